@@ -1,0 +1,6 @@
+"""The documents' models: one package a model, one flat file a framework.
+
+A model's ``spec.py`` holds its ``CASES``. Every other file ``<model>_<label>.py`` is an implementation.
+"""
+
+REFERENCE = "numpy"

@@ -1,0 +1,127 @@
+"""Logistic regression: the two iris runs of the tutorial post of 2024-09-18, "Deep learning models implemented
+in pytorch and TF", section 1.
+
+The post writes the model four times: in PyTorch with manual gradients, with autograd and as an ``nn.Module``
+(one run, ``iris-logistic``), and as a TF1 graph (``iris-logistic-minibatch``). Rows, split, standardization and
+labels are the same in both.
+"""
+
+import numpy as np
+
+from fixtures import iris
+from parity.spec import Array, Case, FullBatch, Loss, Metric, Params, Published, Sgd, Shuffled
+from parity.trajectory import Trajectory
+
+PYTORCH = "Deep learning models implemented in pytorch and TF (2024-09-18), section 1, PyTorch"
+TENSORFLOW = "Deep learning models implemented in pytorch and TF (2024-09-18), section 1, Tensorflow"
+FLOAT64 = "the same listing run in float64"
+
+
+def zeros() -> Params:
+    return {"dense/kernel": np.zeros((2, 1)), "dense/bias": np.zeros(1)}
+
+
+# At zero weights every probability is exactly one half, so each run's rule for ties shows in its first accuracy.
+
+
+def accuracy_half_is_one(p: Array, y: Array) -> float:
+    """Share of rows whose label is right where a probability of one half means class 1, as ``>= .5`` has it."""
+    return float(np.mean((p >= 0.5) == y))
+
+
+def accuracy_half_is_zero(p: Array, y: Array) -> float:
+    """Share of rows whose label is right where one half rounds to even, to class 0, as ``tf.round`` has it."""
+    return float(np.mean(np.round(p) == y))
+
+
+def per_cent(metric: str):
+    return lambda run: 100 * run.metrics[metric]
+
+
+def running_average(run: Trajectory) -> Array:
+    """The post's AvgCost column: the sum of an epoch's losses over a batch count that starts at 1 and is never reset.
+
+    After epoch e of 7 batches the divisor is 1 + 7e; before the first epoch the column is NaN.
+    """
+    batches = run.loss.shape[1]
+    divisor = 1 + batches * np.arange(1, len(run.loss) + 1)
+    return np.concatenate([[np.nan], run.loss.astype(np.float64).sum(1) / divisor])
+
+
+def column(text: str, first_epoch: int) -> dict[int, str]:
+    return dict(enumerate(text.split(), first_epoch))
+
+
+def final_parameters(form: str, texts: tuple[str, str, str], source: str, epoch: int, **rule) -> tuple[Published, ...]:
+    """The two weights and the bias, printed once after training."""
+    places = (("weights[0]", "kernel", (0, 0)), ("weights[1]", "kernel", (1, 0)), ("bias", "bias", (0,)))
+    return tuple(
+        Published(quantity, {epoch: text}, form, f"params/dense/{role}", source, index, **rule)
+        for (quantity, role, index), text in zip(places, texts, strict=True)
+    )
+
+
+CASES = (
+    Case(
+        name="iris-logistic",
+        source=PYTORCH,
+        data=iris.standardized,
+        initial=zeros,
+        loss=Loss("binary_crossentropy", "sum"),
+        optimizer=Sgd(learning_rate=0.1),
+        schedule=FullBatch(),
+        epochs=10,
+        metrics=(
+            Metric("train_accuracy", "train", accuracy_half_is_one),
+            Metric("train_cost", "train"),
+            Metric("test_accuracy", "test", accuracy_half_is_one),
+        ),
+        published=(
+            Published(
+                "Train ACC",
+                column("0.987 0.987 1.000 1.000 1.000 1.000 1.000 1.000 1.000 1.000", 1),
+                "%.3f",
+                "metrics/train_accuracy",
+                PYTORCH,
+            ),
+            Published(
+                "Cost",
+                column("5.581 4.882 4.381 3.998 3.693 3.443 3.232 3.052 2.896 2.758", 1),
+                "%.3f",
+                "metrics/train_cost",
+                PYTORCH,
+            ),
+            *final_parameters("%.4f", ("4.2267", "-2.9613", "0.0994"), PYTORCH, 10),
+            Published("Test set accuracy", {10: "100.00"}, "%.2f", per_cent("test_accuracy"), PYTORCH),
+        ),
+        log="Epoch: {epoch:03d} | Train ACC: {Train ACC} | Cost: {Cost}",
+    ),
+    Case(
+        name="iris-logistic-minibatch",
+        source=TENSORFLOW,
+        data=iris.standardized,
+        initial=zeros,
+        loss=Loss("binary_crossentropy", "sum"),
+        optimizer=Sgd(learning_rate=0.05),
+        schedule=Shuffled(batch_size=10, seed=123, reseed=True, keep_last=False),
+        epochs=15,
+        metrics=(
+            Metric("train_accuracy", "train", accuracy_half_is_zero),
+            Metric("valid_accuracy", "test", accuracy_half_is_zero),
+        ),
+        published=(
+            Published(
+                "AvgCost",
+                column("nan 4.221 1.225 0.610 0.376 0.259 0.191 0.148 0.119 0.098 0.082 0.070 0.061 0.053 0.047", 0),
+                "%.3f",
+                running_average,
+                TENSORFLOW,
+            ),
+            Published("Train", column("0.53" + 14 * " 1.00", 0), "%.2f", "metrics/train_accuracy", TENSORFLOW),
+            Published("Valid", column("0.40" + 14 * " 1.00", 0), "%.2f", "metrics/valid_accuracy", TENSORFLOW),
+            *final_parameters("%.8f", ("3.31176686", "-2.40808702", "-0.01001291"), TENSORFLOW, 15, rule="floor"),
+            *final_parameters("%.8f", ("3.31176722", "-2.40808684", "-0.01001282"), FLOAT64, 15, dtypes=("float64",)),
+        ),
+        log="Epoch: {epoch:03d} | AvgCost: {AvgCost} | Train/Valid ACC: {Train}/{Valid}",
+    ),
+)

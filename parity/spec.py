@@ -1,0 +1,211 @@
+"""What a case is: one documented training run, as frozen, plain data.
+
+A case names everything that two implementations must share to walk the same path: the data, the initial
+parameters, the loss and how it is reduced, the optimizer and its hyper-parameters, the batch order, and the
+figures that the run's source published. Nothing here trains and nothing here knows a framework.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from parity.trajectory import Trajectory
+
+Array = np.ndarray
+Params = dict[str, Array]
+"""Canonical name (``layer/role``) to array. Kernels are ``(in, out)``; GRU gates are in the order r, z, n."""
+
+Batches = tuple[Array, ...]
+"""The batches of one epoch: for each, the row indices into the training data, ``(batch,)`` int64."""
+
+DTYPES = ("float32", "float64")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Rows to train on, and rows held out.
+
+    ``x`` is ``(rows, ...)`` and ``y`` ``(rows, ...)``: float64 for what is measured, int64 for classes and
+    characters. An implementation casts floats to the run's dtype, once, when it is built.
+    """
+
+    x: Array
+    y: Array
+    x_test: Array | None = None
+    y_test: Array | None = None
+
+    def split(self, name: Literal["train", "test"]) -> tuple[Array, Array]:
+        """The inputs and targets of one split; ValueError where the case holds no rows out."""
+        if name == "train":
+            return self.x, self.y
+        if self.x_test is None or self.y_test is None:
+            raise ValueError("this case holds no test rows")
+        return self.x_test, self.y_test
+
+
+@dataclass(frozen=True)
+class Loss:
+    """The training loss, and how the losses of a batch's rows become one number.
+
+    ``binary_crossentropy`` takes probabilities and is torch's ``BCELoss``: logarithms clamped at -100 and the
+    gradient (p - y) / max(p (1 - p), 1e-12). ``crossentropy`` takes logits and integer classes, fused.
+    ``nll`` takes log-probabilities and integer classes. ``squared_error`` is (prediction - y)², not halved.
+    ``total`` adds the predictions up and ignores the targets: its gradient is each output's own derivative.
+    """
+
+    kind: Literal["binary_crossentropy", "crossentropy", "nll", "squared_error", "total"]
+    reduction: Literal["sum", "mean"]
+
+
+@dataclass(frozen=True)
+class Sgd:
+    """Stochastic gradient descent in torch's form: d = g + weight_decay·p; b = momentum·b + d; p -= learning_rate·b.
+
+    The decay is the L2 penalty's gradient and touches every parameter that has a gradient, biases too.
+    Without momentum there is no buffer b. The first b is the first d, undampened.
+    """
+
+    learning_rate: float
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Adam in torch's form: p -= learning_rate·m̂ / (√v̂ + epsilon), both moments bias-corrected (Kingma & Ba 2015).
+
+    Epsilon is added after the correction. TF1 and Keras add theirs before it (the paper's "epsilon hat").
+    """
+
+    learning_rate: float
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+
+
+Optimizer = Sgd | Adam
+
+
+class Schedule(Protocol):
+    """The batch order, made once in NumPy and handed to every implementation: none shuffles for itself."""
+
+    @property
+    def ordered(self) -> bool:
+        """Whether the order of the rows within a batch means something, as it does in a text."""
+        ...
+
+    def epochs(self, rows: int) -> Iterator[Batches]:
+        """Yield the batches of epoch 1, 2, 3, … without end. Every epoch has the same number of batches."""
+        ...
+
+
+@dataclass(frozen=True)
+class FullBatch:
+    """Every row, in the order of the data, once an epoch."""
+
+    ordered = False
+
+    def epochs(self, rows: int) -> Iterator[Batches]:
+        every_row = (np.arange(rows),)
+        while True:
+            yield every_row
+
+
+@dataclass(frozen=True)
+class Shuffled:
+    """Rows permuted by ``RandomState(seed).shuffle`` and cut into batches.
+
+    ``reseed`` makes the generator anew each epoch, so that every epoch has the same order; ``keep_last`` keeps
+    a last batch that is shorter than the others.
+    """
+
+    batch_size: int
+    seed: int
+    reseed: bool = False
+    keep_last: bool = True
+    ordered = False
+
+    def epochs(self, rows: int) -> Iterator[Batches]:
+        generator = np.random.RandomState(self.seed)
+        end = rows if self.keep_last else rows - rows % self.batch_size
+        while True:
+            if self.reseed:
+                generator = np.random.RandomState(self.seed)
+            order = np.arange(rows)
+            generator.shuffle(order)
+            yield tuple(order[start : start + self.batch_size] for start in range(0, end, self.batch_size))
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure that is recorded beside the parameters at every snapshot, as the source printed it.
+
+    ``score(prediction, y)`` runs in NumPy on what the implementation itself predicts for the split; None takes
+    the implementation's own loss over the split.
+    """
+
+    name: str
+    split: Literal["train", "test"]
+    score: Callable[[Array, Array], float] | None = None
+
+
+@dataclass(frozen=True)
+class Published:
+    """Figures that the case's source printed, and where our run has them.
+
+    ``values`` maps an epoch to the text as printed, ``format`` is the printf format that prints ours the same
+    way. ``of`` says where ours are: ``params/<name>``, ``metrics/<name>`` (with ``index`` into the tensor) or a
+    function of the trajectory that returns one value an epoch, from epoch 0 on.
+
+    ``rule`` says what must hold. ``printed``: both texts are equal. ``floor``: the values differ by no more than
+    the tolerance of that tensor plus half a unit of the last printed digit. ``envelope``: ours lies within
+    ``margin`` of the published value, for figures that were one draw of many.
+    """
+
+    quantity: str
+    values: Mapping[int, str]
+    format: str
+    of: str | Callable[[Trajectory], Array]
+    source: str
+    index: tuple[int, ...] = ()
+    rule: Literal["printed", "floor", "envelope"] = "printed"
+    margin: float = 0.0
+    dtypes: tuple[str, ...] = DTYPES
+
+
+@dataclass(frozen=True)
+class Case:
+    """One documented training run. See the module's docstring.
+
+    ``data`` and ``initial`` are functions so that naming a case loads nothing; both must return the same
+    arrays at every call. ``initial`` gives float64 parameters by canonical name.
+
+    ``every`` is the number of epochs between two snapshots. ``log`` is the source's own log line, with
+    ``{epoch}`` and the names of published quantities in braces. ``float32_parameters`` says what is asserted of
+    float32 parameters: ``free``, compared at every snapshot of a free run; ``lockstep``, compared where each
+    stretch starts from the reference's state; ``why`` gives the reason where it is not ``free``.
+    ``absent`` maps an implementation that this case can never have to the reason.
+    ``variants`` are the same model on other data, chosen by ``--data NAME``.
+    """
+
+    name: str
+    source: str
+    data: Callable[[], Dataset]
+    initial: Callable[[], Params]
+    loss: Loss
+    optimizer: Optimizer
+    schedule: Schedule
+    epochs: int
+    every: int = 1
+    metrics: tuple[Metric, ...] = ()
+    published: tuple[Published, ...] = ()
+    log: str = ""
+    float32_parameters: Literal["free", "lockstep"] = "free"
+    why: str = ""
+    absent: Mapping[str, str] = field(default_factory=dict)
+    variants: Mapping[str, Case] = field(default_factory=dict)

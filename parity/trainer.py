@@ -1,0 +1,129 @@
+"""The five verbs that every implementation offers, and the only training loop there is."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from parity.spec import Array, Batches, Case, Dataset, Params
+
+CHUNK_BYTES = 16 << 20
+CHUNK_SNAPSHOTS = 256
+
+
+@dataclass
+class State:
+    """Everything a run needs to go on exactly: parameters, optimizer slots and the number of updates done.
+
+    Slots are named ``<slot>/<parameter>``, as in ``momentum/dense/kernel``, and have the parameter's canonical
+    layout.
+    """
+
+    params: Params
+    slots: Params = field(default_factory=dict)
+    step: int = 0
+
+
+class Trained(NamedTuple):
+    """What ``train`` gives back for S segments of B batches each."""
+
+    losses: Array
+    """(S, B), the run's dtype: each batch's loss, before its update."""
+    params: Params
+    """Canonical name to (S, *shape): the parameters at the end of each segment."""
+
+
+class Trainer(Protocol):
+    """An implementation made ready for one case, dtype and device. NumPy at its boundary.
+
+    An implementation file offers ``build(case, dtype, device) -> Trainer`` and nothing else in public. ``build``
+    puts the case's data on the device once. Arrays that go in are cast to the run's dtype, arrays that come out
+    have it and are fresh copies.
+    """
+
+    def predict(self, x: Array) -> Array:
+        """What the model says of ``x``, ``(batch, ...)``. Changes nothing."""
+        ...
+
+    def gradients(self, x: Array, y: Array) -> tuple[float, Params]:
+        """The loss of one batch and its gradient for every parameter, weight decay left out. Changes nothing."""
+        ...
+
+    def train(self, segments: Sequence[Batches]) -> Trained:
+        """Update once for every batch of every segment, in order.
+
+        A batch is named by its row indices. All segments hold the same number of batches. A framework may run
+        as many steps as it likes before it comes back (scan, loop in a graph): one segment of one batch is a
+        single step.
+        """
+        ...
+
+    def export(self) -> State:
+        """The state as it is now, in the canonical layout."""
+        ...
+
+    def load(self, state: State) -> None:
+        """Become ``state``: what follows equals, bit for bit, what would have followed where it was exported."""
+        ...
+
+
+class Chunk(NamedTuple):
+    """A stretch of a run: S snapshots, in order."""
+
+    epochs: Array
+    """(S,) int64: the epoch after which each snapshot was taken."""
+    losses: Array
+    """(epochs trained in this stretch, batches): empty in the first chunk, which is epoch 0."""
+    params: Params
+    """Canonical name to (S, *shape)."""
+    metrics: dict[str, Array]
+    """Name to (S,) float64."""
+
+
+def record(trainer: Trainer, case: Case, epochs: int, start: int = 0) -> Iterator[Chunk]:
+    """Train ``case`` for ``epochs`` epochs and yield what happens, a chunk of snapshots at a time.
+
+    The first chunk is the state before training, unless ``start`` is positive: then the trainer must hold the
+    state of epoch ``start`` and the run goes on from there. A snapshot is taken every ``case.every`` epochs and
+    after the last one. Metrics are taken at every snapshot, so a case that has some comes back after each.
+    """
+    data = case.data()
+    first = trainer.export().params
+    if start == 0:
+        yield Chunk(
+            np.zeros(1, np.int64),
+            np.zeros((0, 0)),
+            {name: value[None] for name, value in first.items()},
+            {name: np.array([value]) for name, value in _metrics(trainer, case, data).items()},
+        )
+    order = itertools.islice(case.schedule.epochs(len(data.x)), start, epochs)
+    bytes_each = sum(value.nbytes for value in first.values())
+    limit = 1 if case.metrics else max(1, min(CHUNK_SNAPSHOTS, CHUNK_BYTES // max(1, bytes_each)))
+    done = start
+    while done < epochs:
+        # A short last segment travels alone: all segments of one call have the same number of batches.
+        whole = min(limit, (epochs - done) // case.every)
+        lengths = [case.every] * whole or [epochs - done]
+        segments = [sum((next(order) for _ in range(length)), ()) for length in lengths]
+        trained = trainer.train(segments)
+        ends = done + np.cumsum(lengths)
+        done = int(ends[-1])
+        yield Chunk(
+            ends,
+            trained.losses.reshape(sum(lengths), -1),
+            trained.params,
+            {name: np.array([value]) for name, value in _metrics(trainer, case, data).items()},
+        )
+
+
+def _metrics(trainer: Trainer, case: Case, data: Dataset) -> dict[str, float]:
+    scores = {}
+    for metric in case.metrics:
+        x, y = data.split(metric.split)
+        score = trainer.gradients(x, y)[0] if metric.score is None else metric.score(trainer.predict(x), y)
+        scores[metric.name] = float(score)
+    return scores

@@ -1,0 +1,159 @@
+"""Training in NumPy, written out: the reference that every other implementation is held against.
+
+A model file gives two pure functions. ``forward(params, x)`` returns the prediction and whatever its backward
+pass needs; ``backward(params, cache, d_prediction)`` returns the gradient of every parameter that has one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from parity.spec import Adam, Array, Batches, Case, Optimizer, Params, Sgd
+from parity.trainer import State, Trained
+
+Forward = Callable[[Params, Array], tuple[Array, Any]]
+Backward = Callable[[Params, Any, Array], Params]
+
+
+def binary_crossentropy(p: Array, y: Array) -> tuple[Array, Array]:
+    """Loss of each row and its derivative, as torch's BCELoss has them: logs clamped at -100, p (1 - p) at 1e-12.
+
+    The clamps matter where float32 rounds a probability to 0 or 1: without them the gradient is NaN.
+    """
+    with np.errstate(divide="ignore"):
+        loss = -(y * np.maximum(np.log(p), -100) + (1 - y) * np.maximum(np.log1p(-p), -100))
+    return loss, (p - y) / np.maximum(p * (1 - p), 1e-12)
+
+
+def crossentropy(logits: Array, y: Array) -> tuple[Array, Array]:
+    """Loss of each row and its derivative, from logits ``(n, classes)`` and integer classes ``(n,)``.
+
+    Softmax and logarithm are one step: the logarithm of a softmax that underflowed would be infinite.
+    """
+    shifted = logits - logits.max(-1, keepdims=True)
+    exponential = np.exp(shifted)
+    total = exponential.sum(-1, keepdims=True)
+    rows = np.arange(len(y))
+    derivative = exponential / total
+    derivative[rows, y] -= 1
+    return np.log(total[:, 0]) - shifted[rows, y], derivative
+
+
+def nll(log_probabilities: Array, y: Array) -> tuple[Array, Array]:
+    """Loss of each row and its derivative, from log-probabilities ``(n, classes)`` and integer classes ``(n,)``."""
+    rows = np.arange(len(y))
+    derivative = np.zeros_like(log_probabilities)
+    derivative[rows, y] = -1
+    return -log_probabilities[rows, y], derivative
+
+
+def squared_error(prediction: Array, y: Array) -> tuple[Array, Array]:
+    """Squared error, not halved, and its derivative."""
+    error = prediction - y
+    return error * error, 2 * error
+
+
+def total(prediction: Array, y: Array) -> tuple[Array, Array]:
+    """The predictions themselves, whose sum differentiates each output by its own input."""
+    return prediction, np.ones_like(prediction)
+
+
+LOSSES = {
+    "binary_crossentropy": binary_crossentropy,
+    "crossentropy": crossentropy,
+    "nll": nll,
+    "squared_error": squared_error,
+    "total": total,
+}
+
+
+def sgd(rule: Sgd, name: str, p: Array, g: Array, state: State) -> Array:
+    """The parameter after one step; see ``parity.spec.Sgd``."""
+    if rule.weight_decay:
+        g = g + rule.weight_decay * p
+    if rule.momentum:
+        slot = f"momentum/{name}"
+        g = state.slots[slot] = rule.momentum * state.slots[slot] + g
+    return p - rule.learning_rate * g
+
+
+def adam(rule: Adam, name: str, p: Array, g: Array, state: State) -> Array:
+    """The parameter after one step; see ``parity.spec.Adam``. ``state.step`` counts this step already."""
+    first, second = f"first_moment/{name}", f"second_moment/{name}"
+    m = state.slots[first] = rule.beta1 * state.slots[first] + (1 - rule.beta1) * g
+    v = state.slots[second] = rule.beta2 * state.slots[second] + (1 - rule.beta2) * (g * g)
+    m_scale = rule.learning_rate / (1 - rule.beta1**state.step)
+    v_scale = (1 - rule.beta2**state.step) ** 0.5
+    return p - m_scale * (m / (np.sqrt(v) / v_scale + rule.epsilon))
+
+
+UPDATES = {Sgd: sgd, Adam: adam}
+
+
+def slot_names(optimizer: Optimizer) -> tuple[str, ...]:
+    """The slots that an optimizer keeps for each parameter, by canonical name."""
+    if isinstance(optimizer, Adam):
+        return ("first_moment", "second_moment")
+    return ("momentum",) if optimizer.momentum else ()
+
+
+class NumpyTrainer:
+    """The five verbs in NumPy, in any floating dtype that NumPy has: longdouble checks the reference itself."""
+
+    def __init__(self, case: Case, dtype: str, forward: Forward, backward: Backward) -> None:
+        self.case, self.dtype, self.forward, self.backward = case, np.dtype(dtype), forward, backward
+        data = case.data()
+        self.x, self.y = self._cast(data.x), self._cast(data.y)
+        params = {name: value.astype(self.dtype) for name, value in case.initial().items()}
+        slots = {f"{slot}/{name}": np.zeros_like(p) for slot in slot_names(case.optimizer) for name, p in params.items()}
+        self.state = State(params, slots)
+
+    def predict(self, x: Array) -> Array:
+        return self.forward(self.state.params, self._cast(x))[0]
+
+    def gradients(self, x: Array, y: Array) -> tuple[float, Params]:
+        loss, gradients = self._loss_and_gradients(self._cast(x), self._cast(y))
+        missing = {name: np.zeros_like(p) for name, p in self.state.params.items() if name not in gradients}
+        return loss, gradients | missing
+
+    def train(self, segments: Sequence[Batches]) -> Trained:
+        losses = np.empty((len(segments), len(segments[0])), self.dtype)
+        snapshots = {name: np.empty((len(segments), *p.shape), self.dtype) for name, p in self.state.params.items()}
+        for s, segment in enumerate(segments):
+            for b, rows in enumerate(segment):
+                losses[s, b], gradients = self._loss_and_gradients(self.x[rows], self.y[rows])
+                self._update(gradients)
+            for name, p in self.state.params.items():
+                snapshots[name][s] = p
+        return Trained(losses, snapshots)
+
+    def export(self) -> State:
+        copy = {name: p.copy() for name, p in self.state.params.items()}
+        return State(copy, {name: slot.copy() for name, slot in self.state.slots.items()}, self.state.step)
+
+    def load(self, state: State) -> None:
+        self.state = State(
+            {name: state.params[name].astype(self.dtype) for name in self.state.params},
+            {name: state.slots[name].astype(self.dtype) for name in self.state.slots},
+            state.step,
+        )
+
+    def _cast(self, values: Array) -> Array:
+        return values.astype(self.dtype) if values.dtype.kind == "f" else values
+
+    def _loss_and_gradients(self, x: Array, y: Array) -> tuple[float, Params]:
+        prediction, cache = self.forward(self.state.params, x)
+        losses, derivative = LOSSES[self.case.loss.kind](prediction, y)
+        if self.case.loss.reduction == "sum":
+            return losses.sum(), self.backward(self.state.params, cache, derivative)
+        return losses.mean(), self.backward(self.state.params, cache, derivative / losses.size)
+
+    def _update(self, gradients: Params) -> None:
+        # A parameter without a gradient is left alone, as torch leaves one whose gradient is None.
+        self.state.step += 1
+        update = UPDATES[type(self.case.optimizer)]
+        for name, g in gradients.items():
+            self.state.params[name] = update(self.case.optimizer, name, self.state.params[name], g, self.state)
