@@ -20,12 +20,20 @@ class State:
     """Everything a run needs to go on exactly: parameters, optimizer slots and the number of updates done.
 
     Slots are named ``<slot>/<parameter>``, as in ``momentum/dense/kernel``, and have the parameter's canonical
-    layout.
+    layout. They are ``slot_scale`` times what ``parity.spec`` defines: Keras folds the learning rate into its
+    momentum (scale -learning_rate), and dividing it out would round, so that a resumed run would not be exact.
     """
 
     params: Params
     slots: Params = field(default_factory=dict)
     step: int = 0
+    slot_scale: float = 1.0
+
+    def slots_at(self, scale: float) -> Params:
+        """The slots as a framework of that scale keeps them: the very arrays where the scale is this state's own."""
+        if scale == self.slot_scale:
+            return self.slots
+        return {name: slot * (scale / self.slot_scale) for name, slot in self.slots.items()}
 
 
 class Trained(NamedTuple):

@@ -135,9 +135,10 @@ class NumpyTrainer:
         return State(copy, {name: slot.copy() for name, slot in self.state.slots.items()}, self.state.step)
 
     def load(self, state: State) -> None:
+        slots = state.slots_at(1.0)
         self.state = State(
             {name: state.params[name].astype(self.dtype) for name in self.state.params},
-            {name: state.slots[name].astype(self.dtype) for name in self.state.slots},
+            {name: slots[name].astype(self.dtype) for name in self.state.slots},
             state.step,
         )
 
