@@ -178,7 +178,7 @@ class Published:
     dtypes: tuple[str, ...] = DTYPES
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Case:
     """One documented training run. See the module's docstring.
 

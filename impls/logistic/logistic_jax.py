@@ -1,0 +1,21 @@
+"""Logistic regression in raw JAX."""
+
+import jax
+
+from parity.layout import Slot
+from parity.spec import Case
+from parity.trainers.jax_trainer import Arrays, JaxTrainer
+
+LAYOUT = (
+    Slot("dense/kernel", "kernel"),
+    Slot("dense/bias", "bias"),
+)
+
+
+def forward(params: Arrays, x: jax.Array) -> jax.Array:
+    z = x @ params["kernel"] + params["bias"]  # (n, features) -> (n, 1)
+    return jax.nn.sigmoid(z)
+
+
+def build(case: Case, dtype: str, device: str) -> JaxTrainer:
+    return JaxTrainer(case, dtype, device, LAYOUT, forward)

@@ -1,0 +1,38 @@
+"""Logistic regression on PyTorch tensors, all by hand: sigmoid, cost, gradient and update, without autograd."""
+
+import torch
+from torch import Tensor
+
+from parity.layout import Slot
+from parity.spec import Case, Sgd
+from parity.trainers.torch_trainer import Tensors, TorchTrainer
+
+LAYOUT = (
+    Slot("dense/kernel", "weights"),
+    Slot("dense/bias", "bias"),
+)
+
+
+def forward(params: Tensors, x: Tensor) -> Tensor:
+    z = x @ params["weights"] + params["bias"]  # (n, features) -> (n, 1)
+    return 1 / (1 + torch.exp(-z))
+
+
+def cost(p: Tensor, y: Tensor) -> Tensor:
+    # Unlike BCELoss, the logarithms are not clamped: a probability of exactly 0 or 1 gives NaN.
+    return -(y.T @ torch.log(p) + (1 - y).T @ torch.log(1 - p)).squeeze()  # (n, 1) -> ()
+
+
+def backward(params: Tensors, x: Tensor, y: Tensor) -> tuple[Tensor, Tensors]:
+    p = forward(params, x)
+    d_z = p - y  # (n, 1): cost and sigmoid in one, their p (1 - p) cancels
+    return cost(p, y), {"weights": x.T @ d_z, "bias": d_z.sum(0)}
+
+
+def update(rule: Sgd, params: Tensors, gradients: Tensors) -> None:
+    for name, gradient in gradients.items():
+        params[name] -= rule.learning_rate * gradient
+
+
+def build(case: Case, dtype: str, device: str) -> TorchTrainer:
+    return TorchTrainer(case, dtype, device, LAYOUT, forward, backward=backward, update=update)

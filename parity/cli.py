@@ -1,0 +1,319 @@
+"""The command line. Only typer is imported here; each command imports what it needs when it is called."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from parity.matrix import Matrix
+    from parity.suite import Suite
+
+# Plain help: drawing it with rich would cost more than importing NumPy.
+app = typer.Typer(
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Prove that one model, written in several frameworks, trains the same way in each.\n\n"
+    "Exit status: 0 all pass, 1 a difference, 2 wrong use or unreadable input, 3 inconclusive.",
+)
+
+Cases = Annotated[list[str] | None, typer.Argument(metavar="[CASE]...", help="Cases to run; all of them by default.")]
+SuiteName = Annotated[str, typer.Option("--suite", metavar="PACKAGE", help="Package that holds the cases.")]
+Impls = Annotated[
+    list[str] | None, typer.Option("--impl", metavar="NAME", help="Only this implementation; may be repeated.")
+]
+Dtypes = Annotated[
+    list[str] | None, typer.Option("--dtype", metavar="float32|float64", help="Only this dtype; may be repeated.")
+]
+Device = Annotated[str, typer.Option("--device", metavar="cpu|cuda", help="Where the implementations run.")]
+Epochs = Annotated[
+    int | None, typer.Option("--epochs", min=1, metavar="N", help="Train N epochs instead of the case's own number.")
+]
+Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where trajectories go and are found again.")]
+Jobs = Annotated[int, typer.Option("--jobs", min=1, metavar="N", help="Worker processes at a time.")]
+Pythons = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--python", metavar="FRAMEWORK=PATH", help="Run a framework's workers with another environment's interpreter."
+    ),
+]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Run again what is already on disk.")]
+Json = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE", help="Also write the result as JSON; - is standard output.")
+]
+Data = Annotated[str | None, typer.Option("--data", metavar="NAME", help="The case's other data, such as 'full'.")]
+LockstepLength = Annotated[
+    int | None,
+    typer.Option(
+        "--lockstep", min=1, metavar="N", help="Also restart from the reference's exact state every N epochs."
+    ),
+]
+CORES = max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+def main() -> None:
+    """Run the command line; every expected failure is one line on standard error and an exit status."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        app(standalone_mode=True)
+    except KeyboardInterrupt:
+        _fail("stopped; what had finished is on disk", 130)
+
+
+def _interrupt(number: int, frame: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _fail(message: str, status: int = 2) -> NoReturn:
+    typer.echo(f"parity: {message}", err=True)
+    raise SystemExit(status)
+
+
+@contextlib.contextmanager
+def _clear_errors() -> Iterator[None]:
+    """What the user can mend is said in a line; anything else is our mistake and keeps its traceback."""
+    from parity.suite import SuiteError
+    from parity.trajectory import TrajectoryError
+
+    try:
+        yield
+    except (SuiteError, TrajectoryError) as error:
+        _fail(str(error))
+
+
+def _suite(name: str) -> Suite:
+    from parity.suite import load_suite
+
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())  # A user's own suite is found from where the command is called.
+    return load_suite(name)
+
+
+def _writable(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe = out / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        _fail(f"cannot write to {out}: {error.strerror}; choose another folder with --out")
+
+
+def _write_json(path: Path | None, content: Any) -> None:
+    if path is None:
+        return
+    text = json.dumps(content, indent=1) + "\n"
+    if str(path) == "-":
+        typer.echo(text, nl=False)
+        return
+    try:
+        scratch = path.with_name(f".{path.name}.partial")
+        scratch.write_text(text)
+        scratch.replace(path)
+    except OSError as error:
+        _fail(f"cannot write {path}: {error.strerror}")
+
+
+def _pythons(pairs: list[str] | None) -> dict[str, str]:
+    pythons = {}
+    for pair in pairs or []:
+        framework, equals, path = pair.partition("=")
+        if not equals or not path:
+            _fail(f"--python takes FRAMEWORK=PATH, not {pair!r}")
+        if not os.access(path, os.X_OK):
+            _fail(f"--python {framework}: {path} is not an interpreter that can be run")
+        pythons[framework] = path
+    return pythons
+
+
+def _matrix(
+    cases: list[str] | None,
+    impl: list[str] | None,
+    dtype: list[str] | None,
+    device: str,
+    epochs: int | None,
+    suite: str,
+    out: Path,
+    jobs: int,
+    python: list[str] | None,
+    fresh: bool,
+    data: str | None,
+    lockstep: int | None,
+) -> Matrix:
+    from parity.matrix import Matrix, Options
+    from parity.spec import DTYPES
+
+    for name in dtype or ():
+        if name not in DTYPES:
+            _fail(f"unknown dtype {name!r}: choose one of {', '.join(DTYPES)}")
+    if device not in ("cpu", "cuda"):
+        _fail(f"unknown device {device!r}: choose cpu or cuda")
+    pythons = _pythons(python)
+    found = _suite(suite)
+    options = Options(
+        found, out, cases or (), impl or (), dtype or DTYPES, device, epochs, data, lockstep, jobs, pythons, fresh
+    )
+    matrix = Matrix(options)
+    _writable(out)
+    return matrix
+
+
+@app.command()
+def run(
+    cases: Cases = None,
+    impl: Impls = None,
+    dtype: Dtypes = None,
+    device: Device = "cpu",
+    epochs: Epochs = None,
+    suite: SuiteName = "impls",
+    out: Out = Path("runs"),
+    jobs: Jobs = CORES,
+    python: Pythons = None,
+    fresh: Fresh = False,
+    json_file: Json = None,
+    data: Data = None,
+    lockstep: LockstepLength = None,
+) -> None:
+    """Train every case in every implementation and compare each with the float64 reference, epoch by epoch.
+
+    What is on disk and has not changed is not run again. Each cell of the table shows its verdict and the largest
+    share of its tolerance that any loss or parameter used at any epoch: below 1 passes.
+    """
+    from rich.console import Console
+
+    from parity.matrix import as_json
+    from parity.report.terminal import Watch, print_matrix, print_summary
+    from parity.verdict import EXIT_STATUS, overall
+
+    begun = time.perf_counter()
+    with _clear_errors():
+        matrix = _matrix(cases, impl, dtype, device, epochs, suite, out, jobs, python, fresh, data, lockstep)
+        with Watch(Console(stderr=True), len(matrix.cells)) as watch:
+            outcomes = matrix.run(watch.epoch, watch.outcome)
+    console = Console(stderr=str(json_file) == "-")
+    print_matrix(console, outcomes)
+    print_summary(console, outcomes, time.perf_counter() - begun)
+    _write_json(json_file, as_json(outcomes))
+    verdicts = [outcome.judgement.verdict for outcome in outcomes]
+    verdicts += [figure.verdict for outcome in outcomes for figure in outcome.figures]
+    raise SystemExit(EXIT_STATUS[overall(verdicts)])
+
+
+@app.command("list")
+def list_cells(
+    suite: SuiteName = "impls",
+    python: Pythons = None,
+    json_file: Json = None,
+) -> None:
+    """List cases × implementations: what can run here, and why not where it cannot."""
+    from rich.console import Console
+
+    from parity.matrix import Versions
+    from parity.report.terminal import print_list
+
+    with _clear_errors():
+        found, versions = _suite(suite), Versions(_pythons(python))
+        rows = [
+            (entry.case.name, versions.availability(label), entry.case.absent.get(label, ""))
+            for entry in found.entries.values()
+            for label in (
+                *entry.implementations,
+                *(name for name in entry.case.absent if name not in entry.implementations),
+            )
+        ]
+    print_list(Console(stderr=str(json_file) == "-"), rows)
+    cells = [
+        {
+            "case": case,
+            "implementation": availability.implementation,
+            "framework": availability.framework,
+            "available": availability.available and not absent,
+            "reason": absent or availability.reason,
+        }
+        for case, availability, absent in rows
+    ]
+    _write_json(json_file, {"cells": cells})
+
+
+@app.command()
+def show(
+    case: Annotated[str, typer.Argument(metavar="CASE", help="The case whose log is shown.")],
+    impl: Impls = None,
+    dtype: Dtypes = None,
+    suite: SuiteName = "impls",
+    out: Out = Path("runs"),
+    python: Pythons = None,
+    data: Data = None,
+) -> None:
+    """Print the log that the case's source printed, from our run, with the published lines beside it.
+
+    Without --impl the first implementation that can run here, in the order in which the source shows them.
+    """
+    from rich.console import Console
+
+    from parity.report.terminal import Watch, print_log
+    from parity.verdict import EXIT_STATUS, overall
+
+    with _clear_errors():
+        matrix = _matrix([case], impl, dtype or ["float32"], "cpu", None, suite, out, CORES, python, False, data, None)
+        available = [cell for cell in matrix.cells if matrix.versions.availability(cell.implementation).available]
+        if not impl:
+            labels = [cell.implementation for cell in available if cell.implementation != matrix.suite.reference]
+            chosen = (labels or [matrix.suite.reference])[0]
+            matrix.cells = [cell for cell in matrix.cells if cell.implementation == chosen]
+        with Watch(Console(stderr=True), len(matrix.cells)) as watch:
+            outcomes = matrix.run(watch.epoch, watch.outcome)
+    console = Console()
+    verdicts = []
+    for outcome in outcomes:
+        if not outcome.figures and outcome.judgement.reason:
+            console.print(f"{outcome.cell.name}: {outcome.judgement.reason}", markup=False)
+        print_log(console, outcome.cell.entry.case, outcome.cell.implementation, outcome.cell.dtype, outcome.figures)
+        verdicts += [outcome.judgement.verdict, *(figure.verdict for figure in outcome.figures)]
+    raise SystemExit(EXIT_STATUS[overall(verdicts)])
+
+
+@app.command()
+def diff(
+    a: Annotated[Path, typer.Argument(metavar="A", help="A trajectory's folder, or a folder of runs.")],
+    b: Annotated[Path, typer.Argument(metavar="B", help="What it is held against.")],
+    json_file: Json = None,
+) -> None:
+    """Compare two recorded trajectories; no framework is needed.
+
+    The tolerance is the noise floor that 'parity run' left beside the trajectories. Two folders of runs, as --out
+    names them, are compared wherever both hold the same case in the same dtype.
+    """
+    from rich.console import Console
+
+    from parity.crosscheck import compare_folders
+    from parity.report.terminal import print_diff
+    from parity.verdict import EXIT_STATUS, overall
+
+    with _clear_errors():
+        comparisons = compare_folders(a, b)
+    print_diff(Console(stderr=str(json_file) == "-"), comparisons)
+    _write_json(json_file, {"pairs": [comparison.as_json() for comparison in comparisons]})
+    raise SystemExit(EXIT_STATUS[overall([comparison.judgement.verdict for comparison in comparisons])])
+
+
+@app.command()
+def floor(
+    cases: Cases = None,
+    suite: SuiteName = "impls",
+    lockstep: LockstepLength = None,
+    data: Data = None,
+) -> None:
+    """Measure the noise floors that are missing or were measured on something else, and store them with the suite."""
+    _fail("todo")

@@ -1,0 +1,429 @@
+"""Cases × implementations × dtypes as cells: run what is not yet on disk, then judge every cell."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from parity import __version__
+from parity.frameworks import FRAMEWORKS, framework_of, packages_of
+from parity.pool import Pool, WorkerError
+from parity.published import Figure, figures
+from parity.spec import DTYPES
+from parity.suite import Entry, Suite, SuiteError, fingerprint
+from parity.tolerance import Floor, load
+from parity.trajectory import Trajectory, TrajectoryError, read
+from parity.verdict import Judgement, Verdict, judge
+
+CORE_PACKAGES = ("numpy", "safetensors")
+CHECKED = "checked"
+"""The dtype under which the reference's own check is recorded: see ``parity.worker``."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What one call of the matrix is asked for. ``epochs`` and ``lockstep`` None leave each case its own."""
+
+    suite: Suite
+    out: Path
+    cases: Sequence[str] = ()
+    implementations: Sequence[str] = ()
+    dtypes: Sequence[str] = DTYPES
+    device: str = "cpu"
+    epochs: int | None = None
+    variant: str | None = None
+    lockstep: int | None = None
+    jobs: int = 2
+    pythons: Mapping[str, str] = field(default_factory=dict)
+    fresh: bool = False
+
+    def __post_init__(self) -> None:
+        for framework in self.pythons:
+            if framework not in [known.name for known in FRAMEWORKS]:
+                known = ", ".join(known.name for known in FRAMEWORKS)
+                raise SuiteError(f"--python: unknown framework {framework!r}: known are {known}")
+        for label in self.implementations:
+            if label not in self.suite.labels:
+                raise SuiteError(
+                    f"unknown implementation {label!r}: {self.suite.package} has {', '.join(self.suite.labels)}"
+                )
+
+    def entries(self) -> list[Entry]:
+        return [self.suite.entry(name, self.variant) for name in self.cases or self.suite.entries]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One implementation of one case in one dtype on one device."""
+
+    entry: Entry
+    implementation: str
+    dtype: str
+    device: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.entry.folder}-{self.implementation}-{self.dtype}"
+
+    def folder(self, out: Path, lockstep: int | None = None) -> Path:
+        suffix = f"-lockstep{lockstep}" if lockstep else ""
+        return out / self.entry.folder / f"{self.implementation}-{self.dtype}-{self.device}{suffix}"
+
+
+OnEpoch = Callable[[Cell, int, int], None]
+"""Told how far a cell is: the cell, what is done, of how much."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a cell. ``seconds`` is what its run took when it ran, ``cached`` whether that was before."""
+
+    cell: Cell
+    judgement: Judgement
+    figures: tuple[Figure, ...] = ()
+    seconds: float = 0.0
+    cached: bool = False
+    trace: str = ""
+
+
+@dataclass(frozen=True)
+class Availability:
+    """Whether an implementation can run here, and if not, why and what to do."""
+
+    implementation: str
+    framework: str
+    available: bool
+    reason: str = ""
+
+
+def cells(options: Options) -> list[Cell]:
+    """The cells asked for: every implementation of every case unless some are named, absent ones left out.
+
+    SuiteError for an implementation that none of the cases has.
+    """
+    found = []
+    for entry in options.entries():
+        for label in entry.implementations:
+            if (not options.implementations or label in options.implementations) and label not in entry.case.absent:
+                found += [Cell(entry, label, dtype, options.device) for dtype in options.dtypes]
+    if not found:
+        raise SuiteError(f"none of the cases asked for has an implementation {', '.join(options.implementations)}")
+    return found
+
+
+class Versions:
+    """Installed versions, by interpreter, asked once; importing no framework."""
+
+    def __init__(self, pythons: Mapping[str, str]) -> None:
+        self.pythons = pythons
+        self._known: dict[str, dict[str, str | None]] = {}
+
+    def of(self, implementation: str) -> dict[str, str | None]:
+        """Distribution to version, None where it is not installed; OSError where the interpreter cannot be run."""
+        python = self.pythons.get(framework_of(implementation).name, sys.executable)
+        if python not in self._known:
+            self._known[python] = _versions(python)
+        return {package: self._known[python].get(package) for package in (*CORE_PACKAGES, *packages_of(implementation))}
+
+    def availability(self, implementation: str) -> Availability:
+        framework = framework_of(implementation)
+        try:
+            missing = [package for package, version in self.of(implementation).items() if version is None]
+        except OSError as error:
+            return Availability(implementation, framework.name, False, str(error))
+        if not missing:
+            return Availability(implementation, framework.name, True)
+        where = self.pythons.get(framework.name, sys.executable)
+        hint = f"'{where} -m pip install {' '.join(missing)}'"
+        return Availability(implementation, framework.name, False, f"{', '.join(missing)} not installed: {hint}")
+
+
+def _versions(python: str) -> dict[str, str | None]:
+    packages = sorted({*CORE_PACKAGES, *(p for f in FRAMEWORKS for names in f.packages.values() for p in names)})
+    code = (
+        "import json, sys, importlib.metadata as m\n"
+        "def version(p):\n"
+        "    try: return m.version(p)\n"
+        "    except m.PackageNotFoundError: return None\n"
+        "print(json.dumps({p: version(p) for p in sys.argv[1:]}))"
+    )
+    try:
+        done = subprocess.run([python, "-c", code, *packages], capture_output=True, text=True, check=True, timeout=60)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise OSError(f"the interpreter {python} cannot be run: {error}") from error
+    return dict(json.loads(done.stdout))
+
+
+@cache
+def _code(*paths: Path) -> str:
+    """A hash of the sources that a run's result depends on: the harness's part in training, and the given files."""
+    here = Path(__file__).parent
+    shared = [here / f"{name}.py" for name in ("spec", "trainer", "layout", "tolerance", "trajectory")]
+    digest = hashlib.sha256(__version__.encode())
+    for path in (*shared, *sorted((here / "trainers").glob("*.py")), *paths):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+class Matrix:
+    """One call of ``parity run``: what to record, where it lies, and the judgement of every cell."""
+
+    def __init__(self, options: Options) -> None:
+        self.options, self.suite = options, options.suite
+        self.cells = cells(options)
+        self.versions = Versions(options.pythons)
+        self._fingerprints: dict[tuple[str, int, bool], str] = {}
+        self._trajectories: dict[Path, Trajectory] = {}
+        self._submitted: dict[Path, Future[dict[str, Any]]] = {}
+
+    def epochs(self, cell: Cell) -> int:
+        return cell.entry.case.epochs if self.options.epochs is None else self.options.epochs
+
+    def reference(self, cell: Cell) -> Cell:
+        return Cell(cell.entry, self.suite.reference, "float64", "cpu")
+
+    def is_reference(self, cell: Cell) -> bool:
+        return (cell.implementation, cell.dtype, cell.device) == (self.suite.reference, "float64", "cpu")
+
+    def lockstep(self, cell: Cell) -> int | None:
+        """The length of the stretches in which the cell is run a second time, from the reference's states."""
+        case = cell.entry.case
+        if self.is_reference(cell):
+            return None
+        if self.options.lockstep is not None:
+            return self.options.lockstep
+        return case.every if cell.dtype != "float64" and case.float32_parameters == "lockstep" else None
+
+    def run(
+        self,
+        on_epoch: OnEpoch = lambda cell, epoch, of: None,
+        on_outcome: Callable[[Outcome], None] = lambda outcome: None,
+    ) -> list[Outcome]:
+        """Record what is not on disk yet, judge every cell as soon as what it needs is there; in the cells' order."""
+        with Pool(self.options.jobs, self.options.pythons, sys.path) as pool:
+            waiting = {cell: self._needs(cell, pool, on_epoch) for cell in self.cells}
+            outcomes: dict[Cell, Outcome] = {}
+            while waiting:
+                for cell in [cell for cell, needs in waiting.items() if all(need.done() for need in needs.values())]:
+                    outcomes[cell] = self._judge(cell, waiting.pop(cell))
+                    on_outcome(outcomes[cell])
+                if waiting:
+                    open_needs = {need for needs in waiting.values() for need in needs.values() if not need.done()}
+                    wait(open_needs, timeout=0.5, return_when=FIRST_COMPLETED)
+        return [outcomes[cell] for cell in self.cells]
+
+    def _needs(self, cell: Cell, pool: Pool, on_epoch: OnEpoch) -> dict[str, Future[dict[str, Any]]]:
+        """What a cell's judgement waits for, by name; submitted once however many cells wait for it."""
+        lockstep = self.lockstep(cell)
+        needs = {"run": self._submit(cell, None, pool, on_epoch)}
+        if self.is_reference(cell):
+            needs["check"] = self._submit(replace(cell, dtype=CHECKED), None, pool, on_epoch)
+        else:
+            needs["reference"] = self._submit(self.reference(cell), None, pool, on_epoch)
+        needs["floor"] = self._submit_floor(cell, None, pool, on_epoch)
+        if lockstep:
+            needs["lockstep run"] = self._submit(cell, lockstep, pool, on_epoch)
+            needs["lockstep floor"] = self._submit_floor(cell, lockstep, pool, on_epoch)
+        return needs
+
+    def _submit(self, cell: Cell, lockstep: int | None, pool: Pool, on_epoch: OnEpoch) -> Future[dict[str, Any]]:
+        folder = cell.folder(self.options.out, lockstep)
+        if folder not in self._submitted:
+            self._submitted[folder] = self._start(cell, lockstep, folder, pool, on_epoch)
+        return self._submitted[folder]
+
+    def _start(
+        self, cell: Cell, lockstep: int | None, folder: Path, pool: Pool, on_epoch: OnEpoch
+    ) -> Future[dict[str, Any]]:
+        availability = self.versions.availability(cell.implementation)
+        if not availability.available:
+            return _failed(WorkerError(availability.reason))
+        key = self._key(cell, lockstep)
+        if not self.options.fresh and self._cached(folder, key):
+            return _finished({"cached": True})
+        case, epochs = cell.entry.case, self.epochs(cell)
+        meta = {
+            "case": cell.entry.folder,
+            "implementation": cell.implementation,
+            "dtype": "float64" if cell.dtype == CHECKED else cell.dtype,
+            "device": cell.device,
+            "lockstep": lockstep,
+            "key": key,
+            "versions": self.versions.of(cell.implementation),
+            "hyper_parameters": repr((case.loss, case.optimizer, case.schedule)),
+        }
+        job = self._job(cell, "record", epochs) | {"lockstep": lockstep, "folder": str(folder), "meta": meta}
+        return pool.submit(
+            framework_of(cell.implementation).name, job, lambda event: on_epoch(cell, event["epoch"], event["of"])
+        )
+
+    def _submit_floor(self, cell: Cell, lockstep: int | None, pool: Pool, on_epoch: OnEpoch) -> Future[dict[str, Any]]:
+        case, epochs = cell.entry.case, self.epochs(cell)
+        path, mark = self._floor_path(cell, lockstep)
+        if path not in self._submitted:
+            if load(path, mark) is not None:
+                self._submitted[path] = _finished({"cached": True})
+            else:
+                reference = self.reference(cell)
+                job = self._job(reference, "floor", max(epochs, case.epochs))
+                job |= {"lockstep": lockstep, "path": str(path), "fingerprint": mark}
+                self._submitted[path] = pool.submit(
+                    framework_of(reference.implementation).name,
+                    job,
+                    lambda event: on_epoch(reference, event["epoch"], event["of"]),
+                )
+        return self._submitted[path]
+
+    def _job(self, cell: Cell, do: str, epochs: int) -> dict[str, Any]:
+        return {
+            "do": do,
+            "suite": self.suite.package,
+            "case": cell.entry.case.name,
+            "variant": cell.entry.variant,
+            "implementation": cell.implementation,
+            "dtype": cell.dtype,
+            "device": cell.device,
+            "epochs": epochs,
+        }
+
+    def _floor_path(self, cell: Cell, lockstep: int | None) -> tuple[Path, str]:
+        """Where the floor of a cell's case is or will be, and the fingerprint that it must bear.
+
+        A floor grows along the run, so the one of the case's own length serves every shorter run.
+        """
+        case, epochs = cell.entry.case, self.epochs(cell)
+        length = max(epochs, case.epochs)
+        mark = self._fingerprint(cell, length, exact=False)
+        name = cell.entry.folder + (f"-lockstep{lockstep}" if lockstep else "") + ".safetensors"
+        if self.suite.floors is not None and load(self.suite.floors / name, mark) is not None:
+            return self.suite.floors / name, mark
+        return self.options.out / "floors" / name, mark
+
+    def _fingerprint(self, cell: Cell, epochs: int, exact: bool) -> str:
+        known = (cell.entry.folder, epochs, exact)
+        if known not in self._fingerprints:
+            self._fingerprints[known] = fingerprint(cell.entry.case, epochs, exact)
+        return self._fingerprints[known]
+
+    def _key(self, cell: Cell, lockstep: int | None) -> str:
+        """What a recorded run depends on, as a hash: a run on disk under the same key need not be made again."""
+        implementation = self.suite.implementation(cell.entry, cell.implementation)
+        parts = (
+            _code(cell.entry.spec, implementation.path),
+            self._fingerprint(cell, self.epochs(cell), exact=True),
+            sorted(self.versions.of(cell.implementation).items()),
+            platform.machine(),
+            cell.dtype,
+            cell.device,
+            lockstep,
+        )
+        return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+    def _cached(self, folder: Path, key: str) -> bool:
+        try:
+            return bool(self._read(folder).meta.get("key") == key)
+        except (OSError, TrajectoryError):
+            return False
+
+    def _read(self, folder: Path) -> Trajectory:
+        if folder not in self._trajectories:
+            self._trajectories[folder] = read(folder)
+        return self._trajectories[folder]
+
+    def _judge(self, cell: Cell, needs: Mapping[str, Future[dict[str, Any]]]) -> Outcome:
+        for name, need in needs.items():
+            error = need.exception()
+            if error is not None:
+                about = "" if name == "run" else f"its {name}: "
+                doubt = Judgement(Verdict.INCONCLUSIVE, reason=f"{about}{error}")
+                return Outcome(cell, doubt, trace=getattr(error, "trace", ""))
+        result = needs["run"].result()
+        try:
+            judgement, found = self._compare(cell)
+        except (OSError, ValueError) as error:
+            judgement, found = Judgement(Verdict.INCONCLUSIVE, reason=str(error)), ()
+        run = self._trajectories.get(cell.folder(self.options.out))
+        seconds = float(run.meta.get("seconds", 0.0)) if run is not None else 0.0
+        return Outcome(cell, judgement, found, seconds, bool(result.get("cached")))
+
+    def _compare(self, cell: Cell) -> tuple[Judgement, tuple[Figure, ...]]:
+        out, case, lockstep = self.options.out, cell.entry.case, self.lockstep(cell)
+        run = self._read(cell.folder(out))
+        floor = self._floor(cell, None, run)
+        if self.is_reference(cell):
+            other = self._read(replace(cell, dtype=CHECKED).folder(out))
+        else:
+            other = self._read(self.reference(cell).folder(out))
+        free = cell.dtype == "float64" or case.float32_parameters == "free"
+        judgement = judge(run, other, floor, params=free)
+        if lockstep and judgement.verdict is Verdict.PASS:
+            held = self._read(cell.folder(out, lockstep))
+            lockstep_judgement = judge(held, other, self._floor(cell, lockstep, held))
+            judgement = max(judgement, lockstep_judgement, key=lambda j: (j.verdict != Verdict.PASS, j.ratio or 0.0))
+        return judgement, tuple(figures(case, run, cell.dtype, floor))
+
+    def _floor(self, cell: Cell, lockstep: int | None, run: Trajectory) -> Floor:
+        path, mark = self._floor_path(cell, lockstep)
+        floors = load(path, mark)
+        if floors is None:
+            raise ValueError(f"the noise floor {path} was measured on something else: delete it")
+        # A case's own length may end between two snapshots of a shorter run's: the floor of the next one covers it.
+        floor = floors[cell.dtype].until(len(run.loss), len(run.epochs))
+        return floor
+
+
+def _finished(result: dict[str, Any]) -> Future[dict[str, Any]]:
+    future: Future[dict[str, Any]] = Future()
+    future.set_result(result)
+    return future
+
+
+def _failed(error: Exception) -> Future[dict[str, Any]]:
+    future: Future[dict[str, Any]] = Future()
+    future.set_exception(error)
+    return future
+
+
+def as_json(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """The cells and the published figures as plain data: what ``--json`` writes."""
+    return {
+        "cells": [
+            {
+                "case": o.cell.entry.case.name,
+                "data": o.cell.entry.variant,
+                "implementation": o.cell.implementation,
+                "dtype": o.cell.dtype,
+                "device": o.cell.device,
+                "verdict": o.judgement.verdict,
+                "ratio": o.judgement.ratio,
+                "epoch": o.judgement.epoch,
+                "parameter": o.judgement.parameter,
+                "reason": o.judgement.reason,
+                "seconds": o.seconds,
+            }
+            for o in outcomes
+        ],
+        "published": [
+            {
+                "case": o.cell.entry.case.name,
+                "implementation": o.cell.implementation,
+                "dtype": o.cell.dtype,
+                "quantity": figure.quantity,
+                "epoch": figure.epoch,
+                "published": figure.published,
+                "ours": figure.ours,
+                "verdict": figure.verdict,
+            }
+            for o in outcomes
+            for figure in o.figures
+        ],
+    }

@@ -1,0 +1,1 @@
+"""Verdicts as people read them: in the terminal, and as pages."""

@@ -1,0 +1,178 @@
+"""The terminal's view: progress while the matrix fills, the table of verdicts, log lines side by side, a diff."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from parity.matrix import Availability, Cell, Outcome
+from parity.published import Figure
+from parity.spec import Case
+from parity.verdict import Verdict
+
+STYLES = {Verdict.PASS: "green", Verdict.FAIL: "bold red", Verdict.INCONCLUSIVE: "yellow"}
+COLUMN = 9
+
+
+class Watch:
+    """Progress on standard error: a bar where someone watches, a line for every finished cell where nobody does."""
+
+    def __init__(self, console: Console, total: int) -> None:
+        self.console = console
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("[dim]{task.fields[now]}"),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self.task = self.progress.add_task("cells", total=total, now="")
+
+    def __enter__(self) -> Watch:
+        self.progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.progress.stop()
+
+    def epoch(self, cell: Cell, epoch: int, of: int) -> None:
+        self.progress.update(self.task, now=f"{cell.name} {epoch}/{of}")
+
+    def outcome(self, outcome: Outcome) -> None:
+        self.progress.advance(self.task)
+        if not self.console.is_terminal and not outcome.cached:
+            self.console.print(f"{outcome.cell.name}: {outcome.judgement.verdict}", highlight=False)
+
+
+def print_matrix(console: Console, outcomes: Sequence[Outcome]) -> None:
+    """Cases × implementations, a row for each dtype; each cell its verdict and the share of its tolerance used."""
+    labels = list(dict.fromkeys(outcome.cell.implementation for outcome in outcomes))
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
+    table.add_column("case")
+    table.add_column("dtype")
+    for label in labels:
+        # Two words stand above each other, so that the whole matrix fits on a page.
+        table.add_column(label.replace("-", "-\n"), justify="right", vertical="bottom")
+    rows: dict[tuple[str, str], dict[str, Outcome]] = {}
+    for outcome in outcomes:
+        rows.setdefault((outcome.cell.entry.folder, outcome.cell.dtype), {})[outcome.cell.implementation] = outcome
+    last = ""
+    for (case, dtype), row in rows.items():
+        table.add_row(
+            "" if case == last else case,
+            dtype,
+            *(_cell(row[label]) if label in row else Text("·", "dim") for label in labels),
+        )
+        last = case
+    console.print(table)
+
+
+def _cell(outcome: Outcome) -> Text:
+    verdict, ratio = outcome.judgement.verdict, outcome.judgement.ratio
+    if verdict is Verdict.INCONCLUSIVE:
+        return Text("?", STYLES[verdict])
+    return Text(f"{verdict} {_share(ratio)}", STYLES[verdict])
+
+
+def _share(ratio: float | None) -> str:
+    if ratio is None:
+        return ""
+    return f"{ratio:.2f}".removeprefix("0") if ratio < 10 else f"{ratio:.0e}".replace("e+0", "e").replace("e+", "e")
+
+
+def print_summary(console: Console, outcomes: Sequence[Outcome], seconds: float) -> None:
+    """What did not pass and why, the count of verdicts, and how the published figures came out."""
+    for outcome in outcomes:
+        if outcome.judgement.verdict is not Verdict.PASS:
+            line = Text(f"{outcome.judgement.verdict} ", STYLES[outcome.judgement.verdict])
+            console.print(line + Text(f"{outcome.cell.name}: {outcome.judgement.reason}", ""), soft_wrap=True)
+    for outcome in outcomes:
+        for figure in outcome.figures:
+            if figure.verdict is not Verdict.PASS:
+                console.print(
+                    Text(f"{figure.verdict} ", STYLES[figure.verdict])
+                    + Text(
+                        f"{outcome.cell.name}: published {figure.quantity} of epoch {figure.epoch} is "
+                        f"{figure.published}, ours {figure.ours}"
+                    ),
+                    soft_wrap=True,
+                )
+    counts = [f"{_count(outcomes, verdict)} {verdict}" for verdict in Verdict if _count(outcomes, verdict)]
+    shares = [outcome.judgement.ratio or 0.0 for outcome in outcomes if outcome.judgement.verdict is Verdict.PASS]
+    most = f", at most {max(shares):.2f} of the tolerance used" if shares else ""
+    console.print(f"\n{len(outcomes)} cells: {', '.join(counts)}{most} ({seconds:.1f} s)", highlight=False)
+    published = [figure for outcome in outcomes for figure in outcome.figures]
+    if published:
+        held = sum(figure.verdict is Verdict.PASS for figure in published)
+        console.print(f"{held} of {len(published)} published figures reproduced", highlight=False)
+
+
+def _count(outcomes: Sequence[Outcome], verdict: Verdict) -> int:
+    return sum(outcome.judgement.verdict is verdict for outcome in outcomes)
+
+
+def print_list(console: Console, rows: Sequence[tuple[str, Availability, str]]) -> None:
+    """Cases × implementations: what can run here, and why not where it cannot."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("case", "implementation", "framework", "here"):
+        table.add_column(heading)
+    last = ""
+    for case, availability, absent in rows:
+        here = (
+            Text("yes", "green")
+            if availability.available and not absent
+            else Text(absent or availability.reason, "yellow")
+        )
+        table.add_row("" if case == last else case, availability.implementation, availability.framework, here)
+        last = case
+    console.print(table)
+
+
+def print_log(console: Console, case: Case, label: str, dtype: str, figures: Sequence[Figure]) -> None:
+    """The source's own log lines from our run, the published ones beside them, differences marked."""
+    console.print(f"[bold]{escape(case.name)}[/bold], {label}, {dtype}", highlight=False)
+    console.print(escape(case.source), style="dim", highlight=False)
+    by_epoch: dict[int, dict[str, Figure]] = {}
+    for figure in figures:
+        by_epoch.setdefault(figure.epoch, {})[figure.quantity] = figure
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("ours")
+    table.add_column("published")
+    table.add_column("")
+    shown: set[tuple[int, str]] = set()
+    for epoch, line in sorted(by_epoch.items()):
+        try:
+            ours, theirs = (
+                case.log.format(epoch=epoch, **{name: getattr(figure, side) for name, figure in line.items()})
+                for side in ("ours", "published")
+            )
+        except KeyError:
+            continue  # This epoch has figures, but not all that the log line prints.
+        used = [name for name in line if "{" + name + "}" in case.log]
+        shown |= {(epoch, name) for name in used}
+        table.add_row(*_pair(ours, theirs, [line[name] for name in used]))
+    for figure in figures:
+        if (figure.epoch, figure.quantity) not in shown:
+            name = f"{figure.quantity} (epoch {figure.epoch})"
+            table.add_row(*_pair(f"{name}: {figure.ours}", figure.published, [figure]))
+    console.print(table)
+
+
+def _pair(ours: str, theirs: str, figures: Sequence[Figure]) -> tuple[Text, Text, Text]:
+    worst = next((f.verdict for f in figures if f.verdict is not Verdict.PASS), Verdict.PASS)
+    if worst is Verdict.PASS:
+        mark = "=" if all(f.ours == f.published for f in figures) else "≈ within the noise floor"
+    else:
+        mark = "≠ " + ", ".join(f.quantity for f in figures if f.verdict is not Verdict.PASS)
+    return Text(ours), Text(theirs), Text(mark, STYLES[worst])

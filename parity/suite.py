@@ -1,0 +1,156 @@
+"""A suite: the cases of a package and the implementations beside them, found by name.
+
+A suite is a package of model packages. Each model package has a ``spec.py`` with ``CASES``, and beside it one
+file ``<model>_<label>.py`` for every implementation; the label's underscores read as hyphens, so that
+``logistic_torch_manual.py`` is ``torch-manual``. Finding an implementation does not import it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+from typing import cast
+
+import numpy as np
+
+from parity.frameworks import framework_of
+from parity.spec import Case
+from parity.trainer import Trainer
+
+
+class SuiteError(ValueError):
+    """A suite, case or implementation that cannot be used; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Implementation:
+    """A model in one framework, one way: a label and the module that ``build`` is found in."""
+
+    label: str
+    module: str
+    path: Path
+
+    def build(self, case: Case, dtype: str, device: str) -> Trainer:
+        """Import the implementation, and with it its framework, and make it ready for one case."""
+        return cast(Trainer, importlib.import_module(self.module).build(case, dtype, device))
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """A case and the implementations that its model has."""
+
+    case: Case
+    spec: Path
+    implementations: Mapping[str, Implementation]
+    variant: str | None = None
+
+    @property
+    def folder(self) -> str:
+        """The folder's name that the case's results have: runs on other data do not overwrite each other."""
+        return self.case.name if self.variant is None else f"{self.case.name}@{self.variant}"
+
+
+@dataclass(frozen=True)
+class Suite:
+    """All cases of a package, in the order of its models; ``reference`` is the label that the others follow."""
+
+    package: str
+    reference: str
+    entries: Mapping[str, Entry]
+    floors: Path | None
+
+    def entry(self, case: str, variant: str | None = None) -> Entry:
+        """The case of that name, on the data of ``variant`` where one is named; SuiteError lists what there is."""
+        if case not in self.entries:
+            raise SuiteError(f"unknown case {case!r}: {self.package} has {', '.join(self.entries)}")
+        entry = self.entries[case]
+        if variant is None:
+            return entry
+        if variant not in entry.case.variants:
+            known = ", ".join(entry.case.variants) or "none but the default"
+            raise SuiteError(f"case {case!r} has no data {variant!r}: it knows {known}")
+        return replace(entry, case=entry.case.variants[variant], variant=variant)
+
+    def implementation(self, entry: Entry, label: str) -> Implementation:
+        """The implementation of that label; SuiteError lists what there is."""
+        if label not in entry.implementations:
+            raise SuiteError(
+                f"case {entry.case.name!r} has no implementation {label!r}: {', '.join(entry.implementations)}"
+            )
+        return entry.implementations[label]
+
+    @property
+    def labels(self) -> list[str]:
+        """Every implementation label of the suite, the reference first."""
+        found = {label for entry in self.entries.values() for label in entry.implementations}
+        return sorted(found, key=lambda label: (label != self.reference, _rank(label), label))
+
+
+def _rank(label: str) -> int:
+    order = ("numpy", "torch", "tf1", "keras", "jax", "flax")
+    prefix = label.split("-", 1)[0]
+    return order.index(prefix) if prefix in order else len(order)
+
+
+def load_suite(package: str) -> Suite:
+    """Find the suite of that package name; SuiteError says what is wrong with it."""
+    try:
+        root = importlib.import_module(package)
+    except ImportError as error:
+        raise SuiteError(f"suite {package!r} cannot be imported: {error}") from error
+    if root.__file__ is None:
+        raise SuiteError(f"suite {package!r} has no __init__.py")
+    entries: dict[str, Entry] = {}
+    for spec in sorted(Path(root.__file__).parent.glob("*/spec.py")):
+        model = spec.parent.name
+        implementations = _implementations(package, model, spec.parent)
+        for case in _cases(package, model):
+            if case.name in entries:
+                raise SuiteError(f"two cases of {package} are called {case.name!r}")
+            entries[case.name] = Entry(case, spec, implementations)
+    if not entries:
+        raise SuiteError(f"suite {package!r} holds no cases: it needs <model>/spec.py files with CASES in them")
+    return Suite(package, getattr(root, "REFERENCE", "numpy"), entries, getattr(root, "FLOORS", None))
+
+
+def _cases(package: str, model: str) -> tuple[Case, ...]:
+    name = f"{package}.{model}.spec"
+    module: ModuleType = importlib.import_module(name)
+    cases = getattr(module, "CASES", None)
+    if not isinstance(cases, tuple) or not all(isinstance(case, Case) for case in cases):
+        raise SuiteError(f"{name} must define CASES, a tuple of parity.spec.Case")
+    return cases
+
+
+def _implementations(package: str, model: str, folder: Path) -> dict[str, Implementation]:
+    found = {}
+    for path in folder.glob(f"{model}_*.py"):
+        label = path.stem.removeprefix(f"{model}_").replace("_", "-")
+        framework_of(label)
+        found[label] = Implementation(label, f"{package}.{model}.{path.stem}", path)
+    return {label: found[label] for label in sorted(found, key=lambda label: (_rank(label), label))}
+
+
+def fingerprint(case: Case, epochs: int, exact: bool = True) -> str:
+    """What a run of the case depends on beside code and versions, as a SHA-256 in hexadecimal.
+
+    ``exact`` covers every byte of the data and of the initial parameters. Without it arrays count by shape and by
+    the sum of their magnitudes to six digits, which is the same on machines whose sine differs in the last bit.
+    """
+    digest = hashlib.sha256()
+    data = case.data()
+    arrays = {"x": data.x, "y": data.y, "x_test": data.x_test, "y_test": data.y_test, **case.initial()}
+    for name, array in arrays.items():
+        if array is None:
+            continue
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        if exact:
+            digest.update(np.ascontiguousarray(array).data)
+        else:
+            digest.update(f"{np.nansum(np.abs(array), dtype=np.float64):.5e}".encode())
+    digest.update(repr((case.name, case.loss, case.optimizer, case.schedule, case.every, epochs)).encode())
+    return digest.hexdigest()

@@ -1,0 +1,229 @@
+"""How far rounding alone carries a run, measured, and the tolerance that follows from it.
+
+The reference is run again with every rounding error stirred: inputs and initial parameters moved by one unit in
+the last place, parameters and optimizer slots moved again after every update, the rows of every batch permuted
+so that sums add up in another order. How far such runs stray from the undisturbed float64 run, at most, up to
+each snapshot, is the noise floor. Any faithful implementation strays about as far; a mistake strays further.
+
+For a quantity q (a parameter tensor, or the loss), with u the unit roundoff of the dtype and S the running
+maximum of |reference|:
+
+    stray32(t) = max over RUNS stirred float32 runs, s <= t, of |stirred(s) - reference(s)|
+    stray64(t) = max(the same in float64, 2^-29 stray32(t))
+    floor(t)   = max(stray(t), 4 u S(t))
+    tolerance  = FACTOR · floor
+
+The float32 term in stray64 carries over what 16 float64 runs may miss: float64 rounding is float32 rounding
+times 2^-29, and a path that float32 shows to be sensitive is no less so in float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from parity.compare import distance, scale
+from parity.spec import Array, Batches, Case, Dataset, Params
+from parity.trainer import State, Trained, Trainer, record
+from parity.trajectory import Trajectory, gather
+
+RUNS = 16
+FACTOR = 16
+"""Faithful implementations used at most 9.65 floors in float32 and 7.0 in float64; one constant for everything."""
+
+Build = Callable[[Case, str, str], Trainer]
+
+
+@dataclass(frozen=True)
+class Floor:
+    """The noise floor of one case in one dtype: ``loss`` (E, B) and each parameter (S,), in the quantity's units."""
+
+    loss: Array
+    params: Params
+
+    def until(self, epochs: int, snapshots: int) -> Floor:
+        """The floor of a shorter run of the same case: it grows along the run, so its beginning is its own."""
+        return Floor(self.loss[:epochs], {name: values[:snapshots] for name, values in self.params.items()})
+
+
+class Stirred:
+    """A trainer whose every rounding error is stirred: see the module's docstring."""
+
+    def __init__(self, trainer: Trainer, generator: np.random.Generator, ordered: bool) -> None:
+        self.trainer, self.generator, self.ordered = trainer, generator, ordered
+        self.predict, self.gradients = trainer.predict, trainer.gradients
+        self.export, self.load = trainer.export, trainer.load
+
+    def train(self, segments: Sequence[Batches]) -> Trained:
+        losses, snapshots = [], []
+        for segment in segments:
+            for rows in segment:
+                stirred = rows if self.ordered else self.generator.permutation(rows)
+                losses.append(self.trainer.train([(stirred,)]).losses)
+                state = self.trainer.export()
+                self.trainer.load(
+                    State(self._stir(state.params), self._stir(state.slots), state.step, state.slot_scale)
+                )
+            snapshots.append(self.trainer.export().params)
+        stacked = {name: np.stack([snapshot[name] for snapshot in snapshots]) for name in snapshots[0]}
+        return Trained(np.concatenate(losses).reshape(len(segments), -1), stacked)
+
+    def _stir(self, params: Params) -> Params:
+        return {name: stir(value, self.generator) for name, value in params.items()}
+
+
+class Lockstep:
+    """A trainer that starts every stretch of ``length`` epochs from the exact state of a reference beside it."""
+
+    def __init__(self, trainer: Trainer, reference: Trainer, length: int, every: int) -> None:
+        self.trainer, self.reference = trainer, reference
+        self.segments_each, self.done = max(1, length // every), 0
+        self.predict, self.gradients = trainer.predict, trainer.gradients
+        self.export, self.load = trainer.export, trainer.load
+
+    def train(self, segments: Sequence[Batches]) -> Trained:
+        pieces = []
+        for segment in segments:
+            pieces.append(self.trainer.train([segment]))
+            self.reference.train([segment])
+            self.done += 1
+            if self.done % self.segments_each == 0:
+                self.trainer.load(self.reference.export())
+        params = {name: np.concatenate([piece.params[name] for piece in pieces]) for name in pieces[0].params}
+        return Trained(np.concatenate([piece.losses for piece in pieces]), params)
+
+
+def stir(values: Array, generator: np.random.Generator) -> Array:
+    """Each float moved up or down by one unit in its last place; zeros, infinities and integers stay."""
+    if values.dtype.kind != "f":
+        return values
+    signs = generator.integers(0, 2, values.shape, np.int8) * 2 - 1
+    step = np.spacing(np.where(np.isfinite(values), values, 0)) * signs
+    return np.where(values == 0, values, values + step).astype(values.dtype)
+
+
+def stirred(build: Build, case: Case, dtype: str, seed: int) -> tuple[Trainer, Case]:
+    """The reference in ``dtype`` with its rounding errors stirred by ``default_rng(seed)``, and its stirred case."""
+    generator = np.random.default_rng(seed)
+    # Stirring the inputs means moving what the run in this dtype sees, after its cast.
+    data = case.data()
+    x = stir(data.x.astype(dtype), generator) if data.x.dtype.kind == "f" else data.x
+    stirred_data = Dataset(x, data.y, data.x_test, data.y_test)
+    initial = {name: stir(value.astype(dtype), generator) for name, value in case.initial().items()}
+    stirred_case = replace(case, data=lambda: stirred_data, initial=lambda: initial, metrics=())
+    return Stirred(build(stirred_case, dtype, "cpu"), generator, case.schedule.ordered), stirred_case
+
+
+class Rounded:
+    """A longdouble trainer whose results are rounded to float64, so that they can be stored."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer = trainer
+        self.gradients, self.load = trainer.gradients, trainer.load
+
+    def predict(self, x: Array) -> Array:
+        return self.trainer.predict(x).astype(np.float64)
+
+    def export(self) -> State:
+        state = self.trainer.export()
+        return State(_rounded(state.params), _rounded(state.slots), state.step, state.slot_scale)
+
+    def train(self, segments: Sequence[Batches]) -> Trained:
+        trained = self.trainer.train(segments)
+        return Trained(trained.losses.astype(np.float64), _rounded(trained.params))
+
+
+def _rounded(params: Params) -> Params:
+    return {name: value.astype(np.float64) for name, value in params.items()}
+
+
+def checked(build: Build, case: Case, longdouble: bool) -> tuple[Trainer, Case]:
+    """What the float64 reference itself is held against: the same in longdouble, where it can and that is wider.
+
+    Elsewhere a stirred run that the floor was not made from.
+    """
+    if longdouble and np.finfo(np.longdouble).eps < np.finfo(np.float64).eps:
+        return Rounded(build(case, "longdouble", "cpu")), case
+    return stirred(build, case, "float64", seed=RUNS)
+
+
+def measure(
+    build: Build,
+    case: Case,
+    epochs: int,
+    lockstep: int | None = None,
+    on_run: Callable[[], None] = lambda: None,
+) -> dict[str, Floor]:
+    """Measure the noise floor of ``case`` in every dtype on the reference that ``build`` makes.
+
+    ``lockstep`` measures runs that start every so many epochs from the reference's state. ``on_run`` is called
+    after each of the 2 · RUNS runs.
+    """
+    reference = gather(record(build(replace(case, metrics=()), "float64", "cpu"), replace(case, metrics=()), epochs))
+    floors: dict[str, Floor] = {}
+    for dtype in ("float32", "float64"):
+        stray: Params = {}
+        for seed in range(RUNS):
+            trainer, stirred_case = stirred(build, case, dtype, seed)
+            if lockstep is not None:
+                trainer = Lockstep(trainer, build(case, "float64", "cpu"), lockstep, case.every)
+            run = gather(record(trainer, stirred_case, epochs))
+            for name, values in strays(run, reference).items():
+                stray[name] = np.maximum(stray[name], values) if name in stray else values
+            on_run()
+        scales = {"loss": np.abs(reference.loss.ravel())}
+        scales |= {name: scale(values) for name, values in reference.params.items()}
+        unit = np.finfo(dtype).eps / 2
+        grown = {}
+        for name, values in stray.items():
+            grown[name] = np.maximum(np.maximum.accumulate(values), 4 * unit * np.maximum.accumulate(scales[name]))
+            if dtype == "float64":
+                wide = floors["float32"].loss.ravel() if name == "loss" else floors["float32"].params[name]
+                grown[name] = np.maximum(grown[name], 2.0**-29 * wide)
+        floors[dtype] = Floor(grown.pop("loss").reshape(reference.loss.shape), grown)
+    return floors
+
+
+def strays(run: Trajectory, reference: Trajectory) -> Params:
+    """The largest distance of a run from the reference: ``loss`` (E·B,) and each parameter (S,), float64."""
+    loss = np.abs(run.loss.astype(np.float64) - reference.loss).ravel()
+    return {"loss": loss} | {name: distance(run.params[name], reference.params[name]) for name in reference.params}
+
+
+def save(floors: dict[str, Floor], path: Path, fingerprint: str) -> None:
+    """Write the floors of one case, float32 rounded up, with the fingerprint of what they were measured on."""
+    tensors = {}
+    for dtype, floor in floors.items():
+        for name, values in ({"loss": floor.loss} | {f"params/{n}": v for n, v in floor.params.items()}).items():
+            tensors[f"{dtype}/{name}"] = np.nextafter(values.astype(np.float32), np.float32(np.inf))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.partial")
+    save_file(tensors, scratch, {"fingerprint": fingerprint, "runs": str(RUNS)})
+    scratch.replace(path)
+
+
+def load(path: Path, fingerprint: str) -> dict[str, Floor] | None:
+    """The floors in a file that ``save`` wrote; None where there is no file or it was measured on something else.
+
+    ValueError says that the file is damaged and how to make it anew.
+    """
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, "numpy") as file:
+            if (file.metadata() or {}).get("fingerprint") != fingerprint:
+                return None
+            tensors = {name: file.get_tensor(name).astype(np.float64) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged ({error}): delete it and measure again with 'parity floor'") from error
+    floors: dict[str, Floor] = {}
+    for dtype in {name.split("/", 1)[0] for name in tensors}:
+        prefix = f"{dtype}/params/"
+        params = {name.removeprefix(prefix): values for name, values in tensors.items() if name.startswith(prefix)}
+        floors[dtype] = Floor(tensors[f"{dtype}/loss"], params)
+    return floors

@@ -1,0 +1,246 @@
+"""Training in JAX with optax.
+
+A model file gives one pure function, ``forward(params, x)``, raw JAX or a flax module applied. Everything that is
+compiled depends on a ``Program`` and on shapes alone, so trainers of one model share what was compiled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from parity.layout import Layout, to_canonical, to_framework
+from parity.spec import Adam, Array, Batches, Case, Loss, Optimizer, Params
+from parity.trainer import State, Trained
+
+# Without x64 optax corrects Adam's moments with float32 powers, and float64 arrays become float32 silently.
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_default_matmul_precision", "highest")
+
+Arrays = dict[str, jax.Array]
+"""A framework name of the layout to its array."""
+
+
+@jax.custom_vjp
+def binary_crossentropy(p: jax.Array, y: jax.Array) -> jax.Array:
+    """Loss of each row from probabilities, as torch's BCELoss has it: logarithms clamped at -100.
+
+    The derivative is torch's formula as well: autodiff through the clamp gives NaN where p rounds to 0 or 1.
+    """
+    return -(y * jnp.maximum(jnp.log(p), -100) + (1 - y) * jnp.maximum(jnp.log1p(-p), -100))
+
+
+def _residuals(p: jax.Array, y: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return binary_crossentropy(p, y), (p, y)
+
+
+def _derivative(residuals: tuple[jax.Array, jax.Array], d_loss: jax.Array) -> tuple[jax.Array, None]:
+    p, y = residuals
+    return d_loss * (p - y) / jnp.maximum(p * (1 - p), 1e-12), None
+
+
+binary_crossentropy.defvjp(_residuals, _derivative)
+
+
+def nll(log_probabilities: jax.Array, y: jax.Array) -> jax.Array:
+    """Loss of each row, from log-probabilities ``(n, classes)`` and integer classes ``(n,)``."""
+    return -jnp.take_along_axis(log_probabilities, y[:, None], -1)[:, 0]
+
+
+def squared_error(prediction: jax.Array, y: jax.Array) -> jax.Array:
+    """Squared error, not halved."""
+    return jnp.square(prediction - y)
+
+
+def total(prediction: jax.Array, y: jax.Array) -> jax.Array:
+    """The predictions themselves, whatever the targets."""
+    return prediction
+
+
+LOSSES = {
+    "binary_crossentropy": binary_crossentropy,
+    "crossentropy": optax.softmax_cross_entropy_with_integer_labels,
+    "nll": nll,
+    "squared_error": squared_error,
+    "total": total,
+}
+
+
+@dataclass(frozen=True)
+class Program:
+    """What is compiled: compared by value, so ``forward`` is best a function of a module, not a closure.
+
+    ``unused`` names the parameters that ``forward`` never reads. JAX has zeros for their gradient, which weight
+    decay would add to; torch has none and leaves them alone, so the optimizer is not shown them.
+    """
+
+    forward: Callable[[Arrays, jax.Array], jax.Array]
+    loss: Loss
+    optimizer: Optimizer
+    unused: tuple[str, ...] = ()
+
+    def trained(self, params: Arrays) -> Arrays:
+        return {name: p for name, p in params.items() if name not in self.unused}
+
+    def transformation(self) -> optax.GradientTransformation:
+        rule = self.optimizer
+        if isinstance(rule, Adam):
+            return optax.adam(rule.learning_rate, rule.beta1, rule.beta2, rule.epsilon)
+        sgd = optax.sgd(rule.learning_rate, rule.momentum or None)
+        return optax.chain(optax.add_decayed_weights(rule.weight_decay), sgd) if rule.weight_decay else sgd
+
+    def slots(self) -> dict[str, str]:
+        """What optax calls each slot, to its canonical name."""
+        if isinstance(self.optimizer, Adam):
+            return {"mu": "first_moment", "nu": "second_moment"}
+        return {"trace": "momentum"} if self.optimizer.momentum else {}
+
+
+@partial(jax.jit, static_argnames="program")
+def predict(program: Program, params: Arrays, x: jax.Array) -> jax.Array:
+    return program.forward(params, x)
+
+
+@partial(jax.jit, static_argnames="program")
+def loss_and_gradients(program: Program, params: Arrays, x: jax.Array, y: jax.Array) -> tuple[jax.Array, Arrays]:
+    """One batch's loss, and the gradient of every parameter that is used."""
+
+    def loss_of(trained: Arrays) -> jax.Array:
+        losses = LOSSES[program.loss.kind](program.forward(params | trained, x), y)
+        return losses.sum() if program.loss.reduction == "sum" else losses.mean()
+
+    return jax.value_and_grad(loss_of)(program.trained(params))
+
+
+@partial(jax.jit, static_argnames=("program", "segments", "batches"))
+def advance(
+    program: Program,
+    segments: int,
+    batches: int,
+    steps: int,
+    params: Arrays,
+    slots: optax.OptState,
+    x: jax.Array,
+    y: jax.Array,
+    rows: jax.Array | None,
+) -> tuple[Arrays, optax.OptState, jax.Array, Arrays]:
+    """Run ``steps`` updates; room is made for ``segments`` of ``batches`` each.
+
+    ``rows`` is (segments·batches, batch), or None where every batch is all rows in order. Returns the parameters,
+    the slots, the losses (segments·batches,) and the parameters after each segment (segments, *shape).
+
+    ``steps`` is traced: a loop whose length the compiler does not know is never unrolled or merged with what
+    surrounds it, so a step rounds the same however many are run at once.
+    """
+    transformation = program.transformation()
+
+    def step(t: jax.Array, carry: tuple[Any, ...]) -> tuple[Any, ...]:
+        params, slots, losses, snapshots = carry
+        batch = (x, y) if rows is None else (x[rows[t]], y[rows[t]])
+        loss, gradients = loss_and_gradients(program, params, *batch)
+        if loss.dtype != losses.dtype:  # a promotion in the model; storing it would round it silently
+            raise TypeError(f"the loss is {loss.dtype}, the run {losses.dtype}")
+        trained = program.trained(params)
+        updates, slots = transformation.update(gradients, slots, trained)
+        params = params | optax.apply_updates(trained, updates)
+        snapshots = {name: stack.at[t // batches].set(params[name]) for name, stack in snapshots.items()}
+        return params, slots, losses.at[t].set(loss), snapshots
+
+    losses = jnp.zeros(segments * batches, next(iter(params.values())).dtype)
+    snapshots = {name: jnp.zeros((segments, *p.shape), p.dtype) for name, p in params.items()}
+    return jax.lax.fori_loop(0, steps, step, (params, slots, losses, snapshots))
+
+
+class JaxTrainer:
+    """The five verbs in JAX. ``unused``: framework names of the parameters that ``forward`` never reads."""
+
+    def __init__(
+        self,
+        case: Case,
+        dtype: str,
+        device: str,
+        layout: Layout,
+        forward: Callable[[Arrays, jax.Array], jax.Array],
+        unused: tuple[str, ...] = (),
+    ) -> None:
+        self.dtype, self.device, self.layout = np.dtype(dtype), jax.devices(device)[0], layout
+        self.program = Program(forward, case.loss, case.optimizer, unused)
+        data = case.data()
+        self.x, self.y = self._put(data.x), self._put(data.y)
+        self.params = self._arrays(case.initial())
+        self.slots = jax.device_put(
+            self.program.transformation().init(self.program.trained(self.params)), self.device
+        )
+        self.step = 0
+
+    def predict(self, x: Array) -> Array:
+        return np.array(predict(self.program, self.params, self._put(x)))
+
+    def gradients(self, x: Array, y: Array) -> tuple[float, Params]:
+        loss, gradients = loss_and_gradients(self.program, self.params, self._put(x), self._put(y))
+        return float(loss), self._canonical(gradients)
+
+    def train(self, segments: Sequence[Batches]) -> Trained:
+        if len({len(rows) for segment in segments for rows in segment}) == 1:
+            return self._advance(segments)
+        # An array has one batch size, so a short last batch is a call of its own.
+        runs = [[self._advance([tuple(run)]) for _, run in groupby(segment, key=len)] for segment in segments]
+        losses = np.concatenate([np.concatenate([run.losses for run in segment], 1) for segment in runs])
+        ends = [segment[-1].params for segment in runs]
+        return Trained(losses, {name: np.concatenate([end[name] for end in ends]) for name in ends[0]})
+
+    def export(self) -> State:
+        slots = {
+            f"{slot}/{name}": value
+            for key, slot in self.program.slots().items()
+            for name, value in self._canonical(optax.tree_utils.tree_get(self.slots, key)).items()
+        }
+        return State(self._canonical(self.params), slots, self.step)
+
+    def load(self, state: State) -> None:
+        slots = state.slots_at(1.0)
+        self.params, self.step = self._arrays(state.params), state.step
+        values: dict[str, Any] = {
+            key: self.program.trained(self._arrays({name: slots[f"{slot}/{name}"] for name in state.params}))
+            for key, slot in self.program.slots().items()
+        }
+        if isinstance(self.program.optimizer, Adam):
+            values["count"] = jax.device_put(np.int32(state.step), self.device)
+        self.slots = optax.tree_utils.tree_set(self.slots, **values)
+
+    def _put(self, values: Array) -> jax.Array:
+        return jax.device_put(values.astype(self.dtype) if values.dtype.kind == "f" else values, self.device)
+
+    def _arrays(self, params: Params) -> Arrays:
+        return {name: self._put(value) for name, value in to_framework(self.layout, params).items()}
+
+    def _canonical(self, arrays: Arrays, stacked: int = 0) -> Params:
+        missing = {name: np.zeros(p.shape, p.dtype) for name, p in self.params.items() if name not in arrays}
+        return to_canonical(self.layout, {name: np.asarray(p) for name, p in arrays.items()} | missing, stacked)
+
+    def _advance(self, segments: Sequence[Batches]) -> Trained:
+        """As ``train``, all batches of one size. Room is made for a power of two segments: fewer sizes to compile."""
+        count, batches = len(segments), len(segments[0])
+        room = 1 << (count - 1).bit_length()
+        distinct = {id(rows): rows for segment in segments for rows in segment}.values()
+        indices = None
+        if not all(np.array_equal(rows, np.arange(len(self.x))) for rows in distinct):
+            indices = np.zeros((room * batches, len(segments[0][0])), np.int64)
+            indices[: count * batches] = [rows for segment in segments for rows in segment]
+            indices = jax.device_put(indices, self.device)
+        self.params, self.slots, losses, snapshots = advance(
+            self.program, room, batches, count * batches, self.params, self.slots, self.x, self.y, indices
+        )
+        self.step += count * batches
+        ends = {name: np.asarray(stack)[:count] for name, stack in snapshots.items()}
+        return Trained(
+            np.array(losses)[: count * batches].reshape(count, batches), to_canonical(self.layout, ends, stacked=1)
+        )

@@ -1,0 +1,224 @@
+"""Training in Keras 3 on TensorFlow: Keras's layers and optimizers, gradients from a ``tf.GradientTape``.
+
+A model file gives a ``keras.Model`` or a single layer, in the run's dtype and not yet built; its parameters are
+named by their paths within the model, as in ``dense/kernel``. The training loop is one ``tf.function``, so that
+it is traced once and one call trains as many batches as it is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops
+
+from parity.layout import Layout, to_canonical, to_framework
+from parity.spec import Adam, Array, Batches, Case, Optimizer, Params
+from parity.trainer import State, Trained
+
+# One thread and one order of every sum, float32 products in full: the same bits at every run.
+tf.config.threading.set_intra_op_parallelism_threads(1)
+tf.config.threading.set_inter_op_parallelism_threads(1)
+tf.config.experimental.enable_op_determinism()
+tf.config.experimental.enable_tensor_float_32_execution(False)
+
+
+@ops.custom_gradient
+def binary_crossentropy(p: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, Callable]:
+    """Loss of each row from probabilities, with the clamps of torch's BCELoss on value and gradient.
+
+    Keras's own clips the probabilities at 1e-7 instead, and has another loss and gradient beyond that.
+    """
+    loss = -(y * ops.maximum(ops.log(p), -100) + (1 - y) * ops.maximum(ops.log1p(-p), -100))
+
+    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, None]:
+        return upstream * (p - y) / ops.maximum(p * (1 - p), 1e-12), None
+
+    return loss, gradient
+
+
+def crossentropy(logits: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+    """Loss of each row from logits ``(n, classes)`` and integer classes ``(n,)``, softmax and logarithm in one."""
+    return keras.losses.sparse_categorical_crossentropy(y, logits, from_logits=True)
+
+
+def nll(log_probabilities: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+    """Loss of each row from log-probabilities ``(n, classes)`` and integer classes ``(n,)``."""
+    # A mask, not a gather: its gradient is elementwise, hence the same on every device.
+    chosen = ops.one_hot(y, log_probabilities.shape[-1], dtype="bool")
+    return -ops.sum(ops.where(chosen, log_probabilities, ops.zeros_like(log_probabilities)), -1)
+
+
+def squared_error(prediction: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+    """Squared error, not halved."""
+    return ops.square(prediction - y)
+
+
+def total(prediction: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+    """The predictions themselves, whose sum differentiates each output by its own input."""
+    return prediction
+
+
+LOSSES = {
+    "binary_crossentropy": binary_crossentropy,
+    "crossentropy": crossentropy,
+    "nll": nll,
+    "squared_error": squared_error,
+    "total": total,
+}
+REDUCTIONS = {"sum": ops.sum, "mean": ops.mean}
+
+
+class AdamOfTorch(keras.optimizers.Adam):
+    """Keras's Adam with the epsilon of ``parity.spec.Adam``.
+
+    Keras adds epsilon to √v before the bias correction, torch to √v̂ after it: epsilon·√(1 - beta2ᵗ) there is
+    epsilon here, so it is another number at every step.
+    """
+
+    @property
+    def epsilon(self) -> tf.Tensor:
+        dtype = self.learning_rate.dtype
+        t = ops.cast(self.iterations + 1, dtype)
+        beta2, epsilon = ops.cast(self.beta_2, dtype), ops.cast(self._corrected_epsilon, dtype)
+        return epsilon * ops.sqrt(1 - ops.power(beta2, t))
+
+    @epsilon.setter
+    def epsilon(self, value: float) -> None:
+        self._corrected_epsilon = value
+
+
+def optimizer_of(rule: Optimizer, dtype: str) -> tuple[keras.optimizers.Optimizer, dict[str, str]]:
+    """Keras's optimizer for a rule, and its own names for the canonical slots.
+
+    Weight decay is left to the trainer: Keras's is decoupled from the gradient. In float64 the numbers must be
+    ``np.float64`` and the default dtype float64, or they pass through float32; in float32 they must be Python's
+    own, or a ``np.float64`` would draw the update into float64.
+    """
+    keras.config.set_floatx(dtype)
+    number = np.float64 if dtype == "float64" else float
+    learning_rate = number(rule.learning_rate)
+    if isinstance(rule, Adam):
+        beta1, beta2, epsilon = number(rule.beta1), number(rule.beta2), number(rule.epsilon)
+        return AdamOfTorch(learning_rate, beta1, beta2, epsilon), {"first_moment": "momentum", "second_moment": "velocity"}
+    return keras.optimizers.SGD(learning_rate, number(rule.momentum)), {"momentum": "momentum"} if rule.momentum else {}
+
+
+class KerasTrainer:
+    """The five verbs with a Keras model and optimizer; both, and what was traced of them, go with the trainer."""
+
+    def __init__(self, case: Case, dtype: str, device: str, model: keras.Layer, layout: Layout) -> None:
+        if device == "cuda" and not tf.config.list_physical_devices("GPU"):
+            raise ValueError("TensorFlow sees no GPU")
+        self.case, self.dtype, self.model, self.layout = case, np.dtype(dtype), model, layout
+        data = case.data()
+        with tf.device("/GPU:0" if device == "cuda" else "/CPU:0"):
+            self.x, self.y = tf.constant(self._cast(data.x)), tf.constant(self._cast(data.y))
+            model(self.x[:1])  # a layer makes its variables when it first sees the shape of its input
+            self.optimizer, slots = optimizer_of(case.optimizer, dtype)
+            self.optimizer.build(model.trainable_variables)
+            self.variables = {v.path.removeprefix(f"{model.name}/"): v for v in model.trainable_variables}
+            own = {variable.name: variable for variable in self.optimizer.variables}
+            self.slots = {
+                slot: {name: own[f"{v.path.replace('/', '_')}_{own_name}"] for name, v in self.variables.items()}
+                for slot, own_name in slots.items()
+            }
+            self.slot_scale = -case.optimizer.learning_rate if "momentum" in slots else 1.0
+            self._assign(self.variables, case.initial())
+            inputs, targets = (tf.TensorSpec((None, *values.shape[1:]), values.dtype) for values in (self.x, self.y))
+            counts, rows = tf.TensorSpec((), tf.int32), tf.TensorSpec((None,), tf.int64)
+            self._predict = _traced(model, inputs)
+            self._evaluate = _traced(self._loss_and_gradients, inputs, targets)
+            self._run = _traced(self._loop, counts, counts, rows, rows)
+
+    def predict(self, x: Array) -> Array:
+        return self._predict(self._cast(x)).numpy()
+
+    def gradients(self, x: Array, y: Array) -> tuple[float, Params]:
+        loss, gradients = self._evaluate(self._cast(x), self._cast(y))
+        zeros = {name: np.zeros(variable.shape, self.dtype) for name, variable in self.variables.items()}
+        return float(loss), to_canonical(self.layout, zeros | _numpy(gradients))
+
+    def train(self, segments: Sequence[Batches]) -> Trained:
+        batches = [rows for segment in segments for rows in segment]
+        rows, ends = np.empty(0, np.int64), np.empty(0, np.int64)
+        if not self._all_whole(batches):
+            rows, ends = np.concatenate(batches), np.cumsum([0, *(len(rows) for rows in batches)])
+        losses, params = self._run(np.int32(len(segments)), np.int32(len(segments[0])), rows, ends)
+        return Trained(losses.numpy().reshape(len(segments), -1), to_canonical(self.layout, _numpy(params), stacked=1))
+
+    def export(self) -> State:
+        slots = {
+            f"{slot}/{name}": value
+            for slot, variables in self.slots.items()
+            for name, value in to_canonical(self.layout, _numpy(variables)).items()
+        }
+        params = to_canonical(self.layout, _numpy(self.variables))
+        return State(params, slots, int(self.optimizer.iterations), self.slot_scale)
+
+    def load(self, state: State) -> None:
+        self._assign(self.variables, state.params)
+        given = state.slots_at(self.slot_scale)
+        for slot, variables in self.slots.items():
+            self._assign(variables, {name: given[f"{slot}/{name}"] for name in state.params})
+        # Keras computes Adam's powers of beta from this count at every step: there is nothing else to restore.
+        self.optimizer.iterations.assign(state.step)
+
+    def _assign(self, variables: dict[str, keras.Variable], params: Params) -> None:
+        framework = to_framework(self.layout, params)
+        for name, variable in variables.items():
+            variable.assign(framework[name].astype(self.dtype))
+
+    def _cast(self, values: Array) -> Array:
+        return values.astype(self.dtype) if values.dtype.kind == "f" else values
+
+    def _all_whole(self, batches: Batches) -> bool:
+        every_row = np.arange(self.x.shape[0])
+        distinct = {id(rows): rows for rows in batches}
+        return all(np.array_equal(rows, every_row) for rows in distinct.values())
+
+    def _loss_and_gradients(self, x: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """The loss, and the gradient of every parameter that has one."""
+        with tf.GradientTape() as tape:
+            losses = LOSSES[self.case.loss.kind](self.model(x), y)
+            loss = REDUCTIONS[self.case.loss.reduction](losses)
+        gradients = tape.gradient(loss, {name: variable.value for name, variable in self.variables.items()})
+        # Dense: Keras's Adam is wrong where an embedding looked the same row up twice.
+        return loss, {name: tf.convert_to_tensor(g) for name, g in gradients.items() if g is not None}
+
+    def _step(self, x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+        """The loss of one batch, after which every parameter that has a gradient is updated once."""
+        loss, gradients = self._loss_and_gradients(x, y)
+        decay = getattr(self.case.optimizer, "weight_decay", 0.0)
+        if decay:
+            gradients = {name: g + decay * self.variables[name].value for name, g in gradients.items()}
+        self.optimizer.apply(list(gradients.values()), [self.variables[name] for name in gradients])
+        return loss
+
+    def _loop(self, segments: tf.Tensor, batches: tf.Tensor, rows: tf.Tensor, ends: tf.Tensor) -> tuple:
+        """Losses ``(segments * batches,)`` and snapshots ``(segments, *shape)`` of a whole call to ``train``."""
+        losses = tf.TensorArray(self.dtype, segments * batches, element_shape=())
+        snapshots = {
+            name: tf.TensorArray(self.dtype, segments, element_shape=variable.shape)
+            for name, variable in self.variables.items()
+        }
+        for s in tf.range(segments):
+            for i in tf.range(s * batches, (s + 1) * batches):
+                x, y = self.x, self.y
+                if tf.size(rows) > 0:
+                    chosen = rows[ends[i] : ends[i + 1]]
+                    x, y = tf.gather(self.x, chosen), tf.gather(self.y, chosen)
+                losses = losses.write(i, self._step(x, y))
+            snapshots = {name: array.write(s, self.variables[name].value) for name, array in snapshots.items()}
+        return losses.stack(), {name: array.stack() for name, array in snapshots.items()}
+
+
+def _traced(function: Callable, *signature: tf.TensorSpec) -> Callable:
+    """One trace for every batch size, made now: whatever is built later cannot change or repeat it."""
+    return tf.function(function).get_concrete_function(*signature)
+
+
+def _numpy(tensors: dict[str, tf.Tensor | keras.Variable]) -> Params:
+    return {name: tensor.numpy() for name, tensor in tensors.items()}

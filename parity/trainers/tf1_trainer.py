@@ -1,0 +1,260 @@
+"""Training in a TF1 graph: placeholders, variables, a session, and the optimizers of ``tf.compat.v1.train``.
+
+A model file gives ``forward(params, x)``, which adds the model's operations to the default graph and returns the
+prediction; ``params`` are tensors by framework name. The training loop is part of the graph, so that one call
+into the session trains as many batches as it is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from parity.layout import Layout, to_canonical, to_framework
+from parity.spec import Adam, Array, Batches, Case, Optimizer, Params
+from parity.trainer import State, Trained
+
+v1 = tf.compat.v1
+
+# One thread and one order of every sum, float32 products in full: the same bits at every run.
+tf.config.threading.set_intra_op_parallelism_threads(1)
+tf.config.threading.set_inter_op_parallelism_threads(1)
+tf.config.experimental.enable_op_determinism()
+tf.config.experimental.enable_tensor_float_32_execution(False)
+
+SESSION = v1.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=1, allow_soft_placement=True)
+SESSION.gpu_options.allow_growth = True
+
+Tensors = Mapping[str, tf.Tensor]
+Forward = Callable[[Tensors, tf.Tensor], tf.Tensor]
+
+
+@tf.custom_gradient
+def binary_crossentropy(p: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, Callable]:
+    """Loss of each row from probabilities, with the clamps of torch's BCELoss on value and gradient.
+
+    The gradient is given because TensorFlow's own, through a clamped logarithm, is 0 times infinity at p = 1.
+    """
+    loss = -(y * tf.maximum(tf.math.log(p), -100) + (1 - y) * tf.maximum(tf.math.log1p(-p), -100))
+
+    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, None]:
+        return upstream * (p - y) / tf.maximum(p * (1 - p), 1e-12), None
+
+    return loss, gradient
+
+
+def crossentropy(logits: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+    """Loss of each row from logits ``(n, classes)`` and integer classes ``(n,)``, softmax and logarithm in one."""
+    return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=y, logits=logits)
+
+
+def nll(log_probabilities: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+    """Loss of each row from log-probabilities ``(n, classes)`` and integer classes ``(n,)``."""
+    # A mask, not a gather: its gradient is elementwise, hence the same on every device.
+    chosen = tf.one_hot(y, log_probabilities.shape[-1], on_value=True, off_value=False)
+    return -tf.reduce_sum(tf.where(chosen, log_probabilities, tf.zeros_like(log_probabilities)), -1)
+
+
+def squared_error(prediction: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+    """Squared error, not halved."""
+    return tf.math.squared_difference(prediction, y)
+
+
+def total(prediction: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+    """The predictions themselves, whose sum differentiates each output by its own input."""
+    return prediction
+
+
+LOSSES = {
+    "binary_crossentropy": binary_crossentropy,
+    "crossentropy": crossentropy,
+    "nll": nll,
+    "squared_error": squared_error,
+    "total": total,
+}
+REDUCTIONS = {"sum": tf.reduce_sum, "mean": tf.reduce_mean}
+
+
+def optimizer_of(rule: Optimizer, step: v1.Variable) -> tuple[v1.train.Optimizer, dict[str, str]]:
+    """TF1's optimizer for a rule, and its own names for the canonical slots. ``step`` counts the updates done.
+
+    Hyper-parameters are float64 tensors: a Python float would reach the update through float32, and Adam's powers
+    of beta would be kept in it. TF1 adds Adam's epsilon to an uncorrected √v, so that torch's is epsilon·√(1 - beta2ᵗ)
+    here; it is a function because it must be computed anew inside the training loop.
+    """
+    if isinstance(rule, Adam):
+        learning_rate, beta1, beta2 = (
+            tf.constant(value, tf.float64) for value in (rule.learning_rate, rule.beta1, rule.beta2)
+        )
+
+        def epsilon() -> tf.Tensor:
+            t = tf.constant(1, tf.float64) + tf.cast(step.read_value(), tf.float64)
+            return tf.constant(rule.epsilon, tf.float64) * tf.sqrt(1 - beta2**t)
+
+        slots = {"first_moment": "m", "second_moment": "v"}
+        return v1.train.AdamOptimizer(learning_rate, beta1, beta2, epsilon), slots
+    learning_rate = tf.constant(rule.learning_rate, tf.float64)
+    if rule.momentum:
+        momentum = tf.constant(rule.momentum, tf.float64)
+        return v1.train.MomentumOptimizer(learning_rate, momentum), {"momentum": "momentum"}
+    return v1.train.GradientDescentOptimizer(learning_rate), {}
+
+
+class Tf1Trainer:
+    """The five verbs in a graph and a session of their own; both are freed with the trainer."""
+
+    def __init__(self, case: Case, dtype: str, device: str, forward: Forward, layout: Layout) -> None:
+        if device == "cuda" and not tf.config.list_physical_devices("GPU"):
+            raise ValueError("TensorFlow sees no GPU")
+        self.case, self.dtype, self.forward, self.layout = case, np.dtype(dtype), forward, layout
+        data = case.data()
+        x, y = self._cast(data.x), self._cast(data.y)
+        with tf.Graph().as_default() as graph, tf.device("/GPU:0" if device == "cuda" else "/CPU:0"):
+            # The data comes in through placeholders: constants would make it part of the graph, which ends at 2 GB.
+            data_in = [v1.placeholder(values.dtype, values.shape) for values in (x, y)]
+            self.x, self.y = (v1.Variable(values, trainable=False, use_resource=True) for values in data_in)
+            self.variables = {
+                name: v1.Variable(value.astype(self.dtype), use_resource=True, name=name)
+                for name, value in to_framework(layout, case.initial()).items()
+            }
+            self.step = v1.Variable(0, dtype=tf.int64, trainable=False, use_resource=True, name="global_step")
+            self.optimizer, slots = optimizer_of(case.optimizer, self.step)
+
+            self.inputs = v1.placeholder(x.dtype, (None, *x.shape[1:]), "inputs")
+            self.targets = v1.placeholder(y.dtype, (None, *y.shape[1:]), "targets")
+            params = self._read()
+            self.prediction = forward(params, self.inputs)
+            self.evaluation = self._loss_and_gradients(params, self.prediction, self.targets)
+
+            self.segments, self.batches = (v1.placeholder(tf.int32, (), name) for name in ("segments", "batches"))
+            self.rows, self.ends = (v1.placeholder(tf.int64, (None,), name) for name in ("rows", "ends"))
+            self.trained = self._loop()
+            self.slots = {
+                slot: {name: self._slot(variable, own_name) for name, variable in self.variables.items()}
+                for slot, own_name in slots.items()
+            }
+            initializer = v1.global_variables_initializer()
+        self.session = v1.Session(graph=graph, config=SESSION)
+        self.session.run(initializer, dict(zip(data_in, (x, y), strict=True)))
+
+    def predict(self, x: Array) -> Array:
+        return self.session.run(self.prediction, {self.inputs: self._cast(x)})
+
+    def gradients(self, x: Array, y: Array) -> tuple[float, Params]:
+        loss, gradients = self.session.run(self.evaluation, {self.inputs: self._cast(x), self.targets: self._cast(y)})
+        zeros = {name: np.zeros(variable.shape, self.dtype) for name, variable in self.variables.items()}
+        return float(loss), to_canonical(self.layout, zeros | gradients)
+
+    def train(self, segments: Sequence[Batches]) -> Trained:
+        batches = [rows for segment in segments for rows in segment]
+        rows, ends = np.empty(0, np.int64), np.empty(0, np.int64)
+        if not self._all_whole(batches):
+            rows, ends = np.concatenate(batches), np.cumsum([0, *(len(rows) for rows in batches)])
+        feed = {self.segments: len(segments), self.batches: len(segments[0]), self.rows: rows, self.ends: ends}
+        losses, params = self.session.run(self.trained, feed)
+        return Trained(losses.reshape(len(segments), -1), to_canonical(self.layout, params, stacked=1))
+
+    def export(self) -> State:
+        params, slots, step = self.session.run((self.variables, self.slots, self.step))
+        canonical = {
+            f"{slot}/{name}": value
+            for slot, values in slots.items()
+            for name, value in to_canonical(self.layout, values).items()
+        }
+        return State(to_canonical(self.layout, params), canonical, int(step))
+
+    def load(self, state: State) -> None:
+        given = state.slots_at(1.0)
+        values: list[tuple[v1.Variable, Array | int]] = [(self.step, state.step)]
+        values += self._assigned(self.variables, state.params)
+        for slot, variables in self.slots.items():
+            values += self._assigned(variables, {name: given[f"{slot}/{name}"] for name in state.params})
+        if isinstance(self.case.optimizer, Adam):
+            own = {variable.op.name.rpartition("/")[-1]: variable for variable in self.optimizer.variables()}
+            for name in ("beta1", "beta2"):
+                # One factor a step, as the graph multiplies: beta to the power of the step would round elsewhere.
+                powers = np.cumprod(np.full(state.step + 1, getattr(self.case.optimizer, name)))
+                values.append((own[f"{name}_power"], powers[-1]))
+        initializers = [variable.initializer for variable, _ in values]
+        feed = {variable.initializer.inputs[1]: value for variable, value in values}
+        self.session.run(initializers, feed)
+
+    def _assigned(self, variables: Mapping[str, v1.Variable], params: Params) -> list[tuple[v1.Variable, Array]]:
+        framework = to_framework(self.layout, params)
+        return [(variable, framework[name]) for name, variable in variables.items()]
+
+    def _cast(self, values: Array) -> Array:
+        return values.astype(self.dtype) if values.dtype.kind == "f" else values
+
+    def _all_whole(self, batches: Batches) -> bool:
+        every_row = np.arange(self.x.shape[0])
+        distinct = {id(rows): rows for rows in batches}
+        return all(np.array_equal(rows, every_row) for rows in distinct.values())
+
+    def _read(self) -> dict[str, tf.Tensor]:
+        return {name: variable.read_value() for name, variable in self.variables.items()}
+
+    def _slot(self, variable: v1.Variable, own_name: str) -> v1.Variable:
+        slot = self.optimizer.get_slot(variable, own_name)
+        if slot is None:  # TF1 makes none for a parameter without a gradient; zeros stand for it.
+            return v1.Variable(tf.zeros(variable.shape, self.dtype), trainable=False, use_resource=True)
+        return slot
+
+    def _loss_and_gradients(
+        self, params: Tensors, prediction: tf.Tensor, y: tf.Tensor
+    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """The loss, and the gradient of every parameter that has one."""
+        loss = REDUCTIONS[self.case.loss.reduction](LOSSES[self.case.loss.kind](prediction, y))
+        gradients = zip(params, v1.gradients(loss, list(params.values())), strict=True)
+        # Dense: TF1's momentum would leave alone the rows that an embedding did not look up.
+        return loss, {name: tf.convert_to_tensor(g) for name, g in gradients if g is not None}
+
+    def _batch(self, i: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        rows = self.rows[self.ends[i] : self.ends[i + 1]]
+        return tf.gather(self.x, rows), tf.gather(self.y, rows)
+
+    def _step(self, x: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, tf.Operation]:
+        """The loss of one batch, and the operation that updates every parameter once."""
+        params = self._read()
+        loss, gradients = self._loss_and_gradients(params, self.forward(params, x), y)
+        decay = getattr(self.case.optimizer, "weight_decay", 0.0)
+        if decay:
+            gradients = {name: g + decay * params[name] for name, g in gradients.items()}
+        # A graph orders only what it is told to: no parameter may move before every gradient stands.
+        with tf.control_dependencies([loss, *params.values(), *gradients.values()]):
+            pairs = [(g, self.variables[name]) for name, g in gradients.items()]
+            return loss, self.optimizer.apply_gradients(pairs, global_step=self.step)
+
+    def _loop(self) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """Losses ``(segments * batches,)`` and snapshots ``(segments, *shape)`` of a whole call to ``train``."""
+        whole = tf.equal(tf.size(self.rows), 0)
+        every_x, every_y = self.x.read_value(), self.y.read_value()
+
+        def batch(i: tf.Tensor, end: tf.Tensor, losses: tf.TensorArray) -> tuple:
+            x, y = tf.cond(whole, lambda: (every_x, every_y), lambda: self._batch(i))
+            loss, update = self._step(x, y)
+            with tf.control_dependencies([update]):
+                return i + 1, end, losses.write(i, loss)
+
+        def segment(s: tf.Tensor, losses: tf.TensorArray, snapshots: Mapping[str, tf.TensorArray]) -> tuple:
+            start = s * self.batches
+            end, _, losses = tf.while_loop(
+                lambda i, end, _: i < end, batch, (start, start + self.batches, losses), parallel_iterations=1
+            )
+            with tf.control_dependencies([end]):
+                params = self._read()
+                snapshots = {name: array.write(s, params[name]) for name, array in snapshots.items()}
+                with tf.control_dependencies(list(params.values())):
+                    return s + 1, losses, snapshots
+
+        losses = tf.TensorArray(self.dtype, self.segments * self.batches, element_shape=())
+        snapshots = {
+            name: tf.TensorArray(self.dtype, self.segments, element_shape=variable.shape)
+            for name, variable in self.variables.items()
+        }
+        _, losses, snapshots = tf.while_loop(
+            lambda s, *_: s < self.segments, segment, (0, losses, snapshots), parallel_iterations=1
+        )
+        return losses.stack(), {name: array.stack() for name, array in snapshots.items()}

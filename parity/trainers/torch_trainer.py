@@ -1,0 +1,219 @@
+"""Training in PyTorch: modules, and models written by hand on plain tensors.
+
+A module needs nothing but itself (``module_trainer``). A hand-written model gives ``forward(params, x)`` and may
+bring its own loss, its own gradients and its own update; whatever it leaves out is torch's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+from torch.optim.adam import adam
+from torch.optim.sgd import sgd
+
+from parity.layout import Layout, to_canonical, to_framework
+from parity.spec import Adam, Array, Batches, Case, Optimizer, Params, Sgd
+from parity.trainer import State, Trained
+
+torch.set_num_threads(1)
+torch.use_deterministic_algorithms(True)
+if hasattr(torch.backends, "fp32_precision"):
+    torch.backends.fp32_precision = "ieee"
+else:  # torch before 2.9
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+
+Tensors = dict[str, Tensor]
+"""A framework name of the layout to its tensor."""
+
+Forward = Callable[[Tensors, Tensor], Tensor]
+"""``(params, x)`` to the prediction."""
+Cost = Callable[[Tensor, Tensor], Tensor]
+"""``(prediction, y)`` to the batch's loss, one element."""
+Backward = Callable[[Tensors, Tensor, Tensor], tuple[Tensor, Tensors]]
+"""``(params, x, y)`` to the batch's loss and the gradient of every parameter that has one."""
+Update = Callable[[Optimizer, Tensors, Tensors], None]
+"""``(rule, params, gradients)``: one step, in place."""
+
+
+def total(prediction: Tensor, y: Tensor, reduction: str) -> Tensor:
+    """The predictions added up (or averaged), whatever the targets."""
+    return prediction.sum() if reduction == "sum" else prediction.mean()
+
+
+LOSSES = {
+    "binary_crossentropy": F.binary_cross_entropy,
+    "crossentropy": F.cross_entropy,
+    "nll": F.nll_loss,
+    "squared_error": F.mse_loss,
+    "total": total,
+}
+
+
+def module_trainer(case: Case, dtype: str, device: str, layout: Layout, module: torch.nn.Module) -> TorchTrainer:
+    """A trainer for a module, which is cast and moved in place; the layout has the names of its parameters."""
+    module.to(device, getattr(torch, dtype))
+    parameters = dict(module.named_parameters())
+    return TorchTrainer(case, dtype, device, layout, lambda params, x: module(x), parameters=parameters)
+
+
+class TorchTrainer:
+    """The five verbs in torch.
+
+    ``parameters`` are the tensors that ``forward`` works on, where it does not work on those it is handed; their
+    values become the case's initial ones. ``cost`` replaces torch's loss. ``backward`` replaces cost and autograd:
+    its parameters ask for no gradient. ``update`` replaces torch's optimizer and keeps no slots.
+    """
+
+    def __init__(
+        self,
+        case: Case,
+        dtype: str,
+        device: str,
+        layout: Layout,
+        forward: Forward,
+        *,
+        parameters: Tensors | None = None,
+        cost: Cost | None = None,
+        backward: Backward | None = None,
+        update: Update | None = None,
+    ) -> None:
+        self.case, self.layout, self.forward = case, layout, forward
+        self.dtype, self.device = getattr(torch, dtype), torch.device(device)
+        self.cost = cost or partial(LOSSES[case.loss.kind], reduction=case.loss.reduction)
+        self.backward = backward or self._differentiate
+        self.update = update or {Sgd: self._sgd, Adam: self._adam}[type(case.optimizer)]
+        data = case.data()
+        self.x, self.y = self._put(data.x), self._put(data.y)
+        initial = to_framework(layout, case.initial())
+        self.params = parameters or {name: self._put(value) for name, value in initial.items()}
+        for p in self.params.values():
+            p.requires_grad_(backward is None)
+        # The same memory, seen without autograd: what is written here needs no guard.
+        self.values = {name: p.detach() for name, p in self.params.items()}
+        names = () if update else slot_names(case.optimizer)
+        self.slots = {slot: {name: torch.zeros_like(p) for name, p in self.values.items()} for slot in names}
+        self.step = 0
+        self.steps = {name: torch.zeros(()) for name in self.values}  # Adam's own counts, one a parameter
+        self._copy(initial, self.values)
+
+    def predict(self, x: Array) -> Array:
+        with torch.no_grad():
+            return self.forward(self.params, self._put(x)).cpu().numpy().copy()
+
+    def gradients(self, x: Array, y: Array) -> tuple[float, Params]:
+        loss, gradients = self.backward(self.params, self._put(x), self._put(y))
+        missing = {name: torch.zeros_like(p) for name, p in self.values.items() if name not in gradients}
+        return loss.item(), self._canonical(gradients | missing)
+
+    def train(self, segments: Sequence[Batches]) -> Trained:
+        losses = []
+        inputs = self._inputs(segments)
+        snapshots = {name: p.new_empty((len(segments), *p.shape)) for name, p in self.values.items()}
+        for s, segment in enumerate(segments):
+            for _ in segment:
+                x, y = next(inputs)
+                loss, gradients = self.backward(self.params, x, y)
+                self.update(self.case.optimizer, self.values, gradients)
+                losses.append(loss.detach())
+            for name, p in self.values.items():
+                snapshots[name][s] = p
+        self.step += len(losses)
+        stacked = torch.stack(losses).view(len(segments), -1)
+        return Trained(stacked.cpu().numpy(), self._canonical(snapshots, stacked=1))
+
+    def export(self) -> State:
+        slots = {
+            f"{slot}/{name}": value
+            for slot, tensors in self.slots.items()
+            for name, value in self._canonical(tensors).items()
+        }
+        return State(self._canonical(self.values), slots, self.step)
+
+    def load(self, state: State) -> None:
+        self._copy(to_framework(self.layout, state.params), self.values)
+        slots = state.slots_at(1.0)
+        for slot, tensors in self.slots.items():
+            named = {name: slots[f"{slot}/{name}"] for name in state.params}
+            self._copy(to_framework(self.layout, named), tensors)
+        self.step = state.step
+        for count in self.steps.values():
+            count.fill_(state.step)
+
+    def _put(self, values: Array) -> Tensor:
+        return torch.tensor(values, dtype=self.dtype if values.dtype.kind == "f" else None, device=self.device)
+
+    def _copy(self, arrays: Params, tensors: Tensors) -> None:
+        for name, tensor in tensors.items():
+            if arrays[name].shape != tensor.shape:  # copy_ would broadcast
+                raise ValueError(f"{name}: the layout gives {arrays[name].shape}, the model has {tuple(tensor.shape)}")
+            tensor.copy_(self._put(arrays[name]))
+
+    def _canonical(self, tensors: Tensors, stacked: int = 0) -> Params:
+        return to_canonical(self.layout, {name: tensor.cpu().numpy() for name, tensor in tensors.items()}, stacked)
+
+    def _inputs(self, segments: Sequence[Batches]) -> Iterator[tuple[Tensor, Tensor]]:
+        """The rows of every batch, gathered when their turn comes; a batch of all rows in order is the data itself."""
+        batches = [rows for segment in segments for rows in segment]
+        lengths = [len(rows) for rows in batches]
+        indices = torch.tensor(np.concatenate(batches), device=self.device)
+        every_row = torch.arange(len(self.x), device=self.device)
+        if set(lengths) == {len(every_row)} and bool((indices.view(-1, len(every_row)) == every_row).all()):
+            yield from [(self.x, self.y)] * len(batches)
+        else:
+            for rows in indices.split(lengths):
+                yield self.x.index_select(0, rows), self.y.index_select(0, rows)
+
+    def _differentiate(self, params: Tensors, x: Tensor, y: Tensor) -> tuple[Tensor, Tensors]:
+        loss = self.cost(self.forward(params, x), y)
+        gradients = torch.autograd.grad(loss, tuple(params.values()), allow_unused=True)
+        return loss, {name: g for name, g in zip(params, gradients, strict=True) if g is not None}
+
+    # torch.optim's own arithmetic, called without its Optimizer object: that object's hooks cost more than the
+    # update of a small model, and slots that we hold ourselves are exported and loaded exactly.
+
+    def _sgd(self, rule: Sgd, params: Tensors, gradients: Tensors) -> None:
+        # A buffer of zeros makes the first step's buffer equal to its gradient, as torch's missing one does.
+        buffers = self.slots.get("momentum", {})
+        sgd(
+            [params[name] for name in gradients],
+            list(gradients.values()),
+            [buffers.get(name) for name in gradients],
+            foreach=self.device.type == "cuda",
+            lr=rule.learning_rate,
+            momentum=rule.momentum,
+            weight_decay=rule.weight_decay,
+            dampening=0.0,
+            nesterov=False,
+            maximize=False,
+        )
+
+    def _adam(self, rule: Adam, params: Tensors, gradients: Tensors) -> None:
+        adam(
+            [params[name] for name in gradients],
+            list(gradients.values()),
+            [self.slots["first_moment"][name] for name in gradients],
+            [self.slots["second_moment"][name] for name in gradients],
+            [],
+            [self.steps[name] for name in gradients],
+            foreach=self.device.type == "cuda",
+            lr=rule.learning_rate,
+            beta1=rule.beta1,
+            beta2=rule.beta2,
+            eps=rule.epsilon,
+            weight_decay=0.0,
+            amsgrad=False,
+            maximize=False,
+        )
+
+
+def slot_names(optimizer: Optimizer) -> tuple[str, ...]:
+    """The slots that torch's optimizer keeps for each parameter, by canonical name."""
+    if isinstance(optimizer, Adam):
+        return ("first_moment", "second_moment")
+    return ("momentum",) if optimizer.momentum else ()

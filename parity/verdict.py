@@ -1,0 +1,147 @@
+"""PASS, FAIL or INCONCLUSIVE, with the evidence. What was not compared never passes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from parity.compare import Difference, differences
+from parity.spec import Array
+from parity.tolerance import FACTOR, Floor, strays
+
+if TYPE_CHECKING:
+    from parity.trajectory import Trajectory
+
+
+class Verdict(StrEnum):
+    PASS = "PASS"
+    FAIL = "FAIL"
+    INCONCLUSIVE = "INCONCLUSIVE"
+
+
+EXIT_STATUS = {Verdict.PASS: 0, Verdict.FAIL: 1, Verdict.INCONCLUSIVE: 3}
+
+
+def overall(verdicts: list[Verdict]) -> Verdict:
+    """The verdict on all of them: a failure outweighs a doubt, a doubt a pass, and nothing is a doubt."""
+    if not verdicts:
+        return Verdict.INCONCLUSIVE
+    return max(verdicts, key=[Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.FAIL].index)
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A verdict and what it rests on.
+
+    ``ratio`` is the largest share of its tolerance that any quantity used: below 1 passes. ``epoch`` and
+    ``parameter`` name where that was, or, in a failure, where the tolerance was first exceeded; the loss of an
+    epoch comes before the parameters at its end. ``difference`` shows the largest difference there and
+    ``tolerance`` what was allowed.
+    """
+
+    verdict: Verdict
+    ratio: float | None = None
+    epoch: int | None = None
+    parameter: str | None = None
+    reason: str = ""
+    difference: Difference | None = None
+    tolerance: float | None = None
+
+
+def judge(run: Trajectory, reference: Trajectory, floor: Floor, params: bool = True) -> Judgement:
+    """Compare a run with its reference, every batch's loss and every snapshot of every parameter.
+
+    ``params=False`` leaves the parameters out; the case's spec says where and why that is right.
+    """
+    doubt = incomparable(run, reference)
+    if doubt:
+        return Judgement(Verdict.INCONCLUSIVE, reason=doubt)
+    if floor.loss.shape != reference.loss.shape or {name: len(v) for name, v in floor.params.items()} != {
+        name: len(values) for name, values in reference.params.items()
+    }:
+        return Judgement(Verdict.INCONCLUSIVE, reason="the noise floor was measured on a run of another shape")
+    distances = strays(run, reference)
+    floors = {"loss": floor.loss.ravel()} | floor.params
+    if not params:
+        distances, floors = {"loss": distances["loss"]}, {"loss": floors["loss"]}
+    batches = max(1, reference.loss.shape[1])
+    shares = {}
+    for name, values in distances.items():
+        with np.errstate(invalid="ignore", divide="ignore"):
+            # 0 / 0: no difference where none is allowed.
+            shares[name] = np.where(values == 0, 0.0, values / (FACTOR * floors[name]))
+    if not any(share.size for share in shares.values()):
+        return Judgement(Verdict.INCONCLUSIVE, reason="nothing was compared: the run has no losses and no parameters")
+
+    def epoch_of(name: str, place: int) -> int:
+        return place // batches + 1 if name == "loss" else int(run.epochs[place])
+
+    exceeded = [
+        (epoch_of(name, place), name != "loss", -float(share[place]), name, place)
+        for name, share in shares.items()
+        if share.size and not np.all(share <= 1)
+        for place in [int(np.argmax(~(share <= 1)))]
+    ]
+    if exceeded:
+        epoch, _, _, name, place = min(exceeded)
+        worst = max(float(np.nanmax(share)) for share in shares.values() if share.size)
+        allowed = float(FACTOR * floors[name][place])
+        difference = _difference(run, reference, name, place)
+        return Judgement(
+            Verdict.FAIL,
+            worst,
+            epoch,
+            name,
+            _where(name, epoch, place, batches, difference, allowed),
+            difference,
+            allowed,
+        )
+    name = max(shares, key=lambda name: float(shares[name].max(initial=0.0)))
+    place = int(np.argmax(shares[name]))
+    return Judgement(Verdict.PASS, float(shares[name][place]), epoch_of(name, place), name)
+
+
+def incomparable(a: Trajectory, b: Trajectory) -> str:
+    """Why two trajectories cannot be held against each other, or nothing."""
+    if missing := sorted(set(b.params) - set(a.params)):
+        return f"parameter {missing[0]} is missing from the first run"
+    if extra := sorted(set(a.params) - set(b.params)):
+        return f"parameter {extra[0]} is missing from the second run"
+    if not np.array_equal(a.epochs, b.epochs):
+        return f"snapshots were taken after other epochs: {_ends(a.epochs)} and {_ends(b.epochs)}"
+    if a.loss.shape != b.loss.shape:
+        return f"the runs hold other numbers of losses (epochs, batches): {a.loss.shape} and {b.loss.shape}"
+    for name in a.params:
+        if a.params[name].shape != b.params[name].shape:
+            return f"parameter {name} has other shapes: {a.params[name].shape[1:]} and {b.params[name].shape[1:]}"
+    ours, theirs = a.meta.get("batch_order"), b.meta.get("batch_order")
+    if ours and theirs and ours != theirs:
+        return "the runs saw their batches in different orders"
+    return ""
+
+
+def _ends(epochs: Array) -> str:
+    return f"{len(epochs)} from {epochs[0]} to {epochs[-1]}" if len(epochs) else "none"
+
+
+def _difference(run: Trajectory, reference: Trajectory, name: str, place: int) -> Difference:
+    if name == "loss":
+        ours, theirs = run.loss.reshape(-1)[place : place + 1], reference.loss.reshape(-1)[place : place + 1]
+    else:
+        ours, theirs = run.params[name][place : place + 1], reference.params[name][place : place + 1]
+    found = differences(ours, theirs, name)
+    worst = found.nonfinite or found.absolute
+    assert worst is not None, "a tolerance was exceeded by no difference"
+    return worst
+
+
+def _where(name: str, epoch: int, place: int, batches: int, worst: Difference, allowed: float) -> str:
+    batch = f", batch {place % batches}" if name == "loss" else ""
+    index = "" if name == "loss" else "[" + ", ".join(map(str, worst.index)) + "]"
+    return (
+        f"first differs at epoch {epoch}{batch}: {name}{index} is {worst.a:.9g}, the reference has {worst.b:.9g}; "
+        f"the difference {worst.absolute:.3g} exceeds {allowed:.3g}"
+    )

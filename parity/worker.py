@@ -1,0 +1,120 @@
+"""A worker process: one framework, one cell after another, told what to do in JSON lines.
+
+``python -m parity.worker`` reads one job a line from standard input and answers with events, one a line,
+on what was its standard output. Everything that a framework prints goes to standard error instead. The parent
+has set the framework's environment; this module imports NumPy and the implementation only after it was asked.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+Job = dict[str, Any]
+Emit = Callable[..., None]
+
+
+def main() -> None:
+    channel = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+
+    def emit(event: str, **fields: Any) -> None:
+        channel.write(json.dumps({"event": event, **fields}) + "\n")
+
+    jobs = {"record": _record, "climb": _climb, "floor": _floor}
+    for line in sys.stdin:
+        job = json.loads(line)
+        begun = time.perf_counter()
+        try:
+            result = jobs[job["do"]](job, emit)
+        except Exception as error:
+            # The cell is lost, not the worker; the parent reports the error as the cell's reason.
+            emit("error", message=f"{type(error).__name__}: {error}", trace=traceback.format_exc())
+        else:
+            emit("done", seconds=time.perf_counter() - begun, result=result)
+
+
+def _find(job: Job) -> tuple[Any, Any, Any]:
+    from parity.suite import load_suite
+
+    suite = load_suite(job["suite"])
+    entry = suite.entry(job["case"], job.get("variant"))
+    return entry, suite.implementation(entry, job["implementation"]), suite.implementation(entry, suite.reference)
+
+
+def _record(job: Job, emit: Emit) -> dict[str, Any]:
+    from parity.tolerance import Lockstep, checked
+    from parity.trainer import record
+    from parity.trajectory import Writer, batch_order_hash
+
+    entry, implementation, reference = _find(job)
+    case = entry.case
+    if job["dtype"] == "checked":
+        trainer, case = checked(implementation.build, case, longdouble=implementation.label == "numpy")
+    else:
+        trainer = implementation.build(case, job["dtype"], job["device"])
+    if job["lockstep"]:
+        trainer = Lockstep(trainer, reference.build(case, "float64", "cpu"), job["lockstep"], case.every)
+    machine = {"system": platform.system(), "machine": platform.machine(), "python": platform.python_version()}
+    threads = int(os.environ["OMP_NUM_THREADS"])
+    order = batch_order_hash(case.schedule, len(case.data().x), job["epochs"])
+    meta = {**job["meta"], "batch_order": order, "platform": machine, "threads": threads}
+    begun = time.perf_counter()
+    with Writer(job["folder"], meta) as writer:
+        for chunk in record(trainer, case, job["epochs"]):
+            writer.add(chunk)
+            emit("epoch", epoch=int(chunk.epochs[-1]), of=job["epochs"])
+        writer.finish(seconds=time.perf_counter() - begun)
+    return {}
+
+
+def _climb(job: Job, emit: Emit) -> list[dict[str, Any]]:
+    from dataclasses import asdict
+    from pathlib import Path
+
+    from parity.ladder import climb
+    from parity.tolerance import load
+
+    entry, implementation, reference = _find(job)
+    floors = load(Path(job["floor"]), job["fingerprint"])
+    lockstep = load(Path(job["lockstep_floor"]), job["fingerprint"]) if job["lockstep_floor"] else None
+    if floors is None:
+        raise FileNotFoundError(f"no noise floor at {job['floor']}")
+    steps = climb(
+        implementation.build,
+        reference.build,
+        entry.case,
+        job["dtype"],
+        job["device"],
+        floors[job["dtype"]],
+        lockstep[job["dtype"]] if lockstep else None,
+    )
+    return [asdict(step) for step in steps]
+
+
+def _floor(job: Job, emit: Emit) -> dict[str, Any]:
+    from pathlib import Path
+
+    from parity.tolerance import RUNS, measure, save
+
+    entry, implementation, _ = _find(job)
+    runs = iter(range(1, 2 * RUNS + 1))
+    floors = measure(
+        implementation.build,
+        entry.case,
+        job["epochs"],
+        job["lockstep"],
+        lambda: emit("epoch", epoch=next(runs), of=2 * RUNS),
+    )
+    save(floors, Path(job["path"]), job["fingerprint"])
+    return {}
+
+
+if __name__ == "__main__":
+    main()
