@@ -124,6 +124,8 @@ def differences(
     _check(a, b)
     if a.dtype.kind != "f" or b.dtype.kind != "f":
         raise ValueError(f"only floating-point stacks can be compared: got {a.dtype} and {b.dtype}")
+    if tolerance is not None and tolerance.shape != (len(a),):
+        raise ValueError(f"a tolerance for {len(a)} snapshots has shape ({len(a)},), not {tolerance.shape}")
     native = np.result_type(a.dtype, b.dtype)
     wide = np.result_type(native, np.float64)
     narrow = min(a.dtype, b.dtype, np.dtype(np.float64), key=lambda dtype: dtype.itemsize)
@@ -160,16 +162,14 @@ def differences(
             largest = 0.0
             if different:
                 largest = absolute.offer_rounded(d, block.start, slack, partial(_absolute, x, y, wide))
-                u, v = x, y
-                if not math.isfinite(largest):
-                    # A quarter of both leaves the quotient as it is where the difference itself overflows.
-                    u, v = x / 4, y / 4
-                    np.abs(np.subtract(u, v, out=d), out=d)
-                m = np.maximum(np.abs(u, out=m_scratch[:n]), np.abs(v, out=n_scratch[:n]), out=m_scratch[:n])
-                if not m.min():
-                    m[m == 0] = 1
-                np.divide(d, m, out=d)
-                relative.offer_rounded(d, block.start, slack, partial(_relative, u, v, wide))
+                if math.isfinite(largest):
+                    m = np.maximum(np.abs(x, out=m_scratch[:n]), np.abs(y, out=n_scratch[:n]), out=m_scratch[:n])
+                    if not m.min():
+                        m[m == 0] = 1
+                    np.divide(d, m, out=d)
+                    relative.offer_rounded(d, block.start, slack, partial(_relative, x, y, wide))
+                else:
+                    relative.offer(_relative(x, y, wide), block.start)
                 i, j = x.astype(narrow, copy=False).view(bits), y.astype(narrow, copy=False).view(bits)
                 ulp.offer(_steps(i, j, i_scratch[:n], j_scratch[:n], k_scratch[:n]), block.start)
 
@@ -271,16 +271,26 @@ def _row_max(values: Array, rows: int) -> Array:
         return values
     table = values.reshape(rows, each)
     # NumPy starts its inner loop anew for each row: short rows are quicker to turn round than to go through.
-    return np.ascontiguousarray(table.T).max(0) if each < 32 else table.max(1)
+    largest: Array = np.ascontiguousarray(table.T).max(0) if each < 32 else table.max(1)
+    return largest
 
 
 def _absolute(x: Array, y: Array, wide: np.dtype[Any], at: Array | slice = slice(None)) -> Array:
-    apart = np.subtract(x[at], y[at], dtype=wide)
-    return np.abs(apart, out=apart)
+    apart: Array = np.subtract(x[at], y[at], dtype=wide)
+    np.abs(apart, out=apart)
+    return apart
 
 
 def _relative(x: Array, y: Array, wide: np.dtype[Any], at: Array | slice = slice(None)) -> Array:
-    return _absolute(x, y, wide, at) / np.maximum(np.abs(x[at]), np.abs(y[at]))
+    x, y = x[at].astype(wide), y[at].astype(wide)
+    apart, largest = _absolute(x, y, wide), np.maximum(np.abs(x), np.abs(y))
+    # Where the difference has no finite value, a quarter of both sides has the same quotient.
+    over = np.isinf(apart)
+    apart[over] = np.abs(x[over] / 4 - y[over] / 4)
+    largest[over] /= 4
+    largest[largest == 0] = 1
+    share: Array = apart / largest
+    return share
 
 
 def _steps(i: Array, j: Array, out: Array, left: Array, right: Array) -> Array:
@@ -291,19 +301,23 @@ def _steps(i: Array, j: Array, out: Array, left: Array, right: Array) -> Array:
     """
     if np.bitwise_xor(i, j, out=out).min() >= 0:
         np.subtract(i, j, out=out)
-        return np.abs(out, out=out).view(f"u{out.itemsize}")
-    i, j = _ordered(i, left, out), _ordered(j, right, out)
-    np.maximum(i, j, out=out)
-    np.minimum(i, j, out=left)
-    return np.subtract(out, left, out=out).view(f"u{out.itemsize}")
+        np.abs(out, out=out)
+    else:
+        _ordered(i, left, out)
+        _ordered(j, right, out)
+        np.maximum(left, right, out=out)
+        np.minimum(left, right, out=left)
+        np.subtract(out, left, out=out)
+    steps: Array = out.view(f"u{out.itemsize}")
+    return steps
 
 
-def _ordered(bits: Array, out: Array, sign: Array) -> Array:
+def _ordered(bits: Array, out: Array, sign: Array) -> None:
     """Magnitude bits, negated for negative values, so that -0.0 and 0.0 are the same integer."""
     np.right_shift(bits, 8 * bits.itemsize - 1, out=sign)
     np.bitwise_and(bits, np.iinfo(bits.dtype).max, out=out)
     np.bitwise_xor(out, sign, out=out)
-    return np.subtract(out, sign, out=out)
+    np.subtract(out, sign, out=out)
 
 
 def _difference(tensor: str, snapshot: int, epoch: int, index: tuple[int, ...], a: Any, b: Any) -> Difference:
@@ -314,10 +328,7 @@ def _difference(tensor: str, snapshot: int, epoch: int, index: tuple[int, ...], 
         wide = np.result_type(a, b, np.float64)
         x, y = np.array([a]), np.array([b])
         absolute = float(_absolute(x, y, wide)[0])
-        relative = 0.0
-        if absolute:
-            u, v = (x, y) if math.isfinite(absolute) else (x / 4, y / 4)
-            relative = float(_relative(u, v, wide)[0])
+        relative = float(_relative(x, y, wide)[0])
         bits = np.dtype(f"i{narrow.itemsize}")
         i, j = x.astype(narrow).view(bits), y.astype(narrow).view(bits)
         ulp = int(_steps(i, j, *np.empty((3, 1), bits))[0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -221,6 +222,32 @@ class Matrix:
                     wait(open_needs, timeout=0.5, return_when=FIRST_COMPLETED)
         return [outcomes[cell] for cell in self.cells]
 
+    def climb(self, pool: Pool) -> dict[Cell, Future[dict[str, Any]]]:
+        """Send every cell up the ladder; each future's ``result`` is the list of its steps."""
+        floors = {cell: self._floors(cell, pool) for cell in self.cells}
+        wait({future for wanted in floors.values() for future in wanted})
+        return {cell: self._start_climb(cell, floors[cell], pool) for cell in self.cells}
+
+    def _floors(self, cell: Cell, pool: Pool) -> list[Future[dict[str, Any]]]:
+        lengths = [None, self.lockstep(cell)] if self.lockstep(cell) else [None]
+        return [self._submit_floor(cell, length, pool, lambda cell, epoch, of: None) for length in lengths]
+
+    def _start_climb(self, cell: Cell, floors: list[Future[dict[str, Any]]], pool: Pool) -> Future[dict[str, Any]]:
+        availability = self.versions.availability(cell.implementation)
+        if not availability.available:
+            return _failed(WorkerError(availability.reason))
+        for error in (floor.exception() for floor in floors):
+            if error is not None:
+                return _failed(WorkerError(f"its noise floor: {error}"))
+        lockstep = self.lockstep(cell)
+        path, mark = self._floor_path(cell, None)
+        job = self._job(cell, "climb", self.epochs(cell)) | {
+            "floor": str(path),
+            "lockstep_floor": str(self._floor_path(cell, lockstep)[0]) if lockstep else None,
+            "fingerprint": mark,
+        }
+        return pool.submit(framework_of(cell.implementation).name, job)
+
     def _needs(self, cell: Cell, pool: Pool, on_epoch: OnEpoch) -> dict[str, Future[dict[str, Any]]]:
         """What a cell's judgement waits for, by name; submitted once however many cells wait for it."""
         lockstep = self.lockstep(cell)
@@ -260,6 +287,8 @@ class Matrix:
             "key": key,
             "versions": self.versions.of(cell.implementation),
             "hyper_parameters": repr((case.loss, case.optimizer, case.schedule)),
+            "float32_parameters": case.float32_parameters,
+            "floor": self._floor_path(cell, lockstep)[1],
         }
         job = self._job(cell, "record", epochs) | {"lockstep": lockstep, "folder": str(folder), "meta": meta}
         return pool.submit(
@@ -304,9 +333,16 @@ class Matrix:
         length = max(epochs, case.epochs)
         mark = self._fingerprint(cell, length, exact=False)
         name = cell.entry.folder + (f"-lockstep{lockstep}" if lockstep else "") + ".safetensors"
-        if self.suite.floors is not None and load(self.suite.floors / name, mark) is not None:
-            return self.suite.floors / name, mark
-        return self.options.out / "floors" / name, mark
+        path = self.options.out / "floors" / name
+        if load(path, mark) is None and self.suite.floors is not None:
+            # Kept with the results, so that they can be compared again without the suite.
+            shipped = self.suite.floors / name
+            if load(shipped, mark) is not None:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                scratch = path.with_name(f".{path.name}.partial")
+                shutil.copyfile(shipped, scratch)
+                scratch.replace(path)
+        return path, mark
 
     def _fingerprint(self, cell: Cell, epochs: int, exact: bool) -> str:
         known = (cell.entry.folder, epochs, exact)

@@ -20,12 +20,12 @@ def forward(params: Tensors, x: Tensor) -> Tensor:
 
 def cost(p: Tensor, y: Tensor) -> Tensor:
     # Unlike BCELoss, the logarithms are not clamped: a probability of exactly 0 or 1 gives NaN.
-    return -(y.T @ torch.log(p) + (1 - y).T @ torch.log(1 - p)).squeeze()  # (n, 1) -> ()
+    return -(y * torch.log(p) + (1 - y) * torch.log(1 - p)).sum()  # (n, 1) -> ()
 
 
 def update(rule: Sgd, params: Tensors, gradients: Tensors) -> None:
     for name, gradient in gradients.items():
-        params[name] -= rule.learning_rate * gradient
+        params[name].sub_(gradient, alpha=rule.learning_rate)
 
 
 def build(case: Case, dtype: str, device: str) -> TorchTrainer:

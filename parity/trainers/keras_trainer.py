@@ -72,22 +72,32 @@ REDUCTIONS = {"sum": ops.sum, "mean": ops.mean}
 
 
 class AdamOfTorch(keras.optimizers.Adam):
-    """Keras's Adam with the epsilon of ``parity.spec.Adam``.
+    """Keras's Adam with the epsilon and the bias correction of ``parity.spec.Adam``.
 
-    Keras adds epsilon to √v before the bias correction, torch to √v̂ after it: epsilon·√(1 - beta2ᵗ) there is
-    epsilon here, so it is another number at every step.
+    Keras adds epsilon to an uncorrected √v, so that torch's is epsilon·√(1 - beta2ᵗ) here, another number at every
+    step. It corrects the bias in the variable's dtype, where float32 spoils 1 - beta2ᵗ and with it the step size by
+    6e-6: the learning rate it is given makes up for that. In float64 it is the learning rate itself.
     """
+
+    def _corrections(self, dtype: str) -> tuple[tf.Tensor, tf.Tensor]:
+        """1 - beta1ᵗ and √(1 - beta2ᵗ), rounded to a dtype at every operation."""
+        t = ops.cast(self.iterations + 1, dtype)
+        first, second = (1 - ops.power(ops.convert_to_tensor(b, dtype), t) for b in (self.beta_1, self.beta_2))
+        return first, ops.sqrt(second)
 
     @property
     def epsilon(self) -> tf.Tensor:
-        dtype = self.learning_rate.dtype
-        t = ops.cast(self.iterations + 1, dtype)
-        beta2, epsilon = ops.cast(self.beta_2, dtype), ops.cast(self._corrected_epsilon, dtype)
-        return epsilon * ops.sqrt(1 - ops.power(beta2, t))
+        return ops.cast(self._epsilon_of_torch * self._corrections("float64")[1], self.learning_rate.dtype)
 
     @epsilon.setter
     def epsilon(self, value: float) -> None:
-        self._corrected_epsilon = value
+        self._epsilon_of_torch = value
+
+    def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
+        (first, second), (own_first, own_second) = map(self._corrections, ("float64", variable.dtype))
+        exact, own = second / first, own_second / own_first
+        learning_rate = ops.cast(learning_rate, "float64") * (exact / ops.cast(own, "float64"))
+        super().update_step(gradient, variable, learning_rate)
 
 
 def optimizer_of(rule: Optimizer, dtype: str) -> tuple[keras.optimizers.Optimizer, dict[str, str]]:
@@ -102,7 +112,10 @@ def optimizer_of(rule: Optimizer, dtype: str) -> tuple[keras.optimizers.Optimize
     learning_rate = number(rule.learning_rate)
     if isinstance(rule, Adam):
         beta1, beta2, epsilon = number(rule.beta1), number(rule.beta2), number(rule.epsilon)
-        return AdamOfTorch(learning_rate, beta1, beta2, epsilon), {"first_moment": "momentum", "second_moment": "velocity"}
+        return AdamOfTorch(learning_rate, beta1, beta2, epsilon), {
+            "first_moment": "momentum",
+            "second_moment": "velocity",
+        }
     return keras.optimizers.SGD(learning_rate, number(rule.momentum)), {"momentum": "momentum"} if rule.momentum else {}
 
 

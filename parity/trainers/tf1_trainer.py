@@ -80,21 +80,27 @@ REDUCTIONS = {"sum": tf.reduce_sum, "mean": tf.reduce_mean}
 def optimizer_of(rule: Optimizer, step: v1.Variable) -> tuple[v1.train.Optimizer, dict[str, str]]:
     """TF1's optimizer for a rule, and its own names for the canonical slots. ``step`` counts the updates done.
 
-    Hyper-parameters are float64 tensors: a Python float would reach the update through float32, and Adam's powers
-    of beta would be kept in it. TF1 adds Adam's epsilon to an uncorrected √v, so that torch's is epsilon·√(1 - beta2ᵗ)
-    here; it is a function because it must be computed anew inside the training loop.
+    Hyper-parameters are float64 tensors: a Python float would reach a float64 update through float32.
+
+    TF1's Adam corrects the bias in the run's dtype, where float32 spoils 1 - beta2ᵗ and with it the step size by
+    6e-6, and adds its epsilon to an uncorrected √v. So its own powers of beta are held at zero, which makes its
+    correction 1, and the true one comes in through the learning rate and epsilon. They are functions because
+    they must be computed anew inside the training loop.
     """
     if isinstance(rule, Adam):
-        learning_rate, beta1, beta2 = (
-            tf.constant(value, tf.float64) for value in (rule.learning_rate, rule.beta1, rule.beta2)
+        beta1, beta2, epsilon = (tf.constant(value, tf.float64) for value in (rule.beta1, rule.beta2, rule.epsilon))
+        learning_rate = tf.constant(rule.learning_rate, tf.float64)
+
+        def correction(beta: tf.Tensor) -> tf.Tensor:
+            return 1 - beta ** tf.cast(step.read_value() + 1, tf.float64)
+
+        adam = v1.train.AdamOptimizer(
+            lambda: learning_rate * tf.sqrt(correction(beta2)) / correction(beta1),
+            beta1,
+            beta2,
+            lambda: epsilon * tf.sqrt(correction(beta2)),
         )
-
-        def epsilon() -> tf.Tensor:
-            t = tf.constant(1, tf.float64) + tf.cast(step.read_value(), tf.float64)
-            return tf.constant(rule.epsilon, tf.float64) * tf.sqrt(1 - beta2**t)
-
-        slots = {"first_moment": "m", "second_moment": "v"}
-        return v1.train.AdamOptimizer(learning_rate, beta1, beta2, epsilon), slots
+        return adam, {"first_moment": "m", "second_moment": "v"}
     learning_rate = tf.constant(rule.learning_rate, tf.float64)
     if rule.momentum:
         momentum = tf.constant(rule.momentum, tf.float64)
@@ -135,9 +141,11 @@ class Tf1Trainer:
                 slot: {name: self._slot(variable, own_name) for name, variable in self.variables.items()}
                 for slot, own_name in slots.items()
             }
+            powers = [v for v in self.optimizer.variables() if v.op.name in ("beta1_power", "beta2_power")]
             initializer = v1.global_variables_initializer()
         self.session = v1.Session(graph=graph, config=SESSION)
         self.session.run(initializer, dict(zip(data_in, (x, y), strict=True)))
+        self._assign([(power, 0.0) for power in powers])
 
     def predict(self, x: Array) -> Array:
         return self.session.run(self.prediction, {self.inputs: self._cast(x)})
@@ -167,23 +175,21 @@ class Tf1Trainer:
 
     def load(self, state: State) -> None:
         given = state.slots_at(1.0)
-        values: list[tuple[v1.Variable, Array | int]] = [(self.step, state.step)]
-        values += self._assigned(self.variables, state.params)
-        for slot, variables in self.slots.items():
-            values += self._assigned(variables, {name: given[f"{slot}/{name}"] for name in state.params})
-        if isinstance(self.case.optimizer, Adam):
-            own = {variable.op.name.rpartition("/")[-1]: variable for variable in self.optimizer.variables()}
-            for name in ("beta1", "beta2"):
-                # One factor a step, as the graph multiplies: beta to the power of the step would round elsewhere.
-                powers = np.cumprod(np.full(state.step + 1, getattr(self.case.optimizer, name)))
-                values.append((own[f"{name}_power"], powers[-1]))
-        initializers = [variable.initializer for variable, _ in values]
-        feed = {variable.initializer.inputs[1]: value for variable, value in values}
-        self.session.run(initializers, feed)
+        values: list[tuple[v1.Variable, Array | float]] = [(self.step, state.step)]
+        groups = [(self.variables, state.params)]
+        groups += [
+            (variables, {name: given[f"{slot}/{name}"] for name in state.params})
+            for slot, variables in self.slots.items()
+        ]
+        for variables, params in groups:
+            framework = to_framework(self.layout, params)
+            values += [(variable, framework[name]) for name, variable in variables.items()]
+        self._assign(values)
 
-    def _assigned(self, variables: Mapping[str, v1.Variable], params: Params) -> list[tuple[v1.Variable, Array]]:
-        framework = to_framework(self.layout, params)
-        return [(variable, framework[name]) for name, variable in variables.items()]
+    def _assign(self, values: Sequence[tuple[v1.Variable, Array | float]]) -> None:
+        # A variable's initializer assigns whatever is fed in the place of its initial value.
+        feed = {variable.initializer.inputs[1]: value for variable, value in values}
+        self.session.run([variable.initializer for variable, _ in values], feed)
 
     def _cast(self, values: Array) -> Array:
         return values.astype(self.dtype) if values.dtype.kind == "f" else values

@@ -1,0 +1,164 @@
+"""Recorded trajectories held against each other: no framework, no suite, only what is on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from parity.compare import Difference, Worst, differences, scale
+from parity.spec import Array
+from parity.tolerance import Floor, load
+from parity.trajectory import MANIFEST, Trajectory, TrajectoryError, read
+from parity.verdict import Judgement, Verdict, incomparable, judge
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two trajectories, the judgement on them and the largest differences anywhere in them.
+
+    ``notes`` say what a reader must know to weigh the verdict: other dtypes, versions or settings, no noise floor.
+    """
+
+    a: Path
+    b: Path
+    judgement: Judgement
+    absolute: Difference | None
+    relative: Difference | None
+    ulp: Difference | None
+    notes: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        def plain(found: Difference | None) -> dict[str, Any] | None:
+            if found is None:
+                return None
+            return {
+                "tensor": found.tensor,
+                "epoch": found.epoch,
+                "index": list(found.index),
+                "a": float(found.a),
+                "b": float(found.b),
+                "absolute": found.absolute,
+                "relative": found.relative,
+                "ulp": found.ulp,
+            }
+
+        return {
+            "a": str(self.a),
+            "b": str(self.b),
+            "verdict": self.judgement.verdict,
+            "ratio": self.judgement.ratio,
+            "epoch": self.judgement.epoch,
+            "parameter": self.judgement.parameter,
+            "reason": self.judgement.reason,
+            "absolute": plain(self.absolute),
+            "relative": plain(self.relative),
+            "ulp": plain(self.ulp),
+            "notes": list(self.notes),
+        }
+
+
+def compare_folders(a: Path, b: Path) -> list[Comparison]:
+    """Compare two trajectories' folders, or every pair of the same case, dtype and kind in two folders of runs.
+
+    TrajectoryError for what cannot be read, and where there is nothing to compare.
+    """
+    if (a / MANIFEST).exists() or (b / MANIFEST).exists():
+        return [compare(a, b)]
+    for root in (a, b):
+        if not root.is_dir():
+            raise TrajectoryError(f"{root} is not a folder: name a trajectory's folder or a folder of runs")
+    theirs = list(_runs(b))
+    pairs = [
+        (ours, other)
+        for ours in _runs(a)
+        for other in theirs
+        if ours != other and ours.parent.name == other.parent.name and _kind(ours) == _kind(other)
+    ]
+    if not pairs:
+        raise TrajectoryError(f"{a} and {b} have no case and dtype in common: nothing was compared")
+    return [compare(*pair) for pair in pairs]
+
+
+def compare(a: Path, b: Path) -> Comparison:
+    """Compare two trajectories. The tolerance is the sum of both runs' own: either may be off by its share."""
+    ours, theirs = read(a), read(b)
+    notes = list(preflight(ours, theirs))
+    floors = []
+    for folder, run in ((a, ours), (b, theirs)):
+        floor = recorded_floor(folder, run)
+        if floor is None:
+            notes.append(f"{folder} has no noise floor beside it: only 64 roundings of each tensor's largest value are allowed")
+            floor = least_floor(run)
+        floors.append(floor)
+    free = all(run.meta.get("float32_parameters", "free") == "free" or run.meta["dtype"] == "float64" for run in (ours, theirs))
+    if not free:
+        notes.append("this case's float32 parameters are compared in lockstep only; of a free run, the losses count")
+    doubt = incomparable(ours, theirs)
+    if doubt:
+        return Comparison(a, b, Judgement(Verdict.INCONCLUSIVE, reason=doubt), None, None, None, tuple(notes))
+    both = Floor(
+        floors[0].loss + floors[1].loss,
+        {name: floors[0].params[name] + floors[1].params[name] for name in floors[0].params},
+    )
+    judgement = judge(ours, theirs, both, params=free)
+    found = [differences(ours.params[name], theirs.params[name], name, ours.epochs) for name in ours.params]
+    found.append(differences(ours.loss, theirs.loss, "loss", np.arange(1, len(ours.loss) + 1)))
+    return Comparison(a, b, judgement, *_worst(found), tuple(notes))
+
+
+def preflight(a: Trajectory, b: Trajectory) -> Iterator[str]:
+    """What differs between two runs' settings, before any number is looked at."""
+    for name in ("case", "dtype", "device", "threads", "lockstep", "hyper_parameters", "initial", "batch_order"):
+        ours, theirs = a.meta.get(name), b.meta.get(name)
+        if ours is not None and theirs is not None and ours != theirs:
+            yield f"{name.replace('_', '-')} differs: {ours} and {theirs}"
+    ours, theirs = a.meta.get("versions") or {}, b.meta.get("versions") or {}
+    for package in sorted(set(ours) & set(theirs)):
+        if ours[package] != theirs[package]:
+            yield f"{package} differs: {ours[package]} and {theirs[package]}"
+
+
+def recorded_floor(folder: Path, run: Trajectory) -> Floor | None:
+    """The noise floor that ``parity run`` left beside a trajectory, None where there is none of this very run."""
+    lockstep = run.meta.get("lockstep")
+    name = folder.resolve().parent.name + (f"-lockstep{lockstep}" if lockstep else "") + ".safetensors"
+    mark = run.meta.get("floor")
+    floors = load(folder.resolve().parent.parent / "floors" / name, mark) if isinstance(mark, str) else None
+    if floors is None or run.meta["dtype"] not in floors:
+        return None
+    floor = floors[run.meta["dtype"]].until(len(run.loss), len(run.epochs))
+    return floor if set(floor.params) == set(run.params) and floor.loss.shape == run.loss.shape else None
+
+
+def least_floor(run: Trajectory) -> Floor:
+    """The part of the noise floor that needs no measurement: four roundings of the largest value so far."""
+    unit = 4 * float(np.finfo(run.meta["dtype"]).eps) / 2
+
+    def grown(values: Array) -> Array:
+        return unit * np.maximum.accumulate(values) if values.size else values
+
+    loss = grown(np.abs(run.loss.astype(np.float64)).ravel()).reshape(run.loss.shape)
+    return Floor(loss, {name: grown(scale(values)) for name, values in run.params.items()})
+
+
+def _worst(found: list[Worst]) -> tuple[Difference | None, Difference | None, Difference | None]:
+    def largest(kind: str) -> Difference | None:
+        candidates = [worst for one in found if (worst := getattr(one, kind)) is not None and getattr(worst, kind) is not None]
+        return max(candidates, key=lambda worst: float(getattr(worst, kind)), default=None)
+
+    return largest("absolute"), largest("relative"), largest("ulp")
+
+
+def _runs(root: Path) -> list[Path]:
+    return sorted(path.parent for path in root.glob(f"*/*/{MANIFEST}") if not path.parent.name.startswith("."))
+
+
+def _kind(folder: Path) -> tuple[str, ...]:
+    """dtype and stretch from a folder's name ``<implementation>-<dtype>-<device>[-lockstepN]``."""
+    parts = folder.name.split("-")
+    start = next((place for place, part in enumerate(parts) if part.startswith(("float", "bfloat", "checked"))), 0)
+    return tuple(part for place, part in enumerate(parts[start:]) if place != 1)

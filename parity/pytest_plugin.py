@@ -1,0 +1,91 @@
+"""The ladder in pytest: every case × implementation × dtype as a test on every rung.
+
+    pytest --pyargs parity.tests.test_ladder --suite PACKAGE
+
+climbs the ladder with a suite of one's own. Each framework runs in worker processes of its own, so that pytest
+itself imports none and a crash costs one cell.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from parity.matrix import Cell, Matrix
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("parity", "cross-framework parity")
+    group.addoption("--suite", default="impls", metavar="PACKAGE", help="package that holds the cases")
+    group.addoption("--case", action="append", default=[], metavar="NAME", help="only this case; may be repeated")
+    group.addoption("--impl", action="append", default=[], metavar="NAME", help="only this implementation")
+    group.addoption("--framework", action="append", default=[], metavar="NAME", help="only this framework's")
+
+
+def _matrix(config: pytest.Config) -> Matrix:
+    from parity.frameworks import FRAMEWORKS, framework_of
+    from parity.matrix import Matrix, Options
+    from parity.suite import SuiteError, load_suite
+
+    frameworks = config.getoption("--framework")
+    unknown = set(frameworks) - {framework.name for framework in FRAMEWORKS}
+    if unknown:
+        raise pytest.UsageError(f"--framework: unknown {', '.join(sorted(unknown))}")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        suite = load_suite(config.getoption("--suite"))
+        labels = config.getoption("--impl") or suite.labels
+        chosen = [label for label in labels if not frameworks or framework_of(label).name in frameworks]
+        out = Path(config.cache.mkdir("parity")) if config.cache else Path(".pytest_parity")
+        return Matrix(Options(suite, out, cases=config.getoption("--case"), implementations=chosen))
+    except SuiteError as error:
+        raise pytest.UsageError(str(error)) from error
+
+
+_MATRIX = pytest.StashKey["Matrix"]()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "cell" in metafunc.fixturenames:
+        if _MATRIX not in metafunc.config.stash:
+            metafunc.config.stash[_MATRIX] = _matrix(metafunc.config)
+        cells = metafunc.config.stash[_MATRIX].cells
+        metafunc.parametrize("cell", cells, ids=[cell.name for cell in cells])
+
+
+@pytest.fixture(scope="session")
+def climbs(request: pytest.FixtureRequest) -> Iterator[dict[Cell, Future[dict[str, Any]]]]:
+    """Every selected cell on its way up the ladder, in worker processes."""
+    from parity.pool import Pool
+
+    matrix = request.config.stash[_MATRIX]
+    selected = {item.callspec.params["cell"] for item in request.session.items if "cell" in _params(item)}
+    matrix.cells = [cell for cell in matrix.cells if cell in selected]
+    with Pool(max(1, min(4, os.cpu_count() or 1)), path=sys.path) as pool:
+        yield matrix.climb(pool)
+
+
+def _params(item: pytest.Item) -> dict[str, Any]:
+    return item.callspec.params if hasattr(item, "callspec") else {}
+
+
+@pytest.fixture
+def hold(cell: Cell, climbs: dict[Cell, Future[dict[str, Any]]]) -> Any:
+    """Assert that the cell holds a rung: ``hold("gradients")``."""
+    from parity.verdict import Verdict
+
+    def check(rung: str) -> None:
+        steps = {step["rung"]: step for step in climbs[cell].result()["result"]}
+        if steps[rung]["verdict"] != Verdict.PASS:
+            pytest.fail(steps[rung]["message"], pytrace=False)
+
+    return check

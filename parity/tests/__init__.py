@@ -1,0 +1,1 @@
+"""The parity suite, the ladder, and the harness's own tests."""
