@@ -312,8 +312,27 @@ def diff(
 def floor(
     cases: Cases = None,
     suite: SuiteName = "impls",
-    lockstep: LockstepLength = None,
+    out: Out = Path("runs"),
+    jobs: Jobs = CORES,
+    python: Pythons = None,
+    fresh: Fresh = False,
     data: Data = None,
+    lockstep: LockstepLength = None,
 ) -> None:
-    """Measure the noise floors that are missing or were measured on something else, and store them with the suite."""
-    _fail("todo")
+    """Measure the noise floors that are missing or were measured on something else, and keep them with the suite.
+
+    A floor belongs to its case as the data does: commit it. 'parity run' measures for itself what is missing.
+    """
+    from rich.console import Console
+
+    from parity.report.terminal import Watch
+
+    with _clear_errors():
+        matrix = _matrix(cases, None, None, "cpu", None, suite, out, jobs, python, fresh, data, lockstep)
+        matrix.cells = [cell for cell in matrix.cells if matrix.is_reference(cell)]
+        with Watch(Console(stderr=True), len(matrix.cells)) as watch:
+            measured = matrix.measure_floors(watch.epoch)
+    for path, error in measured.items():
+        typer.echo(f"{path.stem}: " + (f"failed, {error}" if error else "measured"))
+    typer.echo(f"{len(measured)} floors measured, the others fit")
+    raise SystemExit(3 if any(measured.values()) else 0)

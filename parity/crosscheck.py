@@ -91,10 +91,14 @@ def compare(a: Path, b: Path) -> Comparison:
     for folder, run in ((a, ours), (b, theirs)):
         floor = recorded_floor(folder, run)
         if floor is None:
-            notes.append(f"{folder} has no noise floor beside it: only 64 roundings of each tensor's largest value are allowed")
+            notes.append(
+                f"{folder} has no noise floor beside it: only 64 roundings of each tensor's largest value are allowed"
+            )
             floor = least_floor(run)
         floors.append(floor)
-    free = all(run.meta.get("float32_parameters", "free") == "free" or run.meta["dtype"] == "float64" for run in (ours, theirs))
+    free = all(
+        run.meta.get("float32_parameters", "free") == "free" or run.meta["dtype"] == "float64" for run in (ours, theirs)
+    )
     if not free:
         notes.append("this case's float32 parameters are compared in lockstep only; of a free run, the losses count")
     doubt = incomparable(ours, theirs)
@@ -147,7 +151,9 @@ def least_floor(run: Trajectory) -> Floor:
 
 def _worst(found: list[Worst]) -> tuple[Difference | None, Difference | None, Difference | None]:
     def largest(kind: str) -> Difference | None:
-        candidates = [worst for one in found if (worst := getattr(one, kind)) is not None and getattr(worst, kind) is not None]
+        candidates = [
+            worst for one in found if (worst := getattr(one, kind)) is not None and getattr(worst, kind) is not None
+        ]
         return max(candidates, key=lambda worst: float(getattr(worst, kind)), default=None)
 
     return largest("absolute"), largest("relative"), largest("ulp")

@@ -168,7 +168,7 @@ def _versions(python: str) -> dict[str, str | None]:
 def _code(*paths: Path) -> str:
     """A hash of the sources that a run's result depends on: the harness's part in training, and the given files."""
     here = Path(__file__).parent
-    shared = [here / f"{name}.py" for name in ("spec", "trainer", "layout", "tolerance", "trajectory")]
+    shared = [here / f"{name}.py" for name in ("spec", "trainer", "layout", "tolerance", "trajectory", "worker", "matrix")]
     digest = hashlib.sha256(__version__.encode())
     for path in (*shared, *sorted((here / "trainers").glob("*.py")), *paths):
         digest.update(path.read_bytes())
@@ -221,6 +221,28 @@ class Matrix:
                     open_needs = {need for needs in waiting.values() for need in needs.values() if not need.done()}
                     wait(open_needs, timeout=0.5, return_when=FIRST_COMPLETED)
         return [outcomes[cell] for cell in self.cells]
+
+    def measure_floors(self, on_epoch: OnEpoch = lambda cell, epoch, of: None) -> dict[Path, WorkerError | None]:
+        """Measure the noise floor of every case asked for and keep it with the suite; what failed, and why.
+
+        Floors that are there and fit are left alone unless the options say ``fresh``.
+        """
+        if self.suite.floors is None:
+            raise SuiteError(
+                f"{self.suite.package} does not say where its floors are kept: set FLOORS in its __init__.py"
+            )
+        entries = {cell.entry.folder: self.reference(cell) for cell in self.cells}
+        with Pool(self.options.jobs, self.options.pythons, sys.path) as pool:
+            jobs = {}
+            for reference in entries.values():
+                in_float32 = replace(reference, dtype="float32")
+                for lockstep in dict.fromkeys((None, self.lockstep(in_float32))):
+                    path = self.suite.floors / self._floor_path(reference, lockstep)[0].name
+                    mark = self._floor_path(reference, lockstep)[1]
+                    if self.options.fresh or load(path, mark) is None:
+                        jobs[path] = self._measure(reference, lockstep, path, mark, pool, on_epoch)
+            wait(jobs.values())
+        return {path: job.exception() for path, job in jobs.items()}
 
     def climb(self, pool: Pool) -> dict[Cell, Future[dict[str, Any]]]:
         """Send every cell up the ladder; each future's ``result`` is the list of its steps."""
@@ -296,21 +318,24 @@ class Matrix:
         )
 
     def _submit_floor(self, cell: Cell, lockstep: int | None, pool: Pool, on_epoch: OnEpoch) -> Future[dict[str, Any]]:
-        case, epochs = cell.entry.case, self.epochs(cell)
         path, mark = self._floor_path(cell, lockstep)
         if path not in self._submitted:
             if load(path, mark) is not None:
                 self._submitted[path] = _finished({"cached": True})
             else:
-                reference = self.reference(cell)
-                job = self._job(reference, "floor", max(epochs, case.epochs))
-                job |= {"lockstep": lockstep, "path": str(path), "fingerprint": mark}
-                self._submitted[path] = pool.submit(
-                    framework_of(reference.implementation).name,
-                    job,
-                    lambda event: on_epoch(reference, event["epoch"], event["of"]),
-                )
+                self._submitted[path] = self._measure(self.reference(cell), lockstep, path, mark, pool, on_epoch)
         return self._submitted[path]
+
+    def _measure(
+        self, reference: Cell, lockstep: int | None, path: Path, mark: str, pool: Pool, on_epoch: OnEpoch
+    ) -> Future[dict[str, Any]]:
+        job = self._job(reference, "floor", max(self.epochs(reference), reference.entry.case.epochs))
+        job |= {"lockstep": lockstep, "path": str(path), "fingerprint": mark}
+        return pool.submit(
+            framework_of(reference.implementation).name,
+            job,
+            lambda event: on_epoch(reference, event["epoch"], event["of"]),
+        )
 
     def _job(self, cell: Cell, do: str, epochs: int) -> dict[str, Any]:
         return {

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from parity.spec import Array, Case, Published
+from parity.spec import Case, Published
 from parity.tolerance import FACTOR, Floor
 from parity.verdict import Verdict
 
@@ -26,40 +26,50 @@ class Figure:
     verdict: Verdict
 
 
-def series(published: Published, run: Trajectory) -> Array:
-    """Our values of a published quantity, one a snapshot of the run, float64; KeyError for one that is not recorded."""
+def series(published: Published, run: Trajectory) -> dict[int, float]:
+    """Our values of a published quantity by epoch; KeyError for one that the run did not record."""
+    if published.of == "loss":
+        batch = published.index or (-1,)
+        return {epoch: float(row[batch]) for epoch, row in enumerate(run.loss, 1)}
     if callable(published.of):
-        return np.asarray(published.of(run), np.float64)
+        return dict(enumerate(np.asarray(published.of(run), np.float64).tolist()))
     kind, _, name = published.of.partition("/")
     values = run.metrics[name] if kind == "metrics" else run.params[name]
-    return np.asarray(values[:], np.float64)[(slice(None), *published.index)]
+    picked = np.asarray(values[:], np.float64)[(slice(None), *published.index)]
+    return dict(zip(run.epochs.tolist(), picked.tolist(), strict=True))
 
 
 def figures(case: Case, run: Trajectory, dtype: str, floor: Floor | None) -> list[Figure]:
     """Every published figure that a run of this length and dtype has a counterpart for."""
-    places = {int(epoch): place for place, epoch in enumerate(run.epochs)}
     found = []
     for published in case.published:
         if dtype not in published.dtypes:
             continue
         values = series(published, run)
         for epoch, text in published.values.items():
-            if epoch in places:
-                value = float(values[places[epoch]])
-                verdict = _verdict(published, text, value, floor, places[epoch])
-                found.append(Figure(published.quantity, epoch, text, published.format % value, verdict))
+            if epoch in values:
+                verdict = _verdict(published, text, values[epoch], _allowed(published, run, floor, epoch))
+                found.append(Figure(published.quantity, epoch, text, published.format % values[epoch], verdict))
     return found
 
 
-def _verdict(published: Published, text: str, value: float, floor: Floor | None, place: int) -> Verdict:
+def _allowed(published: Published, run: Trajectory, floor: Floor | None, epoch: int) -> float | None:
+    """What ours may be off beside the rounding of the print: None where nothing may be, or it is not known."""
+    if published.rule == "envelope":
+        return published.margin
+    if published.rule == "printed" or floor is None or callable(published.of):
+        return None
+    if published.of == "loss":
+        return FACTOR * float(floor.loss[epoch - 1][published.index or (-1,)])
+    place = int(np.searchsorted(run.epochs, epoch))
+    return FACTOR * float(floor.params[published.of.removeprefix("params/")][place])
+
+
+def _verdict(published: Published, text: str, value: float, allowed: float | None) -> Verdict:
     if published.rule == "printed":
         return Verdict.PASS if published.format % value == text else Verdict.FAIL
-    # Half a unit of the last digit is what printing itself may have rounded away.
-    allowed = 0.5 * 10.0 ** -len(text.partition(".")[2])
-    if published.rule == "envelope":
-        allowed += published.margin
-    elif floor is None or callable(published.of):
+    if allowed is None:
         return Verdict.INCONCLUSIVE
-    else:
-        allowed += FACTOR * float(floor.params[published.of.removeprefix("params/")][place])
-    return Verdict.PASS if abs(value - float(text)) <= allowed else Verdict.FAIL
+    # Half a unit of the last digit is what printing itself may have rounded away.
+    rounding = 0.5 * 10.0 ** -len(text.partition(".")[2])
+    return Verdict.PASS if abs(value - float(text)) <= allowed + rounding else Verdict.FAIL

@@ -159,8 +159,9 @@ class Published:
     """Figures that the case's source printed, and where our run has them.
 
     ``values`` maps an epoch to the text as printed, ``format`` is the printf format that prints ours the same
-    way. ``of`` says where ours are: ``params/<name>``, ``metrics/<name>`` (with ``index`` into the tensor) or a
-    function of the trajectory that returns one value an epoch, from epoch 0 on.
+    way. ``of`` says where ours are: ``params/<name>`` or ``metrics/<name>`` (with ``index`` into the tensor),
+    ``loss`` for the loss of an epoch's last batch, or of batch ``index``, or a function of the trajectory that
+    returns one value an epoch, from epoch 0 on.
 
     ``rule`` says what must hold. ``printed``: both texts are equal. ``floor``: the values differ by no more than
     the tolerance of that tensor plus half a unit of the last printed digit. ``envelope``: ours lies within

@@ -87,13 +87,14 @@ class Suite:
     def labels(self) -> list[str]:
         """Every implementation label of the suite, the reference first."""
         found = {label for entry in self.entries.values() for label in entry.implementations}
-        return sorted(found, key=lambda label: (label != self.reference, _rank(label), label))
+        return sorted(found, key=lambda label: (label != self.reference, rank(label)))
 
 
-def _rank(label: str) -> int:
+def rank(label: str) -> tuple[int, str]:
+    """Sorts implementation labels as people look for them: by framework, the plain label before its ways."""
     order = ("numpy", "torch", "tf1", "keras", "jax", "flax")
     prefix = label.split("-", 1)[0]
-    return order.index(prefix) if prefix in order else len(order)
+    return (order.index(prefix) if prefix in order else len(order), label)
 
 
 def load_suite(package: str) -> Suite:
@@ -132,7 +133,7 @@ def _implementations(package: str, model: str, folder: Path) -> dict[str, Implem
         label = path.stem.removeprefix(f"{model}_").replace("_", "-")
         framework_of(label)
         found[label] = Implementation(label, f"{package}.{model}.{path.stem}", path)
-    return {label: found[label] for label in sorted(found, key=lambda label: (_rank(label), label))}
+    return {label: found[label] for label in sorted(found, key=rank)}
 
 
 def fingerprint(case: Case, epochs: int, exact: bool = True) -> str:

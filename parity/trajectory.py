@@ -28,6 +28,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -190,7 +191,7 @@ class Writer:
     chunks wait in memory until they make a shard of ``SHARD_BYTES`` or are ``SHARD_SECONDS`` old. ``finish`` puts
     the folder in its place; an earlier result stays as it was until then. Leaving the context finishes, or, on an
     exception, writes out what waits and leaves an incomplete trajectory where it is. A new writer for the same
-    folder begins anew.
+    folder begins anew. TrajectoryError where the folder holds something else, or ``meta`` what readers refuse.
     """
 
     def __init__(self, folder: str | os.PathLike[str], meta: Mapping[str, Any]) -> None:
@@ -199,6 +200,9 @@ class Writer:
         self._old = self.folder.with_name(f".{self.folder.name}.old")
         self._meta = dict(meta)
         _check_optional(self._meta, self.folder)
+        json.dumps(self._meta, allow_nan=False)
+        if self.folder.exists() and any(self.folder.iterdir()) and not (self.folder / MANIFEST).exists():
+            raise TrajectoryError(f"{self.folder}: holds other things than a trajectory: choose another folder")
         self._shards: list[dict[str, Any]] = []
         self._waiting: list[Chunk] = []
         self._bytes, self._since = 0, 0.0
@@ -421,7 +425,9 @@ def read(folder: str | os.PathLike[str], partial: bool = False) -> Trajectory:
             )
         if not meta["shards"]:
             raise TrajectoryError(f"{folder / MANIFEST}: names no shard: record the run again")
-        shards = [_read_shard(folder, entry, meta["dtype"]) for entry in meta["shards"]]
+        # Most of the time goes into checksums, which run beside each other.
+        with ThreadPoolExecutor() as pool:
+            shards = list(pool.map(lambda entry: _read_shard(folder, entry, meta["dtype"]), meta["shards"]))
     except OSError as error:
         # One line, whatever the file name holds.
         raise TrajectoryError(f"{str(error.filename or folder)!r}: cannot be read: {error.strerror}") from error

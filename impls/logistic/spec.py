@@ -119,7 +119,9 @@ CASES = (
             ),
             Published("Train", column("0.53" + 14 * " 1.00", 0), "%.2f", "metrics/train_accuracy", TENSORFLOW),
             Published("Valid", column("0.40" + 14 * " 1.00", 0), "%.2f", "metrics/valid_accuracy", TENSORFLOW),
-            *final_parameters("%.8f", ("3.31176686", "-2.40808702", "-0.01001291"), TENSORFLOW, 15, rule="floor", dtypes=("float32",)),
+            *final_parameters(
+                "%.8f", ("3.31176686", "-2.40808702", "-0.01001291"), TENSORFLOW, 15, rule="floor", dtypes=("float32",)
+            ),
             *final_parameters("%.8f", ("3.31176722", "-2.40808684", "-0.01001282"), FLOAT64, 15, dtypes=("float64",)),
         ),
         log="Epoch: {epoch:03d} | AvgCost: {AvgCost} | Train/Valid ACC: {Train}/{Valid}",

@@ -11,9 +11,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from parity.crosscheck import Comparison
 from parity.matrix import Availability, Cell, Outcome
 from parity.published import Figure
 from parity.spec import Case
+from parity.suite import rank
 from parity.verdict import Verdict
 
 STYLES = {Verdict.PASS: "green", Verdict.FAIL: "bold red", Verdict.INCONCLUSIVE: "yellow"}
@@ -56,26 +58,36 @@ class Watch:
 
 
 def print_matrix(console: Console, outcomes: Sequence[Outcome]) -> None:
-    """Cases × implementations, a row for each dtype; each cell its verdict and the share of its tolerance used."""
-    labels = list(dict.fromkeys(outcome.cell.implementation for outcome in outcomes))
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
-    table.add_column("case")
-    table.add_column("dtype")
-    for label in labels:
-        # Two words stand above each other, so that the whole matrix fits on a page.
-        table.add_column(label.replace("-", "-\n"), justify="right", vertical="bottom")
+    """Cases × implementations, a row for each dtype; each cell its verdict and the share of its tolerance used.
+
+    Where the terminal is too narrow for all implementations, they stand in several tables below each other.
+    """
     rows: dict[tuple[str, str], dict[str, Outcome]] = {}
     for outcome in outcomes:
         rows.setdefault((outcome.cell.entry.folder, outcome.cell.dtype), {})[outcome.cell.implementation] = outcome
+    labels = list(dict.fromkeys(outcome.cell.implementation for outcome in outcomes))
+    labels.sort(key=lambda label: rank(label))
+    heading = max(len(case) for case, _ in rows) + len("float32") + 4
+    # A page that nobody watches has no width; a hundred and twenty columns fit where people paste it.
+    width = console.width if console.is_terminal else max(console.width, 120)
+    each = max(1, (width - heading) // COLUMN)
+    for start in range(0, len(labels), each):
+        console.print(_table(rows, labels[start : start + each]), width=width, no_wrap=True, crop=False)
+
+
+def _table(rows: dict[tuple[str, str], dict[str, Outcome]], labels: Sequence[str]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
+    table.add_column("case", vertical="bottom", no_wrap=True)
+    table.add_column("dtype", vertical="bottom", no_wrap=True)
+    for label in labels:
+        # Two words stand above each other, so that the whole matrix fits on a page.
+        table.add_column(label.replace("-", "-\n"), justify="right", vertical="bottom", no_wrap=True, width=COLUMN - 1)
     last = ""
     for (case, dtype), row in rows.items():
-        table.add_row(
-            "" if case == last else case,
-            dtype,
-            *(_cell(row[label]) if label in row else Text("·", "dim") for label in labels),
-        )
+        found = (_cell(row[label]) if label in row else Text("·", "dim") for label in labels)
+        table.add_row("" if case == last else case, dtype, *found)
         last = case
-    console.print(table)
+    return table
 
 
 def _cell(outcome: Outcome) -> Text:
@@ -176,3 +188,46 @@ def _pair(ours: str, theirs: str, figures: Sequence[Figure]) -> tuple[Text, Text
     else:
         mark = "≠ " + ", ".join(f.quantity for f in figures if f.verdict is not Verdict.PASS)
     return Text(ours), Text(theirs), Text(mark, STYLES[worst])
+
+
+def print_diff(console: Console, comparisons: Sequence[Comparison]) -> None:
+    """One comparison in full, several as a table with what failed spelled out below."""
+    if len(comparisons) == 1:
+        _print_one(console, comparisons[0])
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("a", "b", "verdict", "tolerance used", "largest relative"):
+        table.add_column(heading, no_wrap=True)
+    for found in comparisons:
+        relative = "" if found.relative is None else f"{found.relative.relative:.1e}"
+        verdict = Text(found.judgement.verdict, STYLES[found.judgement.verdict])
+        share = _share(found.judgement.ratio)
+        table.add_row(*(f"{p.parent.name}/{p.name}" for p in (found.a, found.b)), verdict, share, relative)
+    console.print(table, width=None if console.is_terminal else max(console.width, 160), crop=False)
+    for found in comparisons:
+        if found.judgement.verdict is not Verdict.PASS:
+            console.print(f"{found.a} and {found.b}: {found.judgement.reason}", markup=False, soft_wrap=True)
+    passed = sum(found.judgement.verdict is Verdict.PASS for found in comparisons)
+    console.print(f"{passed} of {len(comparisons)} pairs agree", highlight=False)
+
+
+def _print_one(console: Console, found: Comparison) -> None:
+    judgement = found.judgement
+    console.print(Text(judgement.verdict, STYLES[judgement.verdict]), soft_wrap=True)
+    lines = [judgement.reason] if judgement.reason else []
+    for kind in ("absolute", "relative", "ulp"):
+        worst = getattr(found, kind)
+        if worst is not None:
+            size = f"{worst.ulp:,} ULP" if kind == "ulp" else f"{getattr(worst, kind):.3g}"
+            place = f"{worst.tensor}{list(worst.index)}"
+            lines.append(f"largest {kind} difference {size}: epoch {worst.epoch}, {place}: {worst.a} and {worst.b}")
+    if found.absolute is None and judgement.verdict is Verdict.PASS:
+        lines.append("no value differs")
+    if judgement.ratio is not None and found.absolute is not None:
+        where = "" if judgement.verdict is Verdict.FAIL else f", at epoch {judgement.epoch} in {judgement.parameter}"
+        lines.append(
+            f"smallest tolerance that passes: {judgement.ratio:.3g} of the measured one{where}, "
+            f"or {found.absolute.absolute:.3g} absolute everywhere"
+        )
+    for line in (*lines, *(f"note: {note}" for note in found.notes)):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -379,6 +379,16 @@ def test_a_writer_refuses_meta_that_a_reader_would(tmp_path):
         write(tmp_path / "run", run.epochs, run.loss[1:], run.params)
 
 
+def test_a_folder_that_holds_other_things_is_left_alone(tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    run = make()
+    with pytest.raises(TrajectoryError, match="other things"):
+        write(tmp_path, run.epochs, run.loss, run.params)
+    assert os.listdir(tmp_path) == ["thesis.txt"]
+    with pytest.raises(TypeError, match="serializable"):
+        Writer(tmp_path / "run", {"platform": {"machine": object()}})
+
+
 # Folders that are not what they should be
 
 

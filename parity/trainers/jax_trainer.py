@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax import lax
 
 from parity.layout import Layout, to_canonical, to_framework
 from parity.spec import Adam, Array, Batches, Case, Loss, Optimizer, Params
@@ -141,22 +142,27 @@ def advance(
     surrounds it, so a step rounds the same however many are run at once.
     """
     transformation = program.transformation()
+    put = lax.dynamic_update_index_in_dim  # compiles to less than .at[].set: its bounds are not checked
 
     def step(t: jax.Array, carry: tuple[Any, ...]) -> tuple[Any, ...]:
         params, slots, losses, snapshots = carry
-        batch = (x, y) if rows is None else (x[rows[t]], y[rows[t]])
-        loss, gradients = loss_and_gradients(program, params, *batch)
+        batch_x, batch_y = x, y
+        if rows is not None:
+            chosen = lax.dynamic_index_in_dim(rows, t, keepdims=False)
+            batch_x, batch_y = (jnp.take(values, chosen, 0, mode="clip") for values in (x, y))
+        loss, gradients = loss_and_gradients(program, params, batch_x, batch_y)
         if loss.dtype != losses.dtype:  # a promotion in the model; storing it would round it silently
             raise TypeError(f"the loss is {loss.dtype}, the run {losses.dtype}")
         trained = program.trained(params)
         updates, slots = transformation.update(gradients, slots, trained)
         params = params | optax.apply_updates(trained, updates)
-        snapshots = {name: stack.at[t // batches].set(params[name]) for name, stack in snapshots.items()}
-        return params, slots, losses.at[t].set(loss), snapshots
+        segment = lax.div(t, batches)
+        snapshots = {name: put(stack, params[name], segment, 0) for name, stack in snapshots.items()}
+        return params, slots, put(losses, loss, t, 0), snapshots
 
     losses = jnp.zeros(segments * batches, next(iter(params.values())).dtype)
     snapshots = {name: jnp.zeros((segments, *p.shape), p.dtype) for name, p in params.items()}
-    return jax.lax.fori_loop(0, steps, step, (params, slots, losses, snapshots))
+    return lax.fori_loop(0, steps, step, (params, slots, losses, snapshots))
 
 
 class JaxTrainer:
@@ -176,9 +182,7 @@ class JaxTrainer:
         data = case.data()
         self.x, self.y = self._put(data.x), self._put(data.y)
         self.params = self._arrays(case.initial())
-        self.slots = jax.device_put(
-            self.program.transformation().init(self.program.trained(self.params)), self.device
-        )
+        self.slots = jax.device_put(self.program.transformation().init(self.program.trained(self.params)), self.device)
         self.step = 0
 
     def predict(self, x: Array) -> Array:

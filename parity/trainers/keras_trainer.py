@@ -111,11 +111,8 @@ def optimizer_of(rule: Optimizer, dtype: str) -> tuple[keras.optimizers.Optimize
     number = np.float64 if dtype == "float64" else float
     learning_rate = number(rule.learning_rate)
     if isinstance(rule, Adam):
-        beta1, beta2, epsilon = number(rule.beta1), number(rule.beta2), number(rule.epsilon)
-        return AdamOfTorch(learning_rate, beta1, beta2, epsilon), {
-            "first_moment": "momentum",
-            "second_moment": "velocity",
-        }
+        adam = AdamOfTorch(learning_rate, number(rule.beta1), number(rule.beta2), number(rule.epsilon))
+        return adam, {"first_moment": "momentum", "second_moment": "velocity"}
     return keras.optimizers.SGD(learning_rate, number(rule.momentum)), {"momentum": "momentum"} if rule.momentum else {}
 
 

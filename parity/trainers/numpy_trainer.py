@@ -108,7 +108,9 @@ class NumpyTrainer:
         data = case.data()
         self.x, self.y = self._cast(data.x), self._cast(data.y)
         params = {name: value.astype(self.dtype) for name, value in case.initial().items()}
-        slots = {f"{slot}/{name}": np.zeros_like(p) for slot in slot_names(case.optimizer) for name, p in params.items()}
+        slots = {
+            f"{slot}/{name}": np.zeros_like(p) for slot in slot_names(case.optimizer) for name, p in params.items()
+        }
         self.state = State(params, slots)
 
     def predict(self, x: Array) -> Array:

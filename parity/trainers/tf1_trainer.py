@@ -77,19 +77,20 @@ LOSSES = {
 REDUCTIONS = {"sum": tf.reduce_sum, "mean": tf.reduce_mean}
 
 
-def optimizer_of(rule: Optimizer, step: v1.Variable) -> tuple[v1.train.Optimizer, dict[str, str]]:
+def optimizer_of(rule: Optimizer, dtype: np.dtype, step: v1.Variable) -> tuple[v1.train.Optimizer, dict[str, str]]:
     """TF1's optimizer for a rule, and its own names for the canonical slots. ``step`` counts the updates done.
 
     Hyper-parameters are float64 tensors: a Python float would reach a float64 update through float32.
 
-    TF1's Adam corrects the bias in the run's dtype, where float32 spoils 1 - beta2ᵗ and with it the step size by
-    6e-6, and adds its epsilon to an uncorrected √v. So its own powers of beta are held at zero, which makes its
-    correction 1, and the true one comes in through the learning rate and epsilon. They are functions because
-    they must be computed anew inside the training loop.
+    TF1's Adam forms 1 - beta2ᵗ in the run's dtype, where float32 spoils the step size by 6e-6, and adds its epsilon
+    to an uncorrected √v. So its own powers of beta are held at zero, which makes its correction 1, and a correction
+    in float64 comes in through the learning rate and epsilon: functions, because the training loop must compute
+    them anew. The betas are rounded to the run's dtype first: with those the moments are made.
     """
+    learning_rate = tf.constant(rule.learning_rate, tf.float64)
     if isinstance(rule, Adam):
-        beta1, beta2, epsilon = (tf.constant(value, tf.float64) for value in (rule.beta1, rule.beta2, rule.epsilon))
-        learning_rate = tf.constant(rule.learning_rate, tf.float64)
+        beta1, beta2 = (tf.constant(dtype.type(beta), tf.float64) for beta in (rule.beta1, rule.beta2))
+        epsilon = tf.constant(rule.epsilon, tf.float64)
 
         def correction(beta: tf.Tensor) -> tf.Tensor:
             return 1 - beta ** tf.cast(step.read_value() + 1, tf.float64)
@@ -101,7 +102,6 @@ def optimizer_of(rule: Optimizer, step: v1.Variable) -> tuple[v1.train.Optimizer
             lambda: epsilon * tf.sqrt(correction(beta2)),
         )
         return adam, {"first_moment": "m", "second_moment": "v"}
-    learning_rate = tf.constant(rule.learning_rate, tf.float64)
     if rule.momentum:
         momentum = tf.constant(rule.momentum, tf.float64)
         return v1.train.MomentumOptimizer(learning_rate, momentum), {"momentum": "momentum"}
@@ -126,7 +126,7 @@ class Tf1Trainer:
                 for name, value in to_framework(layout, case.initial()).items()
             }
             self.step = v1.Variable(0, dtype=tf.int64, trainable=False, use_resource=True, name="global_step")
-            self.optimizer, slots = optimizer_of(case.optimizer, self.step)
+            self.optimizer, slots = optimizer_of(case.optimizer, self.dtype, self.step)
 
             self.inputs = v1.placeholder(x.dtype, (None, *x.shape[1:]), "inputs")
             self.targets = v1.placeholder(y.dtype, (None, *y.shape[1:]), "targets")
