@@ -190,18 +190,16 @@ def run(
     What is on disk and has not changed is not run again. Each cell of the table shows its verdict and the largest
     share of its tolerance that any loss or parameter used at any epoch: below 1 passes.
     """
-    from rich.console import Console
-
     from parity.matrix import as_json
-    from parity.report.terminal import Watch, print_matrix, print_summary
+    from parity.report.terminal import Watch, make_console, print_matrix, print_summary
     from parity.verdict import EXIT_STATUS, overall
 
     begun = time.perf_counter()
     with _clear_errors():
         matrix = _matrix(cases, impl, dtype, device, epochs, suite, out, jobs, python, fresh, data, lockstep)
-        with Watch(Console(stderr=True), len(matrix.cells)) as watch:
+        with Watch(make_console(stderr=True), len(matrix.cells)) as watch:
             outcomes = matrix.run(watch.epoch, watch.outcome)
-    console = Console(stderr=str(json_file) == "-")
+    console = make_console(stderr=str(json_file) == "-")
     print_matrix(console, outcomes)
     print_summary(console, outcomes, time.perf_counter() - begun)
     _write_json(json_file, as_json(outcomes))
@@ -217,10 +215,8 @@ def list_cells(
     json_file: Json = None,
 ) -> None:
     """List cases × implementations: what can run here, and why not where it cannot."""
-    from rich.console import Console
-
     from parity.matrix import Versions
-    from parity.report.terminal import print_list
+    from parity.report.terminal import make_console, print_list
 
     with _clear_errors():
         found, versions = _suite(suite), Versions(_pythons(python))
@@ -232,7 +228,7 @@ def list_cells(
                 *(name for name in entry.case.absent if name not in entry.implementations),
             )
         ]
-    print_list(Console(stderr=str(json_file) == "-"), rows)
+    print_list(make_console(stderr=str(json_file) == "-"), rows)
     cells = [
         {
             "case": case,
@@ -260,9 +256,7 @@ def show(
 
     Without --impl the first implementation that can run here, in the order in which the source shows them.
     """
-    from rich.console import Console
-
-    from parity.report.terminal import Watch, print_log
+    from parity.report.terminal import Watch, make_console, print_log
     from parity.verdict import EXIT_STATUS, overall
 
     with _clear_errors():
@@ -272,9 +266,9 @@ def show(
             labels = [cell.implementation for cell in available if cell.implementation != matrix.suite.reference]
             chosen = (labels or [matrix.suite.reference])[0]
             matrix.cells = [cell for cell in matrix.cells if cell.implementation == chosen]
-        with Watch(Console(stderr=True), len(matrix.cells)) as watch:
+        with Watch(make_console(stderr=True), len(matrix.cells)) as watch:
             outcomes = matrix.run(watch.epoch, watch.outcome)
-    console = Console()
+    console = make_console()
     verdicts = []
     for outcome in outcomes:
         if not outcome.figures and outcome.judgement.reason:
@@ -295,15 +289,13 @@ def diff(
     The tolerance is the noise floor that 'parity run' left beside the trajectories. Two folders of runs, as --out
     names them, are compared wherever both hold the same case in the same dtype.
     """
-    from rich.console import Console
-
     from parity.crosscheck import compare_folders
-    from parity.report.terminal import print_diff
+    from parity.report.terminal import make_console, print_diff
     from parity.verdict import EXIT_STATUS, overall
 
     with _clear_errors():
         comparisons = compare_folders(a, b)
-    print_diff(Console(stderr=str(json_file) == "-"), comparisons)
+    print_diff(make_console(stderr=str(json_file) == "-"), comparisons)
     _write_json(json_file, {"pairs": [comparison.as_json() for comparison in comparisons]})
     raise SystemExit(EXIT_STATUS[overall([comparison.judgement.verdict for comparison in comparisons])])
 
@@ -323,14 +315,12 @@ def floor(
 
     A floor belongs to its case as the data does: commit it. 'parity run' measures for itself what is missing.
     """
-    from rich.console import Console
-
-    from parity.report.terminal import Watch
+    from parity.report.terminal import Watch, make_console
 
     with _clear_errors():
         matrix = _matrix(cases, None, None, "cpu", None, suite, out, jobs, python, fresh, data, lockstep)
         matrix.cells = [cell for cell in matrix.cells if matrix.is_reference(cell)]
-        with Watch(Console(stderr=True), len(matrix.cells)) as watch:
+        with Watch(make_console(stderr=True), len(matrix.cells)) as watch:
             measured = matrix.measure_floors(watch.epoch)
     for path, error in measured.items():
         typer.echo(f"{path.stem}: " + (f"failed, {error}" if error else "measured"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from types import TracebackType
 
@@ -20,6 +21,13 @@ from parity.verdict import Verdict
 
 STYLES = {Verdict.PASS: "green", Verdict.FAIL: "bold red", Verdict.INCONCLUSIVE: "yellow"}
 COLUMN = 9
+WIDE = 160
+
+
+def make_console(stderr: bool = False) -> Console:
+    """A console that is wide where nobody watches: a file or a pipe has no width, and wrapped lines help nobody."""
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(stderr=stderr, width=None if stream.isatty() else WIDE)
 
 
 class Watch:
@@ -68,11 +76,9 @@ def print_matrix(console: Console, outcomes: Sequence[Outcome]) -> None:
     labels = list(dict.fromkeys(outcome.cell.implementation for outcome in outcomes))
     labels.sort(key=lambda label: rank(label))
     heading = max(len(case) for case, _ in rows) + len("float32") + 4
-    # A page that nobody watches has no width; a hundred and twenty columns fit where people paste it.
-    width = console.width if console.is_terminal else max(console.width, 120)
-    each = max(1, (width - heading) // COLUMN)
+    each = max(1, (console.width - heading) // COLUMN)
     for start in range(0, len(labels), each):
-        console.print(_table(rows, labels[start : start + each]), width=width, no_wrap=True, crop=False)
+        console.print(_table(rows, labels[start : start + each]))
 
 
 def _table(rows: dict[tuple[str, str], dict[str, Outcome]], labels: Sequence[str]) -> Table:
@@ -203,7 +209,7 @@ def print_diff(console: Console, comparisons: Sequence[Comparison]) -> None:
         verdict = Text(found.judgement.verdict, STYLES[found.judgement.verdict])
         share = _share(found.judgement.ratio)
         table.add_row(*(f"{p.parent.name}/{p.name}" for p in (found.a, found.b)), verdict, share, relative)
-    console.print(table, width=None if console.is_terminal else max(console.width, 160), crop=False)
+    console.print(table)
     for found in comparisons:
         if found.judgement.verdict is not Verdict.PASS:
             console.print(f"{found.a} and {found.b}: {found.judgement.reason}", markup=False, soft_wrap=True)
