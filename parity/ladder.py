@@ -54,6 +54,7 @@ class Climb:
 
     def __post_init__(self) -> None:
         self.data = self.case.data()
+        self._trainer: Trainer | None = None
         self._exact = self.reference(self.case, "float64", "cpu")
         self._same_dtype = self.reference(self.case, self.dtype, "cpu")
         trainer = self.reference(self.case, "float64", "cpu")
@@ -70,8 +71,16 @@ class Climb:
                 done += 1
             self.meetings.append((mark, trainer.export(), batches[0]))
 
-    def fresh(self) -> Trainer:
-        return self.build(self.case, self.dtype, self.device)
+    def new(self) -> Trainer:
+        """A trainer as the implementation builds it."""
+        self._trainer = self.build(self.case, self.dtype, self.device)
+        return self._trainer
+
+    def begin(self) -> Trainer:
+        """A trainer at the beginning of the run: the last one built, because to build may mean to compile."""
+        trainer = self._trainer or self.new()
+        trainer.load(self.meetings[0][1])
+        return trainer
 
     def stirred(self, state: State, rows: Array) -> Iterator[tuple[Stirred, Array, Array, Array]]:
         """The reference in this dtype at ``state``, RUNS times stirred: trainer, x, y, and the order of their rows."""
@@ -117,7 +126,7 @@ def climb(
 def contract(shared: Climb) -> float:
     """Shapes, dtypes and names are the case's; what comes out is a copy; looking changes nothing."""
     case, dtype = shared.case, np.dtype(shared.dtype)
-    trainer = shared.fresh()
+    trainer = shared.new()
     initial = case.initial()
     state = trainer.export()
     _same_names("export", state.params, initial)
@@ -179,7 +188,7 @@ def contract(shared: Climb) -> float:
 
 def prediction(shared: Climb) -> float:
     """The same prediction from the same state."""
-    trainer = shared.fresh()
+    trainer = shared.begin()
     shares = []
     for epoch, state, rows in shared.meetings:
         trainer.load(state)
@@ -194,7 +203,7 @@ def prediction(shared: Climb) -> float:
 
 def gradients(shared: Climb) -> float:
     """The same loss and the same gradients from the same state and batch."""
-    trainer = shared.fresh()
+    trainer = shared.begin()
     shares = []
     for epoch, state, rows in shared.meetings:
         trainer.load(state)
@@ -207,7 +216,7 @@ def gradients(shared: Climb) -> float:
 
 def update(shared: Climb) -> float:
     """The same parameters and optimizer slots after one update from the same state; the loss is that before it."""
-    trainer = shared.fresh()
+    trainer = shared.begin()
     shares = []
     for epoch, state, rows in shared.meetings:
         trainer.load(state)
@@ -223,12 +232,12 @@ def training(shared: Climb) -> float:
     case = replace(shared.case, metrics=())
     lockstep = shared.dtype == "float32" and case.float32_parameters == "lockstep"
     reference = gather(record(shared.reference(case, "float64", "cpu"), case, case.epochs))
-    run = gather(record(shared.fresh(), case, case.epochs))
+    run = gather(record(shared.begin(), case, case.epochs))
     judgements = [judge(run, reference, shared.floor, params=not lockstep)]
     if lockstep:
         if shared.lockstep_floor is None:
             raise FallError("no noise floor was measured for the lockstep run")
-        held = Lockstep(shared.fresh(), shared.reference(case, "float64", "cpu"), case.every, case.every)
+        held = Lockstep(shared.begin(), shared.reference(case, "float64", "cpu"), case.every, case.every)
         judgements.append(judge(gather(record(held, case, case.epochs)), reference, shared.lockstep_floor))
     for judgement in judgements:
         if judgement.verdict is not Verdict.PASS:
@@ -242,12 +251,13 @@ def resume(shared: Climb) -> float:
     case = shared.case
     order = case.schedule.epochs(len(shared.data.x))
     segments = list(itertools.islice(order, min(case.epochs, 8)))
-    whole = shared.fresh()
+    whole = shared.begin()
     losses, params = whole.train(segments)
     half = len(segments) // 2
-    first = shared.fresh()
+    finished = whole.export()
+    first = shared.begin()
     begun = first.train(segments[:half]) if half else None
-    second = shared.fresh()
+    second = shared.new()
     second.train(segments[:1])  # What it holds before must not matter.
     second.load(first.export())
     ended = second.train(segments[half:])
@@ -256,7 +266,7 @@ def resume(shared: Climb) -> float:
     for name, value in params.items():
         joined = np.concatenate([piece.params[name] for piece in pieces])
         _expect(np.array_equal(value, joined), f"resuming changed {name}")
-    left, right = whole.export(), second.export()
+    left, right = finished, second.export()
     _expect(left.step == right.step, f"the step count is {right.step} after resuming, not {left.step}")
     for name, value in left.slots.items():
         _expect(np.array_equal(value, right.slots[name]), f"resuming changed slot {name}")

@@ -168,7 +168,9 @@ def _versions(python: str) -> dict[str, str | None]:
 def _code(*paths: Path) -> str:
     """A hash of the sources that a run's result depends on: the harness's part in training, and the given files."""
     here = Path(__file__).parent
-    shared = [here / f"{name}.py" for name in ("spec", "trainer", "layout", "tolerance", "trajectory", "worker", "matrix")]
+    shared = [
+        here / f"{name}.py" for name in ("spec", "trainer", "layout", "tolerance", "trajectory", "worker", "matrix")
+    ]
     digest = hashlib.sha256(__version__.encode())
     for path in (*shared, *sorted((here / "trainers").glob("*.py")), *paths):
         digest.update(path.read_bytes())
@@ -222,7 +224,7 @@ class Matrix:
                     wait(open_needs, timeout=0.5, return_when=FIRST_COMPLETED)
         return [outcomes[cell] for cell in self.cells]
 
-    def measure_floors(self, on_epoch: OnEpoch = lambda cell, epoch, of: None) -> dict[Path, WorkerError | None]:
+    def measure_floors(self, on_epoch: OnEpoch = lambda cell, epoch, of: None) -> dict[Path, BaseException | None]:
         """Measure the noise floor of every case asked for and keep it with the suite; what failed, and why.
 
         Floors that are there and fit are left alone unless the options say ``fresh``.

@@ -35,7 +35,8 @@ def series(published: Published, run: Trajectory) -> dict[int, float]:
         return dict(enumerate(np.asarray(published.of(run), np.float64).tolist()))
     kind, _, name = published.of.partition("/")
     values = run.metrics[name] if kind == "metrics" else run.params[name]
-    picked = np.asarray(values[:], np.float64)[(slice(None), *published.index)]
+    place: tuple[slice | int, ...] = (slice(None), *published.index)
+    picked = np.asarray(values[:], np.float64)[place]
     return dict(zip(run.epochs.tolist(), picked.tolist(), strict=True))
 
 

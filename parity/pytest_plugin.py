@@ -68,14 +68,15 @@ def climbs(request: pytest.FixtureRequest) -> Iterator[dict[Cell, Future[dict[st
     from parity.pool import Pool
 
     matrix = request.config.stash[_MATRIX]
-    selected = {item.callspec.params["cell"] for item in request.session.items if "cell" in _params(item)}
+    selected = {params["cell"] for params in map(_params, request.session.items) if "cell" in params}
     matrix.cells = [cell for cell in matrix.cells if cell in selected]
     with Pool(max(1, min(4, os.cpu_count() or 1)), path=sys.path) as pool:
         yield matrix.climb(pool)
 
 
 def _params(item: pytest.Item) -> dict[str, Any]:
-    return item.callspec.params if hasattr(item, "callspec") else {}
+    callspec = getattr(item, "callspec", None)
+    return {} if callspec is None else dict(callspec.params)
 
 
 @pytest.fixture

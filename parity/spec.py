@@ -142,6 +142,51 @@ class Shuffled:
 
 
 @dataclass(frozen=True)
+class CyclicRow:
+    """One row an update, in the order of the data, again and again: SGD's cyclic rule. An epoch is one pass."""
+
+    ordered = False
+
+    def epochs(self, rows: int) -> Iterator[Batches]:
+        one_pass = tuple(np.arange(rows)[:, None])
+        while True:
+            yield one_pass
+
+
+@dataclass(frozen=True)
+class RandomRow:
+    """One row an update, drawn uniformly from all rows by ``RandomState(seed)``: SGD's randomized rule.
+
+    A row may come twice before another comes once. An epoch is as many updates as there are rows.
+    """
+
+    seed: int
+    ordered = False
+
+    def epochs(self, rows: int) -> Iterator[Batches]:
+        generator = np.random.RandomState(self.seed)
+        while True:
+            yield tuple(generator.randint(rows, size=(rows, 1), dtype=np.int64))
+
+
+@dataclass(frozen=True)
+class RandomRows:
+    """``batch_size`` different rows an update, each set drawn from all rows by ``RandomState(seed)``: mini-batch SGD.
+
+    The sets of an epoch may overlap, unlike ``Shuffled``'s. An epoch is ``rows // batch_size`` updates.
+    """
+
+    batch_size: int
+    seed: int
+    ordered = False
+
+    def epochs(self, rows: int) -> Iterator[Batches]:
+        generator = np.random.RandomState(self.seed)
+        while True:
+            yield tuple(generator.permutation(rows)[: self.batch_size] for _ in range(rows // self.batch_size))
+
+
+@dataclass(frozen=True)
 class Metric:
     """A figure that is recorded beside the parameters at every snapshot, as the source printed it.
 
@@ -187,7 +232,7 @@ class Case:
     arrays at every call. ``initial`` gives float64 parameters by canonical name.
 
     ``every`` is the number of epochs between two snapshots. ``log`` is the source's own log line, with
-    ``{epoch}`` and the names of published quantities in braces. ``float32_parameters`` says what is asserted of
+    ``{epoch}``, or ``{step}`` where the source counts from 0, and the names of published quantities in braces. ``float32_parameters`` says what is asserted of
     float32 parameters: ``free``, compared at every snapshot of a free run; ``lockstep``, compared where each
     stretch starts from the reference's state; ``why`` gives the reason where it is not ``free``.
     ``absent`` maps an implementation that this case can never have to the reason.

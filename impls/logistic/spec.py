@@ -6,6 +6,9 @@ The post writes the model four times: in PyTorch with manual gradients, with aut
 labels are the same in both.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from fixtures import iris
@@ -34,7 +37,7 @@ def accuracy_half_is_zero(p: Array, y: Array) -> float:
     return float(np.mean(np.round(p) == y))
 
 
-def per_cent(metric: str):
+def per_cent(metric: str) -> Callable[[Trajectory], Array]:
     return lambda run: 100 * run.metrics[metric]
 
 
@@ -52,7 +55,9 @@ def column(text: str, first_epoch: int) -> dict[int, str]:
     return dict(enumerate(text.split(), first_epoch))
 
 
-def final_parameters(form: str, texts: tuple[str, str, str], source: str, epoch: int, **rule) -> tuple[Published, ...]:
+def final_parameters(
+    form: str, texts: tuple[str, str, str], source: str, epoch: int, **rule: Any
+) -> tuple[Published, ...]:
     """The two weights and the bias, printed once after training."""
     places = (("weights[0]", "kernel", (0, 0)), ("weights[1]", "kernel", (1, 0)), ("bias", "bias", (0,)))
     return tuple(

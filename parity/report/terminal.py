@@ -172,7 +172,9 @@ def print_log(console: Console, case: Case, label: str, dtype: str, figures: Seq
     for epoch, line in sorted(by_epoch.items()):
         try:
             ours, theirs = (
-                case.log.format(epoch=epoch, **{name: getattr(figure, side) for name, figure in line.items()})
+                case.log.format(
+                    epoch=epoch, step=epoch - 1, **{name: getattr(figure, side) for name, figure in line.items()}
+                )
                 for side in ("ours", "published")
             )
         except KeyError:

@@ -14,7 +14,7 @@ from parity import compare
 from parity.compare import differences, distance, scale
 from parity.trajectory import Shards
 
-exhaustive = settings(derandomize=True, deadline=None, max_examples=80, database=None)
+exhaustive = settings(derandomize=True, deadline=None, max_examples=60, database=None)
 
 SHAPES = hnp.array_shapes(min_dims=1, max_dims=4, min_side=0, max_side=5)
 PAIRS = st.sampled_from(

@@ -30,7 +30,7 @@ from parity.trajectory import (
     write,
 )
 
-exhaustive = settings(derandomize=True, deadline=None, max_examples=60, database=None)
+exhaustive = settings(derandomize=True, deadline=None, max_examples=40, database=None)
 META = {"case": "made-up", "implementation": "numpy", "device": "cpu", "threads": 1, "versions": {"numpy": "2"}}
 
 
@@ -78,9 +78,9 @@ def assert_same(ours: Trajectory, theirs: Trajectory) -> None:
     assert ours.epochs.tolist() == theirs.epochs.tolist()
     assert ours.epochs.dtype == np.int64
     pairs = [(ours.loss, theirs.loss)]
-    for mine, other in ((ours.params, theirs.params), (ours.metrics, theirs.metrics)):
-        assert set(mine) == set(other)
-        pairs += [(np.asarray(mine[name]), np.asarray(other[name])) for name in mine]
+    for ones, others in ((ours.params, theirs.params), (ours.metrics, theirs.metrics)):
+        assert set(ones) == set(others)
+        pairs += [(np.asarray(ones[name]), np.asarray(others[name])) for name in ones]
     for mine, other in pairs:
         assert (mine.shape, mine.dtype) == (other.shape, other.dtype)
         assert mine.tobytes() == other.tobytes()

@@ -184,7 +184,7 @@ class KerasTrainer:
     def _cast(self, values: Array) -> Array:
         return values.astype(self.dtype) if values.dtype.kind == "f" else values
 
-    def _all_whole(self, batches: Batches) -> bool:
+    def _all_whole(self, batches: Sequence[Array]) -> bool:
         every_row = np.arange(self.x.shape[0])
         distinct = {id(rows): rows for rows in batches}
         return all(np.array_equal(rows, every_row) for rows in distinct.values())

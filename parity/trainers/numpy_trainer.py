@@ -90,7 +90,7 @@ def adam(rule: Adam, name: str, p: Array, g: Array, state: State) -> Array:
     return p - m_scale * (m / (np.sqrt(v) / v_scale + rule.epsilon))
 
 
-UPDATES = {Sgd: sgd, Adam: adam}
+UPDATES: dict[type, Callable[..., Array]] = {Sgd: sgd, Adam: adam}
 
 
 def slot_names(optimizer: Optimizer) -> tuple[str, ...]:

@@ -11,12 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
+import tensorflow.compat.v1 as v1
 
 from parity.layout import Layout, to_canonical, to_framework
 from parity.spec import Adam, Array, Batches, Case, Optimizer, Params
 from parity.trainer import State, Trained
-
-v1 = tf.compat.v1
 
 # One thread and one order of every sum, float32 products in full: the same bits at every run.
 tf.config.threading.set_intra_op_parallelism_threads(1)
@@ -194,7 +193,7 @@ class Tf1Trainer:
     def _cast(self, values: Array) -> Array:
         return values.astype(self.dtype) if values.dtype.kind == "f" else values
 
-    def _all_whole(self, batches: Batches) -> bool:
+    def _all_whole(self, batches: Sequence[Array]) -> bool:
         every_row = np.arange(self.x.shape[0])
         distinct = {id(rows): rows for rows in batches}
         return all(np.array_equal(rows, every_row) for rows in distinct.values())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
 from parity.layout import Layout, to_canonical, to_framework
-from parity.spec import Adam, Array, Batches, Case, Optimizer, Params, Sgd
+from parity.spec import Adam, Array, Batches, Case, Params, Sgd
 from parity.trainer import State, Trained
 
 torch.set_num_threads(1)
@@ -39,8 +40,8 @@ Cost = Callable[[Tensor, Tensor], Tensor]
 """``(prediction, y)`` to the batch's loss, one element."""
 Backward = Callable[[Tensors, Tensor, Tensor], tuple[Tensor, Tensors]]
 """``(params, x, y)`` to the batch's loss and the gradient of every parameter that has one."""
-Update = Callable[[Optimizer, Tensors, Tensors], None]
-"""``(rule, params, gradients)``: one step, in place."""
+Update = Callable[[Any, Tensors, Tensors], None]
+"""``(rule, params, gradients)``: one step of the case's rule, ``Sgd`` or ``Adam``, in place."""
 
 
 def total(prediction: Tensor, y: Tensor, reduction: str) -> Tensor:
@@ -48,7 +49,7 @@ def total(prediction: Tensor, y: Tensor, reduction: str) -> Tensor:
     return prediction.sum() if reduction == "sum" else prediction.mean()
 
 
-LOSSES = {
+LOSSES: dict[str, Callable[..., Tensor]] = {
     "binary_crossentropy": F.binary_cross_entropy,
     "crossentropy": F.cross_entropy,
     "nll": F.nll_loss,
@@ -60,7 +61,7 @@ LOSSES = {
 def module_trainer(case: Case, dtype: str, device: str, layout: Layout, module: torch.nn.Module) -> TorchTrainer:
     """A trainer for a module, which is cast and moved in place; the layout has the names of its parameters."""
     module.to(device, getattr(torch, dtype))
-    parameters = dict(module.named_parameters())
+    parameters: Tensors = dict(module.named_parameters())
     return TorchTrainer(case, dtype, device, layout, lambda params, x: module(x), parameters=parameters)
 
 
@@ -87,9 +88,9 @@ class TorchTrainer:
     ) -> None:
         self.case, self.layout, self.forward = case, layout, forward
         self.dtype, self.device = getattr(torch, dtype), torch.device(device)
-        self.cost = cost or partial(LOSSES[case.loss.kind], reduction=case.loss.reduction)
+        self.cost: Cost = cost or partial(LOSSES[case.loss.kind], reduction=case.loss.reduction)
         self.backward = backward or self._differentiate
-        self.update = update or {Sgd: self._sgd, Adam: self._adam}[type(case.optimizer)]
+        self.update: Update = update or (self._adam if isinstance(case.optimizer, Adam) else self._sgd)
         data = case.data()
         self.x, self.y = self._put(data.x), self._put(data.y)
         initial = to_framework(layout, case.initial())
@@ -98,7 +99,11 @@ class TorchTrainer:
             p.requires_grad_(backward is None)
         # The same memory, seen without autograd: what is written here needs no guard.
         self.values = {name: p.detach() for name, p in self.params.items()}
-        names = () if update else slot_names(case.optimizer)
+        names: tuple[str, ...] = ()
+        if update is None and isinstance(case.optimizer, Adam):
+            names = ("first_moment", "second_moment")
+        elif update is None and case.optimizer.momentum:
+            names = ("momentum",)
         self.slots = {slot: {name: torch.zeros_like(p) for name, p in self.values.items()} for slot in names}
         self.step = 0
         self.steps = {name: torch.zeros(()) for name in self.values}  # Adam's own counts, one a parameter
@@ -163,13 +168,12 @@ class TorchTrainer:
     def _inputs(self, segments: Sequence[Batches]) -> Iterator[tuple[Tensor, Tensor]]:
         """The rows of every batch, gathered when their turn comes; a batch of all rows in order is the data itself."""
         batches = [rows for segment in segments for rows in segment]
-        lengths = [len(rows) for rows in batches]
-        indices = torch.tensor(np.concatenate(batches), device=self.device)
-        every_row = torch.arange(len(self.x), device=self.device)
-        if set(lengths) == {len(every_row)} and bool((indices.view(-1, len(every_row)) == every_row).all()):
+        every_row = np.arange(len(self.x))
+        if all(np.array_equal(rows, every_row) for rows in {id(rows): rows for rows in batches}.values()):
             yield from [(self.x, self.y)] * len(batches)
         else:
-            for rows in indices.split(lengths):
+            indices = torch.tensor(np.concatenate(batches), device=self.device)
+            for rows in torch.split(indices, [len(rows) for rows in batches]):
                 yield self.x.index_select(0, rows), self.y.index_select(0, rows)
 
     def _differentiate(self, params: Tensors, x: Tensor, y: Tensor) -> tuple[Tensor, Tensors]:
@@ -213,10 +217,3 @@ class TorchTrainer:
             amsgrad=False,
             maximize=False,
         )
-
-
-def slot_names(optimizer: Optimizer) -> tuple[str, ...]:
-    """The slots that torch's optimizer keeps for each parameter, by canonical name."""
-    if isinstance(optimizer, Adam):
-        return ("first_moment", "second_moment")
-    return ("momentum",) if optimizer.momentum else ()

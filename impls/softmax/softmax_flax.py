@@ -1,0 +1,32 @@
+"""Softmax regression as a flax module."""
+
+import jax
+from flax import linen as nn
+from flax.traverse_util import unflatten_dict
+
+from parity.layout import Slot
+from parity.spec import Case
+from parity.trainers.jax_trainer import Arrays, JaxTrainer
+
+LAYOUT = (
+    Slot("dense/kernel", "dense/kernel"),
+    Slot("dense/bias", "dense/bias"),
+)
+
+
+class SoftmaxRegression(nn.Module):
+    classes: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        # (n, pixels) -> (n, classes), logits
+        return nn.Dense(self.classes, dtype=x.dtype, param_dtype=x.dtype, name="dense")(x)
+
+
+def forward(params: Arrays, x: jax.Array) -> jax.Array:
+    classes = len(params["dense/bias"])
+    return SoftmaxRegression(classes).apply({"params": unflatten_dict(params, sep="/")}, x)
+
+
+def build(case: Case, dtype: str, device: str) -> JaxTrainer:
+    return JaxTrainer(case, dtype, device, LAYOUT, forward)
