@@ -33,6 +33,9 @@ SuiteName = Annotated[str, typer.Option("--suite", metavar="PACKAGE", help="Pack
 Impls = Annotated[
     list[str] | None, typer.Option("--impl", metavar="NAME", help="Only this implementation; may be repeated.")
 ]
+Frameworks = Annotated[
+    list[str] | None, typer.Option("--framework", metavar="NAME", help="Only this framework's; may be repeated.")
+]
 Dtypes = Annotated[
     list[str] | None, typer.Option("--dtype", metavar="float32|float64", help="Only this dtype; may be repeated.")
 ]
@@ -52,7 +55,10 @@ Fresh = Annotated[bool, typer.Option("--fresh", help="Run again what is already 
 Json = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="Also write the result as JSON; - is standard output.")
 ]
-Data = Annotated[str | None, typer.Option("--data", metavar="NAME", help="The case's other data, such as 'full'.")]
+Data = Annotated[
+    str | None,
+    typer.Option("--data", metavar="NAME|FILE", help="The case's other data, such as 'full', or a file of your own."),
+]
 LockstepLength = Annotated[
     int | None,
     typer.Option(
@@ -83,12 +89,13 @@ def _fail(message: str, status: int = 2) -> NoReturn:
 @contextlib.contextmanager
 def _clear_errors() -> Iterator[None]:
     """What the user can mend is said in a line; anything else is our mistake and keeps its traceback."""
+    from parity.report.plot import PlotError
     from parity.suite import SuiteError
     from parity.trajectory import TrajectoryError
 
     try:
         yield
-    except (SuiteError, TrajectoryError) as error:
+    except (SuiteError, TrajectoryError, PlotError) as error:
         _fail(str(error))
 
 
@@ -138,19 +145,16 @@ def _pythons(pairs: list[str] | None) -> dict[str, str]:
 
 
 def _matrix(
-    cases: list[str] | None,
-    impl: list[str] | None,
-    dtype: list[str] | None,
-    device: str,
-    epochs: int | None,
     suite: str,
     out: Path,
-    jobs: int,
-    python: list[str] | None,
-    fresh: bool,
-    data: str | None,
-    lockstep: int | None,
+    cases: list[str] | None,
+    *,
+    dtype: list[str] | None = None,
+    device: str = "cpu",
+    python: list[str] | None = None,
+    **options: Any,
 ) -> Matrix:
+    """What a command's options ask for; ``options`` are those that ``parity.matrix.Options`` takes as they are."""
     from parity.matrix import Matrix, Options
     from parity.spec import DTYPES
 
@@ -159,12 +163,16 @@ def _matrix(
             _fail(f"unknown dtype {name!r}: choose one of {', '.join(DTYPES)}")
     if device not in ("cpu", "cuda"):
         _fail(f"unknown device {device!r}: choose cpu or cuda")
-    pythons = _pythons(python)
-    found = _suite(suite)
-    options = Options(
-        found, out, cases or (), impl or (), dtype or DTYPES, device, epochs, data, lockstep, jobs, pythons, fresh
+    wanted = Options(
+        _suite(suite),
+        out,
+        cases or (),
+        dtypes=dtype or DTYPES,
+        device=device,
+        pythons=_pythons(python),
+        **{name: value for name, value in options.items() if value is not None},
     )
-    matrix = Matrix(options)
+    matrix = Matrix(wanted)
     _writable(out)
     return matrix
 
@@ -173,6 +181,7 @@ def _matrix(
 def run(
     cases: Cases = None,
     impl: Impls = None,
+    framework: Frameworks = None,
     dtype: Dtypes = None,
     device: Device = "cpu",
     epochs: Epochs = None,
@@ -196,7 +205,21 @@ def run(
 
     begun = time.perf_counter()
     with _clear_errors():
-        matrix = _matrix(cases, impl, dtype, device, epochs, suite, out, jobs, python, fresh, data, lockstep)
+        matrix = _matrix(
+            suite,
+            out,
+            cases,
+            dtype=dtype,
+            device=device,
+            python=python,
+            implementations=impl,
+            frameworks=framework,
+            epochs=epochs,
+            variant=data,
+            lockstep=lockstep,
+            jobs=jobs,
+            fresh=fresh,
+        )
         with Watch(make_console(stderr=True), len(matrix.cells)) as watch:
             outcomes = matrix.run(watch.epoch, watch.outcome)
     console = make_console(stderr=str(json_file) == "-")
@@ -251,16 +274,33 @@ def show(
     out: Out = Path("runs"),
     python: Pythons = None,
     data: Data = None,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE", help="Also draw a figure: .png, .svg or .html.")
+    ] = None,
 ) -> None:
     """Print the log that the case's source printed, from our run, with the published lines beside it.
 
-    Without --impl the first implementation that can run here, in the order in which the source shows them.
+    Without --impl the first implementation that can run here, in the order in which the source shows them. --plot
+    draws the source's own figure where the case has one, the losses elsewhere, of the runs that are shown.
     """
-    from parity.report.terminal import Watch, make_console, print_log
+    from parity.report import plot as figures
+    from parity.report.terminal import Watch, make_console, print_log, print_texts
+    from parity.trajectory import read
     from parity.verdict import EXIT_STATUS, overall
 
     with _clear_errors():
-        matrix = _matrix([case], impl, dtype or ["float32"], "cpu", None, suite, out, CORES, python, False, data, None)
+        if plot is not None:
+            figures.check(plot)
+        matrix = _matrix(
+            suite,
+            out,
+            [case],
+            dtype=dtype or ["float32"],
+            python=python,
+            implementations=impl,
+            variant=data,
+            jobs=CORES,
+        )
         available = [cell for cell in matrix.cells if matrix.versions.availability(cell.implementation).available]
         if not impl:
             labels = [cell.implementation for cell in available if cell.implementation != matrix.suite.reference]
@@ -275,7 +315,70 @@ def show(
             console.print(f"{outcome.cell.name}: {outcome.judgement.reason}", markup=False)
         print_log(console, outcome.cell.entry.case, outcome.cell.implementation, outcome.cell.dtype, outcome.figures)
         verdicts += [outcome.judgement.verdict, *(figure.verdict for figure in outcome.figures)]
+    if plot is not None:
+        with _clear_errors():
+            runs = {f"{cell.implementation} {cell.dtype}": read(cell.folder(out)) for cell in matrix.cells}
+            figures.save(figures.draw(matrix.cells[0].entry.case, runs), plot)
+    if matrix.cells[0].entry.case.alphabet:
+        print_texts(console, "", matrix.sample({"prime": "Th", "length": 200, "temperature": 0.8, "seed": 0}))
     raise SystemExit(EXIT_STATUS[overall(verdicts)])
+
+
+@app.command()
+def sample(
+    case: Annotated[str, typer.Argument(metavar="CASE", help="A case whose model writes text.")],
+    prime: Annotated[str, typer.Option("--prime", metavar="TEXT", help="How the text begins.")] = "Th",
+    length: Annotated[int, typer.Option("--length", min=0, metavar="N", help="Characters to add.")] = 200,
+    temperature: Annotated[
+        float, typer.Option("--temperature", metavar="T", help="Below 1 keeps to the likely, above 1 strays from it.")
+    ] = 0.8,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, metavar="N", help="Of the uniforms drawn.")] = 0,
+    weights: Annotated[
+        str, typer.Option("--weights", metavar="NAME", help="All take this implementation's trained parameters.")
+    ] = "",
+    impl: Impls = None,
+    framework: Frameworks = None,
+    dtype: Dtypes = None,
+    epochs: Epochs = None,
+    suite: SuiteName = "impls",
+    out: Out = Path("runs"),
+    jobs: Jobs = CORES,
+    python: Pythons = None,
+    data: Data = None,
+) -> None:
+    """Let each implementation write text after its own run, in float64 unless told otherwise.
+
+    A run that is not on disk is made first. The random numbers are NumPy's: the same parameters write the same text
+    in every framework.
+    """
+    from parity.report.terminal import Watch, make_console, print_texts
+    from parity.sampling import check
+    from parity.suite import SuiteError
+
+    with _clear_errors():
+        matrix = _matrix(
+            suite,
+            out,
+            [case],
+            dtype=dtype or ["float64"],
+            python=python,
+            implementations=impl,
+            frameworks=framework,
+            epochs=epochs,
+            variant=data,
+            jobs=jobs,
+        )
+        try:
+            check(matrix.cells[0].entry.case.alphabet, prime, length, temperature)
+        except ValueError as error:
+            raise SuiteError(f"{case}: {error}") from error
+        if weights:
+            matrix.suite.implementation(matrix.cells[0].entry, weights)
+        wish = {"prime": prime, "length": length, "temperature": temperature, "seed": seed}
+        with Watch(make_console(stderr=True), len(matrix.cells)) as watch:
+            texts = matrix.sample(wish, weights, watch.epoch)
+    print_texts(make_console(), weights, texts)
+    raise SystemExit(3 if any(isinstance(text, BaseException) for text in texts.values()) else 0)
 
 
 @app.command()
@@ -318,7 +421,7 @@ def floor(
     from parity.report.terminal import Watch, make_console
 
     with _clear_errors():
-        matrix = _matrix(cases, None, None, "cpu", None, suite, out, jobs, python, fresh, data, lockstep)
+        matrix = _matrix(suite, out, cases, python=python, variant=data, lockstep=lockstep, jobs=jobs, fresh=fresh)
         matrix.cells = [cell for cell in matrix.cells if matrix.is_reference(cell)]
         with Watch(make_console(stderr=True), len(matrix.cells)) as watch:
             measured = matrix.measure_floors(watch.epoch)

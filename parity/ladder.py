@@ -9,6 +9,7 @@ measured for each comparison: the reference evaluated again at the same state wi
 from __future__ import annotations
 
 import itertools
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -120,6 +121,10 @@ def climb(
             steps.append(Step(rung, Verdict.PASS, ratio, ""))
         except FallError as fall:
             steps.append(Step(rung, Verdict.FAIL, None, f"{case.name} {dtype}, {rung}: {fall}"))
+        except Exception as error:
+            # What an implementation raises costs it this rung; what the others say is worth having.
+            message = f"{case.name} {dtype}, {rung}: {type(error).__name__}: {error}\n{traceback.format_exc()}"
+            steps.append(Step(rung, Verdict.INCONCLUSIVE, None, message))
     return steps
 
 
@@ -237,7 +242,7 @@ def training(shared: Climb) -> float:
     if lockstep:
         if shared.lockstep_floor is None:
             raise FallError("no noise floor was measured for the lockstep run")
-        held = Lockstep(shared.begin(), shared.reference(case, "float64", "cpu"), case.every, case.every)
+        held = Lockstep(shared.begin(), shared.reference(case, "float64", "cpu"), case, case.every)
         judgements.append(judge(gather(record(held, case, case.epochs)), reference, shared.lockstep_floor))
     for judgement in judgements:
         if judgement.verdict is not Verdict.PASS:
@@ -257,8 +262,7 @@ def resume(shared: Climb) -> float:
     finished = whole.export()
     first = shared.begin()
     begun = first.train(segments[:half]) if half else None
-    second = shared.new()
-    second.train(segments[:1])  # What it holds before must not matter.
+    second = shared.new()  # Nothing was trained in it: all that it needs must come with the state.
     second.load(first.export())
     ended = second.train(segments[half:])
     pieces = [begun, ended] if begun else [ended]

@@ -23,7 +23,7 @@ from parity.spec import DTYPES
 from parity.suite import Entry, Suite, SuiteError, fingerprint
 from parity.tolerance import Floor, load
 from parity.trajectory import Trajectory, TrajectoryError, read
-from parity.verdict import Judgement, Verdict, judge
+from parity.verdict import Judgement, Verdict, judge, judge_both, judge_check
 
 CORE_PACKAGES = ("numpy", "safetensors")
 CHECKED = "checked"
@@ -38,6 +38,7 @@ class Options:
     out: Path
     cases: Sequence[str] = ()
     implementations: Sequence[str] = ()
+    frameworks: Sequence[str] = ()
     dtypes: Sequence[str] = DTYPES
     device: str = "cpu"
     epochs: int | None = None
@@ -48,15 +49,19 @@ class Options:
     fresh: bool = False
 
     def __post_init__(self) -> None:
-        for framework in self.pythons:
-            if framework not in [known.name for known in FRAMEWORKS]:
-                known = ", ".join(known.name for known in FRAMEWORKS)
-                raise SuiteError(f"--python: unknown framework {framework!r}: known are {known}")
+        known = [framework.name for framework in FRAMEWORKS]
+        for framework in (*self.frameworks, *self.pythons):
+            if framework not in known:
+                raise SuiteError(f"unknown framework {framework!r}: known are {', '.join(known)}")
         for label in self.implementations:
             if label not in self.suite.labels:
-                raise SuiteError(
-                    f"unknown implementation {label!r}: {self.suite.package} has {', '.join(self.suite.labels)}"
-                )
+                labels = ", ".join(self.suite.labels)
+                raise SuiteError(f"unknown implementation {label!r}: {self.suite.package} has {labels}")
+
+    def wants(self, label: str) -> bool:
+        """Whether an implementation is among those asked for; all are where none is named."""
+        named = not self.implementations or label in self.implementations
+        return named and (not self.frameworks or framework_of(label).name in self.frameworks)
 
     def entries(self) -> list[Entry]:
         return [self.suite.entry(name, self.variant) for name in self.cases or self.suite.entries]
@@ -114,10 +119,11 @@ def cells(options: Options) -> list[Cell]:
     found = []
     for entry in options.entries():
         for label in entry.implementations:
-            if (not options.implementations or label in options.implementations) and label not in entry.case.absent:
+            if options.wants(label) and label not in entry.case.absent:
                 found += [Cell(entry, label, dtype, options.device) for dtype in options.dtypes]
     if not found:
-        raise SuiteError(f"none of the cases asked for has an implementation {', '.join(options.implementations)}")
+        asked = ", ".join((*options.implementations, *options.frameworks))
+        raise SuiteError(f"none of the cases asked for has an implementation {asked}")
     return found
 
 
@@ -200,9 +206,7 @@ class Matrix:
     def lockstep(self, cell: Cell) -> int | None:
         """The length of the stretches in which the cell is run a second time, from the reference's states."""
         case = cell.entry.case
-        if self.is_reference(cell):
-            return None
-        if self.options.lockstep is not None:
+        if self.options.lockstep is not None or self.is_reference(cell):
             return self.options.lockstep
         return case.every if cell.dtype != "float64" and case.float32_parameters == "lockstep" else None
 
@@ -223,6 +227,27 @@ class Matrix:
                     open_needs = {need for needs in waiting.values() for need in needs.values() if not need.done()}
                     wait(open_needs, timeout=0.5, return_when=FIRST_COMPLETED)
         return [outcomes[cell] for cell in self.cells]
+
+    def sample(
+        self, wish: Mapping[str, Any], weights: str = "", on_epoch: OnEpoch = lambda cell, epoch, of: None
+    ) -> dict[Cell, str | BaseException]:
+        """The text that each cell's implementation writes after its run, which is made where it is not on disk yet.
+
+        ``wish`` has the keywords of ``parity.sampling.sample``: prime, length, temperature, seed. ``weights`` names
+        the implementation whose trained parameters all of them take, in the cell's dtype; "" is each its own.
+        """
+        with Pool(self.options.jobs, self.options.pythons, sys.path) as pool:
+            runs = {cell: replace(cell, implementation=weights) if weights else cell for cell in self.cells}
+            recorded = {run: self._submit(run, None, pool, on_epoch) for run in runs.values()}
+            wait(recorded.values())
+            texts: dict[Cell, Future[dict[str, Any]]] = {}
+            for cell, run in runs.items():
+                error = recorded[run].exception()
+                job = self._job(cell, "sample", self.epochs(cell)) | dict(wish)
+                job["folder"] = str(run.folder(self.options.out))
+                texts[cell] = _failed(error) if error else pool.submit(framework_of(cell.implementation).name, job)
+            wait(texts.values())
+        return {cell: text.exception() or str(text.result()["result"]) for cell, text in texts.items()}
 
     def measure_floors(self, on_epoch: OnEpoch = lambda cell, epoch, of: None) -> dict[Path, BaseException | None]:
         """Measure the noise floor of every case asked for and keep it with the suite; what failed, and why.
@@ -277,12 +302,13 @@ class Matrix:
         lockstep = self.lockstep(cell)
         needs = {"run": self._submit(cell, None, pool, on_epoch)}
         if self.is_reference(cell):
-            needs["check"] = self._submit(replace(cell, dtype=CHECKED), None, pool, on_epoch)
+            needs["check"] = self._submit(_checked(cell), None, pool, on_epoch)
         else:
             needs["reference"] = self._submit(self.reference(cell), None, pool, on_epoch)
         needs["floor"] = self._submit_floor(cell, None, pool, on_epoch)
         if lockstep:
-            needs["lockstep run"] = self._submit(cell, lockstep, pool, on_epoch)
+            held = _checked(cell) if self.is_reference(cell) else cell
+            needs["lockstep run"] = self._submit(held, lockstep, pool, on_epoch)
             needs["lockstep floor"] = self._submit_floor(cell, lockstep, pool, on_epoch)
         return needs
 
@@ -301,7 +327,7 @@ class Matrix:
         key = self._key(cell, lockstep)
         if not self.options.fresh and self._cached(folder, key):
             return _finished({"cached": True})
-        case, epochs = cell.entry.case, self.epochs(cell)
+        case = cell.entry.case
         meta = {
             "case": cell.entry.folder,
             "implementation": cell.implementation,
@@ -314,7 +340,12 @@ class Matrix:
             "float32_parameters": case.float32_parameters,
             "floor": self._floor_path(cell, lockstep)[1],
         }
-        job = self._job(cell, "record", epochs) | {"lockstep": lockstep, "folder": str(folder), "meta": meta}
+        job = self._job(cell, "record", self._length(cell, lockstep)) | {
+            "lockstep": lockstep,
+            "folder": str(folder),
+            "meta": meta,
+            "resume": not self.options.fresh,
+        }
         return pool.submit(
             framework_of(cell.implementation).name, job, lambda event: on_epoch(cell, event["epoch"], event["of"])
         )
@@ -331,7 +362,7 @@ class Matrix:
     def _measure(
         self, reference: Cell, lockstep: int | None, path: Path, mark: str, pool: Pool, on_epoch: OnEpoch
     ) -> Future[dict[str, Any]]:
-        job = self._job(reference, "floor", max(self.epochs(reference), reference.entry.case.epochs))
+        job = self._job(reference, "floor", self._floor_length(reference))
         job |= {"lockstep": lockstep, "path": str(path), "fingerprint": mark}
         return pool.submit(
             framework_of(reference.implementation).name,
@@ -344,21 +375,29 @@ class Matrix:
             "do": do,
             "suite": self.suite.package,
             "case": cell.entry.case.name,
-            "variant": cell.entry.variant,
+            "variant": cell.entry.data,
             "implementation": cell.implementation,
             "dtype": cell.dtype,
             "device": cell.device,
             "epochs": epochs,
         }
 
+    def _length(self, cell: Cell, lockstep: int | None) -> int:
+        """The epochs of a cell's run. The reference is checked as far as its floor reaches; in lockstep, to the end."""
+        epochs, reach = self.epochs(cell), cell.entry.case.floor_epochs
+        return min(epochs, reach) if reach and cell.dtype == CHECKED and not lockstep else epochs
+
+    def _floor_length(self, cell: Cell) -> int:
+        case = cell.entry.case
+        length = max(self.epochs(cell), case.epochs)
+        return min(length, case.floor_epochs) if case.floor_epochs else length
+
     def _floor_path(self, cell: Cell, lockstep: int | None) -> tuple[Path, str]:
         """Where the floor of a cell's case is or will be, and the fingerprint that it must bear.
 
         A floor grows along the run, so the one of the case's own length serves every shorter run.
         """
-        case, epochs = cell.entry.case, self.epochs(cell)
-        length = max(epochs, case.epochs)
-        mark = self._fingerprint(cell, length, exact=False)
+        mark = self._fingerprint(cell, self._floor_length(cell), exact=False)
         name = cell.entry.folder + (f"-lockstep{lockstep}" if lockstep else "") + ".safetensors"
         path = self.options.out / "floors" / name
         if load(path, mark) is None and self.suite.floors is not None:
@@ -382,7 +421,7 @@ class Matrix:
         implementation = self.suite.implementation(cell.entry, cell.implementation)
         parts = (
             _code(cell.entry.spec, implementation.path),
-            self._fingerprint(cell, self.epochs(cell), exact=True),
+            self._fingerprint(cell, self._length(cell, lockstep), exact=True),
             sorted(self.versions.of(cell.implementation).items()),
             platform.machine(),
             cell.dtype,
@@ -422,16 +461,16 @@ class Matrix:
         out, case, lockstep = self.options.out, cell.entry.case, self.lockstep(cell)
         run = self._read(cell.folder(out))
         floor = self._floor(cell, None, run)
-        if self.is_reference(cell):
-            other = self._read(replace(cell, dtype=CHECKED).folder(out))
-        else:
-            other = self._read(self.reference(cell).folder(out))
+        reference = self._read(self.reference(cell).folder(out))
         free = cell.dtype == "float64" or case.float32_parameters == "free"
-        judgement = judge(run, other, floor, params=free)
-        if lockstep and judgement.verdict is Verdict.PASS:
-            held = self._read(cell.folder(out, lockstep))
-            lockstep_judgement = judge(held, other, self._floor(cell, lockstep, held))
-            judgement = max(judgement, lockstep_judgement, key=lambda j: (j.verdict != Verdict.PASS, j.ratio or 0.0))
+        if self.is_reference(cell):
+            judgement = judge_check(run, self._read(_checked(cell).folder(out)), floor)
+        else:
+            judgement = judge(run, reference, floor, params=free)
+        if lockstep and (judgement.verdict is Verdict.PASS or judgement.reach is not None):
+            held = self._read((_checked(cell) if self.is_reference(cell) else cell).folder(out, lockstep))
+            stretches = judge(held, reference, self._floor(cell, lockstep, held).carried(reference))
+            judgement = judge_both(judgement, stretches, lockstep)
         return judgement, tuple(figures(case, run, cell.dtype, floor))
 
     def _floor(self, cell: Cell, lockstep: int | None, run: Trajectory) -> Floor:
@@ -444,13 +483,17 @@ class Matrix:
         return floor
 
 
+def _checked(reference: Cell) -> Cell:
+    return replace(reference, dtype=CHECKED)
+
+
 def _finished(result: dict[str, Any]) -> Future[dict[str, Any]]:
     future: Future[dict[str, Any]] = Future()
     future.set_result(result)
     return future
 
 
-def _failed(error: Exception) -> Future[dict[str, Any]]:
+def _failed(error: BaseException) -> Future[dict[str, Any]]:
     future: Future[dict[str, Any]] = Future()
     future.set_exception(error)
     return future

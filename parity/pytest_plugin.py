@@ -31,22 +31,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def _matrix(config: pytest.Config) -> Matrix:
-    from parity.frameworks import FRAMEWORKS, framework_of
     from parity.matrix import Matrix, Options
     from parity.suite import SuiteError, load_suite
 
-    frameworks = config.getoption("--framework")
-    unknown = set(frameworks) - {framework.name for framework in FRAMEWORKS}
-    if unknown:
-        raise pytest.UsageError(f"--framework: unknown {', '.join(sorted(unknown))}")
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
-        suite = load_suite(config.getoption("--suite"))
-        labels = config.getoption("--impl") or suite.labels
-        chosen = [label for label in labels if not frameworks or framework_of(label).name in frameworks]
-        out = Path(config.cache.mkdir("parity")) if config.cache else Path(".pytest_parity")
-        return Matrix(Options(suite, out, cases=config.getoption("--case"), implementations=chosen))
+        options = Options(
+            load_suite(config.getoption("--suite")),
+            Path(config.cache.mkdir("parity")) if config.cache else Path(".pytest_parity"),
+            cases=config.getoption("--case"),
+            implementations=config.getoption("--impl"),
+            frameworks=config.getoption("--framework"),
+        )
+        return Matrix(options)
     except SuiteError as error:
         raise pytest.UsageError(str(error)) from error
 

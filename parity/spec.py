@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
@@ -232,11 +233,15 @@ class Case:
     arrays at every call. ``initial`` gives float64 parameters by canonical name.
 
     ``every`` is the number of epochs between two snapshots. ``log`` is the source's own log line, with
-    ``{epoch}``, or ``{step}`` where the source counts from 0, and the names of published quantities in braces. ``float32_parameters`` says what is asserted of
-    float32 parameters: ``free``, compared at every snapshot of a free run; ``lockstep``, compared where each
-    stretch starts from the reference's state; ``why`` gives the reason where it is not ``free``.
+    ``{epoch}``, or ``{step}`` where the source counts from 0, and the names of published quantities in braces.
+    ``float32_parameters`` says what is asserted of float32 parameters: ``free``, compared at every snapshot of a
+    free run; ``lockstep``, compared where each stretch starts from the reference's state; ``why`` gives the reason
+    where it is not ``free``.
     ``absent`` maps an implementation that this case can never have to the reason.
-    ``variants`` are the same model on other data, chosen by ``--data NAME``.
+    ``variants`` are the same model on other data, chosen by ``--data NAME``. ``from_file`` reads a user's own data,
+    chosen by ``--data FILE``; it raises ValueError or OSError, whose message is what the user sees. ``note`` is what
+    a reader of the results must know of the data. ``plot`` draws the source's own figure from trajectories, by
+    implementation, and returns a matplotlib figure; without it the losses are drawn.
     """
 
     name: str
@@ -253,5 +258,10 @@ class Case:
     log: str = ""
     float32_parameters: Literal["free", "lockstep"] = "free"
     why: str = ""
+    floor_epochs: int | None = None
+    alphabet: str = ""
     absent: Mapping[str, str] = field(default_factory=dict)
     variants: Mapping[str, Case] = field(default_factory=dict)
+    from_file: Callable[[Path], Dataset] | None = None
+    note: str = ""
+    plot: Callable[[Mapping[str, Trajectory]], Any] | None = None

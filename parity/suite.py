@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import cast
@@ -18,7 +19,7 @@ from typing import cast
 import numpy as np
 
 from parity.frameworks import framework_of
-from parity.spec import Case
+from parity.spec import Case, Dataset
 from parity.trainer import Trainer
 
 
@@ -41,17 +42,26 @@ class Implementation:
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """A case and the implementations that its model has."""
+    """A case and the implementations that its model has.
+
+    ``variant`` names other data than the case's default, ``file`` is where they are where the user brought them.
+    """
 
     case: Case
     spec: Path
     implementations: Mapping[str, Implementation]
     variant: str | None = None
+    file: Path | None = None
 
     @property
     def folder(self) -> str:
         """The folder's name that the case's results have: runs on other data do not overwrite each other."""
         return self.case.name if self.variant is None else f"{self.case.name}@{self.variant}"
+
+    @property
+    def data(self) -> str | None:
+        """What ``Suite.entry`` is given to find this entry's data again."""
+        return self.variant if self.file is None else str(self.file)
 
 
 @dataclass(frozen=True)
@@ -64,16 +74,23 @@ class Suite:
     floors: Path | None
 
     def entry(self, case: str, variant: str | None = None) -> Entry:
-        """The case of that name, on the data of ``variant`` where one is named; SuiteError lists what there is."""
+        """The case of that name, on the data of ``variant`` where one is named; SuiteError lists what there is.
+
+        ``variant`` may be a file of the user's, where the case can read one; SuiteError says what is wrong with it.
+        """
         if case not in self.entries:
             raise SuiteError(f"unknown case {case!r}: {self.package} has {', '.join(self.entries)}")
         entry = self.entries[case]
         if variant is None:
             return entry
-        if variant not in entry.case.variants:
-            known = ", ".join(entry.case.variants) or "none but the default"
-            raise SuiteError(f"case {case!r} has no data {variant!r}: it knows {known}")
-        return replace(entry, case=entry.case.variants[variant], variant=variant)
+        if variant in entry.case.variants:
+            return replace(entry, case=entry.case.variants[variant], variant=variant)
+        file = Path(variant)
+        if entry.case.from_file is not None and (file.suffix or file.exists()):
+            return _on_file(entry, file, entry.case.from_file)
+        known = ", ".join(entry.case.variants) or "none but the default"
+        known += " and files" if entry.case.from_file is not None else ""
+        raise SuiteError(f"case {case!r} has no data {variant!r}: it knows {known}")
 
     def implementation(self, entry: Entry, label: str) -> Implementation:
         """The implementation of that label; SuiteError lists what there is."""
@@ -88,6 +105,18 @@ class Suite:
         """Every implementation label of the suite, the reference first."""
         found = {label for entry in self.entries.values() for label in entry.implementations}
         return sorted(found, key=lambda label: (label != self.reference, rank(label)))
+
+
+def _on_file(entry: Entry, file: Path, read: Callable[[Path], Dataset]) -> Entry:
+    """A case on a user's own data, read once now: what is wrong with them is said before anything is trained."""
+    try:
+        read(file)
+    except OSError as error:
+        raise SuiteError(f"{file}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise SuiteError(str(error)) from error
+    case = replace(entry.case, data=partial(read, file), note=f"data from {file}", published=(), variants={})
+    return replace(entry, case=case, variant=file.stem, file=file.absolute())
 
 
 def rank(label: str) -> tuple[int, str]:

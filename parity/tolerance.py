@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,29 @@ class Floor:
     def until(self, epochs: int, snapshots: int) -> Floor:
         """The floor of a shorter run of the same case: it grows along the run, so its beginning is its own."""
         return Floor(self.loss[:epochs], {name: values[:snapshots] for name, values in self.params.items()})
+
+    def carried(self, reference: Trajectory) -> Floor:
+        """The floor on the whole of a longer run, where a run in lockstep may be as far off as it ever was measured.
+
+        In lockstep nothing grows from stretch to stretch but what the rounding errors are relative to. So the last
+        value stays, in proportion to the running max|reference|.
+        """
+        if len(self.loss) == len(reference.loss):
+            return self
+        scales = {name: np.maximum.accumulate(scale(values)) for name, values in reference.params.items()}
+        loss = np.maximum.accumulate(np.abs(reference.loss.astype(np.float64)).ravel()).reshape(reference.loss.shape)
+        return Floor(
+            _carried(self.loss.ravel(), loss.ravel()).reshape(loss.shape),
+            {name: _carried(values, scales[name]) for name, values in self.params.items()},
+        )
+
+
+def _carried(floor: Array, scales: Array) -> Array:
+    measured = len(floor)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        # A tensor that is still zero where the floor ends has no proportion to keep.
+        growth = np.where(scales[measured - 1] > 0, scales[measured:] / scales[measured - 1], 1.0)
+    return np.concatenate([floor, floor[-1] * growth])
 
 
 class Stirred:
@@ -80,22 +104,37 @@ class Stirred:
 class Lockstep:
     """A trainer that starts every stretch of ``length`` epochs from the exact state of a reference beside it."""
 
-    def __init__(self, trainer: Trainer, reference: Trainer, length: int, every: int) -> None:
+    def __init__(self, trainer: Trainer, reference: Trainer, case: Case, length: int) -> None:
         self.trainer, self.reference = trainer, reference
-        self.segments_each, self.done = max(1, length // every), 0
+        self.stretch = length * len(next(case.schedule.epochs(len(case.data().x))))
+        self.done = 0
         self.predict, self.gradients = trainer.predict, trainer.gradients
         self.export, self.load = trainer.export, trainer.load
 
     def train(self, segments: Sequence[Batches]) -> Trained:
+        trained = [self._segment(segment) for segment in segments]
+        params = {name: np.concatenate([one.params[name] for one in trained]) for name in trained[0].params}
+        return Trained(np.concatenate([one.losses for one in trained]), params)
+
+    def checkpoint(self) -> State | None:
+        """What the run can go on from: at the end of a stretch the reference's state is all there is, else None."""
+        return None if self.done % self.stretch else self.reference.export()
+
+    def resume(self, state: State) -> None:
+        """Go on from what ``checkpoint`` gave."""
+        self.reference.load(state)
+        self.done = state.step
+
+    def _segment(self, segment: Batches) -> Trained:
         pieces = []
-        for segment in segments:
-            pieces.append(self.trainer.train([segment]))
-            self.reference.train([segment])
-            self.done += 1
-            if self.done % self.segments_each == 0:
+        cuts = range(self.stretch - self.done % self.stretch, len(segment), self.stretch)
+        for start, end in pairwise((0, *cuts, len(segment))):
+            if self.done and self.done % self.stretch == 0:
                 self.trainer.load(self.reference.export())
-        params = {name: np.concatenate([piece.params[name] for piece in pieces]) for name in pieces[0].params}
-        return Trained(np.concatenate([piece.losses for piece in pieces]), params)
+            pieces.append(self.trainer.train([segment[start:end]]))
+            self.reference.train([segment[start:end]])
+            self.done += end - start
+        return Trained(np.concatenate([piece.losses for piece in pieces], 1), pieces[-1].params)
 
 
 def stir(values: Array, generator: np.random.Generator) -> Array:
@@ -171,7 +210,7 @@ def measure(
         for seed in range(RUNS):
             trainer, stirred_case = stirred(build, case, dtype, seed)
             if lockstep is not None:
-                trainer = Lockstep(trainer, build(case, "float64", "cpu"), lockstep, case.every)
+                trainer = Lockstep(trainer, build(case, "float64", "cpu"), case, lockstep)
             run = gather(record(trainer, stirred_case, epochs))
             for name, values in strays(run, reference).items():
                 stray[name] = np.maximum(stray[name], values) if name in stray else values

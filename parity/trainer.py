@@ -12,7 +12,7 @@ import numpy as np
 from parity.spec import Array, Batches, Case, Dataset, Params
 
 CHUNK_BYTES = 16 << 20
-CHUNK_SNAPSHOTS = 256
+CHUNK_EPOCHS = 256
 
 
 @dataclass
@@ -110,7 +110,7 @@ def record(trainer: Trainer, case: Case, epochs: int, start: int = 0) -> Iterato
         )
     order = itertools.islice(case.schedule.epochs(len(data.x)), start, epochs)
     bytes_each = sum(value.nbytes for value in first.values())
-    limit = 1 if case.metrics else max(1, min(CHUNK_SNAPSHOTS, CHUNK_BYTES // max(1, bytes_each)))
+    limit = 1 if case.metrics else max(1, min(CHUNK_EPOCHS // case.every, CHUNK_BYTES // max(1, bytes_each)))
     done = start
     while done < epochs:
         # A short last segment travels alone: all segments of one call have the same number of batches.

@@ -27,7 +27,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,8 +38,9 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from parity import checkpoint
 from parity.spec import Array, Schedule
-from parity.trainer import Chunk
+from parity.trainer import Chunk, State
 
 SCHEMA = "parity-trajectory"
 VERSION = 1
@@ -143,6 +144,17 @@ class Trajectory:
     params: Mapping[str, Stack]
     metrics: dict[str, Array]
 
+    def until(self, epoch: int) -> Trajectory:
+        """The run as it stood after ``epoch`` epochs."""
+        snapshots = int(np.searchsorted(self.epochs, epoch, "right"))
+        return Trajectory(
+            {**self.meta, "batch_order": None},
+            self.epochs[:snapshots],
+            self.loss[:epoch],
+            {name: values[:snapshots] for name, values in self.params.items()},
+            {name: values[:snapshots] for name, values in self.metrics.items()},
+        )
+
 
 def gather(chunks: Iterable[Chunk], meta: Mapping[str, Any] | None = None) -> Trajectory:
     """A whole run in memory, from what ``parity.trainer.record`` yields. ValueError where chunks do not join."""
@@ -192,9 +204,19 @@ class Writer:
     the folder in its place; an earlier result stays as it was until then. Leaving the context finishes, or, on an
     exception, writes out what waits and leaves an incomplete trajectory where it is. A new writer for the same
     folder begins anew. TrajectoryError where the folder holds something else, or ``meta`` what readers refuse.
+
+    ``state`` gives the state after the last chunk, or None where that cannot be had exactly: it is kept with the
+    shards. With ``resume`` a writer takes over what another left under the same ``meta["key"]``; ``start`` is the
+    epoch and ``resumed`` the state to go on from, 0 and None where there was nothing to take over.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], meta: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        meta: Mapping[str, Any],
+        state: Callable[[], State | None] = lambda: None,
+        resume: bool = False,
+    ) -> None:
         self.folder = Path(os.path.abspath(folder))
         self.partial = partial_path(folder)
         self._old = self.folder.with_name(f".{self.folder.name}.old")
@@ -208,11 +230,17 @@ class Writer:
         self._bytes, self._since = 0, 0.0
         self._last: Chunk | None = None
         self._finished = False
+        self._state = state
+        self.start, self.resumed = 0, None
         if self._old.exists() and not self.folder.exists():
             os.rename(self._old, self.folder)
         _remove(self._old)
-        _remove(self.partial)
-        self.partial.mkdir(parents=True)
+        if resume:
+            self._take_over()
+        if self.resumed is None:
+            self._shards, self._last = [], None
+            _remove(self.partial)
+            self.partial.mkdir(parents=True)
 
     def add(self, chunk: Chunk) -> None:
         """Take one chunk. ValueError where it does not follow the one before or cannot be stored."""
@@ -227,6 +255,10 @@ class Writer:
         self._bytes += sum(value.nbytes for value in (chunk.losses, *chunk.params.values()))
         if self._bytes >= SHARD_BYTES or time.monotonic() - self._since >= SHARD_SECONDS:
             self.flush()
+            state, key = self._state(), self._meta.get("key")
+            if state is not None and key is not None:
+                packed = checkpoint.pack(state, int(chunk.epochs[-1]), key)
+                _write_atomically(self.partial / checkpoint.FILE, packed)
 
     def flush(self) -> None:
         """Write what waits as a shard."""
@@ -263,6 +295,7 @@ class Writer:
             os.rename(self.folder, self._old)
         os.rename(self.partial, self.folder)
         self._finished = True
+        (self.folder / checkpoint.FILE).unlink(missing_ok=True)
         _remove(self._old)
 
     def __enter__(self) -> Writer:
@@ -279,6 +312,30 @@ class Writer:
         self.flush()
         if self._shards:
             self._write_manifest(complete=False)
+
+    def _take_over(self) -> None:
+        found = checkpoint.unpack(self.partial / checkpoint.FILE, self._meta["key"])
+        if found is None:
+            return
+        epoch, state = found
+        try:
+            # A shard may have been written after the last checkpoint: its epochs are trained again.
+            shards = _read_manifest(self.partial)["shards"]
+            self._shards = [shard for shard in shards if shard.get("last_epoch", epoch + 1) <= epoch]
+            self._write_manifest(complete=False)
+            run = read(self.partial, partial=True)
+        except (OSError, TrajectoryError):
+            return
+        if run.epochs[-1] != epoch:
+            return
+        for file in self.partial.glob("*.safetensors"):
+            if file.name not in (checkpoint.FILE, *(shard["file"] for shard in self._shards)):
+                file.unlink()
+        last = slice(len(run.epochs) - 1, None)
+        params = {name: values[last] for name, values in run.params.items()}
+        metrics = {name: values[last] for name, values in run.metrics.items()}
+        self._last = Chunk(run.epochs[last], run.loss[-1:], params, metrics)
+        self.start, self.resumed = epoch, state
 
     def _check_storable(self, chunk: Chunk) -> None:
         dtypes = {value.dtype.name for value in chunk.params.values()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -39,7 +39,8 @@ class Judgement:
     ``ratio`` is the largest share of its tolerance that any quantity used: below 1 passes. ``epoch`` and
     ``parameter`` name where that was, or, in a failure, where the tolerance was first exceeded; the loss of an
     epoch comes before the parameters at its end. ``difference`` shows the largest difference there and
-    ``tolerance`` what was allowed.
+    ``tolerance`` what was allowed. ``reach`` is the epoch up to which a run was judged that is longer than its noise
+    floor, and ``note`` says how it went on.
     """
 
     verdict: Verdict
@@ -49,16 +50,21 @@ class Judgement:
     reason: str = ""
     difference: Difference | None = None
     tolerance: float | None = None
+    reach: int | None = None
+    note: str = ""
 
 
 def judge(run: Trajectory, reference: Trajectory, floor: Floor, params: bool = True) -> Judgement:
     """Compare a run with its reference, every batch's loss and every snapshot of every parameter.
 
-    ``params=False`` leaves the parameters out; the case's spec says where and why that is right.
+    ``params=False`` leaves the parameters out; the case's spec says where and why that is right. A run longer than
+    its floor is judged as far as that reaches: it may fail there, and is inconclusive otherwise.
     """
     doubt = incomparable(run, reference)
     if doubt:
         return Judgement(Verdict.INCONCLUSIVE, reason=doubt)
+    if len(floor.loss) < len(reference.loss):
+        return _judge_beginning(run, reference, floor, params)
     if floor.loss.shape != reference.loss.shape or {name: len(v) for name, v in floor.params.items()} != {
         name: len(values) for name, values in reference.params.items()
     }:
@@ -102,6 +108,57 @@ def judge(run: Trajectory, reference: Trajectory, floor: Floor, params: bool = T
     name = max(shares, key=lambda name: float(shares[name].max(initial=0.0)))
     place = int(np.argmax(shares[name]))
     return Judgement(Verdict.PASS, float(shares[name][place]), epoch_of(name, place), name)
+
+
+def judge_check(reference: Trajectory, check: Trajectory, floor: Floor) -> Judgement:
+    """Judge the reference by its own check, which may end where the noise floor does."""
+    reach, epochs = len(check.loss), len(reference.loss)
+    if reach == epochs:
+        return judge(reference, check, floor)
+    found = judge(reference.until(reach), check, floor)
+    if found.verdict is not Verdict.PASS:
+        return found
+    note = f"the free run was checked up to epoch {reach} of {epochs}"
+    reason = f"{note}, where its noise floor ends: --lockstep N checks every epoch"
+    return replace(found, verdict=Verdict.INCONCLUSIVE, reach=reach, reason=reason, note=note)
+
+
+def judge_both(free: Judgement, lockstep: Judgement, length: int) -> Judgement:
+    """The verdict on a cell that ran free and, in stretches of ``length`` epochs, from the reference's states.
+
+    A free run that agrees as far as its floor reaches, and agrees in every stretch, was led away by rounding alone.
+    """
+    if free.reach is not None and lockstep.verdict is Verdict.PASS:
+        note = f"{free.note}; every stretch of {length} epochs agrees, so what parts it later is rounding alone"
+        free = replace(free, verdict=Verdict.PASS, reason="", note=note)
+        lockstep = replace(lockstep, note=note)
+    if free.reach is not None and lockstep.verdict is Verdict.FAIL:
+        return lockstep
+    return max(free, lockstep, key=lambda found: (found.verdict is not Verdict.PASS, found.ratio or 0.0))
+
+
+def _judge_beginning(run: Trajectory, reference: Trajectory, floor: Floor, params: bool) -> Judgement:
+    reach, epochs = len(floor.loss), len(reference.loss)
+    found = judge(run.until(reach), reference.until(reach), floor, params)
+    if found.verdict is not Verdict.PASS:
+        return found
+    last = _last_within(run, reference, floor, params)
+    note = f"the free run keeps the tolerance of epoch {reach} up to epoch {last} of {epochs}"
+    reason = f"agrees up to epoch {reach}, where its noise floor ends; {note}: --lockstep N compares every epoch"
+    return replace(found, verdict=Verdict.INCONCLUSIVE, reach=reach, reason=reason, note=note)
+
+
+def _last_within(run: Trajectory, reference: Trajectory, floor: Floor, params: bool) -> int:
+    """The last epoch up to which no quantity is farther off than at the end of its floor it might have been."""
+    allowed = floor.carried(reference)
+    distances = strays(run, reference)
+    batches = max(1, reference.loss.shape[1])
+    beyond = np.flatnonzero(~(distances["loss"] <= FACTOR * allowed.loss.ravel())) // batches
+    last = int(beyond[0]) if len(beyond) else len(reference.loss)
+    for name, values in allowed.params.items() if params else ():
+        beyond = np.flatnonzero(~(distances[name] <= FACTOR * values))
+        last = min(last, int(run.epochs[beyond[0] - 1])) if len(beyond) else last
+    return last
 
 
 def incomparable(a: Trajectory, b: Trajectory) -> str:

@@ -27,7 +27,7 @@ def main() -> None:
     def emit(event: str, **fields: Any) -> None:
         channel.write(json.dumps({"event": event, **fields}) + "\n")
 
-    jobs = {"record": _record, "climb": _climb, "floor": _floor}
+    jobs = {"record": _record, "climb": _climb, "floor": _floor, "sample": _sample}
     for line in sys.stdin:
         job = json.loads(line)
         begun = time.perf_counter()
@@ -60,14 +60,22 @@ def _record(job: Job, emit: Emit) -> dict[str, Any]:
     else:
         trainer = implementation.build(case, job["dtype"], job["device"])
     if job["lockstep"]:
-        trainer = Lockstep(trainer, reference.build(case, "float64", "cpu"), job["lockstep"], case.every)
+        trainer = Lockstep(trainer, reference.build(case, "float64", "cpu"), case, job["lockstep"])
+        state, go_on = trainer.checkpoint, trainer.resume
+    elif job["dtype"] == "checked":
+        # Neither a longdouble nor the order of random numbers can be stored: such a run begins anew.
+        state, go_on = lambda: None, trainer.load
+    else:
+        state, go_on = trainer.export, trainer.load
     machine = {"system": platform.system(), "machine": platform.machine(), "python": platform.python_version()}
     threads = int(os.environ["OMP_NUM_THREADS"])
     order = batch_order_hash(case.schedule, len(case.data().x), job["epochs"])
     meta = {**job["meta"], "batch_order": order, "platform": machine, "threads": threads}
     begun = time.perf_counter()
-    with Writer(job["folder"], meta) as writer:
-        for chunk in record(trainer, case, job["epochs"]):
+    with Writer(job["folder"], meta, state, resume=job["resume"]) as writer:
+        if writer.resumed is not None:
+            go_on(writer.resumed)
+        for chunk in record(trainer, case, job["epochs"], writer.start):
             writer.add(chunk)
             emit("epoch", epoch=int(chunk.epochs[-1]), of=job["epochs"])
         writer.finish(seconds=time.perf_counter() - begun)
@@ -96,6 +104,18 @@ def _climb(job: Job, emit: Emit) -> list[dict[str, Any]]:
         lockstep[job["dtype"]] if lockstep else None,
     )
     return [asdict(step) for step in steps]
+
+
+def _sample(job: Job, emit: Emit) -> str:
+    from parity.sampling import sample
+    from parity.trajectory import read
+
+    entry, implementation, _ = _find(job)
+    trainer = implementation.build(entry.case, job["dtype"], job["device"])
+    state = trainer.export()
+    state.params = {name: values[len(values) - 1] for name, values in read(job["folder"]).params.items()}
+    trainer.load(state)
+    return sample(trainer.predict, entry.case.alphabet, job["prime"], job["length"], job["temperature"], job["seed"])
 
 
 def _floor(job: Job, emit: Emit) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """Logistic regression on PyTorch tensors: sigmoid, cost and update by hand, derivatives by autograd."""
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -18,9 +20,10 @@ def forward(params: Tensors, x: Tensor) -> Tensor:
     return 1 / (1 + torch.exp(-z))
 
 
-def cost(p: Tensor, y: Tensor) -> Tensor:
+def cost(p: Tensor, y: Tensor, reduction: str) -> Tensor:
     # Unlike BCELoss, the logarithms are not clamped: a probability of exactly 0 or 1 gives NaN.
-    return -(y * torch.log(p) + (1 - y) * torch.log(1 - p)).sum()  # (n, 1) -> ()
+    losses = -(y * torch.log(p) + (1 - y) * torch.log(1 - p))  # (n, 1)
+    return losses.sum() if reduction == "sum" else losses.mean()
 
 
 def update(rule: Sgd, params: Tensors, gradients: Tensors) -> None:
@@ -29,4 +32,5 @@ def update(rule: Sgd, params: Tensors, gradients: Tensors) -> None:
 
 
 def build(case: Case, dtype: str, device: str) -> TorchTrainer:
-    return TorchTrainer(case, dtype, device, LAYOUT, forward, cost=cost, update=update)
+    reduced = partial(cost, reduction=case.loss.reduction)
+    return TorchTrainer(case, dtype, device, LAYOUT, forward, cost=reduced, update=update)

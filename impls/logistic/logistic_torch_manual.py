@@ -1,5 +1,7 @@
 """Logistic regression on PyTorch tensors, all by hand: sigmoid, cost, gradient and update, without autograd."""
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -18,15 +20,18 @@ def forward(params: Tensors, x: Tensor) -> Tensor:
     return 1 / (1 + torch.exp(-z))
 
 
-def cost(p: Tensor, y: Tensor) -> Tensor:
+def cost(p: Tensor, y: Tensor, reduction: str) -> Tensor:
     # Unlike BCELoss, the logarithms are not clamped: a probability of exactly 0 or 1 gives NaN.
-    return -(y * torch.log(p) + (1 - y) * torch.log(1 - p)).sum()  # (n, 1) -> ()
+    losses = -(y * torch.log(p) + (1 - y) * torch.log(1 - p))  # (n, 1)
+    return losses.sum() if reduction == "sum" else losses.mean()
 
 
-def backward(params: Tensors, x: Tensor, y: Tensor) -> tuple[Tensor, Tensors]:
+def backward(params: Tensors, x: Tensor, y: Tensor, reduction: str) -> tuple[Tensor, Tensors]:
     p = forward(params, x)
     d_z = p - y  # (n, 1): cost and sigmoid in one, their p (1 - p) cancels
-    return cost(p, y), {"weights": x.T @ d_z, "bias": d_z.sum(0)}
+    if reduction == "mean":
+        d_z = d_z / len(y)
+    return cost(p, y, reduction), {"weights": x.T @ d_z, "bias": d_z.sum(0)}
 
 
 def update(rule: Sgd, params: Tensors, gradients: Tensors) -> None:
@@ -35,4 +40,5 @@ def update(rule: Sgd, params: Tensors, gradients: Tensors) -> None:
 
 
 def build(case: Case, dtype: str, device: str) -> TorchTrainer:
-    return TorchTrainer(case, dtype, device, LAYOUT, forward, backward=backward, update=update)
+    reduced = partial(backward, reduction=case.loss.reduction)
+    return TorchTrainer(case, dtype, device, LAYOUT, forward, backward=reduced, update=update)

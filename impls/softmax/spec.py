@@ -71,7 +71,7 @@ def column(text: str) -> dict[int, str]:
     return dict(enumerate(text.split(), 1))
 
 
-FIXTURE = Case(
+SHIPPED = Case(
     name="mnist-softmax",
     source=LISTING,
     data=mnist.scaled,
@@ -96,7 +96,7 @@ COSTS = {
 }
 
 FULL = replace(
-    FIXTURE,
+    SHIPPED,
     data=mnist.scaled_full,
     schedule=ShuffledByTorch1(batch_size=256, seed=123),
     published=(
@@ -118,4 +118,4 @@ FULL = replace(
     + " | training accuracy: {training accuracy}%",
 )
 
-CASES = (replace(FIXTURE, variants={"full": FULL}),)
+CASES = (replace(SHIPPED, variants={"full": FULL}),)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 
 from rich.console import Console
@@ -79,6 +79,10 @@ def print_matrix(console: Console, outcomes: Sequence[Outcome]) -> None:
     each = max(1, (console.width - heading) // COLUMN)
     for start in range(0, len(labels), each):
         console.print(_table(rows, labels[start : start + each]))
+    notes = {outcome.cell.entry.folder: outcome.cell.entry.case.note for outcome in outcomes}
+    for folder, note in notes.items():
+        if note:
+            console.print(f"{folder}: {note}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _table(rows: dict[tuple[str, str], dict[str, Outcome]], labels: Sequence[str]) -> Table:
@@ -126,6 +130,9 @@ def print_summary(console: Console, outcomes: Sequence[Outcome], seconds: float)
                     ),
                     soft_wrap=True,
                 )
+    for outcome in outcomes:
+        if outcome.judgement.verdict is Verdict.PASS and outcome.judgement.note:
+            console.print(f"{outcome.cell.name}: {outcome.judgement.note}", markup=False, soft_wrap=True)
     counts = [f"{_count(outcomes, verdict)} {verdict}" for verdict in Verdict if _count(outcomes, verdict)]
     shares = [outcome.judgement.ratio or 0.0 for outcome in outcomes if outcome.judgement.verdict is Verdict.PASS]
     most = f", at most {max(shares):.2f} of the tolerance used" if shares else ""
@@ -161,6 +168,11 @@ def print_log(console: Console, case: Case, label: str, dtype: str, figures: Seq
     """The source's own log lines from our run, the published ones beside them, differences marked."""
     console.print(f"[bold]{escape(case.name)}[/bold], {label}, {dtype}", highlight=False)
     console.print(escape(case.source), style="dim", highlight=False)
+    if case.note:
+        console.print(case.note, markup=False, highlight=False, soft_wrap=True)
+    if not case.published:
+        console.print("The source printed no figures of this run.", highlight=False)
+        return
     by_epoch: dict[int, dict[str, Figure]] = {}
     for figure in figures:
         by_epoch.setdefault(figure.epoch, {})[figure.quantity] = figure
@@ -196,6 +208,21 @@ def _pair(ours: str, theirs: str, figures: Sequence[Figure]) -> tuple[Text, Text
     else:
         mark = "≠ " + ", ".join(f.quantity for f in figures if f.verdict is not Verdict.PASS)
     return Text(ours), Text(theirs), Text(mark, STYLES[worst])
+
+
+def print_texts(console: Console, weights: str, texts: Mapping[Cell, str | BaseException]) -> None:
+    """Each text once, under the names of those that wrote it, and whose trained parameters they had."""
+    written: dict[str, list[str]] = {}
+    for cell, text in texts.items():
+        label = f"{cell.implementation} {cell.dtype}"
+        if isinstance(text, BaseException):
+            console.print(f"{label}: {text}", markup=False, soft_wrap=True)
+        else:
+            written.setdefault(text, []).append(label)
+    whose = f"the parameters that {weights} trained" if weights else "parameters of its own training"
+    for text, labels in written.items():
+        console.print(f"{', '.join(labels)}, with {whose}:", style="bold", markup=False, highlight=False)
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def print_diff(console: Console, comparisons: Sequence[Comparison]) -> None:

@@ -8,6 +8,7 @@ it is traced once and one call trains as many batches as it is given.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -25,18 +26,16 @@ tf.config.experimental.enable_op_determinism()
 tf.config.experimental.enable_tensor_float_32_execution(False)
 
 
-@ops.custom_gradient
-def binary_crossentropy(p: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, Callable]:
+def binary_crossentropy(p: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
     """Loss of each row from probabilities, with the clamps of torch's BCELoss on value and gradient.
 
-    Keras's own clips the probabilities at 1e-7 instead, and has another loss and gradient beyond that.
+    Keras's own clips the probabilities at 1e-7 instead. The slope is given because the tape's, through a clamped
+    logarithm, is 0 times infinity at p = 1. The second term is exactly zero and has that slope.
+    ``ops.custom_gradient`` would say the same, but a graph that holds one is never freed.
     """
-    loss = -(y * ops.maximum(ops.log(p), -100) + (1 - y) * ops.maximum(ops.log1p(-p), -100))
-
-    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, None]:
-        return upstream * (p - y) / ops.maximum(p * (1 - p), 1e-12), None
-
-    return loss, gradient
+    value = -(y * ops.maximum(ops.log(p), -100) + (1 - y) * ops.maximum(ops.log1p(-p), -100))
+    slope = (p - y) / ops.maximum(p * (1 - p), 1e-12)
+    return ops.stop_gradient(value) + ops.stop_gradient(slope) * (p - ops.stop_gradient(p))
 
 
 def crossentropy(logits: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
@@ -204,10 +203,16 @@ class KerasTrainer:
         decay = getattr(self.case.optimizer, "weight_decay", 0.0)
         if decay:
             gradients = {name: g + decay * self.variables[name].value for name, g in gradients.items()}
-        self.optimizer.apply(list(gradients.values()), [self.variables[name] for name in gradients])
+        # The very updates of ``optimizer.apply``, which takes them through tf.distribute: its custom gradient would
+        # keep every graph for ever.
+        for name, g in gradients.items():
+            self.optimizer.update_step(g, self.variables[name], self.optimizer.learning_rate)
+        self.optimizer.iterations.assign_add(1)
         return loss
 
-    def _loop(self, segments: tf.Tensor, batches: tf.Tensor, rows: tf.Tensor, ends: tf.Tensor) -> tuple:
+    def _loop(
+        self, segments: tf.Tensor, batches: tf.Tensor, rows: tf.Tensor, ends: tf.Tensor
+    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """Losses ``(segments * batches,)`` and snapshots ``(segments, *shape)`` of a whole call to ``train``."""
         losses = tf.TensorArray(self.dtype, segments * batches, element_shape=())
         snapshots = {
@@ -225,7 +230,7 @@ class KerasTrainer:
         return losses.stack(), {name: array.stack() for name, array in snapshots.items()}
 
 
-def _traced(function: Callable, *signature: tf.TensorSpec) -> Callable:
+def _traced(function: Callable[..., Any], *signature: tf.TensorSpec) -> Any:
     """One trace for every batch size, made now: whatever is built later cannot change or repeat it."""
     return tf.function(function).get_concrete_function(*signature)
 

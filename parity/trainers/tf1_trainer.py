@@ -8,6 +8,7 @@ into the session trains as many batches as it is given.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -30,18 +31,16 @@ Tensors = Mapping[str, tf.Tensor]
 Forward = Callable[[Tensors, tf.Tensor], tf.Tensor]
 
 
-@tf.custom_gradient
-def binary_crossentropy(p: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, Callable]:
+def binary_crossentropy(p: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
     """Loss of each row from probabilities, with the clamps of torch's BCELoss on value and gradient.
 
-    The gradient is given because TensorFlow's own, through a clamped logarithm, is 0 times infinity at p = 1.
+    The slope is given because TensorFlow's own, through a clamped logarithm, is 0 times infinity at p = 1. The
+    second term is exactly zero and has that slope. ``tf.custom_gradient`` would say the same, but a graph that
+    holds one is never freed.
     """
-    loss = -(y * tf.maximum(tf.math.log(p), -100) + (1 - y) * tf.maximum(tf.math.log1p(-p), -100))
-
-    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, None]:
-        return upstream * (p - y) / tf.maximum(p * (1 - p), 1e-12), None
-
-    return loss, gradient
+    value = -(y * tf.maximum(tf.math.log(p), -100) + (1 - y) * tf.maximum(tf.math.log1p(-p), -100))
+    slope = (p - y) / tf.maximum(p * (1 - p), 1e-12)
+    return tf.stop_gradient(value) + tf.stop_gradient(slope) * (p - tf.stop_gradient(p))
 
 
 def crossentropy(logits: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
@@ -237,13 +236,13 @@ class Tf1Trainer:
         whole = tf.equal(tf.size(self.rows), 0)
         every_x, every_y = self.x.read_value(), self.y.read_value()
 
-        def batch(i: tf.Tensor, end: tf.Tensor, losses: tf.TensorArray) -> tuple:
+        def batch(i: tf.Tensor, end: tf.Tensor, losses: tf.TensorArray) -> tuple[Any, ...]:
             x, y = tf.cond(whole, lambda: (every_x, every_y), lambda: self._batch(i))
             loss, update = self._step(x, y)
             with tf.control_dependencies([update]):
                 return i + 1, end, losses.write(i, loss)
 
-        def segment(s: tf.Tensor, losses: tf.TensorArray, snapshots: Mapping[str, tf.TensorArray]) -> tuple:
+        def segment(s: tf.Tensor, losses: tf.TensorArray, snapshots: Mapping[str, tf.TensorArray]) -> tuple[Any, ...]:
             start = s * self.batches
             end, _, losses = tf.while_loop(
                 lambda i, end, _: i < end, batch, (start, start + self.batches, losses), parallel_iterations=1

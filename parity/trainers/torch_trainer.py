@@ -100,10 +100,11 @@ class TorchTrainer:
         # The same memory, seen without autograd: what is written here needs no guard.
         self.values = {name: p.detach() for name, p in self.params.items()}
         names: tuple[str, ...] = ()
-        if update is None and isinstance(case.optimizer, Adam):
-            names = ("first_moment", "second_moment")
-        elif update is None and case.optimizer.momentum:
-            names = ("momentum",)
+        if update is None:
+            if isinstance(case.optimizer, Adam):
+                names = ("first_moment", "second_moment")
+            elif case.optimizer.momentum:
+                names = ("momentum",)
         self.slots = {slot: {name: torch.zeros_like(p) for name, p in self.values.items()} for slot in names}
         self.step = 0
         self.steps = {name: torch.zeros(()) for name in self.values}  # Adam's own counts, one a parameter

@@ -1,0 +1,43 @@
+"""A character model as a Keras model. ``layers.GRU(reset_after=True)`` carries torch's GRU whole.
+
+Its gates are in the order z, r, h, and the biases of input and hidden part are the two rows of one tensor.
+"""
+
+import keras
+import tensorflow as tf
+
+from parity.layout import Slot
+from parity.spec import Case
+from parity.trainers.keras_trainer import KerasTrainer
+
+LAYOUT = (
+    Slot("embedding/table", "embedding/embeddings"),
+    Slot("gru/input_kernel", "gru/gru_cell/kernel", gates=(1, 0, 2)),
+    Slot("gru/recurrent_kernel", "gru/gru_cell/recurrent_kernel", gates=(1, 0, 2)),
+    Slot("gru/input_bias", "gru/gru_cell/bias", gates=(1, 0, 2), index=0),
+    Slot("gru/recurrent_bias", "gru/gru_cell/bias", gates=(1, 0, 2), index=1),
+    Slot("gru/initial_state", "initial_state"),
+    Slot("dense/kernel", "dense/kernel"),
+    Slot("dense/bias", "dense/bias"),
+)
+
+
+class CharGru(keras.Model):
+    def __init__(self, characters: int, hidden: int, dtype: str) -> None:
+        super().__init__(dtype=dtype)
+        self.embedding = keras.layers.Embedding(characters, hidden, dtype=dtype, name="embedding")
+        # cuDNN's kernel, where there is a GPU, has no float64 in Keras.
+        self.gru = keras.layers.GRU(
+            hidden, return_sequences=True, reset_after=True, use_cudnn=False, dtype=dtype, name="gru"
+        )
+        self.dense = keras.layers.Dense(characters, dtype=dtype, name="dense")
+        self.initial_state = self.add_weight(shape=(1, hidden), dtype=dtype, name="initial_state")  # never used
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        embedded = self.embedding(x)  # (T,) -> (T, H)
+        states = self.gru(embedded[None])[0]  # (1, T, H) -> (T, H)
+        return self.dense(states)  # (T, H) -> (T, characters)
+
+
+def build(case: Case, dtype: str, device: str) -> KerasTrainer:
+    return KerasTrainer(case, dtype, device, CharGru(*case.initial()["embedding/table"].shape, dtype), LAYOUT)

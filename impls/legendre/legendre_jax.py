@@ -1,0 +1,34 @@
+"""a + b P₃(c + d x) in raw JAX: P₃ as a ``jax.custom_vjp``."""
+
+import jax
+
+from parity.layout import Slot
+from parity.spec import Case
+from parity.trainers.jax_trainer import Arrays, JaxTrainer
+
+LAYOUT = tuple(Slot(f"legendre/{name}", name) for name in "abcd")
+
+
+@jax.custom_vjp
+def legendre3(z: jax.Array) -> jax.Array:
+    return 0.5 * (5 * z**3 - 3 * z)
+
+
+def legendre3_forward(z: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return legendre3(z), z
+
+
+def legendre3_backward(z: jax.Array, upstream: jax.Array) -> tuple[jax.Array]:
+    return (upstream * 1.5 * (5 * z**2 - 1),)
+
+
+legendre3.defvjp(legendre3_forward, legendre3_backward)
+
+
+def forward(params: Arrays, x: jax.Array) -> jax.Array:
+    a, b, c, d = (params[name] for name in "abcd")  # (1,) each
+    return a + b * legendre3(c + d * x)  # (n, 1)
+
+
+def build(case: Case, dtype: str, device: str) -> JaxTrainer:
+    return JaxTrainer(case, dtype, device, LAYOUT, forward)

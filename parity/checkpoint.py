@@ -1,0 +1,39 @@
+"""A run's exact state on disk, from which a stopped run goes on: a safetensors file beside the shards so far."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from parity.trainer import State
+
+FILE = "checkpoint.safetensors"
+
+
+def pack(state: State, epoch: int, key: str) -> bytes:
+    """The state after ``epoch`` epochs of the run that ``key`` names. Arrays are float32 or float64."""
+    tensors = {f"params/{name}": value for name, value in state.params.items()}
+    tensors |= {f"slots/{name}": value for name, value in state.slots.items()}
+    about = {"key": key, "epoch": str(epoch), "step": str(state.step), "slot_scale": state.slot_scale.hex()}
+    packed: bytes = save(tensors, about)
+    return packed
+
+
+def unpack(path: Path, key: str) -> tuple[int, State] | None:
+    """The epoch and the state; None where there is no file, it is damaged, or it belongs to another run."""
+    try:
+        with safe_open(path, "numpy") as file:
+            about = file.metadata() or {}
+            if about.get("key") != key:
+                return None
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (FileNotFoundError, SafetensorError):
+        return None
+    parts = {
+        part: {name.removeprefix(f"{part}/"): value for name, value in tensors.items() if name.startswith(f"{part}/")}
+        for part in ("params", "slots")
+    }
+    state = State(parts["params"], parts["slots"], int(about["step"]), float.fromhex(about["slot_scale"]))
+    return int(about["epoch"]), state

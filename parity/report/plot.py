@@ -1,0 +1,75 @@
+"""Figures of recorded runs, drawn with matplotlib, which is imported only here and in cases that draw their own."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from parity.spec import Case
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from parity.trajectory import Trajectory
+
+SUFFIXES = (".png", ".svg", ".html")
+
+
+class PlotError(ValueError):
+    """A figure that cannot be drawn or written; the message says what to do."""
+
+
+def check(path: Path) -> None:
+    """PlotError for what would go wrong at the end, before anything is trained for it."""
+    if path.suffix.lower() not in SUFFIXES:
+        raise PlotError(f"--plot {path}: a figure is written as {', '.join(SUFFIXES)}, by the name's ending")
+    if not path.absolute().parent.is_dir():
+        raise PlotError(f"--plot {path}: there is no folder {path.parent}")
+    if importlib.util.find_spec("matplotlib") is None:
+        raise PlotError("--plot needs matplotlib: python -m pip install 'cross-framework-parity[plot]'")
+
+
+def draw(case: Case, runs: Mapping[str, Trajectory]) -> Figure:
+    """The case's own figure, or the losses, of recorded runs by implementation."""
+    return losses(case, runs) if case.plot is None else case.plot(runs)
+
+
+def losses(case: Case, runs: Mapping[str, Trajectory]) -> Figure:
+    """Every batch's loss before its update, against the epochs done by then; one line a run."""
+    from matplotlib.figure import Figure
+
+    figure = Figure((10, 5), layout="constrained")
+    axes = figure.subplots()
+    # Equal lines cover each other: each run is drawn thinner than the one before.
+    for width, (label, run) in zip(range(2 * len(runs), 0, -2), runs.items(), strict=True):
+        values = np.asarray(run.loss, np.float64)
+        done = np.arange(values.size) / max(1, values.shape[1])
+        marker = "." if values.size < 50 else ""
+        axes.plot(done, values.ravel(), marker=marker, linewidth=width, alpha=0.6 if len(runs) > 1 else 1, label=label)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(f"loss of each batch ({case.loss.reduction})")
+    axes.set_title(case.name + (f": {case.note}" if case.note else ""))
+    axes.grid(True)
+    axes.legend()
+    return figure
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as the path's ending says, HTML as a page that holds the SVG; PlotError where that fails."""
+    kind = path.suffix.lower()
+    try:
+        if kind != ".html":
+            figure.savefig(path, dpi=100)
+            return
+        svg = StringIO()
+        figure.savefig(svg, format="svg")
+        drawing = svg.getvalue()
+        page = '<!doctype html><html lang="en"><meta charset="utf-8"><title>parity</title><body>'
+        path.write_text(page + drawing[drawing.index("<svg") :] + "</body></html>\n", encoding="utf-8")
+    except OSError as error:
+        raise PlotError(f"cannot write {path}: {error.strerror or error}") from error

@@ -1,0 +1,50 @@
+"""What the project's files say more than once, they must say alike."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from parity.frameworks import FRAMEWORKS
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+PINS = dict(re.findall(r"^([\w-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
+REQUIREMENTS = [*PROJECT["dependencies"], *(requirement for extra in EXTRAS.values() for requirement in extra)]
+
+
+@pytest.mark.parametrize(
+    "requirement", [requirement for requirement in REQUIREMENTS if not requirement.startswith(PROJECT["name"])]
+)
+def test_every_dependency_is_pinned_no_lower_than_it_is_asked_for(requirement):
+    name, least = requirement.split(">=")
+    assert [int(part) for part in PINS[name].split(".")] >= [int(part) for part in least.split(".")]
+
+
+def test_every_framework_has_its_extra_and_all_has_them_all():
+    extras = {framework.extra for framework in FRAMEWORKS} - {None}
+    assert extras <= set(EXTRAS)
+    (everything,) = EXTRAS["all"]
+    assert extras <= set(re.search(r"\[(.*)\]", everything)[1].split(","))
+
+
+def test_every_framework_has_its_environment_in_tox():
+    text = (ROOT / "tox.ini").read_text()
+    lines = dict(re.findall(r"^    (\w+): (--framework .*)$", text, re.MULTILINE))
+    named = [name for line in lines.values() for name in re.findall(r"--framework (\S+)", line)]
+    assert sorted(named) == sorted(framework.name for framework in FRAMEWORKS)
+    (compared,) = re.findall(r"^depends = (.*)$", text, re.MULTILINE)
+    assert set(compared.split(", ")) == set(lines)
+
+
+def test_hooks_run_the_pinned_ruff():
+    assert set(re.findall(r"ruff==([\d.]+)", (ROOT / ".pre-commit-config.yaml").read_text())) == {PINS["ruff"]}
+
+
+def test_continuous_integration_runs_the_test_command_of_the_readme():
+    commands = re.findall(r"^python -m pip install .*$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    script = (ROOT / ".ci/run").read_text()
+    parts = re.findall(r"^part (?:install|tests) (.*?)(?: \|\| finish)?$", script, re.MULTILINE)
+    assert " && ".join(parts) in commands
