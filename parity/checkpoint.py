@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
@@ -14,8 +15,8 @@ FILE = "checkpoint.safetensors"
 
 def pack(state: State, epoch: int, key: str) -> bytes:
     """The state after ``epoch`` epochs of the run that ``key`` names. Arrays are float32 or float64."""
-    tensors = {f"params/{name}": value for name, value in state.params.items()}
-    tensors |= {f"slots/{name}": value for name, value in state.slots.items()}
+    tensors = {f"params/{name}": np.asarray(value, order="C") for name, value in state.params.items()}
+    tensors |= {f"slots/{name}": np.asarray(value, order="C") for name, value in state.slots.items()}
     about = {"key": key, "epoch": str(epoch), "step": str(state.step), "slot_scale": state.slot_scale.hex()}
     packed: bytes = save(tensors, about)
     return packed

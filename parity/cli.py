@@ -320,7 +320,8 @@ def show(
             runs = {f"{cell.implementation} {cell.dtype}": read(cell.folder(out)) for cell in matrix.cells}
             figures.save(figures.draw(matrix.cells[0].entry.case, runs), plot)
     if matrix.cells[0].entry.case.alphabet:
-        print_texts(console, "", matrix.sample({"prime": "Th", "length": 200, "temperature": 0.8, "seed": 0}))
+        texts = matrix.sample({"prime": "Th", "length": 200, "temperature": 0.8, "seed": 0})
+        print_texts(console, "", matrix.epochs(matrix.cells[0]), texts)
     raise SystemExit(EXIT_STATUS[overall(verdicts)])
 
 
@@ -377,8 +378,60 @@ def sample(
         wish = {"prime": prime, "length": length, "temperature": temperature, "seed": seed}
         with Watch(make_console(stderr=True), len(matrix.cells)) as watch:
             texts = matrix.sample(wish, weights, watch.epoch)
-    print_texts(make_console(), weights, texts)
+    print_texts(make_console(), weights, matrix.epochs(matrix.cells[0]), texts)
     raise SystemExit(3 if any(isinstance(text, BaseException) for text in texts.values()) else 0)
+
+
+@app.command()
+def explain(
+    what: Annotated[list[str], typer.Argument(metavar="CASE | A B", help="A case with --impl, or two trajectories.")],
+    impl: Impls = None,
+    dtype: Dtypes = None,
+    device: Device = "cpu",
+    epochs: Epochs = None,
+    suite: SuiteName = "impls",
+    out: Out = Path("runs"),
+    python: Pythons = None,
+    json_file: Json = None,
+    data: Data = None,
+) -> None:
+    """Say where a failed run first parts from the reference, what that looks like, and which mistake explains it.
+
+    With a case the implementation is run again from a state that it shares with the reference, phase by phase. With
+    two recorded trajectories, A held against B, the recording alone must do; A's case is looked up in the suite.
+    """
+    from parity.matrix import explain_folders
+    from parity.report.terminal import Watch, make_console, print_explanation
+    from parity.verdict import EXIT_STATUS, overall
+
+    found: list[tuple[str, Any, Any]] = []
+    with _clear_errors():
+        if len(what) == 2 and all(Path(name).is_dir() for name in what):
+            judgement, explanation = explain_folders(_suite(suite), Path(what[0]), Path(what[1]))
+            found.append((f"{what[0]} against {what[1]}", judgement, explanation))
+        elif len(what) > 1:
+            _fail("explain takes one case, or the folders of two trajectories")
+        else:
+            matrix = _matrix(
+                suite,
+                out,
+                what,
+                dtype=dtype or ["float64"],
+                device=device,
+                python=python,
+                implementations=impl,
+                epochs=epochs,
+                variant=data,
+                jobs=CORES,
+            )
+            with Watch(make_console(stderr=True), len(matrix.cells)) as watch:
+                outcomes = matrix.run(watch.epoch, watch.outcome)
+            found = [(outcome.cell.name, outcome.judgement, outcome.explanation) for outcome in outcomes]
+    console = make_console(stderr=str(json_file) == "-")
+    for title, judgement, explanation in found:
+        print_explanation(console, title, judgement, explanation)
+    _write_json(json_file, {"explanations": [explanation for _, _, explanation in found]})
+    raise SystemExit(EXIT_STATUS[overall([judgement.verdict for _, judgement, _ in found])])
 
 
 @app.command()

@@ -104,10 +104,10 @@ def compare(a: Path, b: Path) -> Comparison:
     doubt = incomparable(ours, theirs)
     if doubt:
         return Comparison(a, b, Judgement(Verdict.INCONCLUSIVE, reason=doubt), None, None, None, tuple(notes))
-    both = Floor(
-        floors[0].loss + floors[1].loss,
-        {name: floors[0].params[name] + floors[1].params[name] for name in floors[0].params},
-    )
+    # A floor may end before the run does; then both runs are judged that far.
+    epochs, snapshots = (min(lengths) for lengths in zip(*map(_lengths, floors), strict=True))
+    one, other = (floor.until(epochs, snapshots) for floor in floors)
+    both = Floor(one.loss + other.loss, {name: one.params[name] + other.params[name] for name in one.params})
     judgement = judge(ours, theirs, both, params=free)
     found = [differences(ours.params[name], theirs.params[name], name, ours.epochs) for name in ours.params]
     found.append(differences(ours.loss, theirs.loss, "loss", np.arange(1, len(ours.loss) + 1)))
@@ -135,7 +135,13 @@ def recorded_floor(folder: Path, run: Trajectory) -> Floor | None:
     if floors is None or run.meta["dtype"] not in floors:
         return None
     floor = floors[run.meta["dtype"]].until(len(run.loss), len(run.epochs))
-    return floor if set(floor.params) == set(run.params) and floor.loss.shape == run.loss.shape else None
+    if set(floor.params) != set(run.params) or floor.loss.shape[1:] != run.loss.shape[1:]:
+        return None
+    return floor.carried(run) if lockstep else floor
+
+
+def _lengths(floor: Floor) -> tuple[int, int]:
+    return len(floor.loss), len(next(iter(floor.params.values()), ()))
 
 
 def least_floor(run: Trajectory) -> Floor:

@@ -99,6 +99,7 @@ class Outcome:
     seconds: float = 0.0
     cached: bool = False
     trace: str = ""
+    explanation: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -214,6 +215,7 @@ class Matrix:
         self,
         on_epoch: OnEpoch = lambda cell, epoch, of: None,
         on_outcome: Callable[[Outcome], None] = lambda outcome: None,
+        explain: bool = True,
     ) -> list[Outcome]:
         """Record what is not on disk yet, judge every cell as soon as what it needs is there; in the cells' order."""
         with Pool(self.options.jobs, self.options.pythons, sys.path) as pool:
@@ -221,8 +223,11 @@ class Matrix:
             outcomes: dict[Cell, Outcome] = {}
             while waiting:
                 for cell in [cell for cell, needs in waiting.items() if all(need.done() for need in needs.values())]:
-                    outcomes[cell] = self._judge(cell, waiting.pop(cell))
-                    on_outcome(outcomes[cell])
+                    outcome = self._judge(cell, waiting.pop(cell))
+                    if outcome.judgement.verdict is Verdict.FAIL and explain:
+                        outcome = self._explained(outcome, pool, on_epoch)
+                    outcomes[cell] = outcome
+                    on_outcome(outcome)
                 if waiting:
                     open_needs = {need for needs in waiting.values() for need in needs.values() if not need.done()}
                     wait(open_needs, timeout=0.5, return_when=FIRST_COMPLETED)
@@ -457,6 +462,24 @@ class Matrix:
         seconds = float(run.meta.get("seconds", 0.0)) if run is not None else 0.0
         return Outcome(cell, judgement, found, seconds, bool(result.get("cached")))
 
+    def _explained(self, outcome: Outcome, pool: Pool, on_epoch: OnEpoch) -> Outcome:
+        """A failed outcome with its explanation; without one, and its reason extended, where explaining failed."""
+        cell = outcome.cell
+        path, mark = self._floor_path(cell, None)
+        job = self._job(cell, "explain", self.epochs(cell)) | {
+            "folder": str(cell.folder(self.options.out)),
+            "reference": str(self.reference(cell).folder(self.options.out)),
+            "floor": str(path),
+            "fingerprint": mark,
+        }
+        framework = framework_of(cell.implementation).name
+        future = pool.submit(framework, job, lambda event: on_epoch(cell, event["epoch"], event["of"]))
+        try:
+            return replace(outcome, explanation=future.result()["result"])
+        except WorkerError as error:
+            reason = f"{outcome.judgement.reason}; it could not be explained: {error}"
+            return replace(outcome, judgement=replace(outcome.judgement, reason=reason), trace=error.trace)
+
     def _compare(self, cell: Cell) -> tuple[Judgement, tuple[Figure, ...]]:
         out, case, lockstep = self.options.out, cell.entry.case, self.lockstep(cell)
         run = self._read(cell.folder(out))
@@ -487,6 +510,28 @@ def _checked(reference: Cell) -> Cell:
     return replace(reference, dtype=CHECKED)
 
 
+def explain_folders(suite: Suite, a: Path, b: Path) -> tuple[Judgement, dict[str, Any] | None]:
+    """Judge trajectory ``a`` against ``b`` and explain what differs from the recordings alone.
+
+    The mistakes are replayed on the suite's reference of ``a``'s case, in this process: SuiteError where the suite
+    does not know the case. TrajectoryError for what cannot be read.
+    """
+    from parity.crosscheck import compare, recorded_floor
+    from parity.explain import explain_recorded
+
+    comparison, run = compare(a, b), read(a)
+    if comparison.judgement.verdict is not Verdict.FAIL:
+        return comparison.judgement, None
+    name, _, variant = str(run.meta.get("case", "")).partition("@")
+    entry = suite.entry(name, variant or None)
+    reference = suite.implementation(entry, suite.reference)
+    floor = recorded_floor(a, run)
+    if floor is None:
+        raise TrajectoryError(f"{a} has no noise floor beside it: record it with 'parity run' to have it explained")
+    explanation = explain_recorded(entry, reference, run, comparison.judgement, run.meta["dtype"], floor)
+    return comparison.judgement, explanation.as_json()
+
+
 def _finished(result: dict[str, Any]) -> Future[dict[str, Any]]:
     future: Future[dict[str, Any]] = Future()
     future.set_result(result)
@@ -514,7 +559,9 @@ def as_json(outcomes: Sequence[Outcome]) -> dict[str, Any]:
                 "epoch": o.judgement.epoch,
                 "parameter": o.judgement.parameter,
                 "reason": o.judgement.reason,
+                "note": o.judgement.note,
                 "seconds": o.seconds,
+                "explanation": o.explanation["sentence"] if o.explanation else None,
             }
             for o in outcomes
         ],

@@ -24,6 +24,7 @@ class Figure:
     published: str
     ours: str
     verdict: Verdict
+    rule: str = "printed"
 
 
 def series(published: Published, run: Trajectory) -> dict[int, float]:
@@ -37,6 +38,8 @@ def series(published: Published, run: Trajectory) -> dict[int, float]:
     values = run.metrics[name] if kind == "metrics" else run.params[name]
     place: tuple[slice | int, ...] = (slice(None), *published.index)
     picked = np.asarray(values[:], np.float64)[place]
+    if picked.ndim != 1:
+        raise ValueError(f"published {published.quantity!r}: {published.of} is a tensor, say which value with index")
     return dict(zip(run.epochs.tolist(), picked.tolist(), strict=True))
 
 
@@ -50,7 +53,8 @@ def figures(case: Case, run: Trajectory, dtype: str, floor: Floor | None) -> lis
         for epoch, text in published.values.items():
             if epoch in values:
                 verdict = _verdict(published, text, values[epoch], _allowed(published, run, floor, epoch))
-                found.append(Figure(published.quantity, epoch, text, published.format % values[epoch], verdict))
+                ours = published.format % values[epoch]
+                found.append(Figure(published.quantity, epoch, text, ours, verdict, published.rule))
     return found
 
 
@@ -58,7 +62,7 @@ def _allowed(published: Published, run: Trajectory, floor: Floor | None, epoch: 
     """What ours may be off beside the rounding of the print: None where nothing may be, or it is not known."""
     if published.rule == "envelope":
         return published.margin
-    if published.rule == "printed" or floor is None or callable(published.of):
+    if published.rule == "printed" or floor is None or callable(published.of) or epoch > len(floor.loss):
         return None
     if published.of == "loss":
         return FACTOR * float(floor.loss[epoch - 1][published.index or (-1,)])

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,10 +37,11 @@ def _matrix(config: pytest.Config) -> Matrix:
 
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
+    cache = getattr(config, "cache", None)  # absent under -p no:cacheprovider
     try:
         options = Options(
             load_suite(config.getoption("--suite")),
-            Path(config.cache.mkdir("parity")) if config.cache else Path(".pytest_parity"),
+            Path(cache.mkdir("parity")) if cache else Path(tempfile.mkdtemp(prefix="parity-")),
             cases=config.getoption("--case"),
             implementations=config.getoption("--impl"),
             frameworks=config.getoption("--framework"),

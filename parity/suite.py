@@ -172,7 +172,10 @@ def fingerprint(case: Case, epochs: int, exact: bool = True) -> str:
     the sum of their magnitudes to six digits, which is the same on machines whose sine differs in the last bit.
     """
     digest = hashlib.sha256()
-    data = case.data()
+    try:
+        data = case.data()
+    except (OSError, ValueError) as error:
+        raise SuiteError(f"the data of {case.name}: {error}") from error
     arrays = {"x": data.x, "y": data.y, "x_test": data.x_test, "y_test": data.y_test, **case.initial()}
     for name, array in arrays.items():
         if array is None:

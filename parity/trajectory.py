@@ -231,7 +231,8 @@ class Writer:
         self._last: Chunk | None = None
         self._finished = False
         self._state = state
-        self.start, self.resumed = 0, None
+        self.start = 0
+        self.resumed: State | None = None
         if self._old.exists() and not self.folder.exists():
             os.rename(self._old, self.folder)
         _remove(self._old)
@@ -255,9 +256,10 @@ class Writer:
         self._bytes += sum(value.nbytes for value in (chunk.losses, *chunk.params.values()))
         if self._bytes >= SHARD_BYTES or time.monotonic() - self._since >= SHARD_SECONDS:
             self.flush()
-            state, key = self._state(), self._meta.get("key")
-            if state is not None and key is not None:
-                packed = checkpoint.pack(state, int(chunk.epochs[-1]), key)
+            epoch, key = int(chunk.epochs[-1]), self._meta.get("key")
+            state = self._state()
+            if epoch and key is not None and state is not None:
+                packed = checkpoint.pack(state, epoch, key)
                 _write_atomically(self.partial / checkpoint.FILE, packed)
 
     def flush(self) -> None:

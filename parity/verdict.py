@@ -128,12 +128,12 @@ def judge_both(free: Judgement, lockstep: Judgement, length: int) -> Judgement:
 
     A free run that agrees as far as its floor reaches, and agrees in every stretch, was led away by rounding alone.
     """
-    if free.reach is not None and lockstep.verdict is Verdict.PASS:
+    if free.reach is not None:
+        if lockstep.verdict is not Verdict.PASS:
+            return lockstep
         note = f"{free.note}; every stretch of {length} epochs agrees, so what parts it later is rounding alone"
         free = replace(free, verdict=Verdict.PASS, reason="", note=note)
         lockstep = replace(lockstep, note=note)
-    if free.reach is not None and lockstep.verdict is Verdict.FAIL:
-        return lockstep
     return max(free, lockstep, key=lambda found: (found.verdict is not Verdict.PASS, found.ratio or 0.0))
 
 

@@ -7,6 +7,7 @@ has set the framework's environment; this module imports NumPy and the implement
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import platform
@@ -27,7 +28,7 @@ def main() -> None:
     def emit(event: str, **fields: Any) -> None:
         channel.write(json.dumps({"event": event, **fields}) + "\n")
 
-    jobs = {"record": _record, "climb": _climb, "floor": _floor, "sample": _sample}
+    jobs = {"record": _record, "climb": _climb, "floor": _floor, "sample": _sample, "explain": _explain}
     for line in sys.stdin:
         job = json.loads(line)
         begun = time.perf_counter()
@@ -134,6 +135,34 @@ def _floor(job: Job, emit: Emit) -> dict[str, Any]:
     )
     save(floors, Path(job["path"]), job["fingerprint"])
     return {}
+
+
+def _explain(job: Job, emit: Emit) -> dict[str, Any]:
+    from pathlib import Path
+
+    from parity.explain import explain
+    from parity.tolerance import load
+    from parity.trajectory import read
+    from parity.verdict import judge
+
+    entry, implementation, reference = _find(job)
+    floors = load(Path(job["floor"]), job["fingerprint"])
+    if floors is None:
+        raise FileNotFoundError(f"no noise floor at {job['floor']}")
+    run, other = read(job["folder"]), read(job["reference"])
+    floor = floors[job["dtype"]].until(len(run.loss), len(run.epochs))
+    done = itertools.count(1)
+    explanation = explain(
+        entry,
+        implementation.build(entry.case, job["dtype"], job["device"]),
+        reference,
+        run,
+        judge(run, other, floor),
+        job["dtype"],
+        floor,
+        lambda: emit("epoch", epoch=next(done), of=job["epochs"]),
+    )
+    return explanation.as_json()
 
 
 if __name__ == "__main__":

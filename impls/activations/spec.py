@@ -78,7 +78,7 @@ def plot(runs: Mapping[str, Trajectory]) -> "Figure":
 CASES = (
     Case(
         name="activations",
-        source="tutorial on MLPs and PyTorch's building blocks, activation functions",
+        source="Tutorial on MLPs and PyTorch's building blocks, activation functions",
         data=points,
         initial=initial,
         loss=Loss("total", "sum"),

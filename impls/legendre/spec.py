@@ -24,7 +24,9 @@ LOSSES = {100 * mark: text for mark, text in enumerate(PRINTED_LOSSES.split(), 1
 """The loss before the update of steps 99, 199, …, 1999, which is that of epoch 100, 200, …, 2000."""
 
 
-def published(quantity: str, values: Mapping[int, str], of: str, decimals: int, sure: int) -> tuple[Published, ...]:
+def published(
+    quantity: str, values: Mapping[int, str], decimals: int, sure: int, of: str = "loss", index: tuple[int, ...] = ()
+) -> tuple[Published, ...]:
     """One printed quantity, with ``decimals`` printed, for each dtype.
 
     The runs were float32, and their last digits are their own rounding: a float32 run may differ from them by the
@@ -33,15 +35,16 @@ def published(quantity: str, values: Mapping[int, str], of: str, decimals: int, 
     """
     rounded = {epoch: f"{float(text):.{sure}f}" for epoch, text in values.items()}
     return (
-        Published(quantity, values, f"%.{decimals}f", of, PRINTED, rule="floor", dtypes=("float32",)),
-        Published(quantity, rounded, f"%.{sure}f", of, PRINTED, dtypes=("float64",)),
+        Published(quantity, values, f"%.{decimals}f", of, PRINTED, index, "floor", dtypes=("float32",)),
+        Published(quantity, rounded, f"%.{sure}f", of, PRINTED, index, dtypes=("float64",)),
     )
 
 
 def vanishing(quantity: str) -> Published:
     """A parameter whose printed value was noise: its size, below 1e-8, is what is known of it."""
+    zero = f"{0:.16f}"
     return Published(
-        quantity, {2000: f"{0:.16f}"}, "%.16f", f"params/legendre/{quantity}", PRINTED, rule="envelope", margin=1e-8
+        quantity, {2000: zero}, "%.16f", f"params/legendre/{quantity}", PRINTED, (0,), "envelope", margin=1e-8
     )
 
 
@@ -56,11 +59,11 @@ CASES = (
         schedule=FullBatch(),
         epochs=2000,
         published=(
-            *published("loss", LOSSES, "loss", decimals=6, sure=2),
+            *published("loss", LOSSES, decimals=6, sure=2),
             vanishing("a"),
-            *published("b", {2000: "-2.208526849746704"}, "params/legendre/b", decimals=15, sure=5),
+            *published("b", {2000: "-2.208526849746704"}, decimals=15, sure=5, of="params/legendre/b", index=(0,)),
             vanishing("c"),
-            *published("d", {2000: "0.2554861009120941"}, "params/legendre/d", decimals=16, sure=7),
+            *published("d", {2000: "0.2554861009120941"}, decimals=16, sure=7, of="params/legendre/d", index=(0,)),
         ),
         log="{step} {loss}",
         why="a and c are zero in exact arithmetic: their noise floors, about 3e-8 in float32 and 1e-16 in float64, are "

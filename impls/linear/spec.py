@@ -22,10 +22,10 @@ def zeros() -> Params:
 
 
 def stochastic(name: str, section: str, schedule: Schedule, step_size: float) -> Case:
-    """A run under one of the three rules: ten passes' worth of rows, which end within 1e-5 of the plane.
+    """A run under one of the three rules: ten passes' worth of rows, which end within 1e-6 of the plane.
 
     The README gives no step size, length or b. A step of .01 is a tenth of what a single row bears (its squared
-    length is at most 10, ones included); a mean over ten rows bears ten times as much.
+    length is at most 10, ones included); ten rows at a time make a tenth of the updates, each with ten times the step.
     """
     return Case(
         name=name,

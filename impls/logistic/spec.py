@@ -16,6 +16,9 @@ through logistic regression by stochastic gradient descent (``dogecoin-logistic`
 hyper-parameters and no figures. The bars here are simulated, and the rest is our choice: what is asked is whether the
 next minute closes higher, and the only thing to find is that a price bounces between bid and ask, good for some 53 %
 of right answers. A CSV file of real bars can take their place.
+
+In all four runs |x W + b| stays below 12, where float32 still tells p from 0 and 1. Beyond 17 it does not, which a
+user's own bars may reach: the two ways by hand, whose logarithms are as the post has them, then give NaN and fail.
 """
 
 from collections.abc import Callable

@@ -3,7 +3,7 @@
 import numpy as np
 
 from parity.spec import Array, Case, Params
-from parity.trainers.numpy_trainer import NumpyTrainer
+from parity.trainers import numpy_trainer as nn
 
 
 def with_ones(x: Array) -> Array:
@@ -16,7 +16,7 @@ def folded(params: Params, layer: str) -> Array:
 
 def forward(params: Params, x: Array) -> tuple[Array, tuple[Array, Array]]:
     x_1 = with_ones(x)
-    a_1 = with_ones(np.maximum(x_1 @ folded(params, "dense1"), 0))  # (n, 1 + features) -> (n, 1 + hidden)
+    a_1 = with_ones(nn.relu(x_1 @ folded(params, "dense1")))  # (n, 1 + features) -> (n, 1 + hidden)
     return a_1 @ folded(params, "dense2"), (x_1, a_1)  # (n, 1)
 
 
@@ -24,7 +24,7 @@ def backward(params: Params, cache: tuple[Array, Array], d_prediction: Array) ->
     x_1, a_1 = cache
     d_w2 = a_1.T @ d_prediction
     d_a = d_prediction @ params["dense2/kernel"].T  # (n, hidden): the ones have no derivative
-    d_w1 = x_1.T @ (d_a * (a_1[:, 1:] > 0))
+    d_w1 = x_1.T @ nn.relu_backward(d_a, a_1[:, 1:])
     return {
         "dense1/kernel": d_w1[1:],
         "dense1/bias": d_w1[0],
@@ -33,5 +33,5 @@ def backward(params: Params, cache: tuple[Array, Array], d_prediction: Array) ->
     }
 
 
-def build(case: Case, dtype: str, device: str) -> NumpyTrainer:
-    return NumpyTrainer(case, dtype, forward, backward)
+def build(case: Case, dtype: str, device: str) -> nn.NumpyTrainer:
+    return nn.NumpyTrainer(case, dtype, forward, backward)

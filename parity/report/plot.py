@@ -49,8 +49,15 @@ def losses(case: Case, runs: Mapping[str, Trajectory]) -> Figure:
     for width, (label, run) in zip(range(2 * len(runs), 0, -2), runs.items(), strict=True):
         values = np.asarray(run.loss, np.float64)
         done = np.arange(values.size) / max(1, values.shape[1])
-        marker = "." if values.size < 50 else ""
-        axes.plot(done, values.ravel(), marker=marker, linewidth=width, alpha=0.6 if len(runs) > 1 else 1, label=label)
+        few = values.size < 50
+        axes.plot(
+            done,
+            values.ravel(),
+            marker="." if few else "",
+            linewidth=width if few else width / 2,
+            alpha=0.6 if len(runs) > 1 else 1,
+            label=label,
+        )
     axes.set_xlabel("epoch")
     axes.set_ylabel(f"loss of each batch ({case.loss.reduction})")
     axes.set_title(case.name + (f": {case.note}" if case.note else ""))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from types import TracebackType
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -17,9 +18,11 @@ from parity.matrix import Availability, Cell, Outcome
 from parity.published import Figure
 from parity.spec import Case
 from parity.suite import rank
-from parity.verdict import Verdict
+from parity.tolerance import FACTOR
+from parity.verdict import Judgement, Verdict
 
 STYLES = {Verdict.PASS: "green", Verdict.FAIL: "bold red", Verdict.INCONCLUSIVE: "yellow"}
+NEAR = {"floor": "≈ within the noise floor", "envelope": "≈ within the spread of other draws"}
 COLUMN = 9
 WIDE = 160
 
@@ -119,6 +122,8 @@ def print_summary(console: Console, outcomes: Sequence[Outcome], seconds: float)
         if outcome.judgement.verdict is not Verdict.PASS:
             line = Text(f"{outcome.judgement.verdict} ", STYLES[outcome.judgement.verdict])
             console.print(line + Text(f"{outcome.cell.name}: {outcome.judgement.reason}", ""), soft_wrap=True)
+            if outcome.explanation is not None:
+                console.print(Text(f"     {outcome.explanation['sentence']}"), soft_wrap=True)
     for outcome in outcomes:
         for figure in outcome.figures:
             if figure.verdict is not Verdict.PASS:
@@ -204,13 +209,14 @@ def print_log(console: Console, case: Case, label: str, dtype: str, figures: Seq
 def _pair(ours: str, theirs: str, figures: Sequence[Figure]) -> tuple[Text, Text, Text]:
     worst = next((f.verdict for f in figures if f.verdict is not Verdict.PASS), Verdict.PASS)
     if worst is Verdict.PASS:
-        mark = "=" if all(f.ours == f.published for f in figures) else "≈ within the noise floor"
+        near = {f.rule for f in figures if f.ours != f.published}
+        mark = "=" if not near else " and ".join(sorted(NEAR[rule] for rule in near))
     else:
         mark = "≠ " + ", ".join(f.quantity for f in figures if f.verdict is not Verdict.PASS)
     return Text(ours), Text(theirs), Text(mark, STYLES[worst])
 
 
-def print_texts(console: Console, weights: str, texts: Mapping[Cell, str | BaseException]) -> None:
+def print_texts(console: Console, weights: str, epochs: int, texts: Mapping[Cell, str | BaseException]) -> None:
     """Each text once, under the names of those that wrote it, and whose trained parameters they had."""
     written: dict[str, list[str]] = {}
     for cell, text in texts.items():
@@ -219,9 +225,11 @@ def print_texts(console: Console, weights: str, texts: Mapping[Cell, str | BaseE
             console.print(f"{label}: {text}", markup=False, soft_wrap=True)
         else:
             written.setdefault(text, []).append(label)
-    whose = f"the parameters that {weights} trained" if weights else "parameters of its own training"
+    whose = f"what {weights} trained" if weights else "its own parameters"
     for text, labels in written.items():
-        console.print(f"{', '.join(labels)}, with {whose}:", style="bold", markup=False, highlight=False)
+        console.print(
+            f"{', '.join(labels)}, with {whose} after {epochs} epochs:", style="bold", markup=False, highlight=False
+        )
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -266,3 +274,49 @@ def _print_one(console: Console, found: Comparison) -> None:
         )
     for line in (*lines, *(f"note: {note}" for note in found.notes)):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def print_explanation(console: Console, title: str, judgement: Judgement, found: Mapping[str, Any] | None) -> None:
+    """One failed run on one screen: the verdict, where it parts, what that looks like, and the mistakes tried."""
+    console.print(Text(f"{judgement.verdict} ", STYLES[judgement.verdict]) + Text(title, "bold"), soft_wrap=True)
+    console.print(judgement.reason or "it agrees with the reference: there is nothing to explain", markup=False)
+    if found is None:
+        return
+    console.print()
+    place = f"epoch {found['epoch']}, batch {found['batch']}, {found['phase']}"
+    if found["parameter"] and found["parameter"] != found["phase"]:
+        place += f" of {found['parameter']}"
+    console.print(Text("first differs at ") + Text(place, "bold"), soft_wrap=True)
+    for phase, floors in found["agreed"].items():
+        console.print(Text(f"  {phase} agrees, to {floors:.2g} of the noise floor", "green"))
+    worst = found["difference"]
+    if worst is not None:
+        ulp = "" if worst["ulp"] is None else f", {worst['ulp']:,} ULP"
+        console.print(
+            f"  {found['parameter']}{worst['index']}: ours {worst['ours']:.9g}, reference {worst['reference']:.9g}: "
+            f"{worst['absolute']:.3g} apart, {found['floors']:.3g} noise floors{ulp}",
+            markup=False,
+            highlight=False,
+        )
+    others = [name for name, _ in found["parts"][1:]]
+    if others:
+        console.print(f"  so do {', '.join(others)}", markup=False, highlight=False, soft_wrap=True)
+    if found["pattern"]:
+        console.print(f"  pattern: {found['pattern']}", markup=False, highlight=False)
+    if found["note"]:
+        console.print(f"  {found['note']}", markup=False, highlight=False)
+    console.print()
+    console.print(Text(found["why"], "bold"), soft_wrap=True)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("mistake replayed on the reference")
+    table.add_column("phase")
+    table.add_column("leaves, in noise floors", justify="right")
+    for replay in found["replays"][:8]:
+        style = "green" if replay["floors"] <= FACTOR else ""
+        table.add_row(" and ".join(replay["names"]), replay["phase"], f"{replay['floors']:.3g}", style=style)
+    table.add_row("none", "", f"{found['untouched']:.3g}", style="dim")
+    console.print(table)
+    more = len(found["replays"]) - 8
+    tried = f"{len(found['replays'])} replayed over the first {found['epochs']} epochs" if more > 0 else ""
+    late = "; time ran out before all were" if found["unfinished"] else ""
+    console.print(f"{tried}{late}", style="dim", highlight=False)

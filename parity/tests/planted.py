@@ -30,9 +30,7 @@ def learning_rate(build: Build) -> Build:
 
 def learning_rate_in_float32(build: Build) -> Build:
     """On its way into a float64 update the learning rate passes through float32."""
-    return _on_case(
-        build, lambda case: replace(case, optimizer=_times(case, float(np.float32(0.1)) / 0.1))
-    )
+    return _on_case(build, lambda case: replace(case, optimizer=_times(case, float(np.float32(0.1)) / 0.1)))
 
 
 def mean_for_sum(build: Build) -> Build:

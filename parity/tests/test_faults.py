@@ -48,7 +48,7 @@ FAULTS: list[tuple[Mistake, Case, str, tuple[str, ...]]] = [
     (planted.slots_in_other_units, toy.MOMENTUM, "resume", DTYPES),
 ]
 CLIMBS = [
-    pytest.param(*fault[:3], dtype, id=f"{getattr(fault[0], '__name__')}-{dtype}".replace("<lambda>", "transposed_square"))
+    pytest.param(*fault[:3], dtype, id=f"{fault[0].__name__}-{dtype}".replace("<lambda>", "transposed_square"))
     for fault in FAULTS
     for dtype in fault[3]
 ]
@@ -94,7 +94,12 @@ def test_what_raises_on_one_rung_is_still_seen_on_the_others() -> None:
 
     steps = climb(build, toy.build, toy.ADAM, "float64", "cpu", floors(toy.ADAM)["float64"])
     assert "KeyError: 'no such tensor'" in assert_falls(steps, "contract")
-    assert [step.rung for step in steps if step.verdict is Verdict.PASS] == ["prediction", "update", "training", "resume"]
+    assert [step.rung for step in steps if step.verdict is Verdict.PASS] == [
+        "prediction",
+        "update",
+        "training",
+        "resume",
+    ]
 
 
 # The same in the real frameworks, as a user's suite would have it: each in worker processes of its own.

@@ -1,7 +1,8 @@
 """Training in NumPy, written out: the reference that every other implementation is held against.
 
 A model file gives two pure functions. ``forward(params, x)`` returns the prediction and whatever its backward
-pass needs; ``backward(params, cache, d_prediction)`` returns the gradient of every parameter that has one.
+pass needs; ``backward(params, cache, d_prediction)`` returns the gradient of every parameter that has one. They take
+their nonlinearities from here, as ``nn.relu``, so that a mistake in one can be replayed in every model.
 """
 
 from __future__ import annotations
@@ -16,6 +17,38 @@ from parity.trainer import State, Trained
 
 Forward = Callable[[Params, Array], tuple[Array, Any]]
 Backward = Callable[[Params, Any, Array], Params]
+
+
+def relu(x: Array) -> Array:
+    """max(x, 0); NaN passes."""
+    return np.maximum(x, 0)
+
+
+def relu_backward(d_output: Array, output: Array) -> Array:
+    """The derivative by the input: 0 where the output is exactly 0, as every framework's relu has it."""
+    return d_output * (output > 0)
+
+
+def sigmoid(x: Array) -> Array:
+    """1 / (1 + exp(-x)). As exp(-|x|) cannot overflow, the value for x < 0 is taken as e / (1 + e)."""
+    e = np.exp(-np.abs(x))
+    return np.where(x >= 0, 1, e) / (1 + e)
+
+
+def sigmoid_backward(d_output: Array, output: Array) -> Array:
+    """The derivative by the input."""
+    return d_output * output * (1 - output)
+
+
+def log_softmax(x: Array, axis: int = -1) -> Array:
+    """x - log Σ exp(x) along ``axis``, which cannot overflow."""
+    shifted = x - x.max(axis, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis, keepdims=True))
+
+
+def log_softmax_backward(d_output: Array, output: Array, axis: int = -1) -> Array:
+    """The derivative by the input."""
+    return d_output - np.exp(output) * d_output.sum(axis, keepdims=True)
 
 
 def binary_crossentropy(p: Array, y: Array) -> tuple[Array, Array]:
@@ -101,10 +134,14 @@ def slot_names(optimizer: Optimizer) -> tuple[str, ...]:
 
 
 class NumpyTrainer:
-    """The five verbs in NumPy, in any floating dtype that NumPy has: longdouble checks the reference itself."""
+    """The five verbs in NumPy, in any floating dtype that NumPy has: longdouble checks the reference itself.
+
+    ``forward``, ``backward`` and ``loss``, the losses of a batch's rows and their derivative, may be replaced.
+    """
 
     def __init__(self, case: Case, dtype: str, forward: Forward, backward: Backward) -> None:
         self.case, self.dtype, self.forward, self.backward = case, np.dtype(dtype), forward, backward
+        self.loss = LOSSES[case.loss.kind]
         data = case.data()
         self.x, self.y = self._cast(data.x), self._cast(data.y)
         params = {name: value.astype(self.dtype) for name, value in case.initial().items()}
@@ -149,7 +186,7 @@ class NumpyTrainer:
 
     def _loss_and_gradients(self, x: Array, y: Array) -> tuple[float, Params]:
         prediction, cache = self.forward(self.state.params, x)
-        losses, derivative = LOSSES[self.case.loss.kind](prediction, y)
+        losses, derivative = self.loss(prediction, y)
         if self.case.loss.reduction == "sum":
             return losses.sum(), self.backward(self.state.params, cache, derivative)
         return losses.mean(), self.backward(self.state.params, cache, derivative / losses.size)

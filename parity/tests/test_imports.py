@@ -1,0 +1,203 @@
+"""What is imported when, and by whom: frameworks stay out of the harness and out of each other's processes."""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import parity
+from parity.frameworks import FRAMEWORKS, framework_of
+from parity.pool import worker_environment
+from parity.suite import load_suite
+
+ROOT = Path(parity.__file__).parent
+PACKAGES = {package for framework in FRAMEWORKS for packages in framework.packages.values() for package in packages}
+FOREIGN = PACKAGES - {"numpy"}
+
+# Modules that may import each other stand on one floor; an import never goes up.
+GROUPS = (
+    ("__init__", "frameworks", "spec"),
+    ("trainer", "layout", "sampling"),
+    ("suite", "checkpoint", "trajectory", "compare", "trainers"),
+    ("tolerance",),
+    ("verdict",),
+    ("published", "crosscheck", "ladder", "locate", "hypotheses", "diagnose", "explain"),
+    ("pool", "worker"),
+    ("matrix",),
+    ("report",),
+    ("cli", "pytest_plugin"),
+    ("__main__",),
+)
+FLOOR = {name: floor for floor, names in enumerate(GROUPS) for name in names}
+
+
+def loaded(code: str, environment: dict[str, str] | None = None, arguments: list[str] | None = None) -> set[str]:
+    """Which of the frameworks, NumPy among them, a fresh interpreter holds after it ran ``code``."""
+    lines = (code, "import json, sys", "print(json.dumps(sorted(sys.modules)), file=sys.stderr)")
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(lines), *(arguments or [])],
+        capture_output=True,
+        text=True,
+        env=environment or {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return PACKAGES & {name.split(".")[0] for name in json.loads(done.stderr.splitlines()[-1])}
+
+
+def sources(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.rglob("*.py")) if "tests" not in path.relative_to(folder).parts]
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+def test_importing_the_package_loads_no_framework_and_not_numpy() -> None:
+    assert loaded("import parity") == set()
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["diff", "--help"]], ids=" ".join)
+def test_help_loads_no_framework_and_not_numpy(arguments: list[str]) -> None:
+    code = "from parity.cli import main\ntry:\n    main()\nexcept SystemExit as end:\n    assert not end.code"
+    assert loaded(code, arguments=arguments) == set()
+
+
+def test_importing_the_harness_loads_no_framework() -> None:
+    modules = [module_of(path) for path in sources(ROOT) if not path.stem.endswith("_trainer")]
+    assert len(modules) > 15
+    # Importing __main__ would run the command.
+    lines = [f"import {name}" for name in modules if name != "parity.__main__"]
+    assert loaded("\n".join(lines)) == {"numpy"}
+
+
+ALLOWED = {
+    "numpy": {"numpy"},
+    "torch": {"numpy", "torch"},
+    # TensorFlow itself imports Keras, and JAX where that is installed.
+    "tensorflow": {"numpy", "tensorflow", "keras", "jax", "jaxlib"},
+    "keras": {"numpy", "tensorflow", "keras", "jax", "jaxlib"},
+    "jax": {"numpy", "jax", "jaxlib", "optax"},
+}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "framework" in metafunc.fixturenames:
+        chosen = metafunc.config.getoption("--framework") or list(ALLOWED)
+        metafunc.parametrize("framework", [name for name in ALLOWED if name in chosen])
+
+
+def test_an_implementation_loads_its_own_framework_alone(framework: str) -> None:
+    suite = load_suite("impls")
+    found = [
+        implementation
+        for entry in suite.entries.values()
+        for implementation in entry.implementations.values()
+        if framework_of(implementation.label).name == framework
+    ]
+    assert found
+    # Those that need the least come first, so that what a later one loads is not laid at their door.
+    found.sort(key=lambda implementation: implementation.label.startswith("flax"))
+    steps = "\n".join(
+        f"import {implementation.module}; seen({implementation.module!r})"
+        for implementation in dict.fromkeys(found)
+        if not implementation.label.startswith("flax")
+    )
+    flax = "\n".join(f"import {implementation.module}" for implementation in found if "flax" in implementation.label)
+    watch = (
+        "import sys, warnings\nwarnings.simplefilter('ignore')\n"
+        f"packages = {sorted(PACKAGES)}\nallowed = {sorted(ALLOWED[framework])}\n"
+        "def seen(module):\n"
+        "    loaded = {name.split('.')[0] for name in sys.modules}.intersection(packages)\n"
+        "    assert loaded <= set(allowed), (module, sorted(loaded))\n"
+    )
+    environment = worker_environment(framework, sys.path)
+    result = loaded(watch + steps + "\n" + flax, environment)
+    assert result <= ALLOWED[framework] | ({"flax"} if flax else set())
+    assert result >= {"numpy" if framework == "numpy" else framework}
+
+
+def imports(path: Path, runtime: bool = True) -> set[str]:
+    """The modules that a source imports, at its top or within functions; ``runtime``: not those for types alone."""
+    found = set()
+    tree = ast.parse(path.read_text())
+    if runtime:
+        for node in ast.walk(tree):
+            if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+                node.body = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            found |= {node.module or ""}
+            # "from parity import compare" imports a module.
+            found |= {f"{node.module}.{alias.name}" for alias in node.names if node.module == "parity"}
+    return found
+
+
+def room(module: str) -> str:
+    """The part of the harness that a module belongs to: its file, or the folder that it lies in."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else "__init__"
+
+
+def own(modules: set[str]) -> set[str]:
+    known = {module_of(path) for path in sources(ROOT)}
+    return {name for name in modules if name.split(".")[0] == "parity" and name in known}
+
+
+@pytest.mark.parametrize("path", sources(ROOT), ids=lambda path: str(path.relative_to(ROOT)))
+def test_an_import_never_goes_up(path: Path) -> None:
+    here = room(module_of(path))
+    assert here in FLOOR, f"{path.name} stands on no floor yet: give it one in GROUPS"
+    above = {name for name in own(imports(path)) if FLOOR.get(room(name), 0) > FLOOR[here]}
+    assert not above
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    graph = {module_of(path): own(imports(path)) - {"parity"} for path in sources(ROOT)}
+    order = list(graphlib.TopologicalSorter(graph).static_order())
+    assert order.index("parity.spec") < order.index("parity.ladder") < order.index("parity.matrix")
+
+
+def test_the_check_for_imports_sees_them(tmp_path: Path) -> None:
+    source = tmp_path / "source.py"
+    source.write_text(
+        "from typing import TYPE_CHECKING\nimport a.b\nfrom parity import matrix\n"
+        "if TYPE_CHECKING:\n    import c\ndef f():\n    from d import e\n"
+    )
+    assert imports(source) == {"typing", "a.b", "parity", "parity.matrix", "d"}
+    assert own(imports(source)) == {"parity", "parity.matrix"}
+
+
+@pytest.mark.parametrize("path", sources(ROOT), ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_harness_knows_no_model_and_only_trainers_know_a_framework(path: Path) -> None:
+    named = {name.split(".")[0] for name in imports(path, runtime=False)}
+    assert "impls" not in named
+    if room(module_of(path)) != "trainers":
+        assert not named & FOREIGN
+
+
+IMPLS = Path(load_suite("impls").entries["iris-logistic"].spec).parent.parent
+
+
+@pytest.mark.parametrize("path", sources(IMPLS), ids=lambda path: str(path.relative_to(IMPLS)))
+def test_a_model_file_uses_only_what_a_user_may_use(path: Path) -> None:
+    names = imports(path, runtime=False)
+    offered = {"parity.spec", "parity.layout"}
+    if path.stem == "spec":
+        offered |= {"parity.trajectory"}  # what a published figure's function is given
+        assert not {name.split(".")[0] for name in names} & FOREIGN
+    used = {name for name in names if name.split(".")[0] == "parity"}
+    trainers = {name for name in used if name.startswith("parity.trainers.")}
+    assert len(trainers) <= 1
+    assert used - trainers <= offered

@@ -1,0 +1,322 @@
+"""Verdicts: what was not compared never passes, and every difference that counts is found and named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from parity.published import figures
+from parity.spec import Published
+from parity.tests import toy
+from parity.tolerance import FACTOR, Floor
+from parity.trajectory import Trajectory
+from parity.verdict import EXIT_STATUS, Judgement, Verdict, judge, overall
+
+exhaustive = settings(derandomize=True, deadline=None, max_examples=100, database=None)
+EPOCHS, BATCHES = 4, 3
+SHAPES = {"dense/kernel": (3, 2), "dense/bias": (2,), "scale": ()}
+UNIT = 1e-9
+"""The floor at the first epoch; it grows by as much at every epoch, as floors do."""
+
+
+def make(dtype: str = "float64", every: int = 1) -> Trajectory:
+    generator = np.random.default_rng(1)
+    epochs = np.arange(0, EPOCHS * every + 1, every)
+    params = {name: generator.normal(size=(len(epochs), *shape)).astype(dtype) for name, shape in SHAPES.items()}
+    loss = generator.normal(size=(EPOCHS * every, BATCHES)).astype(dtype)
+    return Trajectory({"dtype": dtype}, epochs, loss, params, {})
+
+
+def floor_of(run: Trajectory) -> Floor:
+    loss = UNIT * (1 + np.arange(run.loss.size, dtype=np.float64)).reshape(run.loss.shape)
+    return Floor(loss, {name: UNIT * (1 + np.arange(len(run.epochs), dtype=np.float64)) for name in run.params})
+
+
+def copy(run: Trajectory) -> Trajectory:
+    params = {name: np.array(values) for name, values in run.params.items()}
+    return replace(run, meta=dict(run.meta), epochs=run.epochs.copy(), loss=run.loss.copy(), params=params)
+
+
+places = st.one_of(
+    st.tuples(st.just("loss"), st.integers(0, EPOCHS - 1), st.integers(0, BATCHES - 1)),
+    *(
+        st.tuples(st.just(name), st.integers(0, EPOCHS), *(st.integers(0, side - 1) for side in shape))
+        for name, shape in SHAPES.items()
+    ),
+)
+
+
+def put(run: Trajectory, place: tuple[Any, ...], value: Any) -> None:
+    (run.loss if place[0] == "loss" else run.params[place[0]])[place[1:]] = value
+
+
+def at(run: Trajectory, place: tuple[Any, ...]) -> Any:
+    return (run.loss if place[0] == "loss" else run.params[place[0]])[place[1:]]
+
+
+def tolerance_at(floor: Floor, place: tuple[Any, ...]) -> float:
+    return FACTOR * float(floor.loss[place[1:]] if place[0] == "loss" else floor.params[place[0]][place[1]])
+
+
+def epoch_at(place: tuple[Any, ...]) -> int:
+    return place[1] + 1 if place[0] == "loss" else place[1]
+
+
+def test_a_run_agrees_with_itself() -> None:
+    run = make()
+    assert judge(copy(run), run, floor_of(run)).verdict is Verdict.PASS
+    assert judge(copy(run), run, floor_of(run)).ratio == 0
+
+
+@exhaustive
+@given(places, st.floats(1.001, 1e6), st.sampled_from([-1, 1]))
+def test_a_single_difference_beyond_its_tolerance_fails_and_is_named(
+    place: tuple[Any, ...], factor: float, sign: int
+) -> None:
+    reference = make()
+    run, floor = copy(reference), floor_of(reference)
+    put(run, place, at(run, place) + sign * factor * tolerance_at(floor, place))
+    found = judge(run, reference, floor)
+    assert (found.verdict, found.parameter, found.epoch) == (Verdict.FAIL, place[0], epoch_at(place))
+    assert found.difference is not None
+    assert (found.difference.a, found.difference.b) == (at(run, place), at(reference, place))
+    assert found.tolerance == tolerance_at(floor, place)
+    assert found.ratio == pytest.approx(factor, rel=1e-3)
+    assert f"epoch {epoch_at(place)}" in found.reason
+    index = f", batch {place[2]}: loss" if place[0] == "loss" else f"{place[0]}[{', '.join(map(str, place[2:]))}]"
+    assert index in found.reason
+
+
+@exhaustive
+@given(places, st.floats(0.01, 0.999))
+def test_a_difference_within_its_tolerance_passes_with_its_share(place: tuple[Any, ...], share: float) -> None:
+    reference = make()
+    run, floor = copy(reference), floor_of(reference)
+    put(run, place, at(run, place) + share * tolerance_at(floor, place))
+    found = judge(run, reference, floor)
+    assert (found.verdict, found.parameter, found.epoch) == (Verdict.PASS, place[0], epoch_at(place))
+    assert found.ratio == pytest.approx(share, rel=1e-3)
+
+
+@exhaustive
+@given(places, st.sampled_from([np.nan, np.inf, -np.inf]), st.sampled_from(["run", "reference", "both"]))
+def test_what_is_not_finite_never_passes(place: tuple[Any, ...], value: float, side: str) -> None:
+    run, reference = make(), make()
+    floor = floor_of(reference)
+    if side != "reference":
+        put(run, place, value)
+    if side != "run":
+        put(reference, place, value)
+    assert judge(run, reference, floor).verdict is not Verdict.PASS
+
+
+@exhaustive
+@given(places, st.sampled_from([np.nan, np.inf]), st.sampled_from(["run", "reference", "both"]))
+def test_nor_where_the_floor_was_measured_on_it(place: tuple[Any, ...], value: float, side: str) -> None:
+    """A floor that is not finite allows no distance."""
+    run, reference = make(), make()
+    floor = floor_of(reference)
+    if side != "reference":
+        put(run, place, value)
+    if side != "run":
+        put(reference, place, value)
+    floors = floor.loss if place[0] == "loss" else floor.params[place[0]]
+    floors.reshape(-1)[place[1] * (BATCHES if place[0] == "loss" else 1) :] = value
+    assert judge(run, reference, floor).verdict is not Verdict.PASS
+
+
+@exhaustive
+@given(places, places, st.floats(1.5, 9.0), st.floats(1.5, 9.0))
+def test_of_two_differences_the_first_is_named(
+    one: tuple[Any, ...], other: tuple[Any, ...], first: float, second: float
+) -> None:
+    assume((one[0], one[1]) != (other[0], other[1]) and epoch_at(one) < epoch_at(other))
+    reference = make()
+    run, floor = copy(reference), floor_of(reference)
+    put(run, one, at(run, one) + first * tolerance_at(floor, one))
+    put(run, other, at(run, other) + second * tolerance_at(floor, other))
+    found = judge(run, reference, floor)
+    assert (found.verdict, found.parameter, found.epoch) == (Verdict.FAIL, one[0], epoch_at(one))
+    assert found.ratio == pytest.approx(max(first, second), rel=1e-3)
+
+
+def test_an_epochs_loss_comes_before_the_parameters_at_its_end() -> None:
+    reference = make()
+    run = copy(reference)
+    run.params["dense/bias"][2] += 1
+    run.loss[1, 2] += 1
+    assert judge(run, reference, floor_of(reference)).parameter == "loss"
+
+
+def test_without_parameters_the_loss_alone_counts() -> None:
+    reference = make()
+    run = copy(reference)
+    run.params["dense/bias"][2] += 1
+    assert judge(run, reference, floor_of(reference), params=False).verdict is Verdict.PASS
+    run.loss[3, 0] += 1
+    assert judge(run, reference, floor_of(reference), params=False).verdict is Verdict.FAIL
+
+
+def test_snapshots_every_few_epochs_are_named_by_their_epoch() -> None:
+    reference = make(every=5)
+    run = copy(reference)
+    run.params["dense/bias"][3] += 1
+    assert judge(run, reference, floor_of(reference)).epoch == 15
+
+
+def test_where_the_reference_never_moves_from_zero_nothing_else_passes() -> None:
+    """The floor of a tensor that is zero throughout is zero: the same zero passes, the least other value does not."""
+    reference = make()
+    reference.params["scale"][:] = 0
+    floor = floor_of(reference)
+    floor.params["scale"][:] = 0
+    run = copy(reference)
+    assert judge(run, reference, floor).verdict is Verdict.PASS
+    run.params["scale"][3] = 5e-324
+    assert judge(run, reference, floor).verdict is Verdict.FAIL
+
+
+Change = Callable[[Trajectory, Floor], Any]
+NOT_COMPARED: dict[str, Change] = {
+    "parameter missing": lambda run, floor: run.params.pop("dense/bias"),
+    "parameter unknown": lambda run, floor: run.params.update(more=run.params["scale"]),
+    "no parameters": lambda run, floor: run.params.clear(),
+    "a snapshot less": lambda run, floor: vars(run).update(
+        epochs=run.epochs[:-1], params={name: values[:-1] for name, values in run.params.items()}
+    ),
+    "other epochs": lambda run, floor: vars(run).update(epochs=run.epochs * 2),
+    "an epoch's losses less": lambda run, floor: vars(run).update(loss=run.loss[:-1]),
+    "a batch less": lambda run, floor: vars(run).update(loss=run.loss[:, :-1]),
+    "no losses": lambda run, floor: vars(run).update(loss=run.loss[:0]),
+    "another shape": lambda run, floor: run.params.update({"dense/bias": run.params["dense/bias"][:, None]}),
+    "another size": lambda run, floor: run.params.update({"dense/bias": run.params["dense/bias"][:, :1]}),
+    "another batch order": lambda run, floor: run.meta.update(batch_order="b" * 64),
+    "a shorter floor": lambda run, floor: vars(floor).update(loss=floor.loss[:-1]),
+    "a floor without a parameter": lambda run, floor: floor.params.pop("dense/bias"),
+    "a floor of fewer snapshots": lambda run, floor: floor.params.update(scale=floor.params["scale"][:-1]),
+}
+
+
+@pytest.mark.parametrize("change", NOT_COMPARED.values(), ids=NOT_COMPARED)
+@pytest.mark.parametrize("params", [True, False], ids=["all", "losses alone"])
+def test_what_was_not_compared_is_inconclusive(change: Change, params: bool) -> None:
+    reference = make()
+    reference.meta["batch_order"] = "a" * 64
+    run, floor = copy(reference), floor_of(reference)
+    change(run, floor)
+    found = judge(run, reference, floor, params=params)
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert found.reason
+    assert "\n" not in found.reason
+
+
+def test_a_comparison_of_nothing_is_inconclusive() -> None:
+    nothing = Trajectory({}, np.zeros(1, np.int64), np.zeros((0, 0)), {}, {})
+    assert judge(nothing, nothing, Floor(np.zeros((0, 0)), {})).verdict is Verdict.INCONCLUSIVE
+    # Parameters that hold no value are nothing, too.
+    hollow = replace(nothing, params={"empty": np.zeros((1, 0))})
+    before = judge(hollow, hollow, Floor(np.zeros((0, 0)), {"empty": np.zeros(1)}), params=False)
+    assert before.verdict is Verdict.INCONCLUSIVE
+
+
+def test_a_verdict_on_many_is_the_worst_and_none_is_a_doubt() -> None:
+    assert overall([]) is Verdict.INCONCLUSIVE
+    order = [Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.FAIL]
+    for verdicts in product(order, repeat=3):
+        assert overall(list(verdicts)) is order[max(map(order.index, verdicts))]
+    assert [EXIT_STATUS[verdict] for verdict in (Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE)] == [0, 1, 3]
+
+
+def test_every_verdict_but_pass_has_a_reason() -> None:
+    assert Judgement(Verdict.PASS).reason == ""
+    reference = make()
+    run = copy(reference)
+    run.loss[0, 0] = np.nan
+    found = judge(run, reference, floor_of(reference))
+    assert "nan" in found.reason
+    assert "epoch 1, batch 0" in found.reason
+
+
+# Published figures: the rules by which ours are held against them.
+
+
+def verdict_of(published: Published, run: Trajectory, floor: Floor | None, dtype: str = "float64") -> list[Any]:
+    case = replace(toy.MOMENTUM, published=(published,))
+    return [
+        (figure.epoch, figure.published, figure.ours, figure.verdict) for figure in figures(case, run, dtype, floor)
+    ]
+
+
+def published(text: str, rule: Any = "printed", **more: Any) -> Published:
+    given = {"quantity": "w", "values": {2: text}, "format": "%.3f", "of": "params/scale", "source": "made up"}
+    return Published(**{**given, "rule": rule, **more})
+
+
+def with_value(value: float) -> Trajectory:
+    run = make()
+    run.params["scale"][2] = value
+    return run
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "verdict"),
+    [
+        ("1.235", 1.2349, Verdict.PASS),
+        ("1.235", 1.2344, Verdict.FAIL),
+        ("nan", np.nan, Verdict.PASS),
+        ("nan", 1.0, Verdict.FAIL),
+        ("1.000", np.nan, Verdict.FAIL),
+        ("-0.000", -1e-9, Verdict.PASS),
+        ("0.000", -1e-9, Verdict.FAIL),
+    ],
+)
+def test_printed_figures_must_read_the_same(text: str, value: float, verdict: Verdict) -> None:
+    assert verdict_of(published(text), with_value(value), None) == [(2, text, "%.3f" % value, verdict)]
+
+
+def test_figures_within_the_floor_may_be_off_by_it_and_by_the_rounding_of_the_print() -> None:
+    run = make()
+    floor = floor_of(run)
+    allowed = FACTOR * floor.params["scale"][2] + 0.5e-3
+    for off, verdict in ((0.99 * allowed, Verdict.PASS), (1.01 * allowed, Verdict.FAIL), (np.nan, Verdict.FAIL)):
+        for sign in (-1, 1):
+            found = verdict_of(published("1.235", "floor"), with_value(1.235 + sign * off), floor)
+            assert [figure[3] for figure in found] == [verdict]
+    # Without a floor nothing is known.
+    assert verdict_of(published("1.235", "floor"), with_value(1.235), None)[0][3] is Verdict.INCONCLUSIVE
+
+
+def test_figures_within_an_envelope_may_be_off_by_its_margin() -> None:
+    for off, verdict in ((0.0999, Verdict.PASS), (0.102, Verdict.FAIL), (np.nan, Verdict.FAIL), (np.inf, Verdict.FAIL)):
+        found = verdict_of(published("1.235", "envelope", margin=0.1), with_value(1.235 + off), None)
+        assert [figure[3] for figure in found] == [verdict]
+
+
+def test_figures_count_only_in_their_dtypes_and_at_epochs_that_were_recorded() -> None:
+    run = make()
+    assert verdict_of(published("1.235", dtypes=("float32",)), run, None) == []
+    assert verdict_of(published("1.235", values={EPOCHS + 1: "1.235"}), run, None) == []
+    assert [figure[0] for figure in verdict_of(published("", values={0: "", 4: ""}), run, None)] == [0, 4]
+
+
+def test_a_figure_is_taken_from_its_own_place() -> None:
+    run = make()
+    run.params["dense/kernel"][2, 1, 0] = 1.5
+    run.loss[1, 2], run.loss[1, 0] = 2.5, 3.5
+    run.metrics["accuracy"] = np.arange(EPOCHS + 1) / 10
+    places: list[tuple[dict[str, Any], str]] = [
+        ({"of": "params/dense/kernel", "index": (1, 0)}, "1.500"),
+        ({"of": "loss"}, "2.500"),
+        ({"of": "loss", "index": (0,)}, "3.500"),
+        ({"of": "metrics/accuracy"}, "0.200"),
+        ({"of": lambda run: 100 * run.metrics["accuracy"]}, "20.000"),
+    ]
+    for place, ours in places:
+        assert verdict_of(published(ours, **place), run, None) == [(2, ours, ours, Verdict.PASS)]
