@@ -47,15 +47,19 @@ class _Worker:
         self.framework = framework
         self.errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the process
         # A session of its own: Ctrl-C reaches the parent alone, which then ends its workers itself.
-        self.process = subprocess.Popen(
-            [python, "-m", "parity.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self.errors,
-            text=True,
-            env=worker_environment(framework, path),
-            start_new_session=True,
-        )
+        try:
+            self.process = subprocess.Popen(
+                [python, "-m", "parity.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self.errors,
+                text=True,
+                env=worker_environment(framework, path),
+                start_new_session=True,
+            )
+        except OSError:
+            self.errors.close()
+            raise
 
     def run(self, job: dict[str, Any], on_event: OnEvent) -> dict[str, Any]:
         assert self.process.stdin is not None
@@ -72,9 +76,13 @@ class _Worker:
             on_event(event)
         raise WorkerError(self._obituary(), self._stderr())
 
-    def stop(self) -> None:
+    def kill(self) -> None:
+        """End the process and what it started; whoever waits for its answer gets an obituary."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
+
+    def stop(self) -> None:
+        self.kill()
         self.process.wait()
         for stream in (self.process.stdin, self.process.stdout, self.errors):
             if stream is not None:
@@ -114,9 +122,14 @@ class Pool:
     def submit(
         self, framework: str, job: dict[str, Any], on_event: OnEvent = lambda event: None
     ) -> Future[dict[str, Any]]:
-        """Queue a job for a framework's worker; the future holds its ``done`` event or raises WorkerError."""
+        """Queue a job for a framework's worker; the future holds its ``done`` event or raises WorkerError.
+
+        RuntimeError where the pool is closed.
+        """
         future: Future[dict[str, Any]] = Future()
         with self._condition:
+            if self._closed:
+                raise RuntimeError("the pool is closed: nothing would ever run this job")
             self._waiting[framework].append((job, on_event, future))
             self._condition.notify_all()
         return future
@@ -139,10 +152,13 @@ class Pool:
                 queue.clear()
             workers = list(self._workers)
             self._condition.notify_all()
+        # A slot that waits for its worker reads from it until the end: only then may the streams be closed.
         for worker in workers:
-            worker.stop()
+            worker.kill()
         for slot in self._slots:
             slot.join()
+        for worker in workers:
+            worker.stop()
 
     def _slot(self) -> None:
         worker: _Worker | None = None
@@ -165,6 +181,8 @@ class Pool:
                     worker = _Worker(choice, self.pythons.get(choice, sys.executable), self.path)
                     with self._condition:
                         self._workers.add(worker)
+                        if self._closed:  # while this worker was starting, unknown to ``close``
+                            worker.kill()
                 future.set_result(worker.run(job, on_event))
             except Exception as error:
                 # Whatever goes wrong here is the job's result: a slot that died silently would hang the run.

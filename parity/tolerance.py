@@ -230,7 +230,8 @@ def measure(
 
 def strays(run: Trajectory, reference: Trajectory) -> Params:
     """The largest distance of a run from the reference: ``loss`` (E·B,) and each parameter (S,), float64."""
-    loss = np.abs(run.loss.astype(np.float64) - reference.loss).ravel()
+    # Each loss counts as a snapshot: what is not finite is infinitely far, even from its like.
+    loss = distance(run.loss.reshape(-1), reference.loss.reshape(-1))
     return {"loss": loss} | {name: distance(run.params[name], reference.params[name]) for name in reference.params}
 
 

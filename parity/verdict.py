@@ -105,6 +105,12 @@ def judge(run: Trajectory, reference: Trajectory, floor: Floor, params: bool = T
             difference,
             allowed,
         )
+    # Where stirred runs overflowed, the tolerance is infinite and lets anything through.
+    unbounded = [name for name, values in floors.items() if not np.isfinite(values).all()]
+    if unbounded:
+        return Judgement(
+            Verdict.INCONCLUSIVE, reason=f"the noise floor of {unbounded[0]} is not finite: no run can be held to it"
+        )
     name = max(shares, key=lambda name: float(shares[name].max(initial=0.0)))
     place = int(np.argmax(shares[name]))
     return Judgement(Verdict.PASS, float(shares[name][place]), epoch_of(name, place), name)

@@ -40,4 +40,5 @@ class CharGru(keras.Model):
 
 
 def build(case: Case, dtype: str, device: str) -> KerasTrainer:
-    return KerasTrainer(case, dtype, device, CharGru(*case.initial()["embedding/table"].shape, dtype), LAYOUT)
+    characters, hidden = case.initial()["embedding/table"].shape
+    return KerasTrainer(case, dtype, device, CharGru(characters, hidden, dtype), LAYOUT)

@@ -125,19 +125,16 @@ def print_summary(console: Console, outcomes: Sequence[Outcome], seconds: float)
             if outcome.explanation is not None:
                 console.print(Text(f"     {outcome.explanation['sentence']}"), soft_wrap=True)
     for outcome in outcomes:
-        for figure in outcome.figures:
-            if figure.verdict is not Verdict.PASS:
-                console.print(
-                    Text(f"{figure.verdict} ", STYLES[figure.verdict])
-                    + Text(
-                        f"{outcome.cell.name}: published {figure.quantity} of epoch {figure.epoch} is "
-                        f"{figure.published}, ours {figure.ours}"
-                    ),
-                    soft_wrap=True,
+        for figures in _by_quantity(outcome.figures).values():
+            missed = [figure for figure in figures if figure.verdict is not Verdict.PASS]
+            if missed:
+                first = missed[0]
+                many = f", and {len(missed) - 1} more of {len(figures)}" if len(missed) > 1 else ""
+                line = (
+                    f"{outcome.cell.name}: published {first.quantity} of epoch {first.epoch} is {first.published}, "
+                    f"ours {first.ours}{many}"
                 )
-    for outcome in outcomes:
-        if outcome.judgement.verdict is Verdict.PASS and outcome.judgement.note:
-            console.print(f"{outcome.cell.name}: {outcome.judgement.note}", markup=False, soft_wrap=True)
+                console.print(Text(f"{first.verdict} ", STYLES[first.verdict]) + Text(line), soft_wrap=True)
     counts = [f"{_count(outcomes, verdict)} {verdict}" for verdict in Verdict if _count(outcomes, verdict)]
     shares = [outcome.judgement.ratio or 0.0 for outcome in outcomes if outcome.judgement.verdict is Verdict.PASS]
     most = f", at most {max(shares):.2f} of the tolerance used" if shares else ""
@@ -146,6 +143,13 @@ def print_summary(console: Console, outcomes: Sequence[Outcome], seconds: float)
     if published:
         held = sum(figure.verdict is Verdict.PASS for figure in published)
         console.print(f"{held} of {len(published)} published figures reproduced", highlight=False)
+
+
+def _by_quantity(figures: Sequence[Figure]) -> dict[str, list[Figure]]:
+    found: dict[str, list[Figure]] = {}
+    for figure in figures:
+        found.setdefault(figure.quantity, []).append(figure)
+    return found
 
 
 def _count(outcomes: Sequence[Outcome], verdict: Verdict) -> int:

@@ -28,7 +28,7 @@ GROUPS = (
     ("suite", "checkpoint", "trajectory", "compare", "trainers"),
     ("tolerance",),
     ("verdict",),
-    ("published", "crosscheck", "ladder", "locate", "hypotheses", "diagnose", "explain"),
+    ("published", "crosscheck", "ladder", "locate", "planting", "hypotheses", "diagnose", "explain"),
     ("pool", "worker"),
     ("matrix",),
     ("report",),
@@ -138,10 +138,14 @@ def imports(path: Path, runtime: bool = True) -> set[str]:
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: a relative import"
-            found |= {node.module or ""}
+            module = node.module or ""
             # "from parity import compare" imports a module.
-            found |= {f"{node.module}.{alias.name}" for alias in node.names if node.module == "parity"}
+            found |= {f"{module}.{alias.name}" if is_module(module, alias.name) else module for alias in node.names}
     return found
+
+
+def is_module(package: str, name: str) -> bool:
+    return ROOT.parent.joinpath(*package.split("."), f"{name}.py").exists()
 
 
 def room(module: str) -> str:
@@ -175,8 +179,8 @@ def test_the_check_for_imports_sees_them(tmp_path: Path) -> None:
         "from typing import TYPE_CHECKING\nimport a.b\nfrom parity import matrix\n"
         "if TYPE_CHECKING:\n    import c\ndef f():\n    from d import e\n"
     )
-    assert imports(source) == {"typing", "a.b", "parity", "parity.matrix", "d"}
-    assert own(imports(source)) == {"parity", "parity.matrix"}
+    assert imports(source) == {"typing", "a.b", "parity.matrix", "d"}
+    assert own(imports(source)) == {"parity.matrix"}
 
 
 @pytest.mark.parametrize("path", sources(ROOT), ids=lambda path: str(path.relative_to(ROOT)))

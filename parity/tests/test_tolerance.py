@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 
 from parity.spec import DTYPES, Adam, Case, FullBatch, Sgd
 from parity.tests import toy
-from parity.tolerance import RUNS, Floor, Lockstep, load, measure, save, stir, stirred
+from parity.tolerance import RUNS, Floor, load, measure, save, stir, stirred
 from parity.trainer import record
 from parity.trajectory import gather
 
@@ -155,22 +155,3 @@ def test_a_stirred_run_permutes_rows_unless_their_order_means_something() -> Non
         trainer.train([next(schedule.epochs(toy.ROWS))])
         assert sorted(seen[0]) == list(range(toy.ROWS))
         assert np.array_equal(seen[0], np.arange(toy.ROWS)) is not permuted
-
-
-def test_lockstep_starts_every_stretch_from_the_reference() -> None:
-    case = toy.MOMENTUM
-    reference = gather(record(toy.build(case, "float64", "cpu"), case, case.epochs))
-    pair = (toy.build(case, "float32", "cpu"), toy.build(case, "float64", "cpu"))
-    held = gather(record(Lockstep(*pair, length=1, every=1), case, case.epochs))
-    order = case.schedule.epochs(toy.ROWS)
-    leader = toy.build(case, "float64", "cpu")
-    for epoch in range(1, case.epochs + 1):
-        batches = next(order)
-        alone = toy.build(case, "float32", "cpu")
-        alone.load(leader.export())
-        trained = alone.train([batches])
-        leader.train([batches])
-        np.testing.assert_array_equal(held.loss[epoch - 1], trained.losses[0])
-        for name, values in trained.params.items():
-            np.testing.assert_array_equal(held.params[name][epoch], values[0])
-            assert np.abs(values[0] - reference.params[name][epoch]).max() < 1e-5

@@ -132,6 +132,21 @@ def test_nor_where_the_floor_was_measured_on_it(place: tuple[Any, ...], value: f
     assert judge(run, reference, floor).verdict is not Verdict.PASS
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("name", ["loss", *SHAPES])
+def test_an_infinite_tolerance_passes_nothing(name: str, value: float) -> None:
+    run = make()
+    floor = floor_of(run)
+    (floor.loss if name == "loss" else floor.params[name])[-1] = value
+    assert judge(copy(run), run, floor).verdict is Verdict.INCONCLUSIVE
+    far = copy(run)
+    put(far, (name, -1), 1e9)
+    assert judge(far, run, floor).verdict is not Verdict.PASS
+    # What parts before the floor does is still seen.
+    put(far, (name, 0), 1e9)
+    assert judge(far, run, floor).verdict is Verdict.FAIL
+
+
 @exhaustive
 @given(places, places, st.floats(1.5, 9.0), st.floats(1.5, 9.0))
 def test_of_two_differences_the_first_is_named(
@@ -278,7 +293,7 @@ def with_value(value: float) -> Trajectory:
     ],
 )
 def test_printed_figures_must_read_the_same(text: str, value: float, verdict: Verdict) -> None:
-    assert verdict_of(published(text), with_value(value), None) == [(2, text, "%.3f" % value, verdict)]
+    assert verdict_of(published(text), with_value(value), None) == [(2, text, f"{value:.3f}", verdict)]
 
 
 def test_figures_within_the_floor_may_be_off_by_it_and_by_the_rounding_of_the_print() -> None:

@@ -17,6 +17,8 @@ from parity.trainer import State, Trained
 
 Forward = Callable[[Params, Array], tuple[Array, Any]]
 Backward = Callable[[Params, Any, Array], Params]
+Loss = Callable[[Array, Array], tuple[Array, Array]]
+"""``(prediction, y)`` to the loss of each row and the derivatives of their sum."""
 
 
 def relu(x: Array) -> Array:
@@ -141,7 +143,7 @@ class NumpyTrainer:
 
     def __init__(self, case: Case, dtype: str, forward: Forward, backward: Backward) -> None:
         self.case, self.dtype, self.forward, self.backward = case, np.dtype(dtype), forward, backward
-        self.loss = LOSSES[case.loss.kind]
+        self.loss: Loss = LOSSES[case.loss.kind]
         data = case.data()
         self.x, self.y = self._cast(data.x), self._cast(data.y)
         params = {name: value.astype(self.dtype) for name, value in case.initial().items()}

@@ -1,0 +1,218 @@
+"""Mistakes that people make with a GRU on text. The first are planted on the parameters, in every framework; the
+others are another forward and backward pass in NumPy, in the notation of ``char_gru_numpy``.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+
+from impls.char_gru import char_gru_numpy
+from parity.hypotheses import Hypothesis, anywhere
+from parity.planting import Plant, on_pieces, on_rows, stepwise, with_functions
+from parity.spec import Array, Batches, Case, Params
+from parity.tolerance import Build
+from parity.trainer import State, Trained, Trainer
+from parity.trainers import numpy_trainer as nn
+
+START = "gru/initial_state"
+CARRIED = f"carried_state/{START}"
+
+
+def gates(params: Params, change: Callable[[list[Array]], list[Array]]) -> Params:
+    """The parameters with the blocks r, z, n of each GRU tensor changed."""
+    return {
+        name: np.concatenate(change(np.split(p, 3, -1)), -1) if name.startswith("gru/") and name != START else p
+        for name, p in params.items()
+    }
+
+
+def reset_and_update_exchanged(params: Params) -> Params:
+    return gates(params, lambda blocks: [blocks[1], blocks[0], blocks[2]])
+
+
+def update_gate_reversed(params: Params) -> Params:
+    """σ(-a) = 1 - σ(a): with its block negated, z is what 1 - z was. The same negation takes gradients back."""
+    return gates(params, lambda blocks: [blocks[0], -blocks[1], blocks[2]])
+
+
+def one_bias(params: Params) -> Params:
+    return params | {"gru/recurrent_bias": np.zeros_like(params["gru/recurrent_bias"])}
+
+
+def hard_sigmoid(x: Array) -> Array:
+    return np.clip(0.2 * x + 0.5, 0, 1)
+
+
+def forward(
+    params: Params, x: Array, *, start: Array | None = None, reset_first: bool = False
+) -> tuple[Array, tuple[Array, ...]]:
+    """From the state ``start`` (H,) on, else the parameter; ``reset_first``: (r · h) W instead of r · (h W)."""
+    embedded = params["embedding/table"][x]
+    inputs = embedded @ params["gru/input_kernel"] + params["gru/input_bias"]
+    kernel, bias = params["gru/recurrent_kernel"], params["gru/recurrent_bias"]
+    length, size = embedded.shape
+    states = np.empty((length + 1, size), embedded.dtype)
+    states[0] = params[START][0] if start is None else start
+    r, z, n, hidden_n = np.empty((4, length, size), embedded.dtype)
+    for t, h in enumerate(states[:-1]):
+        gated = char_gru_numpy.sigmoid(inputs[t, : 2 * size] + h @ kernel[:, : 2 * size] + bias[: 2 * size])
+        r[t], z[t] = gated[:size], gated[size:]
+        if reset_first:
+            n[t] = np.tanh(inputs[t, 2 * size :] + (r[t] * h) @ kernel[:, 2 * size :] + bias[2 * size :])
+        else:
+            hidden_n[t] = h @ kernel[:, 2 * size :] + bias[2 * size :]
+            n[t] = np.tanh(inputs[t, 2 * size :] + r[t] * hidden_n[t])
+        states[t + 1] = (1 - z[t]) * n[t] + z[t] * h
+    logits = states[1:] @ params["dense/kernel"] + params["dense/bias"]
+    return logits, (x, embedded, states, r, z, n, hidden_n)
+
+
+def backward(
+    params: Params, cache: tuple[Array, ...], d_logits: Array, *, learned: bool = False, reset_first: bool = False
+) -> Params:
+    """``learned`` gives the initial state a gradient."""
+    x, embedded, states, r, z, n, hidden_n = cache
+    h, size = states[:-1], states.shape[1]
+    kernel = params["gru/recurrent_kernel"]
+    d_output = d_logits @ params["dense/kernel"].T
+    d_inputs, d_hidden = np.empty((2, len(x), 3 * size), d_output.dtype)
+    d_h = np.zeros_like(d_output[0])
+    for t in reversed(range(len(x))):
+        d_new = d_output[t] + d_h
+        d_n = d_new * (1 - z[t]) * (1 - n[t] * n[t])
+        d_z = d_new * (h[t] - n[t]) * z[t] * (1 - z[t])
+        if reset_first:
+            d_gated = d_n @ kernel[:, 2 * size :].T
+            d_r, through = d_gated * h[t] * r[t] * (1 - r[t]), d_gated * r[t]
+            d_hidden[t] = np.concatenate([d_r, d_z, d_n])
+        else:
+            d_r = d_n * hidden_n[t] * r[t] * (1 - r[t])
+            d_hidden[t] = np.concatenate([d_r, d_z, d_n * r[t]])
+            through = d_hidden[t, 2 * size :] @ kernel[:, 2 * size :].T
+        d_inputs[t] = np.concatenate([d_r, d_z, d_n])
+        d_h = z[t] * d_new + d_hidden[t, : 2 * size] @ kernel[:, : 2 * size].T + through
+    d_table = np.zeros_like(params["embedding/table"])
+    np.add.at(d_table, x, d_inputs @ params["gru/input_kernel"].T)
+    before_n = r * h if reset_first else h
+    d_kernel = np.concatenate([h.T @ d_hidden[:, : 2 * size], before_n.T @ d_hidden[:, 2 * size :]], 1)
+    gradients = {
+        "embedding/table": d_table,
+        "gru/input_kernel": embedded.T @ d_inputs,
+        "gru/recurrent_kernel": d_kernel,
+        "gru/input_bias": d_inputs.sum(0),
+        "gru/recurrent_bias": d_hidden.sum(0),
+        "dense/kernel": states[1:].T @ d_logits,
+        "dense/bias": d_logits.sum(0),
+    }
+    return gradients | {START: d_h[None]} if learned else gradients
+
+
+def with_passes(forward: nn.Forward, backward: nn.Backward) -> Plant:
+    def change(trainer: nn.NumpyTrainer) -> None:
+        trainer.forward, trainer.backward = forward, backward
+
+    return on_pieces(change)
+
+
+class Carried:
+    """A trainer whose training begins each portion in the state in which the portion before ended."""
+
+    def __init__(self, trainer: nn.NumpyTrainer) -> None:
+        self.trainer, self.state = trainer, np.zeros_like(trainer.state.params[START][0])
+        self.honest = trainer.forward, trainer.backward
+        self.predict, self.gradients = trainer.predict, trainer.gradients
+
+    def train(self, segments: Sequence[Batches]) -> Trained:
+        self.trainer.forward, self.trainer.backward = self._forward, backward
+        trained = self.trainer.train(segments)
+        self.trainer.forward, self.trainer.backward = self.honest
+        return trained
+
+    def export(self) -> State:
+        state = self.trainer.export()
+        return replace(state, slots={**state.slots, CARRIED: self.state[None].copy()})
+
+    def load(self, state: State) -> None:
+        """A state that carries none begins in the initial one."""
+        self.trainer.load(state)
+        initial = np.zeros_like(self.trainer.state.params[START])
+        self.state = np.array(state.slots.get(CARRIED, initial)[0], self.trainer.dtype)
+
+    def _forward(self, params: Params, x: Array) -> tuple[Array, tuple[Array, ...]]:
+        logits, cache = forward(params, x, start=self.state)
+        self.state = cache[2][-1].copy()
+        return logits, cache
+
+
+def carried(build: Build, case: Case, dtype: str, device: str) -> Trainer | None:
+    trainer = build(case, dtype, device)
+    return Carried(trainer) if isinstance(trainer, nn.NumpyTrainer) else None
+
+
+MISTAKES = (
+    Hypothesis(
+        "gru-gates-in-another-order",
+        "prediction",
+        "The blocks of the GRU's tensors are taken in the order z, r, n instead of r, z, n.",
+        "keras-team/keras#8720; keras-team/keras#22115",
+        stepwise(anywhere, reset_and_update_exchanged, reset_and_update_exchanged),
+    ),
+    Hypothesis(
+        "gru-update-gate-reversed",
+        "prediction",
+        "z and 1 - z change places in h' = (1 - z) n + z h.",
+        "pytorch/pytorch#20129; microsoft/CNTK#3292; keras-team/keras#785",
+        stepwise(anywhere, update_gate_reversed, update_gate_reversed),
+    ),
+    Hypothesis(
+        "gru-one-bias-dropped",
+        "prediction",
+        "The GRU has its input bias alone, and the recurrent one is dropped.",
+        "keras-team/keras#9112; nntrainer/nntrainer#1787",
+        stepwise(anywhere, one_bias, one_bias),
+    ),
+    Hypothesis(
+        "gru-reset-before-the-product",
+        "prediction",
+        "The reset gate multiplies the state before the matrix product instead of the product.",
+        "keras-team/keras#9112; onnx/keras-onnx#33: reset_after",
+        with_passes(partial(forward, reset_first=True), partial(backward, reset_first=True)),
+    ),
+    Hypothesis(
+        "gru-hard-sigmoid",
+        "prediction",
+        "The gates have Keras's old default, a hard sigmoid, instead of the sigmoid.",
+        "tensorflow/tensorflow#45705; intel/ipex-llm#1901",
+        with_functions(char_gru_numpy, sigmoid=hard_sigmoid),
+    ),
+    Hypothesis(
+        "gru-initial-state-learned",
+        "gradient",
+        "The initial state is trained instead of staying zero.",
+        "FluxML/Flux.jl#807; google/uis-rnn#87",
+        with_passes(forward, partial(backward, learned=True)),
+    ),
+    Hypothesis(
+        "gru-state-carried-over",
+        "state",
+        "A portion begins in the state in which the one before ended instead of in zeros.",
+        "karpathy/char-rnn#118; yikangshen/Ordered-Neurons#13; FluxML/Flux.jl#121",
+        carried,
+    ),
+    Hypothesis(
+        "targets-not-shifted",
+        "batch",
+        "A character's target is the character itself instead of the next.",
+        "Project-MONAI/GenerativeModels#314; huggingface/transformers#35066",
+        on_rows(lambda data, case: replace(data, y=data.x)),
+    ),
+    Hypothesis(
+        "targets-shifted-twice",
+        "batch",
+        "A character's target is the one after the next.",
+        "huggingface/transformers#47394; InternLM/InternLM#318",
+        on_rows(lambda data, case: replace(data, y=np.append(data.y[1:], data.y[-1]))),
+    ),
+)

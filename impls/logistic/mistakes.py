@@ -1,0 +1,137 @@
+"""Mistakes that people make with the iris data and with what the tutorial prints of its runs."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from importlib.resources import files
+
+import numpy as np
+
+from fixtures import iris
+from parity.hypotheses import Hypothesis
+from parity.planting import Plant, batches, on_case
+from parity.spec import Array, Batches, Case, Dataset
+from parity.tolerance import Build
+from parity.trainer import Trained, Trainer
+
+
+def measured() -> tuple[Array, Array, Array]:
+    """The first 100 rows as they are in the file, (100, 2) in cm, and which of them train and test the case."""
+    lines = (files("fixtures") / iris.FILE).read_text().splitlines()
+    order = np.arange(100)
+    np.random.RandomState(1).shuffle(order)
+    return np.array([line.split(",")[:2] for line in lines[:100]], np.float64), order[25:], order[:25]
+
+
+def scikit_learn() -> Array:
+    """Row 38 (1-based) as Fisher has it. Row 35 differs in a column that the case leaves out."""
+    x, train, _ = measured()
+    x[37, 1] = 3.6
+    return (x[train] - x[train].mean(0)) / x[train].std(0)
+
+
+def as_measured() -> Array:
+    x, train, _ = measured()
+    return x[train]
+
+
+def standardized_twice() -> Array:
+    x, train, _ = measured()
+    mean, deviation = x[train].mean(0), x[train].std(0)
+    return ((x[train] - mean) / deviation - mean) / deviation
+
+
+def on_iris(inputs: Callable[[], Array]) -> Plant:
+    """The implementation, trained on other inputs, (75, 2), where the case has iris."""
+
+    def mistaken(case: Case) -> Case | None:
+        if case.data is not iris.standardized:
+            return None
+        data = Dataset(inputs(), case.data().y)
+        return replace(case, data=lambda: data)
+
+    return on_case(mistaken)
+
+
+class Mean:
+    """A trainer whose reported losses make the tutorial's AvgCost, which divides by 1 + 7e, come out as their mean."""
+
+    def __init__(self, trainer: Trainer, batches: int) -> None:
+        self.trainer, self.batches = trainer, batches
+        self.predict, self.gradients = trainer.predict, trainer.gradients
+        self.export, self.load = trainer.export, trainer.load
+
+    def train(self, segments: Sequence[Batches]) -> Trained:
+        step = self.trainer.export().step
+        losses, params = self.trainer.train(segments)
+        steps = step + np.arange(losses.size).reshape(losses.shape)
+        epochs = steps // self.batches + 1
+        return Trained((losses * ((1 + self.batches * epochs) / self.batches)).astype(losses.dtype), params)
+
+
+def mean_cost(build: Build, case: Case, dtype: str, device: str) -> Trainer | None:
+    if all(published.quantity != "AvgCost" for published in case.published):
+        return None
+    return Mean(build(case, dtype, device), batches(case))
+
+
+class TiesBroken:
+    """A trainer that predicts a probability just beside one half where it is one half, on the side ``towards``."""
+
+    def __init__(self, trainer: Trainer, towards: float) -> None:
+        self.trainer, self.towards = trainer, towards
+        self.gradients, self.train = trainer.gradients, trainer.train
+        self.export, self.load = trainer.export, trainer.load
+
+    def predict(self, x: Array) -> Array:
+        p = self.trainer.predict(x)
+        return np.where(p == 0.5, np.nextafter(p, p.dtype.type(self.towards)), p)
+
+
+def ties(build: Build, case: Case, dtype: str, device: str) -> Trainer | None:
+    """Where a figure is published of zero weights, which make every probability one half."""
+    untrained = {published.of for published in case.published if 0 in published.values}
+    scores = [metric.score for metric in case.metrics if f"metrics/{metric.name}" in untrained and metric.score]
+    if not scores or any(p.any() for p in case.initial().values()):
+        return None
+    half_is_one = scores[0](np.array([[0.5]]), np.array([[1.0]])) == 1
+    return TiesBroken(build(case, dtype, device), 0.0 if half_is_one else 1.0)
+
+
+MISTAKES = (
+    Hypothesis(
+        "iris-of-scikit-learn",
+        "batch",
+        "The data are scikit-learn's, which differ from the UCI file in two rows.",
+        "scikit-learn/scikit-learn#10550; scikit-learn/scikit-learn#27708",
+        on_iris(scikit_learn),
+    ),
+    Hypothesis(
+        "iris-not-standardized",
+        "batch",
+        "The inputs are centimetres instead of deviations from the mean.",
+        "scikit-learn documentation, Importance of Feature Scaling",
+        on_iris(as_measured),
+    ),
+    Hypothesis(
+        "iris-standardized-twice",
+        "batch",
+        "Mean and deviation of the centimetres are applied twice.",
+        "talshaharabany/AutoSAM#3; hao-ai-lab/FastVideo#1055",
+        on_iris(standardized_twice),
+    ),
+    Hypothesis(
+        "average-cost-a-mean",
+        "batch",
+        "The column AvgCost is taken for the mean of an epoch's costs; it divides by a count that is never reset.",
+        "kekmodel/FixMatch-pytorch#40; neuraloperator/neuraloperator#294",
+        mean_cost,
+    ),
+    Hypothesis(
+        "ties-rounded-the-other-way",
+        "prediction",
+        "A probability of exactly one half counts as the other class.",
+        "tensorflow/tensorflow#3730; blei-lab/edward#262",
+        ties,
+        figures_only=True,
+    ),
+)

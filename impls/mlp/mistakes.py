@@ -1,0 +1,80 @@
+"""Mistakes that people make with the tutorial's perceptron and its images."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from fixtures import mnist
+from impls.mlp import mlp_numpy
+from parity.hypotheses import Hypothesis
+from parity.planting import Plant, on_pieces, on_rows
+from parity.spec import Array, Case, Dataset, Params
+from parity.trainers import numpy_trainer as nn
+
+SCALED: dict[Callable[[], Dataset], Callable[[], Dataset]] = {
+    mnist.normalized: mnist.scaled,
+    mnist.normalized_full: mnist.scaled_full,
+}
+"""A case's images to the same before normalization."""
+
+
+def not_normalized(data: Dataset, case: Case) -> Dataset | None:
+    return replace(data, x=SCALED[case.data]().x) if case.data in SCALED else None
+
+
+def normalized_twice(data: Dataset, case: Case) -> Dataset | None:
+    return replace(data, x=(data.x - mnist.MEAN) / mnist.DEVIATION) if case.data in SCALED else None
+
+
+def without_last_relu() -> Plant:
+    def change(trainer: nn.NumpyTrainer) -> None:
+        trainer.forward, trainer.backward = forward, backward
+
+    return on_pieces(change)
+
+
+def forward(params: Params, x: Array) -> tuple[Array, list[Array]]:
+    """As in ``mlp_numpy``, the last layer without its ReLU."""
+    last = len(params) // 2
+    hidden = {name: p for name, p in params.items() if not name.startswith(f"dense{last}/")}
+    _, (*activations, _) = mlp_numpy.forward(hidden, x)
+    logits = activations[-1] @ params[f"dense{last}/kernel"] + params[f"dense{last}/bias"]
+    log_p = nn.log_softmax(logits)
+    return log_p, [*activations, log_p]
+
+
+def backward(params: Params, cache: list[Array], d_log_p: Array) -> Params:
+    *activations, log_p = cache
+    last = len(activations)
+    d_a = nn.log_softmax_backward(d_log_p, log_p)
+    gradients = {}
+    for n in reversed(range(1, last + 1)):
+        d_z = d_a if n == last else nn.relu_backward(d_a, activations[n])
+        gradients[f"dense{n}/kernel"] = activations[n - 1].T @ d_z
+        gradients[f"dense{n}/bias"] = d_z.sum(0)
+        d_a = d_z @ params[f"dense{n}/kernel"].T
+    return gradients
+
+
+MISTAKES = (
+    Hypothesis(
+        "last-relu-missing",
+        "prediction",
+        "The last layer has no ReLU, as most have none.",
+        "luoyetx/deep-landmark#17; USTC-Video-Understanding/I3D_Finetune#2: whether it has one",
+        without_last_relu(),
+    ),
+    Hypothesis(
+        "mnist-not-normalized",
+        "batch",
+        "The pixels are between 0 and 1 instead of normalized by mean and deviation.",
+        "airctic/icevision#15",
+        on_rows(not_normalized),
+    ),
+    Hypothesis(
+        "mnist-normalized-twice",
+        "batch",
+        "The pixels are normalized twice.",
+        "talshaharabany/AutoSAM#3; 4uiiurz1/pytorch-nested-unet#62",
+        on_rows(normalized_twice),
+    ),
+)
