@@ -19,9 +19,8 @@ def main(folder: Path) -> int:
     for a, b in combinations(roots, 2):
         print(f"\n{a.name} against {b.name}", flush=True)
         statuses[a.name, b.name] = subprocess.run(["parity", "diff", str(a), str(b)], check=False).returncode
-    parted = [f"{a} and {b}" for (a, b), status in statuses.items() if status != 0]
-    print(f"\n{len(statuses)} pairs of {len(roots)} environments ({', '.join(root.name for root in roots)}):", end=" ")
-    print(f"{', '.join(parted)} do not agree" if parted else "all agree")
+    parted = [f"{a} and {b} do not agree" for (a, b), status in statuses.items() if status != 0]
+    print(f"\n{', '.join(root.name for root in roots)}, pair by pair: {', '.join(parted) or 'all agree'}")
     # A difference (1) weighs more than what could not be compared (2, 3).
     return 1 if 1 in statuses.values() else max(statuses.values())
 

@@ -9,23 +9,26 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from parity.hypotheses import Hypothesis
 from parity.locate import Location, pattern
-from parity.spec import Case
+from parity.spec import Array, Case
 from parity.tolerance import FACTOR, Build, Floor
 from parity.trainer import Trainer, record
-from parity.trajectory import Trajectory, gather
-from parity.verdict import Verdict, judge
+from parity.trajectory import Stack, Trajectory, gather
+from parity.verdict import Verdict, incomparable, judge
 
 EPOCHS, STEPS = 3, 20
 """A replay covers so many epochs, and no fewer steps, beyond the place where the run parts."""
 PAIRS_OF = 8
 """Where no single mistake explains a run, pairs of this many are tried: those that bring the reference closest."""
+INSIDE_OUT = ("prediction", "loss", "gradient", "update", "state", "batch")
+"""How mistakes are planted around each other: who makes the update would pass over another's, who chooses the rows
+of a step over none."""
 
 
 @dataclass(frozen=True)
@@ -84,52 +87,98 @@ class Diagnosis:
         return f"explained by {names}: {sure}"
 
 
+class Replays:
+    """Mistakes replayed on the reference, each recorded once, however many runs of the case are held against it."""
+
+    def __init__(self, reference: Build, case: Case, hypotheses: Sequence[Hypothesis]) -> None:
+        self.reference, self.case, self.hypotheses = reference, replace(case, metrics=()), hypotheses
+        self._known = {hypothesis.name: hypothesis for hypothesis in hypotheses}
+        self._recorded: dict[tuple[tuple[str, ...], str], Trajectory | None] = {}
+
+    def path(self, names: tuple[str, ...], epochs: int, dtype: str = "float64") -> Trajectory | None:
+        """The path with these mistakes, none or more at once, over at least ``epochs``; None where one has no effect.
+
+        A path that was recorded longer before is given whole.
+        """
+        key = names, dtype
+        known = self._recorded.get(key)
+        if key not in self._recorded or (known is not None and len(known.loss) < epochs):
+            trainer = self._planted(names, dtype)
+            with np.errstate(all="ignore"):
+                self._recorded[key] = None if trainer is None else gather(record(trainer, self.case, epochs))
+        return self._recorded[key]
+
+    def _planted(self, names: tuple[str, ...], dtype: str) -> Trainer | None:
+        build = self.reference
+        if not names:
+            return build(self.case, dtype, "cpu")
+        *inner, outer = sorted((self._known[name] for name in names), key=lambda known: INSIDE_OUT.index(known.phase))
+        for hypothesis in inner:
+            build = _planted(hypothesis, build)
+        return outer.plant(build, self.case, dtype, "cpu")
+
+
 def diagnose(
     run: Trajectory,
     location: Location,
-    reference: Build,
-    case: Case,
+    replays: Replays,
     floor: Floor,
-    hypotheses: Sequence[Hypothesis],
+    dtype: str = "float64",
     params: bool = True,
     seconds: float = 45.0,
     on_replay: Callable[[], None] = lambda: None,
 ) -> Diagnosis:
     """Replay the hypotheses, those of the located phase first, then pairs where none explains the run.
 
-    ``floor`` is the noise floor of the run's dtype; ``params=False`` compares losses alone. Stops after ``seconds``.
+    ``dtype`` is the run's and ``floor`` its noise floor; ``params=False`` compares losses alone. Replays are in
+    float64; the closest are made again in the run's dtype where none explains it, because a mistake that rounds
+    to less than that is the same only there. Stops after ``seconds``.
     """
-    case = replace(case, metrics=())
     epochs = _window(run, location)
     end = time.monotonic() + seconds
-    ordered = sorted(hypotheses, key=lambda hypothesis: hypothesis.phase != location.phase)
-    untouched = _left(run, reference(case, "float64", "cpu"), case, floor, epochs, params)
-    replays: list[Replay] = []
-    unfinished = False
-    for hypothesis in ordered:
-        if time.monotonic() > end:
-            unfinished = True
-            break
-        trainer = hypothesis.plant(reference, case, "float64", "cpu")
-        if trainer is not None:
-            left = _left(run, trainer, case, floor, epochs, params)
-            replays.append(Replay((hypothesis.name,), hypothesis.phase, left))
-        on_replay()
-    replays.sort(key=lambda replay: replay.floors)
-    if not any(replay.explains for replay in replays):
-        known = {hypothesis.name: hypothesis for hypothesis in hypotheses}
-        # A mistake that is half of the truth brings the reference closer, if not close.
-        closest = [known[replay.names[0]] for replay in replays[:PAIRS_OF] if replay.floors < untouched]
-        for first, second in itertools.combinations(closest, 2):
+
+    def left(*names: str, dtype: str = "float64") -> float | None:
+        path = replays.path(names, epochs, dtype)
+        return None if path is None else _left(run, path, floor, epochs, params)
+
+    def on_time(candidates: Iterable[tuple[str, ...]]) -> Iterator[tuple[str, ...]]:
+        nonlocal unfinished
+        for names in candidates:
             if time.monotonic() > end:
                 unfinished = True
-                break
-            trainer = second.plant(_planted(first, reference), case, "float64", "cpu")
-            if trainer is not None:
-                left = _left(run, trainer, case, floor, epochs, params)
-                replays.append(Replay((first.name, second.name), first.phase, left))
-        replays.sort(key=lambda replay: replay.floors)
-    return Diagnosis(location, pattern(location), tuple(replays), untouched, epochs, unfinished)
+                return
+            yield names
+
+    phases = {hypothesis.name: hypothesis.phase for hypothesis in replays.hypotheses}
+    ordered = sorted(phases, key=lambda name: phases[name] != location.phase)
+    untouched = left()
+    assert untouched is not None
+    unfinished = False
+    found: dict[tuple[str, ...], float] = {}
+    for names in on_time((name,) for name in ordered):
+        distance = left(*names)
+        if distance is not None:
+            found[names] = distance
+        on_replay()
+    closest = sorted(found, key=lambda names: found[names])[:PAIRS_OF]
+    if dtype != "float64" and not _explained(found):
+        for names in on_time(closest):
+            distance = left(*names, dtype=dtype)
+            found[names] = found[names] if distance is None else min(found[names], distance)
+    if not _explained(found):
+        # A mistake that is half of the truth brings the reference closer, if not close.
+        halves = [name for (name,) in closest if found[(name,)] < untouched]
+        for names in on_time(itertools.combinations(halves, 2)):
+            distance = left(*names)
+            if distance is not None:
+                found[names] = distance
+    best = sorted(found, key=lambda names: found[names])
+    made = tuple(Replay(names, phases[names[0]], found[names]) for names in best)
+    return Diagnosis(location, pattern(location), made, untouched, epochs, unfinished)
+
+
+def _explained(found: Mapping[tuple[str, ...], float]) -> bool:
+    return any(distance <= FACTOR for distance in found.values())
 
 
 def _planted(hypothesis: Hypothesis, reference: Build) -> Build:
@@ -146,19 +195,26 @@ def _window(run: Trajectory, location: Location) -> int:
     return int(run.epochs[np.searchsorted(run.epochs, wanted)])
 
 
-def _left(run: Trajectory, trainer: Trainer, case: Case, floor: Floor, epochs: int, params: bool) -> float:
-    """The largest distance between the run's beginning and a trainer's, in noise floors; infinite where incomparable."""
-    with np.errstate(all="ignore"):
-        other = gather(record(trainer, case, epochs))
-    snapshots = len(other.epochs)
-    beginning = Trajectory(
-        run.meta,
-        run.epochs[:snapshots],
-        run.loss[:epochs],
-        {name: values[:snapshots] for name, values in run.params.items()},
-        {},
-    )
-    judgement = judge(beginning, other, floor.until(epochs, snapshots), params=params)
+def _left(run: Trajectory, other: Trajectory, floor: Floor, epochs: int, params: bool) -> float:
+    """The largest distance between the beginnings of two runs, in noise floors; infinite where incomparable.
+
+    A mistake that ends in NaN is explained by one that ends there in the same places.
+    """
+    run, other = run.until(epochs), other.until(epochs)
+    if not incomparable(run, other):
+        run, other = _where_finite(run, other), _where_finite(other, run)
+    judgement = judge(run, other, floor.until(epochs, len(run.epochs)), params=params)
     if judgement.verdict is Verdict.INCONCLUSIVE or judgement.ratio is None or not np.isfinite(judgement.ratio):
         return float("inf")
     return judgement.ratio * FACTOR
+
+
+def _where_finite(run: Trajectory, other: Trajectory) -> Trajectory:
+    """The run with 0 for what is finite in neither."""
+
+    def kept(a: Stack, b: Stack) -> Array:
+        mine = a[:]
+        return np.where(np.isfinite(mine) | np.isfinite(b[:]), mine, 0)
+
+    params = {name: kept(values, other.params[name]) for name, values in run.params.items()}
+    return replace(run, loss=kept(run.loss, other.loss), params=params)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from parity.compare import Difference
-from parity.diagnose import Diagnosis, diagnose
+from parity.diagnose import Diagnosis, Replays, diagnose
 from parity.hypotheses import hypotheses_for
 from parity.locate import Location, Witness, locate
 from parity.suite import Entry, Implementation
@@ -73,8 +73,13 @@ def explain(
     dtype: str,
     floor: Floor,
     on_step: Callable[[], None] = lambda: None,
+    replays: Replays | None = None,
+    seconds: float = 45.0,
 ) -> Explanation:
-    """Explain a run of ``implementation`` that ``judgement`` found to differ; framework and reference are at hand."""
+    """Explain a run of ``implementation`` that ``judgement`` found to differ; framework and reference are at hand.
+
+    ``replays`` are those that other runs of the same case have left. No replay begins after ``seconds``.
+    """
     case = replace(entry.case, metrics=())
     witness = Witness(reference.build, case, dtype)
 
@@ -86,7 +91,7 @@ def explain(
     last_agreed = _last_agreed(run, judgement)
     if location.phase == "state" and location.check is None and last_agreed > 0:
         location = walk(last_agreed, last_agreed + case.every)
-    return _diagnosed(entry, reference, run, location, dtype, floor, on_step)
+    return _diagnosed(entry, reference, run, location, dtype, floor, on_step, replays, seconds)
 
 
 def explain_recorded(
@@ -106,13 +111,13 @@ def _diagnosed(
     dtype: str,
     floor: Floor,
     on_step: Callable[[], None],
+    replays: Replays | None = None,
+    seconds: float = 45.0,
 ) -> Explanation:
-    hypotheses = hypotheses_for(entry)
+    replays = replays or Replays(reference.build, entry.case, hypotheses_for(entry))
     params = dtype == "float64" or entry.case.float32_parameters == "free"
-    diagnosis = diagnose(
-        run, location, reference.build, entry.case, floor, hypotheses, params=params, on_replay=on_step
-    )
-    return Explanation(diagnosis, {hypothesis.name: hypothesis.sentence for hypothesis in hypotheses})
+    diagnosis = diagnose(run, location, replays, floor, dtype, params, seconds, on_step)
+    return Explanation(diagnosis, {hypothesis.name: hypothesis.sentence for hypothesis in replays.hypotheses})
 
 
 def _last_agreed(run: Trajectory, judgement: Judgement) -> int:

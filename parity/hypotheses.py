@@ -390,8 +390,11 @@ def squares_transposed(params: Params) -> Params:
 
 
 def rearranged(params: Params, back: bool) -> Params:
-    """The first kernel with its rows in another order: down the columns of a square image, or the last input first."""
-    name = next((name for name in params if name.endswith("kernel")), None)
+    """The first kernel with its rows in another order: down the columns of a square image, or the last input first.
+
+    The first by its name: parameters and gradients come in any order.
+    """
+    name = min((name for name in params if name.endswith("kernel")), default=None)
     if name is None:
         return params
     rows = len(params[name])

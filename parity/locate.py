@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from parity.trainer import State, Trainer
 
 PHASES = ("batch", "prediction", "loss", "gradient", "update", "state")
 """The order in which a step can go wrong. ``batch``: other rows than named; ``state``: what one step leaves the next."""
+
+STEP = ("prediction", "loss", "gradient", "batch", "update")
+"""The order in which a step from a shared state is asked."""
 
 
 @dataclass(frozen=True)
@@ -164,13 +167,27 @@ def locate(trainer: Trainer, witness: Witness, reference: Trainer, start: int, u
         for batch, rows in enumerate(batches):
             state = reference.export()
             found = _step(trainer, witness, state, rows, epoch, batch, agreed)
-            if found is not None:
-                return found
             reference.train([(rows,)])
+            if found is not None:
+                return _beyond_zeros(found, trainer, witness, state, reference.export())
         found = _epoch(trainer, reference, before, batches, epoch, agreed, witness)
         if found is not None:
             return found
     return Location("state", start + 1, 0, None, agreed, (), {}, {}, "no single step from a shared state parts")
+
+
+def _beyond_zeros(found: Location, trainer: Trainer, witness: Witness, state: State, after: State) -> Location:
+    """What was found, unless zeros hid that an earlier phase parts: then that, from the state one update later.
+
+    A product with zeros is right whatever is multiplied, and a loss of zeros the same for whatever rows.
+    """
+    if all(value.any() for value in state.params.values()):
+        return found
+    order = itertools.chain.from_iterable(witness.case.schedule.epochs(len(witness.data.x)))
+    again = _step(trainer, witness, after, next(itertools.islice(order, after.step, None)), found.epoch, found.batch, {})
+    if again is None or STEP.index(again.phase) >= STEP.index(found.phase):
+        return found
+    return replace(again, note="seen after one update: before it, parameters are zero and hide it")
 
 
 def _step(
@@ -188,7 +205,7 @@ def _step(
     # From agreeing gradients, a training loss that differs was taken over other rows, or at another time.
     checks["batch"], checks["update"] = after[:1], after[1:]
     reference_gradient = {name: value for name, value in gradients.values.items() if name != "loss"}
-    for phase in ("prediction", "loss", "gradient", "batch", "update"):
+    for phase in STEP:
         parts = tuple(sorted((check for check in checks[phase] if not check.agrees), key=lambda check: -check.share))
         if parts:
             return Location(phase, epoch, batch, parts[0], dict(agreed), parts, reference_gradient, state.params, "")

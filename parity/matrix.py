@@ -166,9 +166,11 @@ def _versions(python: str) -> dict[str, str | None]:
     )
     try:
         done = subprocess.run([python, "-c", code, *packages], capture_output=True, text=True, check=True, timeout=60)
+        return dict(json.loads(done.stdout))
     except (OSError, subprocess.SubprocessError) as error:
         raise OSError(f"the interpreter {python} cannot be run: {error}") from error
-    return dict(json.loads(done.stdout))
+    except ValueError as error:
+        raise OSError(f"{python} is no Python interpreter: it answers {done.stdout[:40]!r}") from error
 
 
 @cache

@@ -31,7 +31,7 @@ from safetensors.numpy import save_file
 from parity.compare import distance, scale
 from parity.spec import Array, Batches, Case, Dataset, Params
 from parity.trainer import State, Trained, Trainer, record
-from parity.trajectory import Trajectory, gather
+from parity.trajectory import Trajectory, TrajectoryError, gather
 
 RUNS = 16
 FACTOR = 16
@@ -250,7 +250,7 @@ def save(floors: dict[str, Floor], path: Path, fingerprint: str) -> None:
 def load(path: Path, fingerprint: str) -> dict[str, Floor] | None:
     """The floors in a file that ``save`` wrote; None where there is no file or it was measured on something else.
 
-    ValueError says that the file is damaged and how to make it anew.
+    TrajectoryError says that the file is damaged and how to make it anew.
     """
     if not path.exists():
         return None
@@ -260,7 +260,7 @@ def load(path: Path, fingerprint: str) -> dict[str, Floor] | None:
                 return None
             tensors = {name: file.get_tensor(name).astype(np.float64) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
-        raise ValueError(f"{path} is damaged ({error}): delete it and measure again with 'parity floor'") from error
+        raise TrajectoryError(f"{path} is damaged ({error}): delete it, or measure it with 'parity floor'") from error
     floors: dict[str, Floor] = {}
     for dtype in {name.split("/", 1)[0] for name in tensors}:
         prefix = f"{dtype}/params/"

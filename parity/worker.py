@@ -29,6 +29,7 @@ def main() -> None:
         channel.write(json.dumps({"event": event, **fields}) + "\n")
 
     jobs = {"record": _record, "climb": _climb, "floor": _floor, "sample": _sample, "explain": _explain}
+    jobs |= {"prove": _prove, "clean": _clean, "smallest": _smallest}
     for line in sys.stdin:
         job = json.loads(line)
         begun = time.perf_counter()
@@ -163,6 +164,35 @@ def _explain(job: Job, emit: Emit) -> dict[str, Any]:
         lambda: emit("epoch", epoch=next(done), of=job["epochs"]),
     )
     return explanation.as_json()
+
+
+def _prove(job: Job, emit: Emit) -> Any:
+    from parity.prove import plants
+
+    suite, entry, implementation = _of_suite(job)
+    return plants(suite, entry, implementation, job["plants"], lambda: emit("step"))
+
+
+def _clean(job: Job, emit: Emit) -> Any:
+    from parity.prove import clean
+
+    suite, entry, implementation = _of_suite(job)
+    return clean(suite, entry, implementation, job["seeds"], lambda: emit("step"))
+
+
+def _smallest(job: Job, emit: Emit) -> Any:
+    from parity.prove import smallest
+
+    suite, entry, _ = _of_suite(job)
+    return smallest(suite, entry, lambda: emit("step"))
+
+
+def _of_suite(job: Job) -> tuple[Any, Any, Any]:
+    from parity.suite import load_suite
+
+    suite = load_suite(job["suite"])
+    entry = suite.entry(job["case"])
+    return suite, entry, suite.implementation(entry, job["implementation"])
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import numpy as np
 
 from impls.char_gru import char_gru_numpy
 from parity.hypotheses import Hypothesis, anywhere
-from parity.planting import Plant, on_pieces, on_rows, stepwise, with_functions
+from parity.planting import Plant, on_pieces, on_rows, stepwise
 from parity.spec import Array, Batches, Case, Params
 from parity.tolerance import Build
 from parity.trainer import State, Trained, Trainer
@@ -41,23 +41,29 @@ def one_bias(params: Params) -> Params:
     return params | {"gru/recurrent_bias": np.zeros_like(params["gru/recurrent_bias"])}
 
 
-def hard_sigmoid(x: Array) -> Array:
-    return np.clip(0.2 * x + 0.5, 0, 1)
-
-
 def forward(
-    params: Params, x: Array, *, start: Array | None = None, reset_first: bool = False
+    params: Params,
+    x: Array,
+    *,
+    start: Array | None = None,
+    learned: bool = False,
+    reset_first: bool = False,
+    hard: bool = False,
 ) -> tuple[Array, tuple[Array, ...]]:
-    """From the state ``start`` (H,) on, else the parameter; ``reset_first``: (r · h) W instead of r · (h W)."""
+    """From the state ``start`` (H,) on, else from zeros, or from the parameter where it is ``learned``.
+
+    ``reset_first``: (r · h) W instead of r · (h W). ``hard``: clip(x / 5 + 1 / 2, 0, 1) instead of the sigmoid.
+    """
     embedded = params["embedding/table"][x]
     inputs = embedded @ params["gru/input_kernel"] + params["gru/input_bias"]
     kernel, bias = params["gru/recurrent_kernel"], params["gru/recurrent_bias"]
     length, size = embedded.shape
     states = np.empty((length + 1, size), embedded.dtype)
-    states[0] = params[START][0] if start is None else start
+    states[0] = params[START][0] if learned else 0 if start is None else start
     r, z, n, hidden_n = np.empty((4, length, size), embedded.dtype)
     for t, h in enumerate(states[:-1]):
-        gated = char_gru_numpy.sigmoid(inputs[t, : 2 * size] + h @ kernel[:, : 2 * size] + bias[: 2 * size])
+        gated = inputs[t, : 2 * size] + h @ kernel[:, : 2 * size] + bias[: 2 * size]
+        gated = np.clip(gated / 5 + 0.5, 0, 1) if hard else char_gru_numpy.sigmoid(gated)
         r[t], z[t] = gated[:size], gated[size:]
         if reset_first:
             n[t] = np.tanh(inputs[t, 2 * size :] + (r[t] * h) @ kernel[:, 2 * size :] + bias[2 * size :])
@@ -70,25 +76,32 @@ def forward(
 
 
 def backward(
-    params: Params, cache: tuple[Array, ...], d_logits: Array, *, learned: bool = False, reset_first: bool = False
+    params: Params,
+    cache: tuple[Array, ...],
+    d_logits: Array,
+    *,
+    learned: bool = False,
+    reset_first: bool = False,
+    hard: bool = False,
 ) -> Params:
-    """``learned`` gives the initial state a gradient."""
+    """Of ``forward`` with the same options: where it is learned, the initial state has a gradient, too."""
     x, embedded, states, r, z, n, hidden_n = cache
     h, size = states[:-1], states.shape[1]
     kernel = params["gru/recurrent_kernel"]
+    by_r, by_z = (((g > 0) & (g < 1)) / g.dtype.type(5) if hard else g * (1 - g) for g in (r, z))
     d_output = d_logits @ params["dense/kernel"].T
     d_inputs, d_hidden = np.empty((2, len(x), 3 * size), d_output.dtype)
     d_h = np.zeros_like(d_output[0])
     for t in reversed(range(len(x))):
         d_new = d_output[t] + d_h
         d_n = d_new * (1 - z[t]) * (1 - n[t] * n[t])
-        d_z = d_new * (h[t] - n[t]) * z[t] * (1 - z[t])
+        d_z = d_new * (h[t] - n[t]) * by_z[t]
         if reset_first:
             d_gated = d_n @ kernel[:, 2 * size :].T
-            d_r, through = d_gated * h[t] * r[t] * (1 - r[t]), d_gated * r[t]
+            d_r, through = d_gated * h[t] * by_r[t], d_gated * r[t]
             d_hidden[t] = np.concatenate([d_r, d_z, d_n])
         else:
-            d_r = d_n * hidden_n[t] * r[t] * (1 - r[t])
+            d_r = d_n * hidden_n[t] * by_r[t]
             d_hidden[t] = np.concatenate([d_r, d_z, d_n * r[t]])
             through = d_hidden[t, 2 * size :] @ kernel[:, 2 * size :].T
         d_inputs[t] = np.concatenate([d_r, d_z, d_n])
@@ -109,9 +122,10 @@ def backward(
     return gradients | {START: d_h[None]} if learned else gradients
 
 
-def with_passes(forward: nn.Forward, backward: nn.Backward) -> Plant:
+def with_passes(*, learned: bool = False, reset_first: bool = False, hard: bool = False) -> Plant:
     def change(trainer: nn.NumpyTrainer) -> None:
-        trainer.forward, trainer.backward = forward, backward
+        trainer.forward = partial(forward, learned=learned, reset_first=reset_first, hard=hard)
+        trainer.backward = partial(backward, learned=learned, reset_first=reset_first, hard=hard)
 
     return on_pieces(change)
 
@@ -178,21 +192,21 @@ MISTAKES = (
         "prediction",
         "The reset gate multiplies the state before the matrix product instead of the product.",
         "keras-team/keras#9112; onnx/keras-onnx#33: reset_after",
-        with_passes(partial(forward, reset_first=True), partial(backward, reset_first=True)),
+        with_passes(reset_first=True),
     ),
     Hypothesis(
         "gru-hard-sigmoid",
         "prediction",
         "The gates have Keras's old default, a hard sigmoid, instead of the sigmoid.",
         "tensorflow/tensorflow#45705; intel/ipex-llm#1901",
-        with_functions(char_gru_numpy, sigmoid=hard_sigmoid),
+        with_passes(hard=True),
     ),
     Hypothesis(
         "gru-initial-state-learned",
         "gradient",
         "The initial state is trained instead of staying zero.",
         "FluxML/Flux.jl#807; google/uis-rnn#87",
-        with_passes(forward, partial(backward, learned=True)),
+        with_passes(learned=True),
     ),
     Hypothesis(
         "gru-state-carried-over",

@@ -125,6 +125,9 @@ def print_summary(console: Console, outcomes: Sequence[Outcome], seconds: float)
             if outcome.explanation is not None:
                 console.print(Text(f"     {outcome.explanation['sentence']}"), soft_wrap=True)
     for outcome in outcomes:
+        if outcome.judgement.verdict is Verdict.PASS and outcome.judgement.note:
+            console.print(f"{outcome.cell.name}: {outcome.judgement.note}", markup=False, soft_wrap=True)
+    for outcome in outcomes:
         for figures in _by_quantity(outcome.figures).values():
             missed = [figure for figure in figures if figure.verdict is not Verdict.PASS]
             if missed:

@@ -34,7 +34,7 @@ ROUNDINGS = 64
 SUITE = load_suite("impls")
 ENTRIES = [entry for entry in SUITE.entries.values() if "numpy" in entry.implementations]
 ROWS = 12
-EPOCHS = 3
+EPOCHS = 2
 """Every case is followed for so many epochs here; 'parity run' follows its float64 cell to the end."""
 
 

@@ -75,7 +75,25 @@ LOSSES = {
 REDUCTIONS = {"sum": tf.reduce_sum, "mean": tf.reduce_mean}
 
 
-def optimizer_of(rule: Optimizer, dtype: np.dtype, step: v1.Variable) -> tuple[v1.train.Optimizer, dict[str, str]]:
+class AdamOfFloat64(v1.train.AdamOptimizer):
+    """TF1's Adam with its update written out, because the fused one forms 1 - beta in the run's dtype.
+
+    In float32 1 - beta2 is 1.3e-5 off where beta2 is .999, and with it every second moment. Here hyper-parameters
+    are float64 tensors until they meet a moment.
+    """
+
+    def _resource_apply_dense(self, gradient: tf.Tensor, variable: v1.Variable) -> tf.Operation:
+        def number(value: tf.Tensor) -> tf.Tensor:
+            return tf.cast(value, gradient.dtype)
+
+        slots = self.get_slot(variable, "m"), self.get_slot(variable, "v")
+        first = number(self._beta1_t) * slots[0] + number(1 - self._beta1_t) * gradient
+        second = number(self._beta2_t) * slots[1] + number(1 - self._beta2_t) * tf.square(gradient)
+        change = number(self._lr_t) * first / (tf.sqrt(second) + number(self._epsilon_t))
+        return tf.group(slots[0].assign(first), slots[1].assign(second), variable.assign_sub(change))
+
+
+def optimizer_of(rule: Optimizer, step: v1.Variable) -> tuple[v1.train.Optimizer, dict[str, str]]:
     """TF1's optimizer for a rule, and its own names for the canonical slots. ``step`` counts the updates done.
 
     Hyper-parameters are float64 tensors: a Python float would reach a float64 update through float32.
@@ -83,17 +101,17 @@ def optimizer_of(rule: Optimizer, dtype: np.dtype, step: v1.Variable) -> tuple[v
     TF1's Adam forms 1 - beta2ᵗ in the run's dtype, where float32 spoils the step size by 6e-6, and adds its epsilon
     to an uncorrected √v. So its own powers of beta are held at zero, which makes its correction 1, and a correction
     in float64 comes in through the learning rate and epsilon: functions, because the training loop must compute
-    them anew. The betas are rounded to the run's dtype first: with those the moments are made.
+    them anew.
     """
     learning_rate = tf.constant(rule.learning_rate, tf.float64)
     if isinstance(rule, Adam):
-        beta1, beta2 = (tf.constant(dtype.type(beta), tf.float64) for beta in (rule.beta1, rule.beta2))
+        beta1, beta2 = (tf.constant(beta, tf.float64) for beta in (rule.beta1, rule.beta2))
         epsilon = tf.constant(rule.epsilon, tf.float64)
 
         def correction(beta: tf.Tensor) -> tf.Tensor:
             return 1 - beta ** tf.cast(step.read_value() + 1, tf.float64)
 
-        adam = v1.train.AdamOptimizer(
+        adam = AdamOfFloat64(
             lambda: learning_rate * tf.sqrt(correction(beta2)) / correction(beta1),
             beta1,
             beta2,
@@ -124,7 +142,7 @@ class Tf1Trainer:
                 for name, value in to_framework(layout, case.initial()).items()
             }
             self.step = v1.Variable(0, dtype=tf.int64, trainable=False, use_resource=True, name="global_step")
-            self.optimizer, slots = optimizer_of(case.optimizer, self.dtype, self.step)
+            self.optimizer, slots = optimizer_of(case.optimizer, self.step)
 
             self.inputs = v1.placeholder(x.dtype, (None, *x.shape[1:]), "inputs")
             self.targets = v1.placeholder(y.dtype, (None, *y.shape[1:]), "targets")

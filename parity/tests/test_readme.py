@@ -1,0 +1,29 @@
+"""What the README tells people to do works as it stands there."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+def test_a_trajectory_written_as_the_readme_says_can_be_compared(tmp_path: Path) -> None:
+    (listing,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", listing], cwd=tmp_path, check=True, timeout=60)
+    command = [sys.executable, "-m", "parity", "diff", "my-run", "my-run"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("PASS")
+
+
+def test_every_command_that_the_readme_names_exists() -> None:
+    named = set(re.findall(r"`parity ([a-z]+)", README)) | set(re.findall(r"^parity ([a-z]+)", README, re.MULTILINE))
+    command = [sys.executable, "-m", "parity", "--help"]
+    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60).stdout
+    offered = set(re.findall(r"^  ([a-z]+)  ", shown, re.MULTILINE))
+    assert named
+    assert named <= offered, f"the README names {named - offered}, 'parity --help' does not"
