@@ -17,7 +17,7 @@ import numpy as np
 from parity.hypotheses import Hypothesis
 from parity.locate import Location, pattern
 from parity.spec import Array, Case
-from parity.tolerance import FACTOR, Build, Floor
+from parity.tolerance import FACTOR, Build, Floor, Stirred, strays
 from parity.trainer import Trainer, record
 from parity.trajectory import Stack, Trajectory, gather
 from parity.verdict import Verdict, incomparable, judge
@@ -26,6 +26,8 @@ EPOCHS, STEPS = 3, 20
 """A replay covers so many epochs, and no fewer steps, beyond the place where the run parts."""
 PAIRS_OF = 8
 """Where no single mistake explains a run, pairs of this many are tried: those that bring the reference closest."""
+UNSTEADY, STIRRED = 3, 4
+"""Where none explains a run, so many of the closest are stirred so many times: a mistake may amplify rounding."""
 INSIDE_OUT = ("prediction", "loss", "gradient", "update", "state", "batch")
 """How mistakes are planted around each other: who makes the update would pass over another's, who chooses the rows
 of a step over none."""
@@ -108,6 +110,24 @@ class Replays:
                 self._recorded[key] = None if trainer is None else gather(record(trainer, self.case, epochs))
         return self._recorded[key]
 
+    def floor(self, names: tuple[str, ...], epochs: int, dtype: str, floor: Floor) -> Floor:
+        """The noise floor, and where the path with these mistakes strays further by itself, that."""
+        path = self.path(names, epochs)
+        assert path is not None
+        path = path.until(epochs)
+
+        floor = floor.until(epochs, len(path.epochs))
+        loss, params = floor.loss.ravel(), dict(floor.params)
+        for seed in range(STIRRED):
+            trainer = self._planted(names, dtype)
+            assert trainer is not None
+            unsteady = Stirred(trainer, np.random.default_rng(seed), self.case.schedule.ordered)
+            with np.errstate(all="ignore"):
+                found = strays(gather(record(unsteady, self.case, epochs)), path)
+            loss = np.fmax(loss, np.maximum.accumulate(found.pop("loss")))
+            params = {name: np.fmax(params[name], np.maximum.accumulate(values)) for name, values in found.items()}
+        return Floor(loss.reshape(floor.loss.shape), params)
+
     def _planted(self, names: tuple[str, ...], dtype: str) -> Trainer | None:
         build = self.reference
         if not names:
@@ -136,6 +156,7 @@ def diagnose(
     """
     epochs = _window(run, location)
     end = time.monotonic() + seconds
+    unfinished = False
 
     def left(*names: str, dtype: str = "float64") -> float | None:
         path = replays.path(names, epochs, dtype)
@@ -153,7 +174,6 @@ def diagnose(
     ordered = sorted(phases, key=lambda name: phases[name] != location.phase)
     untouched = left()
     assert untouched is not None
-    unfinished = False
     found: dict[tuple[str, ...], float] = {}
     for names in on_time((name,) for name in ordered):
         distance = left(*names)
@@ -166,14 +186,25 @@ def diagnose(
             distance = left(*names, dtype=dtype)
             found[names] = found[names] if distance is None else min(found[names], distance)
     if not _explained(found):
-        # A mistake that is half of the truth brings the reference closer, if not close.
-        halves = [name for (name,) in closest if found[(name,)] < untouched]
-        for names in on_time(itertools.combinations(halves, 2)):
+        # A path that a mistake has made unsteady is itself known only as far as its own rounding lets it be.
+        for names in on_time(closest[:UNSTEADY]):
+            own = replays.floor(names, epochs, dtype, floor)
+            right, path = replays.path((), epochs), replays.path(names, epochs)
+            assert right is not None
+            assert path is not None
+            if _left(run, right, own, epochs, params) > FACTOR:
+                found[names] = min(found[names], _left(run, path, own, epochs, params))
+    if not _explained(found):
+        # A mistake that is half of the truth brings the reference closer, if not close; its other half alone may not.
+        best = [name for (name,) in closest if found[(name,)] < untouched]
+        others = sorted((name for (name,) in found), key=lambda name: found[(name,)])
+        pairs = [(best[0], other) for other in others if other != best[0]] if best else []
+        for names in on_time(dict.fromkeys((*pairs, *itertools.combinations(best, 2)))):
             distance = left(*names)
             if distance is not None:
                 found[names] = distance
-    best = sorted(found, key=lambda names: found[names])
-    made = tuple(Replay(names, phases[names[0]], found[names]) for names in best)
+    ranked = sorted(found, key=lambda names: found[names])
+    made = tuple(Replay(names, phases[names[0]], found[names]) for names in ranked)
     return Diagnosis(location, pattern(location), made, untouched, epochs, unfinished)
 
 

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import itertools
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from parity.compare import differences
+from parity.locate import Expected, Witness, held, one_step, with_loss
 from parity.spec import Array, Batches, Case, Params
-from parity.tolerance import FACTOR, RUNS, Build, Floor, Lockstep, Stirred, stir
+from parity.tolerance import FACTOR, Build, Floor, Lockstep
 from parity.trainer import State, Trainer, record
 from parity.trajectory import gather
 from parity.verdict import Verdict, judge
@@ -56,8 +56,7 @@ class Climb:
     def __post_init__(self) -> None:
         self.data = self.case.data()
         self._trainer: Trainer | None = None
-        self._exact = self.reference(self.case, "float64", "cpu")
-        self._same_dtype = self.reference(self.case, self.dtype, "cpu")
+        self.witness = Witness(self.reference, self.case, self.dtype)
         trainer = self.reference(self.case, "float64", "cpu")
         order = self.case.schedule.epochs(len(self.data.x))
         self.first_epoch: Batches = next(order)
@@ -82,24 +81,6 @@ class Climb:
         trainer = self._trainer or self.new()
         trainer.load(self.meetings[0][1])
         return trainer
-
-    def stirred(self, state: State, rows: Array) -> Iterator[tuple[Stirred, Array, Array, Array]]:
-        """The reference in this dtype at ``state``, RUNS times stirred: trainer, x, y, and the order of their rows."""
-        trainer = self._same_dtype
-        for seed in range(RUNS):
-            generator = np.random.default_rng(seed)
-            order = np.arange(len(rows)) if self.case.schedule.ordered else generator.permutation(len(rows))
-            params = {name: stir(value.astype(self.dtype), generator) for name, value in state.params.items()}
-            slots = {name: stir(value.astype(self.dtype), generator) for name, value in state.slots.items()}
-            trainer.load(State(params, slots, state.step, state.slot_scale))
-            x = self.data.x[rows][order]
-            x = stir(x.astype(self.dtype), generator) if x.dtype.kind == "f" else x
-            yield Stirred(trainer, generator, self.case.schedule.ordered), x, self.data.y[rows][order], order
-
-    def exact(self, state: State) -> Trainer:
-        """The float64 reference at ``state``."""
-        self._exact.load(state)
-        return self._exact
 
 
 def climb(
@@ -145,7 +126,7 @@ def contract(shared: Climb) -> float:
             f"parameter {name} does not start from the case's initial values",
         )
     _expect(state.step == 0, f"a new trainer says that it has done {state.step} updates")
-    wanted = shared.exact(shared.meetings[0][1]).export().slots
+    wanted = shared.meetings[0][1].slots_at(1.0)
     _same_names("optimizer slots", state.slots, wanted)
     for name, value in state.slots.items():
         _expect(value.dtype == dtype, f"slot {name} has dtype {value.dtype}, the run {dtype}")
@@ -160,7 +141,7 @@ def contract(shared: Climb) -> float:
     prediction = trainer.predict(x)
     _expect(isinstance(prediction, np.ndarray), f"predict returned {type(prediction).__name__}, not a NumPy array")
     _expect(prediction.dtype == dtype, f"predictions have dtype {prediction.dtype}, the run {dtype}")
-    wide = shared.exact(shared.meetings[0][1]).predict(x)
+    wide = shared.witness.prediction(shared.meetings[0][1], rows).values["prediction"]
     _expect(prediction.shape == wide.shape, f"predictions are {prediction.shape}, the reference's {wide.shape}")
     loss, gradients = trainer.gradients(x, y)
     _expect(np.ndim(loss) == 0, f"the loss is not one number but {np.shape(loss)}")
@@ -197,12 +178,8 @@ def prediction(shared: Climb) -> float:
     shares = []
     for epoch, state, rows in shared.meetings:
         trainer.load(state)
-        x = shared.data.x[rows]
-        wanted = {"prediction": shared.exact(state).predict(x)}
-        stirred = [
-            {"prediction": other.predict(x)[np.argsort(order)]} for other, x, _, order in shared.stirred(state, rows)
-        ]
-        shares.append(_hold({"prediction": trainer.predict(x)}, wanted, stirred, shared.dtype, epoch))
+        got = {"prediction": trainer.predict(shared.data.x[rows])}
+        shares.append(_hold(got, shared.witness.prediction(state, rows), epoch))
     return max(shares)
 
 
@@ -212,10 +189,8 @@ def gradients(shared: Climb) -> float:
     shares = []
     for epoch, state, rows in shared.meetings:
         trainer.load(state)
-        x, y = shared.data.x[rows], shared.data.y[rows]
-        wanted = _with_loss(*shared.exact(state).gradients(x, y))
-        stirred = [_with_loss(*other.gradients(x, y)) for other, x, y, _ in shared.stirred(state, rows)]
-        shares.append(_hold(_with_loss(*trainer.gradients(x, y)), wanted, stirred, shared.dtype, epoch))
+        got = with_loss(*trainer.gradients(shared.data.x[rows], shared.data.y[rows]))
+        shares.append(_hold(got, shared.witness.gradients(state, rows), epoch))
     return max(shares)
 
 
@@ -225,10 +200,7 @@ def update(shared: Climb) -> float:
     shares = []
     for epoch, state, rows in shared.meetings:
         trainer.load(state)
-        got = _one_step(trainer, rows)
-        wanted = _one_step(shared.exact(state), rows)
-        stirred = [_one_step(other, rows) for other, _, _, _ in shared.stirred(state, rows)]
-        shares.append(_hold(got, wanted, stirred, shared.dtype, epoch))
+        shares.append(_hold(one_step(trainer, (rows,)), shared.witness.update(state, rows), epoch))
     return max(shares)
 
 
@@ -287,41 +259,21 @@ HOLDS: dict[str, Callable[[Climb], float]] = {
 }
 
 
-def _one_step(trainer: Trainer, rows: Array) -> Params:
-    losses, _ = trainer.train([(rows,)])
-    state = trainer.export()
-    return {"loss": losses.reshape(()), **state.params, **state.slots_at(1.0)}
-
-
-def _with_loss(loss: float, gradients: Params) -> Params:
-    return {"loss": np.asarray(loss), **gradients}
-
-
-def _hold(got: Params, wanted: Params, stirred: list[Params], dtype: str, epoch: int) -> float:
+def _hold(got: Params, expected: Expected, epoch: int) -> float:
     """The largest share of the tolerance that any tensor uses; FallError says which one uses more than all of it."""
-    unit = np.finfo(dtype).eps / 2
-    shares = []
-    for name, exact in wanted.items():
-        value = got[name]
-        if value.shape != exact.shape:
-            raise FallError(f"{name} is {value.shape}, the reference {exact.shape}")
-        floor = 4 * unit * np.max(np.abs(exact), initial=0.0)
-        for other in stirred:
-            floor = max(floor, np.max(np.abs(other[name].astype(np.float64) - exact), initial=0.0))
-        found = differences(value[None], exact[None], name)
-        worst = found.nonfinite or found.absolute
-        if worst is None or worst.absolute == 0:
-            shares.append(0.0)
-            continue
-        allowed = FACTOR * float(floor)
-        if not worst.absolute <= allowed:
+    try:
+        checks = held(got, expected)
+    except ValueError as error:
+        raise FallError(str(error)) from error
+    for check in checks:
+        if not check.agrees and check.worst is not None:
+            worst, allowed = check.worst, FACTOR * expected.floors[check.tensor]
             raise FallError(
-                f"from the reference's state after epoch {epoch}, {name}{list(worst.index)} is {worst.a:.9g}, "
+                f"from the reference's state after epoch {epoch}, {check.tensor}{list(worst.index)} is {worst.a:.9g}, "
                 f"the reference has {worst.b:.9g}; the largest difference {worst.absolute:.3g} exceeds {allowed:.3g} "
                 f"and a tolerance of {worst.absolute:.3g} would have passed"
             )
-        shares.append(worst.absolute / allowed)
-    return max(shares)
+    return max(check.share for check in checks)
 
 
 def _same_names(what: str, got: Params, wanted: Params) -> None:

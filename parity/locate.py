@@ -19,7 +19,7 @@ from parity.tolerance import FACTOR, RUNS, Build, Stirred, stir
 from parity.trainer import State, Trainer
 
 PHASES = ("batch", "prediction", "loss", "gradient", "update", "state")
-"""The order in which a step can go wrong. ``batch``: other rows than named; ``state``: what one step leaves the next."""
+"""Where a step can go wrong. ``batch``: other rows than named; ``state``: what one step leaves the next."""
 
 STEP = ("prediction", "loss", "gradient", "batch", "update")
 """The order in which a step from a shared state is asked."""
@@ -169,25 +169,31 @@ def locate(trainer: Trainer, witness: Witness, reference: Trainer, start: int, u
             found = _step(trainer, witness, state, rows, epoch, batch, agreed)
             reference.train([(rows,)])
             if found is not None:
-                return _beyond_zeros(found, trainer, witness, state, reference.export())
+                return _beyond_zeros(found, trainer, witness, state, reference)
         found = _epoch(trainer, reference, before, batches, epoch, agreed, witness)
         if found is not None:
             return found
     return Location("state", start + 1, 0, None, agreed, (), {}, {}, "no single step from a shared state parts")
 
 
-def _beyond_zeros(found: Location, trainer: Trainer, witness: Witness, state: State, after: State) -> Location:
-    """What was found, unless zeros hid that an earlier phase parts: then that, from the state one update later.
+LATER = 8
+"""So many updates later it is asked again whether zeros hid something."""
+
+
+def _beyond_zeros(found: Location, trainer: Trainer, witness: Witness, state: State, reference: Trainer) -> Location:
+    """What was found, unless zeros hid that an earlier phase parts: then that, from a state some updates later.
 
     A product with zeros is right whatever is multiplied, and a loss of zeros the same for whatever rows.
     """
     if all(value.any() for value in state.params.values()):
         return found
     order = itertools.chain.from_iterable(witness.case.schedule.epochs(len(witness.data.x)))
-    again = _step(trainer, witness, after, next(itertools.islice(order, after.step, None)), found.epoch, found.batch, {})
-    if again is None or STEP.index(again.phase) >= STEP.index(found.phase):
-        return found
-    return replace(again, note="seen after one update: before it, parameters are zero and hide it")
+    for later, rows in enumerate(itertools.islice(order, state.step + 1, state.step + 1 + LATER), 1):
+        again = _step(trainer, witness, reference.export(), rows, found.epoch, found.batch, {})
+        if again is not None and STEP.index(again.phase) < STEP.index(found.phase):
+            return replace(again, note=f"seen {later} updates on: at first, parameters are zero and hide it")
+        reference.train([(rows,)])
+    return found
 
 
 def _step(

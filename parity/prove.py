@@ -10,7 +10,6 @@ epochs, texts to shorter portions; a beginning has the beginning of the noise fl
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -46,6 +45,8 @@ IN_FRAMEWORKS = ("torch", "jax", "tf1", "keras")
 SEEDS, CLEAN_UPDATES, CLEAN_WORK = 4, 40, 1e7
 """Other seeds and initial weights of each cheap case, and how far such a right run is followed."""
 CLEAN_IN = ("numpy", "torch", "jax")
+SUBSET_COST = 2e7
+"""Above this, about the nanoseconds of a cut run, a case is not in the subset."""
 SECONDS = 600.0
 """No replay begins so long after a run's explanation has begun."""
 DECADES = (-17.0, 0.0)
@@ -146,7 +147,8 @@ def cut(case: Case, updates: int = UPDATES, work: float = WORK) -> Case:
     """The case's first epochs, without metrics: see ``UPDATES``."""
     case = replace(case, metrics=())
     if hasattr(case.schedule, "size"):
-        case, updates = replace(case, schedule=replace(case.schedule, size=PORTION)), PORTIONS
+        schedule: Any = case.schedule
+        case, updates = replace(case, schedule=replace(schedule, size=PORTION)), PORTIONS
     wanted = min(updates // batches(case), int(work / _work(case)))
     whole = max(2, wanted // case.every) * case.every
     return replace(case, epochs=min(case.epochs, whole))
@@ -201,7 +203,9 @@ def plan(suite: Suite, subset: bool) -> tuple[list[dict[str, Any]], list[str]]:
             labels = [label for label in labels if label not in found[0].case.absent]
             labels = [label for label in labels if label == "torch"] if subset else labels
             if labels and not (subset and turn % 3):
-                add("prove", found[0], labels[turn % len(labels)])["plants"].append(name)
+                # An expensive case stays in one framework, whose process then replays every mistake but once.
+                choice = turn if _cost(found[0]) < SUBSET_COST else entries.index(found[0])
+                add("prove", found[0], labels[choice % len(labels)])["plants"].append(name)
             turn += 1
     for entry in entries:
         if _work(cut(entry.case, CLEAN_UPDATES)) * cut(entry.case, CLEAN_UPDATES).epochs <= CLEAN_WORK:
@@ -211,9 +215,6 @@ def plan(suite: Suite, subset: bool) -> tuple[list[dict[str, Any]], list[str]]:
         add("smallest", entry, suite.reference)
     ordered = sorted(jobs.values(), key=lambda job: -_cost(suite.entries[job["case"]]) * (1 + len(job["plants"])))
     return ordered, [name for name, found in places.items() if not found]
-
-
-SUBSET_COST = 2e7
 
 
 def _plantable(hypothesis: Hypothesis, build: Build, case: Case) -> bool:
@@ -319,18 +320,14 @@ def _planted(
     caught = judgement.verdict is Verdict.FAIL
     name = " and ".join(named) or (NO_ONE if caught else "")
     epoch = judgement.epoch if caught else None
-    return Planted(
-        hypothesis.name, case.name, label, dtype, caught, hypothesis.phase, phase, name, epoch, tied
-    )
+    return Planted(hypothesis.name, case.name, label, dtype, caught, hypothesis.phase, phase, name, epoch, tied)
 
 
 def _free(case: Case, dtype: str) -> bool:
     return dtype == "float64" or case.float32_parameters == "free"
 
 
-def _visible(
-    hypothesis: Hypothesis, replays: Replays, case: Case, dtype: str, floors: Mapping[str, Floor]
-) -> bool:
+def _visible(hypothesis: Hypothesis, replays: Replays, case: Case, dtype: str, floors: Mapping[str, Floor]) -> bool:
     """Whether the mistake's own path, in float64, leaves the tolerance of the dtype by more than a noise floor."""
     if dtype == "float64":
         return True
@@ -451,9 +448,7 @@ def varied(case: Case, seed: int) -> Case:
     """The case with other initial parameters and, where its batch order has a seed, another of these."""
     generator = np.random.RandomState(1000 + seed)
     # As wide as they were; those that are all zero or alone get the width of a narrow layer's.
-    initial: Params = {
-        name: generator.normal(p.mean(), p.std() or 0.1, p.shape) for name, p in case.initial().items()
-    }
+    initial: Params = {name: generator.normal(p.mean(), p.std() or 0.1, p.shape) for name, p in case.initial().items()}
     schedule: Any = case.schedule
     if hasattr(schedule, "seed"):
         schedule = replace(schedule, seed=1000 + seed)
@@ -516,7 +511,7 @@ def prove(
         waiting: dict[Future[dict[str, Any]], dict[str, Any]] = {}
         for job in planned:
             name = f"{job['do']} {job['case']} {job['implementation']}"
-            future = pool.submit(framework_of(job["implementation"]).name, job, lambda event, name=name: on_step(name))
+            future = pool.submit(framework_of(job["implementation"]).name, job, partial(_told, on_step, name))
             waiting[future] = job
         while waiting:
             done, _ = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
@@ -527,12 +522,14 @@ def prove(
                     _gather(evidence, job, future.result()["result"])
                 except WorkerError as error:
                     evidence.failures.append(f"{name}: {error}")
-                    if os.environ.get("PARITY_TRACE"):
-                        evidence.failures.append(error.trace)
                 on_job(name)
     evidence.plants.sort(key=lambda plant: (PHASES.index(plant.planted_phase), plant.hypothesis))
     evidence.seconds = time.monotonic() - begun
     return evidence
+
+
+def _told(on_step: Callable[[str], None], name: str, event: Mapping[str, Any]) -> None:
+    on_step(name)
 
 
 def _gather(evidence: Evidence, job: Mapping[str, Any], result: Any) -> None:

@@ -155,6 +155,7 @@ def page(evidence: Evidence) -> str:
         (case, small(found["float64"]), small(found["float32"]), evidence.cut.get(case, "the whole run"))
         for case, found in evidence.smallest.items()
     ]
-    return template.render(
+    text: str = template.render(
         evidence=evidence, rows=rows(evidence), totals=totals(evidence), changes=changes, proved=evidence.proved
     )
+    return text

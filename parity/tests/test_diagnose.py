@@ -92,9 +92,7 @@ def test_a_mistake_that_ends_in_nan_is_explained_by_its_like() -> None:
         return p * np.sqrt(2.5 - state.step)
 
     mistake = Hypothesis("not-a-number", "update", "It ends in NaN.", "made for this test", diverging)
-    found = explained(
-        lambda: diverging(toy.build, CASE, "float64", "cpu"), hypotheses=(*HYPOTHESES, mistake)
-    )
+    found = explained(lambda: diverging(toy.build, CASE, "float64", "cpu"), hypotheses=(*HYPOTHESES, mistake))
     assert [replay.names for replay in found.explanations] == [("not-a-number",)]
     without = explained(lambda: diverging(toy.build, CASE, "float64", "cpu"))
     assert without.explanations == ()
@@ -129,7 +127,9 @@ def test_a_replay_is_made_once_for_many_runs() -> None:
 
 def test_out_of_time_is_said() -> None:
     run = gather(record(planted("float64", "sum-for-mean"), CASE, CASE.epochs))
-    place = locate(planted("float64", "sum-for-mean"), Witness(toy.build, CASE, "float64"), toy.build(CASE, "float64", "cpu"), 0, 1)
+    place = locate(
+        planted("float64", "sum-for-mean"), Witness(toy.build, CASE, "float64"), toy.build(CASE, "float64", "cpu"), 0, 1
+    )
     found = diagnose(run, place, Replays(toy.build, CASE, HYPOTHESES), floors()["float64"], seconds=-1)
     assert found.unfinished
     assert found.replays == ()

@@ -55,7 +55,7 @@ def remembered(rule: Any, name: str, p: Array, g: Array, state: State) -> Array:
 
 
 def backwards(schedule: Any, rows: int) -> Any:
-    return ((order := next(schedule.epochs(rows)))[2 - step % 3] for step in range(100))
+    return (next(schedule.epochs(rows))[2 - step % 3] for step in range(100))
 
 
 FAULTS = {
@@ -137,7 +137,7 @@ def test_a_pattern_is_put_in_words(got: Array, wanted: Array, words: str) -> Non
 
 def test_a_share_of_the_parameter_is_recognized() -> None:
     place = location(VALUES, VALUES + 1)
-    (name, value), = place.params.items()
+    (value,) = place.params.values()
     check = replace(place.parts[0], got=VALUES + 0.5 * value, wanted=VALUES)
     assert pattern(replace(place, check=check)) == "off by 0.5 times the parameter, everywhere"
 
@@ -151,5 +151,3 @@ def test_only_biases_part() -> None:
 def test_what_looks_like_nothing_is_not_put_in_words() -> None:
     generator = np.random.RandomState(3)
     assert pattern(location(generator.normal(size=(3, 4)), generator.normal(size=(3, 4)))) == ""
-
-
