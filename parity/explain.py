@@ -89,8 +89,8 @@ def explain(
     # A mistake in every step shows in the first, long before it has grown beyond the tolerance of a run.
     location = walk(0, 1)
     last_agreed = _last_agreed(run, judgement)
-    if location.phase == "state" and location.check is None and last_agreed > 0:
-        location = walk(last_agreed, last_agreed + case.every)
+    if location.phase == "state" and location.check is None and (judgement.epoch or 0) > 1:
+        location = walk(max(1, last_agreed), last_agreed + case.every)
     return _diagnosed(entry, reference, run, location, dtype, floor, on_step, replays, seconds)
 
 

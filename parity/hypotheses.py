@@ -359,7 +359,7 @@ def without_clamp(build: Build, case: Case, dtype: str, device: str) -> Trainer 
 def softmax_over_rows(loss: nn.Loss) -> nn.Loss:
     def mistaken(logits: Array, y: Array) -> tuple[Array, Array]:
         log_p, rows = nn.log_softmax(logits, 0), np.arange(len(y))
-        derivative = np.exp(log_p) * np.bincount(y, minlength=logits.shape[1])
+        derivative = np.exp(log_p) * np.bincount(y, minlength=logits.shape[1]).astype(logits.dtype)
         derivative[rows, y] -= 1
         return -log_p[rows, y], derivative
 
@@ -458,7 +458,7 @@ def leaky_relu(x: Array) -> Array:
 
 
 def leaky_relu_backward(d_output: Array, output: Array) -> Array:
-    return d_output * np.where(output > 0, 1, 0.01)
+    return np.where(output > 0, d_output, 0.01 * d_output)
 
 
 def one_at_zero(d_output: Array, output: Array) -> Array:

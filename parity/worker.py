@@ -170,7 +170,7 @@ def _prove(job: Job, emit: Emit) -> Any:
     from parity.prove import plants
 
     suite, entry, implementation = _of_suite(job)
-    return plants(suite, entry, implementation, job["plants"], lambda: emit("step"))
+    return plants(suite, entry, implementation, job["plants"], lambda: emit("step"), job["alternate"])
 
 
 def _clean(job: Job, emit: Emit) -> Any:

@@ -94,7 +94,8 @@ def totals(evidence: Evidence) -> list[str]:
     if evidence.unseen:
         lines.append(f"{len(evidence.unseen)} plants left out in float32, whose noise floor hides them")
     if evidence.nowhere:
-        lines.append(f"no case here for: {', '.join(evidence.nowhere)}")
+        what = f"left to the whole proof: {len(evidence.nowhere)} mistakes" if evidence.subset else ""
+        lines.append(what or f"no case here for: {', '.join(evidence.nowhere)}")
     return lines
 
 
