@@ -167,21 +167,21 @@ def _explain(job: Job, emit: Emit) -> dict[str, Any]:
 
 
 def _prove(job: Job, emit: Emit) -> Any:
-    from parity.prove import plants
+    from parity.experiments import plants
 
     suite, entry, implementation = _of_suite(job)
     return plants(suite, entry, implementation, job["plants"], lambda: emit("step"), job["alternate"])
 
 
 def _clean(job: Job, emit: Emit) -> Any:
-    from parity.prove import clean
+    from parity.experiments import clean
 
     suite, entry, implementation = _of_suite(job)
     return clean(suite, entry, implementation, job["seeds"], lambda: emit("step"))
 
 
 def _smallest(job: Job, emit: Emit) -> Any:
-    from parity.prove import smallest
+    from parity.experiments import smallest
 
     suite, entry, _ = _of_suite(job)
     return smallest(suite, entry, lambda: emit("step"))

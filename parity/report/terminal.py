@@ -133,11 +133,11 @@ def print_summary(console: Console, outcomes: Sequence[Outcome], seconds: float)
             if missed:
                 first = missed[0]
                 many = f", and {len(missed) - 1} more of {len(figures)}" if len(missed) > 1 else ""
-                line = (
+                sentence = (
                     f"{outcome.cell.name}: published {first.quantity} of epoch {first.epoch} is {first.published}, "
                     f"ours {first.ours}{many}"
                 )
-                console.print(Text(f"{first.verdict} ", STYLES[first.verdict]) + Text(line), soft_wrap=True)
+                console.print(Text(f"{first.verdict} ", STYLES[first.verdict]) + Text(sentence), soft_wrap=True)
     counts = [f"{_count(outcomes, verdict)} {verdict}" for verdict in Verdict if _count(outcomes, verdict)]
     shares = [outcome.judgement.ratio or 0.0 for outcome in outcomes if outcome.judgement.verdict is Verdict.PASS]
     most = f", at most {max(shares):.2f} of the tolerance used" if shares else ""

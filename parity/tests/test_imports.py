@@ -28,7 +28,7 @@ GROUPS = (
     ("suite", "checkpoint", "trajectory", "compare", "trainers"),
     ("tolerance",),
     ("verdict",),
-    ("published", "crosscheck", "ladder", "locate", "planting", "hypotheses", "diagnose", "explain"),
+    ("published", "crosscheck", "ladder", "locate", "planting", "hypotheses", "diagnose", "explain", "experiments"),
     ("pool", "worker"),
     ("matrix", "prove"),
     ("report",),

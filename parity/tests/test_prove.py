@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from parity import cli, prove
-from parity.prove import Evidence, Planted, bisect, clean, cut, plan, plants, smallest, varied
+from parity import cli, experiments, prove
+from parity.experiments import Planted, bisect, clean, cut, plants, smallest, varied
+from parity.prove import Evidence, plan
 from parity.report import evidence as report
 from parity.suite import load_suite
 from parity.tests.suites import strict_json
@@ -72,7 +73,7 @@ def test_the_smallest_change_seen_is_near_the_precision(evidence: Evidence) -> N
 def test_bisection_ends_just_above_the_edge(edge: float) -> None:
     found = bisect(lambda exponent: exponent > edge)
     assert found is not None
-    assert edge < np.log10(found) <= edge + prove.STEP
+    assert edge < np.log10(found) <= edge + experiments.STEP
 
 
 def test_a_change_that_is_never_seen_has_no_smallest() -> None:
