@@ -14,7 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from parity.prove import Evidence, Planted, confusion
+from parity.experiments import Planted
+from parity.prove import Evidence, confusion
 
 MISSING = "a page needs jinja2, which is not installed: 'python -m pip install cross-framework-parity[report]'"
 
