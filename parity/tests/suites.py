@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 CASE = "toy-sgd"
 HONEST = "from parity.tests.toy import build\n"
 WRONG = """
@@ -81,3 +83,10 @@ def strict_json(text: str) -> Any:
         raise ValueError(f"{constant} is no JSON number")
 
     return json.loads(text, parse_constant=refuse)
+
+
+def selected(request: pytest.FixtureRequest) -> list[dict[str, Any]]:
+    """The parameters of every test that this session selected from the requesting file and that has a ``label``."""
+    items = [item for item in request.session.items if item.path == request.path]
+    params = [item.callspec.params for item in items if isinstance(item, pytest.Function) and hasattr(item, "callspec")]
+    return [found for found in params if "label" in found]

@@ -21,6 +21,7 @@ from parity.spec import DTYPES, Case
 from parity.suite import fingerprint, load_suite
 from parity.tests import planted, toy
 from parity.tests.planted import Mistake
+from parity.tests.suites import selected
 from parity.tolerance import Build, Floor, load, measure
 from parity.verdict import Verdict
 
@@ -133,10 +134,8 @@ def climbs(
     (package / "logistic" / "__init__.py").touch()
     (package / "logistic" / "spec.py").write_text("from impls.logistic.spec import CASES\n")
     write_implementation(package, "numpy", "")
-    for item in request.session.items:
-        params = getattr(item, "callspec", None) and item.callspec.params
-        if params and "label" in params:
-            write_implementation(package, params["label"], params["mistake"])
+    for params in selected(request):
+        write_implementation(package, params["label"], params["mistake"])
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(root)
         suite = load_suite("planted_suite")

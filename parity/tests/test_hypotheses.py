@@ -25,6 +25,7 @@ from parity.pool import Pool
 from parity.published import figures
 from parity.spec import Case, Params
 from parity.suite import Entry, fingerprint, load_suite
+from parity.tests.suites import selected
 from parity.tests.test_faults import assert_falls
 from parity.tests.test_reference import LONG, ROWS, assert_derivative
 from parity.tolerance import Build, Floor, load
@@ -397,9 +398,8 @@ def climbs(
     (package / "__init__.py").touch()
     (package / "spec.py").write_text("from impls.logistic.spec import CASES\n")
     (package / "logistic_numpy.py").write_text("from impls.logistic.logistic_numpy import build\n")
-    for item in request.session.items:
-        params = getattr(item, "callspec", None) and item.callspec.params
-        if params and "label" in params and params["mistake"] in IN_FRAMEWORKS:
+    for params in selected(request):
+        if params["mistake"] in IN_FRAMEWORKS:
             write_implementation(package, params["label"], params["mistake"])
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(root)
