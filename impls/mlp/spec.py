@@ -70,6 +70,14 @@ SHIPPED = Case(
     why="a ReLU whose input is near zero may be on in one run and off in another: the gradient then jumps",
 )
 
-FULL = replace(SHIPPED, data=mnist.normalized_full, published=(), log="")
+FULL = replace(
+    SHIPPED,
+    data=mnist.normalized_full,
+    published=(),
+    log="",
+    why=SHIPPED.why
+    + "; over 1,180 steps that leaves float32 losses known to 4e-4 only, in lockstep to 2e-5, where the shipped run's "
+    "100 steps keep 3e-6. It is the float64 run, losses known to 8e-13 and parameters to 4e-11, that shows a mistake",
+)
 
 CASES = (replace(SHIPPED, variants={"full": FULL}),)
