@@ -92,13 +92,14 @@ def _fail(message: str, status: int = 2) -> NoReturn:
 @contextlib.contextmanager
 def _clear_errors() -> Iterator[None]:
     """What the user can mend is said in a line; anything else is our mistake and keeps its traceback."""
+    from parity.report.page import PageError
     from parity.report.plot import PlotError
     from parity.suite import SuiteError
     from parity.trajectory import TrajectoryError
 
     try:
         yield
-    except (SuiteError, TrajectoryError, PlotError) as error:
+    except (SuiteError, TrajectoryError, PlotError, PageError) as error:
         _fail(str(error))
 
 
@@ -468,14 +469,12 @@ def prove(
     """
     from parity.prove import prove as prove_suite
     from parity.report import evidence as report
+    from parity.report.page import check_page
     from parity.report.terminal import make_console
 
     with _clear_errors():
         if page_file is not None:
-            try:
-                report.check_page(page_file)
-            except report.PageError as error:
-                _fail(str(error))
+            check_page(page_file)
         found, pythons = _suite(suite), _pythons(python)
         with report.Steps(make_console(stderr=True)) as steps:
             evidence = prove_suite(found, subset, jobs, pythons, sys.path, steps.plan, steps.step, steps.job)

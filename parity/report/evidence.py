@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from importlib.resources import files
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -16,12 +14,7 @@ from rich.text import Text
 
 from parity.experiments import Planted
 from parity.prove import Evidence, confusion
-
-MISSING = "a page needs jinja2, which is not installed: 'python -m pip install cross-framework-parity[report]'"
-
-
-class PageError(ValueError):
-    """A page that cannot be made; the message says what to do."""
+from parity.report.page import render
 
 
 class Steps:
@@ -137,27 +130,17 @@ def small(change: float | None) -> str:
     return "none up to 1" if change is None else f"{change:.1e}"
 
 
-def check_page(path: Path) -> None:
-    """PageError where a page cannot be made: before anything long is run."""
-    try:
-        import jinja2  # noqa: F401
-    except ImportError:
-        raise PageError(MISSING) from None
-    if not path.absolute().parent.is_dir():
-        raise PageError(f"cannot write {path}: no such folder")
-
-
 def page(evidence: Evidence) -> str:
-    """The page: HTML with its style inside, light and dark, every text escaped."""
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string((files("parity.report") / "evidence.html").read_text())
+    """The evidence as a page."""
     changes = [
         (case, small(found["float64"]), small(found["float32"]), evidence.cut.get(case, "the whole run"))
         for case, found in evidence.smallest.items()
     ]
-    text: str = template.render(
-        evidence=evidence, rows=rows(evidence), totals=totals(evidence), changes=changes, proved=evidence.proved
+    return render(
+        "evidence.html",
+        evidence=evidence,
+        rows=rows(evidence),
+        totals=totals(evidence),
+        changes=changes,
+        proved=evidence.proved,
     )
-    return text
