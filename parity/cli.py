@@ -216,9 +216,9 @@ def run(
     What is on disk and has not changed is not run again. Each cell of the table shows its verdict and the largest
     share of its tolerance that any loss or parameter used at any epoch: below 1 passes.
     """
-    from parity.matrix import as_json
+    from parity.outcome import as_json, total
     from parity.report.terminal import Watch, make_console, print_matrix, print_summary
-    from parity.verdict import EXIT_STATUS, overall
+    from parity.verdict import EXIT_STATUS
 
     begun = time.perf_counter()
     with _clear_errors():
@@ -243,9 +243,7 @@ def run(
     print_matrix(console, outcomes)
     print_summary(console, outcomes, time.perf_counter() - begun)
     _write_json(json_file, as_json(outcomes))
-    verdicts = [outcome.judgement.verdict for outcome in outcomes]
-    verdicts += [figure.verdict for outcome in outcomes for figure in outcome.figures]
-    raise SystemExit(EXIT_STATUS[overall(verdicts)])
+    raise SystemExit(EXIT_STATUS[total(outcomes)])
 
 
 @app.command("list")
@@ -329,8 +327,8 @@ def show(
     verdicts = []
     for outcome in outcomes:
         if not outcome.figures and outcome.judgement.reason:
-            console.print(f"{outcome.cell.name}: {outcome.judgement.reason}", markup=False)
-        print_log(console, outcome.cell.entry.case, outcome.cell.implementation, outcome.cell.dtype, outcome.figures)
+            console.print(f"{outcome.name}: {outcome.judgement.reason}", markup=False)
+        print_log(console, matrix.cells[0].entry.case, outcome.implementation, outcome.dtype, outcome.figures)
         verdicts += [outcome.judgement.verdict, *(figure.verdict for figure in outcome.figures)]
     if plot is not None:
         with _clear_errors():
@@ -443,7 +441,7 @@ def explain(
             )
             with Watch(make_console(stderr=True), len(matrix.cells)) as watch:
                 outcomes = matrix.run(watch.epoch, watch.outcome)
-            found = [(outcome.cell.name, outcome.judgement, outcome.explanation) for outcome in outcomes]
+            found = [(outcome.name, outcome.judgement, outcome.explanation) for outcome in outcomes]
     console = make_console(stderr=str(json_file) == "-")
     for title, judgement, explanation in found:
         print_explanation(console, title, judgement, explanation)

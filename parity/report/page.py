@@ -34,7 +34,7 @@ def render(template: str, **content: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(template).render(**content)
+    return str(environment.get_template(template).render(**content))
 
 
 def plotly() -> str:

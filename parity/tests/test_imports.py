@@ -29,6 +29,7 @@ GROUPS = (
     ("tolerance",),
     ("verdict",),
     ("published", "crosscheck", "ladder", "locate", "planting", "hypotheses", "diagnose", "explain", "experiments"),
+    ("outcome", "recorded"),
     ("pool", "worker"),
     ("matrix", "prove"),
     ("report",),
