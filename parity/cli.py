@@ -17,6 +17,7 @@ import typer
 
 if TYPE_CHECKING:
     from parity.matrix import Matrix
+    from parity.outcome import Outcome
     from parity.suite import Suite
 
 # Plain help: drawing it with rich would cost more than importing NumPy.
@@ -66,6 +67,7 @@ LockstepLength = Annotated[
         "--lockstep", min=1, metavar="N", help="Also restart from the reference's exact state every N epochs."
     ),
 ]
+PAGE = "report.html"
 CORES = max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
@@ -143,10 +145,25 @@ def _write_json(path: Path | None, content: Any) -> None:
 def _write(path: Path, text: str) -> None:
     try:
         scratch = path.with_name(f".{path.name}.partial")
-        scratch.write_text(text)
+        # A name that is no text, as a folder's may be, is written as its bytes.
+        scratch.write_text(text, encoding="utf-8", errors="backslashreplace")
         scratch.replace(path)
     except OSError as error:
         _fail(f"cannot write {path}: {error.strerror}")
+
+
+def _write_page(path: Path, outcomes: list[Outcome]) -> str:
+    """Write the report's page unless it is there; what there is to say of it. A run does not fail for want of a page."""
+    from parity.report import html
+    from parity.report.page import PageError, check_page
+
+    try:
+        check_page(path, "plotly")
+    except PageError as error:
+        return f"no report: {error}"
+    if not html.is_current(path, html.fingerprint(outcomes)):
+        _write(path, html.page(outcomes))
+    return f"report: {path}"
 
 
 def _pythons(pairs: list[str] | None) -> dict[str, str]:
@@ -210,6 +227,9 @@ def run(
     json_file: Json = None,
     data: Data = None,
     lockstep: LockstepLength = None,
+    page: Annotated[
+        bool, typer.Option("--report/--no-report", help="Write the result as a page, report.html in the --out folder.")
+    ] = True,
 ) -> None:
     """Train every case in every implementation and compare each with the float64 reference, epoch by epoch.
 
@@ -242,7 +262,57 @@ def run(
     console = make_console(stderr=str(json_file) == "-")
     print_matrix(console, outcomes)
     print_summary(console, outcomes, time.perf_counter() - begun)
+    if page:
+        console.print(_write_page(out / PAGE, outcomes), markup=False, highlight=False, soft_wrap=True)
     _write_json(json_file, as_json(outcomes))
+    raise SystemExit(EXIT_STATUS[total(outcomes)])
+
+
+@app.command()
+def report(
+    root: Annotated[Path, typer.Argument(metavar="[DIR]", help="A folder of runs, as --out names it.")] = Path("runs"),
+    form: Annotated[
+        str, typer.Option("--format", metavar="html|md|junit|json", help="A page, or what CI reads.")
+    ] = "html",
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", metavar="FILE", help="Where it goes; - is standard output, the default but for html."),
+    ] = None,
+    suite: SuiteName = "impls",
+) -> None:
+    """Make a report of recorded runs, from the folder alone: nothing is trained and no framework is needed.
+
+    Every run below DIR is judged as 'parity run' judges it, against the reference run and the noise floor that lie
+    there. The page, DIR/report.html unless --output says otherwise, needs nothing else and asks for nothing from
+    elsewhere: send it, keep it, print it. It holds the matrix as a heat map; for each cell its loss, its distance
+    from the reference, the published figures, versions and settings; for each case its sources side by side.
+
+    'md' is for a pull request's summary, 'junit' for a CI server's test view, 'json' is what 'parity run --json'
+    writes. A run that is damaged, unfinished or has no reference is inconclusive, with the reason. What the suite
+    knows of a case (published figures, sources) is missing for cases that it does not have.
+    """
+    from parity.outcome import as_json, total
+    from parity.recorded import recorded
+    from parity.report.formats import FORMATS
+    from parity.report.html import page
+    from parity.report.page import check_page
+    from parity.report.words import count_cells
+    from parity.verdict import EXIT_STATUS
+
+    if form not in (*FORMATS, "html", "json"):
+        _fail(f"unknown format {form!r}: choose html, md, junit or json")
+    target = output or (root / PAGE if form == "html" else Path("-"))
+    with _clear_errors():
+        if form == "html":
+            check_page(target, "plotly")
+        outcomes = recorded(root, _suite(suite))
+    if form == "json":
+        _write_json(target, as_json(outcomes))
+    else:
+        text = page(outcomes) if form == "html" else FORMATS[form](outcomes)
+        typer.echo(text, nl=False) if str(target) == "-" else _write(target, text)
+    if str(target) != "-":
+        typer.echo(f"{target}: {count_cells(outcomes)}")
     raise SystemExit(EXIT_STATUS[total(outcomes)])
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,17 +30,38 @@ def render(template: str, **content: Any) -> str:
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 
     environment = Environment(
-        loader=FunctionLoader(lambda name: (files("parity.report") / name).read_text(encoding="utf-8")),
+        loader=FunctionLoader(resource),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    # "tojson" escapes what could end a script element; a number that JSON lacks must not pass for one.
+    environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     return str(environment.get_template(template).render(**content))
 
 
+def resource(name: str) -> str:
+    """A file of ``parity/report``."""
+    return (files("parity.report") / name).read_text(encoding="utf-8")
+
+
+def policy(*scripts: str) -> str:
+    """The Content-Security-Policy of a page whose only scripts are these, and that asks for nothing from elsewhere.
+
+    A script counts by its own text, so that none which found its way into the page by other means can run.
+    """
+    hashes = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
+    allowed = " ".join(f"'sha256-{found}'" for found in hashes)
+    return f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:"
+
+
 def plotly() -> str:
-    """The source of plotly.js, from the distribution that carries it, without importing plotly's Python side."""
+    """The source of plotly.js, from the distribution that carries it, without importing plotly's Python side.
+
+    plotly.js reads ``<b>``, ``<a href>`` and the like in the texts it draws: a text that is not our own goes to it
+    with ``&``, ``<`` and ``>`` as entities.
+    """
     from importlib.metadata import distribution
 
     return Path(str(distribution("plotly").locate_file("plotly/package_data/plotly.min.js"))).read_text(
