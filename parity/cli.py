@@ -153,7 +153,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def _write_page(path: Path, outcomes: list[Outcome]) -> str:
-    """Write the report's page unless it is there; what there is to say of it. A run does not fail for want of a page."""
+    """Write the report's page unless it is there, and say so; a run does not fail for want of a page."""
     from parity.report import html
     from parity.report.page import PageError, check_page
 

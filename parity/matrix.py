@@ -11,13 +11,13 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from parity import __version__
 from parity.frameworks import FRAMEWORKS, framework_of, packages_of
-from parity.outcome import CHECKED, Outcome, compares_params, folder_name, keep_explanation
+from parity.outcome import CHECKED, Outcome, compares_params, folder_name, keep_explanation, keep_failure
 from parity.pool import Pool, WorkerError
 from parity.published import Figure, figures
 from parity.spec import DTYPES
@@ -308,6 +308,7 @@ class Matrix:
         folder = cell.folder(self.options.out, lockstep)
         if folder not in self._submitted:
             self._submitted[folder] = self._start(cell, lockstep, folder, pool, on_epoch)
+            self._submitted[folder].add_done_callback(partial(_keep_failure, folder))
         return self._submitted[folder]
 
     def _start(
@@ -509,6 +510,11 @@ class Matrix:
 
 def _checked(reference: Cell) -> Cell:
     return replace(reference, dtype=CHECKED)
+
+
+def _keep_failure(folder: Path, run: Future[dict[str, Any]]) -> None:
+    if not run.cancelled():
+        keep_failure(folder, str(run.exception() or ""))
 
 
 def explain_folders(suite: Suite, a: Path, b: Path) -> tuple[Judgement, dict[str, Any] | None]:

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from parity.crosscheck import recorded_floor
-from parity.outcome import CHECKED, Outcome, compares_params, folder_name, kept_explanation
+from parity.outcome import CHECKED, Outcome, compares_params, failure_path, folder_name, kept_explanation, kept_failure
 from parity.published import Figure, figures
 from parity.spec import DTYPES
 from parity.suite import Entry, Suite, rank
 from parity.tolerance import Floor
-from parity.trajectory import MANIFEST, Trajectory, TrajectoryError, read
+from parity.trajectory import MANIFEST, Trajectory, TrajectoryError, partial_path, read
 from parity.verdict import Judgement, Verdict, judge_run
 
 _RUN = re.compile(rf"(?P<implementation>.+)-(?P<dtype>{'|'.join((*DTYPES, CHECKED))})-(?P<device>[^-]+)")
@@ -82,9 +82,13 @@ class _Runs:
             yield self._outcome(place)
 
     def read(self, folder: Path) -> Trajectory:
-        """A run, read once; TrajectoryError says what is wrong with it, or that it is not there."""
+        """A run, read once; TrajectoryError says what is wrong with it, or that the last attempt at it failed."""
         if folder not in self._read:
             try:
+                if reason := kept_failure(folder):
+                    raise TrajectoryError(f"{folder.name}: the last run failed: {reason}")
+                if partial_path(folder).exists() and folder.exists():
+                    raise TrajectoryError(f"{folder}: a newer run was begun and not finished: run it again")
                 self._read[folder] = read(folder)
             except TrajectoryError as error:
                 self._read[folder] = error
@@ -95,12 +99,13 @@ class _Runs:
 
     @cached_property
     def names(self) -> list[str]:
-        """Folders that hold a run or what is left of one, unfinished ones by the name that they would have had."""
-        found = {
-            path.name.removeprefix(".").removesuffix(".partial") if _is_partial(path) else path.name
-            for path in self.folder.iterdir()
-            if path.is_dir() and (_is_partial(path) or not path.name.startswith(".")) and _is_run(path)
-        }
+        """The runs' folders, those among them that an attempt should have left."""
+        found = {path.name for path in self.folder.iterdir() if path.is_dir() and _is_run(path)}
+        # An attempt that was not finished, or failed, has the name that its run would have had.
+        for attempt, kind in ((partial_path, Path.is_dir), (failure_path, Path.is_file)):
+            before, after = attempt(self.folder / "*").name.split("*")
+            left = [path.name for path in self.folder.glob(f"{before}*{after}") if kind(path)]
+            found |= {name.removeprefix(before).removesuffix(after) for name in left}
         return sorted(found)
 
     def _places(self) -> Iterator[_Place]:
@@ -220,15 +225,10 @@ def _entry(name: str, suite: Suite) -> Entry | None:
     return replace(entry, case=replace(entry.case, published=(), note=f"on other data, {variant}"), variant=variant)
 
 
-def _is_partial(path: Path) -> bool:
-    return path.name.startswith(".") and path.name.endswith(".partial")
-
-
 def _is_run(path: Path) -> bool:
-    """Whether a folder holds a run, or what is left of one."""
-    if (path / MANIFEST).exists() or _RUN.fullmatch(_LOCKSTEP.sub(r"\g<run>", path.name)):
-        return True
-    return _is_partial(path) and any(path.iterdir())
+    """Whether a folder holds a run, or by its name should."""
+    named = _RUN.fullmatch(_LOCKSTEP.sub(r"\g<run>", path.name))
+    return not path.name.startswith(".") and ((path / MANIFEST).exists() or named is not None)
 
 
 def _agrees_with_its_name(place: _Place, run: Trajectory) -> None:

@@ -13,7 +13,7 @@ from parity.report.words import count_cells, count_published, missed, share
 from parity.suite import rank
 from parity.verdict import Verdict
 
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]#|~^$@:])")
+_MARKDOWN = re.compile(r"([\\`*_\[\]#|~$@])")
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 

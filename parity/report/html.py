@@ -76,7 +76,7 @@ def page(outcomes: Sequence[Outcome]) -> str:
 
 
 def drawn(*measures: Array) -> Array:
-    """The places of a series (n,) that are drawn: where each of ``measures`` (n,) is largest, in each of BINS stretches.
+    """The places of a series (n,) that are drawn: in each of BINS stretches where each of ``measures`` (n,) is largest.
 
     The first and the last place always, and every place of a short series. NaN counts as largest.
     """
@@ -130,11 +130,8 @@ class _Content:
     def _cell(self, o: Outcome) -> dict[str, Any]:
         verdict, ratio = o.judgement.verdict, o.judgement.ratio
         off = [sentence for _, sentence in missed(o)]
-        used = (
-            f", {share(ratio)} of the tolerance used"
-            if ratio is not None and verdict is not Verdict.INCONCLUSIVE
-            else ""
-        )
+        known = ratio is not None and verdict is not Verdict.INCONCLUSIVE
+        used = f", {share(ratio)} of the tolerance used" if known else ""
         return {
             "id": self.outcomes.index(o),
             "text": MARKS[verdict] + ("" if verdict is Verdict.INCONCLUSIVE else f" {share(ratio)}"),
@@ -145,7 +142,7 @@ class _Content:
 
     def doubts(self) -> list[dict[str, Any]]:
         """What did not pass, and why."""
-        found = []
+        found: list[tuple[int, Verdict, str, str, str]] = []
         for number, o in enumerate(self.outcomes):
             name = f"{o.folder} · {o.implementation} · {o.dtype}"
             if o.judgement.verdict is not Verdict.PASS:
