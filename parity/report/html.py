@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -200,7 +201,6 @@ class _Content:
 
     def _details(self, o: Outcome) -> dict[str, Any]:
         found = o.judgement
-        explained = o.explanation or {}
         lines = log_lines(o.entry.case, o.figures) if o.entry is not None else []
         published = list(dict.fromkeys(figure.source for figure in o.entry.case.published)) if lines and o.entry else []
         return {
@@ -214,7 +214,7 @@ class _Content:
             "parameter": found.parameter,
             "reason": found.reason,
             "note": found.note,
-            "why": [text for text in (explained.get("sentence"), explained.get("why")) if isinstance(text, str)],
+            "explanation": o.explanation["sentence"] if o.explanation else "",
             "against": _against(o),
             "loss": None if o.run is None else self._curve(o.run.loss),
             "evidence": [self._evidence(evidence) for evidence in found.evidence],
@@ -309,7 +309,7 @@ def _paragraphs(entry: Entry) -> list[list[str]]:
     found = []
     for block in doc.split("\n\n"):
         if block.startswith((" ", "\t")):
-            found.append(["pre", block])
+            found.append(["pre", textwrap.dedent(block)])
         elif block.strip():
             found.append(["p", " ".join(block.split())])
     return found

@@ -93,7 +93,7 @@
     return make("div", { class: `statement ${cell.verdict.toLowerCase()}` },
       make("p", {}, make("span", { class: `badge ${kind(cell.verdict)}`, id: "verdict" },
         `${data.marks[cell.verdict]} ${cell.verdict}`), make("span", { id: "reason" }, rests)),
-      ...cell.why.map((text, place) => make("p", {}, place ? text : make("strong", {}, text))),
+      cell.explanation && make("p", {}, make("strong", { id: "explanation" }, cell.explanation)),
       cell.note && make("p", {}, cell.note + "."),
       ...cell.missed.map((text) => make("p", { class: "bad" }, "≠ " + text)),
       cell.against && make("p", { class: "faint" }, `Held against ${cell.against}.`));
@@ -194,7 +194,7 @@
         marker: { symbol: "triangle-down-open", size: 8, color: own }, cliponaxis: false,
         text: zero.map((place) => `${when(place)}: exactly equal`) });
     if (lost.length)
-      traces.push({ x: at(lost), y: lost.map(() => high), mode: "markers", name: "not finite", hoverinfo: "text",
+      traces.push({ x: at(lost), y: lost.map(() => high / 1.5), mode: "markers", name: "not finite", hoverinfo: "text",
         marker: { symbol: "x", size: 11, color: "#e03131" }, cliponaxis: false,
         text: lost.map((place) => `${when(place)}: not finite`) });
     const layout = { yaxis: { title: { text: "largest |difference|" }, type: "log", exponentformat: "power", dtick: ticks(low, high),

@@ -12,6 +12,7 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -21,6 +22,15 @@ from typing import Any
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 MISSING = f"no browser to open a page in: install one of {', '.join(NAMES)} (apt-get install chromium)"
 SECONDS = 30.0
+# The browser finds the protocol's ends at its file descriptors 3 and 4. They are moved out of the way first, because
+# one may be where the other has to go.
+AS_3_AND_4 = """
+import fcntl, os, sys
+commands, events = (fcntl.fcntl(int(end), fcntl.F_DUPFD, 10) for end in sys.argv[1:3])
+os.dup2(commands, 3)
+os.dup2(events, 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 
 
 class Browser:
@@ -41,8 +51,6 @@ class Browser:
         self._profile = tempfile.mkdtemp(prefix="parity-browser-")
         read_commands, self._write = os.pipe()
         self._read, write_events = os.pipe()
-        # The protocol's ends are file descriptors 3 and 4 of the browser.
-        script = f'exec "$@" 3<&{read_commands} 4>&{write_events}'
         switches = (
             "--headless",
             "--remote-debugging-pipe",
@@ -57,7 +65,7 @@ class Browser:
             *(("--no-sandbox", "--disable-dev-shm-usage") if os.geteuid() == 0 else ()),
         )
         self._process = subprocess.Popen(
-            ["sh", "-c", script, "sh", binary, *switches],
+            [sys.executable, "-c", AS_3_AND_4, str(read_commands), str(write_events), binary, *switches],
             pass_fds=(read_commands, write_events),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
