@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 PINS = dict(re.findall(r"^([\w-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
-REQUIREMENTS = [*PROJECT["dependencies"], *(requirement for extra in EXTRAS.values() for requirement in extra)]
+REQUIREMENTS = sorted({*PROJECT["dependencies"], *(requirement for extra in EXTRAS.values() for requirement in extra)})
 
 
 @pytest.mark.parametrize(
