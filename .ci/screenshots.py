@@ -14,8 +14,8 @@ PICTURES = Path(__file__).parent / "pictures"
 # Name, fragment of the page's address, what is there once it is drawn, size, what the reader prefers.
 REPORT = (
     ("matrix", "", "#matrix", (1120, 720), "light"),
-    ("cell", "#iris-logistic/keras/float32/cpu", ".plot .legend", (1120, 980), "light"),
-    ("sources", "#mnist-softmax?numpy,torch,jax", ".columns section", (1400, 700), "dark"),
+    ("cell", "#char-gru/keras/float32/cpu", ".plot .legend", (1120, 1180), "light"),
+    ("sources", "#mnist-softmax?numpy,torch,jax", ".columns section", (1660, 860), "dark"),
 )
 BENCHMARKS = (("benchmarks", "", "h1", (1120, 900), "light"),)
 SETTLED = 0.5

@@ -262,15 +262,15 @@ def run(
     console = make_console(stderr=str(json_file) == "-")
     print_matrix(console, outcomes)
     print_summary(console, outcomes, time.perf_counter() - begun)
+    _write_json(json_file, as_json(outcomes))
     if page:
         console.print(_write_page(out / PAGE, outcomes), markup=False, highlight=False, soft_wrap=True)
-    _write_json(json_file, as_json(outcomes))
     raise SystemExit(EXIT_STATUS[total(outcomes)])
 
 
 @app.command()
 def report(
-    root: Annotated[Path, typer.Argument(metavar="[DIR]", help="A folder of runs, as --out names it.")] = Path("runs"),
+    root: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of runs, as --out names it.")] = Path("runs"),
     form: Annotated[
         str, typer.Option("--format", metavar="html|md|junit|json", help="A page, or what CI reads.")
     ] = "html",

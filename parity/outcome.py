@@ -65,9 +65,9 @@ class Outcome:
 
     @property
     def seconds(self) -> float:
-        """What the run took when it ran, 0 where it does not say."""
+        """What the run took when it ran, 0 where it does not say; bounded, for a stranger may have written it."""
         found = self.run.meta.get("seconds") if self.run is not None else None
-        return float(found) if isinstance(found, (int, float)) else 0.0
+        return float(min(max(found, 0), 1e9)) if isinstance(found, (int, float)) else 0.0
 
 
 def folder_name(implementation: str, dtype: str, device: str, lockstep: int | None = None) -> str:

@@ -87,9 +87,10 @@ class _Runs:
             try:
                 if reason := kept_failure(folder):
                     raise TrajectoryError(f"{folder.name}: the last run failed: {reason}")
-                if partial_path(folder).exists() and folder.exists():
+                run = read(folder)
+                if _superseded(folder, run):
                     raise TrajectoryError(f"{folder}: a newer run was begun and not finished: run it again")
-                self._read[folder] = read(folder)
+                self._read[folder] = run
             except TrajectoryError as error:
                 self._read[folder] = error
         found = self._read[folder]
@@ -229,6 +230,15 @@ def _is_run(path: Path) -> bool:
     """Whether a folder holds a run, or by its name should."""
     named = _RUN.fullmatch(_LOCKSTEP.sub(r"\g<run>", path.name))
     return not path.name.startswith(".") and ((path / MANIFEST).exists() or named is not None)
+
+
+def _superseded(folder: Path, run: Trajectory) -> bool:
+    """Whether beside a finished run lies the beginning of one under another key: of other code or settings."""
+    newer = partial_path(folder)
+    try:
+        return newer.exists() and read(newer, partial=True).meta.get("key") != run.meta.get("key")
+    except TrajectoryError:
+        return False  # Nothing of it was recorded yet.
 
 
 def _agrees_with_its_name(place: _Place, run: Trajectory) -> None:

@@ -76,7 +76,8 @@
       ...published(cell),
       make("h2", {}, "Versions and settings"),
       cell.settings.length ? facts(cell.settings) : make("p", { class: "faint" }, "No run was recorded, or it could not be read."),
-      make("p", {}, make("a", { href: sourcesPath(one, sideBySide(one, cell.implementation)) }, "Its source beside the reference's")),
+      one.sources.length ? make("p", {}, make("a", { href: sourcesPath(one, sideBySide(one, cell.implementation)) },
+        "Its source beside the reference's")) : "",
     );
     return name;
   }
@@ -122,7 +123,8 @@
     const layout = { yaxis: { title: { text: "loss of each batch" }, type: "linear" } };
     if (least > 0 && most / least > 50) Object.assign(layout.yaxis, { type: "log", dtick: 1 });
     const caption = (own ? `The wide line is ${cell.implementation}; thin lines that run along its middle agree with it.` : "") +
-      " Each batch's loss, before its update." + thinned(all);
+      " Each batch's loss, before its update." +
+      (all.some((line) => line.y.includes(null)) ? " Where a line breaks off, the loss is not finite." : "") + thinned(all);
     return figure("Loss", caption, traces, layout, "");
   }
 

@@ -110,7 +110,9 @@ def test_what_cannot_be_judged_is_inconclusive_and_says_why(
     change(case / "numpy-nan-float64-cpu", device="cuda")
     (case / "my-own-run").mkdir()
     (case / "my-own-run" / MANIFEST).write_text("{")
-    (case / ".numpy-honest-float64-cpu.partial").mkdir()
+    newer = shutil.copytree(case / "numpy-honest-float64-cpu", case / ".numpy-honest-float64-cpu.partial")
+    change(Path(newer), key="of other code", complete=False)
+    (case / ".numpy-wrong-float64-cpu.partial").mkdir()
     found = recorded(copied, made[0])
     reasons = {f"{o.implementation}-{o.dtype}": o.judgement.reason for o in found}
     assert len(found) == 11
@@ -237,7 +239,12 @@ def hostile(made: tuple[Suite, Path, list[Outcome]], tmp_path_factory: pytest.Te
     for floor in (root / "floors").iterdir():
         floor.rename(floor.with_name(floor.name.replace(CASE, IMAGE)))
     for run in (root / IMAGE).glob("*/"):
-        bad = {"versions": {SCRIPT: SCRIPT, IMAGE: IMAGE}, "platform": {SCRIPT: [IMAGE]}, "hyper_parameters": SCRIPT}
+        bad = {
+            "seconds": 10**400,
+            "versions": {SCRIPT: SCRIPT, IMAGE: IMAGE},
+            "platform": {SCRIPT: [IMAGE]},
+            "hyper_parameters": SCRIPT,
+        }
         change(run, case=IMAGE, **bad)
         for explanation in run.glob(EXPLANATION):
             found = json.loads(explanation.read_text())
