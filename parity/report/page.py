@@ -34,7 +34,8 @@ def render(template: str, **content: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(template).render(**content)
+    page: str = environment.get_template(template).render(**content)
+    return page
 
 
 def plotly() -> str:
