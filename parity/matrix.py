@@ -514,7 +514,8 @@ def _checked(reference: Cell) -> Cell:
 
 def _keep_failure(folder: Path, run: Future[dict[str, Any]]) -> None:
     if not run.cancelled():
-        keep_failure(folder, str(run.exception() or ""))
+        error = run.exception()
+        keep_failure(folder, "" if error is None else str(error) or type(error).__name__)
 
 
 def explain_folders(suite: Suite, a: Path, b: Path) -> tuple[Judgement, dict[str, Any] | None]:

@@ -38,7 +38,8 @@ def render(template: str, **content: Any) -> str:
     )
     # "tojson" escapes what could end a script element; a number that JSON lacks must not pass for one.
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
-    return str(environment.get_template(template).render(**content))
+    page: str = environment.get_template(template).render(**content)
+    return page
 
 
 def resource(name: str) -> str:
