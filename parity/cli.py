@@ -135,18 +135,19 @@ def _finite(content: Any) -> Any:
 def _write_json(path: Path | None, content: Any) -> None:
     if path is None:
         return
-    text = json.dumps(_finite(content), indent=1, allow_nan=False) + "\n"
-    if str(path) == "-":
-        typer.echo(text, nl=False)
-        return
-    _write(path, text)
+    _write(path, json.dumps(_finite(content), indent=1, allow_nan=False) + "\n")
 
 
 def _write(path: Path, text: str) -> None:
+    """Write a file whole, or to standard output where its name is -."""
+    # A name that is no text, as a folder's may be, is written as its bytes.
+    data = text.encode(errors="backslashreplace")
+    if str(path) == "-":
+        typer.echo(data, nl=False)
+        return
     try:
         scratch = path.with_name(f".{path.name}.partial")
-        # A name that is no text, as a folder's may be, is written as its bytes.
-        scratch.write_text(text, encoding="utf-8", errors="backslashreplace")
+        scratch.write_bytes(data)
         scratch.replace(path)
     except OSError as error:
         _fail(f"cannot write {path}: {error.strerror}")
@@ -310,7 +311,7 @@ def report(
         _write_json(target, as_json(outcomes))
     else:
         text = page(outcomes) if form == "html" else FORMATS[form](outcomes)
-        typer.echo(text, nl=False) if str(target) == "-" else _write(target, text)
+        _write(target, text)
     if str(target) != "-":
         typer.echo(f"{target}: {count_cells(outcomes)}")
     raise SystemExit(EXIT_STATUS[total(outcomes)])

@@ -48,12 +48,11 @@ def recorded(root: Path, suite: Suite) -> list[Outcome]:
         raise TrajectoryError(f"{root} is one trajectory: name the folder of runs, as 'parity run --out' does")
     case_order = {name: place for place, name in enumerate(suite.entries)}
     dtype_order = {name: place for place, name in enumerate(DTYPES)}
-    outcomes = [
-        outcome
-        for case in sorted(root.iterdir())
-        if case.is_dir() and not case.name.startswith(".")
-        for outcome in _Runs(case, suite).judged()
-    ]
+    try:
+        cases = [case for case in sorted(root.iterdir()) if case.is_dir() and not case.name.startswith(".")]
+        outcomes = [outcome for case in cases for outcome in _Runs(case, suite).judged()]
+    except OSError as error:
+        raise TrajectoryError(f"{str(error.filename or root)!r}: cannot be read: {error.strerror}") from error
     if not outcomes:
         raise TrajectoryError(f"{root} holds no recorded runs: 'parity run --out {root}' makes some")
     return sorted(

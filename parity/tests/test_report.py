@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import sys
@@ -333,6 +334,17 @@ def test_names_of_strangers_are_escaped_in_every_form(made: tuple[Suite, Path, l
     assert "\n## c" not in markdown(found)
 
 
+def test_a_folder_whose_name_is_no_text_is_reported(
+    made: tuple[Suite, Path, list[Outcome]], copied: Path, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    (copied / CASE).rename(copied / os.fsdecode(b"no\xfftext"))
+    for form in ("json", "md", "junit", "html"):
+        with pytest.raises(SystemExit) as ended:
+            cli.report(copied, suite=made[0].package, form=form)
+        assert ended.value.code == 3
+    assert rb"no\udcfftext" in (copied / "report.html").read_bytes()
+
+
 def test_the_forms_of_the_command(
     made: tuple[Suite, Path, list[Outcome]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -411,6 +423,12 @@ def test_without_what_a_page_needs_a_run_still_says_its_verdict(
 
 PLOTS = "[...document.querySelectorAll('.plot')]"
 FIGURES = f"{PLOTS}.length === 2 && {PLOTS}.every((plot) => plot.querySelector('.main-svg'))"
+
+
+def test_without_a_browser_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(FileNotFoundError, match="apt-get install chromium"):
+        Browser()
 
 
 @pytest.fixture(scope="module")
