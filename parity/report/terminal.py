@@ -25,8 +25,8 @@ from parity.tolerance import FACTOR
 from parity.verdict import Judgement, Verdict
 
 STYLES = {Verdict.PASS: "green", Verdict.FAIL: "bold red", Verdict.INCONCLUSIVE: "yellow"}
-COLUMN = 9
-WIDE = 160
+COLUMN = 10
+WIDE = 170
 
 
 def make_console(stderr: bool = False) -> Console:
