@@ -211,14 +211,16 @@ class _Largest:
         if values[first] > self.value:
             self.value, self.place = values[first], start + first
 
-    def offer_rounded(self, measured: Array, top: Any, start: int, slack: float, exact: Callable[..., Array]) -> None:
-        """The same for values that were rounded by a share of less than ``slack``, ``top`` the largest of them.
+    def offer_rounded(
+        self, measured: Array, least: float, most: float, start: int, exact: Callable[..., Array]
+    ) -> None:
+        """The same for values that were rounded: the largest is at most ``most``, and one measured from ``least`` on.
 
         ``exact`` computes those again, by their indices, that could be the largest.
         """
-        if not top * (1 + slack) > self.value:
+        if not most > self.value:
             return
-        close = measured >= top * (1 - slack)
+        close = measured >= least
         if 8 * np.count_nonzero(close) > close.size:
             self.offer(exact(), start)
             return
@@ -254,50 +256,53 @@ class _Tally:
         x, y = block.x.astype(native, copy=False), block.y.astype(native, copy=False)
         d, m, n, larger = scratch[:, : x.size]
         top = np.abs(np.subtract(x, y, out=d), out=d).max()
-        bad = None
+        bad: Array | tuple[()] = ()
         if not np.isfinite(top):
             x, y, bad = self._set_aside(x, y, block.start)
             np.abs(np.subtract(x, y, out=d), out=d)
             d[bad] = np.nan
             top = np.fmax.reduce(d, initial=0)
         if allowed is not None:
-            least = allowed.min().astype(native)
-            if bad is not None or not (top < least or top == least == 0):
+            least = native.type(allowed.min())
+            if len(bad) or not (top < least or top == least == 0):
                 self.beyond += _beyond(x, y, d, allowed, wide)
         # Subtraction underflows gradually, so that only equals are no distance apart: most blocks of equal stacks
         # are done with here, and have been seen to be finite.
         if not top:
             return
         self.unequal += int(np.count_nonzero(x != y))
-        # The difference and the quotient are rounded once each.
-        slack = 4 * max(np.finfo(native).eps, np.finfo(np.float64).eps)
-        self.absolute.offer_rounded(d, top, block.start, slack, partial(_absolute, x, y, wide))
         np.maximum(np.abs(x, out=m), np.abs(y, out=n), out=larger)
-        if np.isfinite(top):
-            # No number where two zeros meet, or where a pair was set aside.
-            share = np.fmax.reduce(np.divide(d, larger, out=d))
-            self.relative.offer_rounded(d, share, block.start, slack, partial(_relative, x, y, wide))
+        # No number where two zeros meet, or where a pair was set aside.
+        share = float(np.fmax.reduce(np.divide(d, larger, out=larger)))
+        # The difference and the quotient are rounded once each; the difference of near neighbours is exact (Sterbenz).
+        slack = 4 * float(max(np.finfo(native).eps, np.finfo(np.float64).eps))
+        error = 0 if share < 0.5 else slack
+        apart = float(top)
+        self.absolute.offer_rounded(
+            d, apart * (1 - error), apart * (1 + error), block.start, partial(_absolute, x, y, wide)
+        )
+        if math.isfinite(apart):
+            most = min(share * (1 + slack), 2.0)
+            self.relative.offer_rounded(larger, share * (1 - slack), most, block.start, partial(_relative, x, y, wide))
         else:
-            share = np.inf
             self.relative.offer(_relative(x, y, wide), block.start)
         # Values of opposite signs are at least as far apart as the larger is from zero.
-        opposite = np.signbit(x) != np.signbit(y) if share >= 1 else None
+        opposite = np.signbit(x) != np.signbit(y) if not share < 1 else None
         self.ulp.offer(_steps(m, n, opposite, narrow, d), block.start)
 
     def _set_aside(self, x: Array, y: Array, start: int) -> tuple[Array, Array, Array]:
         """Count the pairs with a side that is not finite; returns both sides with zeros for them, and where."""
         bad_x, bad_y = ~np.isfinite(x), ~np.isfinite(y)
-        bad = bad_x | bad_y
-        places = np.flatnonzero(bad)
-        if not places.size:
+        bad = np.flatnonzero(bad_x | bad_y)
+        if not bad.size:
             return x, y, bad
         self.nonfinite_a += int(np.count_nonzero(bad_x))
         self.nonfinite_b += int(np.count_nonzero(bad_y))
-        self.unequal += int(np.count_nonzero(x[places] != y[places]))
+        self.unequal += int(np.count_nonzero(x[bad] != y[bad]))
         if self.nonfinite is None:
-            self.nonfinite = start + int(places[0])
+            self.nonfinite = start + int(bad[0])
         x, y = x.copy(), y.copy()
-        x[places] = y[places] = 0
+        x[bad] = y[bad] = 0
         return x, y, bad
 
     def follow(self, later: _Tally) -> None:
