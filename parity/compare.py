@@ -447,18 +447,21 @@ def _beyond(x: Array, y: Array, d: Array, allowed: Array, wide: np.dtype[Any]) -
 
 
 def _steps(m: Array, n: Array, opposite: Array | None, narrow: np.dtype[Any], scratch: Array) -> Array:
-    """ULPs between pairs given by their magnitudes, and where their signs are opposite, if anywhere.
+    """ULPs between pairs given by their magnitudes, which are used up; ``opposite`` is where signs are, None: nowhere.
 
-    IEEE 754 orders magnitudes as their bits. The sum of two can be larger than the signed type holds, hence
-    unsigned counts.
+    IEEE 754 orders magnitudes as their bits, and values of opposite signs lie the sum of theirs apart. That can be
+    larger than the signed type holds, hence unsigned counts.
     """
-    bits = np.dtype(f"i{narrow.itemsize}")
+    bits, counts = np.dtype(f"i{narrow.itemsize}"), np.dtype(f"u{narrow.itemsize}")
     i, j = m.astype(narrow, copy=False).view(bits), n.astype(narrow, copy=False).view(bits)
-    steps: Array = scratch.view(bits)[: i.size]
-    np.abs(np.subtract(i, j, out=steps), out=steps)
+    apart = scratch.view(bits)[: i.size]
+    np.abs(np.subtract(i, j, out=apart), out=apart)
+    steps: Array = apart.view(counts)
     if opposite is not None:
-        np.add(i, j, out=steps, where=opposite)
-    return steps.view(f"u{narrow.itemsize}")
+        # A sum is never less than a difference.
+        sums = np.multiply(np.add(i, j, out=j), opposite.astype(bits), out=j)
+        np.maximum(steps, sums.view(counts), out=steps)
+    return steps
 
 
 def _difference(tensor: str, snapshot: int, epoch: int, index: tuple[int, ...], a: Any, b: Any) -> Difference:
