@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from parity.trajectory import Stack
 
 # A block of each side and the scratch arrays stay in a core's second-level cache.
-BLOCK = 1 << 16
+BLOCK = 1 << 15
 # A few cores ask for all that memory gives; a share of fewer blocks is not worth a thread's start.
 THREADS = min(4, os.cpu_count() or 1)
 SHARE = 8

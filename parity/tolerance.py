@@ -228,11 +228,15 @@ def measure(
     return floors
 
 
-def strays(run: Trajectory, reference: Trajectory) -> Params:
-    """The largest distance of a run from the reference: ``loss`` (E·B,) and each parameter (S,), float64."""
+def strays(run: Trajectory, reference: Trajectory, params: bool = True) -> Params:
+    """The largest distance of a run from the reference: ``loss`` (E·B,) and each parameter (S,), float64.
+
+    ``params=False`` leaves the parameters out.
+    """
     # Each loss counts as a snapshot: what is not finite is infinitely far, even from its like.
     loss = distance(run.loss.reshape(-1), reference.loss.reshape(-1))
-    return {"loss": loss} | {name: distance(run.params[name], reference.params[name]) for name in reference.params}
+    names = reference.params if params else ()
+    return {"loss": loss} | {name: distance(run.params[name], reference.params[name]) for name in names}
 
 
 def save(floors: dict[str, Floor], path: Path, fingerprint: str) -> None:

@@ -69,10 +69,8 @@ def judge(run: Trajectory, reference: Trajectory, floor: Floor, params: bool = T
         name: len(values) for name, values in reference.params.items()
     }:
         return Judgement(Verdict.INCONCLUSIVE, reason="the noise floor was measured on a run of another shape")
-    distances = strays(run, reference)
-    floors = {"loss": floor.loss.ravel()} | floor.params
-    if not params:
-        distances, floors = {"loss": distances["loss"]}, {"loss": floors["loss"]}
+    distances = strays(run, reference, params)
+    floors = {"loss": floor.loss.ravel()} | (floor.params if params else {})
     batches = max(1, reference.loss.shape[1])
     shares = {}
     for name, values in distances.items():
@@ -157,7 +155,7 @@ def _judge_beginning(run: Trajectory, reference: Trajectory, floor: Floor, param
 def _last_within(run: Trajectory, reference: Trajectory, floor: Floor, params: bool) -> int:
     """The last epoch up to which no quantity is farther off than at the end of its floor it might have been."""
     allowed = floor.carried(reference)
-    distances = strays(run, reference)
+    distances = strays(run, reference, params)
     batches = max(1, reference.loss.shape[1])
     beyond = np.flatnonzero(~(distances["loss"] <= FACTOR * allowed.loss.ravel())) // batches
     last = int(beyond[0]) if len(beyond) else len(reference.loss)
