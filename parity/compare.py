@@ -141,7 +141,7 @@ def differences(
 
     Absolute and relative differences are those of float64 (of longdouble where a side has it). ULPs are counted in
     the narrower of the two dtypes, into which the wider side is rounded first: float32 against float64 counts
-    float32's steps; longdouble counts float64's. ValueError where the shapes differ or a side is not floating.
+    float32's steps; longdouble counts float64's; of float16 and bfloat16, bfloat16's are counted. ValueError where the shapes differ or a side is not floating.
     """
     _check(a, b)
     if any(side.dtype.kind != "f" and not _is_half(side.dtype) for side in (a, b)):
@@ -211,9 +211,7 @@ class _Largest:
         if values[first] > self.value:
             self.value, self.place = values[first], start + first
 
-    def offer_rounded(
-        self, measured: Array, least: float, most: float, start: int, exact: Callable[..., Array]
-    ) -> None:
+    def offer_rounded(self, measured: Array, least: Any, most: Any, start: int, exact: Callable[..., Array]) -> None:
         """The same for values that were rounded: the largest is at most ``most``, and one measured from ``least`` on.
 
         ``exact`` computes those again, by their indices, that could be the largest.
@@ -263,8 +261,8 @@ class _Tally:
             d[bad] = np.nan
             top = np.fmax.reduce(d, initial=0)
         if allowed is not None:
-            least = native.type(allowed.min())
-            if len(bad) or not (top < least or top == least == 0):
+            tight = native.type(allowed.min())
+            if len(bad) or not (top < tight or top == tight == 0):
                 self.beyond += _beyond(x, y, d, allowed, wide)
         # Subtraction underflows gradually, so that only equals are no distance apart: most blocks of equal stacks
         # are done with here, and have been seen to be finite.
@@ -273,17 +271,15 @@ class _Tally:
         self.unequal += int(np.count_nonzero(x != y))
         np.maximum(np.abs(x, out=m), np.abs(y, out=n), out=larger)
         # No number where two zeros meet, or where a pair was set aside.
-        share = float(np.fmax.reduce(np.divide(d, larger, out=larger)))
+        share = np.fmax.reduce(np.divide(d, larger, out=larger))
         # The difference and the quotient are rounded once each; the difference of near neighbours is exact (Sterbenz).
         slack = 4 * float(max(np.finfo(native).eps, np.finfo(np.float64).eps))
         error = 0 if share < 0.5 else slack
-        apart = float(top)
-        self.absolute.offer_rounded(
-            d, apart * (1 - error), apart * (1 + error), block.start, partial(_absolute, x, y, wide)
-        )
-        if math.isfinite(apart):
-            most = min(share * (1 + slack), 2.0)
-            self.relative.offer_rounded(larger, share * (1 - slack), most, block.start, partial(_relative, x, y, wide))
+        least, most = top * (1 - error), top * (1 + error)
+        self.absolute.offer_rounded(d, least, most, block.start, partial(_absolute, x, y, wide))
+        if np.isfinite(top):
+            least, most = share * (1 - slack), min(share * (1 + slack), 2.0)
+            self.relative.offer_rounded(larger, least, most, block.start, partial(_relative, x, y, wide))
         else:
             self.relative.offer(_relative(x, y, wide), block.start)
         # Values of opposite signs are at least as far apart as the larger is from zero.

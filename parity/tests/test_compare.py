@@ -212,6 +212,10 @@ def test_longdouble_differences_are_not_rounded_away():
     a = np.array([np.longdouble(1)])
     assert distance(a, a + small).tolist() == [float(small)]
     assert differences(a, a + small).absolute.absolute == float(small)
+    # As float64 the difference would be rounded up, beyond every difference that there is.
+    near = a * (1 + 7 * small) - a / 2**20
+    for block in (1, 1 << 16):
+        assert run(block, differences, np.append(a, a), np.append(near, a)).absolute.snapshot == 0
 
 
 def test_half_precision_is_counted_in_its_own_steps():
