@@ -141,7 +141,8 @@ def differences(
 
     Absolute and relative differences are those of float64 (of longdouble where a side has it). ULPs are counted in
     the narrower of the two dtypes, into which the wider side is rounded first: float32 against float64 counts
-    float32's steps; longdouble counts float64's; of float16 and bfloat16, bfloat16's are counted. ValueError where the shapes differ or a side is not floating.
+    float32's steps; longdouble counts float64's; of float16 and bfloat16, bfloat16's
+    are counted. ValueError where the shapes differ or a side is not floating.
     """
     _check(a, b)
     if any(side.dtype.kind != "f" and not _is_half(side.dtype) for side in (a, b)):

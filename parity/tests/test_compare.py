@@ -246,18 +246,20 @@ def test_shapes_and_dtypes_that_cannot_be_compared_are_refused():
         differences(a, a, tolerance=np.zeros(2))
 
 
-def test_memory_does_not_grow_with_the_stack(monkeypatch):
-    monkeypatch.setattr(compare, "THREADS", 2)
+def test_memory_grows_with_the_threads_and_not_with_the_stack(monkeypatch):
     a = np.zeros((8, 1 << 19), np.float32)
     b = a + np.float32(1e-3)
     peaks = []
-    for snapshots in (2, 8):
+    for threads, snapshots in ((1, 2), (1, 8), (4, 8)):
+        monkeypatch.setattr(compare, "THREADS", threads)
         tracemalloc.start()
         distance(a[:snapshots], b[:snapshots])
         differences(a[:snapshots], b[:snapshots], tolerance=np.full(snapshots, 1e-9))
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    assert peaks[1] < 1.1 * peaks[0] < 16 << 20
+    assert peaks[1] < 1.1 * peaks[0]
+    # When temporary arrays of several threads fall together is chance, hence a bound.
+    assert peaks[2] < 4.5 * peaks[0] < 16 << 20
 
 
 HALVES = {"float16": 10, "bfloat16": 7}
