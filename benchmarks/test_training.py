@@ -1,0 +1,47 @@
+"""Training throughput: the recorded run of every case and implementation beside the document's own listing.
+
+A round is the listing and then the recorded run, for the same number of epochs from the same initial parameters, with
+a snapshot and the case's metrics after every epoch. Both are repeated within a round where they are short.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from benchmarks.measuring import CLOCK, Workers, repeats, steps, take
+from benchmarks.plain import LISTINGS
+from parity.matrix import Cell
+
+EPOCHS = {"mnist-softmax": 2, "mnist-mlp": 2, "char-gru": 10, "dogecoin-logistic": 2}
+"""Where a whole run would take minutes. The cost of an epoch does not depend on their number."""
+
+
+@pytest.mark.benchmark(group="training", timer=CLOCK)
+def test_training(benchmark: Any, trained: Cell, workers: Workers, rounds: int) -> None:
+    case, label = trained.entry.case, trained.implementation
+    framework, listing = workers.need(label), LISTINGS.get(case.name)
+    if listing and not workers.has(listing.framework):
+        listing = None
+    epochs = EPOCHS.get(case.name, case.epochs)
+    job: dict[str, Any] = {"case": case.name, "implementation": label, "epochs": epochs, "way": "record"}
+    first = workers.ask(framework, "prepare", **job)
+    often = repeats(workers.ask(framework, "run", **job, repeats=1))
+    recorded, plain = [], []
+    if listing:
+        written = repeats(workers.ask(listing.framework, "listing", case=case.name, epochs=epochs, repeats=1))
+    for _ in range(rounds):
+        if listing:
+            ask = {"case": case.name, "epochs": epochs, "repeats": written}
+            plain.append(workers.ask(listing.framework, "listing", **ask))
+        recorded.append(workers.ask(framework, "run", **job, repeats=often))
+    take(benchmark, recorded)
+    benchmark.extra_info |= {
+        "case": case.name,
+        "implementation": label,
+        "steps": steps(case, epochs),
+        "first": first,
+        "listing": f"{listing.framework}: {listing.way}" if listing else None,
+        "listing_seconds": plain,
+    }
