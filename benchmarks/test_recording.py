@@ -22,7 +22,8 @@ CASES = {"mnist-mlp": 5, "char-gru": 10, "iris-logistic": 10}
 def test_recording(benchmark: Any, trained: Cell, workers: Workers, rounds: int) -> None:
     case, label = trained.entry.case, trained.implementation
     framework = workers.need(label)
-    job = {"case": case.name, "implementation": label, "epochs": CASES[case.name]}
+    epochs = CASES[case.name]
+    job = {"case": case.name, "implementation": label, "epochs": epochs}
     workers.ask(framework, "prepare", **job, way="train")
     ways = ("train", "write", "evaluate") if case.metrics else ("train", "write")
     often = {}
@@ -37,7 +38,7 @@ def test_recording(benchmark: Any, trained: Cell, workers: Workers, rounds: int)
     benchmark.extra_info |= {
         "case": case.name,
         "implementation": label,
-        "steps": steps(case, job["epochs"]),
+        "steps": steps(case, epochs),
         "train_seconds": seconds["train"],
         "evaluate_seconds": seconds.get("evaluate", []),
     }

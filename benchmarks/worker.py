@@ -70,8 +70,9 @@ _ready: dict[tuple[str, str], Ready] = {}
 def _run(job: Job, emit: Emit) -> float:
     """Seconds of one run, the mean of ``repeats``."""
     ready = _ready[job["case"], job["implementation"]]
+    repeats: int = job["repeats"]
     seconds = 0.0
-    for _ in range(job["repeats"]):
+    for _ in range(repeats):
         ready.trainer.load(ready.start)
         folder = Path(tempfile.mkdtemp(prefix="parity-bench-"))
         try:
@@ -80,7 +81,7 @@ def _run(job: Job, emit: Emit) -> float:
             seconds += time.perf_counter() - begun
         finally:
             shutil.rmtree(folder)
-    return seconds / job["repeats"]
+    return seconds / repeats
 
 
 def _prepare(job: Job, emit: Emit) -> dict[str, float]:
@@ -109,13 +110,14 @@ def _listing(job: Job, emit: Emit) -> float:
     from parity.suite import load_suite
 
     case = load_suite(job["suite"]).entry(job["case"]).case
+    repeats: int = job["repeats"]
     seconds = 0.0
-    for _ in range(job["repeats"]):
+    for _ in range(repeats):
         loop = LISTINGS[case.name].prepare(case)
         begun = time.perf_counter()
         loop(job["epochs"])
         seconds += time.perf_counter() - begun
-    return seconds / job["repeats"]
+    return seconds / repeats
 
 
 if __name__ == "__main__":

@@ -23,18 +23,21 @@ def check_page(path: Path, *packages: str) -> None:
         raise PageError(f"cannot write {path}: no such folder")
 
 
-def render(template: str, **content: Any) -> str:
-    """The page that a template of ``parity/report`` makes of ``content``; templates extend ``base.html``."""
+def render(template: str, package: str = "parity.report", **content: Any) -> str:
+    """The page that a template of ``package`` makes of ``content``; every template extends ``base.html`` of here."""
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 
+    def load(name: str) -> str:
+        return (files("parity.report" if name == "base.html" else package) / name).read_text(encoding="utf-8")
+
     environment = Environment(
-        loader=FunctionLoader(lambda name: (files("parity.report") / name).read_text(encoding="utf-8")),
+        loader=FunctionLoader(load),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(template).render(**content)
+    return str(environment.get_template(template).render(**content))
 
 
 def plotly() -> str:

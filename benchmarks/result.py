@@ -1,0 +1,169 @@
+"""What a benchmark run measured, read from pytest-benchmark's JSON, and how two runs differ."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import comb
+from pathlib import Path
+from typing import Any
+
+SURE = 0.05
+"""A difference is marked where chance alone would show it less often."""
+
+
+class ResultError(ValueError):
+    """A file that is no result of these benchmarks; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Several measurements of one thing."""
+
+    values: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.values)
+
+    @property
+    def low(self) -> float:
+        return min(self.values)
+
+    @property
+    def high(self) -> float:
+        return max(self.values)
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One benchmark: ``seconds`` a round; ``info`` is what its test says of it beside."""
+
+    name: str
+    group: str
+    seconds: Spread
+    info: dict[str, Any]
+
+    @property
+    def per_step(self) -> Spread:
+        """Seconds a training step, or a round where nothing is trained."""
+        steps = self.info.get("steps", 1)
+        return Spread(tuple(value / steps for value in self.seconds.values))
+
+    def ratio(self, peer: str) -> Spread | None:
+        """Each round over the peer's of the same round, the peer's seconds standing under that name in ``info``."""
+        other = self.info.get(peer)
+        if not other or len(other) != len(self.seconds.values):
+            return None
+        return Spread(tuple(a / b for a, b in zip(self.seconds.values, other, strict=True)))
+
+    @property
+    def comparable(self) -> Spread:
+        """What can be held against another run: a ratio to a peer of the same run where there is one."""
+        for peer in ("listing_seconds", "train_seconds", "import_numpy_seconds"):
+            ratio = self.ratio(peer)
+            if ratio is not None and ratio.low != ratio.high:
+                return ratio
+        return self.per_step
+
+
+@dataclass(frozen=True)
+class Result:
+    """A run of the benchmarks. ``unmeasured`` maps what gave no figure to the reason."""
+
+    benchmarks: tuple[Benchmark, ...]
+    machine: dict[str, Any]
+    commit: dict[str, Any]
+    date: str
+    quick: bool
+    unmeasured: dict[str, str]
+
+    def group(self, name: str) -> list[Benchmark]:
+        return [benchmark for benchmark in self.benchmarks if benchmark.group == name]
+
+
+def read(path: Path) -> Result:
+    """The result in a file of pytest-benchmark's; ResultError says what is wrong with it."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        benchmarks = tuple(_benchmarks(content["benchmarks"]))
+        return Result(
+            benchmarks,
+            dict(content["machine_info"]),
+            dict(content["commit_info"]),
+            str(content["datetime"]),
+            bool(content.get("quick", False)),
+            dict(content.get("unmeasured", {})),
+        )
+    except OSError as error:
+        raise ResultError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ResultError(
+            f"{path} is no result of 'parity bench' ({type(error).__name__}: {error}): name its parity-benchmarks.json"
+        ) from error
+
+
+def _benchmarks(entries: Sequence[dict[str, Any]]) -> Iterator[Benchmark]:
+    for entry in entries:
+        seconds = tuple(float(value) for value in entry["stats"]["data"])
+        if not seconds or min(seconds) <= 0:
+            raise ValueError(f"{entry['name']} holds no positive times")
+        yield Benchmark(str(entry["name"]), str(entry["group"]), Spread(seconds), dict(entry["extra_info"]))
+
+
+@dataclass(frozen=True)
+class Change:
+    """One benchmark in two runs. ``mark`` is faster, slower, within noise, or too few rounds."""
+
+    name: str
+    group: str
+    now: Spread
+    before: Spread
+    mark: str
+
+    @property
+    def ratio(self) -> float:
+        return self.now.median / self.before.median
+
+
+def chance(rounds: int, others: int) -> float:
+    """How often all rounds of one run lie on one side of all of the other's, if nothing but their order decides."""
+    return 2 / comb(rounds + others, rounds)
+
+
+def beyond_noise(now: Spread, before: Spread) -> str:
+    """The mark of a change: beyond noise is where the slowest round of one run beats the fastest of the other."""
+    if chance(len(now.values), len(before.values)) > SURE:
+        return "too few rounds"
+    if now.high < before.low:
+        return "faster"
+    return "slower" if now.low > before.high else "within noise"
+
+
+def changes(result: Result, earlier: Result) -> list[Change]:
+    """What both runs measured, in this run's order."""
+    before = {(benchmark.group, benchmark.name): benchmark for benchmark in earlier.benchmarks}
+    found = []
+    for benchmark in result.benchmarks:
+        other = before.get((benchmark.group, benchmark.name))
+        if other is not None:
+            now, then = benchmark.comparable, other.comparable
+            found.append(Change(benchmark.name, benchmark.group, now, then, beyond_noise(now, then)))
+    return found
+
+
+def drift(result: Result, earlier: Result) -> float | None:
+    """How many times longer the listings take in this run than in the earlier one: the machine's own change."""
+    before = {benchmark.name: benchmark for benchmark in earlier.group("training")}
+    ratios = [
+        statistics.median(_peer(benchmark)) / statistics.median(_peer(before[benchmark.name]))
+        for benchmark in result.group("training")
+        if benchmark.name in before and _peer(benchmark) and _peer(before[benchmark.name])
+    ]
+    return statistics.median(ratios) if ratios else None
+
+
+def _peer(benchmark: Benchmark) -> list[float]:
+    return [value / benchmark.info["steps"] for value in benchmark.info.get("listing_seconds", [])]

@@ -1,0 +1,79 @@
+"""Runs the suites with pytest, in this process, and says how far they are."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+HERE = Path(__file__).parent
+PARTS = tuple(sorted(path.stem.removeprefix("test_") for path in HERE.glob("test_*.py")))
+TRAINED = ("training", "recording", "matrix")
+"""The parts that can be run for some cases alone."""
+
+
+class BenchError(ValueError):
+    """Benchmarks that could not be run at all; the message says what to do."""
+
+
+class _Watch:
+    """A pytest plugin: a bar where someone watches, a line for every benchmark where nobody does."""
+
+    def __init__(self, console: Console) -> None:
+        columns = TextColumn("benchmarks"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+        what = TextColumn("[dim]{task.fields[now]}", markup=True)
+        self.console = console
+        self.progress = Progress(*columns, what, console=console, transient=True, disable=not console.is_terminal)
+        self.task = self.progress.add_task("benchmarks", total=None, now="")
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        self.progress.update(self.task, total=len(session.items))
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        self.progress.update(self.task, now=_name(nodeid))
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when == "teardown":
+            self.progress.advance(self.task)
+        missed = report.failed or report.skipped
+        if missed or (report.when == "call" and not self.console.is_terminal):
+            became = "not measured" if report.skipped else "failed" if report.failed else f"{report.duration:.0f} s"
+            self.console.print(f"{_name(report.nodeid)}: {became}", markup=False, highlight=False)
+
+
+def _name(nodeid: str) -> str:
+    return nodeid.rsplit("::", 1)[-1].removeprefix("test_")
+
+
+def run(file: Path, quick: bool, cases: Sequence[str], parts: Sequence[str], console: Console) -> None:
+    """Run the suites of ``parts`` and write pytest-benchmark's JSON to ``file``.
+
+    Without parts those are all of them, or with cases those that cases can be chosen of. What fails or cannot be run
+    is told in the file. BenchError for an unknown part, and where nothing was measured.
+    """
+    for part in parts:
+        if part not in PARTS:
+            raise BenchError(f"unknown part {part!r}: choose one of {', '.join(PARTS)}")
+    chosen = parts or ([part for part in PARTS if part in TRAINED] if cases else PARTS)
+    arguments = [str(HERE / f"test_{part}.py") for part in chosen]
+    arguments += ["-q", "-p", "no:cacheprovider", "--capture=sys", f"--benchmark-json={file}"]
+    # This process has imported the package that pytest would have rewritten; no benchmark asserts anything in it.
+    arguments += ["-W", "ignore:Module already imported:pytest.PytestAssertRewriteWarning"]
+    arguments += ["--quick"] if quick else []
+    arguments += [word for case in cases for word in ("--case", case)]
+    console.file = sys.stderr  # what it would look up later is redirected
+    log, watch = io.StringIO(), _Watch(console)
+    with watch.progress, redirect_stdout(log), redirect_stderr(log):
+        status = pytest.main(arguments, plugins=[watch])
+    if status == pytest.ExitCode.INTERRUPTED:
+        raise KeyboardInterrupt
+    if status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) or not file.exists():
+        said = [line for line in log.getvalue().splitlines() if line.strip()]
+        error = next((line for line in said if line.startswith("ERROR")), said[-1] if said else "it said nothing")
+        raise BenchError(f"the benchmarks did not run: {error}")
