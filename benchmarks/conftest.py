@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.measuring import QUICK_ROUNDS, ROUNDS, Workers, trained_cells
+from benchmarks.measuring import QUICK_ROUNDS, ROUNDS, Workers, trained_cells, why
 from parity.frameworks import COMMON, FRAMEWORKS
 from parity.matrix import Cell
 
@@ -21,8 +21,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "trained" in metafunc.fixturenames:
-        only = getattr(metafunc.module, "CASES", None)
-        chosen = [cell for cell in trained_cells(metafunc.config) if only is None or cell.entry.case.name in only]
+        wanted = getattr(metafunc.module, "wanted", lambda cell: True)
+        chosen = [cell for cell in trained_cells(metafunc.config) if wanted(cell)]
         metafunc.parametrize("trained", chosen, ids=map(_name, chosen))
 
 
@@ -62,11 +62,8 @@ class _Unmeasured:
         self.reasons = reasons
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if report.skipped and isinstance(report.longrepr, tuple):
-            self.reasons[report.nodeid] = report.longrepr[2].removeprefix("Skipped: ")
-        elif report.failed:
-            crash = getattr(report.longrepr, "reprcrash", None)
-            self.reasons[report.nodeid] = (crash.message if crash else report.longreprtext).strip().splitlines()[0]
+        if reason := why(report):
+            self.reasons[report.nodeid] = reason
 
 
 def pytest_benchmark_update_json(config: pytest.Config, benchmarks: list[Any], output_json: dict[str, Any]) -> None:

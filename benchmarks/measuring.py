@@ -100,6 +100,17 @@ def trained_cells(config: pytest.Config) -> list[Cell]:
         raise pytest.UsageError(str(error)) from error
 
 
+def why(report: pytest.TestReport) -> str:
+    """Why a benchmark gave no figure, in a line; nothing where it gave one."""
+    if report.skipped and isinstance(report.longrepr, tuple):
+        return report.longrepr[2].removeprefix("Skipped: ")
+    if report.failed:
+        crash = getattr(report.longrepr, "reprcrash", None)
+        lines = (crash.message if crash else report.longreprtext).strip().splitlines()
+        return lines[0] if lines else "it failed without a word"
+    return ""
+
+
 def steps(case: Case, epochs: int) -> int:
     """Updates in so many epochs."""
     return epochs * len(next(case.schedule.epochs(len(case.data().x))))

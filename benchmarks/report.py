@@ -42,7 +42,7 @@ class Head:
 
 @dataclass(frozen=True)
 class Row:
-    """``kind`` says how the last cell reads: good, bad, odd or nothing of these."""
+    """``kind`` says how the first cell reads: good, bad or neither."""
 
     cells: Sequence[str]
     kind: str = ""
@@ -173,17 +173,17 @@ def limits(result: Result) -> Iterator[tuple[str, Spread, str, bool]]:
     for case, found in by_case(result.group("training")).items():
         against = {label: ratio for label, b in found.items() if (ratio := b.ratio("listing_seconds"))}
         if "torch" in against:
-            what = f"{case}: the recorded run of torch, against the listing"
+            what = f"{case}: torch, over the listing"
             yield what, against["torch"], f"{TORCH_LIMIT} ×", against["torch"].median <= TORCH_LIMIT
         if against and case in FASTEST_LIMITS:
             label = min(against, key=lambda label: against[label].median)
-            what = f"{case}: the recorded run of the fastest, {label}, against the listing"
+            what = f"{case}: the fastest ({label}), over the listing"
             yield what, against[label], f"{FASTEST_LIMITS[case]} ×", against[label].median <= FASTEST_LIMITS[case]
     for case, found in by_case(result.group("recording")).items():
         for label, benchmark in found.items():
             ratio = benchmark.ratio("train_seconds")
             if ratio and case in RECORDING_CASES:
-                what = f"{case}, {label}: training that is recorded, against training alone"
+                what = f"{case}: {label} recorded, over training alone"
                 yield what, ratio, f"{RECORDING_LIMIT} ×", ratio.median <= RECORDING_LIMIT
     for benchmark in result.group("matrix"):
         whole = not benchmark.info.get("arguments")
@@ -201,7 +201,7 @@ def limit_lines(result: Result) -> Iterator[tuple[str, str, str, bool]]:
 
 def _limits(result: Result) -> Section | None:
     rows = [
-        Row((what, measured, limit, "holds" if holds else "exceeded"), "good" if holds else "bad")
+        Row(("holds" if holds else "exceeded", what, measured, limit), "good" if holds else "bad")
         for what, measured, limit, holds in limit_lines(result)
     ]
     if not rows:
@@ -209,8 +209,11 @@ def _limits(result: Result) -> Section | None:
     held = sum(row.kind == "good" for row in rows)
     return Section(
         "What is asked, and whether it holds",
-        [f"{held} of {len(rows)} limits hold. A limit holds where the median does not exceed it."],
-        table=Table((Head("what"), Head("measured", True), Head("limit", True), Head("")), rows),
+        [
+            f"{held} of {len(rows)} limits hold. Each is the largest ratio, or time, that the project allows itself; it "
+            "holds where the median does not exceed it. Below stands what each of them is about."
+        ],
+        table=Table((Head(""), Head("what"), Head("measured", True), Head("limit", True)), rows),
     )
 
 
@@ -567,15 +570,17 @@ def _machine(result: Result) -> Section:
 def _against(result: Result, earlier: Result) -> Section:
     found = changes(result, earlier)
     marked = [change for change in found if change.mark in ("faster", "slower")]
-    few = sum(change.mark == "too few rounds" for change in found)
+    few = sum(change.mark == TOO_FEW for change in found)
+    told = [change for change in found if change.mark != TOO_FEW]
+    expected = sum(chance(len(change.now.values), len(change.before.values)) for change in told)
     text = [
         f"The earlier run is of {earlier.date[:16].replace('T', ' ')} UTC, commit "
         f"{str(earlier.commit.get('id', 'unknown'))[:10]}. {len(found)} benchmarks are in both: {len(marked)} differ "
         f"beyond the noise, {len(found) - len(marked) - few} do not, {few} have too few rounds to tell.",
         "Noise is what the rounds of each run show: a difference is marked where every round of one run is faster than "
-        f"every round of the other, and chance alone would order them so in less than {SURE:.0%} of cases; about "
-        f"{SURE * (len(found) - few):.1f} marks at most are to be expected by chance. What has a peer in its own "
-        "run is compared as the ratio to that peer, which the speed of the machine does not move.",
+        f"every round of the other, and chance alone would order them so in less than {SURE:.0%} of cases: of as many "
+        f"as were compared, it would mark about {expected:.1f}. What has a peer in its own run is compared as the "
+        "ratio to that peer, which the speed of the machine does not move.",
     ]
     shift = drift(result, earlier)
     if shift is not None:
@@ -584,25 +589,26 @@ def _against(result: Result, earlier: Result) -> Section:
         )
     if result.machine.get("cpu", {}).get("brand_raw") != earlier.machine.get("cpu", {}).get("brand_raw"):
         text.append("The earlier run is of another processor: what has no peer beside it cannot be compared.")
-    heads = (Head("benchmark"), Head("before", True), Head("now", True), Head("now over before", True), Head(""))
+    heads = (Head(""), Head("benchmark"), Head("before", True), Head("now", True), Head("now over before", True))
     rows = [
         Row(
             (
-                change.name.removeprefix("test_"),
-                _compared(change.before),
-                _compared(change.now),
-                f"{_ratio(change.ratio)} ×",
                 change.mark,
+                change.name.removeprefix("test_"),
+                *(_compared(spread, change.paired) for spread in (change.before, change.now)),
+                f"{_ratio(change.ratio)} ×",
             ),
-            {"faster": "good", "slower": "bad"}[change.mark],
+            {"faster": "good", "slower": "bad"}.get(change.mark, ""),
         )
-        for change in sorted(marked, key=lambda change: -abs(math.log(change.ratio)))
+        for change in sorted(found, key=lambda change: (change not in marked, -abs(math.log(change.ratio))))
     ]
     return Section("Against the earlier run", text, table=Table(heads, rows) if rows else None)
 
 
-def _compared(spread: Spread) -> str:
-    return f"{spread.median:.3g} ({spread.low:.3g} – {spread.high:.3g})"
+def _compared(spread: Spread, paired: bool) -> str:
+    if paired:
+        return f"{times(spread)} its peer"
+    return f"{seconds(spread.median)} ({seconds(spread.low)} – {seconds(spread.high)})"
 
 
 # Writing.

@@ -12,6 +12,9 @@ from typing import Any
 
 SURE = 0.05
 """A difference is marked where chance alone would show it less often."""
+TOO_FEW = "too few rounds"
+PEERS = ("listing_seconds", "train_seconds", "import_numpy_seconds")
+"""Where the tests put the seconds of what they alternate with."""
 
 
 class ResultError(ValueError):
@@ -59,14 +62,9 @@ class Benchmark:
             return None
         return Spread(tuple(a / b for a, b in zip(self.seconds.values, other, strict=True)))
 
-    @property
-    def comparable(self) -> Spread:
-        """What can be held against another run: a ratio to a peer of the same run where there is one."""
-        for peer in ("listing_seconds", "train_seconds", "import_numpy_seconds"):
-            ratio = self.ratio(peer)
-            if ratio is not None and ratio.low != ratio.high:
-                return ratio
-        return self.per_step
+    def paired(self) -> Spread | None:
+        """The ratio to the peer that this was measured beside, whatever it is."""
+        return next((ratio for peer in PEERS if (ratio := self.ratio(peer))), None)
 
 
 @dataclass(frozen=True)
@@ -115,12 +113,15 @@ def _benchmarks(entries: Sequence[dict[str, Any]]) -> Iterator[Benchmark]:
 
 @dataclass(frozen=True)
 class Change:
-    """One benchmark in two runs. ``mark`` is faster, slower, within noise, or too few rounds."""
+    """One benchmark in two runs, in seconds, or ``paired`` as the ratio to its peer of the same run.
+
+    ``mark`` is faster, slower, within noise, or TOO_FEW.
+    """
 
     name: str
-    group: str
     now: Spread
     before: Spread
+    paired: bool
     mark: str
 
     @property
@@ -136,7 +137,7 @@ def chance(rounds: int, others: int) -> float:
 def beyond_noise(now: Spread, before: Spread) -> str:
     """The mark of a change: beyond noise is where the slowest round of one run beats the fastest of the other."""
     if chance(len(now.values), len(before.values)) > SURE:
-        return "too few rounds"
+        return TOO_FEW
     if now.high < before.low:
         return "faster"
     return "slower" if now.low > before.high else "within noise"
@@ -148,9 +149,13 @@ def changes(result: Result, earlier: Result) -> list[Change]:
     found = []
     for benchmark in result.benchmarks:
         other = before.get((benchmark.group, benchmark.name))
-        if other is not None:
-            now, then = benchmark.comparable, other.comparable
-            found.append(Change(benchmark.name, benchmark.group, now, then, beyond_noise(now, then)))
+        if other is None:
+            continue
+        now, then = benchmark.paired(), other.paired()
+        paired = now is not None and then is not None
+        if now is None or then is None:
+            now, then = benchmark.per_step, other.per_step
+        found.append(Change(benchmark.name, now, then, paired, beyond_noise(now, then)))
     return found
 
 

@@ -12,6 +12,9 @@ import pytest
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from benchmarks.measuring import SUITE, why
+from parity.suite import load_suite
+
 HERE = Path(__file__).parent
 PARTS = tuple(sorted(path.stem.removeprefix("test_") for path in HERE.glob("test_*.py")))
 TRAINED = ("training", "recording", "matrix")
@@ -31,6 +34,7 @@ class _Watch:
         self.console = console
         self.progress = Progress(*columns, what, console=console, transient=True, disable=not console.is_terminal)
         self.task = self.progress.add_task("benchmarks", total=None, now="")
+        self.reasons: list[str] = []
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         self.progress.update(self.task, total=len(session.items))
@@ -41,10 +45,11 @@ class _Watch:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.when == "teardown":
             self.progress.advance(self.task)
-        missed = report.failed or report.skipped
-        if missed or (report.when == "call" and not self.console.is_terminal):
-            became = "not measured" if report.skipped else "failed" if report.failed else f"{report.duration:.0f} s"
-            self.console.print(f"{_name(report.nodeid)}: {became}", markup=False, highlight=False)
+        if reason := why(report):
+            self.reasons.append(f"{_name(report.nodeid)}: {reason}")
+            self.console.print(f"not measured: {self.reasons[-1]}", markup=False, highlight=False)
+        elif report.when == "call" and not self.console.is_terminal:
+            self.console.print(f"{_name(report.nodeid)}: {report.duration:.0f} s", markup=False, highlight=False)
 
 
 def _name(nodeid: str) -> str:
@@ -55,16 +60,23 @@ def run(file: Path, quick: bool, cases: Sequence[str], parts: Sequence[str], con
     """Run the suites of ``parts`` and write pytest-benchmark's JSON to ``file``.
 
     Without parts those are all of them, or with cases those that cases can be chosen of. What fails or cannot be run
-    is told in the file. BenchError for an unknown part, and where nothing was measured.
+    is told in the file. SuiteError for an unknown case, BenchError for an unknown part and where nothing was measured.
     """
+    suite = load_suite(SUITE)
+    for case in cases:
+        suite.entry(case)
     for part in parts:
         if part not in PARTS:
             raise BenchError(f"unknown part {part!r}: choose one of {', '.join(PARTS)}")
     chosen = parts or ([part for part in PARTS if part in TRAINED] if cases else PARTS)
+    scratch = file.with_name(f".{file.name}.partial")
+    scratch.unlink(missing_ok=True)
     arguments = [str(HERE / f"test_{part}.py") for part in chosen]
-    arguments += ["-q", "-p", "no:cacheprovider", "--capture=sys", f"--benchmark-json={file}"]
+    arguments += ["-q", "-p", "no:cacheprovider", "--capture=sys", f"--benchmark-json={scratch}"]
     # This process has imported the package that pytest would have rewritten; no benchmark asserts anything in it.
     arguments += ["-W", "ignore:Module already imported:pytest.PytestAssertRewriteWarning"]
+    # Where nothing was measured, what is said below says why.
+    arguments += ["-W", "ignore:Not saving anything"]
     arguments += ["--quick"] if quick else []
     arguments += [word for case in cases for word in ("--case", case)]
     console.file = sys.stderr  # what it would look up later is redirected
@@ -73,7 +85,7 @@ def run(file: Path, quick: bool, cases: Sequence[str], parts: Sequence[str], con
         status = pytest.main(arguments, plugins=[watch])
     if status == pytest.ExitCode.INTERRUPTED:
         raise KeyboardInterrupt
-    if status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) or not file.exists():
+    if status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) or not scratch.exists():
         said = [line for line in log.getvalue().splitlines() if line.strip()]
-        error = next((line for line in said if line.startswith("ERROR")), said[-1] if said else "it said nothing")
-        raise BenchError(f"the benchmarks did not run: {error}")
+        raise BenchError(f"nothing was measured: {[*watch.reasons, *reversed(said), 'no word why'][0]}")
+    scratch.replace(file)

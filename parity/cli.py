@@ -525,7 +525,8 @@ def bench(
     try:
         earlier = results.read(against) if against is not None else None
         _writable(out)
-        suites.run(file, quick, case or (), part or (), make_console(stderr=True))
+        with _clear_errors():
+            suites.run(file, quick, case or (), part or (), make_console(stderr=True))
         result = results.read(file)
         report.write(report.build(result, earlier), file.with_suffix(".html"), file.with_suffix(".md"))
     except (results.ResultError, suites.BenchError) as error:
