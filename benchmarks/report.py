@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks import charts
-from benchmarks.result import SURE, Benchmark, Result, ResultError, Spread, changes, drift, read
+from benchmarks.result import SURE, TOO_FEW, Benchmark, Result, ResultError, Spread, chance, changes, drift, read
 from parity.frameworks import FRAMEWORKS, framework_of
 from parity.report.page import PageError, check_page, plotly, render
 from parity.suite import rank
@@ -210,7 +210,7 @@ def _limits(result: Result) -> Section | None:
     return Section(
         "What is asked, and whether it holds",
         [
-            f"{held} of {len(rows)} limits hold. Each is the largest ratio, or time, that the project allows itself; it "
+            f"{held} of {len(rows)} limits hold. Each is the largest ratio or time that the project allows itself; it "
             "holds where the median does not exceed it. Below stands what each of them is about."
         ],
         table=Table((Head(""), Head("what"), Head("measured", True), Head("limit", True)), rows),
