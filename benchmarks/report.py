@@ -62,11 +62,12 @@ class Chart:
 
 @dataclass(frozen=True)
 class Section:
-    """``text`` are paragraphs: what is measured, how to read it, what is good."""
+    """``text`` are paragraphs: what is measured, how to read it, what is good. ``more`` is folded away on the page."""
 
     title: str
     text: Sequence[str]
     charts: Sequence[Chart] = ()
+    more: Table | None = None
     table: Table | None = None
 
 
@@ -580,7 +581,7 @@ def _against(result: Result, earlier: Result) -> Section:
         "Noise is what the rounds of each run show: a difference is marked where every round of one run is faster than "
         f"every round of the other, and chance alone would order them so in less than {SURE:.0%} of cases: of as many "
         f"as were compared, it would mark about {expected:.1f}. What has a peer in its own run is compared as the "
-        "ratio to that peer, which the speed of the machine does not move.",
+        "ratio (×) to that peer, which the speed of the machine does not move.",
     ]
     shift = drift(result, earlier)
     if shift is not None:
@@ -590,8 +591,8 @@ def _against(result: Result, earlier: Result) -> Section:
     if result.machine.get("cpu", {}).get("brand_raw") != earlier.machine.get("cpu", {}).get("brand_raw"):
         text.append("The earlier run is of another processor: what has no peer beside it cannot be compared.")
     heads = (Head(""), Head("benchmark"), Head("before", True), Head("now", True), Head("now over before", True))
-    rows = [
-        Row(
+    rows = {
+        change.name: Row(
             (
                 change.mark,
                 change.name.removeprefix("test_"),
@@ -600,14 +601,22 @@ def _against(result: Result, earlier: Result) -> Section:
             ),
             {"faster": "good", "slower": "bad"}.get(change.mark, ""),
         )
-        for change in sorted(found, key=lambda change: (change not in marked, -abs(math.log(change.ratio))))
-    ]
-    return Section("Against the earlier run", text, table=Table(heads, rows) if rows else None)
+        for change in sorted(found, key=lambda change: -abs(math.log(change.ratio)))
+    }
+    names = {change.name for change in marked}
+    shown = [row for name, row in rows.items() if name in names]
+    others = [row for name, row in rows.items() if name not in names]
+    return Section(
+        "Against the earlier run",
+        text,
+        table=Table(heads, shown) if shown else None,
+        more=Table(heads, others) if others else None,
+    )
 
 
 def _compared(spread: Spread, paired: bool) -> str:
     if paired:
-        return f"{times(spread)} its peer"
+        return times(spread)
     return f"{seconds(spread.median)} ({seconds(spread.low)} – {seconds(spread.high)})"
 
 
@@ -636,8 +645,8 @@ def markdown(report: Report) -> str:
         lines += [f"## {_escaped(section.title)}", ""]
         for line in section.text:
             lines += [_escaped(line), ""]
-        if section.table:
-            lines += [*_table(section.table), ""]
+        for table in (section.table, section.more):
+            lines += [*_table(table), ""] if table else []
     return "\n".join(lines)
 
 

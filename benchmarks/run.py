@@ -13,12 +13,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks.measuring import SUITE, why
+from parity.matrix import Options
 from parity.suite import load_suite
 
 HERE = Path(__file__).parent
 PARTS = tuple(sorted(path.stem.removeprefix("test_") for path in HERE.glob("test_*.py")))
 TRAINED = ("training", "recording", "matrix")
-"""The parts that can be run for some cases alone."""
+"""The parts that can be run for some cases and implementations alone."""
 
 
 class BenchError(ValueError):
@@ -56,22 +57,23 @@ def _name(nodeid: str) -> str:
     return nodeid.rsplit("::", 1)[-1].removeprefix("test_")
 
 
-def run(file: Path, quick: bool, cases: Sequence[str], parts: Sequence[str], console: Console) -> None:
+def run(
+    file: Path, quick: bool, cases: Sequence[str], labels: Sequence[str], parts: Sequence[str], console: Console
+) -> None:
     """Run the suites of ``parts`` and write pytest-benchmark's JSON to ``file``.
 
-    Without parts those are all of them, or with cases those that cases can be chosen of. What fails or cannot be run
-    is told in the file. SuiteError for an unknown case, BenchError for an unknown part and where nothing was measured.
+    Without parts those are all of them, or, with cases or implementations (``labels``), those that have any. What fails
+    or cannot be run is told in the file. SuiteError for an unknown case or implementation, BenchError for an unknown
+    part and where nothing was measured.
     """
-    suite = load_suite(SUITE)
-    for case in cases:
-        suite.entry(case)
+    Options(load_suite(SUITE), Path(), cases=cases, implementations=labels).entries()
     for part in parts:
         if part not in PARTS:
             raise BenchError(f"unknown part {part!r}: choose one of {', '.join(PARTS)}")
-    chosen = parts or ([part for part in PARTS if part in TRAINED] if cases else PARTS)
+    suites = parts or ([part for part in PARTS if part in TRAINED] if cases or labels else PARTS)
     scratch = file.with_name(f".{file.name}.partial")
     scratch.unlink(missing_ok=True)
-    arguments = [str(HERE / f"test_{part}.py") for part in chosen]
+    arguments = [str(HERE / f"test_{part}.py") for part in suites]
     arguments += ["-q", "-p", "no:cacheprovider", "--capture=sys", f"--benchmark-json={scratch}"]
     # This process has imported the package that pytest would have rewritten; no benchmark asserts anything in it.
     arguments += ["-W", "ignore:Module already imported:pytest.PytestAssertRewriteWarning"]
@@ -79,6 +81,7 @@ def run(file: Path, quick: bool, cases: Sequence[str], parts: Sequence[str], con
     arguments += ["-W", "ignore:Not saving anything"]
     arguments += ["--quick"] if quick else []
     arguments += [word for case in cases for word in ("--case", case)]
+    arguments += [word for label in labels for word in ("--impl", label)]
     console.file = sys.stderr  # what it would look up later is redirected
     log, watch = io.StringIO(), _Watch(console)
     with watch.progress, redirect_stdout(log), redirect_stderr(log):

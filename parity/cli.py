@@ -499,6 +499,7 @@ def bench(
             help="Only training, recording, comparison, startup or matrix; may be repeated.",
         ),
     ] = None,
+    impl: Impls = None,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the report is written.")] = Path("."),
     against: Annotated[
         Path | None,
@@ -526,7 +527,7 @@ def bench(
         earlier = results.read(against) if against is not None else None
         _writable(out)
         with _clear_errors():
-            suites.run(file, quick, case or (), part or (), make_console(stderr=True))
+            suites.run(file, quick, case or (), impl or (), part or (), make_console(stderr=True))
         result = results.read(file)
         report.write(report.build(result, earlier), file.with_suffix(".html"), file.with_suffix(".md"))
     except (results.ResultError, suites.BenchError) as error:
