@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -61,37 +61,32 @@ def _line(
 LOG = {"type": "log", "dtick": 1, "exponentformat": "power"}
 
 
-def bars(
-    rows: Mapping[str, float], texts: Sequence[str], title: str, colours: Sequence[str], log: bool = True
-) -> Figure:
-    """Horizontal bars, the first on top, each with its text."""
-    names, values = [_text(name) for name in rows], list(rows.values())
+def bars(rows: Mapping[str, float], say: Callable[[float], str], title: str, colours: Sequence[str]) -> Figure:
+    """Horizontal bars on a logarithmic scale, the first on top; ``say`` puts a value into words."""
+    values = list(rows.values())
+    # A bar on a log scale has no foot: all stand on the power of ten below the shortest.
+    low, high = math.floor(math.log10(min(values)) - 0.05), math.log10(max(values)) + 0.35
+    powers = [10.0**power for power in range(low, math.floor(high) + 1)]
+    xaxis = {
+        "type": "log",
+        "range": [low, high],
+        "tickvals": powers,
+        "ticktext": [say(value) for value in powers],
+        "title": {"text": title},
+    }
     bar = {
         "type": "bar",
         "orientation": "h",
         "x": values,
-        "y": names,
-        "text": list(texts),
+        "y": [_text(name) for name in rows],
+        "text": [say(value) for value in values],
         "textposition": "auto",
         "insidetextanchor": "end",
         "insidetextfont": {"color": "--paper"},
-        "cliponaxis": False,
         "marker": {"color": list(colours)},
         "hovertemplate": "%{y}: %{text}<extra></extra>",
     }
-    xaxis: Figure = {"title": {"text": title}}
-    if log:
-        # A bar on a log scale has no foot: all stand on the power of ten below the shortest.
-        xaxis |= LOG | {"range": [_below(min(values)), _above(max(values))]}
     return _figure([bar], HEAD + ROW * len(rows), xaxis=xaxis, yaxis={"autorange": "reversed", "ticksuffix": "  "})
-
-
-def _below(value: float) -> int:
-    return math.floor(math.log10(value) - 0.05)
-
-
-def _above(value: float) -> float:
-    return math.log10(value) + 0.35
 
 
 def ratios(rows: Mapping[str, Mapping[str, Spread]], limits: Mapping[str, float], title: str) -> Figure:
@@ -210,6 +205,7 @@ def lines(series: Mapping[str, Sequence[tuple[float, float]]], xtitle: str, ytit
 def marked(rows: Mapping[str, Spread], colours: Sequence[str], limit: float, title: str) -> Figure:
     """A mark with its spread for each row, and the limit as a line."""
     spreads = list(rows.values())
+    far = max(spread.high for spread in spreads) > 5
     trace = {
         "type": "scatter",
         "mode": "markers",
@@ -230,7 +226,7 @@ def marked(rows: Mapping[str, Spread], colours: Sequence[str], limit: float, tit
     return _figure(
         [trace],
         HEAD + ROW * len(rows),
-        xaxis={"title": {"text": title}, "rangemode": "normal"},
+        xaxis={"title": {"text": title}} | ({"type": "log", "dtick": "D2", "tickformat": "~g"} if far else {}),
         yaxis={"autorange": "reversed", "ticksuffix": "  "},
         shapes=[_line(1, dash="solid"), _line(limit, of="--bad")],
     )

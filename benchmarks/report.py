@@ -30,8 +30,13 @@ FASTEST_LIMITS = {
 """The recorded run of the fastest implementation over the document's own listing, by case."""
 RECORDING_LIMIT = 1.1
 RECORDING_CASES = ("mnist-mlp", "char-gru")
+COMPARING_LIMITS = {"assert_allclose": 0.05, "assert_close": 0.15}
+"""Comparing two runs over what the peer of that name takes for the same arrays."""
+EQUAL_LIMIT = 2.0
+"""Recognising equal bytes over copying them."""
+MEMORY_LIMIT = 64 << 20
 COLD_SECONDS, WARM_SECONDS = 240.0, 3.0
-PHASES = {"import": "--jax", "build": "--tensorflow", "train": "--keras", "everything else": "--line"}
+PHASES = {"import": "--import", "build": "--build", "train": "--train", "everything else": "--rest"}
 
 
 @dataclass(frozen=True)
@@ -91,11 +96,17 @@ def seconds(value: float) -> str:
 
 
 def _three(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+    """Three digits, or none beyond the point of a whole number."""
+    if value >= 100 or value == round(value):
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
 def rate(per_second: float) -> str:
-    return f"{per_second / 1e6:.2f} M/s" if per_second >= 1e6 else f"{_three(per_second)} /s"
+    for unit, size in (("G", 1e9), ("M", 1e6)):
+        if per_second >= size:
+            return f"{_three(per_second / size)} {unit}/s"
+    return f"{_three(per_second)} /s"
 
 
 def times(spread: Spread) -> str:
@@ -169,41 +180,76 @@ def by_case(benchmarks: Sequence[Benchmark]) -> dict[str, dict[str, Benchmark]]:
     return {case: found[case] for case in order}
 
 
-def limits(result: Result) -> Iterator[tuple[str, Spread, str, bool]]:
-    """Everything that is asked and was measured: what, the figure, the limit in words, whether it holds."""
+@dataclass(frozen=True)
+class Limit:
+    """Something that is asked: ``what``, in ``unit`` ×, s or B, must not exceed ``most``."""
+
+    what: str
+    figure: Spread
+    most: float
+    unit: str = "×"
+
+    @property
+    def holds(self) -> bool:
+        return self.figure.median <= self.most
+
+    @property
+    def measured(self) -> str:
+        return times(self.figure) if self.unit == "×" else self._said(self.figure.median)
+
+    @property
+    def limit(self) -> str:
+        return self._said(self.most)
+
+    def _said(self, value: float) -> str:
+        return {"s": seconds, "B": _bytes}[self.unit](value) if self.unit in "sB" else f"{value:g} ×"
+
+
+def limits(result: Result) -> Iterator[Limit]:
+    """Everything that is asked and was measured."""
     for case, found in by_case(result.group("training")).items():
         against = {label: ratio for label, b in found.items() if (ratio := b.ratio("listing_seconds"))}
         if "torch" in against:
-            what = f"{case}: torch, over the listing"
-            yield what, against["torch"], f"{TORCH_LIMIT} ×", against["torch"].median <= TORCH_LIMIT
+            yield Limit(f"{case}: torch, over the listing", against["torch"], TORCH_LIMIT)
         if against and case in FASTEST_LIMITS:
             label = min(against, key=lambda label: against[label].median)
-            what = f"{case}: the fastest ({label}), over the listing"
-            yield what, against[label], f"{FASTEST_LIMITS[case]} ×", against[label].median <= FASTEST_LIMITS[case]
+            yield Limit(f"{case}: the fastest ({label}), over the listing", against[label], FASTEST_LIMITS[case])
     for case, found in by_case(result.group("recording")).items():
         for label, benchmark in found.items():
             ratio = benchmark.ratio("train_seconds")
             if ratio and case in RECORDING_CASES:
-                what = f"{case}: {label} recorded, over training alone"
-                yield what, ratio, f"{RECORDING_LIMIT} ×", ratio.median <= RECORDING_LIMIT
+                yield Limit(f"{case}: {label} recorded, over training alone", ratio, RECORDING_LIMIT)
+    yield from _comparing_limits(result)
     for benchmark in result.group("matrix"):
-        whole = not benchmark.info.get("arguments")
-        limit = COLD_SECONDS if benchmark.name == "test_cold" else WARM_SECONDS
-        if whole:
-            what = f"everything, run {'for the first time' if benchmark.name == 'test_cold' else 'again'}"
-            yield f"parity run: {what}", benchmark.seconds, seconds(limit), benchmark.seconds.median <= limit
+        if not benchmark.info.get("arguments"):  # all of it
+            again, most = (
+                ("for the first time", COLD_SECONDS) if benchmark.name == "test_cold" else ("again", WARM_SECONDS)
+            )
+            yield Limit(f"parity run: everything, run {again}", benchmark.seconds, most, "s")
 
 
-def limit_lines(result: Result) -> Iterator[tuple[str, str, str, bool]]:
-    """The same with the figure in words."""
-    for what, figure, limit, holds in limits(result):
-        yield what, times(figure) if limit.endswith("×") else seconds(figure.median), limit, holds
+def _comparing_limits(result: Result) -> Iterator[Limit]:
+    """Of the largest arrays alone; what is compared with is known by its name."""
+    for group, peers in (("comparison", COMPARING_LIMITS), ("equal bytes", {"copy": EQUAL_LIMIT})):
+        found = result.group(group)
+        largest = [b for b in found if b.info.get("values") == max(b.info.get("values", 0) for b in found)]
+        others = {peer: b for b in largest for peer in peers if peer in b.name}
+        for ours in (b for b in largest if not any(word in b.name for word in ("assert", "copy"))):
+            for peer, other in others.items():
+                ratio = Spread((ours.seconds.median / other.seconds.median,))
+                yield Limit(f"{_plain_name(ours)}, over {peer}", ratio, peers[peer])
+            if "peak_bytes" in ours.info:
+                peak = Spread((float(ours.info["peak_bytes"]),))
+                yield Limit(f"{_plain_name(ours)}: memory beyond the files", peak, MEMORY_LIMIT, "B")
 
 
 def _limits(result: Result) -> Section | None:
     rows = [
-        Row(("holds" if holds else "exceeded", what, measured, limit), "good" if holds else "bad")
-        for what, measured, limit, holds in limit_lines(result)
+        Row(
+            ("holds" if limit.holds else "exceeded", limit.what, limit.measured, limit.limit),
+            ("bad", "good")[limit.holds],
+        )
+        for limit in limits(result)
     ]
     if not rows:
         return None
@@ -212,7 +258,7 @@ def _limits(result: Result) -> Section | None:
         "What is asked, and whether it holds",
         [
             f"{held} of {len(rows)} limits hold. Each is the largest ratio or time that the project allows itself; it "
-            "holds where the median does not exceed it. Below stands what each of them is about."
+            "holds where the median does not exceed it. The sections below say what each of them is about."
         ],
         table=Table((Head(""), Head("what"), Head("measured", True), Head("limit", True)), rows),
     )
@@ -227,20 +273,24 @@ def _ratios(result: Result) -> Section | None:
     if not rows:
         return None
     ways = {b.info["case"]: b.info["listing"] for b in result.group("training") if b.info["listing"]}
-    labels = list(dict.fromkeys(sorted((label for found in rows.values() for label in found), key=rank)))
     text = [
         "What is measured: the time of the recorded run, training with a snapshot of every parameter and the case's "
         "accuracies after every epoch, divided by the time of the plain script that the case's document lists, for "
         "the same number of steps with its printing removed.",
         "How to read it: a mark is an implementation, its bar the spread over the rounds. Left of the solid line at 1 "
         "is faster than the script although everything is recorded; at 0.1 ten times as fast. The dotted line is the "
-        "limit that the fastest implementation of the case has to reach.",
+        "limit that the fastest implementation of the case has to reach. The table also has the runs that take "
+        "snapshots and no accuracies.",
     ]
+    heads = ("recorded over the listing", "without metrics")
     table = Table(
-        (Head("case"), Head("the listing trains with"), *(Head(label, True) for label in labels)),
+        (Head("case"), Head("the listing trains with"), Head("implementation"), *(Head(head, True) for head in heads)),
         [
-            Row((case, ways[case], *(times(found[label]) if label in found else "·" for label in labels)))
-            for case, found in rows.items()
+            Row((case, ways[case], label, times(ratio), times(bare) if bare else "·"))
+            for case, found in by_case(result.group("training")).items()
+            for label, b in found.items()
+            if (ratio := b.ratio("listing_seconds"))
+            for bare in [b.ratio("listing_seconds", "without_metrics_seconds")]
         ],
     )
     figure = charts.ratios(rows, FASTEST_LIMITS, "time of the recorded run over the listing's: left is faster")
@@ -258,7 +308,7 @@ def _throughput(result: Result) -> Section | None:
             case,
             charts.bars(
                 {label: 1 / b.per_step.median for label, b in here.items()},
-                [rate(1 / b.per_step.median) for b in here.values()],
+                rate,
                 "steps per second",
                 [charts.colour(label) for label in here],
             ),
@@ -304,8 +354,8 @@ def _first_calls(result: Result) -> Section | None:
             case,
             charts.bars(
                 {label: first(b) for label, b in here.items()},
-                [seconds(first(b)) for b in here.values()],
-                "seconds",
+                seconds,
+                "build and first run",
                 [charts.colour(label) for label in here],
             ),
         )
@@ -350,8 +400,7 @@ def _recording(result: Result) -> Section | None:
         shades = [charts.colour(label) for label in written]
         drawn.append(Chart(case, charts.marked(written, shades, RECORDING_LIMIT, "recorded over training alone")))
         for label, b in here.items():
-            train, evaluated = Spread(tuple(b.info["train_seconds"])), b.info["evaluate_seconds"]
-            ratio = Spread(tuple(a / t for a, t in zip(evaluated, train.values, strict=True))) if evaluated else None
+            train, ratio = Spread(tuple(b.info["train_seconds"])), b.ratio("train_seconds", "evaluate_seconds")
             shown = (seconds(train.median), times(written[label]), times(ratio) if ratio else "·")
             rows.append(Row((case, label, f"{b.info['steps']:,}", *shown)))
     heads = ("steps", "training alone", "recorded on disk", "and evaluated")
@@ -386,9 +435,9 @@ def _comparison(result: Result) -> Section | None:
         if here:
             shown = charts.bars(
                 {name: b.seconds.median for name, b in here.items()},
-                [seconds(b.seconds.median) for b in here.values()],
-                "seconds",
-                ["--jax"] * len(here),
+                seconds,
+                "time",
+                ["--numpy" if "assert" in name or "copy" in name else "--jax" for name in here],
             )
             drawn.append(Chart({"comparison": "Values that differ", "equal bytes": "Equal bytes"}[group], shown))
     heads = ("values", "median", "fastest", "slowest", "memory beyond the files")
@@ -410,7 +459,8 @@ def _comparison(result: Result) -> Section | None:
         "What is measured: finding everything that a verdict needs in two recorded runs, the largest absolute, "
         "relative and ULP difference with their places, what exceeds the tolerance and what is not finite, beside the "
         "comparisons that test suites use and a plain copy, which is the limit that the memory sets.",
-        "How to read it: shorter is faster, on a logarithmic scale.",
+        "How to read it: shorter is faster, on a logarithmic scale. The coloured bars are this project's, the grey "
+        "ones its peers.",
     ]
     return Section("Comparing two runs", text, drawn, table)
 
@@ -427,7 +477,7 @@ def _scaling(result: Result) -> Section | None:
             memory_of.setdefault(_plain_name(b), []).append((b.info["values"], b.info["peak_bytes"]))
     drawn = [Chart("Time", charts.lines(time_of, "values in each run", "seconds"))]
     if memory_of:
-        figure = charts.lines(memory_of, "values in each run", "bytes beyond the files", 64 << 20)
+        figure = charts.lines(memory_of, "values in each run", "bytes beyond the files", MEMORY_LIMIT)
         drawn.append(Chart("Memory", figure))
     rows = [
         Row(
@@ -457,10 +507,9 @@ def _startup(result: Result) -> Section | None:
         return None
     figure = charts.bars(
         {name: b.seconds.median for name, b in found.items()},
-        [seconds(b.seconds.median) for b in found.values()],
-        "seconds",
+        seconds,
+        "time",
         ["--jax" if name.startswith("parity") or name.endswith("parity") else "--numpy" for name in found],
-        log=False,
     )
     heads = ("median", "fastest", "slowest", "over import numpy")
     rows = [
@@ -476,13 +525,13 @@ def _startup(result: Result) -> Section | None:
     text = [
         "What is measured: whole processes from start to end, taking turns: an empty Python, imports, and the commands "
         "that are typed most.",
-        "How to read it: shorter is better. The help should need little more than Python itself; the import of NumPy "
-        "is a peer that every reader knows.",
+        "How to read it: shorter is better, on a logarithmic scale. The help should need little more than Python "
+        "itself; the import of NumPy is a peer that every reader knows.",
     ]
     return Section(
         "Start-up",
         text,
-        [Chart("Seconds from start to end", figure)],
+        [Chart("From start to end", figure)],
         Table((Head("command"), *(Head(head, True) for head in heads)), rows),
     )
 

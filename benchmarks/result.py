@@ -55,12 +55,15 @@ class Benchmark:
         steps = self.info.get("steps", 1)
         return Spread(tuple(value / steps for value in self.seconds.values))
 
-    def ratio(self, peer: str) -> Spread | None:
-        """Each round over the peer's of the same round, the peer's seconds standing under that name in ``info``."""
-        other = self.info.get(peer)
-        if not other or len(other) != len(self.seconds.values):
+    def ratio(self, peer: str, of: str = "") -> Spread | None:
+        """Each round over the peer's of the same round: ``info`` has the peer's seconds under that name.
+
+        ``of`` names other seconds to take in place of the benchmark's own. None where either is not there.
+        """
+        ours, other = self.info.get(of) if of else self.seconds.values, self.info.get(peer)
+        if not ours or not other or len(other) != len(ours):
             return None
-        return Spread(tuple(a / b for a, b in zip(self.seconds.values, other, strict=True)))
+        return Spread(tuple(a / b for a, b in zip(ours, other, strict=True)))
 
     def paired(self) -> Spread | None:
         """The ratio to the peer that this was measured beside, whatever it is."""

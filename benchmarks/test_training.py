@@ -1,7 +1,8 @@
 """Training throughput: the recorded run of every case and implementation beside the document's own listing.
 
 A round is the listing and then the recorded run, for the same number of epochs from the same initial parameters, with
-a snapshot and the case's metrics after every epoch. Both are repeated within a round where they are short.
+a snapshot and the case's metrics after every epoch; where a case has metrics, it is run without them as well. What is
+short is repeated within a round.
 """
 
 from __future__ import annotations
@@ -25,18 +26,24 @@ def test_training(benchmark: Any, trained: Cell, workers: Workers, rounds: int) 
     if listing and not workers.has(listing.framework):
         listing = None
     epochs = EPOCHS.get(case.name, case.epochs)
-    job: dict[str, Any] = {"case": case.name, "implementation": label, "epochs": epochs, "way": "record"}
-    first = workers.ask(framework, "prepare", **job)
-    often = repeats(workers.ask(framework, "run", **job, repeats=1))
-    recorded, plain = [], []
+    job: dict[str, Any] = {"case": case.name, "implementation": label, "epochs": epochs}
+    first = workers.ask(framework, "prepare", **job, way="record")
+    ways = ("record", "keep") if case.metrics else ("record",)
+    often = {}
+    for way in ways:
+        workers.ask(framework, "run", **job, way=way, repeats=1)  # compiled for its shapes, not counted
+        often[way] = repeats(workers.ask(framework, "run", **job, way=way, repeats=1))
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    plain = []
     if listing:
         written = repeats(workers.ask(listing.framework, "listing", case=case.name, epochs=epochs, repeats=1))
     for _ in range(rounds):
         if listing:
             ask = {"case": case.name, "epochs": epochs, "repeats": written}
             plain.append(workers.ask(listing.framework, "listing", **ask))
-        recorded.append(workers.ask(framework, "run", **job, repeats=often))
-    take(benchmark, recorded)
+        for way in ways:
+            seconds[way].append(workers.ask(framework, "run", **job, way=way, repeats=often[way]))
+    take(benchmark, seconds["record"])
     benchmark.extra_info |= {
         "case": case.name,
         "implementation": label,
@@ -44,4 +51,5 @@ def test_training(benchmark: Any, trained: Cell, workers: Workers, rounds: int) 
         "first": first,
         "listing": f"{listing.framework}: {listing.way}" if listing else None,
         "listing_seconds": plain,
+        "without_metrics_seconds": seconds.get("keep", []),
     }

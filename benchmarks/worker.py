@@ -39,6 +39,12 @@ def recorded(ready: Ready, epochs: int, folder: Path) -> None:
         pass
 
 
+def kept(ready: Ready, epochs: int, folder: Path) -> None:
+    """A snapshot after every epoch, and no metrics."""
+    for _ in record(ready.trainer, replace(ready.case, metrics=()), epochs):
+        pass
+
+
 def written(ready: Ready, epochs: int, folder: Path) -> None:
     """A snapshot after every epoch, on disk."""
     _write(ready.trainer, replace(ready.case, metrics=()), epochs, folder)
@@ -60,6 +66,7 @@ def _write(trainer: Trainer, case: Case, epochs: int, folder: Path) -> None:
 WAYS: dict[str, Callable[[Ready, int, Path], None]] = {
     "train": train_only,
     "record": recorded,
+    "keep": kept,
     "write": written,
     "evaluate": evaluated,
 }

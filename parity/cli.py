@@ -533,8 +533,9 @@ def bench(
     except (results.ResultError, suites.BenchError) as error:
         _fail(str(error))
     console = make_console()
-    for what, measured, limit, holds in report.limit_lines(result):
-        console.print(f"{'holds   ' if holds else 'exceeded'} {what}: {measured}, limit {limit}", markup=False)
+    for limit in report.limits(result):
+        word = "holds   " if limit.holds else "exceeded"
+        console.print(f"{word} {limit.what}: {limit.measured}, at most {limit.limit}", markup=False, highlight=False)
     console.print(f"{len(result.benchmarks)} benchmarks in {file.with_suffix('.html')}, .md and .json", markup=False)
     raise SystemExit(3 if result.unmeasured else 0)
 
