@@ -237,7 +237,7 @@ def run(
             jobs=jobs,
             fresh=fresh,
         )
-        with Watch(make_console(stderr=True), len(matrix.cells)) as watch:
+        with Watch(make_console(stderr=True), len(matrix.cells), matrix.cells) as watch:
             outcomes = matrix.run(watch.epoch, watch.outcome)
     console = make_console(stderr=str(json_file) == "-")
     print_matrix(console, outcomes)

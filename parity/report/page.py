@@ -37,7 +37,8 @@ def render(template: str, package: str = "parity.report", **content: Any) -> str
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return str(environment.get_template(template).render(**content))
+    page: str = environment.get_template(template).render(**content)
+    return page
 
 
 def plotly() -> str:

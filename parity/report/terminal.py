@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -34,10 +35,13 @@ def make_console(stderr: bool = False) -> Console:
 
 
 class Watch:
-    """Progress on standard error: a bar where someone watches, a line for every finished cell where nobody does."""
+    """Progress on standard error: a bar where someone watches, a line for every finished cell where nobody does.
 
-    def __init__(self, console: Console, total: int) -> None:
-        self.console = console
+    Given its ``cells``, the bar has the matrix above it, which fills: verdicts, and how far the runs under way are.
+    """
+
+    def __init__(self, console: Console, total: int, cells: Sequence[Cell] = ()) -> None:
+        self.console, self.cells = console, cells
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -45,27 +49,59 @@ class Watch:
             TimeElapsedColumn(),
             TextColumn("[dim]{task.fields[now]}"),
             console=console,
-            transient=True,
-            disable=not console.is_terminal,
         )
         self.task = self.progress.add_task("cells", total=total, now="")
+        self.rows: Rows = {}
+        for cell in cells:
+            self.rows.setdefault(_row(cell), {})[cell.implementation] = Text("…", "dim")
+        self.last = next(iter(self.rows), None)
+        self.live = Live(get_renderable=self._view, console=console, transient=True) if console.is_terminal else None
 
     def __enter__(self) -> Watch:
-        self.progress.start()
+        if self.live is not None:
+            self.live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.progress.stop()
+        if self.live is not None:
+            self.live.stop()
 
     def epoch(self, cell: Cell, epoch: int, of: int) -> None:
         self.progress.update(self.task, now=f"{cell.name} {epoch}/{of}")
+        self._put(cell, Text(f"{epoch / of:.0%}", "cyan"))
 
     def outcome(self, outcome: Outcome) -> None:
         self.progress.advance(self.task)
-        if not self.console.is_terminal and not outcome.cached:
+        self._put(outcome.cell, _cell(outcome))
+        if self.live is None and not outcome.cached:
             self.console.print(f"{outcome.cell.name}: {outcome.judgement.verdict}", highlight=False)
+
+    def _put(self, cell: Cell, text: Text) -> None:
+        # Floors and the reference's own check are no cells of the matrix.
+        if cell.implementation in self.rows.get(_row(cell), {}):
+            self.last = _row(cell)
+            self.rows[self.last][cell.implementation] = text
+
+    def _view(self) -> Group:
+        """The progress, and as many rows of the matrix as there is room for, around the one last heard of."""
+        tables = len(_tables(self.console.width, self.rows)) if self.rows else 1
+        room = (self.console.height - 2) // tables - 2
+        if self.last is None or room < 1:
+            return Group(self.progress)
+        names = list(self.rows)
+        start = max(0, min(names.index(self.last) - room // 2, len(names) - room))
+        shown = {name: self.rows[name] for name in names[start : start + room]}
+        return Group(*_tables(self.console.width, shown, self.rows), self.progress)
+
+
+Rows = dict[tuple[str, str], dict[str, Text]]
+"""What stands in the matrix: by case and dtype, then by implementation."""
+
+
+def _row(cell: Cell) -> tuple[str, str]:
+    return cell.entry.folder, cell.dtype
 
 
 def print_matrix(console: Console, outcomes: Sequence[Outcome]) -> None:
@@ -73,31 +109,36 @@ def print_matrix(console: Console, outcomes: Sequence[Outcome]) -> None:
 
     Where the terminal is too narrow for all implementations, they stand in several tables below each other.
     """
-    rows: dict[tuple[str, str], dict[str, Outcome]] = {}
+    rows: Rows = {}
     for outcome in outcomes:
-        rows.setdefault((outcome.cell.entry.folder, outcome.cell.dtype), {})[outcome.cell.implementation] = outcome
-    labels = list(dict.fromkeys(outcome.cell.implementation for outcome in outcomes))
-    labels.sort(key=lambda label: rank(label))
-    heading = max(len(case) for case, _ in rows) + len("float32") + 4
-    each = max(1, (console.width - heading) // COLUMN)
-    for start in range(0, len(labels), each):
-        console.print(_table(rows, labels[start : start + each]))
+        rows.setdefault(_row(outcome.cell), {})[outcome.cell.implementation] = _cell(outcome)
+    for table in _tables(console.width, rows):
+        console.print(table)
     notes = {outcome.cell.entry.folder: outcome.cell.entry.case.note for outcome in outcomes}
     for folder, note in notes.items():
         if note:
             console.print(f"{folder}: {note}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _table(rows: dict[tuple[str, str], dict[str, Outcome]], labels: Sequence[str]) -> Table:
+def _tables(width: int, rows: Rows, whole: Rows | None = None) -> list[Table]:
+    """The rows as tables that fit into ``width``; the columns are those of the ``whole`` matrix."""
+    whole = rows if whole is None else whole
+    labels = sorted({label for row in whole.values() for label in row}, key=rank)
+    heading = max(len(case) for case, _ in whole)
+    each = max(1, (width - heading - len("float32") - 4) // COLUMN)
+    return [_table(rows, labels[start : start + each], heading) for start in range(0, len(labels), each)]
+
+
+def _table(rows: Rows, labels: Sequence[str], heading: int) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
-    table.add_column("case", vertical="bottom", no_wrap=True)
+    table.add_column("case", vertical="bottom", no_wrap=True, min_width=heading)
     table.add_column("dtype", vertical="bottom", no_wrap=True)
     for label in labels:
         # Two words stand above each other, so that the whole matrix fits on a page.
         table.add_column(label.replace("-", "-\n"), justify="right", vertical="bottom", no_wrap=True, width=COLUMN - 1)
     last = ""
     for (case, dtype), row in rows.items():
-        found = (_cell(row[label]) if label in row else Text("·", "dim") for label in labels)
+        found = (row.get(label, Text("·", "dim")) for label in labels)
         table.add_row("" if case == last else case, dtype, *found)
         last = case
     return table
