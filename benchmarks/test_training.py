@@ -15,8 +15,16 @@ from benchmarks.measuring import CLOCK, Workers, repeats, steps, take
 from benchmarks.plain import LISTINGS
 from parity.matrix import Cell
 
-EPOCHS = {"mnist-softmax": 2, "mnist-mlp": 2, "char-gru": 10, "dogecoin-logistic": 2}
-"""Where a whole run would take minutes. The cost of an epoch does not depend on their number."""
+EPOCHS = {
+    "sine-cubic": 500,
+    "sine-legendre": 500,
+    "linear-gd": 500,
+    "mnist-softmax": 2,
+    "mnist-mlp": 2,
+    "dogecoin-logistic": 2,
+    "char-gru": 10,
+}
+"""Where rounds of the whole run would take minutes. What an epoch costs does not depend on their number."""
 
 
 @pytest.mark.benchmark(group="training", timer=CLOCK)

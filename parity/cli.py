@@ -517,7 +517,7 @@ def bench(
     missing = [name for name in ("pytest", "pytest_benchmark", "jinja2", "plotly") if find_spec(name) is None]
     if missing:
         _fail(f"bench needs {', '.join(missing)}: python -m pip install 'cross-framework-parity[bench]'")
-    if find_spec("benchmarks") is None:
+    if find_spec("benchmarks") is None or find_spec("benchmarks.result") is None:  # a common name
         _fail("bench runs the package 'benchmarks', which cannot be found: call it in a clone of the project")
     from parity.report.terminal import make_console
 

@@ -322,8 +322,8 @@ def test_parity_bench_runs_a_benchmark_and_writes_the_report(tmp_path: Path) -> 
     assert "1 benchmarks in" in done.stdout
     (benchmark,) = read(tmp_path / "parity-benchmarks.json").group("training")
     assert len(benchmark.seconds.values) == len(benchmark.info["listing_seconds"]) == 4
-    assert benchmark.info["steps"] == 1000
-    assert "| linear-gd | numpy | 1,000 |" in (tmp_path / "parity-benchmarks.md").read_text()
+    assert benchmark.info["steps"] == 500
+    assert "| linear-gd | numpy | 500 |" in (tmp_path / "parity-benchmarks.md").read_text()
     assert "linear-gd" in (tmp_path / "parity-benchmarks.html").read_text()
 
 
