@@ -293,7 +293,7 @@ def _ratios(result: Result) -> Section | None:
             for bare in [b.ratio("listing_seconds", "without_metrics_seconds")]
         ],
     )
-    figure = charts.ratios(rows, FASTEST_LIMITS, "time of the recorded run over the listing's: left is faster")
+    figure = charts.ratios(rows, FASTEST_LIMITS, "recorded over listing: left is faster")
     return Section(
         "Training beside the documents' own scripts", text, [Chart("Recorded run over listing", figure)], table
     )

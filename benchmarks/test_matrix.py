@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks.measuring import CLOCK, QUICK_LABELS, take
+from benchmarks.measuring import CLOCK, QUICK_LABELS, Workers, take
 from benchmarks.test_startup import process
-from parity.frameworks import framework_of
+from parity.frameworks import FRAMEWORKS, framework_of
 from parity.trajectory import MANIFEST
 
 QUICK = ("iris-logistic", "mlp-regression")
@@ -49,12 +49,16 @@ class Runs:
 
 
 @pytest.fixture(scope="module")
-def runs(request: pytest.FixtureRequest, quick: bool, tmp_path_factory: pytest.TempPathFactory) -> Runs:
+def runs(
+    request: pytest.FixtureRequest, quick: bool, workers: Workers, tmp_path_factory: pytest.TempPathFactory
+) -> Runs:
     option = request.config.getoption
     cases = option("--case") or (QUICK if quick else ())
     labels = option("--impl") or (QUICK_LABELS if quick else ())
     arguments = [*cases, *(word for label in labels for word in ("--impl", label))]
-    arguments += [word for name in option("--framework") for word in ("--framework", name)]
+    here = [framework.name for framework in FRAMEWORKS if workers.has(framework.name)]
+    frameworks = option("--framework") or (here if len(here) < len(FRAMEWORKS) else [])
+    arguments += [word for name in frameworks for word in ("--framework", name)]
     return Runs(tmp_path_factory.mktemp("matrix"), arguments)
 
 

@@ -24,6 +24,7 @@ from benchmarks.measuring import CLOCK, Clock
 from benchmarks.plain import LISTINGS
 from benchmarks.report import build, markdown, page
 from benchmarks.result import SURE, ResultError, Spread, beyond_noise, chance, read
+from benchmarks.test_matrix import PHASES, Runs
 from parity import cli
 from parity.pool import worker_environment
 from parity.suite import load_suite
@@ -365,6 +366,15 @@ def test_what_is_missing_is_said_with_what_to_install(
     assert capsys.readouterr().err == (
         "parity: bench needs pytest_benchmark, plotly: python -m pip install 'cross-framework-parity[bench]'\n"
     )
+
+
+def test_a_run_of_the_matrix_says_where_its_time_went(tmp_path: Path) -> None:
+    runs = Runs(tmp_path, ["linear-gd", "--impl", "numpy", "--epochs", "2"])
+    assert runs.run() > 0
+    found = runs.breakdown()
+    assert set(found) == {"numpy"}
+    assert set(found["numpy"]) == set(PHASES)
+    assert all(seconds > 0 for seconds in found["numpy"].values())
 
 
 # The listings train what the cases train; the digits are shuffled by torch itself and cannot be held to a step.
