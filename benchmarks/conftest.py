@@ -19,15 +19,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--quick", action="store_true", help="few cases, few rounds: about a minute")
 
 
+_CELLS = pytest.StashKey[dict[str, Cell]]()
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "trained" in metafunc.fixturenames:
-        wanted = getattr(metafunc.module, "wanted", lambda cell: True)
-        chosen = [cell for cell in trained_cells(metafunc.config) if wanted(cell)]
-        metafunc.parametrize("trained", chosen, ids=map(_name, chosen))
+    if "trained" not in metafunc.fixturenames:
+        return
+    stash = metafunc.config.stash
+    if _CELLS not in stash:
+        stash[_CELLS] = {f"{c.entry.case.name}-{c.implementation}": c for c in trained_cells(metafunc.config)}
+    wanted = getattr(metafunc.module, "wanted", lambda cell: True)
+    # By name, which is what the result keeps of a parameter.
+    metafunc.parametrize("trained", [name for name, cell in stash[_CELLS].items() if wanted(cell)], indirect=True)
 
 
-def _name(cell: Cell) -> str:
-    return f"{cell.entry.case.name}-{cell.implementation}"
+@pytest.fixture
+def trained(request: pytest.FixtureRequest) -> Cell:
+    return request.config.stash[_CELLS][request.param]
 
 
 @pytest.fixture(scope="session")

@@ -30,10 +30,11 @@ FASTEST_LIMITS = {
 """The recorded run of the fastest implementation over the document's own listing, by case."""
 RECORDING_LIMIT = 1.1
 RECORDING_CASES = ("mnist-mlp", "char-gru")
-COMPARING_LIMITS = {"assert_allclose": 0.05, "assert_close": 0.15}
+OURS = "parity"
+COMPARING_LIMITS = {"numpy.testing.assert_allclose": 0.05, "torch.testing.assert_close": 0.15}
 """Comparing two runs over what the peer of that name takes for the same arrays."""
-EQUAL_LIMIT = 2.0
-"""Recognising equal bytes over copying them."""
+EQUAL_LIMITS = {"copy": 2.0}
+"""Recognising equal bytes over copying as many."""
 MEMORY_LIMIT = 64 << 20
 COLD_SECONDS, WARM_SECONDS = 240.0, 3.0
 PHASES = {"import": "--import", "build": "--build", "train": "--train", "everything else": "--rest"}
@@ -229,18 +230,26 @@ def limits(result: Result) -> Iterator[Limit]:
 
 
 def _comparing_limits(result: Result) -> Iterator[Limit]:
-    """Of the largest arrays alone; what is compared with is known by its name."""
-    for group, peers in (("comparison", COMPARING_LIMITS), ("equal bytes", {"copy": EQUAL_LIMIT})):
-        found = result.group(group)
-        largest = [b for b in found if b.info.get("values") == max(b.info.get("values", 0) for b in found)]
-        others = {peer: b for b in largest for peer in peers if peer in b.name}
-        for ours in (b for b in largest if not any(word in b.name for word in ("assert", "copy"))):
-            for peer, other in others.items():
-                ratio = Spread((ours.seconds.median / other.seconds.median,))
-                yield Limit(f"{_plain_name(ours)}, over {peer}", ratio, peers[peer])
-            if "peak_bytes" in ours.info:
-                peak = Spread((float(ours.info["peak_bytes"]),))
-                yield Limit(f"{_plain_name(ours)}: memory beyond the files", peak, MEMORY_LIMIT, "B")
+    """Of what is compared beside its peers; both stand in the parameter ``peer``."""
+    for group, most in (("comparison", COMPARING_LIMITS), ("equal bytes", EQUAL_LIMITS)):
+        for what, found in beside_peers(result.group(group)).items():
+            ours = found.get(OURS)
+            for peer, other in found.items():
+                if ours and peer in most:
+                    ratio = Spread((ours.seconds.median / other.seconds.median,))
+                    yield Limit(f"{what}: over {peer}", ratio, most[peer])
+    taken = [float(b.info["peak_bytes"]) for b in result.group("comparison") if b.params.get("peer") == OURS]
+    if taken:
+        yield Limit("comparison: memory beyond the arrays", Spread((max(taken),)), MEMORY_LIMIT, "B")
+
+
+def beside_peers(benchmarks: Sequence[Benchmark]) -> dict[str, dict[str, Benchmark]]:
+    """What is compared, to who compares it, to the benchmark."""
+    found: dict[str, dict[str, Benchmark]] = {}
+    for b in benchmarks:
+        what = ", ".join((b.group, *(str(value) for name, value in b.params.items() if name != "peer")))
+        found.setdefault(what, {})[str(b.params.get("peer", OURS))] = b
+    return found
 
 
 def _limits(result: Result) -> Section | None:
@@ -428,45 +437,49 @@ def _comparison(result: Result) -> Section | None:
     found = [*result.group("comparison"), *result.group("equal bytes")]
     if not found:
         return None
-    rows = {b.name.removeprefix("test_"): b for b in found}
-    drawn = []
-    for group in ("comparison", "equal bytes"):
-        here = {name: b for name, b in rows.items() if b.group == group}
-        if here:
-            shown = charts.bars(
-                {name: b.seconds.median for name, b in here.items()},
+    drawn = [
+        Chart(
+            what,
+            charts.bars(
+                {peer: b.seconds.median for peer, b in here.items()},
                 seconds,
                 "time",
-                ["--numpy" if "assert" in name or "copy" in name else "--jax" for name in here],
-            )
-            drawn.append(Chart({"comparison": "Values that differ", "equal bytes": "Equal bytes"}[group], shown))
-    heads = ("values", "median", "fastest", "slowest", "memory beyond the files")
+                ["--jax" if peer == OURS else "--numpy" for peer in here],
+            ),
+        )
+        for what, here in beside_peers(found).items()
+    ]
+    heads = ("values", "median", "fastest", "slowest", "parity over it", "memory beyond the arrays")
     table = Table(
-        (Head("what"), *(Head(head, True) for head in heads)),
+        (Head("what"), Head("by"), *(Head(head, True) for head in heads)),
         [
             Row(
                 (
-                    name,
+                    what,
+                    peer,
                     f"{b.info['values']:,}" if "values" in b.info else "·",
                     *(seconds(value) for value in (b.seconds.median, b.seconds.low, b.seconds.high)),
+                    f"{_ratio(here[OURS].seconds.median / b.seconds.median)} ×" if OURS in here else "·",
                     _bytes(b.info["peak_bytes"]) if "peak_bytes" in b.info else "·",
                 )
             )
-            for name, b in rows.items()
+            for what, here in beside_peers(found).items()
+            for peer, b in here.items()
         ],
     )
     text = [
         "What is measured: finding everything that a verdict needs in two recorded runs, the largest absolute, "
         "relative and ULP difference with their places, what exceeds the tolerance and what is not finite, beside the "
-        "comparisons that test suites use and a plain copy, which is the limit that the memory sets.",
-        "How to read it: shorter is faster, on a logarithmic scale. The coloured bars are this project's, the grey "
-        "ones its peers.",
+        "comparisons that test suites use, and a plain copy, which is the limit that the memory sets. The runs differ "
+        "by rounding, in a few values, in all of them, or hold values that are not finite; or they are equal.",
+        "How to read it: shorter is faster, on a logarithmic scale. The coloured bar is this project's, the grey ones "
+        "are its peers'.",
     ]
     return Section("Comparing two runs", text, drawn, table)
 
 
 def _scaling(result: Result) -> Section | None:
-    found = [b for b in result.group("scaling") if "values" in b.info]
+    found, shapes = result.group("scaling"), result.group("shapes")
     if not found:
         return None
     time_of: dict[str, list[tuple[float, float]]] = {}
@@ -477,8 +490,16 @@ def _scaling(result: Result) -> Section | None:
             memory_of.setdefault(_plain_name(b), []).append((b.info["values"], b.info["peak_bytes"]))
     drawn = [Chart("Time", charts.lines(time_of, "values in each run", "seconds"))]
     if memory_of:
-        figure = charts.lines(memory_of, "values in each run", "bytes beyond the files", MEMORY_LIMIT)
+        figure = charts.lines(memory_of, "values in each run", "bytes beyond the arrays", MEMORY_LIMIT)
         drawn.append(Chart("Memory", figure))
+    if shapes:
+        figure = charts.bars(
+            {str(b.params.get("shape", b.name)): b.seconds.median for b in shapes},
+            seconds,
+            "time",
+            ["--jax"] * len(shapes),
+        )
+        drawn.append(Chart("As many values in other shapes (snapshots, values)", figure))
     rows = [
         Row(
             (
@@ -489,12 +510,12 @@ def _scaling(result: Result) -> Section | None:
                 _bytes(b.info["peak_bytes"]) if "peak_bytes" in b.info else "·",
             )
         )
-        for b in found
+        for b in (*found, *shapes)
     ]
-    heads = ("values", "time", "values per second", "memory beyond the files")
+    heads = ("values", "time", "values per second", "memory beyond the arrays")
     text = [
         "What is measured: the same comparison at growing sizes, its time and the memory that it takes beyond the "
-        "files that it reads.",
+        "arrays that it reads.",
         "How to read it: both scales are logarithmic. Time that grows as the data do is a straight line that climbs "
         "one power of ten for each power of ten. Memory should end flat, below the dotted line at 64 MiB.",
     ]

@@ -42,11 +42,12 @@ class Spread:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """One benchmark: ``seconds`` a round; ``info`` is what its test says of it beside."""
+    """One benchmark: ``seconds`` a round; ``params`` are its test's, ``info`` is what it says of itself beside."""
 
     name: str
     group: str
     seconds: Spread
+    params: dict[str, Any]
     info: dict[str, Any]
 
     @property
@@ -111,7 +112,8 @@ def _benchmarks(entries: Sequence[dict[str, Any]]) -> Iterator[Benchmark]:
         seconds = tuple(float(value) for value in entry["stats"]["data"])
         if not seconds or min(seconds) <= 0:
             raise ValueError(f"{entry['name']} holds no positive times")
-        yield Benchmark(str(entry["name"]), str(entry["group"]), Spread(seconds), dict(entry["extra_info"]))
+        params, info = dict(entry.get("params") or {}), dict(entry["extra_info"])
+        yield Benchmark(str(entry["name"]), str(entry["group"]), Spread(seconds), params, info)
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,12 @@ CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
 
 def entry(name: str, group: str, seconds: Sequence[float], **info: Any) -> dict[str, Any]:
-    return {"name": name, "group": group, "stats": {"data": list(seconds)}, "extra_info": info}
+    return {"name": name, "group": group, "params": None, "stats": {"data": list(seconds)}, "extra_info": info}
+
+
+def compared(group: str, peer: str, seconds: float, **params: str) -> dict[str, Any]:
+    made = entry(f"test_comparison[{peer}]", group, [seconds], values=10**8, peak_bytes=1 << 20)
+    return made | {"params": {**params, "peer": peer}}
 
 
 def training(case: str, label: str, seconds: Sequence[float], listing: Sequence[float]) -> dict[str, Any]:
@@ -58,9 +63,11 @@ def whole() -> list[dict[str, Any]]:
         training("iris-logistic", "numpy", [0.4, 0.4, 0.4], [4.0, 4.0, 4.0]),
         training("linear-minibatch", "numpy", [1.0, 1.0, 1.0], []),
         recording("char-gru", "jax", [1.2, 1.2, 1.2], [1.0, 1.0, 1.0]),
-        entry("test_compare", "comparison", [0.5], values=10**8, peak_bytes=1 << 20),
-        entry("test_assert_allclose", "comparison", [8.0], values=10**8),
-        entry("test_equal", "equal bytes", [0.1], values=10**8),
+        compared("comparison", "parity", 0.5, pair="rounding"),
+        compared("comparison", "numpy.testing.assert_allclose", 8.0, pair="rounding"),
+        compared("comparison", "numpy.testing.assert_allclose", 1.0, pair="NaN"),
+        compared("equal bytes", "parity", 0.1),
+        compared("equal bytes", "copy", 0.1),
         *(entry(f"test_scaling[{n}]", "scaling", [n / 1e9], values=n, peak_bytes=1 << 20) for n in (1000, 10**6)),
         entry(
             "test_startup[parity --help]",
@@ -98,9 +105,10 @@ def test_ratios_are_taken_round_by_round_and_limits_held_to_the_median(tmp_path:
     assert "| exceeded | char-gru: jax recorded, over training alone | 1.20 × (1.20 – 1.20) | 1.1 × |" in text
     assert "| exceeded | parity run: everything, run for the first time | 250 s | 240 s |" in text
     assert "| holds | parity run: everything, run again | 2.25 s | 3 s |" in text
-    assert "| exceeded | compare, over assert\\_allclose | 0.062 × | 0.05 × |" in text
-    assert "| holds | compare: memory beyond the files | 1.0 MiB | 64.0 MiB |" in text
-    assert "3 of 7 limits hold" in text
+    assert "| exceeded | comparison, rounding: over numpy.testing.assert\\_allclose | 0.062 × | 0.05 × |" in text
+    assert "| holds | comparison: memory beyond the arrays | 1.0 MiB | 64.0 MiB |" in text
+    assert "| holds | equal bytes: over copy | 1.00 × | 2 × |" in text
+    assert "4 of 8 limits hold" in text
 
 
 def test_no_limit_is_asked_of_a_part_of_the_matrix(tmp_path: Path) -> None:
@@ -117,7 +125,7 @@ def test_every_benchmark_has_its_row_and_every_row_its_cells(tmp_path: Path) -> 
         ("iris-logistic", "numpy", "25 /s"),
         ("linear-minibatch", "numpy", "10 /s"),
         ("char-gru", "jax", "1.20 ×"),
-        ("compare", "500 ms", "1.0 MiB"),
+        ("comparison, rounding", "parity", "500 ms", "1.0 MiB"),
         ("scaling", "1,000,000", "1 ms"),
         ("parity --help", "100 ms", "0.50 ×"),
         ("torch", "9 s"),
@@ -257,7 +265,7 @@ def hostile() -> list[dict[str, Any]]:
     return [
         *whole(),
         training(HOSTILE, "torch", [1.0, 1.0], [1.0, 1.0]),
-        entry(f"test_{HOSTILE}", "comparison", [1.0], values=5),
+        compared("comparison", HOSTILE, 1.0, pair=HOSTILE),
         entry("test_startup", "start-up", [1.0], command=HOSTILE),
     ]
 
