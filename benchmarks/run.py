@@ -36,9 +36,17 @@ class _Watch:
         self.progress = Progress(*columns, what, console=console, transient=True, disable=not console.is_terminal)
         self.task = self.progress.add_task("benchmarks", total=None, now="")
         self.reasons: list[str] = []
+        self.stopped = False
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         self.progress.update(self.task, total=len(session.items))
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.failed:
+            self.reasons.append(f"{report.nodeid}: {report.longreprtext.strip().splitlines()[-1]}")
+
+    def pytest_keyboard_interrupt(self) -> None:
+        self.stopped = True
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         self.progress.update(self.task, now=_name(nodeid))
@@ -86,7 +94,7 @@ def run(
     log, watch = io.StringIO(), _Watch(console)
     with watch.progress, redirect_stdout(log), redirect_stderr(log):
         status = pytest.main(arguments, plugins=[watch])
-    if status == pytest.ExitCode.INTERRUPTED:
+    if watch.stopped:
         raise KeyboardInterrupt
     if status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) or not scratch.exists():
         said = [line for line in log.getvalue().splitlines() if line.strip()]
