@@ -31,6 +31,8 @@ FASTEST_LIMITS = {
 RECORDING_LIMIT = 1.1
 RECORDING_CASES = ("mnist-mlp", "char-gru")
 OURS = "parity"
+ASKED_VALUES = 10**8
+"""The size that the limits of comparing are set for."""
 COMPARING_LIMITS = {"numpy.testing.assert_allclose": 0.05, "torch.testing.assert_close": 0.15}
 """Comparing two runs over what the peer of that name takes for the same arrays."""
 EQUAL_LIMITS = {"copy": 2.0}
@@ -232,15 +234,15 @@ def limits(result: Result) -> Iterator[Limit]:
 def _comparing_limits(result: Result) -> Iterator[Limit]:
     """Of what is compared beside its peers; both stand in the parameter ``peer``."""
     for group, most in (("comparison", COMPARING_LIMITS), ("equal bytes", EQUAL_LIMITS)):
-        for what, found in beside_peers(result.group(group)).items():
-            ours = found.get(OURS)
+        large = [b for b in result.group(group) if b.info.get("values", 0) >= ASKED_VALUES]
+        for what, found in beside_peers(large).items():
             for peer, other in found.items():
-                if ours and peer in most:
-                    ratio = Spread((ours.seconds.median / other.seconds.median,))
+                if OURS in found and peer in most:
+                    ratio = Spread((found[OURS].seconds.median / other.seconds.median,))
                     yield Limit(f"{what}: over {peer}", ratio, most[peer])
-    taken = [float(b.info["peak_bytes"]) for b in result.group("comparison") if b.params.get("peer") == OURS]
-    if taken:
-        yield Limit("comparison: memory beyond the arrays", Spread((max(taken),)), MEMORY_LIMIT, "B")
+        taken = [float(b.info["peak_bytes"]) for b in large if b.params.get("peer", OURS) == OURS]
+        if taken:
+            yield Limit(f"{group}: memory beyond the arrays", Spread((max(taken),)), MEMORY_LIMIT, "B")
 
 
 def beside_peers(benchmarks: Sequence[Benchmark]) -> dict[str, dict[str, Benchmark]]:

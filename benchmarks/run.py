@@ -45,8 +45,8 @@ class _Watch:
         if report.failed:
             self.reasons.append(f"{report.nodeid}: {report.longreprtext.strip().splitlines()[-1]}")
 
-    def pytest_keyboard_interrupt(self) -> None:
-        self.stopped = True
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        self.stopped = excinfo.type is KeyboardInterrupt  # pytest has one of its own for what cannot be collected
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         self.progress.update(self.task, now=_name(nodeid))

@@ -108,7 +108,7 @@ def test_ratios_are_taken_round_by_round_and_limits_held_to_the_median(tmp_path:
     assert "| exceeded | comparison, rounding: over numpy.testing.assert\\_allclose | 0.062 × | 0.05 × |" in text
     assert "| holds | comparison: memory beyond the arrays | 1.0 MiB | 64.0 MiB |" in text
     assert "| holds | equal bytes: over copy | 1.00 × | 2 × |" in text
-    assert "4 of 8 limits hold" in text
+    assert "5 of 9 limits hold" in text
 
 
 def test_no_limit_is_asked_of_a_part_of_the_matrix(tmp_path: Path) -> None:
