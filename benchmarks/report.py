@@ -9,7 +9,7 @@ import argparse
 import math
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import charts
@@ -85,7 +85,7 @@ class Report:
 
     facts: str
     lead: Sequence[str]
-    sections: Sequence[Section] = field(default_factory=tuple)
+    sections: Sequence[Section]
 
 
 # Numbers as people read them.
@@ -151,9 +151,9 @@ def build(result: Result, earlier: Result | None = None) -> Report:
     ]
     lead = [
         "The project trains the same models in NumPy, PyTorch, TensorFlow and JAX, records every epoch, and compares "
-        "the recordings. This page shows what that costs. Whatever is called a ratio was measured in pairs: the two "
-        "take turns on the same machine, round by round, and below 1 means faster than the peer. A figure is the "
-        "median of its rounds, with the smallest and the largest round beside it.",
+        "the recordings. This page shows what that costs. What is set against a peer was measured beside it in the "
+        "same run, and, but for comparisons, in turns, round by round: a ratio is one of the same round, and below 1 "
+        "means faster than the peer. A figure is the median of its rounds, beside their smallest and largest.",
     ]
     if result.quick:
         lead.append("This was a quick run: few cases, few rounds. Its spreads are wide, and not all limits are asked.")

@@ -31,7 +31,7 @@ class _Watch:
 
     def __init__(self, console: Console) -> None:
         columns = TextColumn("benchmarks"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-        what = TextColumn("[dim]{task.fields[now]}", markup=True)
+        what = TextColumn("{task.fields[now]}", style="dim", markup=False)  # names have brackets
         self.console = console
         self.progress = Progress(*columns, what, console=console, transient=True, disable=not console.is_terminal)
         self.task = self.progress.add_task("benchmarks", total=None, now="")
@@ -43,7 +43,9 @@ class _Watch:
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed:
-            self.reasons.append(f"{report.nodeid}: {report.longreprtext.strip().splitlines()[-1]}")
+            lines = report.longreprtext.strip().splitlines()
+            errors = [line.removeprefix("E").strip() for line in lines if line.startswith("E ")]
+            self.reasons.append(f"{report.nodeid}: {[*errors[-1:], *lines, 'it cannot be read'][0]}")
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         self.stopped = excinfo.type is KeyboardInterrupt  # pytest has one of its own for what cannot be collected
