@@ -59,6 +59,8 @@ _UNMEASURED = pytest.StashKey[dict[str, str]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # What gave no figure says why by itself; that its clock was not used either would hide the reason.
+    config.addinivalue_line("filterwarnings", "ignore::pytest_benchmark.logger.PytestBenchmarkWarning")
     config.stash[_UNMEASURED] = {}
     config.pluginmanager.register(_Unmeasured(config.stash[_UNMEASURED]))
 
@@ -71,7 +73,7 @@ class _Unmeasured:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if reason := why(report):
-            self.reasons[report.nodeid] = reason
+            self.reasons.setdefault(report.nodeid, reason)
 
 
 def pytest_benchmark_update_json(config: pytest.Config, benchmarks: list[Any], output_json: dict[str, Any]) -> None:

@@ -97,6 +97,7 @@ def run(
     with watch.progress, redirect_stdout(log), redirect_stderr(log):
         status = pytest.main(arguments, plugins=[watch])
     if watch.stopped:
+        scratch.unlink(missing_ok=True)
         raise KeyboardInterrupt
     if status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) or not scratch.exists():
         said = [line for line in log.getvalue().splitlines() if line.strip()]
