@@ -24,10 +24,11 @@ def wanted(cell: Cell) -> bool:
 
 
 @pytest.mark.benchmark(group="recording", timer=CLOCK)
-def test_recording(benchmark: Any, trained: Cell, workers: Workers, rounds: int) -> None:
+def test_recording(benchmark: Any, trained: Cell, workers: Workers, rounds: int, quick: bool) -> None:
     case, label = trained.entry.case, trained.implementation
     framework = workers.need(label)
-    epochs = EPOCHS[case.name]
+    # The shorter the run, the more the few files weigh that any run writes: a quick ratio is an upper one.
+    epochs = min(10, EPOCHS[case.name]) if quick else EPOCHS[case.name]
     job = {"case": case.name, "implementation": label, "epochs": epochs}
     workers.ask(framework, "prepare", **job, way="train")
     ways = ("train", "write", "evaluate") if case.metrics else ("train", "write")
