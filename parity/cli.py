@@ -555,6 +555,61 @@ def prove(
 
 
 @app.command()
+def bench(
+    quick: Annotated[bool, typer.Option("--quick", help="Few cases and few rounds: about a minute.")] = False,
+    case: Annotated[
+        list[str] | None, typer.Option("--case", metavar="NAME", help="Only what trains this case; may be repeated.")
+    ] = None,
+    part: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--part",
+            metavar="NAME",
+            help="Only training, recording, comparison, startup or matrix; may be repeated.",
+        ),
+    ] = None,
+    impl: Impls = None,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the report is written.")] = Path("."),
+    against: Annotated[
+        Path | None,
+        typer.Option("--against", metavar="FILE", help="An earlier parity-benchmarks.json to compare to."),
+    ] = None,
+) -> None:
+    """Measure how fast everything is beside its peers, and write parity-benchmarks.html, .md and .json.
+
+    Training beside the documents' own scripts, what recording costs, comparing, start-up and the whole matrix. A limit
+    that is not held is reported and is no failure. Status 3 where something could not be measured.
+    """
+    from importlib import import_module
+    from importlib.util import find_spec
+
+    missing = [name for name in ("pytest", "pytest_benchmark", "jinja2", "plotly") if find_spec(name) is None]
+    if missing:
+        _fail(f"bench needs {', '.join(missing)}: python -m pip install 'cross-framework-parity[bench]'")
+    if find_spec("benchmarks") is None or find_spec("benchmarks.result") is None:  # a common name
+        _fail("bench runs the package 'benchmarks', which cannot be found: call it in a clone of the project")
+    from parity.report.terminal import make_console
+
+    suites, results, report = (import_module(f"benchmarks.{name}") for name in ("run", "result", "report"))
+    file = out / "parity-benchmarks.json"
+    try:
+        earlier = results.read(against) if against is not None else None
+        _writable(out)
+        with _clear_errors():
+            suites.run(file, quick, case or (), impl or (), part or (), make_console(stderr=True))
+        result = results.read(file)
+        report.write(report.build(result, earlier), file.with_suffix(".html"), file.with_suffix(".md"))
+    except (results.ResultError, suites.BenchError) as error:
+        _fail(str(error))
+    console = make_console()
+    for limit in report.limits(result):
+        word = "holds   " if limit.holds else "exceeded"
+        console.print(f"{word} {limit.what}: {limit.measured}, at most {limit.limit}", markup=False, highlight=False)
+    console.print(f"{len(result.benchmarks)} benchmarks in {file.with_suffix('.html')}, .md and .json", markup=False)
+    raise SystemExit(3 if result.unmeasured else 0)
+
+
+@app.command()
 def diff(
     a: Annotated[Path, typer.Argument(metavar="A", help="A trajectory's folder, or a folder of runs.")],
     b: Annotated[Path, typer.Argument(metavar="B", help="What it is held against.")],

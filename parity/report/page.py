@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+HOME = "parity.report"
 MISSING = "a page needs {0}, which is not installed: python -m pip install 'cross-framework-parity[report]'"
 
 
@@ -25,12 +26,12 @@ def check_page(path: Path, *packages: str) -> None:
         raise PageError(f"cannot write {path}: no such folder")
 
 
-def render(template: str, **content: Any) -> str:
-    """The page that a template of ``parity/report`` makes of ``content``; templates extend ``base.html``."""
+def render(template: str, package: str = HOME, **content: Any) -> str:
+    """The page that a template of ``package`` makes of ``content``; every template extends ``base.html`` of here."""
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 
     environment = Environment(
-        loader=FunctionLoader(resource),
+        loader=FunctionLoader(lambda name: resource(name, HOME if name == "base.html" else package)),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -42,9 +43,9 @@ def render(template: str, **content: Any) -> str:
     return page
 
 
-def resource(name: str) -> str:
-    """A file of ``parity/report``."""
-    return (files("parity.report") / name).read_text(encoding="utf-8")
+def resource(name: str, package: str = HOME) -> str:
+    """A file of a package, as text."""
+    return (files(package) / name).read_text(encoding="utf-8")
 
 
 def policy(*scripts: str) -> str:
