@@ -237,7 +237,7 @@ def _comparing_limits(result: Result) -> Iterator[Limit]:
         large = [b for b in result.group(group) if b.info.get("values", 0) >= ASKED_VALUES]
         for what, found in beside_peers(large).items():
             for peer, other in found.items():
-                if OURS in found and peer in most:
+                if OURS in found and peer in most and "partial" not in other.info:
                     ratio = Spread((found[OURS].seconds.median / other.seconds.median,))
                     yield Limit(f"{what}: over {peer}", ratio, most[peer])
         taken = [float(b.info["peak_bytes"]) for b in large if b.params.get("peer", OURS) == OURS]
@@ -476,6 +476,12 @@ def _comparison(result: Result) -> Section | None:
         "by rounding, in a few values, in all of them, or hold values that are not finite; or they are equal.",
         "How to read it: shorter is faster, on a logarithmic scale. The coloured bar is this project's, the grey ones "
         "are its peers'.",
+    ]
+    text += [
+        f"{what}: {peer} does a part of the work alone, so no limit is set there: {b.info['partial']}."
+        for what, here in beside_peers(found).items()
+        for peer, b in here.items()
+        if "partial" in b.info
     ]
     return Section("Comparing two runs", text, drawn, table)
 
