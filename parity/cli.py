@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -210,6 +210,10 @@ def run(
     json_file: Json = None,
     data: Data = None,
     lockstep: LockstepLength = None,
+    deep: Annotated[
+        int | None,
+        typer.Option("--deep", min=1, metavar="N", help="Record all of the first N updates, for 'explain A B'."),
+    ] = None,
 ) -> None:
     """Train every case in every implementation and compare each with the float64 reference, epoch by epoch.
 
@@ -217,7 +221,7 @@ def run(
     share of its tolerance that any loss or parameter used at any epoch: below 1 passes.
     """
     from parity.matrix import as_json
-    from parity.report.terminal import Watch, make_console, print_matrix, print_summary
+    from parity.report.terminal import Watch, make_console, print_matrix, print_preflight, print_summary
     from parity.verdict import EXIT_STATUS, overall
 
     begun = time.perf_counter()
@@ -234,12 +238,14 @@ def run(
             epochs=epochs,
             variant=data,
             lockstep=lockstep,
+            deep=deep,
             jobs=jobs,
             fresh=fresh,
         )
         with Watch(make_console(stderr=True), len(matrix.cells), matrix.cells) as watch:
             outcomes = matrix.run(watch.epoch, watch.outcome)
     console = make_console(stderr=str(json_file) == "-")
+    print_preflight(console, [(outcome.cell.name, outcome.notes) for outcome in outcomes])
     print_matrix(console, outcomes)
     print_summary(console, outcomes, time.perf_counter() - begun)
     _write_json(json_file, as_json(outcomes))
@@ -418,15 +424,16 @@ def explain(
     two recorded trajectories, A held against B, the recording alone must do; A's case is looked up in the suite.
     """
     from parity.matrix import explain_folders
-    from parity.report.terminal import Watch, make_console, print_explanation
+    from parity.report.terminal import Watch, make_console, print_explanation, print_preflight
     from parity.verdict import EXIT_STATUS, overall
 
-    found: list[tuple[str, Any, Any]] = []
+    found: list[tuple[str, Any, Sequence[str], Any]] = []
     with _clear_errors():
-        if len(what) == 2 and all(Path(name).is_dir() for name in what):
-            judgement, explanation = explain_folders(_suite(suite), Path(what[0]), Path(what[1]))
-            found.append((f"{what[0]} against {what[1]}", judgement, explanation))
-        elif len(what) > 1:
+        if len(what) == 2:
+            comparison, explanation = explain_folders(_suite(suite), Path(what[0]), Path(what[1]))
+            title = f"{what[0]} against {what[1]}"
+            found.append((title, comparison.judgement, comparison.preflight, explanation))
+        elif len(what) > 2:
             _fail("explain takes one case, or the folders of two trajectories")
         else:
             matrix = _matrix(
@@ -443,12 +450,13 @@ def explain(
             )
             with Watch(make_console(stderr=True), len(matrix.cells)) as watch:
                 outcomes = matrix.run(watch.epoch, watch.outcome)
-            found = [(outcome.cell.name, outcome.judgement, outcome.explanation) for outcome in outcomes]
+            found = [(one.cell.name, one.judgement, one.notes, one.explanation) for one in outcomes]
     console = make_console(stderr=str(json_file) == "-")
-    for title, judgement, explanation in found:
+    print_preflight(console, [(title, notes) for title, _, notes, _ in found])
+    for title, judgement, _, explanation in found:
         print_explanation(console, title, judgement, explanation)
-    _write_json(json_file, {"explanations": [explanation for _, _, explanation in found]})
-    raise SystemExit(EXIT_STATUS[overall([judgement.verdict for _, judgement, _ in found])])
+    _write_json(json_file, {"explanations": [explanation for *_, explanation in found]})
+    raise SystemExit(EXIT_STATUS[overall([judgement.verdict for _, judgement, *_ in found])])
 
 
 @app.command()

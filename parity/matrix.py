@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from parity import __version__
+from parity.crosscheck import Comparison, compare, preflight, recorded_floor
 from parity.frameworks import FRAMEWORKS, framework_of, packages_of
 from parity.pool import Pool, WorkerError
 from parity.published import Figure, figures
 from parity.spec import DTYPES
 from parity.suite import Entry, Suite, SuiteError, fingerprint
-from parity.tolerance import Floor, load
+from parity.tolerance import FACTOR, Floor, load
 from parity.trajectory import Trajectory, TrajectoryError, read
 from parity.verdict import Judgement, Verdict, judge, judge_both, judge_check
 
@@ -44,6 +45,7 @@ class Options:
     epochs: int | None = None
     variant: str | None = None
     lockstep: int | None = None
+    deep: int = 0
     jobs: int = 2
     pythons: Mapping[str, str] = field(default_factory=dict)
     fresh: bool = False
@@ -100,6 +102,7 @@ class Outcome:
     cached: bool = False
     trace: str = ""
     explanation: Mapping[str, Any] | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -332,7 +335,7 @@ class Matrix:
         if not availability.available:
             return _failed(WorkerError(availability.reason))
         key = self._key(cell, lockstep)
-        if not self.options.fresh and self._cached(folder, key):
+        if not self.options.fresh and self._cached(folder, key, self._deep(cell, lockstep)):
             return _finished({"cached": True})
         case = cell.entry.case
         meta = {
@@ -343,7 +346,8 @@ class Matrix:
             "lockstep": lockstep,
             "key": key,
             "versions": self.versions.of(cell.implementation),
-            "hyper_parameters": repr((case.loss, case.optimizer, case.schedule)),
+            "hyper_parameters": {part: repr(getattr(case, part)) for part in ("loss", "optimizer", "schedule")},
+            "deep": self._deep(cell, lockstep),
             "float32_parameters": case.float32_parameters,
             "floor": self._floor_path(cell, lockstep)[1],
         }
@@ -351,7 +355,9 @@ class Matrix:
             "lockstep": lockstep,
             "folder": str(folder),
             "meta": meta,
-            "resume": not self.options.fresh,
+            "deep": meta["deep"],
+            # What a stopped run has not looked at cannot be looked at again.
+            "resume": not self.options.fresh and not meta["deep"],
         }
         return pool.submit(
             framework_of(cell.implementation).name, job, lambda event: on_epoch(cell, event["epoch"], event["of"])
@@ -437,9 +443,14 @@ class Matrix:
         )
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 
-    def _cached(self, folder: Path, key: str) -> bool:
+    def _deep(self, cell: Cell, lockstep: int | None) -> int:
+        """How many updates of a run are recorded deeply: of a free run alone, and not of the reference's check."""
+        return 0 if lockstep or cell.dtype == CHECKED else self.options.deep
+
+    def _cached(self, folder: Path, key: str, deep: int) -> bool:
         try:
-            return bool(self._read(folder).meta.get("key") == key)
+            meta = self._read(folder).meta
+            return bool(meta.get("key") == key and meta.get("deep", 0) >= deep)
         except (OSError, TrajectoryError):
             return False
 
@@ -457,12 +468,12 @@ class Matrix:
                 return Outcome(cell, doubt, trace=getattr(error, "trace", ""))
         result = needs["run"].result()
         try:
-            judgement, found = self._compare(cell)
+            judgement, found, notes = self._compare(cell)
         except (OSError, ValueError) as error:
-            judgement, found = Judgement(Verdict.INCONCLUSIVE, reason=str(error)), ()
+            judgement, found, notes = Judgement(Verdict.INCONCLUSIVE, reason=str(error)), (), ()
         run = self._trajectories.get(cell.folder(self.options.out))
         seconds = float(run.meta.get("seconds", 0.0)) if run is not None else 0.0
-        return Outcome(cell, judgement, found, seconds, bool(result.get("cached")))
+        return Outcome(cell, judgement, found, seconds, bool(result.get("cached")), notes=notes)
 
     def _explained(self, outcome: Outcome, pool: Pool, on_epoch: OnEpoch) -> Outcome:
         """A failed outcome with its explanation; without one, and its reason extended, where explaining failed."""
@@ -482,7 +493,7 @@ class Matrix:
             reason = f"{outcome.judgement.reason}; it could not be explained: {error}"
             return replace(outcome, judgement=replace(outcome.judgement, reason=reason), trace=error.trace)
 
-    def _compare(self, cell: Cell) -> tuple[Judgement, tuple[Figure, ...]]:
+    def _compare(self, cell: Cell) -> tuple[Judgement, tuple[Figure, ...], tuple[str, ...]]:
         out, case, lockstep = self.options.out, cell.entry.case, self.lockstep(cell)
         run = self._read(cell.folder(out))
         floor = self._floor(cell, None, run)
@@ -496,7 +507,10 @@ class Matrix:
             held = self._read((_checked(cell) if self.is_reference(cell) else cell).folder(out, lockstep))
             stretches = judge(held, reference, self._floor(cell, lockstep, held).carried(reference))
             judgement = judge_both(judgement, stretches, lockstep)
-        return judgement, tuple(figures(case, run, cell.dtype, floor))
+        # Dtype and device are what the cell is about; its reference is float64 on the CPU.
+        notes = preflight(run, reference)
+        said = tuple(note for note in notes if not note.startswith(("dtype differs", "device differs")))
+        return judgement, tuple(figures(case, run, cell.dtype, floor)), said
 
     def _floor(self, cell: Cell, lockstep: int | None, run: Trajectory) -> Floor:
         path, mark = self._floor_path(cell, lockstep)
@@ -512,26 +526,38 @@ def _checked(reference: Cell) -> Cell:
     return replace(reference, dtype=CHECKED)
 
 
-def explain_folders(suite: Suite, a: Path, b: Path) -> tuple[Judgement, dict[str, Any] | None]:
+def explain_folders(suite: Suite, a: Path, b: Path) -> tuple[Comparison, dict[str, Any] | None]:
     """Judge trajectory ``a`` against ``b`` and explain what differs from the recordings alone.
 
-    The mistakes are replayed on the suite's reference of ``a``'s case, in this process: SuiteError where the suite
-    does not know the case. TrajectoryError for what cannot be read.
+    The mistakes are replayed on the suite's reference, in this process, where the suite knows the case and a noise
+    floor lies beside the runs; on ``b`` where ``a`` is what the reference is. TrajectoryError for what cannot be read.
     """
-    from parity.crosscheck import compare, recorded_floor
-    from parity.explain import explain_recorded
+    from parity.explain import explain_pair, explain_recorded
 
-    comparison, run = compare(a, b), read(a)
+    comparison, run, other = compare(a, b), read(a), read(b)
     if comparison.judgement.verdict is not Verdict.FAIL:
-        return comparison.judgement, None
+        return comparison, None
+    judgement, floor = comparison.judgement, recorded_floor(a, run)
     name, _, variant = str(run.meta.get("case", "")).partition("@")
-    entry = suite.entry(name, variant or None)
-    reference = suite.implementation(entry, suite.reference)
-    floor = recorded_floor(a, run)
-    if floor is None:
-        raise TrajectoryError(f"{a} has no noise floor beside it: record it with 'parity run' to have it explained")
-    explanation = explain_recorded(entry, reference, run, comparison.judgement, run.meta["dtype"], floor)
-    return comparison.judgement, explanation.as_json()
+    try:
+        if floor is None or name not in suite.entries:
+            untried = f"{a} has no noise floor beside it: record it with 'parity run'"
+            if name not in suite.entries:
+                untried = f"the suite {suite.package} has no case {name!r}"
+            return comparison, explain_pair(run, other, judgement, untried).as_json()
+        entry = suite.entry(name, variant or None)
+        reference = suite.implementation(entry, suite.reference)
+        found = explain_recorded(entry, reference, run, other, judgement, floor).as_json()
+        other_floor = recorded_floor(b, other)
+        if (found["untouched"] or 0) <= FACTOR and other_floor is not None:
+            found = explain_recorded(entry, reference, other, run, judgement, other_floor).as_json()
+            whose = f"{a} is what the reference is: what is explained is {b}"
+            found["note"] = f"{whose}; {found['note']}" if found["note"] else whose
+    except TrajectoryError:
+        raise
+    except ValueError as error:
+        raise TrajectoryError(f"{a} and {b}: the deep recordings do not fit the case: {error}") from error
+    return comparison, found
 
 
 def _finished(result: dict[str, Any]) -> Future[dict[str, Any]]:

@@ -51,6 +51,8 @@ def _find(job: Job) -> tuple[Any, Any, Any]:
 
 
 def _record(job: Job, emit: Emit) -> dict[str, Any]:
+    from parity.deep import Watched
+    from parity.frameworks import framework_of
     from parity.tolerance import Lockstep, checked
     from parity.trainer import record
     from parity.trajectory import Writer, batch_order_hash
@@ -69,19 +71,35 @@ def _record(job: Job, emit: Emit) -> dict[str, Any]:
         state, go_on = lambda: None, trainer.load
     else:
         state, go_on = trainer.export, trainer.load
+    watched = Watched(trainer, case, job["deep"]) if job["deep"] else None
     machine = {"system": platform.system(), "machine": platform.machine(), "python": platform.python_version()}
-    threads = int(os.environ["OMP_NUM_THREADS"])
+    threads, settings = int(os.environ["OMP_NUM_THREADS"]), settings_of(framework_of(implementation.label).name)
     order = batch_order_hash(case.schedule, len(case.data().x), job["epochs"])
-    meta = {**job["meta"], "batch_order": order, "platform": machine, "threads": threads}
+    meta = {**job["meta"], "batch_order": order, "platform": machine, "threads": threads, "settings": settings}
     begun = time.perf_counter()
     with Writer(job["folder"], meta, state, resume=job["resume"]) as writer:
         if writer.resumed is not None:
             go_on(writer.resumed)
-        for chunk in record(trainer, case, job["epochs"], writer.start):
-            writer.add(chunk)
+        for chunk in record(watched or trainer, case, job["epochs"], writer.start):
+            writer.add(chunk, watched.take() if watched else None)
             emit("epoch", epoch=int(chunk.epochs[-1]), of=job["epochs"])
         writer.finish(seconds=time.perf_counter() - begun)
     return {}
+
+
+def settings_of(framework: str) -> dict[str, Any]:
+    """What the framework, which is imported, says of itself, and the environment that was set for it."""
+    from parity.frameworks import ASKED, FRAMEWORKS
+
+    found: dict[str, Any] = {}
+    for name, place in ASKED.get(framework, {}).items():
+        module, *path = place.split(".")
+        value: Any = sys.modules[module]
+        for part in path:
+            value = getattr(value, part)
+        found[name] = value() if callable(value) else value
+    environment = next(known.environment for known in FRAMEWORKS if known.name == framework)
+    return found | {name: os.environ.get(name, "") for name in environment}
 
 
 def _climb(job: Job, emit: Emit) -> list[dict[str, Any]]:
