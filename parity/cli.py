@@ -473,7 +473,8 @@ def prove(
     """Plant every porting mistake of the catalogue and see whether it is caught, located and named.
 
     Right runs with other seeds and weights must raise no alarm, and the smallest change of a learning rate that
-    fails is measured. Status 0 where every mistake is caught and there is no false alarm, else 1.
+    fails is measured. Status 0 where every mistake is caught, 95 % of them in their phase and 85 % under their name,
+    and there is no false alarm, else 1.
     """
     from parity.prove import prove as prove_suite
     from parity.report import evidence as report

@@ -35,6 +35,8 @@ from parity.verdict import Verdict
 PLACES = 2
 """Cases that a mistake is planted in, of different models where there are two."""
 IN_FRAMEWORKS = ("torch", "jax", "tf1", "keras")
+PHASE_RIGHT, NAME_RIGHT = 0.95, 0.85
+"""The least shares of the plants that must be found in their phase and under their name."""
 SEEDS = 4
 """Other seeds and initial weights of each cheap case."""
 CLEAN_IN = ("numpy", "torch", "jax")
@@ -62,9 +64,14 @@ class Evidence:
 
     @property
     def proved(self) -> bool:
-        """All caught, no false alarm, and nothing that could not be run."""
-        all_caught = bool(self.plants) and all(plant.caught for plant in self.plants)
-        return all_caught and bool(self.clean) and not self.false_alarms and not self.failures
+        """All caught, enough of them located and named, no false alarm, and nothing that could not be run."""
+        planted = len(self.plants)
+        enough = (
+            sum(plant.phase_right for plant in self.plants) >= PHASE_RIGHT * planted
+            and sum(plant.name_right for plant in self.plants) >= NAME_RIGHT * planted
+        )
+        all_caught = planted > 0 and all(plant.caught for plant in self.plants)
+        return all_caught and enough and bool(self.clean) and not self.false_alarms and not self.failures
 
     def as_json(self) -> dict[str, Any]:
         return {
