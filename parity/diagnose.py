@@ -80,7 +80,7 @@ class Diagnosis:
             return f"unexplained: {tried}" + (" in the time there was" if self.unfinished else "")
         best = found[0]
         names = " and ".join(f"{name} ({sentences[name]})" if name in sentences else name for name in best.names)
-        sure = f"replay agrees to {best.floors:.1g} of the noise floor"
+        sure = f"replay agrees to {best.floors:.2g} of the noise floor"
         rivals = [replay for replay in found[1:] if len(replay.names) == len(best.names)]
         if rivals:
             sure += f"; cannot be told apart from {', '.join(' and '.join(rival.names) for rival in rivals[:3])}"

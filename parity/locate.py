@@ -162,7 +162,8 @@ class Location:
         tensor = self.check.tensor if self.check is not None else ""
         if self.phase == UNRECORDED:
             return f"epoch {self.epoch}, " + (f"batch {self.batch}, loss" if tensor == "loss" else tensor)
-        of = f" of {tensor}" if tensor and tensor != self.phase else ""
+        # That a batch is another is seen in its loss alone.
+        of = f" of {tensor}" if tensor and self.phase not in (tensor, "batch") else ""
         return f"epoch {self.epoch}, batch {self.batch}, {self.phase}{of}"
 
 

@@ -337,6 +337,10 @@ def _print_one(console: Console, found: Comparison) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
+def _ulp(count: int) -> str:
+    return f"{count:,} ULP" if count < 10**9 else f"{count:.2g} ULP"
+
+
 def print_explanation(console: Console, title: str, judgement: Judgement, found: Mapping[str, Any] | None) -> None:
     """One failed run on one screen: the verdict, where it parts, what that looks like, and the mistakes tried."""
     console.print(Text(f"{judgement.verdict} ", STYLES[judgement.verdict]) + Text(title, "bold"), soft_wrap=True)
@@ -349,10 +353,10 @@ def print_explanation(console: Console, title: str, judgement: Judgement, found:
         console.print(Text(f"  {phase} agrees, to {floors:.2g} of the noise floor", "green"))
     worst = found["difference"]
     if worst is not None:
-        ulp = "" if worst["ulp"] is None else f", {worst['ulp']:,} ULP"
+        ulp = "" if worst["ulp"] is None else f", {_ulp(worst['ulp'])}"
         console.print(
-            f"  {found['parameter']}{worst['index']}: ours {worst['ours']:.9g}, reference {worst['reference']:.9g}: "
-            f"{worst['absolute']:.3g} apart, {found['floors']:.3g} noise floors{ulp}",
+            f"  {found['parameter']}{worst['index'] or ''}: ours {worst['ours']:.9g}, reference "
+            f"{worst['reference']:.9g}: {worst['absolute']:.3g} apart, {found['floors']:.3g} noise floors{ulp}",
             markup=False,
             highlight=False,
         )
