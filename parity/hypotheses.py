@@ -739,14 +739,14 @@ CATALOGUE: tuple[Hypothesis, ...] = (
         "loss-after-the-update",
         "batch",
         "A batch's loss is taken after its update instead of before.",
-        "keras-team/keras#8578; tensorflow/tensorflow#29964",
+        "keras-team/keras#12274; tensorflow/tensorflow#29964",
         loss_after_update,
     ),
     Hypothesis(
         "evaluation-before-the-update",
         "state",
         "An epoch's figures are taken before its updates instead of after.",
-        "keras-team/keras#8578; keras-team/keras#12274",
+        "keras-team/keras#503; keras-team/keras#12274",
         stale_figures,
         figures_only=True,
     ),
@@ -770,7 +770,7 @@ CATALOGUE: tuple[Hypothesis, ...] = (
         "kernel-transposed",
         "prediction",
         "Square kernels are taken for (out, in) instead of (in, out).",
-        "huggingface/transformers#4514",
+        "PyTorch documentation, Linear: weight is (out_features, in_features); Keras documentation, Dense: (inputs, units)",
         stepwise(anywhere, squares_transposed, squares_transposed),
     ),
     Hypothesis(
@@ -944,7 +944,7 @@ CATALOGUE: tuple[Hypothesis, ...] = (
         "relu-derivative-one-at-zero",
         "gradient",
         "The derivative of ReLU, asked of its output, is 1 at 0, where every closed unit stands.",
-        "pytorch/pytorch#7049; pytorch/pytorch#184572; jax-ml/jax#37821",
+        "tensorflow/playground#19; pytorch/tutorials#269",
         with_functions(nn, relu_backward=one_at_zero),
     ),
     # The update.
@@ -1015,14 +1015,14 @@ CATALOGUE: tuple[Hypothesis, ...] = (
         "weight-decay-without-learning-rate",
         "update",
         "The weight decay shrinks the parameters by itself, not multiplied by the learning rate.",
-        "leondgarse/Keras_insightface#5; pytorch/pytorch#3740",
+        "pytorch/pytorch#3740; egg-west/AdamW-pytorch#1",
         stepwise(has_decay, rule=decay_without_the_rate),
     ),
     Hypothesis(
         "weight-decay-not-on-biases",
         "update",
         "The weight decay leaves the biases out.",
-        "ultralytics/yolov5#4104; VectorInstitute/mmlearn#2",
+        "d2l-ai/d2l-en#2284; ultralytics/yolov5#4104",
         stepwise(
             lambda case: has_decay(case) and any(p.endswith("bias") for p in case.initial()),
             rule=decay_of_weights_alone,
@@ -1032,7 +1032,7 @@ CATALOGUE: tuple[Hypothesis, ...] = (
         "weight-decay-missing",
         "update",
         "There is no weight decay.",
-        "d2l-ai/d2l-en#2034",
+        "ml-explore/mlx#473: a decay that had no effect without momentum",
         on_optimizer(lambda rule: replace(rule, weight_decay=0.0), Sgd),
     ),
     Hypothesis(
@@ -1046,7 +1046,7 @@ CATALOGUE: tuple[Hypothesis, ...] = (
         "momentum-dampened",
         "update",
         "A gradient enters the velocity times one minus the momentum.",
-        "torch/optim#163; HIPS/autograd#289; keras-team/keras#13971",
+        "torch/optim#163; HIPS/autograd#289",
         stepwise(has_momentum, rule=dampened),
     ),
     Hypothesis(
@@ -1060,7 +1060,7 @@ CATALOGUE: tuple[Hypothesis, ...] = (
         "momentum-missing",
         "update",
         "There is no momentum.",
-        "ml-explore/mlx#473: an SGD whose options took no effect",
+        "PyTorch documentation, SGD(momentum=0): none by default",
         stepwise(has_momentum, rule=no_momentum),
     ),
     Hypothesis(

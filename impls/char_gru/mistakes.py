@@ -170,7 +170,7 @@ MISTAKES = (
         "gru-gates-in-another-order",
         "prediction",
         "The blocks of the GRU's tensors are taken in the order z, r, n instead of r, z, n.",
-        "keras-team/keras#8720; keras-team/keras#22115",
+        "keras-team/keras#8720",
         stepwise(anywhere, reset_and_update_exchanged, reset_and_update_exchanged),
     ),
     Hypothesis(
