@@ -770,7 +770,7 @@ CATALOGUE: tuple[Hypothesis, ...] = (
         "kernel-transposed",
         "prediction",
         "Square kernels are taken for (out, in) instead of (in, out).",
-        "PyTorch documentation, Linear: weight is (out_features, in_features); Keras documentation, Dense: (inputs, units)",
+        "PyTorch documentation, Linear: weight is (out_features, in_features), Keras's Dense has (inputs, units)",
         stepwise(anywhere, squares_transposed, squares_transposed),
     ),
     Hypothesis(
