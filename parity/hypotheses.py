@@ -711,7 +711,7 @@ CATALOGUE: tuple[Hypothesis, ...] = (
         "last-batch-dropped",
         "batch",
         "The short last batch of an epoch is dropped, so that every later batch comes a step early.",
-        "TimDettmers/ConvE#2; mlcommons/training#489",
+        "TimDettmers/ConvE#2; NVIDIA/DeepLearningExamples#177",
         in_order(partial(other_last_batch, keep=False)),
     ),
     Hypothesis(
