@@ -140,9 +140,9 @@ def preflight(a: Trajectory, b: Trajectory) -> Iterator[str]:
 
 def _other_beginning(a: Trajectory, b: Trajectory) -> Iterator[str]:
     """Initial parameters that are not those of the other run, as far as the narrower dtype can tell."""
-    narrow = min((run.meta.get("dtype") or "float64" for run in (a, b)), key=lambda name: np.finfo(name).bits)
     for name in a.params:
         if name in b.params and a.params[name].shape[1:] == b.params[name].shape[1:]:
+            narrow = min((run.params[name].dtype for run in (a, b)), key=lambda dtype: dtype.itemsize)
             ours, theirs = (run.params[name][0].astype(narrow) for run in (a, b))
             if not np.array_equal(ours, theirs, equal_nan=True):
                 apart = np.max(np.abs(ours.astype(np.float64) - theirs))

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from parity.compare import Difference, differences
+from parity.compare import Difference, differences, scale
 from parity.spec import Array, Batches, Case, Params
 from parity.tolerance import FACTOR, RUNS, Build, Stirred, stir, strays
 from parity.trainer import State, Trainer
@@ -329,7 +329,7 @@ def growth(run: Trajectory, other: Trajectory) -> str:
     shares = []
     for name, values in strays(run, other).items():
         if name != "loss":
-            shares.append(values / (np.max(np.abs(other.params[name][:]), initial=0.0) or 1.0))
+            shares.append(values / (np.max(scale(other.params[name]), initial=0.0) or 1.0))
     with np.errstate(invalid="ignore"):
         distance = np.max(shares, axis=0)
     seen = np.isfinite(distance) & (distance > 0) & (run.epochs > 0)

@@ -530,34 +530,38 @@ def explain_folders(suite: Suite, a: Path, b: Path) -> tuple[Comparison, dict[st
     """Judge trajectory ``a`` against ``b`` and explain what differs from the recordings alone.
 
     The mistakes are replayed on the suite's reference, in this process, where the suite knows the case and a noise
-    floor lies beside the runs; on ``b`` where ``a`` is what the reference is. TrajectoryError for what cannot be read.
+    floor lies beside the run. What is explained is ``a``, or ``b`` where ``a`` is what the reference is.
+    TrajectoryError for what cannot be read.
     """
     from parity.explain import explain_pair, explain_recorded
 
     comparison, run, other = compare(a, b), read(a), read(b)
     if comparison.judgement.verdict is not Verdict.FAIL:
         return comparison, None
-    judgement, floor = comparison.judgement, recorded_floor(a, run)
-    name, _, variant = str(run.meta.get("case", "")).partition("@")
+    sides = [(a, run, other), (b, other, run)]
+    if run.meta.get("implementation") == suite.reference != other.meta.get("implementation"):
+        sides.reverse()
+    untried = f"neither {a} nor {b} has a noise floor beside it: record them with 'parity run'"
+    found: dict[str, Any] | None = None
     try:
-        if floor is None or name not in suite.entries:
-            untried = f"{a} has no noise floor beside it: record it with 'parity run'"
+        for folder, mine, theirs in sides:
+            name, _, variant = str(mine.meta.get("case", "")).partition("@")
+            floor = recorded_floor(folder, mine)
             if name not in suite.entries:
                 untried = f"the suite {suite.package} has no case {name!r}"
-            return comparison, explain_pair(run, other, judgement, untried).as_json()
-        entry = suite.entry(name, variant or None)
-        reference = suite.implementation(entry, suite.reference)
-        found = explain_recorded(entry, reference, run, other, judgement, floor).as_json()
-        other_floor = recorded_floor(b, other)
-        if (found["untouched"] or 0) <= FACTOR and other_floor is not None:
-            found = explain_recorded(entry, reference, other, run, judgement, other_floor).as_json()
-            whose = f"{a} is what the reference is: what is explained is {b}"
-            found["note"] = f"{whose}; {found['note']}" if found["note"] else whose
+            elif floor is not None:
+                entry = suite.entry(name, variant or None)
+                reference = suite.implementation(entry, suite.reference)
+                found = explain_recorded(entry, reference, mine, theirs, comparison.judgement, floor).as_json()
+                found["note"] = "; ".join(filter(None, (found["note"], f"what is explained is {folder}")))
+                # What the reference leaves untouched within its noise is no mistaken run: then the other one is.
+                if found["untouched"] > FACTOR:
+                    break
+        return comparison, found or explain_pair(run, other, comparison.judgement, untried).as_json()
     except TrajectoryError:
         raise
     except ValueError as error:
         raise TrajectoryError(f"{a} and {b}: the deep recordings do not fit the case: {error}") from error
-    return comparison, found
 
 
 def _finished(result: dict[str, Any]) -> Future[dict[str, Any]]:

@@ -283,6 +283,10 @@ class Writer:
         tensors |= {f"metrics/{name}": value.astype(np.float64, copy=False) for name, value in whole.metrics.items()}
         tensors |= {f"steps/{name}": value for name, value in self._steps.items()}
         data = save({name: np.asarray(value, order="C") for name, value in tensors.items()})
+        if int.from_bytes(data[:8], "little") > HEADER_BYTES:
+            raise ValueError(
+                f"{len(tensors)} tensors in one shard could not be read again: record fewer updates deeply"
+            )
         name = f"{len(self._shards):05d}.safetensors"
         _write_atomically(self.partial / name, data)
         shard = {

@@ -88,16 +88,17 @@ def _record(job: Job, emit: Emit) -> dict[str, Any]:
 
 
 def settings_of(framework: str) -> dict[str, Any]:
-    """What the framework, which is imported, says of itself, and the environment that was set for it."""
+    """What a framework that was imported says of itself, as far as its version can, and the environment set for it."""
     from parity.frameworks import ASKED, FRAMEWORKS
 
     found: dict[str, Any] = {}
     for name, place in ASKED.get(framework, {}).items():
         module, *path = place.split(".")
-        value: Any = sys.modules[module]
+        value: Any = sys.modules.get(module)
         for part in path:
-            value = getattr(value, part)
-        found[name] = value() if callable(value) else value
+            value = getattr(value, part, None)
+        if value is not None:
+            found[name] = value() if callable(value) else value
     environment = next(known.environment for known in FRAMEWORKS if known.name == framework)
     return found | {name: os.environ.get(name, "") for name in environment}
 
