@@ -71,7 +71,7 @@ def _record(job: Job, emit: Emit) -> dict[str, Any]:
         state, go_on = lambda: None, trainer.load
     else:
         state, go_on = trainer.export, trainer.load
-    watched = Watched(trainer, case, job["deep"]) if job["deep"] else None
+    watched = Watched(trainer, case, job["deep"]) if job.get("deep") else None
     machine = {"system": platform.system(), "machine": platform.machine(), "python": platform.python_version()}
     threads, settings = int(os.environ["OMP_NUM_THREADS"]), settings_of(framework_of(implementation.label).name)
     order = batch_order_hash(case.schedule, len(case.data().x), job["epochs"])
