@@ -28,6 +28,7 @@ from parity.planting import (
     Stepwise,
     after_output,
     batches,
+    either,
     honest,
     in_order,
     on_case,
@@ -35,6 +36,9 @@ from parity.planting import (
     on_rows,
     one_by_one,
     stepwise,
+    torch_functions,
+    torch_loss,
+    torch_output,
     with_functions,
     with_loss,
     with_products,
@@ -71,6 +75,7 @@ class Hypothesis:
     where it cannot be made or changes nothing.
 
     ``figures_only``: the run's losses and parameters stay right, and only the printed figures come out wrong.
+    ``pieces_of`` are the labels, beside the reference's, of implementations in whose pieces it can be planted.
     """
 
     name: str
@@ -79,6 +84,7 @@ class Hypothesis:
     reference: str
     plant: Plant
     figures_only: bool = False
+    pieces_of: tuple[str, ...] = ()
 
 
 def hypotheses_for(entry: Entry) -> tuple[Hypothesis, ...]:
@@ -487,6 +493,35 @@ def tanh_backward(d_output: Array, output: Array) -> Array:
     return d_output * (1 - output * output)
 
 
+# The same in PyTorch's words. What is not here has none: a tanh is refused by its binary cross-entropy, and on a CPU no
+# product is made in TF32 or half precision.
+
+
+def torch_leaky_relu(torch: Any, trainer: Any, case: Case) -> dict[str, Callable[..., Any]]:
+    return {"relu": lambda x, inplace=False: torch.where(x > 0, x, 0.01 * x)}
+
+
+def torch_relu_let_through(torch: Any, trainer: Any, case: Case) -> dict[str, Callable[..., Any]]:
+    """Where the derivative is 1 at an output of 0, all of them are: the function is the identity, going back."""
+    return {"relu": lambda x, inplace=False: x + (torch.relu(x) - x).detach()}
+
+
+def torch_log_softmax_over_rows(torch: Any, trainer: Any, case: Case) -> dict[str, Callable[..., Any]]:
+    return {"log_softmax": lambda x, *arguments, **options: torch.log_softmax(x, 0)}
+
+
+def torch_log_with_epsilon(torch: Any, p: Any, y: Any) -> Any:
+    return -y * torch.log(p + 1e-7) - (1 - y) * torch.log(1 - p + 1e-7)
+
+
+def torch_softmax_over_rows(torch: Any, logits: Any, y: Any) -> Any:
+    return -torch.log_softmax(logits, 0).gather(1, y[:, None])
+
+
+def torch_of_a_sigmoid(torch: Any, p: Any, y: Any) -> Any:
+    return torch.nn.functional.binary_cross_entropy_with_logits(p, y, reduction="none")
+
+
 # The order of the batches.
 
 
@@ -799,14 +834,22 @@ CATALOGUE: tuple[Hypothesis, ...] = (
         "prediction",
         "A ReLU follows the last layer, which should have none.",
         "hunkim/PyTorchZeroToAll#4; pytorch/tutorials#1654; nerfstudio-project/nerfstudio#932",
-        after_output(nn.relu, nn.relu_backward, "squared_error", "crossentropy"),
+        either(
+            after_output(nn.relu, nn.relu_backward, "squared_error", "crossentropy"),
+            torch_output(lambda torch, z: torch.relu(z), "squared_error", "crossentropy"),
+        ),
+        pieces_of=("torch",),
     ),
     Hypothesis(
         "leaky-relu",
         "prediction",
         "ReLUs have a slope of .01 below 0 instead of none.",
         "torch-points3d/torch-points3d#248; jinyu121/DW2TF#2",
-        with_functions(nn, relu=leaky_relu, relu_backward=leaky_relu_backward),
+        either(
+            with_functions(nn, relu=leaky_relu, relu_backward=leaky_relu_backward),
+            torch_functions(torch_leaky_relu),
+        ),
+        pieces_of=("torch",),
     ),
     Hypothesis(
         "tanh-for-sigmoid",
@@ -820,25 +863,34 @@ CATALOGUE: tuple[Hypothesis, ...] = (
         "prediction",
         "The model ends with a softmax, and the loss, which takes logits, applies another.",
         "tflearn/tflearn#562; nfmcclure/tensorflow_cookbook#86",
-        after_output(softmax, softmax_backward, "crossentropy"),
+        either(
+            after_output(softmax, softmax_backward, "crossentropy"),
+            torch_output(lambda torch, z: torch.softmax(z, -1), "crossentropy"),
+        ),
+        pieces_of=("torch",),
     ),
     Hypothesis(
         "log-softmax-over-the-batch",
         "prediction",
         "The model's log-softmax runs over the rows of a batch instead of the classes.",
         "MicrosoftDocs/pytorchfundamentals#21",
-        with_functions(
-            nn,
-            log_softmax=partial(nn.log_softmax, axis=0),
-            log_softmax_backward=partial(nn.log_softmax_backward, axis=0),
+        either(
+            with_functions(
+                nn,
+                log_softmax=partial(nn.log_softmax, axis=0),
+                log_softmax_backward=partial(nn.log_softmax_backward, axis=0),
+            ),
+            torch_functions(torch_log_softmax_over_rows),
         ),
+        pieces_of=("torch",),
     ),
     Hypothesis(
         "probabilities-for-log-probabilities",
         "prediction",
         "The model ends with a softmax instead of the log-softmax that the negative log-likelihood needs.",
         "AnubhavGupta3377/Text-Classification-Models-Pytorch#9; clvrai/ACGAN-PyTorch#4",
-        after_output(np.exp, np.multiply, "nll"),
+        either(after_output(np.exp, np.multiply, "nll"), torch_output(lambda torch, log_p: torch.exp(log_p), "nll")),
+        pieces_of=("torch",),
     ),
     Hypothesis(
         "tf32-products",
@@ -909,7 +961,11 @@ CATALOGUE: tuple[Hypothesis, ...] = (
         "loss",
         "The binary cross-entropy adds 1e-7 inside its logarithms instead of clamping them.",
         "TensorFlow documentation, tf.compat.v1.losses.log_loss(epsilon=1e-7); pytorch/pytorch#4867",
-        with_loss(log_with_epsilon, "binary_crossentropy"),
+        either(
+            with_loss(log_with_epsilon, "binary_crossentropy"),
+            torch_loss(torch_log_with_epsilon, "binary_crossentropy"),
+        ),
+        pieces_of=("torch",),
     ),
     Hypothesis(
         "label-smoothing",
@@ -923,14 +979,16 @@ CATALOGUE: tuple[Hypothesis, ...] = (
         "loss",
         "The loss's softmax runs over the rows of a batch instead of the classes.",
         "perone/euclidesdb#2; DeepReinforcementLearning/DeepReinforcementLearningInAction#32",
-        with_loss(softmax_over_rows, "crossentropy"),
+        either(with_loss(softmax_over_rows, "crossentropy"), torch_loss(torch_softmax_over_rows, "crossentropy")),
+        pieces_of=("torch",),
     ),
     Hypothesis(
         "sigmoid-before-a-with-logits-loss",
         "loss",
         "A probability goes into a loss that takes a logit and applies a sigmoid of its own.",
         "lopuhin/kaggle-imet-2019#3; cvg/glue-factory#89",
-        with_loss(of_a_sigmoid, "binary_crossentropy"),
+        either(with_loss(of_a_sigmoid, "binary_crossentropy"), torch_loss(torch_of_a_sigmoid, "binary_crossentropy")),
+        pieces_of=("torch",),
     ),
     Hypothesis(
         "weight-decay-in-the-reported-loss",
@@ -945,7 +1003,8 @@ CATALOGUE: tuple[Hypothesis, ...] = (
         "gradient",
         "The derivative of ReLU, asked of its output, is 1 at 0, where every closed unit stands.",
         "tensorflow/playground#19; pytorch/tutorials#269",
-        with_functions(nn, relu_backward=one_at_zero),
+        either(with_functions(nn, relu_backward=one_at_zero), torch_functions(torch_relu_let_through)),
+        pieces_of=("torch",),
     ),
     # The update.
     Hypothesis(

@@ -122,9 +122,9 @@ def _cost(entry: Entry) -> float:
 def plan(suite: Suite, subset: bool) -> tuple[list[dict[str, Any]], list[str]]:
     """The jobs for the workers, the longest first, and the mistakes that fit no case.
 
-    Each mistake is planted into the reference on the cheapest case that it fits and the cheapest of another model,
-    and, where it is not in the pieces of a NumPy model, into one framework, in turn. ``subset``: on one case each,
-    and not on the expensive ones.
+    Each mistake is planted into the reference on the cheapest case that it fits and the cheapest of another model, and
+    into one framework: in turn where that can be any, one that it can be said in where it is in a model's pieces.
+    ``subset``: on one case each, and not on the expensive ones.
     """
     entries = sorted(suite.entries.values(), key=_cost)
     if subset:
@@ -150,8 +150,9 @@ def plan(suite: Suite, subset: bool) -> tuple[list[dict[str, Any]], list[str]]:
     for name, found in places.items():
         for entry in found:
             add("prove", entry, suite.reference)["plants"].append(name)
-        if found and not known[name].figures_only and _anywhere(known[name], suite, found[0]):
-            labels = [label for label in IN_FRAMEWORKS if label in found[0].implementations]
+        chosen = IN_FRAMEWORKS if found and _anywhere(known[name], suite, found[0]) else known[name].pieces_of
+        if found and chosen:
+            labels = [label for label in chosen if label in found[0].implementations]
             labels = [label for label in labels if label not in found[0].case.absent]
             labels = [label for label in labels if label == "torch"] if subset else labels
             if labels and not (subset and turn % 3):

@@ -5,12 +5,13 @@ others are another forward and backward pass in NumPy, in the notation of ``char
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
 from impls.char_gru import char_gru_numpy
 from parity.hypotheses import Hypothesis, anywhere
-from parity.planting import Plant, on_pieces, on_rows, stepwise
+from parity.planting import Plant, either, on_pieces, on_rows, stepwise, torch_functions
 from parity.spec import Array, Batches, Case, Params
 from parity.tolerance import Build
 from parity.trainer import State, Trained, Trainer
@@ -127,7 +128,31 @@ def with_passes(*, learned: bool = False, reset_first: bool = False, hard: bool 
         trainer.forward = partial(forward, learned=learned, reset_first=reset_first, hard=hard)
         trainer.backward = partial(backward, learned=learned, reset_first=reset_first, hard=hard)
 
-    return on_pieces(change)
+    in_torch = partial(torch_gru, learned=learned, reset_first=reset_first, hard=hard)
+    return either(on_pieces(change), torch_functions(in_torch, lambda torch: torch.nn.GRU))
+
+
+def torch_gru(
+    torch: Any, trainer: Any, case: Case, *, learned: bool, reset_first: bool, hard: bool
+) -> dict[str, Callable[..., Any]]:
+    """The forward pass of ``torch.nn.GRU`` as ``forward`` has it; autograd finds the other."""
+
+    def gru(self: Any, x: Any, start: Any = None) -> tuple[Any, Any]:
+        size, kernel, bias = self.hidden_size, self.weight_hh_l0.T, self.bias_hh_l0
+        h = trainer.params["init_hidden"][0] if learned else x.new_zeros(size)
+        states = []
+        for inputs in x @ self.weight_ih_l0.T + self.bias_ih_l0:  # (T, H) -> (T, 3 H)
+            gated = inputs[: 2 * size] + h @ kernel[:, : 2 * size] + bias[: 2 * size]
+            gated = torch.clamp(gated / 5 + 0.5, 0, 1) if hard else torch.sigmoid(gated)
+            r, z = gated[:size], gated[size:]
+            before = r * h if reset_first else h
+            hidden_n = before @ kernel[:, 2 * size :] + bias[2 * size :]
+            n = torch.tanh(inputs[2 * size :] + (hidden_n if reset_first else r * hidden_n))
+            h = (1 - z) * n + z * h
+            states.append(h)
+        return torch.stack(states), h[None]
+
+    return {"forward": gru}
 
 
 class Carried:
@@ -193,6 +218,7 @@ MISTAKES = (
         "The reset gate multiplies the state before the matrix product instead of the product.",
         "keras-team/keras#9112; onnx/keras-onnx#33: reset_after",
         with_passes(reset_first=True),
+        pieces_of=("torch",),
     ),
     Hypothesis(
         "gru-hard-sigmoid",
@@ -200,6 +226,7 @@ MISTAKES = (
         "The gates have Keras's old default, a hard sigmoid, instead of the sigmoid.",
         "tensorflow/tensorflow#45705; intel/ipex-llm#1901",
         with_passes(hard=True),
+        pieces_of=("torch",),
     ),
     Hypothesis(
         "gru-initial-state-learned",
@@ -207,6 +234,7 @@ MISTAKES = (
         "The initial state is trained instead of staying zero.",
         "FluxML/Flux.jl#807; google/uis-rnn#87",
         with_passes(learned=True),
+        pieces_of=("torch",),
     ),
     Hypothesis(
         "gru-state-carried-over",
