@@ -116,7 +116,7 @@ def explain_recorded(
     """
     dtype = run.meta["dtype"]
     witness = Witness(reference.build, replace(entry.case, metrics=()), dtype)
-    location = deep.walk(run, witness) or _where_judged(run, other, judgement, f"{_command(run)} --deep 20'")
+    location = _placed(deep.walk(run, witness), run, other, judgement, f"{_command(run)} --deep 20'")
     return _diagnosed(entry, reference, run, location, dtype, floor, lambda: None, seconds=seconds)
 
 
@@ -125,7 +125,7 @@ def explain_pair(run: Trajectory, other: Trajectory, judgement: Judgement, untri
 
     ValueError where what both recorded deeply has other shapes.
     """
-    location = deep.walk_pair(run, other) or _where_judged(run, other, judgement, "a deep recording of both")
+    location = _placed(deep.walk_pair(run, other), run, other, judgement, "a deep recording of both")
     diagnosis = Diagnosis(location, pattern(location), (), None, 0, False, untried)
     return Explanation(diagnosis, {}, growth(run, other))
 
@@ -134,6 +134,16 @@ def _command(run: Trajectory) -> str:
     case, _, data = str(run.meta.get("case", "CASE")).partition("@")
     what = f"--impl {run.meta.get('implementation', 'NAME')} --dtype {run.meta['dtype']}"
     return f"'parity run {case} {what}{f' --data {data}' if data else ''}"
+
+
+def _placed(walked: Location | None, run: Trajectory, other: Trajectory, judgement: Judgement, deeper: str) -> Location:
+    """Where a walk found the runs to part; where it found nothing, or there was none, what the judgement says."""
+    if walked is None:
+        return _where_judged(run, other, judgement, deeper)
+    if walked.phase == "state" and walked.check is None:
+        judged = _where_judged(run, other, judgement, deeper)
+        return replace(judged, agreed=walked.agreed, note=walked.note)
+    return walked
 
 
 def _where_judged(run: Trajectory, other: Trajectory, judgement: Judgement, deeper: str) -> Location:

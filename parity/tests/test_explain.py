@@ -275,6 +275,42 @@ def test_without_a_known_case_the_place_and_the_pattern_are_said(parity: Parity,
     assert (found["named"], found["untouched"]) == ([], None)
 
 
+def test_what_begins_beyond_the_deep_recording_is_said_to(parity: Parity, tmp_path: Path) -> None:
+    late = """
+from parity.planting import Stepwise
+from parity.tests import toy
+
+def rule(sgd, name, p, g, state):
+    b = state.slots[f"momentum/{name}"] = sgd.momentum * state.slots[f"momentum/{name}"] + g
+    return p - sgd.learning_rate * (2 if state.step > 6 else 1) * b
+
+def build(case, dtype, device):
+    return Stepwise(toy.build(case, dtype, device), case, dtype, rule=rule)
+"""
+    suite = write_suite(tmp_path, numpy_late=late)
+    assert parity("run", "--suite", suite, "--dtype", "float64", "--out", "out", "--deep", "4").status == 1
+    a, b = (Path("out") / CASE_NAME / f"{label}-float64-cpu" for label in ("numpy-late", "numpy"))
+    for where in (suite, "impls"):
+        result = parity("explain", a, b, "--suite", where)
+        assert "first differs at epoch 3, " in result.out
+        assert "update agrees, to" in result.out
+        assert (
+            "each of the 4 updates recorded deeply agrees by itself: a longer --deep would reach further" in result.out
+        )
+
+
+def test_more_than_a_shard_can_name_is_refused_as_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("parity.trajectory.HEADER_BYTES", 2000)
+    watched = deep.Watched(toy.build(CASE, "float64", "cpu"), CASE, 5)
+    first, *_ = record(watched, CASE, CASE.epochs)
+    writer = Writer(tmp_path / "run", {})
+    writer.add(first, watched.take())
+    with pytest.raises(ValueError, match="record fewer updates deeply"):
+        writer.flush()
+
+
 def test_two_deep_recordings_of_an_unknown_case_are_taken_apart(parity: Parity, suite: str) -> None:
     assert parity("run", "--suite", suite, "--dtype", "float64", "--out", "out", "--deep", "3").status == 1
     a, b = (Path("out") / CASE_NAME / f"{label}-float64-cpu" for label in ("numpy-nesterov", "numpy"))
