@@ -314,11 +314,11 @@ def with_functions(module: ModuleType, **functions: Callable[..., Any]) -> Plant
         forward, backward = trainer.forward, trainer.backward
 
         def mistaken_forward(params: Params, x: Array) -> tuple[Array, Any]:
-            with _replaced(module, functions):
+            with replaced(module, functions):
                 return forward(params, x)
 
         def mistaken_backward(params: Params, cache: Any, d_prediction: Array) -> Params:
-            with _replaced(module, functions):
+            with replaced(module, functions):
                 return backward(params, cache, d_prediction)
 
         trainer.forward, trainer.backward = mistaken_forward, mistaken_backward
@@ -327,7 +327,8 @@ def with_functions(module: ModuleType, **functions: Callable[..., Any]) -> Plant
 
 
 @contextmanager
-def _replaced(owner: Any, functions: dict[str, Callable[..., Any]]) -> Iterator[None]:
+def replaced(owner: Any, functions: dict[str, Callable[..., Any]]) -> Iterator[None]:
+    """Other functions in the place of an owner's, a module's or a class's, for as long as the context lasts."""
     kept = {name: getattr(owner, name) for name in functions}
     for name, function in functions.items():
         setattr(owner, name, function)
@@ -348,12 +349,17 @@ def either(*plants: Plant) -> Plant:
     return plant
 
 
+def is_torch(trainer: Trainer) -> bool:
+    """Whether it is the torch trainer; asked by name, because asking its class would import the framework."""
+    return type(trainer).__module__ == "parity.trainers.torch_trainer"
+
+
 def in_torch(change: Callable[[Any, Any, Case], None], *kinds: str) -> Plant:
     """The PyTorch implementation after ``change(torch, trainer, case)``, under a loss of one of the kinds, or any."""
 
     def plant(build: Build, case: Case, dtype: str, device: str) -> Trainer | None:
         trainer = build(case, dtype, device)
-        if type(trainer).__module__ != "parity.trainers.torch_trainer" or (kinds and case.loss.kind not in kinds):
+        if not is_torch(trainer) or (kinds and case.loss.kind not in kinds):
             return None
         change(sys.modules["torch"], trainer, case)  # imported already: it is the trainer's own
         return trainer
@@ -391,7 +397,7 @@ def torch_functions(
         forward, functions = trainer.forward, make(torch, trainer, case)
 
         def mistaken(params: Any, x: Any) -> Any:
-            with _replaced(owner(torch), functions):
+            with replaced(owner(torch), functions):
                 return forward(params, x)
 
         trainer.forward = mistaken

@@ -2,6 +2,7 @@
 others are another forward and backward pass in NumPy, in the notation of ``char_gru_numpy``.
 """
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -11,7 +12,7 @@ import numpy as np
 
 from impls.char_gru import char_gru_numpy
 from parity.hypotheses import Hypothesis, anywhere
-from parity.planting import Plant, either, on_pieces, on_rows, stepwise, torch_functions
+from parity.planting import Plant, either, is_torch, on_pieces, on_rows, replaced, stepwise, torch_functions
 from parity.spec import Array, Batches, Case, Params
 from parity.tolerance import Build
 from parity.trainer import State, Trained, Trainer
@@ -185,9 +186,39 @@ class Carried:
         return logits, cache
 
 
+class CarriedInTorch:
+    """The same of a torch model whose layer is ``torch.nn.GRU``."""
+
+    def __init__(self, trainer: Any, torch: Any) -> None:
+        self.trainer, self.torch, self.gru = trainer, torch, torch.nn.GRU.forward
+        self.predict, self.gradients = trainer.predict, trainer.gradients
+        self.state = torch.zeros_like(trainer.values["init_hidden"])
+
+    def train(self, segments: Sequence[Batches]) -> Trained:
+        def gru(layer: Any, x: Any, start: Any = None) -> tuple[Any, Any]:
+            outputs, last = self.gru(layer, x, self.state)
+            self.state = last.detach()
+            return outputs, last
+
+        with replaced(self.torch.nn.GRU, {"forward": gru}):
+            trained: Trained = self.trainer.train(segments)
+        return trained
+
+    def export(self) -> State:
+        state: State = self.trainer.export()
+        return replace(state, slots={**state.slots, CARRIED: self.state.cpu().numpy().copy()})
+
+    def load(self, state: State) -> None:
+        self.trainer.load(state)
+        carried = state.slots.get(CARRIED, np.zeros(tuple(self.state.shape)))
+        self.state = self.torch.tensor(carried, dtype=self.state.dtype, device=self.state.device)
+
+
 def carried(build: Build, case: Case, dtype: str, device: str) -> Trainer | None:
     trainer = build(case, dtype, device)
-    return Carried(trainer) if isinstance(trainer, nn.NumpyTrainer) else None
+    if isinstance(trainer, nn.NumpyTrainer):
+        return Carried(trainer)
+    return CarriedInTorch(trainer, sys.modules["torch"]) if is_torch(trainer) else None
 
 
 MISTAKES = (
@@ -242,6 +273,7 @@ MISTAKES = (
         "A portion begins in the state in which the one before ended instead of in zeros.",
         "karpathy/char-rnn#78; FluxML/Flux.jl#121",
         carried,
+        pieces_of=("torch",),
     ),
     Hypothesis(
         "targets-not-shifted",

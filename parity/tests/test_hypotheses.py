@@ -410,7 +410,6 @@ IN_FRAMEWORKS = {
 IN_TORCH = {"sigmoid-before-a-with-logits-loss": "gradients"}
 """In the pieces of a model, in torch's words."""
 IN_NUMPY_ALONE = {
-    "gru-state-carried-over": "a portion's last state stays inside torch's model",
     "half-precision-accumulation": "no CPU product is made so",
     "tanh-for-sigmoid": "torch refuses what is no probability",
     "tf32-products": "no CPU product is made so",
