@@ -17,6 +17,7 @@ import typer
 
 if TYPE_CHECKING:
     from parity.matrix import Matrix
+    from parity.outcome import Outcome
     from parity.suite import Suite
 
 # Plain help: drawing it with rich would cost more than importing NumPy.
@@ -66,6 +67,7 @@ LockstepLength = Annotated[
         "--lockstep", min=1, metavar="N", help="Also restart from the reference's exact state every N epochs."
     ),
 ]
+PAGE = "report.html"
 CORES = max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
@@ -133,20 +135,36 @@ def _finite(content: Any) -> Any:
 def _write_json(path: Path | None, content: Any) -> None:
     if path is None:
         return
-    text = json.dumps(_finite(content), indent=1, allow_nan=False) + "\n"
-    if str(path) == "-":
-        typer.echo(text, nl=False)
-        return
-    _write(path, text)
+    _write(path, json.dumps(_finite(content), indent=1, allow_nan=False) + "\n")
 
 
 def _write(path: Path, text: str) -> None:
+    """Write a file whole, or to standard output where its name is -."""
+    # A name that is no text, as a folder's may be, is written as its bytes.
+    data = text.encode(errors="backslashreplace")
+    if str(path) == "-":
+        typer.echo(data, nl=False)
+        return
     try:
         scratch = path.with_name(f".{path.name}.partial")
-        scratch.write_text(text)
+        scratch.write_bytes(data)
         scratch.replace(path)
     except OSError as error:
         _fail(f"cannot write {path}: {error.strerror}")
+
+
+def _write_page(path: Path, outcomes: list[Outcome]) -> str:
+    """Write the report's page unless it is there, and say so; a run does not fail for want of a page."""
+    from parity.report import html
+    from parity.report.page import PageError, check_page
+
+    try:
+        check_page(path, "plotly")
+    except PageError as error:
+        return f"no report: {error}"
+    if not html.is_current(path, html.fingerprint(outcomes)):
+        _write(path, html.page(outcomes))
+    return f"report: {path}"
 
 
 def _pythons(pairs: list[str] | None) -> dict[str, str]:
@@ -214,15 +232,18 @@ def run(
         int | None,
         typer.Option("--deep", min=1, metavar="N", help="Record all of the first N updates, for 'explain A B'."),
     ] = None,
+    page: Annotated[
+        bool, typer.Option("--report/--no-report", help="Write the result as a page, report.html in the --out folder.")
+    ] = True,
 ) -> None:
     """Train every case in every implementation and compare each with the float64 reference, epoch by epoch.
 
     What is on disk and has not changed is not run again. Each cell of the table shows its verdict and the largest
     share of its tolerance that any loss or parameter used at any epoch: below 1 passes.
     """
-    from parity.matrix import as_json
+    from parity.outcome import as_json, total
     from parity.report.terminal import Watch, make_console, print_matrix, print_preflight, print_summary
-    from parity.verdict import EXIT_STATUS, overall
+    from parity.verdict import EXIT_STATUS
 
     begun = time.perf_counter()
     with _clear_errors():
@@ -245,13 +266,61 @@ def run(
         with Watch(make_console(stderr=True), len(matrix.cells), matrix.cells) as watch:
             outcomes = matrix.run(watch.epoch, watch.outcome)
     console = make_console(stderr=str(json_file) == "-")
-    print_preflight(console, [(outcome.cell.name, outcome.notes) for outcome in outcomes])
+    print_preflight(console, [(outcome.name, outcome.preflight) for outcome in outcomes])
     print_matrix(console, outcomes)
     print_summary(console, outcomes, time.perf_counter() - begun)
     _write_json(json_file, as_json(outcomes))
-    verdicts = [outcome.judgement.verdict for outcome in outcomes]
-    verdicts += [figure.verdict for outcome in outcomes for figure in outcome.figures]
-    raise SystemExit(EXIT_STATUS[overall(verdicts)])
+    if page:
+        console.print(_write_page(out / PAGE, outcomes), markup=False, highlight=False, soft_wrap=True)
+    raise SystemExit(EXIT_STATUS[total(outcomes)])
+
+
+@app.command()
+def report(
+    root: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of runs, as --out names it.")] = Path("runs"),
+    form: Annotated[
+        str, typer.Option("--format", metavar="html|md|junit|json", help="A page, or what CI reads.")
+    ] = "html",
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", metavar="FILE", help="Where it goes; - is standard output, the default but for html."),
+    ] = None,
+    suite: SuiteName = "impls",
+) -> None:
+    """Make a report of recorded runs, from the folder alone: nothing is trained and no framework is needed.
+
+    Every run below DIR is judged as 'parity run' judges it, against the reference run and the noise floor that lie
+    there. The page, DIR/report.html unless --output says otherwise, needs nothing else and asks for nothing from
+    elsewhere: send it, keep it, print it. It holds the matrix as a heat map; for each cell its loss, its distance
+    from the reference, the published figures, versions and settings; for each case its sources side by side.
+
+    'md' is for a pull request's summary, 'junit' for a CI server's test view, 'json' is what 'parity run --json'
+    writes. A run that is damaged, unfinished or has no reference is inconclusive, with the reason. What the suite
+    knows of a case (published figures, sources) is missing for cases that it does not have.
+    """
+    from parity.outcome import as_json, total
+    from parity.recorded import recorded
+    from parity.report.formats import FORMATS
+    from parity.report.html import page
+    from parity.report.page import check_page
+    from parity.report.words import count_cells
+    from parity.verdict import EXIT_STATUS
+
+    if form not in (*FORMATS, "html", "json"):
+        _fail(f"unknown format {form!r}: choose html, md, junit or json")
+    target = output or (root / PAGE if form == "html" else Path("-"))
+    with _clear_errors():
+        if form == "html":
+            check_page(target, "plotly")
+        outcomes = recorded(root, _suite(suite))
+    if form == "json":
+        _write_json(target, as_json(outcomes))
+    else:
+        text = page(outcomes) if form == "html" else FORMATS[form](outcomes)
+        _write(target, text)
+    if str(target) != "-":
+        typer.echo(f"{target}: {count_cells(outcomes)}")
+    raise SystemExit(EXIT_STATUS[total(outcomes)])
 
 
 @app.command("list")
@@ -335,8 +404,8 @@ def show(
     verdicts = []
     for outcome in outcomes:
         if not outcome.figures and outcome.judgement.reason:
-            console.print(f"{outcome.cell.name}: {outcome.judgement.reason}", markup=False)
-        print_log(console, outcome.cell.entry.case, outcome.cell.implementation, outcome.cell.dtype, outcome.figures)
+            console.print(f"{outcome.name}: {outcome.judgement.reason}", markup=False)
+        print_log(console, matrix.cells[0].entry.case, outcome.implementation, outcome.dtype, outcome.figures)
         verdicts += [outcome.judgement.verdict, *(figure.verdict for figure in outcome.figures)]
     if plot is not None:
         with _clear_errors():
@@ -450,7 +519,7 @@ def explain(
             )
             with Watch(make_console(stderr=True), len(matrix.cells)) as watch:
                 outcomes = matrix.run(watch.epoch, watch.outcome)
-            found = [(one.cell.name, one.judgement, one.notes, one.explanation) for one in outcomes]
+            found = [(one.name, one.judgement, one.preflight, one.explanation) for one in outcomes]
     console = make_console(stderr=str(json_file) == "-")
     print_preflight(console, [(title, notes) for title, _, notes, _ in found])
     for title, judgement, _, explanation in found:
@@ -492,6 +561,61 @@ def prove(
     if page_file is not None:
         _write(page_file, report.page(evidence))
     raise SystemExit(0 if evidence.proved else 1)
+
+
+@app.command()
+def bench(
+    quick: Annotated[bool, typer.Option("--quick", help="Few cases and few rounds: about a minute.")] = False,
+    case: Annotated[
+        list[str] | None, typer.Option("--case", metavar="NAME", help="Only what trains this case; may be repeated.")
+    ] = None,
+    part: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--part",
+            metavar="NAME",
+            help="Only training, recording, comparison, startup or matrix; may be repeated.",
+        ),
+    ] = None,
+    impl: Impls = None,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the report is written.")] = Path("."),
+    against: Annotated[
+        Path | None,
+        typer.Option("--against", metavar="FILE", help="An earlier parity-benchmarks.json to compare to."),
+    ] = None,
+) -> None:
+    """Measure how fast everything is beside its peers, and write parity-benchmarks.html, .md and .json.
+
+    Training beside the documents' own scripts, what recording costs, comparing, start-up and the whole matrix. A limit
+    that is not held is reported and is no failure. Status 3 where something could not be measured.
+    """
+    from importlib import import_module
+    from importlib.util import find_spec
+
+    missing = [name for name in ("pytest", "pytest_benchmark", "jinja2", "plotly") if find_spec(name) is None]
+    if missing:
+        _fail(f"bench needs {', '.join(missing)}: python -m pip install 'cross-framework-parity[bench]'")
+    if find_spec("benchmarks") is None or find_spec("benchmarks.result") is None:  # a common name
+        _fail("bench runs the package 'benchmarks', which cannot be found: call it in a clone of the project")
+    from parity.report.terminal import make_console
+
+    suites, results, report = (import_module(f"benchmarks.{name}") for name in ("run", "result", "report"))
+    file = out / "parity-benchmarks.json"
+    try:
+        earlier = results.read(against) if against is not None else None
+        _writable(out)
+        with _clear_errors():
+            suites.run(file, quick, case or (), impl or (), part or (), make_console(stderr=True))
+        result = results.read(file)
+        report.write(report.build(result, earlier), file.with_suffix(".html"), file.with_suffix(".md"))
+    except (results.ResultError, suites.BenchError) as error:
+        _fail(str(error))
+    console = make_console()
+    for limit in report.limits(result):
+        word = "holds   " if limit.holds else "exceeded"
+        console.print(f"{word} {limit.what}: {limit.measured}, at most {limit.limit}", markup=False, highlight=False)
+    console.print(f"{len(result.benchmarks)} benchmarks in {file.with_suffix('.html')}, .md and .json", markup=False)
+    raise SystemExit(3 if result.unmeasured else 0)
 
 
 @app.command()

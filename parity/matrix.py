@@ -11,24 +11,23 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from parity import __version__
-from parity.crosscheck import Comparison, compare, preflight, recorded_floor
+from parity.crosscheck import Comparison, compare, recorded_floor
 from parity.frameworks import FRAMEWORKS, framework_of, packages_of
+from parity.outcome import CHECKED, Outcome, compares_params, folder_name, keep_explanation, keep_failure
 from parity.pool import Pool, WorkerError
 from parity.published import Figure, figures
 from parity.spec import DTYPES
 from parity.suite import Entry, Suite, SuiteError, fingerprint
 from parity.tolerance import FACTOR, Floor, load
 from parity.trajectory import Trajectory, TrajectoryError, read
-from parity.verdict import Judgement, Verdict, judge, judge_both, judge_check
+from parity.verdict import Judgement, Verdict, judge_run
 
 CORE_PACKAGES = ("numpy", "safetensors")
-CHECKED = "checked"
-"""The dtype under which the reference's own check is recorded: see ``parity.worker``."""
 
 
 @dataclass(frozen=True)
@@ -83,26 +82,11 @@ class Cell:
         return f"{self.entry.folder}-{self.implementation}-{self.dtype}"
 
     def folder(self, out: Path, lockstep: int | None = None) -> Path:
-        suffix = f"-lockstep{lockstep}" if lockstep else ""
-        return out / self.entry.folder / f"{self.implementation}-{self.dtype}-{self.device}{suffix}"
+        return out / self.entry.folder / folder_name(self.implementation, self.dtype, self.device, lockstep)
 
 
 OnEpoch = Callable[[Cell, int, int], None]
 """Told how far a cell is: the cell, what is done, of how much."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a cell. ``seconds`` is what its run took when it ran, ``cached`` whether that was before."""
-
-    cell: Cell
-    judgement: Judgement
-    figures: tuple[Figure, ...] = ()
-    seconds: float = 0.0
-    cached: bool = False
-    trace: str = ""
-    explanation: Mapping[str, Any] | None = None
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -230,7 +214,7 @@ class Matrix:
                 for cell in [cell for cell, needs in waiting.items() if all(need.done() for need in needs.values())]:
                     outcome = self._judge(cell, waiting.pop(cell))
                     if outcome.judgement.verdict is Verdict.FAIL and explain:
-                        outcome = self._explained(outcome, pool, on_epoch)
+                        outcome = self._explained(cell, outcome, pool, on_epoch)
                     outcomes[cell] = outcome
                     on_outcome(outcome)
                 if waiting:
@@ -326,6 +310,7 @@ class Matrix:
         folder = cell.folder(self.options.out, lockstep)
         if folder not in self._submitted:
             self._submitted[folder] = self._start(cell, lockstep, folder, pool, on_epoch)
+            self._submitted[folder].add_done_callback(partial(_keep_failure, folder))
         return self._submitted[folder]
 
     def _start(
@@ -460,24 +445,33 @@ class Matrix:
         return self._trajectories[folder]
 
     def _judge(self, cell: Cell, needs: Mapping[str, Future[dict[str, Any]]]) -> Outcome:
+        outcome = Outcome(
+            cell.entry.folder,
+            cell.implementation,
+            cell.dtype,
+            cell.device,
+            Judgement(Verdict.INCONCLUSIVE),
+            entry=cell.entry,
+            checked=self.is_reference(cell),
+        )
         for name, need in needs.items():
             error = need.exception()
             if error is not None:
                 about = "" if name == "run" else f"its {name}: "
                 doubt = Judgement(Verdict.INCONCLUSIVE, reason=f"{about}{error}")
-                return Outcome(cell, doubt, trace=getattr(error, "trace", ""))
-        result = needs["run"].result()
+                return replace(outcome, judgement=doubt, trace=getattr(error, "trace", ""))
+        outcome = replace(outcome, cached=bool(needs["run"].result().get("cached")))
         try:
-            judgement, found, notes = self._compare(cell)
+            run = self._read(cell.folder(self.options.out))
+            outcome = replace(outcome, run=run)
+            reference = self._read(self.reference(cell).folder(self.options.out))
+            judgement, found = self._compare(cell, run, reference)
         except (OSError, ValueError) as error:
-            judgement, found, notes = Judgement(Verdict.INCONCLUSIVE, reason=str(error)), (), ()
-        run = self._trajectories.get(cell.folder(self.options.out))
-        seconds = float(run.meta.get("seconds", 0.0)) if run is not None else 0.0
-        return Outcome(cell, judgement, found, seconds, bool(result.get("cached")), notes=notes)
+            return replace(outcome, judgement=Judgement(Verdict.INCONCLUSIVE, reason=str(error)))
+        return replace(outcome, judgement=judgement, figures=found, reference=reference)
 
-    def _explained(self, outcome: Outcome, pool: Pool, on_epoch: OnEpoch) -> Outcome:
+    def _explained(self, cell: Cell, outcome: Outcome, pool: Pool, on_epoch: OnEpoch) -> Outcome:
         """A failed outcome with its explanation; without one, and its reason extended, where explaining failed."""
-        cell = outcome.cell
         path, mark = self._floor_path(cell, None)
         job = self._job(cell, "explain", self.epochs(cell)) | {
             "folder": str(cell.folder(self.options.out)),
@@ -488,29 +482,31 @@ class Matrix:
         framework = framework_of(cell.implementation).name
         future = pool.submit(framework, job, lambda event: on_epoch(cell, event["epoch"], event["of"]))
         try:
-            return replace(outcome, explanation=future.result()["result"])
+            explanation = future.result()["result"]
+            keep_explanation(cell.folder(self.options.out), outcome.judgement, explanation)
+            return replace(outcome, explanation=explanation)
         except WorkerError as error:
             reason = f"{outcome.judgement.reason}; it could not be explained: {error}"
             return replace(outcome, judgement=replace(outcome.judgement, reason=reason), trace=error.trace)
 
-    def _compare(self, cell: Cell) -> tuple[Judgement, tuple[Figure, ...], tuple[str, ...]]:
+    def _compare(self, cell: Cell, run: Trajectory, reference: Trajectory) -> tuple[Judgement, tuple[Figure, ...]]:
         out, case, lockstep = self.options.out, cell.entry.case, self.lockstep(cell)
-        run = self._read(cell.folder(out))
         floor = self._floor(cell, None, run)
-        reference = self._read(self.reference(cell).folder(out))
-        free = cell.dtype == "float64" or case.float32_parameters == "free"
-        if self.is_reference(cell):
-            judgement = judge_check(run, self._read(_checked(cell).folder(out)), floor)
-        else:
-            judgement = judge(run, reference, floor, params=free)
-        if lockstep and (judgement.verdict is Verdict.PASS or judgement.reach is not None):
+
+        def stretches() -> tuple[int, Trajectory, Floor]:
+            assert lockstep is not None
             held = self._read((_checked(cell) if self.is_reference(cell) else cell).folder(out, lockstep))
-            stretches = judge(held, reference, self._floor(cell, lockstep, held).carried(reference))
-            judgement = judge_both(judgement, stretches, lockstep)
-        # Dtype and device are what the cell is about; its reference is float64 on the CPU.
-        notes = preflight(run, reference)
-        said = tuple(note for note in notes if not note.startswith(("dtype differs", "device differs")))
-        return judgement, tuple(figures(case, run, cell.dtype, floor)), said
+            return lockstep, held, self._floor(cell, lockstep, held)
+
+        judgement = judge_run(
+            run,
+            reference,
+            floor,
+            check=self._read(_checked(cell).folder(out)) if self.is_reference(cell) else None,
+            params=compares_params(cell.dtype, case.float32_parameters),
+            stretches=stretches if lockstep else None,
+        )
+        return judgement, tuple(figures(case, run, cell.dtype, floor))
 
     def _floor(self, cell: Cell, lockstep: int | None, run: Trajectory) -> Floor:
         path, mark = self._floor_path(cell, lockstep)
@@ -524,6 +520,12 @@ class Matrix:
 
 def _checked(reference: Cell) -> Cell:
     return replace(reference, dtype=CHECKED)
+
+
+def _keep_failure(folder: Path, run: Future[dict[str, Any]]) -> None:
+    if not run.cancelled():
+        error = run.exception()
+        keep_failure(folder, "" if error is None else str(error) or type(error).__name__)
 
 
 def explain_folders(suite: Suite, a: Path, b: Path) -> tuple[Comparison, dict[str, Any] | None]:
@@ -574,41 +576,3 @@ def _failed(error: BaseException) -> Future[dict[str, Any]]:
     future: Future[dict[str, Any]] = Future()
     future.set_exception(error)
     return future
-
-
-def as_json(outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """The cells and the published figures as plain data: what ``--json`` writes."""
-    return {
-        "cells": [
-            {
-                "case": o.cell.entry.case.name,
-                "data": o.cell.entry.variant,
-                "implementation": o.cell.implementation,
-                "dtype": o.cell.dtype,
-                "device": o.cell.device,
-                "verdict": o.judgement.verdict,
-                "ratio": o.judgement.ratio,
-                "epoch": o.judgement.epoch,
-                "parameter": o.judgement.parameter,
-                "reason": o.judgement.reason,
-                "note": o.judgement.note,
-                "seconds": o.seconds,
-                "explanation": o.explanation["sentence"] if o.explanation else None,
-            }
-            for o in outcomes
-        ],
-        "published": [
-            {
-                "case": o.cell.entry.case.name,
-                "implementation": o.cell.implementation,
-                "dtype": o.cell.dtype,
-                "quantity": figure.quantity,
-                "epoch": figure.epoch,
-                "published": figure.published,
-                "ours": figure.ours,
-                "verdict": figure.verdict,
-            }
-            for o in outcomes
-            for figure in o.figures
-        ],
-    }

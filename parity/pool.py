@@ -43,13 +43,13 @@ def worker_environment(framework: str, path: Sequence[str]) -> dict[str, str]:
 class _Worker:
     """One process. ``run`` hands it a job and returns its result; it raises WorkerError and never hangs on a corpse."""
 
-    def __init__(self, framework: str, python: str, path: Sequence[str]) -> None:
+    def __init__(self, framework: str, python: str, path: Sequence[str], module: str) -> None:
         self.framework = framework
         self.errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the process
         # A session of its own: Ctrl-C reaches the parent alone, which then ends its workers itself.
         try:
             self.process = subprocess.Popen(
-                [python, "-m", "parity.worker"],
+                [python, "-m", module],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self.errors,
@@ -105,11 +105,17 @@ class Pool:
     """Runs jobs in worker processes, ``jobs`` at a time, one framework a process.
 
     ``pythons`` names the interpreter for a framework where it is not this one; ``path`` are folders that workers
-    must find packages in.
+    must find packages in; ``module`` is what a process runs, and knows the jobs: see ``parity.worker.serve``.
     """
 
-    def __init__(self, jobs: int, pythons: Mapping[str, str] | None = None, path: Sequence[str] = ()) -> None:
-        self.pythons, self.path = dict(pythons or {}), path
+    def __init__(
+        self,
+        jobs: int,
+        pythons: Mapping[str, str] | None = None,
+        path: Sequence[str] = (),
+        module: str = "parity.worker",
+    ) -> None:
+        self.pythons, self.path, self.module = dict(pythons or {}), path, module
         self._waiting: dict[str, deque[tuple[dict[str, Any], OnEvent, Future[dict[str, Any]]]]] = defaultdict(deque)
         self._busy: dict[str, int] = defaultdict(int)
         self._condition = threading.Condition()
@@ -178,7 +184,7 @@ class Pool:
                 continue
             try:
                 if worker is None:
-                    worker = _Worker(choice, self.pythons.get(choice, sys.executable), self.path)
+                    worker = _Worker(choice, self.pythons.get(choice, sys.executable), self.path, self.module)
                     with self._condition:
                         self._workers.add(worker)
                         if self._closed:  # while this worker was starting, unknown to ``close``

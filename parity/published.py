@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ from parity.verdict import Verdict
 if TYPE_CHECKING:
     from parity.trajectory import Trajectory
 
+NEAR = {"floor": "≈ within the noise floor", "envelope": "≈ within the spread of other draws"}
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -25,6 +28,16 @@ class Figure:
     ours: str
     verdict: Verdict
     rule: str = "printed"
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of the source's log from our run, the published one, and how they compare: ``=``, ``≈ …`` or ``≠ …``."""
+
+    ours: str
+    published: str
+    mark: str
+    verdict: Verdict
 
 
 def series(published: Published, run: Trajectory) -> dict[int, float]:
@@ -78,3 +91,40 @@ def _verdict(published: Published, text: str, value: float, allowed: float | Non
     # Half a unit of the last digit is what printing itself may have rounded away.
     rounding = 0.5 * 10.0 ** -len(text.partition(".")[2])
     return Verdict.PASS if abs(value - float(text)) <= allowed + rounding else Verdict.FAIL
+
+
+def log_lines(case: Case, figures: Sequence[Figure]) -> list[Line]:
+    """The source's own log lines, ours beside the published ones; then, each by itself, the figures beyond those."""
+    by_epoch: dict[int, dict[str, Figure]] = {}
+    for figure in figures:
+        by_epoch.setdefault(figure.epoch, {})[figure.quantity] = figure
+    found = []
+    shown: set[tuple[int, str]] = set()
+    for epoch, line in sorted(by_epoch.items()):
+        try:
+            ours, theirs = (
+                case.log.format(
+                    epoch=epoch, step=epoch - 1, **{name: getattr(figure, side) for name, figure in line.items()}
+                )
+                for side in ("ours", "published")
+            )
+        except KeyError:
+            continue  # This epoch has figures, but not all that the log line prints.
+        used = [name for name in line if "{" + name + "}" in case.log]
+        shown |= {(epoch, name) for name in used}
+        found.append(_line(ours, theirs, [line[name] for name in used]))
+    for figure in figures:
+        if (figure.epoch, figure.quantity) not in shown:
+            name = f"{figure.quantity} (epoch {figure.epoch})"
+            found.append(_line(f"{name}: {figure.ours}", figure.published, [figure]))
+    return found
+
+
+def _line(ours: str, theirs: str, figures: Sequence[Figure]) -> Line:
+    worst = next((f.verdict for f in figures if f.verdict is not Verdict.PASS), Verdict.PASS)
+    if worst is Verdict.PASS:
+        near = {f.rule for f in figures if f.ours != f.published}
+        mark = "=" if not near else " and ".join(sorted(NEAR[rule] for rule in near))
+    else:
+        mark = "≠ " + ", ".join(f.quantity for f in figures if f.verdict is not Verdict.PASS)
+    return Line(ours, theirs, mark, worst)

@@ -35,9 +35,13 @@ class Implementation:
     module: str
     path: Path
 
+    def load(self) -> ModuleType:
+        """Import the implementation, and with it its framework."""
+        return importlib.import_module(self.module)
+
     def build(self, case: Case, dtype: str, device: str) -> Trainer:
-        """Import the implementation, and with it its framework, and make it ready for one case."""
-        return cast(Trainer, importlib.import_module(self.module).build(case, dtype, device))
+        """Import the implementation and make it ready for one case."""
+        return cast(Trainer, self.load().build(case, dtype, device))
 
 
 @dataclass(frozen=True, eq=False)

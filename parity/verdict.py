@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from parity.compare import Difference, differences
-from parity.spec import Array
+from parity.spec import Array, Params
 from parity.tolerance import FACTOR, Floor, strays
 
 if TYPE_CHECKING:
@@ -32,6 +33,36 @@ def overall(verdicts: list[Verdict]) -> Verdict:
     return max(verdicts, key=[Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.FAIL].index)
 
 
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """How far a run is from what it was held against, and the noise floor of each distance.
+
+    ``distances`` are those of ``parity.tolerance.strays``: ``loss`` (E·B,), each parameter (S,). ``floors`` have the
+    same names and may be shorter: there the noise floor ends. ``asserted`` are the names that the verdict rests on.
+    ``epochs`` (S,) are those of the snapshots, ``batches`` is B. ``lockstep`` is the length of the stretches of a run
+    that started each from the reference's state, None for a free run.
+    """
+
+    distances: Params
+    floors: Params
+    asserted: tuple[str, ...]
+    epochs: Array
+    batches: int
+    lockstep: int | None = None
+
+    def epoch(self, name: str, place: int) -> int:
+        """The epoch of one distance."""
+        return place // self.batches + 1 if name == "loss" else int(self.epochs[place])
+
+    def share(self, name: str) -> Array:
+        """The distances as shares of their tolerance, as far as the noise floor reaches."""
+        floor = self.floors[name]
+        values = self.distances[name][: len(floor)]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            # 0 / 0: no difference where none is allowed.
+            return np.where(values == 0, 0.0, values / (FACTOR * floor))
+
+
 @dataclass(frozen=True)
 class Judgement:
     """A verdict and what it rests on.
@@ -40,7 +71,8 @@ class Judgement:
     ``parameter`` name where that was, or, in a failure, where the tolerance was first exceeded; the loss of an
     epoch comes before the parameters at its end. ``difference`` shows the largest difference there and
     ``tolerance`` what was allowed. ``reach`` is the epoch up to which a run was judged that is longer than its noise
-    floor, and ``note`` says how it went on.
+    floor, and ``note`` says how it went on. ``evidence`` holds every distance that was looked at: of the free run and
+    then of the one in lockstep, where there was one.
     """
 
     verdict: Verdict
@@ -52,6 +84,28 @@ class Judgement:
     tolerance: float | None = None
     reach: int | None = None
     note: str = ""
+    evidence: tuple[Evidence, ...] = field(default=(), compare=False, repr=False)
+
+
+def judge_run(
+    run: Trajectory,
+    reference: Trajectory,
+    floor: Floor,
+    *,
+    check: Trajectory | None = None,
+    params: bool = True,
+    stretches: Callable[[], tuple[int, Trajectory, Floor]] | None = None,
+) -> Judgement:
+    """The whole judgement on a cell: of its free run and, where it has one, of its run in lockstep.
+
+    ``check`` is what the reference itself is held against, None for every other run. ``stretches`` gives the length
+    of the stretches, the run in lockstep and its floor; it is asked where the free run does not fail by itself.
+    """
+    found = judge(run, reference, floor, params) if check is None else judge_check(run, check, floor)
+    if stretches is None or (found.verdict is not Verdict.PASS and found.reach is None):
+        return found
+    length, held, allowed = stretches()
+    return judge_both(found, judge(held, reference, allowed.carried(reference)), length)
 
 
 def judge(run: Trajectory, reference: Trajectory, floor: Floor, params: bool = True) -> Judgement:
@@ -63,30 +117,35 @@ def judge(run: Trajectory, reference: Trajectory, floor: Floor, params: bool = T
     doubt = incomparable(run, reference)
     if doubt:
         return Judgement(Verdict.INCONCLUSIVE, reason=doubt)
-    if len(floor.loss) < len(reference.loss):
-        return _judge_beginning(run, reference, floor, params)
-    if floor.loss.shape != reference.loss.shape or {name: len(v) for name, v in floor.params.items()} != {
-        name: len(values) for name, values in reference.params.items()
-    }:
+    reach = min(len(floor.loss), len(reference.loss))
+    if not _fits(floor, reference.until(reach)):
         return Judgement(Verdict.INCONCLUSIVE, reason="the noise floor was measured on a run of another shape")
-    distances = strays(run, reference)
-    floors = {"loss": floor.loss.ravel()} | floor.params
-    if not params:
-        distances, floors = {"loss": distances["loss"]}, {"loss": floors["loss"]}
-    batches = max(1, reference.loss.shape[1])
-    shares = {}
-    for name, values in distances.items():
-        with np.errstate(invalid="ignore", divide="ignore"):
-            # 0 / 0: no difference where none is allowed.
-            shares[name] = np.where(values == 0, 0.0, values / (FACTOR * floors[name]))
+    evidence = Evidence(
+        strays(run, reference),
+        {"loss": floor.loss.ravel()} | floor.params,
+        ("loss", *(reference.params if params else ())),
+        run.epochs,
+        max(1, reference.loss.shape[1]),
+    )
+    if reach < len(reference.loss):
+        found = _judge_beginning(run, reference, floor, evidence)
+    else:
+        found = _judge_whole(run, reference, evidence)
+    return replace(found, evidence=(evidence,))
+
+
+def _fits(floor: Floor, reference: Trajectory) -> bool:
+    lengths = {name: len(values) for name, values in reference.params.items()}
+    return floor.loss.shape == reference.loss.shape and {n: len(v) for n, v in floor.params.items()} == lengths
+
+
+def _judge_whole(run: Trajectory, reference: Trajectory, evidence: Evidence) -> Judgement:
+    floors = {name: evidence.floors[name] for name in evidence.asserted}
+    shares = {name: evidence.share(name) for name in evidence.asserted}
     if not any(share.size for share in shares.values()):
         return Judgement(Verdict.INCONCLUSIVE, reason="nothing was compared: the run has no losses and no parameters")
-
-    def epoch_of(name: str, place: int) -> int:
-        return place // batches + 1 if name == "loss" else int(run.epochs[place])
-
     exceeded = [
-        (epoch_of(name, place), name != "loss", -float(share[place]), name, place)
+        (evidence.epoch(name, place), name != "loss", -float(share[place]), name, place)
         for name, share in shares.items()
         if share.size and not np.all(share <= 1)
         for place in [int(np.argmax(~(share <= 1)))]
@@ -101,7 +160,7 @@ def judge(run: Trajectory, reference: Trajectory, floor: Floor, params: bool = T
             worst,
             epoch,
             name,
-            _where(name, epoch, place, batches, difference, allowed),
+            _where(name, epoch, place, evidence.batches, difference, allowed),
             difference,
             allowed,
         )
@@ -113,7 +172,7 @@ def judge(run: Trajectory, reference: Trajectory, floor: Floor, params: bool = T
         )
     name = max(shares, key=lambda name: float(shares[name].max(initial=0.0)))
     place = int(np.argmax(shares[name]))
-    return Judgement(Verdict.PASS, float(shares[name][place]), epoch_of(name, place), name)
+    return Judgement(Verdict.PASS, float(shares[name][place]), evidence.epoch(name, place), name)
 
 
 def judge_check(reference: Trajectory, check: Trajectory, floor: Floor) -> Judgement:
@@ -134,6 +193,8 @@ def judge_both(free: Judgement, lockstep: Judgement, length: int) -> Judgement:
 
     A free run that agrees as far as its floor reaches, and agrees in every stretch, was led away by rounding alone.
     """
+    evidence = (*free.evidence, *(replace(one, lockstep=length) for one in lockstep.evidence))
+    free, lockstep = replace(free, evidence=evidence), replace(lockstep, evidence=evidence)
     if free.reach is not None:
         if lockstep.verdict is not Verdict.PASS:
             return lockstep
@@ -143,27 +204,28 @@ def judge_both(free: Judgement, lockstep: Judgement, length: int) -> Judgement:
     return max(free, lockstep, key=lambda found: (found.verdict is not Verdict.PASS, found.ratio or 0.0))
 
 
-def _judge_beginning(run: Trajectory, reference: Trajectory, floor: Floor, params: bool) -> Judgement:
+def _judge_beginning(run: Trajectory, reference: Trajectory, floor: Floor, evidence: Evidence) -> Judgement:
     reach, epochs = len(floor.loss), len(reference.loss)
-    found = judge(run.until(reach), reference.until(reach), floor, params)
+    begun, other = run.until(reach), reference.until(reach)
+    ends = {name: reach * evidence.batches if name == "loss" else len(begun.epochs) for name in evidence.distances}
+    distances = {name: values[: ends[name]] for name, values in evidence.distances.items()}
+    found = _judge_whole(begun, other, replace(evidence, distances=distances, epochs=begun.epochs))
     if found.verdict is not Verdict.PASS:
         return found
-    last = _last_within(run, reference, floor, params)
+    last = _last_within(reference, floor, evidence)
     note = f"the free run keeps the tolerance of epoch {reach} up to epoch {last} of {epochs}"
     reason = f"agrees up to epoch {reach}, where its noise floor ends; {note}: --lockstep N compares every epoch"
     return replace(found, verdict=Verdict.INCONCLUSIVE, reach=reach, reason=reason, note=note)
 
 
-def _last_within(run: Trajectory, reference: Trajectory, floor: Floor, params: bool) -> int:
+def _last_within(reference: Trajectory, floor: Floor, evidence: Evidence) -> int:
     """The last epoch up to which no quantity is farther off than at the end of its floor it might have been."""
     allowed = floor.carried(reference)
-    distances = strays(run, reference)
-    batches = max(1, reference.loss.shape[1])
-    beyond = np.flatnonzero(~(distances["loss"] <= FACTOR * allowed.loss.ravel())) // batches
+    beyond = np.flatnonzero(~(evidence.distances["loss"] <= FACTOR * allowed.loss.ravel())) // evidence.batches
     last = int(beyond[0]) if len(beyond) else len(reference.loss)
-    for name, values in allowed.params.items() if params else ():
-        beyond = np.flatnonzero(~(distances[name] <= FACTOR * values))
-        last = min(last, int(run.epochs[beyond[0] - 1])) if len(beyond) else last
+    for name in evidence.asserted[1:]:
+        beyond = np.flatnonzero(~(evidence.distances[name] <= FACTOR * allowed.params[name]))
+        last = min(last, int(evidence.epochs[beyond[0] - 1])) if len(beyond) else last
     return last
 
 

@@ -14,7 +14,7 @@ import platform
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 Job = dict[str, Any]
@@ -22,14 +22,18 @@ Emit = Callable[..., None]
 
 
 def main() -> None:
+    jobs = {"record": _record, "climb": _climb, "floor": _floor, "sample": _sample, "explain": _explain}
+    serve(jobs | {"prove": _prove, "clean": _clean, "smallest": _smallest})
+
+
+def serve(jobs: Mapping[str, Callable[[Job, Emit], Any]]) -> None:
+    """Do the jobs that standard input asks for, each by the function of its name, until the input ends."""
     channel = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
 
     def emit(event: str, **fields: Any) -> None:
         channel.write(json.dumps({"event": event, **fields}) + "\n")
 
-    jobs = {"record": _record, "climb": _climb, "floor": _floor, "sample": _sample, "explain": _explain}
-    jobs |= {"prove": _prove, "clean": _clean, "smallest": _smallest}
     for line in sys.stdin:
         job = json.loads(line)
         begun = time.perf_counter()
@@ -59,6 +63,9 @@ def _record(job: Job, emit: Emit) -> dict[str, Any]:
 
     entry, implementation, reference = _find(job)
     case = entry.case
+    begun = time.perf_counter()
+    implementation.load()
+    imported = time.perf_counter()
     if job["dtype"] == "checked":
         trainer, case = checked(implementation.build, case, longdouble=implementation.label == "numpy")
     else:
@@ -76,14 +83,16 @@ def _record(job: Job, emit: Emit) -> dict[str, Any]:
     threads, settings = int(os.environ["OMP_NUM_THREADS"]), settings_of(framework_of(implementation.label).name)
     order = batch_order_hash(case.schedule, len(case.data().x), job["epochs"])
     meta = {**job["meta"], "batch_order": order, "platform": machine, "threads": threads, "settings": settings}
-    begun = time.perf_counter()
+    built = time.perf_counter()
+    # The framework itself is imported by the first run of its process alone.
+    meta["timings"] = {"import": imported - begun, "build": built - imported}
     with Writer(job["folder"], meta, state, resume=job["resume"]) as writer:
         if writer.resumed is not None:
             go_on(writer.resumed)
         for chunk in record(watched or trainer, case, job["epochs"], writer.start):
             writer.add(chunk, watched.take() if watched else None)
             emit("epoch", epoch=int(chunk.epochs[-1]), of=job["epochs"])
-        writer.finish(seconds=time.perf_counter() - begun)
+        writer.finish(seconds=time.perf_counter() - built)
     return {}
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+HOME = "parity.report"
 MISSING = "a page needs {0}, which is not installed: python -m pip install 'cross-framework-parity[report]'"
 
 
@@ -23,23 +26,44 @@ def check_page(path: Path, *packages: str) -> None:
         raise PageError(f"cannot write {path}: no such folder")
 
 
-def render(template: str, **content: Any) -> str:
-    """The page that a template of ``parity/report`` makes of ``content``; templates extend ``base.html``."""
+def render(template: str, package: str = HOME, **content: Any) -> str:
+    """The page that a template of ``package`` makes of ``content``; every template extends ``base.html`` of here."""
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 
     environment = Environment(
-        loader=FunctionLoader(lambda name: (files("parity.report") / name).read_text(encoding="utf-8")),
+        loader=FunctionLoader(lambda name: resource(name, HOME if name == "base.html" else package)),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    # "tojson" escapes what could end a script element; a number that JSON lacks must not pass for one.
+    environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     page: str = environment.get_template(template).render(**content)
     return page
 
 
+def resource(name: str, package: str = HOME) -> str:
+    """A file of a package, as text."""
+    return (files(package) / name).read_text(encoding="utf-8")
+
+
+def policy(*scripts: str) -> str:
+    """The Content-Security-Policy of a page whose only scripts are these, and that asks for nothing from elsewhere.
+
+    A script counts by its own text, so that none which found its way into the page by other means can run.
+    """
+    hashes = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
+    allowed = " ".join(f"'sha256-{found}'" for found in hashes)
+    return f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:"
+
+
 def plotly() -> str:
-    """The source of plotly.js, from the distribution that carries it, without importing plotly's Python side."""
+    """The source of plotly.js, from the distribution that carries it, without importing plotly's Python side.
+
+    plotly.js reads ``<b>``, ``<a href>`` and the like in the texts it draws: a text that is not our own goes to it
+    with ``&``, ``<`` and ``>`` as entities.
+    """
     from importlib.metadata import distribution
 
     return Path(str(distribution("plotly").locate_file("plotly/package_data/plotly.min.js"))).read_text(

@@ -15,17 +15,18 @@ from rich.table import Table
 from rich.text import Text
 
 from parity.crosscheck import Comparison
-from parity.matrix import Availability, Cell, Outcome
-from parity.published import Figure
+from parity.matrix import Availability, Cell
+from parity.outcome import Outcome
+from parity.published import Figure, log_lines
+from parity.report.words import count_cells, count_published, missed, share
 from parity.spec import Case
 from parity.suite import rank
 from parity.tolerance import FACTOR
 from parity.verdict import Judgement, Verdict
 
 STYLES = {Verdict.PASS: "green", Verdict.FAIL: "bold red", Verdict.INCONCLUSIVE: "yellow"}
-NEAR = {"floor": "≈ within the noise floor", "envelope": "≈ within the spread of other draws"}
-COLUMN = 9
-WIDE = 160
+COLUMN = 10
+WIDE = 170
 
 
 def make_console(stderr: bool = False) -> Console:
@@ -70,19 +71,19 @@ class Watch:
 
     def epoch(self, cell: Cell, epoch: int, of: int) -> None:
         self.progress.update(self.task, now=f"{cell.name} {epoch}/{of}")
-        self._put(cell, Text(f"{epoch / of:.0%}", "cyan"))
+        self._put(_row(cell), cell.implementation, Text(f"{epoch / of:.0%}", "cyan"))
 
     def outcome(self, outcome: Outcome) -> None:
         self.progress.advance(self.task)
-        self._put(outcome.cell, _cell(outcome))
+        self._put((outcome.folder, outcome.dtype), outcome.implementation, _cell(outcome))
         if self.live is None and not outcome.cached:
-            self.console.print(f"{outcome.cell.name}: {outcome.judgement.verdict}", highlight=False)
+            self.console.print(f"{outcome.name}: {outcome.judgement.verdict}", highlight=False)
 
-    def _put(self, cell: Cell, text: Text) -> None:
+    def _put(self, row: tuple[str, str], implementation: str, text: Text) -> None:
         # Floors and the reference's own check are no cells of the matrix.
-        if cell.implementation in self.rows.get(_row(cell), {}):
-            self.last = _row(cell)
-            self.rows[self.last][cell.implementation] = text
+        if implementation in self.rows.get(row, {}):
+            self.last = row
+            self.rows[row][implementation] = text
 
     def _view(self) -> Group:
         """The progress, and as many rows of the matrix as there is room for, around the one last heard of."""
@@ -111,10 +112,10 @@ def print_matrix(console: Console, outcomes: Sequence[Outcome]) -> None:
     """
     rows: Rows = {}
     for outcome in outcomes:
-        rows.setdefault(_row(outcome.cell), {})[outcome.cell.implementation] = _cell(outcome)
+        rows.setdefault((outcome.folder, outcome.dtype), {})[outcome.implementation] = _cell(outcome)
     for table in _tables(console.width, rows):
         console.print(table)
-    notes = {outcome.cell.entry.folder: outcome.cell.entry.case.note for outcome in outcomes}
+    notes = {outcome.folder: outcome.note for outcome in outcomes}
     for folder, note in notes.items():
         if note:
             console.print(f"{folder}: {note}", markup=False, highlight=False, soft_wrap=True)
@@ -148,13 +149,7 @@ def _cell(outcome: Outcome) -> Text:
     verdict, ratio = outcome.judgement.verdict, outcome.judgement.ratio
     if verdict is Verdict.INCONCLUSIVE:
         return Text("?", STYLES[verdict])
-    return Text(f"{verdict} {_share(ratio)}", STYLES[verdict])
-
-
-def _share(ratio: float | None) -> str:
-    if ratio is None:
-        return ""
-    return f"{ratio:.2f}".removeprefix("0") if ratio < 10 else f"{ratio:.0e}".replace("e+0", "e").replace("e+", "e")
+    return Text(f"{verdict} {share(ratio)}", STYLES[verdict])
 
 
 def print_summary(console: Console, outcomes: Sequence[Outcome], seconds: float) -> None:
@@ -162,42 +157,19 @@ def print_summary(console: Console, outcomes: Sequence[Outcome], seconds: float)
     for outcome in outcomes:
         if outcome.judgement.verdict is not Verdict.PASS:
             line = Text(f"{outcome.judgement.verdict} ", STYLES[outcome.judgement.verdict])
-            console.print(line + Text(f"{outcome.cell.name}: {outcome.judgement.reason}", ""), soft_wrap=True)
+            console.print(line + Text(f"{outcome.name}: {outcome.judgement.reason}", ""), soft_wrap=True)
             if outcome.explanation is not None:
                 console.print(Text(f"     {outcome.explanation['sentence']}"), soft_wrap=True)
     for outcome in outcomes:
         if outcome.judgement.verdict is Verdict.PASS and outcome.judgement.note:
-            console.print(f"{outcome.cell.name}: {outcome.judgement.note}", markup=False, soft_wrap=True)
+            console.print(f"{outcome.name}: {outcome.judgement.note}", markup=False, soft_wrap=True)
     for outcome in outcomes:
-        for figures in _by_quantity(outcome.figures).values():
-            missed = [figure for figure in figures if figure.verdict is not Verdict.PASS]
-            if missed:
-                first = missed[0]
-                many = f", and {len(missed) - 1} more of {len(figures)}" if len(missed) > 1 else ""
-                sentence = (
-                    f"{outcome.cell.name}: published {first.quantity} of epoch {first.epoch} is {first.published}, "
-                    f"ours {first.ours}{many}"
-                )
-                console.print(Text(f"{first.verdict} ", STYLES[first.verdict]) + Text(sentence), soft_wrap=True)
-    counts = [f"{_count(outcomes, verdict)} {verdict}" for verdict in Verdict if _count(outcomes, verdict)]
-    shares = [outcome.judgement.ratio or 0.0 for outcome in outcomes if outcome.judgement.verdict is Verdict.PASS]
-    most = f", at most {max(shares):.2f} of the tolerance used" if shares else ""
-    console.print(f"\n{len(outcomes)} cells: {', '.join(counts)}{most} ({seconds:.1f} s)", highlight=False)
-    published = [figure for outcome in outcomes for figure in outcome.figures]
-    if published:
-        held = sum(figure.verdict is Verdict.PASS for figure in published)
-        console.print(f"{held} of {len(published)} published figures reproduced", highlight=False)
-
-
-def _by_quantity(figures: Sequence[Figure]) -> dict[str, list[Figure]]:
-    found: dict[str, list[Figure]] = {}
-    for figure in figures:
-        found.setdefault(figure.quantity, []).append(figure)
-    return found
-
-
-def _count(outcomes: Sequence[Outcome], verdict: Verdict) -> int:
-    return sum(outcome.judgement.verdict is verdict for outcome in outcomes)
+        for verdict, sentence in missed(outcome):
+            line = Text(f"{verdict} ", STYLES[verdict]) + Text(f"{outcome.name}: {sentence}")
+            console.print(line, soft_wrap=True)
+    console.print(f"\n{count_cells(outcomes)} ({seconds:.1f} s)", highlight=False)
+    if published := count_published(outcomes):
+        console.print(published, highlight=False)
 
 
 def print_list(console: Console, rows: Sequence[tuple[str, Availability, str]]) -> None:
@@ -226,42 +198,13 @@ def print_log(console: Console, case: Case, label: str, dtype: str, figures: Seq
     if not case.published:
         console.print("The source printed no figures of this run.", highlight=False)
         return
-    by_epoch: dict[int, dict[str, Figure]] = {}
-    for figure in figures:
-        by_epoch.setdefault(figure.epoch, {})[figure.quantity] = figure
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("ours")
     table.add_column("published")
     table.add_column("")
-    shown: set[tuple[int, str]] = set()
-    for epoch, line in sorted(by_epoch.items()):
-        try:
-            ours, theirs = (
-                case.log.format(
-                    epoch=epoch, step=epoch - 1, **{name: getattr(figure, side) for name, figure in line.items()}
-                )
-                for side in ("ours", "published")
-            )
-        except KeyError:
-            continue  # This epoch has figures, but not all that the log line prints.
-        used = [name for name in line if "{" + name + "}" in case.log]
-        shown |= {(epoch, name) for name in used}
-        table.add_row(*_pair(ours, theirs, [line[name] for name in used]))
-    for figure in figures:
-        if (figure.epoch, figure.quantity) not in shown:
-            name = f"{figure.quantity} (epoch {figure.epoch})"
-            table.add_row(*_pair(f"{name}: {figure.ours}", figure.published, [figure]))
+    for line in log_lines(case, figures):
+        table.add_row(Text(line.ours), Text(line.published), Text(line.mark, STYLES[line.verdict]))
     console.print(table)
-
-
-def _pair(ours: str, theirs: str, figures: Sequence[Figure]) -> tuple[Text, Text, Text]:
-    worst = next((f.verdict for f in figures if f.verdict is not Verdict.PASS), Verdict.PASS)
-    if worst is Verdict.PASS:
-        near = {f.rule for f in figures if f.ours != f.published}
-        mark = "=" if not near else " and ".join(sorted(NEAR[rule] for rule in near))
-    else:
-        mark = "≠ " + ", ".join(f.quantity for f in figures if f.verdict is not Verdict.PASS)
-    return Text(ours), Text(theirs), Text(mark, STYLES[worst])
 
 
 def print_texts(console: Console, weights: str, epochs: int, texts: Mapping[Cell, str | BaseException]) -> None:
@@ -305,8 +248,8 @@ def print_diff(console: Console, comparisons: Sequence[Comparison]) -> None:
     for found in comparisons:
         relative = "" if found.relative is None else f"{found.relative.relative:.1e}"
         verdict = Text(found.judgement.verdict, STYLES[found.judgement.verdict])
-        share = _share(found.judgement.ratio)
-        table.add_row(*(f"{p.parent.name}/{p.name}" for p in (found.a, found.b)), verdict, share, relative)
+        used = share(found.judgement.ratio)
+        table.add_row(*(f"{p.parent.name}/{p.name}" for p in (found.a, found.b)), verdict, used, relative)
     console.print(table)
     for found in comparisons:
         if found.judgement.verdict is not Verdict.PASS:

@@ -5,7 +5,8 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from parity.matrix import Options, Outcome, cells
+from parity.matrix import Options, cells
+from parity.outcome import Outcome
 from parity.report.terminal import Watch
 from parity.suite import load_suite
 from parity.verdict import Judgement, Verdict
@@ -15,6 +16,10 @@ def seen(watch, console):
     with console.capture() as captured:
         console.print(watch._view())
     return captured.get().splitlines()
+
+
+def passed(cell):
+    return Outcome(cell.entry.folder, cell.implementation, cell.dtype, cell.device, Judgement(Verdict.PASS, 0.5))
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +36,7 @@ def test_the_matrix_fits_on_the_screen_and_shows_what_was_heard_of_last(every_ce
         lines = seen(watch, console)
         assert len(lines) <= size[1]
         assert any("25%" in line for line in lines)
-        watch.outcome(Outcome(cell, Judgement(Verdict.PASS, 0.5)))
+        watch.outcome(passed(cell))
         assert any("PASS .50" in line for line in seen(watch, console))
 
 
@@ -55,5 +60,5 @@ def test_where_nobody_watches_every_finished_cell_is_a_line(every_cell):
     console = Console(file=StringIO(), width=150)
     with Watch(console, 1, every_cell) as watch:
         watch.epoch(every_cell[0], 1, 4)
-        watch.outcome(Outcome(every_cell[0], Judgement(Verdict.PASS, 0.5)))
+        watch.outcome(passed(every_cell[0]))
     assert console.file.getvalue() == f"{every_cell[0].name}: PASS\n"

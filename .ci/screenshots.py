@@ -1,0 +1,50 @@
+"""Take the README's pictures of the pages: ``python .ci/screenshots.py REPORT [BENCHMARKS]``.
+
+REPORT is the page that ``parity run`` wrote of the whole matrix, BENCHMARKS the one of ``parity bench``. The pictures
+go to ``.ci/pictures``.
+"""
+
+import sys
+import time
+from pathlib import Path
+
+from parity.tests.browser import Browser
+
+PICTURES = Path(__file__).parent / "pictures"
+# Name, fragment of the page's address, what is there once it is drawn, size, what the reader prefers.
+REPORT = (
+    ("matrix", "", "#matrix", (1120, 720), "light"),
+    ("cell", "#char-gru/keras/float32/cpu", ".plot .legend", (1120, 1180), "light"),
+    ("sources", "#mnist-softmax?numpy,torch,jax", ".columns section", (1660, 860), "dark"),
+)
+BENCHMARKS = (("benchmarks", "", "h1", (1120, 900), "light"),)
+SETTLED = 0.5
+"""Seconds: the last that is drawn has no event of its own."""
+
+
+def main(pages: list[Path]) -> int:
+    if not 1 <= len(pages) <= 2:
+        print(__doc__)
+        return 2
+    for page in pages:
+        if not page.is_file():
+            print(f"{page} is no file: 'parity run' writes the report, 'parity bench' the benchmarks")
+            return 2
+    PICTURES.mkdir(exist_ok=True)
+    with Browser() as browser:
+        for page, shots in zip(pages, (REPORT, BENCHMARKS), strict=False):
+            for name, fragment, selector, size, scheme in shots:
+                browser.size(*size)
+                browser.scheme(scheme)
+                browser.open(page, fragment)
+                browser.wait(f"document.querySelector('{selector}')")
+                time.sleep(SETTLED)
+                path = PICTURES / f"{name}.png"
+                browser.screenshot(path)
+                print(f"{path}: {path.stat().st_size / 1000:.0f} kB")
+        print("\n".join(browser.errors))
+        return 1 if browser.errors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main([Path(name) for name in sys.argv[1:]]))

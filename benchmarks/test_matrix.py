@@ -1,0 +1,80 @@
+"""The whole matrix as it is run: ``parity run`` into an empty folder, and again, when all is on disk.
+
+The breakdown comes from what the runs say of themselves: what importing, building and training took in the workers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.measuring import CLOCK, QUICK_LABELS, Workers, take
+from benchmarks.test_startup import process
+from parity.frameworks import FRAMEWORKS, framework_of
+from parity.trajectory import MANIFEST
+
+QUICK = ("iris-logistic", "mlp-regression")
+PHASES = ("import", "build", "train")
+
+
+class Runs:
+    """``parity run`` into one folder."""
+
+    def __init__(self, folder: Path, arguments: list[str]) -> None:
+        self.folder, self.arguments = folder, arguments
+
+    def run(self) -> float:
+        """Seconds of the command; CalledProcessError unless every cell passes."""
+        return process("-m", "parity", "run", "--out", str(self.folder), *self.arguments)
+
+    def breakdown(self) -> dict[str, dict[str, float]]:
+        """Framework to seconds of its workers in each phase, of every run that was recorded."""
+        found: dict[str, dict[str, float]] = {}
+        for meta in self._recorded():
+            seconds = found.setdefault(framework_of(meta["implementation"]).name, dict.fromkeys(PHASES, 0.0))
+            for phase, taken in (*meta["timings"].items(), ("train", meta["seconds"])):
+                seconds[phase] += taken
+        return found
+
+    def manifests(self) -> list[Path]:
+        return list(self.folder.glob(f"*/*/{MANIFEST}"))
+
+    def _recorded(self) -> Iterator[dict[str, Any]]:
+        for path in self.manifests():
+            yield json.loads(path.read_text())
+
+
+@pytest.fixture(scope="module")
+def runs(
+    request: pytest.FixtureRequest, quick: bool, workers: Workers, tmp_path_factory: pytest.TempPathFactory
+) -> Runs:
+    option = request.config.getoption
+    cases = option("--case") or (QUICK if quick else ())
+    labels = option("--impl") or (QUICK_LABELS if quick else ())
+    arguments = [*cases, *(word for label in labels for word in ("--impl", label))]
+    here = [framework.name for framework in FRAMEWORKS if workers.has(framework.name)]
+    frameworks = option("--framework") or (here if len(here) < len(FRAMEWORKS) else [])
+    arguments += [word for name in frameworks for word in ("--framework", name)]
+    return Runs(tmp_path_factory.mktemp("matrix"), arguments)
+
+
+@pytest.mark.benchmark(group="matrix", timer=CLOCK)
+def test_cold(benchmark: Any, runs: Runs) -> None:
+    take(benchmark, [runs.run()])
+    benchmark.extra_info |= {
+        "arguments": runs.arguments,
+        "recorded_runs": len(runs.manifests()),
+        "breakdown": runs.breakdown(),
+    }
+
+
+@pytest.mark.benchmark(group="matrix", timer=CLOCK)
+def test_warm(benchmark: Any, runs: Runs, rounds: int) -> None:
+    if not runs.manifests():
+        runs.run()
+    take(benchmark, [runs.run() for _ in range(rounds)])
+    benchmark.extra_info |= {"arguments": runs.arguments}

@@ -1,0 +1,50 @@
+"""What recording costs: the same epochs trained and nothing kept, a snapshot of each written to disk, and evaluated.
+
+Three runs alternate. ``train`` is one call for all epochs. ``write`` takes a snapshot after every epoch and writes a
+trajectory, checksums and fsync included: what it takes beyond ``train`` is the cost of recording. ``evaluate`` also
+takes the case's metrics, such as the accuracy over all training rows, which is work of the case and not of recording.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from benchmarks.measuring import CLOCK, Workers, repeats, steps, take
+from parity.matrix import Cell
+
+EPOCHS = {"mnist-mlp": 10, "char-gru": 30, "iris-logistic": 10}
+"""Case to epochs: the two that the limit is set for, and a small one, where a snapshot is as much work as a step."""
+
+
+def wanted(cell: Cell) -> bool:
+    """Those cases, in each framework's plain way."""
+    return cell.entry.case.name in EPOCHS and "-" not in cell.implementation
+
+
+@pytest.mark.benchmark(group="recording", timer=CLOCK)
+def test_recording(benchmark: Any, trained: Cell, workers: Workers, rounds: int, quick: bool) -> None:
+    case, label = trained.entry.case, trained.implementation
+    framework = workers.need(label)
+    # The shorter the run, the more the few files weigh that any run writes: a quick ratio is an upper one.
+    epochs = min(10, EPOCHS[case.name]) if quick else EPOCHS[case.name]
+    job = {"case": case.name, "implementation": label, "epochs": epochs}
+    workers.ask(framework, "prepare", **job, way="train")
+    ways = ("train", "write", "evaluate") if case.metrics else ("train", "write")
+    often = {}
+    for way in ways:
+        workers.ask(framework, "run", **job, way=way, repeats=1)  # compiled for this shape, not counted
+        often[way] = repeats(workers.ask(framework, "run", **job, way=way, repeats=1))
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    for _ in range(rounds):
+        for way in ways:
+            seconds[way].append(workers.ask(framework, "run", **job, way=way, repeats=often[way]))
+    take(benchmark, seconds["write"])
+    benchmark.extra_info |= {
+        "case": case.name,
+        "implementation": label,
+        "steps": steps(case, epochs),
+        "train_seconds": seconds["train"],
+        "evaluate_seconds": seconds.get("evaluate", []),
+    }

@@ -1,0 +1,115 @@
+"""The matrix in the forms that CI reads: Markdown, JUnit XML and JSON."""
+
+from __future__ import annotations
+
+import html
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from parity.outcome import Outcome
+from parity.report.words import count_cells, count_published, missed, share
+from parity.suite import rank
+from parity.verdict import Verdict
+
+_MARKDOWN = re.compile(r"([\\`*_\[\]#|~$@])")
+_NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def markdown(outcomes: Sequence[Outcome]) -> str:
+    """The matrix as a table, what did not pass and why, and how many published figures each case reproduced."""
+    labels = sorted({o.implementation for o in outcomes}, key=rank)
+    rows: dict[tuple[str, str, str], dict[str, Outcome]] = {}
+    for o in outcomes:
+        rows.setdefault((o.folder, o.dtype, o.device), {})[o.implementation] = o
+    parts = [
+        "# Parity report",
+        " ".join(f"{text}." for text in (count_cells(outcomes), count_published(outcomes)) if text),
+    ]
+    body = [[*row, *(_cell(found[label]) if label in found else "" for label in labels)] for row, found in rows.items()]
+    parts.append(_table(["case", "dtype", "device", *labels], body))
+    doubts = [[_name(o), str(verdict), text] for o in outcomes for verdict, text in _doubts(o)]
+    if doubts:
+        parts += ["## What did not pass", _table(["cell", "verdict", "why"], doubts)]
+    notes = [[_name(o), o.judgement.note] for o in outcomes if o.judgement.verdict is Verdict.PASS and o.judgement.note]
+    notes += [[name, note] for name, note in {o.folder: o.note for o in outcomes}.items() if note]
+    if notes:
+        parts += ["## Notes", _table(["of", "note"], notes)]
+    published = [[name, f"{held} of {count}"] for name, held, count in _published(outcomes)]
+    if published:
+        parts += ["## Published figures", _table(["case", "reproduced"], published)]
+    return "\n\n".join(parts) + "\n"
+
+
+def junit(outcomes: Sequence[Outcome]) -> str:
+    """JUnit XML: a suite for each case, a test for each cell; what is INCONCLUSIVE is an error."""
+    root = ET.Element("testsuites", name="parity")
+    totals = {"tests": 0, "failures": 0, "errors": 0}
+    seconds = 0.0
+    for folder in dict.fromkeys(o.folder for o in outcomes):
+        of_case = [o for o in outcomes if o.folder == folder]
+        suite = ET.SubElement(root, "testsuite", name=_xml(folder))
+        counts = {"tests": len(of_case), "failures": 0, "errors": 0}
+        for o in of_case:
+            name = f"{o.implementation}-{o.dtype}-{o.device}"
+            test = ET.SubElement(suite, "testcase", classname=_xml(folder), name=_xml(name), time=f"{o.seconds:.3f}")
+            doubts = _doubts(o)
+            failed = any(verdict is Verdict.FAIL for verdict, _ in doubts)
+            if doubts:
+                counts["failures" if failed else "errors"] += 1
+                kind = Verdict.FAIL if failed else Verdict.INCONCLUSIVE
+                element = ET.SubElement(test, "failure" if failed else "error", type=kind, message=_xml(doubts[0][1]))
+                element.text = _xml("\n".join(f"{verdict}: {text}" for verdict, text in doubts))
+            elif o.judgement.note:
+                ET.SubElement(test, "system-out").text = _xml(o.judgement.note)
+        spent = sum(o.seconds for o in of_case)
+        suite.attrib.update({key: str(count) for key, count in counts.items()} | {"time": f"{spent:.3f}"})
+        totals = {key: totals[key] + count for key, count in counts.items()}
+        seconds += spent
+    root.attrib.update({key: str(count) for key, count in totals.items()} | {"time": f"{seconds:.3f}"})
+    ET.indent(root)
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
+
+
+FORMATS: Mapping[str, Callable[[Sequence[Outcome]], str]] = {"md": markdown, "junit": junit}
+
+
+def _doubts(o: Outcome) -> list[tuple[Verdict, str]]:
+    """Everything that kept a cell from passing: its own verdict, then the published figures that it missed."""
+    found = []
+    if o.judgement.verdict is not Verdict.PASS:
+        sentence = f"; {o.explanation['sentence']}" if o.explanation else ""
+        found.append((o.judgement.verdict, f"{o.judgement.reason}{sentence}"))
+    return found + missed(o)
+
+
+def _name(o: Outcome) -> str:
+    return f"{o.name} {o.device}"
+
+
+def _cell(o: Outcome) -> str:
+    verdict = o.judgement.verdict
+    return str(verdict) if verdict is Verdict.INCONCLUSIVE else f"{verdict} {share(o.judgement.ratio)}"
+
+
+def _published(outcomes: Sequence[Outcome]) -> Iterable[tuple[str, int, int]]:
+    for folder in dict.fromkeys(o.folder for o in outcomes):
+        figures = [figure for o in outcomes if o.folder == folder for figure in o.figures]
+        if figures:
+            yield folder, sum(figure.verdict is Verdict.PASS for figure in figures), len(figures)
+
+
+def _table(headings: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    head, *body = ("| " + " | ".join(_escaped(str(text)) for text in row) + " |" for row in (headings, *rows))
+    return "\n".join([head, "|" + "---|" * len(headings), *body])
+
+
+def _escaped(text: str) -> str:
+    """A text as Markdown shows it letter by letter, on one line: HTML as entities, its own marks with backslashes."""
+    return html.escape(_MARKDOWN.sub(r"\\\1", " ".join(text.split())), quote=False)
+
+
+def _xml(text: str) -> str:
+    """Without the characters that XML 1.0 cannot hold."""
+    return _NOT_XML.sub("\ufffd", text)

@@ -1,0 +1,344 @@
+"""The matrix as one page: a heat map, and behind it every cell's curves and distances and every case's sources."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import math
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from parity import __version__
+from parity.outcome import Outcome, total
+from parity.published import log_lines
+from parity.report.page import plotly, policy, render, resource
+from parity.report.words import count_cells, count_published, missed, share
+from parity.spec import Array
+from parity.suite import Entry, rank
+from parity.tolerance import FACTOR
+from parity.verdict import Evidence, Verdict
+
+FILES = ("base.html", "report.html", "report.js")
+BINS = 100
+"""A longer series is drawn thinned: its extremes in each of so many stretches."""
+HEAT = (0.02, 0.05, 0.1, 0.2, 0.5)
+"""Where one shade of the heat map ends and the next begins, in shares of the tolerance."""
+LONG = 400
+"""No single fact from a trajectory is shown with more characters."""
+MARKS = {Verdict.PASS: "✓", Verdict.FAIL: "✗", Verdict.INCONCLUSIVE: "?"}
+
+
+def fingerprint(outcomes: Sequence[Outcome]) -> str:
+    """What a page of these outcomes depends on, as a SHA-256 in hexadecimal."""
+    digest = hashlib.sha256(__version__.encode())
+    for name in FILES:
+        digest.update(resource(name).encode())
+    for o in outcomes:
+        run = (o.run.meta.get("key"), [shard["sha256"] for shard in o.run.meta.get("shards", ())]) if o.run else None
+        judged = (o.judgement, o.explanation, [figure.verdict for figure in o.figures])
+        digest.update(repr((o.folder, o.implementation, o.dtype, o.device, run, judged)).encode(errors="replace"))
+    return digest.hexdigest()
+
+
+def is_current(path: Path, mark: str) -> bool:
+    """Whether a file is the page that ``fingerprint`` gave ``mark`` to."""
+    try:
+        with path.open("rb") as file:
+            return f'content="{mark}"'.encode() in file.read(4096)
+    except OSError:
+        return False
+
+
+def page(outcomes: Sequence[Outcome]) -> str:
+    """The page: HTML that needs nothing else and nothing from elsewhere."""
+    scripts = {"plotly": plotly(), "script": resource("report.js")}
+    content = _Content(outcomes)
+    verdict = total(outcomes)
+    return render(
+        "report.html",
+        fingerprint=fingerprint(outcomes),
+        policy=policy(*scripts.values()),
+        verdict=verdict,
+        totals=[text for text in (count_cells(outcomes), count_published(outcomes)) if text],
+        labels=content.labels,
+        rows=content.rows(),
+        doubts=content.doubts(),
+        heat=_legend(),
+        sources=content.sources,
+        data=content.data(),
+        factor=FACTOR,
+        **scripts,
+    )
+
+
+def drawn(*measures: Array) -> Array:
+    """The places of a series (n,) that are drawn: in each of BINS stretches where each of ``measures`` (n,) is largest.
+
+    The first and the last place always, and every place of a short series. NaN counts as largest.
+    """
+    count = len(measures[0])
+    width = math.ceil(count / BINS)
+    if width <= 2:
+        return np.arange(count)
+    found = [np.array([0, count - 1])]
+    starts = np.arange(0, count, width)
+    for measure in measures:
+        padded = np.full(len(starts) * width, -np.inf)
+        padded[:count] = measure
+        found.append(starts + padded.reshape(-1, width).argmax(1))
+    return np.unique(np.concatenate(found))
+
+
+class _Content:
+    """The outcomes as plain data. A series that several cells share is held once."""
+
+    def __init__(self, outcomes: Sequence[Outcome]) -> None:
+        self.outcomes = outcomes
+        self.labels = sorted(dict.fromkeys(o.implementation for o in outcomes), key=rank)
+        self.cases = list(dict.fromkeys(o.folder for o in outcomes))
+        self.sources: list[str] = []
+        self._source_numbers: dict[Path, int] = {}
+        self._series: list[dict[str, Any]] = []
+        self._numbers: dict[tuple[bytes, bytes, int], int] = {}
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The heat map: a row for each case, dtype and device."""
+        by_row: dict[tuple[str, str, str], dict[str, Outcome]] = {}
+        for o in self.outcomes:
+            by_row.setdefault((o.folder, o.dtype, o.device), {})[o.implementation] = o
+        devices = {device for _, _, device in by_row}
+        lengths = {case: sum(row[0] == case for row in by_row) for case in self.cases}
+        rows, last = [], None
+        for (case, dtype, device), found in sorted(by_row.items(), key=lambda row: self.cases.index(row[0][0])):
+            cells = [self._cell(found[label]) if label in found else None for label in self.labels]
+            rows.append(
+                {
+                    "case": None if case == last else case,
+                    "id": self.cases.index(case),
+                    "span": lengths[case],
+                    "dtype": dtype if len(devices) == 1 else f"{dtype} {device}",
+                    "cells": cells,
+                }
+            )
+            last = case
+        return rows
+
+    def _cell(self, o: Outcome) -> dict[str, Any]:
+        verdict, ratio = o.judgement.verdict, o.judgement.ratio
+        off = [sentence for _, sentence in missed(o)]
+        known = ratio is not None and verdict is not Verdict.INCONCLUSIVE
+        used = f", {share(ratio)} of the tolerance used" if known else ""
+        return {
+            "id": self.outcomes.index(o),
+            "text": MARKS[verdict] + ("" if verdict is Verdict.INCONCLUSIVE else f" {share(ratio)}"),
+            "class": f"heat{_heat(ratio or 0.0)}" if verdict is Verdict.PASS else verdict.lower(),
+            "off": bool(off),
+            "label": f"{o.folder}, {o.implementation}, {o.dtype}: {verdict}{used}" + (f"; {off[0]}" if off else ""),
+        }
+
+    def doubts(self) -> list[dict[str, Any]]:
+        """What did not pass, and why."""
+        found: list[tuple[int, Verdict, str, str, str]] = []
+        for number, o in enumerate(self.outcomes):
+            name = f"{o.folder} · {o.implementation} · {o.dtype}"
+            if o.judgement.verdict is not Verdict.PASS:
+                sentence = o.explanation["sentence"] if o.explanation else ""
+                found.append((number, o.judgement.verdict, name, o.judgement.reason, sentence))
+            found += [(number, verdict, name, sentence, "") for verdict, sentence in missed(o)]
+        found.sort(key=lambda doubt: doubt[1] is not Verdict.FAIL)
+        return [
+            dict(zip(("id", "verdict", "name", "reason", "sentence"), doubt, strict=True), mark=MARKS[doubt[1]])
+            for doubt in found
+        ]
+
+    def data(self) -> dict[str, Any]:
+        """What the page's script shows of each cell and case."""
+        cells = [self._details(o) for o in self.outcomes]
+        cases = [self._case(name) for name in self.cases]
+        return {"factor": FACTOR, "marks": dict(MARKS), "cases": cases, "cells": cells, "series": self._series}
+
+    def _case(self, name: str) -> dict[str, Any]:
+        of_case = [o for o in self.outcomes if o.folder == name]
+        reference = next((o.reference for o in of_case if o.reference is not None), None)
+        found: dict[str, Any] = {
+            "name": name,
+            "reference": None if reference is None else self._curve(reference.loss),
+            "facts": [],
+            "doc": [],
+            "sources": [],
+        }
+        entry = of_case[0].entry
+        if entry is None:
+            return found
+        case = entry.case
+        every = "every epoch" if case.every == 1 else f"every {case.every} epochs"
+        facts = {
+            "source": case.source,
+            "data": case.note,
+            "loss": f"{case.loss.kind}, the {case.loss.reduction} over a batch",
+            "optimizer": _words(case.optimizer),
+            "batches": _words(case.schedule),
+            "epochs": f"{case.epochs}, with a snapshot {every}",
+            "float32": case.why,
+            **{f"no {label}": reason for label, reason in case.absent.items()},
+        }
+        found["facts"] = [[name, text] for name, text in facts.items() if text]
+        found["doc"] = _paragraphs(entry)
+        paths = {label: one.path for label, one in entry.implementations.items()} | {"the case": entry.spec}
+        found["sources"] = [[label, path.name, self._source(path)] for label, path in paths.items()]
+        return found
+
+    def _source(self, path: Path) -> int:
+        if path not in self._source_numbers:
+            self._source_numbers[path] = len(self.sources)
+            self.sources.append(_highlighted(path))
+        return self._source_numbers[path]
+
+    def _details(self, o: Outcome) -> dict[str, Any]:
+        found = o.judgement
+        lines = log_lines(o.entry.case, o.figures) if o.entry is not None else []
+        published = list(dict.fromkeys(figure.source for figure in o.entry.case.published)) if lines and o.entry else []
+        return {
+            "case": self.cases.index(o.folder),
+            "implementation": o.implementation,
+            "dtype": o.dtype,
+            "device": o.device,
+            "verdict": found.verdict,
+            "share": share(found.ratio),
+            "epoch": found.epoch,
+            "parameter": found.parameter,
+            "reason": found.reason,
+            "note": found.note,
+            "explanation": o.explanation["sentence"] if o.explanation else "",
+            "against": _against(o),
+            "loss": None if o.run is None else self._curve(o.run.loss),
+            "evidence": [self._evidence(evidence) for evidence in found.evidence],
+            "lines": [[line.ours, line.published, line.mark, line.verdict] for line in lines],
+            "published": published,
+            "missed": [sentence for _, sentence in missed(o)],
+            "settings": _settings(o),
+        }
+
+    def _evidence(self, evidence: Evidence) -> dict[str, Any]:
+        return {
+            "lockstep": evidence.lockstep,
+            "batches": evidence.batches,
+            "quantities": [self._quantity(evidence, name) for name in evidence.distances],
+        }
+
+    def _quantity(self, evidence: Evidence, name: str) -> dict[str, Any]:
+        distances, floor, shares = evidence.distances[name], evidence.floors[name], evidence.share(name)
+        known = np.full(len(distances), -np.inf)
+        known[: len(shares)] = shares
+        places = drawn(distances, known)
+        on_floor = drawn(floor, -floor)
+        at = np.arange(len(distances)) if name == "loss" else evidence.epochs
+        where = int(np.argmax(shares)) if len(shares) else None
+        return {
+            "name": name,
+            "asserted": name in evidence.asserted,
+            "share": None if where is None else share(float(shares[where])),
+            "epoch": None if where is None else evidence.epoch(name, where),
+            "distance": None if where is None else f"{distances[where]:.3g}",
+            "allowed": None if where is None else f"{FACTOR * floor[where]:.3g}",
+            "equal": int(np.count_nonzero(distances == 0)),
+            "count": len(distances),
+            "line": self._keep(at[places], distances[places], 3),
+            "floor": self._keep(at[on_floor], floor[on_floor], 3),
+        }
+
+    def _curve(self, loss: Array) -> dict[str, Any]:
+        """A run's loss, every batch: (E, B)."""
+        values = np.asarray(loss, np.float64).ravel()
+        places = drawn(values, -values) if len(values) else np.arange(0)
+        return {
+            "batches": max(1, loss.shape[1]),
+            "count": len(values),
+            "line": self._keep(places, values[places], 6),
+        }
+
+    def _keep(self, x: Array, y: Array, digits: int) -> int:
+        key = x.tobytes(), y.tobytes(), digits
+        if key not in self._numbers:
+            self._numbers[key] = len(self._series)
+            self._series.append({"x": x.tolist(), "y": [_number(value, digits) for value in y.tolist()]})
+        return self._numbers[key]
+
+
+def _number(value: float, digits: int = 3) -> float | str:
+    """Rounded for drawing; what is not finite as a text, because JSON has no number for it."""
+    return float(f"{value:.{digits}g}") if math.isfinite(value) else str(value)
+
+
+def _heat(ratio: float) -> int:
+    return sum(ratio > end for end in HEAT)
+
+
+def _legend() -> list[tuple[int, str]]:
+    ends = [share(end) for end in HEAT]
+    return [(0, f"up to {ends[0]}"), *((number, f"to {end}") for number, end in enumerate((*ends[1:], "1"), 1))]
+
+
+def _against(o: Outcome) -> str:
+    """What a cell's distances are measured from."""
+    if o.checked:
+        return "its own check, the same run in a wider or a stirred arithmetic"
+    if o.reference is None:
+        return ""
+    meta = o.reference.meta
+    return f"the reference, {meta.get('implementation', 'the run beside it')} in {meta['dtype']}"
+
+
+def _words(value: Any) -> str:
+    """A part of a case as its spec has it: ``Sgd(learning_rate=0.1)`` reads ``Sgd: learning_rate 0.1``."""
+    name = type(value).__name__
+    if not is_dataclass(value):
+        return name
+    parts = [f"{field.name} {getattr(value, field.name)!s}" for field in fields(value)]
+    return f"{name}: {', '.join(parts)}" if parts else name
+
+
+def _paragraphs(entry: Entry) -> list[list[str]]:
+    """The docstring of a model's spec: ``["p", text]`` for what flows, ``["pre", text]`` for what is set in."""
+    doc = ast.get_docstring(ast.parse(entry.spec.read_text(encoding="utf-8"))) or ""
+    found = []
+    for block in doc.split("\n\n"):
+        if block.startswith((" ", "\t")):
+            found.append(["pre", textwrap.dedent(block)])
+        elif block.strip():
+            found.append(["p", " ".join(block.split())])
+    return found
+
+
+def _settings(o: Outcome) -> list[list[str]]:
+    """What a run says of itself, as texts of bounded length: a stranger wrote them."""
+    if o.run is None:
+        return []
+    meta = o.run.meta
+    facts: dict[str, Any] = {"dtype": meta.get("dtype"), "device": meta.get("device"), "threads": meta.get("threads")}
+    groups: dict[str, Mapping[str, Any]] = {key: meta.get(key) or {} for key in ("versions", "platform", "settings")}
+    hyper = meta.get("hyper_parameters")
+    facts |= {name: value for group in groups.values() for name, value in list(group.items())[:40]}
+    facts |= {
+        "hyper-parameters": ", ".join(map(str, hyper.values())) if isinstance(hyper, dict) else hyper,
+        "batch order, SHA-256": meta.get("batch_order"),
+        "epochs": len(o.run.loss),
+        "snapshots": len(o.run.epochs),
+        "parameters": sum(math.prod(values.shape[1:]) for values in o.run.params.values()),
+        "trained in": f"{o.seconds:.3g} s" if o.seconds else None,
+    }
+    return [[str(name)[:LONG], str(value)[:LONG]] for name, value in facts.items() if value is not None]
+
+
+def _highlighted(path: Path) -> str:
+    """A source as HTML: every text in it escaped, names of tokens as classes."""
+    from pygments import highlight
+    from pygments.formatters.html import HtmlFormatter
+    from pygments.lexers.python import PythonLexer
+
+    return str(highlight(path.read_text(encoding="utf-8"), PythonLexer(), HtmlFormatter(nowrap=True)))
