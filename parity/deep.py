@@ -93,7 +93,7 @@ class Step:
 
 
 def steps_of(run: Trajectory) -> list[Step]:
-    """The updates that a run recorded deeply, from the first on; none where it did not.
+    """The updates that a run recorded deeply, from the first on; none where it did not, or not under these names.
 
     TrajectoryError where one of them is there in part only.
     """
@@ -102,7 +102,7 @@ def steps_of(run: Trajectory) -> list[Step]:
     for name, value in run.steps.items():
         number, _, rest = name.partition("/")
         tensors.setdefault(number, {})[rest] = value
-    for k in range(len(tensors) - 1):
+    for k in range(len(tensors) - 1 if "0" in tensors else 0):
         here, after = tensors.get(str(k), {}), tensors.get(str(k + 1), {})
         needed = ["rows", "prediction", "loss", "trained"]
         needed += [f"{part}/{name}" for name in run.params for part in ("params", "gradients")]
@@ -110,6 +110,8 @@ def steps_of(run: Trajectory) -> list[Step]:
         missing += [name for name in (f"params/{name}" for name in run.params) if name not in after]
         if missing:
             raise TrajectoryError(f"the deep recording of update {k} lacks {missing[0]}: record the run again")
+        if here["loss"].size != 1 or here["trained"].size != 1:
+            raise TrajectoryError(f"the loss of update {k}, recorded deeply, is no single number: record the run again")
         gradients = _part(here, "gradients")
         seen = here["rows"], here["prediction"], here["loss"], gradients, here["trained"]
         found.append(Step(k, _state(here, k), *seen, _state(after, k + 1)))
@@ -182,7 +184,8 @@ def walk(run: Trajectory, witness: Witness) -> Location | None:
 def walk_pair(a: Trajectory, b: Trajectory) -> Location | None:
     """Where the first update that both runs recorded deeply parts, as far as their states agree; None without any.
 
-    Without a reference nothing is measured: 64 roundings of each tensor's largest value are allowed.
+    Without a reference nothing is measured: 64 roundings of each tensor's largest value are allowed. Late updates may
+    be farther apart by rounding alone, because each begins where the run itself has come to.
     """
     ours, theirs = steps_of(a), steps_of(b)
     agreed: dict[str, float] = {}

@@ -97,6 +97,13 @@ def test_an_update_that_is_there_in_part_is_said(name: str) -> None:
         deep.steps_of(replace(run, steps={key: value for key, value in run.steps.items() if key != name}))
 
 
+def test_a_loss_that_is_no_number_is_said_and_other_names_are_left_alone() -> None:
+    run = recorded(toy.build(CASE, "float64", "cpu"))
+    with pytest.raises(TrajectoryError, match="no single number"):
+        deep.steps_of(replace(run, steps={**run.steps, "2/loss": np.zeros(3)}))
+    assert deep.steps_of(replace(run, steps={"mine/a": np.zeros(3), "mine_too/b": np.zeros(3)})) == []
+
+
 # Taken apart from the recording alone
 
 
