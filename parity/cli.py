@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -228,6 +228,10 @@ def run(
     json_file: Json = None,
     data: Data = None,
     lockstep: LockstepLength = None,
+    deep: Annotated[
+        int | None,
+        typer.Option("--deep", min=1, metavar="N", help="Record all of the first N updates, for 'explain A B'."),
+    ] = None,
     page: Annotated[
         bool, typer.Option("--report/--no-report", help="Write the result as a page, report.html in the --out folder.")
     ] = True,
@@ -238,7 +242,7 @@ def run(
     share of its tolerance that any loss or parameter used at any epoch: below 1 passes.
     """
     from parity.outcome import as_json, total
-    from parity.report.terminal import Watch, make_console, print_matrix, print_summary
+    from parity.report.terminal import Watch, make_console, print_matrix, print_preflight, print_summary
     from parity.verdict import EXIT_STATUS
 
     begun = time.perf_counter()
@@ -255,12 +259,14 @@ def run(
             epochs=epochs,
             variant=data,
             lockstep=lockstep,
+            deep=deep,
             jobs=jobs,
             fresh=fresh,
         )
         with Watch(make_console(stderr=True), len(matrix.cells), matrix.cells) as watch:
             outcomes = matrix.run(watch.epoch, watch.outcome)
     console = make_console(stderr=str(json_file) == "-")
+    print_preflight(console, [(outcome.name, outcome.preflight) for outcome in outcomes])
     print_matrix(console, outcomes)
     print_summary(console, outcomes, time.perf_counter() - begun)
     _write_json(json_file, as_json(outcomes))
@@ -487,15 +493,16 @@ def explain(
     two recorded trajectories, A held against B, the recording alone must do; A's case is looked up in the suite.
     """
     from parity.matrix import explain_folders
-    from parity.report.terminal import Watch, make_console, print_explanation
+    from parity.report.terminal import Watch, make_console, print_explanation, print_preflight
     from parity.verdict import EXIT_STATUS, overall
 
-    found: list[tuple[str, Any, Any]] = []
+    found: list[tuple[str, Any, Sequence[str], Any]] = []
     with _clear_errors():
-        if len(what) == 2 and all(Path(name).is_dir() for name in what):
-            judgement, explanation = explain_folders(_suite(suite), Path(what[0]), Path(what[1]))
-            found.append((f"{what[0]} against {what[1]}", judgement, explanation))
-        elif len(what) > 1:
+        if len(what) == 2:
+            comparison, explanation = explain_folders(_suite(suite), Path(what[0]), Path(what[1]))
+            title = f"{what[0]} against {what[1]}"
+            found.append((title, comparison.judgement, comparison.preflight, explanation))
+        elif len(what) > 2:
             _fail("explain takes one case, or the folders of two trajectories")
         else:
             matrix = _matrix(
@@ -512,12 +519,13 @@ def explain(
             )
             with Watch(make_console(stderr=True), len(matrix.cells)) as watch:
                 outcomes = matrix.run(watch.epoch, watch.outcome)
-            found = [(outcome.name, outcome.judgement, outcome.explanation) for outcome in outcomes]
+            found = [(one.name, one.judgement, one.preflight, one.explanation) for one in outcomes]
     console = make_console(stderr=str(json_file) == "-")
-    for title, judgement, explanation in found:
+    print_preflight(console, [(title, notes) for title, _, notes, _ in found])
+    for title, judgement, _, explanation in found:
         print_explanation(console, title, judgement, explanation)
-    _write_json(json_file, {"explanations": [explanation for _, _, explanation in found]})
-    raise SystemExit(EXIT_STATUS[overall([judgement.verdict for _, judgement, _ in found])])
+    _write_json(json_file, {"explanations": [explanation for *_, explanation in found]})
+    raise SystemExit(EXIT_STATUS[overall([judgement.verdict for _, judgement, *_ in found])])
 
 
 @app.command()
@@ -534,7 +542,8 @@ def prove(
     """Plant every porting mistake of the catalogue and see whether it is caught, located and named.
 
     Right runs with other seeds and weights must raise no alarm, and the smallest change of a learning rate that
-    fails is measured. Status 0 where every mistake is caught and there is no false alarm, else 1.
+    fails is measured. Status 0 where every mistake is caught, 95 % of them in their phase and 85 % under their name,
+    and there is no false alarm, else 1.
     """
     from parity.prove import prove as prove_suite
     from parity.report import evidence as report

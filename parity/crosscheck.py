@@ -20,7 +20,8 @@ from parity.verdict import Judgement, Verdict, incomparable, judge
 class Comparison:
     """Two trajectories, the judgement on them and the largest differences anywhere in them.
 
-    ``notes`` say what a reader must know to weigh the verdict: other dtypes, versions or settings, no noise floor.
+    ``preflight`` says what differs that would make the numbers meaningless, or what they mean: settings, versions,
+    batch orders, initial parameters. ``notes`` say what the verdict rests on where that is less than a noise floor.
     """
 
     a: Path
@@ -30,6 +31,7 @@ class Comparison:
     relative: Difference | None
     ulp: Difference | None
     notes: tuple[str, ...]
+    preflight: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         def plain(found: Difference | None) -> dict[str, Any] | None:
@@ -57,7 +59,7 @@ class Comparison:
             "absolute": plain(self.absolute),
             "relative": plain(self.relative),
             "ulp": plain(self.ulp),
-            "notes": list(self.notes),
+            "notes": [*self.preflight, *self.notes],
         }
 
 
@@ -86,7 +88,7 @@ def compare_folders(a: Path, b: Path) -> list[Comparison]:
 def compare(a: Path, b: Path) -> Comparison:
     """Compare two trajectories. The tolerance is the sum of both runs' own: either may be off by its share."""
     ours, theirs = read(a), read(b)
-    notes = list(preflight(ours, theirs))
+    before, notes = tuple(preflight(ours, theirs)), []
     floors = []
     for folder, run in ((a, ours), (b, theirs)):
         floor = recorded_floor(folder, run)
@@ -103,7 +105,7 @@ def compare(a: Path, b: Path) -> Comparison:
         notes.append("this case's float32 parameters are compared in lockstep only; of a free run, the losses count")
     doubt = incomparable(ours, theirs)
     if doubt:
-        return Comparison(a, b, Judgement(Verdict.INCONCLUSIVE, reason=doubt), None, None, None, tuple(notes))
+        return Comparison(a, b, Judgement(Verdict.INCONCLUSIVE, reason=doubt), None, None, None, tuple(notes), before)
     # A floor may end before the run does; then both runs are judged that far.
     epochs, snapshots = (min(lengths) for lengths in zip(*map(_lengths, floors), strict=True))
     one, other = (floor.until(epochs, snapshots) for floor in floors)
@@ -111,19 +113,40 @@ def compare(a: Path, b: Path) -> Comparison:
     judgement = judge(ours, theirs, both, params=free)
     found = [differences(ours.params[name], theirs.params[name], name, ours.epochs) for name in ours.params]
     found.append(differences(ours.loss, theirs.loss, "loss", np.arange(1, len(ours.loss) + 1)))
-    return Comparison(a, b, judgement, *_worst(found), tuple(notes))
+    return Comparison(a, b, judgement, *_worst(found), tuple(notes), before)
 
 
 def preflight(a: Trajectory, b: Trajectory) -> Iterator[str]:
-    """What differs between two runs' settings, before any number is looked at."""
-    for name in ("case", "dtype", "device", "threads", "lockstep", "hyper_parameters", "initial", "batch_order"):
+    """What differs between two runs' settings, before any number is looked at; of what both say, or either must not."""
+    for name in ("case", "dtype", "device", "threads", "lockstep", "batch_order"):
         ours, theirs = a.meta.get(name), b.meta.get(name)
         if ours is not None and theirs is not None and ours != theirs:
             yield f"{name.replace('_', '-')} differs: {ours} and {theirs}"
-    ours, theirs = a.meta.get("versions") or {}, b.meta.get("versions") or {}
-    for package in sorted(set(ours) & set(theirs)):
-        if ours[package] != theirs[package]:
-            yield f"{package} differs: {ours[package]} and {theirs[package]}"
+    for group in ("hyper_parameters", "settings", "versions", "platform"):
+        ours, theirs = (run.meta.get(group) for run in (a, b))
+        if isinstance(ours, dict) and isinstance(theirs, dict):
+            for name in sorted(set(ours) & set(theirs)):
+                if ours[name] != theirs[name]:
+                    yield f"{name} differs: {ours[name]} and {theirs[name]}"
+    yield from _other_beginning(a, b)
+    for run in (a, b):
+        settings = run.meta.get("settings") or {}
+        who = run.meta.get("implementation", "a run")
+        if run.meta.get("dtype") == "float64" and settings.get("x64") is False:
+            yield f"{who} is said to be float64, but x64 is off: JAX computes in float32"
+        if settings.get("tf32") is True and run.meta.get("device") not in (None, "cpu"):
+            yield f"TF32 is on in {who}: float32 products keep ten bits"
+
+
+def _other_beginning(a: Trajectory, b: Trajectory) -> Iterator[str]:
+    """Initial parameters that are not those of the other run, as far as the narrower dtype can tell."""
+    for name in a.params:
+        if name in b.params and a.params[name].shape[1:] == b.params[name].shape[1:]:
+            narrow = min((run.params[name].dtype for run in (a, b)), key=lambda dtype: dtype.itemsize)
+            ours, theirs = (run.params[name][0].astype(narrow) for run in (a, b))
+            if not np.array_equal(ours, theirs, equal_nan=True):
+                apart = np.max(np.abs(ours.astype(np.float64) - theirs))
+                yield f"initial {name} differs, by up to {apart:.3g}"
 
 
 def recorded_floor(folder: Path, run: Trajectory) -> Floor | None:

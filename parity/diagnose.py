@@ -51,15 +51,16 @@ class Diagnosis:
     """What was found: the place, the shape of the difference there, and the replays, the best explanation first.
 
     ``untouched`` is what the reference without any mistake leaves. ``epochs`` were replayed. ``unfinished`` says that
-    time ran out before every hypothesis was tried.
+    time ran out before every hypothesis was tried, ``untried`` why none was.
     """
 
     location: Location
     pattern: str
     replays: tuple[Replay, ...]
-    untouched: float
+    untouched: float | None
     epochs: int
     unfinished: bool
+    untried: str = ""
 
     @property
     def explanations(self) -> tuple[Replay, ...]:
@@ -67,20 +68,19 @@ class Diagnosis:
 
     def sentence(self, sentences: dict[str, str]) -> str:
         """The finding in one line, and how sure it is."""
-        where = f"first differs at epoch {self.location.epoch}, batch {self.location.batch}, {self.location.phase}"
-        if self.location.check is not None and self.location.check.tensor != self.location.phase:
-            where += f" of {self.location.check.tensor}"
-        return f"{where}; {self.why(sentences)}"
+        return f"first differs at {self.location.place}; {self.why(sentences)}"
 
     def why(self, sentences: dict[str, str]) -> str:
         """The explanation and how sure it is, or 'unexplained'."""
         found = self.explanations
+        if self.untried:
+            return f"unexplained: no mistake could be replayed, because {self.untried}"
         if not found:
             tried = f"none of the {len(self.replays)} mistakes tried brings it into the noise floor"
             return f"unexplained: {tried}" + (" in the time there was" if self.unfinished else "")
         best = found[0]
         names = " and ".join(f"{name} ({sentences[name]})" if name in sentences else name for name in best.names)
-        sure = f"replay agrees to {best.floors:.1g} of the noise floor"
+        sure = f"replay agrees to {best.floors:.2g} of the noise floor"
         rivals = [replay for replay in found[1:] if len(replay.names) == len(best.names)]
         if rivals:
             sure += f"; cannot be told apart from {', '.join(' and '.join(rival.names) for rival in rivals[:3])}"

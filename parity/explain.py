@@ -6,12 +6,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
+from parity import deep
 from parity.compare import Difference
 from parity.diagnose import Diagnosis, Replays, diagnose
 from parity.hypotheses import hypotheses_for
-from parity.locate import Location, Witness, locate
+from parity.locate import UNRECORDED, Check, Location, Witness, growth, locate, pattern
 from parity.suite import Entry, Implementation
-from parity.tolerance import Floor
+from parity.tolerance import FACTOR, Floor
 from parity.trainer import Trainer
 from parity.trajectory import Trajectory
 from parity.verdict import Judgement, Verdict
@@ -19,10 +22,11 @@ from parity.verdict import Judgement, Verdict
 
 @dataclass(frozen=True)
 class Explanation:
-    """A diagnosis, and the sentences of the mistakes that it names."""
+    """A diagnosis, the sentences of the mistakes that it names, and how the distance grows, in words."""
 
     diagnosis: Diagnosis
     sentences: Mapping[str, str]
+    growth: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """Plain data: what travels from a worker, and what ``--json`` writes."""
@@ -31,6 +35,7 @@ class Explanation:
         return {
             "sentence": self.diagnosis.sentence(sentences),
             "why": self.diagnosis.why(sentences),
+            "place": location.place,
             "phase": location.phase,
             "epoch": location.epoch,
             "batch": location.batch,
@@ -41,6 +46,7 @@ class Explanation:
             "agreed": location.agreed,
             "note": location.note,
             "pattern": self.diagnosis.pattern,
+            "growth": self.growth,
             "untouched": self.diagnosis.untouched,
             "epochs": self.diagnosis.epochs,
             "unfinished": self.diagnosis.unfinished,
@@ -95,12 +101,70 @@ def explain(
 
 
 def explain_recorded(
-    entry: Entry, reference: Implementation, run: Trajectory, judgement: Judgement, dtype: str, floor: Floor
+    entry: Entry,
+    reference: Implementation,
+    run: Trajectory,
+    other: Trajectory,
+    judgement: Judgement,
+    floor: Floor,
+    seconds: float = 45.0,
 ) -> Explanation:
-    """Explain a recorded run alone, as far as its recording reaches: the place is an epoch, the phase is not known."""
-    note = "the recording holds losses and parameters alone: gradients recorded beside them would decide the phase"
-    location = Location("epoch", judgement.epoch or 0, 0, None, {}, (), {}, {}, note)
-    return _diagnosed(entry, reference, run, location, dtype, floor, lambda: None)
+    """Explain a recorded run that ``judgement`` found to differ from ``other``, from what was recorded alone.
+
+    Where its updates are recorded deeply, each is held against the reference at the run's own states. ValueError where
+    the recording is of other shapes than the case.
+    """
+    dtype = run.meta["dtype"]
+    witness = Witness(reference.build, replace(entry.case, metrics=()), dtype)
+    location = _placed(deep.walk(run, witness), run, other, judgement, f"{_command(run)} --deep 20'")
+    return _diagnosed(entry, reference, run, location, dtype, floor, lambda: None, seconds=seconds)
+
+
+def explain_pair(run: Trajectory, other: Trajectory, judgement: Judgement, untried: str) -> Explanation:
+    """Say where two recorded runs part and what that looks like, where no reference is at hand, for the reason given.
+
+    ValueError where what both recorded deeply has other shapes.
+    """
+    location = _placed(deep.walk_pair(run, other), run, other, judgement, "a deep recording of both")
+    diagnosis = Diagnosis(location, pattern(location), (), None, 0, False, untried)
+    return Explanation(diagnosis, {}, growth(run, other))
+
+
+def _command(run: Trajectory) -> str:
+    case, _, data = str(run.meta.get("case", "CASE")).partition("@")
+    what = f"--impl {run.meta.get('implementation', 'NAME')} --dtype {run.meta['dtype']}"
+    return f"'parity run {case} {what}{f' --data {data}' if data else ''}"
+
+
+def _placed(walked: Location | None, run: Trajectory, other: Trajectory, judgement: Judgement, deeper: str) -> Location:
+    """Where a walk found the runs to part; where it found nothing, or there was none, what the judgement says."""
+    if walked is None:
+        return _where_judged(run, other, judgement, deeper)
+    if walked.phase == "state" and walked.check is None:
+        judged = _where_judged(run, other, judgement, deeper)
+        return replace(judged, agreed=walked.agreed, note=walked.note)
+    return walked
+
+
+def _where_judged(run: Trajectory, other: Trajectory, judgement: Judgement, deeper: str) -> Location:
+    """The place where a judgement found two runs to part: an epoch, not a phase."""
+    name, epoch, difference = judgement.parameter, judgement.epoch, judgement.difference
+    assert name is not None
+    assert epoch is not None
+    assert difference is not None
+    assert judgement.tolerance is not None
+    batch, params = 0, {}
+    if name == "loss":
+        got, wanted = run.loss[epoch - 1], other.loss[epoch - 1]
+        batch = int(np.argmax(~(np.abs(got.astype(np.float64) - wanted) <= judgement.tolerance)))
+    else:
+        place = int(np.searchsorted(run.epochs, epoch))
+        params = {key: values[place] for key, values in other.params.items()}
+        got, wanted = run.params[name][place], params[name]
+    floors = FACTOR * difference.absolute / judgement.tolerance if judgement.tolerance else np.inf
+    check = Check(name, floors / FACTOR, floors, difference, got, wanted)
+    note = f"losses and snapshots alone are recorded: {deeper} would tell prediction, loss, gradient and update apart"
+    return Location(UNRECORDED, epoch, batch, check, {}, (check,), {}, params, note)
 
 
 def _diagnosed(
@@ -117,7 +181,11 @@ def _diagnosed(
     replays = replays or Replays(reference.build, entry.case, hypotheses_for(entry))
     params = dtype == "float64" or entry.case.float32_parameters == "free"
     diagnosis = diagnose(run, location, replays, floor, dtype, params, seconds, on_step)
-    return Explanation(diagnosis, {hypothesis.name: hypothesis.sentence for hypothesis in replays.hypotheses})
+    right = replays.path((), diagnosis.epochs)
+    assert right is not None
+    # From where a mistake is replayed to: beyond, rounding may have grown as large as what it makes.
+    grown = growth(run.until(diagnosis.epochs), right.until(diagnosis.epochs))
+    return Explanation(diagnosis, {hypothesis.name: hypothesis.sentence for hypothesis in replays.hypotheses}, grown)
 
 
 def _last_agreed(run: Trajectory, judgement: Judgement) -> int:

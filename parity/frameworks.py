@@ -58,6 +58,25 @@ FRAMEWORKS = (
     ),
 )
 
+ASKED: Mapping[str, Mapping[str, str]] = {
+    "torch": {
+        "threads": "torch.get_num_threads",
+        "deterministic": "torch.are_deterministic_algorithms_enabled",
+        "tf32": "torch.backends.cuda.matmul.allow_tf32",
+    },
+    "tensorflow": {
+        "threads": "tensorflow.config.threading.get_intra_op_parallelism_threads",
+        "tf32": "tensorflow.config.experimental.tensor_float_32_execution_enabled",
+    },
+    "keras": {
+        "threads": "tensorflow.config.threading.get_intra_op_parallelism_threads",
+        "tf32": "tensorflow.config.experimental.tensor_float_32_execution_enabled",
+        "floatx": "keras.config.floatx",
+    },
+    "jax": {"x64": "jax.config.jax_enable_x64", "matmul_precision": "jax.config.jax_default_matmul_precision"},
+}
+"""By framework, what a run is recorded with, and where the imported framework says it: a value, or a function."""
+
 
 def framework_of(implementation: str) -> Framework:
     """The framework that an implementation label belongs to; ValueError names the prefixes there are."""

@@ -6,9 +6,9 @@ beside it: ``mistakes.py`` in a model's folder has ``MISTAKES``, a tuple of ``Hy
 
 ``parity.planting`` says how a mistake is planted and how it is decided that it would change nothing.
 
-Beyond reach, because no case has what they are about: decay in the gradient where decoupled decay is meant (here
-decay is in the gradient wherever there is any), and a learning rate that the case itself changes. The two mistakes
-about a changing rate are planted as a rate whose first fall, due after the last epoch, comes an epoch early.
+No case changes its learning rate. The two mistakes about a changing rate are planted as a rate whose first fall, due
+after the last epoch, comes an epoch early. Decay through the gradient is a mistake only where an implementation decays
+otherwise, which no document's does: whether it changes anything is asked of the implementation, and its tests have one.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from parity.planting import (
     Stepwise,
     after_output,
     batches,
+    either,
     honest,
     in_order,
     on_case,
@@ -35,6 +36,9 @@ from parity.planting import (
     on_rows,
     one_by_one,
     stepwise,
+    torch_functions,
+    torch_loss,
+    torch_output,
     with_functions,
     with_loss,
     with_products,
@@ -71,6 +75,7 @@ class Hypothesis:
     where it cannot be made or changes nothing.
 
     ``figures_only``: the run's losses and parameters stay right, and only the printed figures come out wrong.
+    ``pieces_of`` are the labels, beside the reference's, of implementations in whose pieces it can be planted.
     """
 
     name: str
@@ -79,6 +84,7 @@ class Hypothesis:
     reference: str
     plant: Plant
     figures_only: bool = False
+    pieces_of: tuple[str, ...] = ()
 
 
 def hypotheses_for(entry: Entry) -> tuple[Hypothesis, ...]:
@@ -175,6 +181,24 @@ def velocity(rule: Sgd, name: str, d: Array, state: State, share: float = 1.0) -
 def decoupled_decay(rule: Sgd, name: str, p: Array, g: Array, state: State) -> Array:
     shrunk = p - rule.learning_rate * rule.weight_decay * p
     return shrunk - rule.learning_rate * velocity(rule, name, g, state)
+
+
+def through_the_gradient(build: Build, case: Case, dtype: str, device: str) -> Trainer | None:
+    """L2 in the place of what the implementation does; nowhere where a first update's slots say that it is L2."""
+    if not (has_decay(case) and has_momentum(case)):
+        return None  # Without a velocity both are the same.
+    trainer, rows = build(case, dtype, device), next(one_by_one(case.schedule, len(case.data().x)))
+    start = trainer.export()
+    trainer.train([(rows,)])
+    own = trainer.export().slots_at(1.0)
+    trainer.load(start)
+    mistaken = Stepwise(trainer, case, dtype)
+    mistaken.train([(rows,)])
+    other = mistaken.export().slots
+    mistaken.load(start)
+    # A decay that is missing from the velocity is far more than what rounding leaves.
+    near = (np.allclose(own[name], value, 1e-3, 1e-3 * np.abs(value).max()) for name, value in other.items())
+    return None if all(near) else mistaken
 
 
 def decay_without_the_rate(rule: Sgd, name: str, p: Array, g: Array, state: State) -> Array:
@@ -469,6 +493,35 @@ def tanh_backward(d_output: Array, output: Array) -> Array:
     return d_output * (1 - output * output)
 
 
+# The same in PyTorch's words. What is not here has none: a tanh is refused by its binary cross-entropy, and on a CPU no
+# product is made in TF32 or half precision.
+
+
+def torch_leaky_relu(torch: Any, trainer: Any, case: Case) -> dict[str, Callable[..., Any]]:
+    return {"relu": lambda x, inplace=False: torch.where(x > 0, x, 0.01 * x)}
+
+
+def torch_relu_let_through(torch: Any, trainer: Any, case: Case) -> dict[str, Callable[..., Any]]:
+    """Where the derivative is 1 at an output of 0, all of them are: the function is the identity, going back."""
+    return {"relu": lambda x, inplace=False: x + (torch.relu(x) - x).detach()}
+
+
+def torch_log_softmax_over_rows(torch: Any, trainer: Any, case: Case) -> dict[str, Callable[..., Any]]:
+    return {"log_softmax": lambda x, *arguments, **options: torch.log_softmax(x, 0)}
+
+
+def torch_log_with_epsilon(torch: Any, p: Any, y: Any) -> Any:
+    return -y * torch.log(p + 1e-7) - (1 - y) * torch.log(1 - p + 1e-7)
+
+
+def torch_softmax_over_rows(torch: Any, logits: Any, y: Any) -> Any:
+    return -torch.log_softmax(logits, 0).gather(1, y[:, None])
+
+
+def torch_of_a_sigmoid(torch: Any, p: Any, y: Any) -> Any:
+    return torch.nn.functional.binary_cross_entropy_with_logits(p, y, reduction="none")
+
+
 # The order of the batches.
 
 
@@ -693,7 +746,7 @@ CATALOGUE: tuple[Hypothesis, ...] = (
         "last-batch-dropped",
         "batch",
         "The short last batch of an epoch is dropped, so that every later batch comes a step early.",
-        "TimDettmers/ConvE#2; mlcommons/training#489",
+        "TimDettmers/ConvE#2; NVIDIA/DeepLearningExamples#177",
         in_order(partial(other_last_batch, keep=False)),
     ),
     Hypothesis(
@@ -721,14 +774,14 @@ CATALOGUE: tuple[Hypothesis, ...] = (
         "loss-after-the-update",
         "batch",
         "A batch's loss is taken after its update instead of before.",
-        "keras-team/keras#8578; tensorflow/tensorflow#29964",
+        "keras-team/keras#12274; tensorflow/tensorflow#29964",
         loss_after_update,
     ),
     Hypothesis(
         "evaluation-before-the-update",
         "state",
         "An epoch's figures are taken before its updates instead of after.",
-        "keras-team/keras#8578; keras-team/keras#12274",
+        "keras-team/keras#503; keras-team/keras#12274",
         stale_figures,
         figures_only=True,
     ),
@@ -752,7 +805,7 @@ CATALOGUE: tuple[Hypothesis, ...] = (
         "kernel-transposed",
         "prediction",
         "Square kernels are taken for (out, in) instead of (in, out).",
-        "huggingface/transformers#4514",
+        "PyTorch documentation, Linear: weight is (out_features, in_features), Keras's Dense has (inputs, units)",
         stepwise(anywhere, squares_transposed, squares_transposed),
     ),
     Hypothesis(
@@ -781,14 +834,22 @@ CATALOGUE: tuple[Hypothesis, ...] = (
         "prediction",
         "A ReLU follows the last layer, which should have none.",
         "hunkim/PyTorchZeroToAll#4; pytorch/tutorials#1654; nerfstudio-project/nerfstudio#932",
-        after_output(nn.relu, nn.relu_backward, "squared_error", "crossentropy"),
+        either(
+            after_output(nn.relu, nn.relu_backward, "squared_error", "crossentropy"),
+            torch_output(lambda torch, z: torch.relu(z), "squared_error", "crossentropy"),
+        ),
+        pieces_of=("torch",),
     ),
     Hypothesis(
         "leaky-relu",
         "prediction",
         "ReLUs have a slope of .01 below 0 instead of none.",
         "torch-points3d/torch-points3d#248; jinyu121/DW2TF#2",
-        with_functions(nn, relu=leaky_relu, relu_backward=leaky_relu_backward),
+        either(
+            with_functions(nn, relu=leaky_relu, relu_backward=leaky_relu_backward),
+            torch_functions(torch_leaky_relu),
+        ),
+        pieces_of=("torch",),
     ),
     Hypothesis(
         "tanh-for-sigmoid",
@@ -802,25 +863,34 @@ CATALOGUE: tuple[Hypothesis, ...] = (
         "prediction",
         "The model ends with a softmax, and the loss, which takes logits, applies another.",
         "tflearn/tflearn#562; nfmcclure/tensorflow_cookbook#86",
-        after_output(softmax, softmax_backward, "crossentropy"),
+        either(
+            after_output(softmax, softmax_backward, "crossentropy"),
+            torch_output(lambda torch, z: torch.softmax(z, -1), "crossentropy"),
+        ),
+        pieces_of=("torch",),
     ),
     Hypothesis(
         "log-softmax-over-the-batch",
         "prediction",
         "The model's log-softmax runs over the rows of a batch instead of the classes.",
         "MicrosoftDocs/pytorchfundamentals#21",
-        with_functions(
-            nn,
-            log_softmax=partial(nn.log_softmax, axis=0),
-            log_softmax_backward=partial(nn.log_softmax_backward, axis=0),
+        either(
+            with_functions(
+                nn,
+                log_softmax=partial(nn.log_softmax, axis=0),
+                log_softmax_backward=partial(nn.log_softmax_backward, axis=0),
+            ),
+            torch_functions(torch_log_softmax_over_rows),
         ),
+        pieces_of=("torch",),
     ),
     Hypothesis(
         "probabilities-for-log-probabilities",
         "prediction",
         "The model ends with a softmax instead of the log-softmax that the negative log-likelihood needs.",
         "AnubhavGupta3377/Text-Classification-Models-Pytorch#9; clvrai/ACGAN-PyTorch#4",
-        after_output(np.exp, np.multiply, "nll"),
+        either(after_output(np.exp, np.multiply, "nll"), torch_output(lambda torch, log_p: torch.exp(log_p), "nll")),
+        pieces_of=("torch",),
     ),
     Hypothesis(
         "tf32-products",
@@ -891,7 +961,11 @@ CATALOGUE: tuple[Hypothesis, ...] = (
         "loss",
         "The binary cross-entropy adds 1e-7 inside its logarithms instead of clamping them.",
         "TensorFlow documentation, tf.compat.v1.losses.log_loss(epsilon=1e-7); pytorch/pytorch#4867",
-        with_loss(log_with_epsilon, "binary_crossentropy"),
+        either(
+            with_loss(log_with_epsilon, "binary_crossentropy"),
+            torch_loss(torch_log_with_epsilon, "binary_crossentropy"),
+        ),
+        pieces_of=("torch",),
     ),
     Hypothesis(
         "label-smoothing",
@@ -905,14 +979,16 @@ CATALOGUE: tuple[Hypothesis, ...] = (
         "loss",
         "The loss's softmax runs over the rows of a batch instead of the classes.",
         "perone/euclidesdb#2; DeepReinforcementLearning/DeepReinforcementLearningInAction#32",
-        with_loss(softmax_over_rows, "crossentropy"),
+        either(with_loss(softmax_over_rows, "crossentropy"), torch_loss(torch_softmax_over_rows, "crossentropy")),
+        pieces_of=("torch",),
     ),
     Hypothesis(
         "sigmoid-before-a-with-logits-loss",
         "loss",
         "A probability goes into a loss that takes a logit and applies a sigmoid of its own.",
         "lopuhin/kaggle-imet-2019#3; cvg/glue-factory#89",
-        with_loss(of_a_sigmoid, "binary_crossentropy"),
+        either(with_loss(of_a_sigmoid, "binary_crossentropy"), torch_loss(torch_of_a_sigmoid, "binary_crossentropy")),
+        pieces_of=("torch",),
     ),
     Hypothesis(
         "weight-decay-in-the-reported-loss",
@@ -926,8 +1002,9 @@ CATALOGUE: tuple[Hypothesis, ...] = (
         "relu-derivative-one-at-zero",
         "gradient",
         "The derivative of ReLU, asked of its output, is 1 at 0, where every closed unit stands.",
-        "pytorch/pytorch#7049; pytorch/pytorch#184572; jax-ml/jax#37821",
-        with_functions(nn, relu_backward=one_at_zero),
+        "tensorflow/playground#19; pytorch/tutorials#269",
+        either(with_functions(nn, relu_backward=one_at_zero), torch_functions(torch_relu_let_through)),
+        pieces_of=("torch",),
     ),
     # The update.
     Hypothesis(
@@ -987,17 +1064,24 @@ CATALOGUE: tuple[Hypothesis, ...] = (
         stepwise(lambda case: has_decay(case) and has_momentum(case), rule=decoupled_decay),
     ),
     Hypothesis(
+        "weight-decay-through-the-gradient",
+        "update",
+        "The weight decay goes through the gradient, as an L2 penalty's does, instead of shrinking the parameters.",
+        "keras-team/keras#19051; pytorch/pytorch#38767",
+        through_the_gradient,
+    ),
+    Hypothesis(
         "weight-decay-without-learning-rate",
         "update",
         "The weight decay shrinks the parameters by itself, not multiplied by the learning rate.",
-        "leondgarse/Keras_insightface#5; pytorch/pytorch#3740",
+        "pytorch/pytorch#3740; egg-west/AdamW-pytorch#1",
         stepwise(has_decay, rule=decay_without_the_rate),
     ),
     Hypothesis(
         "weight-decay-not-on-biases",
         "update",
         "The weight decay leaves the biases out.",
-        "ultralytics/yolov5#4104; VectorInstitute/mmlearn#2",
+        "d2l-ai/d2l-en#2284; ultralytics/yolov5#4104",
         stepwise(
             lambda case: has_decay(case) and any(p.endswith("bias") for p in case.initial()),
             rule=decay_of_weights_alone,
@@ -1007,7 +1091,7 @@ CATALOGUE: tuple[Hypothesis, ...] = (
         "weight-decay-missing",
         "update",
         "There is no weight decay.",
-        "d2l-ai/d2l-en#2034",
+        "ml-explore/mlx#473: a decay that had no effect without momentum",
         on_optimizer(lambda rule: replace(rule, weight_decay=0.0), Sgd),
     ),
     Hypothesis(
@@ -1021,7 +1105,7 @@ CATALOGUE: tuple[Hypothesis, ...] = (
         "momentum-dampened",
         "update",
         "A gradient enters the velocity times one minus the momentum.",
-        "torch/optim#163; HIPS/autograd#289; keras-team/keras#13971",
+        "torch/optim#163; HIPS/autograd#289",
         stepwise(has_momentum, rule=dampened),
     ),
     Hypothesis(
@@ -1035,7 +1119,7 @@ CATALOGUE: tuple[Hypothesis, ...] = (
         "momentum-missing",
         "update",
         "There is no momentum.",
-        "ml-explore/mlx#473: an SGD whose options took no effect",
+        "PyTorch documentation, SGD(momentum=0): none by default",
         stepwise(has_momentum, rule=no_momentum),
     ),
     Hypothesis(

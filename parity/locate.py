@@ -13,13 +13,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from parity.compare import Difference, differences
+from parity.compare import Difference, differences, scale
 from parity.spec import Array, Batches, Case, Params
-from parity.tolerance import FACTOR, RUNS, Build, Stirred, stir
+from parity.tolerance import FACTOR, RUNS, Build, Stirred, stir, strays
 from parity.trainer import State, Trainer
+from parity.trajectory import Trajectory
 
 PHASES = ("batch", "prediction", "loss", "gradient", "update", "state")
 """Where a step can go wrong. ``batch``: other rows than named; ``state``: what one step leaves the next."""
+
+UNRECORDED = "unrecorded"
+"""The phase where a recording has losses and snapshots alone."""
 
 STEP = ("prediction", "loss", "gradient", "batch", "update")
 """The order in which a step from a shared state is asked."""
@@ -152,6 +156,16 @@ class Location:
     params: Params
     note: str = ""
 
+    @property
+    def place(self) -> str:
+        """Where, in words: epoch, batch, phase and tensor."""
+        tensor = self.check.tensor if self.check is not None else ""
+        if self.phase == UNRECORDED:
+            return f"epoch {self.epoch}, " + (f"batch {self.batch}, loss" if tensor == "loss" else tensor)
+        # That a batch is another is seen in its loss alone.
+        of = f" of {tensor}" if tensor and self.phase not in (tensor, "batch") else ""
+        return f"epoch {self.epoch}, batch {self.batch}, {self.phase}{of}"
+
 
 def locate(trainer: Trainer, witness: Witness, reference: Trainer, start: int, until: int) -> Location:
     """Walk from the reference's state after epoch ``start`` to epoch ``until``, and stop where the first step parts.
@@ -166,7 +180,7 @@ def locate(trainer: Trainer, witness: Witness, reference: Trainer, start: int, u
         before = reference.export()
         for batch, rows in enumerate(batches):
             state = reference.export()
-            found = _step(trainer, witness, state, rows, epoch, batch, agreed)
+            found = step(trainer, witness, state, rows, epoch, batch, agreed)
             reference.train([(rows,)])
             if found is not None:
                 return _beyond_zeros(found, trainer, witness, state, reference)
@@ -189,17 +203,17 @@ def _beyond_zeros(found: Location, trainer: Trainer, witness: Witness, state: St
         return found
     order = itertools.chain.from_iterable(witness.case.schedule.epochs(len(witness.data.x)))
     for later, rows in enumerate(itertools.islice(order, state.step + 1, state.step + 1 + LATER), 1):
-        again = _step(trainer, witness, reference.export(), rows, found.epoch, found.batch, {})
+        again = step(trainer, witness, reference.export(), rows, found.epoch, found.batch, {})
         if again is not None and STEP.index(again.phase) < STEP.index(found.phase):
             return replace(again, note=f"seen {later} updates on: at first, parameters are zero and hide it")
         reference.train([(rows,)])
     return found
 
 
-def _step(
+def step(
     trainer: Trainer, witness: Witness, state: State, rows: Array, epoch: int, batch: int, agreed: dict[str, float]
 ) -> Location | None:
-    """One step from a shared state; None where every phase of it agrees."""
+    """One step from ``state``, that of both; None where every phase of it agrees. ``agreed`` is told by how much."""
     x, y = witness.data.x[rows], witness.data.y[rows]
     trainer.load(state)
     gradients = witness.gradients(state, rows)
@@ -259,7 +273,7 @@ def pattern(location: Location) -> str:
         return f"{int(np.sum(~np.isfinite(got)))} of {got.size} values are not finite"
     if factor := _factor(got, wanted):
         return f"{factor:.6g} times the reference, everywhere"
-    found = _arrangement(got, wanted)
+    found = _arrangement(got, wanted) or _broadcast(got, wanted)
     if found:
         return found
     name = check.tensor
@@ -296,6 +310,47 @@ def _arrangement(got: Array, wanted: Array) -> str:
                         f"the reference's blocks {names} in the order {', '.join(names.split(', ')[p] for p in order)}"
                     )
     return "the reference's values in another order"
+
+
+def _broadcast(got: Array, wanted: Array) -> str:
+    """Whether values repeat along an axis along which they should differ."""
+    for axis, length in enumerate(got.shape):
+        repeats = np.ptp(got, axis) <= 1e-6 * np.max(np.abs(got), initial=0.0)
+        if length > 1 and got.size > length and repeats.all() and np.ptp(wanted, axis).any():
+            return f"the same value all along axis {axis}, as if broadcast"
+    return ""
+
+
+def growth(run: Trajectory, other: Trajectory) -> str:
+    """How the distance between two runs' parameters grows from epoch to epoch; empty where no simple law fits.
+
+    A law fits that leaves less than a fiftieth of the variance of the logarithm of the distance.
+    """
+    shares = []
+    for name, values in strays(run, other).items():
+        if name != "loss":
+            shares.append(values / (np.max(scale(other.params[name]), initial=0.0) or 1.0))
+    with np.errstate(invalid="ignore"):
+        distance = np.max(shares, axis=0)
+    seen = np.isfinite(distance) & (distance > 0) & (run.epochs > 0)
+    if seen.sum() < 4:
+        return ""
+    logarithm, epochs = np.log(distance[seen]), run.epochs[seen].astype(np.float64)
+    if np.ptp(logarithm) < 0.1:
+        return "stays as it is from epoch to epoch"
+    laws = {}
+    for law, x in (("fold", epochs), ("power", np.log(epochs))):
+        slope, start = np.polyfit(x, logarithm, 1)
+        laws[law] = float(np.var(logarithm - slope * x - start)), float(slope)
+    law = min(laws, key=lambda name: laws[name][0])
+    left, slope = laws[law]
+    if slope <= 0 or left > np.var(logarithm) / 50:
+        return ""
+    if law == "fold":
+        return f"grows {np.exp(slope):.3g}-fold an epoch"
+    if abs(slope - 1) < 0.1:
+        return "grows in proportion to the epochs"
+    return f"grows as the epochs to the power {slope:.2g}"
 
 
 def _places(location: Location) -> str:

@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from parity import __version__
+from parity.crosscheck import Comparison, compare, recorded_floor
 from parity.frameworks import FRAMEWORKS, framework_of, packages_of
 from parity.outcome import CHECKED, Outcome, compares_params, folder_name, keep_explanation, keep_failure
 from parity.pool import Pool, WorkerError
 from parity.published import Figure, figures
 from parity.spec import DTYPES
 from parity.suite import Entry, Suite, SuiteError, fingerprint
-from parity.tolerance import Floor, load
+from parity.tolerance import FACTOR, Floor, load
 from parity.trajectory import Trajectory, TrajectoryError, read
 from parity.verdict import Judgement, Verdict, judge_run
 
@@ -43,6 +44,7 @@ class Options:
     epochs: int | None = None
     variant: str | None = None
     lockstep: int | None = None
+    deep: int = 0
     jobs: int = 2
     pythons: Mapping[str, str] = field(default_factory=dict)
     fresh: bool = False
@@ -318,7 +320,7 @@ class Matrix:
         if not availability.available:
             return _failed(WorkerError(availability.reason))
         key = self._key(cell, lockstep)
-        if not self.options.fresh and self._cached(folder, key):
+        if not self.options.fresh and self._cached(folder, key, self._deep(cell, lockstep)):
             return _finished({"cached": True})
         case = cell.entry.case
         meta = {
@@ -329,7 +331,8 @@ class Matrix:
             "lockstep": lockstep,
             "key": key,
             "versions": self.versions.of(cell.implementation),
-            "hyper_parameters": repr((case.loss, case.optimizer, case.schedule)),
+            "hyper_parameters": {part: repr(getattr(case, part)) for part in ("loss", "optimizer", "schedule")},
+            "deep": self._deep(cell, lockstep),
             "float32_parameters": case.float32_parameters,
             "floor": self._floor_path(cell, lockstep)[1],
         }
@@ -337,7 +340,9 @@ class Matrix:
             "lockstep": lockstep,
             "folder": str(folder),
             "meta": meta,
-            "resume": not self.options.fresh,
+            "deep": meta["deep"],
+            # What a stopped run has not looked at cannot be looked at again.
+            "resume": not self.options.fresh and not meta["deep"],
         }
         return pool.submit(
             framework_of(cell.implementation).name, job, lambda event: on_epoch(cell, event["epoch"], event["of"])
@@ -423,9 +428,14 @@ class Matrix:
         )
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 
-    def _cached(self, folder: Path, key: str) -> bool:
+    def _deep(self, cell: Cell, lockstep: int | None) -> int:
+        """How many updates of a run are recorded deeply: of a free run alone, and not of the reference's check."""
+        return 0 if lockstep or cell.dtype == CHECKED else self.options.deep
+
+    def _cached(self, folder: Path, key: str, deep: int) -> bool:
         try:
-            return bool(self._read(folder).meta.get("key") == key)
+            meta = self._read(folder).meta
+            return bool(meta.get("key") == key and meta.get("deep", 0) >= deep)
         except (OSError, TrajectoryError):
             return False
 
@@ -518,26 +528,42 @@ def _keep_failure(folder: Path, run: Future[dict[str, Any]]) -> None:
         keep_failure(folder, "" if error is None else str(error) or type(error).__name__)
 
 
-def explain_folders(suite: Suite, a: Path, b: Path) -> tuple[Judgement, dict[str, Any] | None]:
+def explain_folders(suite: Suite, a: Path, b: Path) -> tuple[Comparison, dict[str, Any] | None]:
     """Judge trajectory ``a`` against ``b`` and explain what differs from the recordings alone.
 
-    The mistakes are replayed on the suite's reference of ``a``'s case, in this process: SuiteError where the suite
-    does not know the case. TrajectoryError for what cannot be read.
+    The mistakes are replayed on the suite's reference, in this process, where the suite knows the case and a noise
+    floor lies beside the run. What is explained is ``a``, or ``b`` where ``a`` is what the reference is.
+    TrajectoryError for what cannot be read.
     """
-    from parity.crosscheck import compare, recorded_floor
-    from parity.explain import explain_recorded
+    from parity.explain import explain_pair, explain_recorded
 
-    comparison, run = compare(a, b), read(a)
+    comparison, run, other = compare(a, b), read(a), read(b)
     if comparison.judgement.verdict is not Verdict.FAIL:
-        return comparison.judgement, None
-    name, _, variant = str(run.meta.get("case", "")).partition("@")
-    entry = suite.entry(name, variant or None)
-    reference = suite.implementation(entry, suite.reference)
-    floor = recorded_floor(a, run)
-    if floor is None:
-        raise TrajectoryError(f"{a} has no noise floor beside it: record it with 'parity run' to have it explained")
-    explanation = explain_recorded(entry, reference, run, comparison.judgement, run.meta["dtype"], floor)
-    return comparison.judgement, explanation.as_json()
+        return comparison, None
+    sides = [(a, run, other), (b, other, run)]
+    if run.meta.get("implementation") == suite.reference != other.meta.get("implementation"):
+        sides.reverse()
+    untried = f"neither {a} nor {b} has a noise floor beside it: record them with 'parity run'"
+    found: dict[str, Any] | None = None
+    try:
+        for folder, mine, theirs in sides:
+            name, _, variant = str(mine.meta.get("case", "")).partition("@")
+            floor = recorded_floor(folder, mine)
+            if name not in suite.entries:
+                untried = f"the suite {suite.package} has no case {name!r}"
+            elif floor is not None:
+                entry = suite.entry(name, variant or None)
+                reference = suite.implementation(entry, suite.reference)
+                found = explain_recorded(entry, reference, mine, theirs, comparison.judgement, floor).as_json()
+                found["note"] = "; ".join(filter(None, (found["note"], f"what is explained is {folder}")))
+                # What the reference leaves untouched within its noise is no mistaken run: then the other one is.
+                if found["untouched"] > FACTOR:
+                    break
+        return comparison, found or explain_pair(run, other, comparison.judgement, untried).as_json()
+    except TrajectoryError:
+        raise
+    except ValueError as error:
+        raise TrajectoryError(f"{a} and {b}: the deep recordings do not fit the case: {error}") from error
 
 
 def _finished(result: dict[str, Any]) -> Future[dict[str, Any]]:

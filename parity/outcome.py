@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from parity.crosscheck import preflight
 from parity.published import Figure
 from parity.verdict import Judgement, Verdict, overall
 
@@ -62,6 +63,17 @@ class Outcome:
     def note(self) -> str:
         """What a reader of the results must know of the case's data."""
         return self.entry.case.note if self.entry is not None else ""
+
+    @property
+    def preflight(self) -> tuple[str, ...]:
+        """What differs between the run and its reference that would make numbers meaningless.
+
+        Not dtype and device: they are what the cell is about, while its reference is float64 on the CPU.
+        """
+        if self.run is None or self.reference is None:
+            return ()
+        found = preflight(self.run, self.reference)
+        return tuple(note for note in found if not note.startswith(("dtype differs", "device differs")))
 
     @property
     def seconds(self) -> float:

@@ -9,18 +9,20 @@ the mistake, or None where the mistake cannot be made or would change nothing. T
   parameters; what follows them is done in NumPy. Through the verbs alone, so in every framework;
 - on the verbs themselves: a small class of its own;
 - on the pieces of a NumPy model (``on_pieces``): its loss, what comes after its output, its nonlinearities, its
-  products.
+  products; and, with the same mistake made in PyTorch's words, on those of a torch model (``in_torch``).
 
 Whether a mistake would change anything is decided alike for all mistakes of a kind, by what the case is: ``on_rows``
 asks whether a training row differs; ``in_order`` whether a batch of the first epochs has other rows; ``stepwise``
 with altered parameters whether any differs, and ``on_pieces`` whether prediction, loss or gradients do, both close to
 the initial parameters but off them, because much that goes wrong with zeros looks right. The other kinds look at the
-loss and the optimizer: there is no mistaken momentum where there is none.
+loss and the optimizer: there is no mistaken momentum where there is none; in torch nothing is asked, because the
+reference was.
 """
 
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -312,11 +314,11 @@ def with_functions(module: ModuleType, **functions: Callable[..., Any]) -> Plant
         forward, backward = trainer.forward, trainer.backward
 
         def mistaken_forward(params: Params, x: Array) -> tuple[Array, Any]:
-            with _replaced(module, functions):
+            with replaced(module, functions):
                 return forward(params, x)
 
         def mistaken_backward(params: Params, cache: Any, d_prediction: Array) -> Params:
-            with _replaced(module, functions):
+            with replaced(module, functions):
                 return backward(params, cache, d_prediction)
 
         trainer.forward, trainer.backward = mistaken_forward, mistaken_backward
@@ -325,13 +327,82 @@ def with_functions(module: ModuleType, **functions: Callable[..., Any]) -> Plant
 
 
 @contextmanager
-def _replaced(module: ModuleType, functions: dict[str, Callable[..., Any]]) -> Iterator[None]:
-    kept = {name: getattr(module, name) for name in functions}
-    vars(module).update(functions)
+def replaced(owner: Any, functions: dict[str, Callable[..., Any]]) -> Iterator[None]:
+    """Other functions in the place of an owner's, a module's or a class's, for as long as the context lasts."""
+    kept = {name: getattr(owner, name) for name in functions}
+    for name, function in functions.items():
+        setattr(owner, name, function)
     try:
         yield
     finally:
-        vars(module).update(kept)
+        for name, function in kept.items():
+            setattr(owner, name, function)
+
+
+def either(*plants: Plant) -> Plant:
+    """The first of several plants that can be made: the same mistake, in the words of different frameworks."""
+
+    def plant(build: Build, case: Case, dtype: str, device: str) -> Trainer | None:
+        found = (one(build, case, dtype, device) for one in plants)
+        return next((trainer for trainer in found if trainer is not None), None)
+
+    return plant
+
+
+def is_torch(trainer: Trainer) -> bool:
+    """Whether it is the torch trainer; asked by name, because asking its class would import the framework."""
+    return type(trainer).__module__ == "parity.trainers.torch_trainer"
+
+
+def in_torch(change: Callable[[Any, Any, Case], None], *kinds: str) -> Plant:
+    """The PyTorch implementation after ``change(torch, trainer, case)``, under a loss of one of the kinds, or any."""
+
+    def plant(build: Build, case: Case, dtype: str, device: str) -> Trainer | None:
+        trainer = build(case, dtype, device)
+        if not is_torch(trainer) or (kinds and case.loss.kind not in kinds):
+            return None
+        change(sys.modules["torch"], trainer, case)  # imported already: it is the trainer's own
+        return trainer
+
+    return plant
+
+
+def torch_output(function: Callable[[Any, Any], Any], *kinds: str) -> Plant:
+    """``function(torch, prediction)`` after a torch model's last layer."""
+
+    def change(torch: Any, trainer: Any, case: Case) -> None:
+        forward = trainer.forward
+        trainer.forward = lambda params, x: function(torch, forward(params, x))
+
+    return in_torch(change, *kinds)
+
+
+def torch_loss(losses: Callable[[Any, Any, Any], Any], *kinds: str) -> Plant:
+    """A torch model whose rows' losses are ``losses(torch, prediction, y)``."""
+
+    def change(torch: Any, trainer: Any, case: Case) -> None:
+        reduce = torch.sum if case.loss.reduction == "sum" else torch.mean
+        trainer.cost = lambda prediction, y: reduce(losses(torch, prediction, y))
+
+    return in_torch(change, *kinds)
+
+
+def torch_functions(
+    make: Callable[[Any, Any, Case], dict[str, Callable[..., Any]]],
+    owner: Callable[[Any], Any] = lambda torch: torch.nn.functional,
+) -> Plant:
+    """A torch model with other functions, ``make(torch, trainer, case)``, in the place of an owner's as it runs."""
+
+    def change(torch: Any, trainer: Any, case: Case) -> None:
+        forward, functions = trainer.forward, make(torch, trainer, case)
+
+        def mistaken(params: Any, x: Any) -> Any:
+            with replaced(owner(torch), functions):
+                return forward(params, x)
+
+        trainer.forward = mistaken
+
+    return in_torch(change)
 
 
 def with_products(product: Callable[[Array, Array], Array]) -> Plant:

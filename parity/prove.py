@@ -35,6 +35,8 @@ from parity.verdict import Verdict
 PLACES = 2
 """Cases that a mistake is planted in, of different models where there are two."""
 IN_FRAMEWORKS = ("torch", "jax", "tf1", "keras")
+PHASE_RIGHT, NAME_RIGHT = 0.95, 0.85
+"""The least shares of the plants that must be found in their phase and under their name."""
 SEEDS = 4
 """Other seeds and initial weights of each cheap case."""
 CLEAN_IN = ("numpy", "torch", "jax")
@@ -62,9 +64,14 @@ class Evidence:
 
     @property
     def proved(self) -> bool:
-        """All caught, no false alarm, and nothing that could not be run."""
-        all_caught = bool(self.plants) and all(plant.caught for plant in self.plants)
-        return all_caught and bool(self.clean) and not self.false_alarms and not self.failures
+        """All caught, enough of them located and named, no false alarm, and nothing that could not be run."""
+        planted = len(self.plants)
+        enough = (
+            sum(plant.phase_right for plant in self.plants) >= PHASE_RIGHT * planted
+            and sum(plant.name_right for plant in self.plants) >= NAME_RIGHT * planted
+        )
+        all_caught = planted > 0 and all(plant.caught for plant in self.plants)
+        return all_caught and enough and bool(self.clean) and not self.false_alarms and not self.failures
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -115,9 +122,9 @@ def _cost(entry: Entry) -> float:
 def plan(suite: Suite, subset: bool) -> tuple[list[dict[str, Any]], list[str]]:
     """The jobs for the workers, the longest first, and the mistakes that fit no case.
 
-    Each mistake is planted into the reference on the cheapest case that it fits and the cheapest of another model,
-    and, where it is not in the pieces of a NumPy model, into one framework, in turn. ``subset``: on one case each,
-    and not on the expensive ones.
+    Each mistake is planted into the reference on the cheapest case that it fits and the cheapest of another model, and
+    into one framework: in turn where that can be any, one that it can be said in where it is in a model's pieces.
+    ``subset``: on one case each, and not on the expensive ones.
     """
     entries = sorted(suite.entries.values(), key=_cost)
     if subset:
@@ -143,8 +150,9 @@ def plan(suite: Suite, subset: bool) -> tuple[list[dict[str, Any]], list[str]]:
     for name, found in places.items():
         for entry in found:
             add("prove", entry, suite.reference)["plants"].append(name)
-        if found and not known[name].figures_only and _anywhere(known[name], suite, found[0]):
-            labels = [label for label in IN_FRAMEWORKS if label in found[0].implementations]
+        chosen = IN_FRAMEWORKS if found and _anywhere(known[name], suite, found[0]) else known[name].pieces_of
+        if found and chosen:
+            labels = [label for label in chosen if label in found[0].implementations]
             labels = [label for label in labels if label not in found[0].case.absent]
             labels = [label for label in labels if label == "torch"] if subset else labels
             if labels and not (subset and turn % 3):

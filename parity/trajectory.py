@@ -8,7 +8,8 @@ stretch of snapshots, in order:
     params/<layer>/<role>   (S, *shape) in the declared dtype
     metrics/<name>          (S,) float64, optional
 
-``slots/...`` (shaped as ``params``) and ``steps/...`` may stand beside them. ``trajectory.json`` must have
+``slots/...`` (shaped as ``params``) and ``steps/...`` (see ``parity.deep``; each in one shard, whichever) may stand
+beside them. ``trajectory.json`` must have
 ``schema``, ``version``, ``complete``, ``dtype`` and ``shards``, a list of ``{"file", "sha256"}`` in order;
 ``OPTIONAL`` and ``SHARD_OPTIONAL`` list what else is understood. Anything more is kept as it is.
 
@@ -29,7 +30,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, overload
@@ -63,6 +64,7 @@ OPTIONAL: Mapping[str, tuple[type, ...]] = {
     "versions": (dict,),
     "platform": (dict,),
     "threads": (int,),
+    "settings": (dict,),
     "batch_order": (str, type(None)),
     "key": (str, type(None)),
 }
@@ -135,7 +137,7 @@ class Trajectory:
     """A run: ``epochs`` (S,) int64 from 0 on, strictly increasing; ``loss`` (E, batches) where E is the last epoch.
 
     ``params`` maps canonical names to stacks ``(S, *shape)``, ``metrics`` names to (S,) float64. ``meta`` is what
-    ``trajectory.json`` says.
+    ``trajectory.json`` says. ``steps`` is what a deep recording holds, without the ``steps/`` of its names.
     """
 
     meta: dict[str, Any]
@@ -143,6 +145,7 @@ class Trajectory:
     loss: Array
     params: Mapping[str, Stack]
     metrics: dict[str, Array]
+    steps: Mapping[str, Array] = field(default_factory=dict)
 
     def until(self, epoch: int) -> Trajectory:
         """The run as it stood after ``epoch`` epochs."""
@@ -153,6 +156,7 @@ class Trajectory:
             self.loss[:epoch],
             {name: values[:snapshots] for name, values in self.params.items()},
             {name: values[:snapshots] for name, values in self.metrics.items()},
+            self.steps,
         )
 
 
@@ -227,6 +231,7 @@ class Writer:
             raise TrajectoryError(f"{self.folder}: holds other things than a trajectory: choose another folder")
         self._shards: list[dict[str, Any]] = []
         self._waiting: list[Chunk] = []
+        self._steps: dict[str, Array] = {}
         self._bytes, self._since = 0, 0.0
         self._last: Chunk | None = None
         self._finished = False
@@ -243,8 +248,11 @@ class Writer:
             _remove(self.partial)
             self.partial.mkdir(parents=True)
 
-    def add(self, chunk: Chunk) -> None:
-        """Take one chunk. ValueError where it does not follow the one before or cannot be stored."""
+    def add(self, chunk: Chunk, steps: Mapping[str, Array] | None = None) -> None:
+        """Take one chunk, and what was recorded of its ``steps``.
+
+        ValueError where it does not follow the one before or cannot be stored.
+        """
         if self._finished:
             raise ValueError(f"{self.folder} is finished: nothing can be added")
         _check_chunk(chunk, self._last)
@@ -253,7 +261,9 @@ class Writer:
             self._since = time.monotonic()
         self._waiting.append(chunk)
         self._last = chunk
-        self._bytes += sum(value.nbytes for value in (chunk.losses, *chunk.params.values()))
+        self._steps |= steps or {}
+        new = (chunk.losses, *chunk.params.values(), *(steps or {}).values())
+        self._bytes += sum(value.nbytes for value in new)
         if self._bytes >= SHARD_BYTES or time.monotonic() - self._since >= SHARD_SECONDS:
             self.flush()
             epoch, key = int(chunk.epochs[-1]), self._meta.get("key")
@@ -271,7 +281,12 @@ class Writer:
         tensors["loss"] = whole.losses if len(whole.losses) else np.zeros((0, 0), self._meta["dtype"])
         tensors |= {f"params/{name}": value for name, value in whole.params.items()}
         tensors |= {f"metrics/{name}": value.astype(np.float64, copy=False) for name, value in whole.metrics.items()}
-        data = save({name: np.ascontiguousarray(value) for name, value in tensors.items()})
+        tensors |= {f"steps/{name}": value for name, value in self._steps.items()}
+        data = save({name: np.asarray(value, order="C") for name, value in tensors.items()})
+        if int.from_bytes(data[:8], "little") > HEADER_BYTES:
+            raise ValueError(
+                f"{len(tensors)} tensors in one shard could not be read again: record fewer updates deeply"
+            )
         name = f"{len(self._shards):05d}.safetensors"
         _write_atomically(self.partial / name, data)
         shard = {
@@ -282,7 +297,7 @@ class Writer:
             "last_epoch": int(whole.epochs[-1]),
         }
         # Together, so that an interrupt finds the chunks either waiting or written.
-        self._shards, self._waiting, self._bytes = [*self._shards, shard], [], 0
+        self._shards, self._waiting, self._steps, self._bytes = [*self._shards, shard], [], {}, 0
         self._write_manifest(complete=False)
 
     def finish(self, **meta: Any) -> None:
@@ -507,6 +522,12 @@ def read(folder: str | os.PathLike[str], partial: bool = False) -> Trajectory:
             name.removeprefix("metrics/"): np.concatenate(pieces)
             for name, pieces in stacks.items()
             if name.startswith("metrics/")
+        },
+        {
+            name.removeprefix("steps/"): value
+            for shard in shards
+            for name, value in shard.items()
+            if name.startswith("steps/")
         },
     )
 

@@ -55,6 +55,8 @@ def _find(job: Job) -> tuple[Any, Any, Any]:
 
 
 def _record(job: Job, emit: Emit) -> dict[str, Any]:
+    from parity.deep import Watched
+    from parity.frameworks import framework_of
     from parity.tolerance import Lockstep, checked
     from parity.trainer import record
     from parity.trajectory import Writer, batch_order_hash
@@ -76,21 +78,38 @@ def _record(job: Job, emit: Emit) -> dict[str, Any]:
         state, go_on = lambda: None, trainer.load
     else:
         state, go_on = trainer.export, trainer.load
+    watched = Watched(trainer, case, job["deep"]) if job.get("deep") else None
     machine = {"system": platform.system(), "machine": platform.machine(), "python": platform.python_version()}
-    threads = int(os.environ["OMP_NUM_THREADS"])
+    threads, settings = int(os.environ["OMP_NUM_THREADS"]), settings_of(framework_of(implementation.label).name)
     order = batch_order_hash(case.schedule, len(case.data().x), job["epochs"])
-    meta = {**job["meta"], "batch_order": order, "platform": machine, "threads": threads}
+    meta = {**job["meta"], "batch_order": order, "platform": machine, "threads": threads, "settings": settings}
     built = time.perf_counter()
     # The framework itself is imported by the first run of its process alone.
     meta["timings"] = {"import": imported - begun, "build": built - imported}
     with Writer(job["folder"], meta, state, resume=job["resume"]) as writer:
         if writer.resumed is not None:
             go_on(writer.resumed)
-        for chunk in record(trainer, case, job["epochs"], writer.start):
-            writer.add(chunk)
+        for chunk in record(watched or trainer, case, job["epochs"], writer.start):
+            writer.add(chunk, watched.take() if watched else None)
             emit("epoch", epoch=int(chunk.epochs[-1]), of=job["epochs"])
         writer.finish(seconds=time.perf_counter() - built)
     return {}
+
+
+def settings_of(framework: str) -> dict[str, Any]:
+    """What a framework that was imported says of itself, as far as its version can, and the environment set for it."""
+    from parity.frameworks import ASKED, FRAMEWORKS
+
+    found: dict[str, Any] = {}
+    for name, place in ASKED.get(framework, {}).items():
+        module, *path = place.split(".")
+        value: Any = sys.modules.get(module)
+        for part in path:
+            value = getattr(value, part, None)
+        if value is not None:
+            found[name] = value() if callable(value) else value
+    environment = next(known.environment for known in FRAMEWORKS if known.name == framework)
+    return found | {name: os.environ.get(name, "") for name in environment}
 
 
 def _climb(job: Job, emit: Emit) -> list[dict[str, Any]]:

@@ -2,15 +2,17 @@
 others are another forward and backward pass in NumPy, in the notation of ``char_gru_numpy``.
 """
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
 from impls.char_gru import char_gru_numpy
 from parity.hypotheses import Hypothesis, anywhere
-from parity.planting import Plant, on_pieces, on_rows, stepwise
+from parity.planting import Plant, either, is_torch, on_pieces, on_rows, replaced, stepwise, torch_functions
 from parity.spec import Array, Batches, Case, Params
 from parity.tolerance import Build
 from parity.trainer import State, Trained, Trainer
@@ -127,7 +129,31 @@ def with_passes(*, learned: bool = False, reset_first: bool = False, hard: bool 
         trainer.forward = partial(forward, learned=learned, reset_first=reset_first, hard=hard)
         trainer.backward = partial(backward, learned=learned, reset_first=reset_first, hard=hard)
 
-    return on_pieces(change)
+    in_torch = partial(torch_gru, learned=learned, reset_first=reset_first, hard=hard)
+    return either(on_pieces(change), torch_functions(in_torch, lambda torch: torch.nn.GRU))
+
+
+def torch_gru(
+    torch: Any, trainer: Any, case: Case, *, learned: bool, reset_first: bool, hard: bool
+) -> dict[str, Callable[..., Any]]:
+    """The forward pass of ``torch.nn.GRU`` as ``forward`` has it; autograd finds the other."""
+
+    def gru(self: Any, x: Any, start: Any = None) -> tuple[Any, Any]:
+        size, kernel, bias = self.hidden_size, self.weight_hh_l0.T, self.bias_hh_l0
+        h = trainer.params["init_hidden"][0] if learned else x.new_zeros(size)
+        states = []
+        for inputs in x @ self.weight_ih_l0.T + self.bias_ih_l0:  # (T, H) -> (T, 3 H)
+            gated = inputs[: 2 * size] + h @ kernel[:, : 2 * size] + bias[: 2 * size]
+            gated = torch.clamp(gated / 5 + 0.5, 0, 1) if hard else torch.sigmoid(gated)
+            r, z = gated[:size], gated[size:]
+            before = r * h if reset_first else h
+            hidden_n = before @ kernel[:, 2 * size :] + bias[2 * size :]
+            n = torch.tanh(inputs[2 * size :] + (hidden_n if reset_first else r * hidden_n))
+            h = (1 - z) * n + z * h
+            states.append(h)
+        return torch.stack(states), h[None]
+
+    return {"forward": gru}
 
 
 class Carried:
@@ -160,9 +186,39 @@ class Carried:
         return logits, cache
 
 
+class CarriedInTorch:
+    """The same of a torch model whose layer is ``torch.nn.GRU``."""
+
+    def __init__(self, trainer: Any, torch: Any) -> None:
+        self.trainer, self.torch, self.gru = trainer, torch, torch.nn.GRU.forward
+        self.predict, self.gradients = trainer.predict, trainer.gradients
+        self.state = torch.zeros_like(trainer.values["init_hidden"])
+
+    def train(self, segments: Sequence[Batches]) -> Trained:
+        def gru(layer: Any, x: Any, start: Any = None) -> tuple[Any, Any]:
+            outputs, last = self.gru(layer, x, self.state)
+            self.state = last.detach()
+            return outputs, last
+
+        with replaced(self.torch.nn.GRU, {"forward": gru}):
+            trained: Trained = self.trainer.train(segments)
+        return trained
+
+    def export(self) -> State:
+        state: State = self.trainer.export()
+        return replace(state, slots={**state.slots, CARRIED: self.state.cpu().numpy().copy()})
+
+    def load(self, state: State) -> None:
+        self.trainer.load(state)
+        carried = state.slots.get(CARRIED, np.zeros(tuple(self.state.shape)))
+        self.state = self.torch.tensor(carried, dtype=self.state.dtype, device=self.state.device)
+
+
 def carried(build: Build, case: Case, dtype: str, device: str) -> Trainer | None:
     trainer = build(case, dtype, device)
-    return Carried(trainer) if isinstance(trainer, nn.NumpyTrainer) else None
+    if isinstance(trainer, nn.NumpyTrainer):
+        return Carried(trainer)
+    return CarriedInTorch(trainer, sys.modules["torch"]) if is_torch(trainer) else None
 
 
 MISTAKES = (
@@ -170,7 +226,7 @@ MISTAKES = (
         "gru-gates-in-another-order",
         "prediction",
         "The blocks of the GRU's tensors are taken in the order z, r, n instead of r, z, n.",
-        "keras-team/keras#8720; keras-team/keras#22115",
+        "keras-team/keras#8720",
         stepwise(anywhere, reset_and_update_exchanged, reset_and_update_exchanged),
     ),
     Hypothesis(
@@ -193,6 +249,7 @@ MISTAKES = (
         "The reset gate multiplies the state before the matrix product instead of the product.",
         "keras-team/keras#9112; onnx/keras-onnx#33: reset_after",
         with_passes(reset_first=True),
+        pieces_of=("torch",),
     ),
     Hypothesis(
         "gru-hard-sigmoid",
@@ -200,6 +257,7 @@ MISTAKES = (
         "The gates have Keras's old default, a hard sigmoid, instead of the sigmoid.",
         "tensorflow/tensorflow#45705; intel/ipex-llm#1901",
         with_passes(hard=True),
+        pieces_of=("torch",),
     ),
     Hypothesis(
         "gru-initial-state-learned",
@@ -207,26 +265,28 @@ MISTAKES = (
         "The initial state is trained instead of staying zero.",
         "FluxML/Flux.jl#807; google/uis-rnn#87",
         with_passes(learned=True),
+        pieces_of=("torch",),
     ),
     Hypothesis(
         "gru-state-carried-over",
         "state",
         "A portion begins in the state in which the one before ended instead of in zeros.",
-        "karpathy/char-rnn#118; yikangshen/Ordered-Neurons#13; FluxML/Flux.jl#121",
+        "karpathy/char-rnn#78; FluxML/Flux.jl#121",
         carried,
+        pieces_of=("torch",),
     ),
     Hypothesis(
         "targets-not-shifted",
         "batch",
         "A character's target is the character itself instead of the next.",
-        "Project-MONAI/GenerativeModels#314; huggingface/transformers#35066",
+        "huggingface/transformers#35066",
         on_rows(lambda data, case: replace(data, y=data.x)),
     ),
     Hypothesis(
         "targets-shifted-twice",
         "batch",
         "A character's target is the one after the next.",
-        "huggingface/transformers#47394; InternLM/InternLM#318",
+        "InternLM/InternLM#318; huggingface/transformers#44642",
         on_rows(lambda data, case: replace(data, y=np.append(data.y[1:], data.y[-1]))),
     ),
 )

@@ -1,12 +1,14 @@
 """Mistakes that people make with the tutorial's perceptron and its images."""
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from fixtures import mnist
 from impls.mlp import mlp_numpy
 from parity.hypotheses import Hypothesis
-from parity.planting import Plant, on_pieces, on_rows
+from parity.planting import Plant, either, on_pieces, on_rows, torch_functions
 from parity.spec import Array, Case, Dataset, Params
 from parity.trainers import numpy_trainer as nn
 
@@ -30,6 +32,12 @@ def without_last_relu() -> Plant:
         trainer.forward, trainer.backward = forward, backward
 
     return on_pieces(change)
+
+
+def without_each_last_relu(torch: Any, trainer: Any, case: Case) -> dict[str, Callable[..., Any]]:
+    """torch's ReLU, which as many calls as there are layers reach at each prediction, without the last of them."""
+    layers, calls = sum(name.endswith("kernel") for name in case.initial()), itertools.count(1)
+    return {"relu": lambda x, inplace=False: torch.relu(x) if next(calls) % layers else x}
 
 
 def forward(params: Params, x: Array) -> tuple[Array, list[Array]]:
@@ -61,7 +69,8 @@ MISTAKES = (
         "prediction",
         "The last layer has no ReLU, as most have none.",
         "luoyetx/deep-landmark#17; USTC-Video-Understanding/I3D_Finetune#2: whether it has one",
-        without_last_relu(),
+        either(without_last_relu(), torch_functions(without_each_last_relu)),
+        pieces_of=("torch",),
     ),
     Hypothesis(
         "mnist-not-normalized",

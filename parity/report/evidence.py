@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -82,20 +82,35 @@ def totals(evidence: Evidence) -> list[str]:
         f"{percent([p.caught for p in plants])} plants of {len({p.hypothesis for p in plants})} mistakes caught",
         f"{percent([p.phase_right for p in plants])} in the right phase",
         f"{percent([p.name_right for p in plants])} under the right name, of them {tied} tied with others",
-        f"{len(evidence.false_alarms)} false alarms in {len(evidence.clean)} right runs"
-        + _most([run["ratio"] for run in evidence.clean]),
+        f"{len(evidence.false_alarms)} false alarms in {len(evidence.clean)} right runs with other seeds and initial "
+        "weights" + _most([run["ratio"] for run in evidence.clean]),
+        *_smallest(evidence),
     ]
     if evidence.unseen:
         lines.append(f"{len(evidence.unseen)} plants left out in float32, whose noise floor hides them")
     if evidence.nowhere:
         what = f"left to the whole proof: {len(evidence.nowhere)} mistakes" if evidence.subset else ""
-        lines.append(what or f"no case here for: {', '.join(evidence.nowhere)}")
+        lines.append(what or f"no case of the suite can have: {', '.join(evidence.nowhere)}")
     return lines
 
 
 def _most(ratios: Sequence[float | None]) -> str:
     known = [ratio for ratio in ratios if ratio is not None]
     return f", at most {max(known):.2f} of the tolerance used" if known else ""
+
+
+def _smallest(evidence: Evidence) -> Iterator[str]:
+    """The smallest fault that is caught, from the case that sees most to the one that sees least."""
+    for dtype in ("float64", "float32"):
+        seen = {case: found[dtype] for case, found in evidence.smallest.items()}
+        known = sorted((change, case) for case, change in seen.items() if change is not None)
+        if known:
+            (least, where), (most, there) = known[0], known[-1]
+            blind = "" if len(known) == len(seen) else f"; {len(seen) - len(known)} cases see none up to 1"
+            yield (
+                f"{dtype}: a learning rate off by {small(least)} of itself fails in {where}, by {small(most)} in "
+                f"{there}, the others between{blind}"
+            )
 
 
 def print_evidence(console: Console, evidence: Evidence) -> None:

@@ -321,10 +321,11 @@ def _settings(o: Outcome) -> list[list[str]]:
         return []
     meta = o.run.meta
     facts: dict[str, Any] = {"dtype": meta.get("dtype"), "device": meta.get("device"), "threads": meta.get("threads")}
-    groups: dict[str, Mapping[str, Any]] = {key: meta.get(key) or {} for key in ("versions", "platform")}
+    groups: dict[str, Mapping[str, Any]] = {key: meta.get(key) or {} for key in ("versions", "platform", "settings")}
+    hyper = meta.get("hyper_parameters")
     facts |= {name: value for group in groups.values() for name, value in list(group.items())[:40]}
     facts |= {
-        "hyper-parameters": meta.get("hyper_parameters"),
+        "hyper-parameters": ", ".join(map(str, hyper.values())) if isinstance(hyper, dict) else hyper,
         "batch order, SHA-256": meta.get("batch_order"),
         "epochs": len(o.run.loss),
         "snapshots": len(o.run.epochs),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -224,8 +224,21 @@ def print_texts(console: Console, weights: str, epochs: int, texts: Mapping[Cell
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
+def print_preflight(console: Console, notes: Iterable[tuple[str, Sequence[str]]]) -> None:
+    """What would make numbers meaningless, before there are any: each once, and whom it is about."""
+    about: dict[str, list[str]] = {}
+    for name, said in notes:
+        for note in said:
+            about.setdefault(note, []).append(name)
+    for note, names in about.items():
+        whose = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
+        line = Text("before any number ", "yellow") + Text(note) + Text(f" ({whose})", "dim")
+        console.print(line, soft_wrap=True)
+
+
 def print_diff(console: Console, comparisons: Sequence[Comparison]) -> None:
     """One comparison in full, several as a table with what failed spelled out below."""
+    print_preflight(console, [(f"{found.a} and {found.b}", found.preflight) for found in comparisons])
     if len(comparisons) == 1:
         _print_one(console, comparisons[0])
         return
@@ -267,6 +280,10 @@ def _print_one(console: Console, found: Comparison) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
+def _ulp(count: int) -> str:
+    return f"{count:,} ULP" if count < 10**9 else f"{count:.2g} ULP"
+
+
 def print_explanation(console: Console, title: str, judgement: Judgement, found: Mapping[str, Any] | None) -> None:
     """One failed run on one screen: the verdict, where it parts, what that looks like, and the mistakes tried."""
     console.print(Text(f"{judgement.verdict} ", STYLES[judgement.verdict]) + Text(title, "bold"), soft_wrap=True)
@@ -274,18 +291,15 @@ def print_explanation(console: Console, title: str, judgement: Judgement, found:
     if found is None:
         return
     console.print()
-    place = f"epoch {found['epoch']}, batch {found['batch']}, {found['phase']}"
-    if found["parameter"] and found["parameter"] != found["phase"]:
-        place += f" of {found['parameter']}"
-    console.print(Text("first differs at ") + Text(place, "bold"), soft_wrap=True)
+    console.print(Text("first differs at ") + Text(found["place"], "bold"), soft_wrap=True)
     for phase, floors in found["agreed"].items():
         console.print(Text(f"  {phase} agrees, to {floors:.2g} of the noise floor", "green"))
     worst = found["difference"]
     if worst is not None:
-        ulp = "" if worst["ulp"] is None else f", {worst['ulp']:,} ULP"
+        ulp = "" if worst["ulp"] is None else f", {_ulp(worst['ulp'])}"
         console.print(
-            f"  {found['parameter']}{worst['index']}: ours {worst['ours']:.9g}, reference {worst['reference']:.9g}: "
-            f"{worst['absolute']:.3g} apart, {found['floors']:.3g} noise floors{ulp}",
+            f"  {found['parameter']}{worst['index'] or ''}: ours {worst['ours']:.9g}, reference "
+            f"{worst['reference']:.9g}: {worst['absolute']:.3g} apart, {found['floors']:.3g} noise floors{ulp}",
             markup=False,
             highlight=False,
         )
@@ -294,10 +308,14 @@ def print_explanation(console: Console, title: str, judgement: Judgement, found:
         console.print(f"  so do {', '.join(others)}", markup=False, highlight=False, soft_wrap=True)
     if found["pattern"]:
         console.print(f"  pattern: {found['pattern']}", markup=False, highlight=False)
+    if found["growth"]:
+        console.print(f"  the distance {found['growth']}", markup=False, highlight=False)
     if found["note"]:
         console.print(f"  {found['note']}", markup=False, highlight=False)
     console.print()
     console.print(Text(found["why"], "bold"), soft_wrap=True)
+    if found["untouched"] is None:
+        return
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("mistake replayed on the reference")
     table.add_column("phase")

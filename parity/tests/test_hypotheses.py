@@ -17,18 +17,21 @@ import numpy as np
 import pytest
 
 from impls.char_gru import char_gru_numpy, mistakes
-from parity.hypotheses import CATALOGUE, Hypothesis, half_product, hypotheses_for, tensor_float
+from parity.diagnose import Replays, diagnose
+from parity.hypotheses import CATALOGUE, Hypothesis, decoupled_decay, half_product, hypotheses_for, tensor_float
 from parity.locate import PHASES, Expected, Witness, locate
 from parity.matrix import Matrix, Options
 from parity.planting import Stepwise, off_initial, one_by_one
 from parity.pool import Pool
+from parity.prove import _anywhere
 from parity.published import figures
 from parity.spec import Case, Params
 from parity.suite import Entry, fingerprint, load_suite
+from parity.tests import toy
 from parity.tests.suites import selected
 from parity.tests.test_faults import assert_falls
 from parity.tests.test_reference import LONG, ROWS, assert_derivative
-from parity.tolerance import Build, Floor, load
+from parity.tolerance import Build, Floor, load, measure
 from parity.trainer import State, Trainer, record
 from parity.trajectory import Trajectory, gather
 from parity.verdict import Judgement, Verdict, judge
@@ -47,8 +50,8 @@ CHEAPEST = (
 )
 EPOCHS = 3
 """So many of the first epochs are followed, or up to the first snapshot."""
-NOWHERE = {"log-without-clamp"}
-"""No shipped case has a probability that rounds to 0 or 1."""
+NOWHERE = {"log-without-clamp", "weight-decay-through-the-gradient"}
+"""No shipped case has a probability that rounds to 0 or 1, nor a decay that is not through the gradient."""
 
 
 def reference(entry: Entry) -> Build:
@@ -168,13 +171,40 @@ def test_logarithms_without_a_clamp_end_in_nan_where_a_probability_is_certain() 
     entry = SUITE.entry("iris-logistic")
     steep = {"dense/kernel": np.array([[-300.0], [300.0]]), "dense/bias": np.zeros(1)}
     case = replace(entry.case, initial=lambda: steep)
-    for name in NOWHERE:
-        assert planted(EVERY[name], entry.case, reference(entry)) is None
-        trainer = planted(EVERY[name], case, reference(entry))
-        assert trainer is not None
-        honest = follow(reference(entry)(case, "float64", "cpu"), case)
-        assert np.isfinite(honest.loss).all()
-        assert not np.isfinite(follow(trainer, case).loss).all()
+    mistake = EVERY["log-without-clamp"]
+    assert planted(mistake, entry.case, reference(entry)) is None
+    trainer = planted(mistake, case, reference(entry))
+    assert trainer is not None
+    honest = follow(reference(entry)(case, "float64", "cpu"), case)
+    assert np.isfinite(honest.loss).all()
+    assert not np.isfinite(follow(trainer, case).loss).all()
+
+
+DECAYED = replace(toy.MOMENTUM, optimizer=replace(toy.MOMENTUM.optimizer, weight_decay=0.1))
+
+
+def decoupled(case: Case, dtype: str, device: str) -> Trainer:
+    """A toy whose decay is beside its momentum, as a user's own may be."""
+    return Stepwise(toy.build(case, dtype, device), case, dtype, rule=decoupled_decay)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_decay_through_the_gradient_is_a_mistake_where_decay_is_decoupled(dtype: str) -> None:
+    mistake = EVERY["weight-decay-through-the-gradient"]
+    assert planted(mistake, DECAYED, toy.build, dtype) is None
+    assert planted(mistake, toy.MOMENTUM, decoupled, dtype) is None
+    trainer = planted(mistake, DECAYED, decoupled, dtype)
+    assert trainer is not None
+    run, floor = follow(trainer, DECAYED), measure(decoupled, DECAYED, EPOCHS)[dtype]
+    replays = Replays(decoupled, DECAYED, CATALOGUE)
+    right = replays.path((), EPOCHS)
+    assert right is not None
+    assert judge(run, right, floor).verdict is Verdict.FAIL
+    trainer.load(decoupled(DECAYED, dtype, "cpu").export())
+    place = locate(trainer, Witness(decoupled, DECAYED, dtype), decoupled(DECAYED, "float64", "cpu"), 0, 1)
+    assert place.phase == mistake.phase
+    # In float32 another that makes the update by itself is tied with it.
+    assert (mistake.name,) in [replay.names for replay in diagnose(run, place, replays, floor, dtype).explanations]
 
 
 # Each is seen in its own phase, from a state of which not all is zero.
@@ -377,12 +407,29 @@ IN_FRAMEWORKS = {
     "last-batch-kept": "update",
     "rows-permuted": "prediction",
 }
+IN_TORCH = {"sigmoid-before-a-with-logits-loss": "gradients"}
+"""In the pieces of a model, in torch's words."""
+IN_NUMPY_ALONE = {
+    "half-precision-accumulation": "no CPU product is made so",
+    "tanh-for-sigmoid": "torch refuses what is no probability",
+    "tf32-products": "no CPU product is made so",
+}
+
+
+def test_every_mistake_is_planted_in_a_real_framework_or_the_reason_is_said() -> None:
+    alone = {
+        name
+        for name, (hypothesis, entry) in plantable().items()
+        if not hypothesis.pieces_of and not _anywhere(hypothesis, SUITE, entry)
+    }
+    assert alone == set(IN_NUMPY_ALONE)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "label" in metafunc.fixturenames:
         chosen = metafunc.config.getoption("--framework") or ["torch"]
         pairs = [(LABELS[name], mistake) for name in LABELS if name in chosen for mistake in IN_FRAMEWORKS]
+        pairs += [("torch", mistake) for mistake in IN_TORCH if "torch" in chosen]
         metafunc.parametrize(("label", "mistake"), pairs, ids=["-".join(pair) for pair in pairs])
 
 
@@ -399,7 +446,7 @@ def climbs(
     (package / "spec.py").write_text("from impls.logistic.spec import CASES\n")
     (package / "logistic_numpy.py").write_text("from impls.logistic.logistic_numpy import build\n")
     for params in selected(request):
-        if params["mistake"] in IN_FRAMEWORKS:
+        if params["mistake"] in IN_FRAMEWORKS | IN_TORCH:
             write_implementation(package, params["label"], params["mistake"])
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(root)
@@ -421,4 +468,4 @@ def write_implementation(package: Path, label: str, mistake: str) -> None:
 
 
 def test_frameworks(label: str, mistake: str, climbs: dict[str, Future[dict[str, Any]]]) -> None:
-    assert_falls(climbs[f"{label}-{mistake}"].result()["result"], IN_FRAMEWORKS[mistake])
+    assert_falls(climbs[f"{label}-{mistake}"].result()["result"], (IN_FRAMEWORKS | IN_TORCH)[mistake])

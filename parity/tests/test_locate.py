@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from parity.locate import STEP, Check, Location, Witness, locate, pattern
+from parity.locate import STEP, UNRECORDED, Check, Location, Witness, locate, pattern
 from parity.planting import Stepwise, in_order
 from parity.spec import Array, Case, Params
 from parity.tests import toy
@@ -128,11 +128,23 @@ ONE_GATE = GATES + np.array([0, 0, 1, 2, 0, 0])
         (VALUES[[2, 0, 1]], VALUES, "the reference's values in another order"),
         (np.roll(GATES, 2, 1), GATES, "the reference's blocks r, z, n in the order n, r, z"),
         (np.where(VALUES > 1, np.nan, VALUES), VALUES, "not finite"),
+        (np.tile(VALUES[:1], (3, 1)), VALUES, "the same value all along axis 0, as if broadcast"),
+        (np.tile(VALUES[:, :1], (1, 3)), VALUES, "the same value all along axis 1, as if broadcast"),
         (ONE_GATE, GATES, "only the block of gate z"),
     ],
 )
 def test_a_pattern_is_put_in_words(got: Array, wanted: Array, words: str) -> None:
     assert words in pattern(location(got, wanted))
+
+
+def test_a_place_is_put_in_words() -> None:
+    assert location(VALUES, VALUES + 1).place == "epoch 1, batch 0, gradient of dense/kernel"
+    loss = location(VALUES, VALUES + 1, "loss")
+    assert replace(loss, phase="loss").place == "epoch 1, batch 0, loss"
+    assert replace(loss, phase="batch").place == "epoch 1, batch 0, batch"
+    assert replace(loss, phase=UNRECORDED, batch=2).place == "epoch 1, batch 2, loss"
+    assert replace(location(VALUES, VALUES), phase=UNRECORDED).place == "epoch 1, dense/kernel"
+    assert replace(loss, phase="state", check=None).place == "epoch 1, batch 0, state"
 
 
 def test_a_share_of_the_parameter_is_recognized() -> None:

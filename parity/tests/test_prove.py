@@ -132,6 +132,20 @@ def test_what_is_missed_is_not_proved() -> None:
     assert not Evidence(plants=[missed()], clean=[]).proved
 
 
+def test_too_few_phases_or_names_are_not_proved() -> None:
+    for off, allowed in ((missed(phase="loss"), 20), (missed(named="another"), 7)):
+        assert Evidence(plants=[off, *[missed()] * (allowed - 1)], clean=[PASSED]).proved
+        assert not Evidence(plants=[off, *[missed()] * (allowed - 2)], clean=[PASSED]).proved
+
+
+def test_the_totals_say_the_smallest_fault_and_where(evidence: Evidence) -> None:
+    seen = {"one": {"float64": 1e-14, "float32": 1e-6}, "other": {"float64": 2e-12, "float32": None}}
+    lines = "\n".join(report.totals(replace(evidence, smallest=seen)))
+    assert "right runs with other seeds and initial weights" in lines
+    assert "float64: a learning rate off by 1.0e-14 of itself fails in one, by 2.0e-12 in other" in lines
+    assert "1 cases see none up to 1" in lines
+
+
 def test_a_tied_name_counts_and_is_counted_apart() -> None:
     tied, wrong = missed(named="another", tied=True), missed(named="another")
     found = Evidence(plants=[missed(), tied, wrong, missed(phase="loss")], clean=[PASSED, ALARM]).as_json()
