@@ -38,9 +38,19 @@ Frameworks = Annotated[
     list[str] | None, typer.Option("--framework", metavar="NAME", help="Only this framework's; may be repeated.")
 ]
 Dtypes = Annotated[
-    list[str] | None, typer.Option("--dtype", metavar="float32|float64", help="Only this dtype; may be repeated.")
+    list[str] | None,
+    typer.Option(
+        "--dtype", metavar="float64|float32|float16|bfloat16", help="Only this dtype; may be repeated. Else both first."
+    ),
 ]
-Device = Annotated[str, typer.Option("--device", metavar="cpu|cuda", help="Where the implementations run.")]
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        metavar="cpu|cuda|cuda_tf32",
+        help="Where the implementations run; the last with float32 products in TF32, which should fail.",
+    ),
+]
 Epochs = Annotated[
     int | None, typer.Option("--epochs", min=1, metavar="N", help="Train N epochs instead of the case's own number.")
 ]
@@ -172,14 +182,15 @@ def _matrix(
     **options: Any,
 ) -> Matrix:
     """What a command's options ask for; ``options`` are those that ``parity.matrix.Options`` takes as they are."""
+    from parity.frameworks import DEVICES
     from parity.matrix import Matrix, Options
-    from parity.spec import DTYPES
+    from parity.dtypes import DTYPES, KNOWN
 
     for name in dtype or ():
-        if name not in DTYPES:
-            _fail(f"unknown dtype {name!r}: choose one of {', '.join(DTYPES)}")
-    if device not in ("cpu", "cuda"):
-        _fail(f"unknown device {device!r}: choose cpu or cuda")
+        if name not in KNOWN:
+            _fail(f"unknown dtype {name!r}: choose one of {', '.join(KNOWN)}")
+    if device not in DEVICES:
+        _fail(f"unknown device {device!r}: choose one of {', '.join(DEVICES)}")
     wanted = Options(
         _suite(suite),
         out,
@@ -216,7 +227,7 @@ def run(
     What is on disk and has not changed is not run again. Each cell of the table shows its verdict and the largest
     share of its tolerance that any loss or parameter used at any epoch: below 1 passes.
     """
-    from parity.matrix import as_json
+    from parity.matrix import as_json, left_out
     from parity.report.terminal import Watch, make_console, print_matrix, print_summary
     from parity.verdict import EXIT_STATUS, overall
 
@@ -241,6 +252,8 @@ def run(
             outcomes = matrix.run(watch.epoch, watch.outcome)
     console = make_console(stderr=str(json_file) == "-")
     print_matrix(console, outcomes)
+    for reason in left_out(matrix.options):
+        console.print(f"left out: {reason}", markup=False, highlight=False)
     print_summary(console, outcomes, time.perf_counter() - begun)
     _write_json(json_file, as_json(outcomes))
     verdicts = [outcome.judgement.verdict for outcome in outcomes]
@@ -515,6 +528,7 @@ def floor(
     jobs: Jobs = CORES,
     python: Pythons = None,
     fresh: Fresh = False,
+    dtype: Dtypes = None,
     data: Data = None,
     lockstep: LockstepLength = None,
 ) -> None:
@@ -525,8 +539,8 @@ def floor(
     from parity.report.terminal import Watch, make_console
 
     with _clear_errors():
-        matrix = _matrix(suite, out, cases, python=python, variant=data, lockstep=lockstep, jobs=jobs, fresh=fresh)
-        matrix.cells = [cell for cell in matrix.cells if matrix.is_reference(cell)]
+        options = {"variant": data, "lockstep": lockstep, "jobs": jobs, "fresh": fresh}
+        matrix = _matrix(suite, out, cases, dtype=dtype, python=python, **options)
         with Watch(make_console(stderr=True), len(matrix.cells)) as watch:
             measured = matrix.measure_floors(watch.epoch)
     for path, error in measured.items():

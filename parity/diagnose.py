@@ -121,7 +121,7 @@ class Replays:
         for seed in range(STIRRED):
             trainer = self._planted(names, dtype)
             assert trainer is not None
-            unsteady = Stirred(trainer, np.random.default_rng(seed), self.case.schedule.ordered)
+            unsteady = Stirred(trainer, np.random.default_rng(seed), self.case.schedule.ordered, dtype)
             with np.errstate(all="ignore"):
                 found = strays(gather(record(unsteady, self.case, epochs)), path)
             loss = np.fmax(loss, np.maximum.accumulate(found.pop("loss")))

@@ -85,11 +85,13 @@ def judge(run: Trajectory, reference: Trajectory, floor: Floor, params: bool = T
     def epoch_of(name: str, place: int) -> int:
         return place // batches + 1 if name == "loss" else int(run.epochs[place])
 
+    # Where stirred runs overflowed the tolerance is infinite, and even a NaN says nothing about the run.
+    beyond = {name: ~(share <= 1) & ~np.isposinf(floors[name]) for name, share in shares.items()}
     exceeded = [
-        (epoch_of(name, place), name != "loss", -float(share[place]), name, place)
-        for name, share in shares.items()
-        if share.size and not np.all(share <= 1)
-        for place in [int(np.argmax(~(share <= 1)))]
+        (epoch_of(name, place), name != "loss", -float(shares[name][place]), name, place)
+        for name, places in beyond.items()
+        if places.any()
+        for place in [int(np.argmax(places))]
     ]
     if exceeded:
         epoch, _, _, name, place = min(exceeded)
@@ -105,7 +107,6 @@ def judge(run: Trajectory, reference: Trajectory, floor: Floor, params: bool = T
             difference,
             allowed,
         )
-    # Where stirred runs overflowed, the tolerance is infinite and lets anything through.
     unbounded = [name for name, values in floors.items() if not np.isfinite(values).all()]
     if unbounded:
         return Judgement(

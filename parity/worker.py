@@ -29,7 +29,7 @@ def main() -> None:
         channel.write(json.dumps({"event": event, **fields}) + "\n")
 
     jobs = {"record": _record, "climb": _climb, "floor": _floor, "sample": _sample, "explain": _explain}
-    jobs |= {"prove": _prove, "clean": _clean, "smallest": _smallest}
+    jobs |= {"prove": _prove, "clean": _clean, "smallest": _smallest, "find": _find_cuda}
     for line in sys.stdin:
         job = json.loads(line)
         begun = time.perf_counter()
@@ -123,16 +123,18 @@ def _sample(job: Job, emit: Emit) -> str:
 def _floor(job: Job, emit: Emit) -> dict[str, Any]:
     from pathlib import Path
 
-    from parity.tolerance import RUNS, measure, save
+    from parity.tolerance import measure, runs_of, save
 
     entry, implementation, _ = _find(job)
-    runs = iter(range(1, 2 * RUNS + 1))
+    dtypes = job["dtypes"]
+    runs = itertools.count(1)
     floors = measure(
         implementation.build,
         entry.case,
         job["epochs"],
         job["lockstep"],
-        lambda: emit("epoch", epoch=next(runs), of=2 * RUNS),
+        lambda: emit("epoch", epoch=next(runs), of=runs_of(dtypes)),
+        dtypes,
     )
     save(floors, Path(job["path"]), job["fingerprint"])
     return {}
@@ -164,6 +166,12 @@ def _explain(job: Job, emit: Emit) -> dict[str, Any]:
         lambda: emit("epoch", epoch=next(done), of=job["epochs"]),
     )
     return explanation.as_json()
+
+
+def _find_cuda(job: Job, emit: Emit) -> str:
+    import importlib
+
+    return str(importlib.import_module(job["trainer"]).find_cuda())
 
 
 def _prove(job: Job, emit: Emit) -> Any:

@@ -15,15 +15,34 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
+from parity.dtypes import carrier
+from parity.frameworks import TF32
 from parity.layout import Layout, to_canonical, to_framework
 from parity.spec import Adam, Array, Batches, Case, Optimizer, Params
 from parity.trainer import State, Trained
 
-# One thread and one order of every sum, float32 products in full: the same bits at every run.
+# One thread and one order of every sum: the same bits at every run.
 tf.config.threading.set_intra_op_parallelism_threads(1)
 tf.config.threading.set_inter_op_parallelism_threads(1)
 tf.config.experimental.enable_op_determinism()
-tf.config.experimental.enable_tensor_float_32_execution(False)
+
+
+def find_cuda() -> str:
+    """The name of the CUDA device; ValueError where TensorFlow sees none."""
+    found = tf.config.list_physical_devices("GPU")
+    if not found:
+        why = "" if tf.test.is_built_with_cuda() else ": it was built without CUDA"
+        raise ValueError(f"TensorFlow sees no CUDA device{why}")
+    return tf.config.experimental.get_device_details(found[0]).get("device_name", "a GPU without a name")
+
+
+def device_of(name: str) -> str:
+    """A run's device, with float32 products in TF32 from now on where its name says so, and in full elsewhere."""
+    if name != "cpu":
+        find_cuda()
+    tf.config.experimental.enable_tensor_float_32_execution(name == TF32)
+    return "/CPU:0" if name == "cpu" else "/GPU:0"
+
 
 
 def binary_crossentropy(p: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
@@ -35,7 +54,9 @@ def binary_crossentropy(p: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
     """
     value = -(y * ops.maximum(ops.log(p), -100) + (1 - y) * ops.maximum(ops.log1p(-p), -100))
     slope = (p - y) / ops.maximum(p * (1 - p), 1e-12)
-    return ops.stop_gradient(value) + ops.stop_gradient(slope) * (p - ops.stop_gradient(p))
+    # In float16 the clamp is 0 and the slope, at p = y = 1, NaN: the loss is not.
+    zero = tf.math.multiply_no_nan(ops.stop_gradient(slope), p - ops.stop_gradient(p))
+    return ops.stop_gradient(value) + zero
 
 
 def crossentropy(logits: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
@@ -119,11 +140,10 @@ class KerasTrainer:
     """The five verbs with a Keras model and optimizer; both, and what was traced of them, go with the trainer."""
 
     def __init__(self, case: Case, dtype: str, device: str, model: keras.Layer, layout: Layout) -> None:
-        if device == "cuda" and not tf.config.list_physical_devices("GPU"):
-            raise ValueError("TensorFlow sees no GPU")
-        self.case, self.dtype, self.model, self.layout = case, np.dtype(dtype), model, layout
+        self.case, self.model, self.layout = case, model, layout
+        self.dtype = np.dtype(tf.as_dtype(dtype).as_numpy_dtype)
         data = case.data()
-        with tf.device("/GPU:0" if device == "cuda" else "/CPU:0"):
+        with tf.device(device_of(device)):
             self.x, self.y = tf.constant(self._cast(data.x)), tf.constant(self._cast(data.y))
             model(self.x[:1])  # a layer makes its variables when it first sees the shape of its input
             self.optimizer, slots = optimizer_of(case.optimizer, dtype)
@@ -143,12 +163,12 @@ class KerasTrainer:
             self._run = _traced(self._loop, counts, counts, rows, rows)
 
     def predict(self, x: Array) -> Array:
-        return self._predict(self._cast(x)).numpy()
+        return _numpy(self._predict(self._cast(x)))
 
     def gradients(self, x: Array, y: Array) -> tuple[float, Params]:
         loss, gradients = self._evaluate(self._cast(x), self._cast(y))
-        zeros = {name: np.zeros(variable.shape, self.dtype) for name, variable in self.variables.items()}
-        return float(loss), to_canonical(self.layout, zeros | _numpy(gradients))
+        zeros = {name: np.zeros(variable.shape, carrier(self.dtype.name)) for name, variable in self.variables.items()}
+        return float(loss), to_canonical(self.layout, zeros | _arrays(gradients))
 
     def train(self, segments: Sequence[Batches]) -> Trained:
         batches = [rows for segment in segments for rows in segment]
@@ -156,15 +176,16 @@ class KerasTrainer:
         if not self._all_whole(batches):
             rows, ends = np.concatenate(batches), np.cumsum([0, *(len(rows) for rows in batches)])
         losses, params = self._run(np.int32(len(segments)), np.int32(len(segments[0])), rows, ends)
-        return Trained(losses.numpy().reshape(len(segments), -1), to_canonical(self.layout, _numpy(params), stacked=1))
+        params = to_canonical(self.layout, _arrays(params), stacked=1)
+        return Trained(_numpy(losses).reshape(len(segments), -1), params)
 
     def export(self) -> State:
         slots = {
             f"{slot}/{name}": value
             for slot, variables in self.slots.items()
-            for name, value in to_canonical(self.layout, _numpy(variables)).items()
+            for name, value in to_canonical(self.layout, _arrays(variables)).items()
         }
-        params = to_canonical(self.layout, _numpy(self.variables))
+        params = to_canonical(self.layout, _arrays(self.variables))
         return State(params, slots, int(self.optimizer.iterations), self.slot_scale)
 
     def load(self, state: State) -> None:
@@ -235,5 +256,11 @@ def _traced(function: Callable[..., Any], *signature: tf.TensorSpec) -> Any:
     return tf.function(function).get_concrete_function(*signature)
 
 
-def _numpy(tensors: dict[str, tf.Tensor | keras.Variable]) -> Params:
-    return {name: tensor.numpy() for name, tensor in tensors.items()}
+def _arrays(tensors: dict[str, tf.Tensor | keras.Variable]) -> Params:
+    return {name: _numpy(tensor) for name, tensor in tensors.items()}
+
+
+def _numpy(tensor: tf.Tensor | keras.Variable) -> Array:
+    array = tensor.numpy()
+    # TensorFlow's bfloat16 is a type of its own, which NumPy cannot compute with.
+    return array.astype(np.float32) if array.dtype == tf.bfloat16.as_numpy_dtype else array

@@ -14,15 +14,33 @@ import numpy as np
 import tensorflow as tf
 import tensorflow.compat.v1 as v1
 
+from parity.frameworks import TF32
 from parity.layout import Layout, to_canonical, to_framework
 from parity.spec import Adam, Array, Batches, Case, Optimizer, Params
 from parity.trainer import State, Trained
 
-# One thread and one order of every sum, float32 products in full: the same bits at every run.
+# One thread and one order of every sum: the same bits at every run.
 tf.config.threading.set_intra_op_parallelism_threads(1)
 tf.config.threading.set_inter_op_parallelism_threads(1)
 tf.config.experimental.enable_op_determinism()
-tf.config.experimental.enable_tensor_float_32_execution(False)
+
+
+def find_cuda() -> str:
+    """The name of the CUDA device; ValueError where TensorFlow sees none."""
+    found = tf.config.list_physical_devices("GPU")
+    if not found:
+        why = "" if tf.test.is_built_with_cuda() else ": it was built without CUDA"
+        raise ValueError(f"TensorFlow sees no CUDA device{why}")
+    return tf.config.experimental.get_device_details(found[0]).get("device_name", "a GPU without a name")
+
+
+def device_of(name: str) -> str:
+    """A run's device, with float32 products in TF32 from now on where its name says so, and in full elsewhere."""
+    if name != "cpu":
+        find_cuda()
+    tf.config.experimental.enable_tensor_float_32_execution(name == TF32)
+    return "/CPU:0" if name == "cpu" else "/GPU:0"
+
 
 SESSION = v1.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=1, allow_soft_placement=True)
 SESSION.gpu_options.allow_growth = True
@@ -40,7 +58,9 @@ def binary_crossentropy(p: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
     """
     value = -(y * tf.maximum(tf.math.log(p), -100) + (1 - y) * tf.maximum(tf.math.log1p(-p), -100))
     slope = (p - y) / tf.maximum(p * (1 - p), 1e-12)
-    return tf.stop_gradient(value) + tf.stop_gradient(slope) * (p - tf.stop_gradient(p))
+    # In float16 the clamp is 0 and the slope, at p = y = 1, NaN: the loss is not.
+    zero = tf.math.multiply_no_nan(tf.stop_gradient(slope), p - tf.stop_gradient(p))
+    return tf.stop_gradient(value) + zero
 
 
 def crossentropy(logits: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
@@ -128,12 +148,11 @@ class Tf1Trainer:
     """The five verbs in a graph and a session of their own; both are freed with the trainer."""
 
     def __init__(self, case: Case, dtype: str, device: str, forward: Forward, layout: Layout) -> None:
-        if device == "cuda" and not tf.config.list_physical_devices("GPU"):
-            raise ValueError("TensorFlow sees no GPU")
-        self.case, self.dtype, self.forward, self.layout = case, np.dtype(dtype), forward, layout
+        self.case, self.forward, self.layout = case, forward, layout
+        self.dtype = np.dtype(tf.as_dtype(dtype).as_numpy_dtype)
         data = case.data()
         x, y = self._cast(data.x), self._cast(data.y)
-        with tf.Graph().as_default() as graph, tf.device("/GPU:0" if device == "cuda" else "/CPU:0"):
+        with tf.Graph().as_default() as graph, tf.device(device_of(device)):
             # The data comes in through placeholders: constants would make it part of the graph, which ends at 2 GB.
             data_in = [v1.placeholder(values.dtype, values.shape) for values in (x, y)]
             self.x, self.y = (v1.Variable(values, trainable=False, use_resource=True) for values in data_in)
@@ -164,12 +183,12 @@ class Tf1Trainer:
         self._assign([(power, 0.0) for power in powers])
 
     def predict(self, x: Array) -> Array:
-        return self.session.run(self.prediction, {self.inputs: self._cast(x)})
+        return _numpy(self.session.run(self.prediction, {self.inputs: self._cast(x)}))
 
     def gradients(self, x: Array, y: Array) -> tuple[float, Params]:
         loss, gradients = self.session.run(self.evaluation, {self.inputs: self._cast(x), self.targets: self._cast(y)})
         zeros = {name: np.zeros(variable.shape, self.dtype) for name, variable in self.variables.items()}
-        return float(loss), to_canonical(self.layout, zeros | gradients)
+        return float(loss), self._canonical(zeros | gradients)
 
     def train(self, segments: Sequence[Batches]) -> Trained:
         batches = [rows for segment in segments for rows in segment]
@@ -178,16 +197,16 @@ class Tf1Trainer:
             rows, ends = np.concatenate(batches), np.cumsum([0, *(len(rows) for rows in batches)])
         feed = {self.segments: len(segments), self.batches: len(segments[0]), self.rows: rows, self.ends: ends}
         losses, params = self.session.run(self.trained, feed)
-        return Trained(losses.reshape(len(segments), -1), to_canonical(self.layout, params, stacked=1))
+        return Trained(_numpy(losses).reshape(len(segments), -1), self._canonical(params, stacked=1))
 
     def export(self) -> State:
         params, slots, step = self.session.run((self.variables, self.slots, self.step))
         canonical = {
             f"{slot}/{name}": value
             for slot, values in slots.items()
-            for name, value in to_canonical(self.layout, values).items()
+            for name, value in self._canonical(values).items()
         }
-        return State(to_canonical(self.layout, params), canonical, int(step))
+        return State(self._canonical(params), canonical, int(step))
 
     def load(self, state: State) -> None:
         given = state.slots_at(1.0)
@@ -199,13 +218,16 @@ class Tf1Trainer:
         ]
         for variables, params in groups:
             framework = to_framework(self.layout, params)
-            values += [(variable, framework[name]) for name, variable in variables.items()]
+            values += [(variable, self._cast(framework[name])) for name, variable in variables.items()]
         self._assign(values)
 
     def _assign(self, values: Sequence[tuple[v1.Variable, Array | float]]) -> None:
         # A variable's initializer assigns whatever is fed in the place of its initial value.
         feed = {variable.initializer.inputs[1]: value for variable, value in values}
         self.session.run([variable.initializer for variable, _ in values], feed)
+
+    def _canonical(self, arrays: Params, stacked: int = 0) -> Params:
+        return to_canonical(self.layout, {name: _numpy(value) for name, value in arrays.items()}, stacked)
 
     def _cast(self, values: Array) -> Array:
         return values.astype(self.dtype) if values.dtype.kind == "f" else values
@@ -280,3 +302,8 @@ class Tf1Trainer:
             lambda s, *_: s < self.segments, segment, (0, losses, snapshots), parallel_iterations=1
         )
         return losses.stack(), {name: array.stack() for name, array in snapshots.items()}
+
+
+def _numpy(array: Array) -> Array:
+    # TensorFlow's bfloat16 is a type of its own, which NumPy cannot compute with.
+    return array.astype(np.float32) if array.dtype == tf.bfloat16.as_numpy_dtype else array
