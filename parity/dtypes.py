@@ -51,6 +51,11 @@ def spacing(values: Array, dtype: str) -> Array:
     return np.spacing(values) * np.float32(2**16) if dtype == "bfloat16" else np.spacing(values)
 
 
+def smallest(dtype: str) -> float:
+    """The smallest positive number."""
+    return 2.0**-133 if dtype == "bfloat16" else float(np.finfo(dtype).smallest_subnormal)
+
+
 def packed(values: Array) -> Array:
     """bfloat16 values in float32, as the two bytes that they are: uint16. ValueError for a value that is none."""
     nearest = rounded(values, "bfloat16")

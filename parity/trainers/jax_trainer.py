@@ -18,6 +18,7 @@ import numpy as np
 import optax
 from jax import lax
 
+from parity.dtypes import smallest
 from parity.frameworks import TF32
 from parity.layout import Layout, to_canonical, to_framework
 from parity.spec import Adam, Array, Batches, Case, Loss, Optimizer, Params
@@ -64,7 +65,7 @@ def _residuals(p: jax.Array, y: jax.Array) -> tuple[jax.Array, tuple[jax.Array, 
 
 def _derivative(residuals: tuple[jax.Array, jax.Array], d_loss: jax.Array) -> tuple[jax.Array, None]:
     p, y = residuals
-    return d_loss * (p - y) / jnp.maximum(p * (1 - p), 1e-12), None
+    return d_loss * (p - y) / jnp.maximum(p * (1 - p), max(1e-12, smallest(p.dtype.name))), None
 
 
 binary_crossentropy.defvjp(_residuals, _derivative)

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from parity.dtypes import carrier
+from parity.dtypes import carrier, smallest
 from parity.frameworks import TF32
 from parity.layout import Layout, to_canonical, to_framework
 from parity.spec import Adam, Array, Batches, Case, Optimizer, Params
@@ -53,10 +53,8 @@ def binary_crossentropy(p: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
     ``ops.custom_gradient`` would say the same, but a graph that holds one is never freed.
     """
     value = -(y * ops.maximum(ops.log(p), -100) + (1 - y) * ops.maximum(ops.log1p(-p), -100))
-    slope = (p - y) / ops.maximum(p * (1 - p), 1e-12)
-    # In float16 the clamp is 0 and the slope, at p = y = 1, NaN: the loss is not.
-    zero = tf.math.multiply_no_nan(ops.stop_gradient(slope), p - ops.stop_gradient(p))
-    return ops.stop_gradient(value) + zero
+    slope = (p - y) / ops.maximum(p * (1 - p), max(1e-12, smallest(p.dtype.name)))
+    return ops.stop_gradient(value) + ops.stop_gradient(slope) * (p - ops.stop_gradient(p))
 
 
 def crossentropy(logits: tf.Tensor, y: tf.Tensor) -> tf.Tensor:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from parity.dtypes import NARROW, carrier, rounded
+from parity.dtypes import NARROW, carrier, rounded, smallest
 from parity.spec import Adam, Array, Batches, Case, Optimizer, Params, Sgd
 from parity.trainer import State, Trained
 
@@ -61,7 +61,9 @@ def binary_crossentropy(p: Array, y: Array) -> tuple[Array, Array]:
     """
     with np.errstate(divide="ignore"):
         loss = -(y * np.maximum(np.log(p), -100) + (1 - y) * np.maximum(np.log1p(-p), -100))
-    return loss, (p - y) / np.maximum(p * (1 - p), 1e-12)
+    # In float16 the clamp would be 0, and 0 / 0 the derivative of a row that is right beyond doubt.
+    least = max(1e-12, smallest(p.narrow if isinstance(p, Narrow) else p.dtype.name))
+    return loss, (p - y) / np.maximum(p * (1 - p), least)
 
 
 def crossentropy(logits: Array, y: Array) -> tuple[Array, Array]:

@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow.compat.v1 as v1
 
+from parity.dtypes import smallest
 from parity.frameworks import TF32
 from parity.layout import Layout, to_canonical, to_framework
 from parity.spec import Adam, Array, Batches, Case, Optimizer, Params
@@ -57,10 +58,8 @@ def binary_crossentropy(p: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
     holds one is never freed.
     """
     value = -(y * tf.maximum(tf.math.log(p), -100) + (1 - y) * tf.maximum(tf.math.log1p(-p), -100))
-    slope = (p - y) / tf.maximum(p * (1 - p), 1e-12)
-    # In float16 the clamp is 0 and the slope, at p = y = 1, NaN: the loss is not.
-    zero = tf.math.multiply_no_nan(tf.stop_gradient(slope), p - tf.stop_gradient(p))
-    return tf.stop_gradient(value) + zero
+    slope = (p - y) / tf.maximum(p * (1 - p), max(1e-12, smallest(p.dtype.name)))
+    return tf.stop_gradient(value) + tf.stop_gradient(slope) * (p - tf.stop_gradient(p))
 
 
 def crossentropy(logits: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
