@@ -19,6 +19,9 @@ NARROW = ("float16", "bfloat16")
 KNOWN = (*DTYPES, *NARROW)
 
 
+_HALF, _ONE, _ALMOST, _UPPER = (np.uint32(bits) for bits in (16, 1, 0x7FFF, 0xFFFF0000))
+
+
 def carrier(dtype: str) -> np.dtype[Any]:
     """The NumPy dtype that holds the values of ``dtype``: float32 for bfloat16, else that of the same name."""
     return np.dtype("float32" if dtype == "bfloat16" else dtype)
@@ -36,14 +39,20 @@ def rounded(values: Array, dtype: str) -> Array:
     """
     if values.dtype.kind != "f":
         return values
-    with np.errstate(over="ignore", under="ignore"):
-        carried = np.asarray(values, carrier(dtype))
+    carried = values
+    if values.dtype != carrier(dtype):
+        with np.errstate(over="ignore", under="ignore"):
+            carried = values.astype(carrier(dtype))
     if dtype != "bfloat16":
         return carried
     bits = carried.view(np.uint32)
     # Half a unit, less a little where the last bit kept is even: the carry out of the lower half rounds to even.
-    nearest = bits + (((bits >> 16) & 1) + np.uint32(0x7FFF)) & np.uint32(0xFFFF0000)
-    return np.where(np.isnan(carried), carried.dtype.type(np.nan), nearest.view(np.float32))
+    nearest = bits + (((bits >> _HALF) & _ONE) + _ALMOST) & _UPPER
+    found: Array = nearest.view(np.float32)
+    unknown = carried != carried
+    if unknown.any():  # adding to the bits of a NaN may make a number of it
+        found[unknown] = np.nan
+    return found
 
 
 def spacing(values: Array, dtype: str) -> Array:

@@ -81,7 +81,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture(scope="session")
 def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
     """Every selected cell, recorded on the device and on the CPU."""
-    items = [item for item in request.session.items if item.path == request.path and hasattr(item, "callspec")]
+    items = [item for item in request.session.items if item.get_closest_marker("gpu")]
     selected = {item.callspec.params.get("name") for item in items}
     out = tmp_path_factory.mktemp("gpu")
     matrices = [matrix_of(request.config, device, out) for device in (request.config.getoption("--gpu-device"), "cpu")]

@@ -151,15 +151,14 @@ class Narrow(np.ndarray):
         plain = [_plain(value) for value in inputs]
         if out:
             kwargs["out"] = tuple(_plain(value) for value in out)
-        with np.errstate(over="ignore"):
-            result = getattr(ufunc, method)(*plain, **kwargs)
+        result = getattr(ufunc, method)(*plain, **kwargs)
         for written in inputs[:1] if method == "at" else out:
             _plain(written)[...] = rounded(_plain(written), self.narrow)
         if method == "at":
             return None
         if out:
             return out[0] if len(out) == 1 else out
-        return rounded(np.asarray(result), self.narrow).view(type(self)) if _is_float(result) else result
+        return _narrow(result, self.narrow) if _is_float(result) else result
 
 
 class Float16(Narrow):
@@ -171,6 +170,10 @@ class Bfloat16(Narrow):
 
 
 _NARROW = {kind.narrow: kind for kind in (Float16, Bfloat16)}
+
+
+def _narrow(values: Any, dtype: str) -> Narrow:
+    return rounded(np.asarray(values), dtype).astype(np.float32, copy=False).view(_NARROW[dtype])
 
 
 def _plain(value: Any) -> Any:
@@ -238,7 +241,7 @@ class NumpyTrainer:
         if values.dtype.kind != "f":
             return values
         if self.name in NARROW:
-            return rounded(np.asarray(values), self.name).astype(np.float32).view(_NARROW[self.name])
+            return _narrow(np.array(values), self.name)
         return values.astype(self.dtype)
 
     def _loss_and_gradients(self, x: Array, y: Array) -> tuple[float, Params]:
