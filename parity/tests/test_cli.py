@@ -82,7 +82,7 @@ def contents(folder: Path) -> dict[str, tuple[int, bytes]]:
 WRONG_USE = [
     (["run", "no-such-case"], "unknown case 'no-such-case'"),
     (["run", "--impl", "pytorch"], "unknown implementation 'pytorch'"),
-    (["run", "--dtype", "float16"], "unknown dtype 'float16': choose one of float32, float64"),
+    (["run", "--dtype", "half"], "unknown dtype 'half': choose one of float32, float64, float16, bfloat16"),
     (["run", "--device", "tpu"], "unknown device 'tpu': choose cpu or cuda"),
     (["run", "--epochs", "0"], "'--epochs'"),
     (["run", "--epochs", "many"], "'--epochs'"),
@@ -464,7 +464,7 @@ UNREADABLE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "checksum": (flip, "does not match its checksum"),
     "schema": (manifest(schema="something-else"), "schema must be"),
     "version": (manifest(version=99), "version 99"),
-    "dtype": (manifest(dtype="float16"), "dtype must be"),
+    "dtype": (manifest(dtype="float8"), "dtype must be"),
     "not complete": (manifest(complete=False), "was not finished"),
     "no json": (lambda folder: (folder / MANIFEST).write_text("{"), "no valid JSON"),
     "no manifest": (lambda folder: (folder / MANIFEST).unlink(), MANIFEST),
