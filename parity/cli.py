@@ -171,6 +171,13 @@ def _pythons(pairs: list[str] | None) -> dict[str, str]:
     return pythons
 
 
+def _check_device(device: str) -> None:
+    from parity.frameworks import DEVICES
+
+    if device not in DEVICES:
+        _fail(f"unknown device {device!r}: choose one of {', '.join(DEVICES)}")
+
+
 def _matrix(
     suite: str,
     out: Path,
@@ -182,15 +189,13 @@ def _matrix(
     **options: Any,
 ) -> Matrix:
     """What a command's options ask for; ``options`` are those that ``parity.matrix.Options`` takes as they are."""
-    from parity.frameworks import DEVICES
-    from parity.matrix import Matrix, Options
     from parity.dtypes import DTYPES, KNOWN
+    from parity.matrix import Matrix, Options
 
     for name in dtype or ():
         if name not in KNOWN:
             _fail(f"unknown dtype {name!r}: choose one of {', '.join(KNOWN)}")
-    if device not in DEVICES:
-        _fail(f"unknown device {device!r}: choose one of {', '.join(DEVICES)}")
+    _check_device(device)
     wanted = Options(
         _suite(suite),
         out,
@@ -264,17 +269,23 @@ def run(
 @app.command("list")
 def list_cells(
     suite: SuiteName = "impls",
+    device: Device = "cpu",
     python: Pythons = None,
     json_file: Json = None,
 ) -> None:
-    """List cases × implementations: what can run here, and why not where it cannot."""
-    from parity.matrix import Versions
+    """List cases × implementations: what can run here, and why not where it cannot.
+
+    With --device cuda each framework is imported and asked for a GPU, which takes some seconds.
+    """
+    from parity.matrix import Versions, find_devices
     from parity.report.terminal import make_console, print_list
 
     with _clear_errors():
         found, versions = _suite(suite), Versions(_pythons(python))
+        _check_device(device)
+        on_cuda = find_devices(versions, found.labels) if device != "cpu" else {}
         rows = [
-            (entry.case.name, versions.availability(label), entry.case.absent.get(label, ""))
+            (entry.case.name, on_cuda.get(label) or versions.availability(label), entry.case.absent.get(label, ""))
             for entry in found.entries.values()
             for label in (
                 *entry.implementations,
@@ -539,8 +550,17 @@ def floor(
     from parity.report.terminal import Watch, make_console
 
     with _clear_errors():
-        options = {"variant": data, "lockstep": lockstep, "jobs": jobs, "fresh": fresh}
-        matrix = _matrix(suite, out, cases, dtype=dtype, python=python, **options)
+        matrix = _matrix(
+            suite,
+            out,
+            cases,
+            dtype=dtype,
+            python=python,
+            variant=data,
+            lockstep=lockstep,
+            jobs=jobs,
+            fresh=fresh,
+        )
         with Watch(make_console(stderr=True), len(matrix.cells)) as watch:
             measured = matrix.measure_floors(watch.epoch)
     for path, error in measured.items():

@@ -101,7 +101,9 @@ def compare(a: Path, b: Path) -> Comparison:
         run.meta.get("float32_parameters", "free") == "free" or run.meta["dtype"] == "float64" for run in (ours, theirs)
     )
     if not free:
-        notes.append("this case's parameters are, but in float64, compared in lockstep only; of a free run, the losses count")
+        notes.append(
+            "this case's parameters are compared in lockstep only, but in float64; of a free run, the losses count"
+        )
     doubt = incomparable(ours, theirs)
     if doubt:
         return Comparison(a, b, Judgement(Verdict.INCONCLUSIVE, reason=doubt), None, None, None, tuple(notes))

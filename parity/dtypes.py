@@ -75,4 +75,5 @@ def packed(values: Array) -> Array:
 
 def unpacked(bits: Array) -> Array:
     """The float32 values of bfloat16 numbers that are given by their bits, uint16. Every one is exact."""
-    return (bits.astype(np.uint32) << 16).view(np.float32)
+    values: Array = (bits.astype(np.uint32) << 16).view(np.float32)
+    return values

@@ -94,7 +94,9 @@ class Witness:
             yield Stirred(self.same_dtype, generator, ordered, self.dtype), x, self.data.y[rows][order], order
 
     def _expected(self, wanted: Params, stirred: Iterator[Params]) -> Expected:
-        floors = {name: 4 * unit(self.dtype) * float(np.max(np.abs(value), initial=0.0)) for name, value in wanted.items()}
+        floors = {
+            name: 4 * unit(self.dtype) * float(np.max(np.abs(value), initial=0.0)) for name, value in wanted.items()
+        }
         for other in stirred:
             for name, value in wanted.items():
                 strayed = np.abs(other[name].astype(np.float64) - value)

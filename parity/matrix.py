@@ -168,6 +168,27 @@ class Versions:
         return Availability(implementation, framework.name, False, f"{', '.join(missing)} not installed: {hint}")
 
 
+def find_devices(versions: Versions, labels: Sequence[str]) -> dict[str, Availability]:
+    """Whether each implementation's framework sees a CUDA device, asked in a worker of its own; its name if so."""
+    found = {}
+    with Pool(1, versions.pythons, sys.path, "cuda") as pool:
+        asked = {}
+        for label in labels:
+            framework = framework_of(label)
+            if versions.availability(label).available and "cuda" not in framework.never and framework.name not in asked:
+                asked[framework.name] = pool.submit(framework.name, {"do": "find", "trainer": framework.trainer})
+        for label in labels:
+            availability = versions.availability(label)
+            if never := framework_of(label).never.get("cuda"):
+                availability = replace(availability, available=False, reason=never)
+            elif availability.available:
+                error = asked[availability.framework].exception()
+                reason = str(error or asked[availability.framework].result()["result"]).removeprefix("ValueError: ")
+                availability = replace(availability, available=error is None, reason=reason)
+            found[label] = availability
+    return found
+
+
 def _versions(python: str) -> dict[str, str | None]:
     packages = sorted({*CORE_PACKAGES, *(p for f in FRAMEWORKS for names in f.packages.values() for p in names)})
     code = (

@@ -216,7 +216,9 @@ def measure(
     for dtype in dtypes:
         stray: Params = {}
         for seed in range(runs_of((dtype,))):
-            trainer, run_case = stirred(build, case, dtype, seed) if seed < RUNS else (build(plain, dtype, "cpu"), plain)
+            trainer, run_case = (
+                stirred(build, case, dtype, seed) if seed < RUNS else (build(plain, dtype, "cpu"), plain)
+            )
             if lockstep is not None:
                 trainer = Lockstep(trainer, build(case, "float64", "cpu"), case, lockstep)
             with np.errstate(all="ignore"):  # what overflows makes the floor infinite, and that is said
@@ -228,7 +230,9 @@ def measure(
         scales |= {name: scale(values) for name, values in reference.params.items()}
         grown = {}
         for name, values in stray.items():
-            grown[name] = np.maximum(np.maximum.accumulate(values), 4 * unit(dtype) * np.maximum.accumulate(scales[name]))
+            grown[name] = np.maximum(
+                np.maximum.accumulate(values), 4 * unit(dtype) * np.maximum.accumulate(scales[name])
+            )
             if dtype == "float64" and "float32" in floors:
                 wide = floors["float32"].loss.ravel() if name == "loss" else floors["float32"].params[name]
                 grown[name] = np.maximum(grown[name], 2.0**-29 * wide)

@@ -71,7 +71,12 @@ OPTIONAL: Mapping[str, tuple[type, ...]] = {
 
 SHARD_OPTIONAL = ("bytes", "first_epoch", "last_epoch")
 
-_DTYPES = {"BF16": np.dtype("<u2"), "F16": np.dtype("<f2"), "F32": np.dtype("<f4"), "F64": np.dtype("<f8")}
+_DTYPES: dict[str, np.dtype[Any]] = {
+    "BF16": np.dtype("<u2"),
+    "F16": np.dtype("<f2"),
+    "F32": np.dtype("<f4"),
+    "F64": np.dtype("<f8"),
+}
 _DTYPES |= {"I64": np.dtype("<i8")}
 _FILE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*\.safetensors")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -150,7 +155,8 @@ class Widened:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         if copy is False:
             raise ValueError("bfloat16 numbers cannot become an array without a copy")
-        return self[:].astype(dtype or self.dtype, copy=False)
+        values: Array = self[:].astype(dtype or self.dtype, copy=False)
+        return values
 
 
 @dataclass

@@ -11,6 +11,7 @@ import itertools
 import json
 import os
 import platform
+import re
 import sys
 import time
 import traceback
@@ -37,9 +38,28 @@ def main() -> None:
             result = jobs[job["do"]](job, emit)
         except Exception as error:
             # The cell is lost, not the worker; the parent reports the error as the cell's reason.
-            emit("error", message=f"{type(error).__name__}: {error}", trace=traceback.format_exc())
+            emit("error", message=_reason(error, job), trace=traceback.format_exc())
         else:
             emit("done", seconds=time.perf_counter() - begun, result=result)
+
+
+_NO_KERNEL = (
+    r"\"(?P<op>\w+)\" not implemented for '",  # torch
+    r"No OpKernel was registered to support Op '(?P<op>\w+)'",  # TensorFlow in a graph, and the next two elsewhere
+    r"Could not find device for node: [^=]*= (?P<op>\w+)\[",
+    r"Value for attr 'T' of \w+ is not in the list of allowed values.*Op<name=(?P<op>\w+);",
+)
+"""How frameworks say that an operation cannot be had in a dtype on a device."""
+
+
+def _reason(error: Exception, job: Job) -> str:
+    """The error in one line; what a framework has no kernel for is said the same way for all of them."""
+    text = " ".join(str(error).split())
+    for pattern in _NO_KERNEL:
+        found = re.search(pattern, text)
+        if found and "dtype" in job:
+            return f"{job['implementation']} has no {job['dtype']} kernel for {found['op']} on {job['device']}"
+    return f"{type(error).__name__}: {text}"
 
 
 def _find(job: Job) -> tuple[Any, Any, Any]:

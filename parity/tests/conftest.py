@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 
 import pytest
 
 from parity.frameworks import FRAMEWORKS
-from parity.matrix import Versions
-from parity.pool import Pool, WorkerError
+from parity.matrix import Versions, find_devices
 
 _SAID = pytest.StashKey[list[str]]()
 
@@ -48,14 +46,9 @@ def _framework(item: pytest.Item) -> str:
 def _blind(config: pytest.Config, name: str) -> str:
     """Why a framework cannot run the tests here, asked in a process of its own; nothing where it can."""
     (framework,) = (known for known in FRAMEWORKS if known.name == name)
-    availability = Versions({}).availability(next(iter(framework.packages)))
-    if not availability.available:
-        return availability.reason
+    label = next(iter(framework.packages))
     if config.getoption("--gpu-device") == "cpu":
-        return ""
-    with Pool(1, path=sys.path, device="cuda") as pool:
-        try:
-            pool.submit(name, {"do": "find", "trainer": framework.trainer}).result()
-        except WorkerError as error:
-            return str(error).removeprefix("ValueError: ")
-    return ""
+        found = Versions({}).availability(label)
+    else:
+        found = find_devices(Versions({}), [label])[label]
+    return "" if found.available else found.reason

@@ -83,7 +83,7 @@ WRONG_USE = [
     (["run", "no-such-case"], "unknown case 'no-such-case'"),
     (["run", "--impl", "pytorch"], "unknown implementation 'pytorch'"),
     (["run", "--dtype", "half"], "unknown dtype 'half': choose one of float32, float64, float16, bfloat16"),
-    (["run", "--device", "tpu"], "unknown device 'tpu': choose cpu or cuda"),
+    (["run", "--device", "tpu"], "unknown device 'tpu': choose one of cpu, cuda, cuda_tf32"),
     (["run", "--epochs", "0"], "'--epochs'"),
     (["run", "--epochs", "many"], "'--epochs'"),
     (["run", "--jobs", "0"], "'--jobs'"),

@@ -9,7 +9,6 @@ implementation's run on the CPU, at every epoch and by the tolerance policy that
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ import pytest
 from parity.crosscheck import compare
 from parity.frameworks import TF32, framework_of
 from parity.hypotheses import CATALOGUE
-from parity.matrix import Cell, Matrix, Options, Outcome
+from parity.matrix import Matrix, Options, Outcome
 from parity.suite import Entry, Suite, SuiteError, load_suite
 from parity.verdict import Verdict
 
@@ -79,7 +78,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture(scope="session")
-def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
+def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Runs:
     """Every selected cell, recorded on the device and on the CPU."""
     items = [item for item in request.session.items if item.get_closest_marker("gpu")]
     selected = {item.callspec.params.get("name") for item in items}
@@ -89,7 +88,7 @@ def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     for matrix in matrices:
         matrix.cells = [cell for cell in matrix.cells if cell.name in selected]
         outcomes.append({outcome.cell.name: outcome for outcome in matrix.run()})
-    yield Runs(matrices[0], outcomes[0])
+    return Runs(matrices[0], outcomes[0])
 
 
 @pytest.mark.gpu

@@ -27,6 +27,7 @@ from parity.trainer import State, Trained
 # Without x64 optax corrects Adam's moments with float32 powers, and float64 arrays become float32 silently.
 jax.config.update("jax_enable_x64", True)
 
+
 def find_cuda() -> str:
     """The name of the CUDA device; ValueError where JAX sees none."""
     try:

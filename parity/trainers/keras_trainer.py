@@ -44,7 +44,6 @@ def device_of(name: str) -> str:
     return "/CPU:0" if name == "cpu" else "/GPU:0"
 
 
-
 def binary_crossentropy(p: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
     """Loss of each row from probabilities, with the clamps of torch's BCELoss on value and gradient.
 

@@ -201,9 +201,7 @@ class Tf1Trainer:
     def export(self) -> State:
         params, slots, step = self.session.run((self.variables, self.slots, self.step))
         canonical = {
-            f"{slot}/{name}": value
-            for slot, values in slots.items()
-            for name, value in self._canonical(values).items()
+            f"{slot}/{name}": value for slot, values in slots.items() for name, value in self._canonical(values).items()
         }
         return State(self._canonical(params), canonical, int(step))
 

@@ -27,6 +27,7 @@ torch.use_deterministic_algorithms(True)
 # That switch also fills every new tensor with NaN, a fifth of a small model's time; nothing here reads one unwritten.
 torch.utils.deterministic.fill_uninitialized_memory = False
 
+
 def find_cuda() -> str:
     """The name of the CUDA device; ValueError where torch sees none."""
     if not torch.cuda.is_available():
