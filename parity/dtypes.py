@@ -39,7 +39,7 @@ def rounded(values: Array, dtype: str) -> Array:
     """
     if values.dtype.kind != "f":
         return values
-    carried = values
+    carried: Array = values
     if values.dtype != carrier(dtype):
         with np.errstate(over="ignore", under="ignore"):
             carried = values.astype(carrier(dtype))
@@ -57,7 +57,8 @@ def rounded(values: Array, dtype: str) -> Array:
 
 def spacing(values: Array, dtype: str) -> Array:
     """The distance of each finite value of ``dtype``, in its carrier, to the next one away from zero."""
-    return np.spacing(values) * np.float32(2**16) if dtype == "bfloat16" else np.spacing(values)
+    steps: Array = np.spacing(values) * np.float32(2**16) if dtype == "bfloat16" else np.spacing(values)
+    return steps
 
 
 def smallest(dtype: str) -> float:

@@ -71,13 +71,8 @@ OPTIONAL: Mapping[str, tuple[type, ...]] = {
 
 SHARD_OPTIONAL = ("bytes", "first_epoch", "last_epoch")
 
-_DTYPES: dict[str, np.dtype[Any]] = {
-    "BF16": np.dtype("<u2"),
-    "F16": np.dtype("<f2"),
-    "F32": np.dtype("<f4"),
-    "F64": np.dtype("<f8"),
-}
-_DTYPES |= {"I64": np.dtype("<i8")}
+_CODES = {"BF16": "<u2", "F16": "<f2", "F32": "<f4", "F64": "<f8", "I64": "<i8"}
+_DTYPES: dict[str, np.dtype[Any]] = {name: np.dtype(code) for name, code in _CODES.items()}
 _FILE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*\.safetensors")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _PART = r"(?!\.\.?(?:/|\Z))[A-Za-z0-9_.-]+"

@@ -18,7 +18,7 @@ import numpy as np
 import optax
 from jax import lax
 
-from parity.dtypes import smallest
+from parity.dtypes import NARROW, smallest
 from parity.frameworks import TF32
 from parity.layout import Layout, to_canonical, to_framework
 from parity.spec import Adam, Array, Batches, Case, Loss, Optimizer, Params
@@ -142,6 +142,11 @@ def loss_and_gradients(program: Program, params: Arrays, x: jax.Array, y: jax.Ar
     return jax.value_and_grad(loss_of)(program.trained(params))
 
 
+def _widened(tree: Any) -> Any:
+    """The same in float32 where it was narrower: as a bfloat16 the .999 of Adam's second moment would be 1."""
+    return jax.tree.map(lambda leaf: leaf.astype(jnp.float32) if leaf.dtype.name in NARROW else leaf, tree)
+
+
 @partial(jax.jit, static_argnames=("program", "segments", "batches"))
 def advance(
     program: Program,
@@ -175,7 +180,8 @@ def advance(
         if loss.dtype != losses.dtype:  # a promotion in the model; storing it would round it silently
             raise TypeError(f"the loss is {loss.dtype}, the run {losses.dtype}")
         trained = program.trained(params)
-        updates, slots = transformation.update(gradients, slots, trained)
+        updates, updated = transformation.update(*map(_widened, (gradients, slots, trained)))
+        slots = jax.tree.map(lambda old, new: new.astype(old.dtype), slots, updated)
         params = params | optax.apply_updates(trained, updates)
         segment = lax.div(t, batches)
         snapshots = {name: put(stack, params[name], segment, 0) for name, stack in snapshots.items()}

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from parity.dtypes import carrier, smallest
+from parity.dtypes import NARROW, carrier, smallest
 from parity.frameworks import TF32
 from parity.layout import Layout, to_canonical, to_framework
 from parity.spec import Adam, Array, Batches, Case, Optimizer, Params
@@ -111,10 +111,24 @@ class AdamOfTorch(keras.optimizers.Adam):
         self._epsilon_of_torch = value
 
     def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
+        if variable.dtype in NARROW:
+            return self._narrow_step(gradient, variable)
         (first, second), (own_first, own_second) = map(self._corrections, ("float64", variable.dtype))
         exact, own = second / first, own_second / own_first
         learning_rate = ops.cast(learning_rate, "float64") * (exact / ops.cast(own, "float64"))
-        super().update_step(gradient, variable, learning_rate)
+        return super().update_step(gradient, variable, learning_rate)
+
+    def _narrow_step(self, gradient: tf.Tensor, variable: keras.Variable) -> None:
+        """The update in float32: Keras's own rounds beta2, of which bfloat16 makes 1 and of its correction 0."""
+        place = self._get_variable_index(variable)
+        moments = self._momentums[place], self._velocities[place]
+        m, v, g, p = (ops.cast(value, "float32") for value in (*moments, gradient, variable))
+        m = self.beta_1 * m + (1 - self.beta_1) * g
+        v = self.beta_2 * v + (1 - self.beta_2) * ops.square(g)
+        m_scale, v_scale = (ops.cast(value, "float32") for value in self._corrections("float64"))
+        p -= self.rate_of_torch / m_scale * m / (ops.sqrt(v) / v_scale + self._epsilon_of_torch)
+        for kept, value in zip((*moments, variable), (m, v, p), strict=True):
+            kept.assign(ops.cast(value, kept.dtype))
 
 
 def optimizer_of(rule: Optimizer, dtype: str) -> tuple[keras.optimizers.Optimizer, dict[str, str]]:
@@ -129,6 +143,7 @@ def optimizer_of(rule: Optimizer, dtype: str) -> tuple[keras.optimizers.Optimize
     learning_rate = number(rule.learning_rate)
     if isinstance(rule, Adam):
         adam = AdamOfTorch(learning_rate, number(rule.beta1), number(rule.beta2), number(rule.epsilon))
+        adam.rate_of_torch = learning_rate  # the optimizer's own is a variable of the default dtype
         return adam, {"first_moment": "momentum", "second_moment": "velocity"}
     return keras.optimizers.SGD(learning_rate, number(rule.momentum)), {"momentum": "momentum"} if rule.momentum else {}
 

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow.compat.v1 as v1
 
-from parity.dtypes import smallest
+from parity.dtypes import NARROW, smallest
 from parity.frameworks import TF32
 from parity.layout import Layout, to_canonical, to_framework
 from parity.spec import Adam, Array, Batches, Case, Optimizer, Params
@@ -102,14 +102,19 @@ class AdamOfFloat64(v1.train.AdamOptimizer):
     """
 
     def _resource_apply_dense(self, gradient: tf.Tensor, variable: v1.Variable) -> tf.Operation:
+        own = gradient.dtype
+        wide = tf.float32 if own.name in NARROW else own  # in bfloat16 a beta2 of .999 would be 1
+
         def number(value: tf.Tensor) -> tf.Tensor:
-            return tf.cast(value, gradient.dtype)
+            return tf.cast(value, wide)
 
         slots = self.get_slot(variable, "m"), self.get_slot(variable, "v")
-        first = number(self._beta1_t) * slots[0] + number(1 - self._beta1_t) * gradient
-        second = number(self._beta2_t) * slots[1] + number(1 - self._beta2_t) * tf.square(gradient)
+        first = number(self._beta1_t) * number(slots[0]) + number(1 - self._beta1_t) * number(gradient)
+        second = number(self._beta2_t) * number(slots[1]) + number(1 - self._beta2_t) * tf.square(number(gradient))
         change = number(self._lr_t) * first / (tf.sqrt(second) + number(self._epsilon_t))
-        return tf.group(slots[0].assign(first), slots[1].assign(second), variable.assign_sub(change))
+        changes = zip(slots, (first, second), strict=True)
+        moments = [slot.assign(tf.cast(value, own)) for slot, value in changes]
+        return tf.group(*moments, variable.assign_sub(tf.cast(change, own)))
 
 
 def optimizer_of(rule: Optimizer, step: v1.Variable) -> tuple[v1.train.Optimizer, dict[str, str]]:
