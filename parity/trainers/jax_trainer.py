@@ -33,7 +33,7 @@ def find_cuda() -> str:
     try:
         return jax.devices("cuda")[0].device_kind
     except RuntimeError as error:
-        raise ValueError(f"JAX sees no CUDA device: jaxlib {jax.lib.__version__} has none at hand") from error
+        raise ValueError(f"JAX {jax.__version__} sees no CUDA device") from error
 
 
 def device_of(name: str) -> jax.Device:
