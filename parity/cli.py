@@ -39,9 +39,19 @@ Frameworks = Annotated[
     list[str] | None, typer.Option("--framework", metavar="NAME", help="Only this framework's; may be repeated.")
 ]
 Dtypes = Annotated[
-    list[str] | None, typer.Option("--dtype", metavar="float32|float64", help="Only this dtype; may be repeated.")
+    list[str] | None,
+    typer.Option(
+        "--dtype", metavar="float64|float32|float16|bfloat16", help="Only this dtype; may be repeated. Else both first."
+    ),
 ]
-Device = Annotated[str, typer.Option("--device", metavar="cpu|cuda", help="Where the implementations run.")]
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        metavar="cpu|cuda|cuda_tf32",
+        help="Where the implementations run; the last with float32 products in TF32, which should fail.",
+    ),
+]
 Epochs = Annotated[
     int | None, typer.Option("--epochs", min=1, metavar="N", help="Train N epochs instead of the case's own number.")
 ]
@@ -179,6 +189,13 @@ def _pythons(pairs: list[str] | None) -> dict[str, str]:
     return pythons
 
 
+def _check_device(device: str) -> None:
+    from parity.frameworks import DEVICES
+
+    if device not in DEVICES:
+        _fail(f"unknown device {device!r}: choose one of {', '.join(DEVICES)}")
+
+
 def _matrix(
     suite: str,
     out: Path,
@@ -190,14 +207,13 @@ def _matrix(
     **options: Any,
 ) -> Matrix:
     """What a command's options ask for; ``options`` are those that ``parity.matrix.Options`` takes as they are."""
+    from parity.dtypes import DTYPES, KNOWN
     from parity.matrix import Matrix, Options
-    from parity.spec import DTYPES
 
     for name in dtype or ():
-        if name not in DTYPES:
-            _fail(f"unknown dtype {name!r}: choose one of {', '.join(DTYPES)}")
-    if device not in ("cpu", "cuda"):
-        _fail(f"unknown device {device!r}: choose cpu or cuda")
+        if name not in KNOWN:
+            _fail(f"unknown dtype {name!r}: choose one of {', '.join(KNOWN)}")
+    _check_device(device)
     wanted = Options(
         _suite(suite),
         out,
@@ -241,6 +257,7 @@ def run(
     What is on disk and has not changed is not run again. Each cell of the table shows its verdict and the largest
     share of its tolerance that any loss or parameter used at any epoch: below 1 passes.
     """
+    from parity.matrix import left_out
     from parity.outcome import as_json, total
     from parity.report.terminal import Watch, make_console, print_matrix, print_preflight, print_summary
     from parity.verdict import EXIT_STATUS
@@ -268,6 +285,8 @@ def run(
     console = make_console(stderr=str(json_file) == "-")
     print_preflight(console, [(outcome.name, outcome.preflight) for outcome in outcomes])
     print_matrix(console, outcomes)
+    for reason in left_out(matrix.options):
+        console.print(f"left out: {reason}", markup=False, highlight=False)
     print_summary(console, outcomes, time.perf_counter() - begun)
     _write_json(json_file, as_json(outcomes))
     if page:
@@ -326,17 +345,23 @@ def report(
 @app.command("list")
 def list_cells(
     suite: SuiteName = "impls",
+    device: Device = "cpu",
     python: Pythons = None,
     json_file: Json = None,
 ) -> None:
-    """List cases × implementations: what can run here, and why not where it cannot."""
-    from parity.matrix import Versions
+    """List cases × implementations: what can run here, and why not where it cannot.
+
+    With --device cuda each framework is imported and asked for a GPU, which takes some seconds.
+    """
+    from parity.matrix import Versions, find_devices
     from parity.report.terminal import make_console, print_list
 
     with _clear_errors():
         found, versions = _suite(suite), Versions(_pythons(python))
+        _check_device(device)
+        on_cuda = find_devices(versions, found.labels) if device != "cpu" else {}
         rows = [
-            (entry.case.name, versions.availability(label), entry.case.absent.get(label, ""))
+            (entry.case.name, on_cuda.get(label) or versions.availability(label), entry.case.absent.get(label, ""))
             for entry in found.entries.values()
             for label in (
                 *entry.implementations,
@@ -648,6 +673,7 @@ def floor(
     jobs: Jobs = CORES,
     python: Pythons = None,
     fresh: Fresh = False,
+    dtype: Dtypes = None,
     data: Data = None,
     lockstep: LockstepLength = None,
 ) -> None:
@@ -658,8 +684,17 @@ def floor(
     from parity.report.terminal import Watch, make_console
 
     with _clear_errors():
-        matrix = _matrix(suite, out, cases, python=python, variant=data, lockstep=lockstep, jobs=jobs, fresh=fresh)
-        matrix.cells = [cell for cell in matrix.cells if matrix.is_reference(cell)]
+        matrix = _matrix(
+            suite,
+            out,
+            cases,
+            dtype=dtype,
+            python=python,
+            variant=data,
+            lockstep=lockstep,
+            jobs=jobs,
+            fresh=fresh,
+        )
         with Watch(make_console(stderr=True), len(matrix.cells)) as watch:
             measured = matrix.measure_floors(watch.epoch)
     for path, error in measured.items():

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from parity.compare import Difference, Worst, differences, scale
+from parity.dtypes import unit
 from parity.spec import Array
-from parity.tolerance import Floor, load
+from parity.tolerance import Floor, file_name, load
 from parity.trajectory import MANIFEST, Trajectory, TrajectoryError, read
 from parity.verdict import Judgement, Verdict, incomparable, judge
 
@@ -102,7 +103,9 @@ def compare(a: Path, b: Path) -> Comparison:
         run.meta.get("float32_parameters", "free") == "free" or run.meta["dtype"] == "float64" for run in (ours, theirs)
     )
     if not free:
-        notes.append("this case's float32 parameters are compared in lockstep only; of a free run, the losses count")
+        notes.append(
+            "this case's parameters are compared in lockstep only, but in float64; of a free run, the losses count"
+        )
     doubt = incomparable(ours, theirs)
     if doubt:
         return Comparison(a, b, Judgement(Verdict.INCONCLUSIVE, reason=doubt), None, None, None, tuple(notes), before)
@@ -152,7 +155,7 @@ def _other_beginning(a: Trajectory, b: Trajectory) -> Iterator[str]:
 def recorded_floor(folder: Path, run: Trajectory) -> Floor | None:
     """The noise floor that ``parity run`` left beside a trajectory, None where there is none of this very run."""
     lockstep = run.meta.get("lockstep")
-    name = folder.resolve().parent.name + (f"-lockstep{lockstep}" if lockstep else "") + ".safetensors"
+    name = file_name(folder.resolve().parent.name, lockstep, run.meta["dtype"])
     mark = run.meta.get("floor")
     floors = load(folder.resolve().parent.parent / "floors" / name, mark) if isinstance(mark, str) else None
     if floors is None or run.meta["dtype"] not in floors:
@@ -169,10 +172,10 @@ def _lengths(floor: Floor) -> tuple[int, int]:
 
 def least_floor(run: Trajectory) -> Floor:
     """The part of the noise floor that needs no measurement: four roundings of the largest value so far."""
-    unit = 4 * float(np.finfo(run.meta["dtype"]).eps) / 2
+    least = 4 * unit(run.meta["dtype"])
 
     def grown(values: Array) -> Array:
-        return unit * np.maximum.accumulate(values) if values.size else values
+        return least * np.maximum.accumulate(values) if values.size else values
 
     loss = grown(np.abs(run.loss.astype(np.float64)).ravel()).reshape(run.loss.shape)
     return Floor(loss, {name: grown(scale(values)) for name, values in run.params.items()})

@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 
 from parity.diagnose import Replays
+from parity.dtypes import DTYPES
 from parity.explain import explain
 from parity.hypotheses import Hypothesis, hypotheses_for
 from parity.planting import batches
 from parity.published import Figure, figures
-from parity.spec import DTYPES, Case, Params
+from parity.spec import Case, Params
 from parity.suite import Entry, Implementation, Suite, fingerprint
 from parity.tolerance import FACTOR, RUNS, Build, Floor, load, measure, stirred
 from parity.trainer import Trainer, record

@@ -12,13 +12,32 @@ class Framework:
 
     ``packages`` maps the first word of the implementation labels that belong to it (``torch-manual`` is torch's)
     to the distributions that such an implementation needs; their versions are part of every recorded run.
-    ``extra`` is the extra of this project that installs them. ``environment`` must be set before the import.
+    ``extra`` is the extra of this project that installs them. ``environment`` must be set before the import, and
+    ``on_cuda`` and ``on_cpu`` as well, on what the run's device is. ``never`` gives the reason for a dtype or a
+    device that the framework cannot have.
     """
 
     name: str
     packages: Mapping[str, tuple[str, ...]]
     extra: str | None
     environment: Mapping[str, str] = field(default_factory=dict)
+    on_cuda: Mapping[str, str] = field(default_factory=dict)
+    on_cpu: Mapping[str, str] = field(default_factory=dict)
+    never: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def trainer(self) -> str:
+        """The module that trains in this framework and, with ``find_cuda``, says whether it sees a GPU."""
+        return f"parity.trainers.{next(iter(self.packages))}_trainer"
+
+    def environment_on(self, device: str) -> dict[str, str]:
+        return {**self.environment, **(self.on_cpu if device == "cpu" else self.on_cuda)}
+
+
+TF32 = "cuda_tf32"
+DEVICES = ("cpu", "cuda", TF32)
+"""Where a run may be. The last is ``cuda`` with float32 products in TF32, ten bits of mantissa: a run that should
+fail, to see that it does."""
 
 
 # One thread everywhere: in NumPy and TensorFlow the number of threads changes the order of sums, hence bits.
@@ -33,28 +52,51 @@ _TENSORFLOW = {
     "TF_NUM_INTRAOP_THREADS": "1",
     "TF_NUM_INTEROP_THREADS": "1",
     "TF_DETERMINISTIC_OPS": "1",
-    "TF_FORCE_GPU_ALLOW_GROWTH": "true",
 }
+# TensorFlow prepares every GPU that it sees, and takes all of its memory unless told otherwise.
+_TENSORFLOW_ON_CPU = {"CUDA_VISIBLE_DEVICES": "-1"}
+_TENSORFLOW_ON_CUDA = {"TF_FORCE_GPU_ALLOW_GROWTH": "true"}
+_NO_CUDA = "NumPy runs on the CPU alone"
+
+_XLA_CPU = "--xla_cpu_multi_thread_eigen=false"
 
 FRAMEWORKS = (
-    Framework("numpy", {"numpy": ("numpy",)}, None),
-    Framework("torch", {"torch": ("torch",)}, "torch", {"CUBLAS_WORKSPACE_CONFIG": ":16:8"}),
-    Framework("tensorflow", {"tf1": ("tensorflow",)}, "tensorflow", _TENSORFLOW),
+    Framework(
+        "numpy",
+        {"numpy": ("numpy",)},
+        None,
+        never={"bfloat16": "NumPy has no bfloat16", "cuda": _NO_CUDA, TF32: _NO_CUDA},
+    ),
+    # cuBLAS chooses among algorithms by the memory that it has, and repeats its choice only in so much.
+    Framework("torch", {"torch": ("torch",)}, "torch", on_cuda={"CUBLAS_WORKSPACE_CONFIG": ":16:8"}),
+    Framework(
+        "tensorflow",
+        {"tf1": ("tensorflow",)},
+        "tensorflow",
+        _TENSORFLOW,
+        on_cuda=_TENSORFLOW_ON_CUDA,
+        on_cpu=_TENSORFLOW_ON_CPU,
+    ),
     Framework(
         "keras",
         {"keras": ("keras", "tensorflow")},
         "tensorflow",
         {**_TENSORFLOW, "KERAS_BACKEND": "tensorflow"},
+        on_cuda=_TENSORFLOW_ON_CUDA,
+        on_cpu=_TENSORFLOW_ON_CPU,
     ),
     Framework(
         "jax",
         {"jax": ("jax", "jaxlib", "optax"), "flax": ("jax", "jaxlib", "optax", "flax")},
         "jax",
-        {
-            **_X64,
-            "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false",
+        {**_X64, "XLA_FLAGS": _XLA_CPU},
+        # The scatter that adds up an embedding's gradient is atomic, in no order, unless the flag forbids it.
+        on_cuda={
+            "XLA_FLAGS": f"{_XLA_CPU} --xla_gpu_deterministic_ops=true",
             "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
         },
+        # Where JAX finds a GPU, its client takes hold of it at the first array, wherever that lies.
+        on_cpu={"JAX_PLATFORMS": "cpu"},
     ),
 )
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from parity.dtypes import carrier, rounded
 from parity.locate import Expected, Witness, held, one_step, with_loss
 from parity.spec import Array, Batches, Case, Params
 from parity.tolerance import FACTOR, Build, Floor, Lockstep
@@ -111,7 +112,7 @@ def climb(
 
 def contract(shared: Climb) -> float:
     """Shapes, dtypes and names are the case's; what comes out is a copy; looking changes nothing."""
-    case, dtype = shared.case, np.dtype(shared.dtype)
+    case, dtype = shared.case, carrier(shared.dtype)
     trainer = shared.new()
     initial = case.initial()
     state = trainer.export()
@@ -122,7 +123,7 @@ def contract(shared: Climb) -> float:
             value.shape == initial[name].shape, f"parameter {name} is {value.shape}, the case {initial[name].shape}"
         )
         _expect(
-            np.array_equal(value, initial[name].astype(dtype)),
+            np.array_equal(value, rounded(initial[name], shared.dtype)),
             f"parameter {name} does not start from the case's initial values",
         )
     _expect(state.step == 0, f"a new trainer says that it has done {state.step} updates")
@@ -133,7 +134,7 @@ def contract(shared: Climb) -> float:
         _expect(value.shape == wanted[name].shape, f"slot {name} is {value.shape}, the reference {wanted[name].shape}")
     for value in (*state.params.values(), *state.slots.values()):
         value[...] = 7  # A view into the trainer would let this through.
-    _expect_state(trainer.export(), initial, dtype, "writing into an exported array changed the trainer")
+    _expect_state(trainer.export(), initial, shared.dtype, "writing into an exported array changed the trainer")
 
     rows = shared.first_epoch[0]
     x, y = shared.data.x[rows], shared.data.y[rows]
@@ -153,7 +154,7 @@ def contract(shared: Climb) -> float:
         np.array_equal(x, kept[0], equal_nan=True) and np.array_equal(y, kept[1], equal_nan=True),
         "predict or gradients wrote into its input",
     )
-    _expect_state(trainer.export(), initial, dtype, "predict or gradients changed the parameters")
+    _expect_state(trainer.export(), initial, shared.dtype, "predict or gradients changed the parameters")
 
     losses, params = trainer.train([shared.first_epoch, shared.first_epoch])
     _expect(losses.shape == (2, len(shared.first_epoch)), f"train returned losses {losses.shape}")
@@ -207,7 +208,7 @@ def update(shared: Climb) -> float:
 def training(shared: Climb) -> float:
     """Every batch's loss and every snapshot's parameters, on a free run; where the case says so, in lockstep."""
     case = replace(shared.case, metrics=())
-    lockstep = shared.dtype == "float32" and case.float32_parameters == "lockstep"
+    lockstep = shared.dtype != "float64" and case.float32_parameters == "lockstep"
     reference = gather(record(shared.reference(case, "float64", "cpu"), case, case.epochs))
     run = gather(record(shared.begin(), case, case.epochs))
     judgements = [judge(run, reference, shared.floor, params=not lockstep)]
@@ -282,8 +283,8 @@ def _same_names(what: str, got: Params, wanted: Params) -> None:
     _expect(not extra, f"{what} has {', '.join(extra)}, which the case does not know")
 
 
-def _expect_state(state: State, initial: Params, dtype: np.dtype, message: str) -> None:
-    _expect(all(np.array_equal(state.params[n], v.astype(dtype)) for n, v in initial.items()), message)
+def _expect_state(state: State, initial: Params, dtype: str, message: str) -> None:
+    _expect(all(np.array_equal(state.params[n], rounded(v, dtype)) for n, v in initial.items()), message)
 
 
 def _expect(holds: bool, message: str) -> None:

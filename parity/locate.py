@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from parity.compare import Difference, differences, scale
+from parity.dtypes import unit
 from parity.spec import Array, Batches, Case, Params
 from parity.tolerance import FACTOR, RUNS, Build, Stirred, stir, strays
 from parity.trainer import State, Trainer
@@ -90,16 +91,16 @@ class Witness:
         for seed in range(RUNS):
             generator = np.random.default_rng(seed)
             order = np.arange(len(rows)) if ordered else generator.permutation(len(rows))
-            params = {name: stir(value.astype(self.dtype), generator) for name, value in state.params.items()}
-            slots = {name: stir(value.astype(self.dtype), generator) for name, value in state.slots.items()}
+            params = {name: stir(value, generator, self.dtype) for name, value in state.params.items()}
+            slots = {name: stir(value, generator, self.dtype) for name, value in state.slots.items()}
             self.same_dtype.load(State(params, slots, state.step, state.slot_scale))
-            x = self.data.x[rows][order]
-            x = stir(x.astype(self.dtype), generator) if x.dtype.kind == "f" else x
-            yield Stirred(self.same_dtype, generator, ordered), x, self.data.y[rows][order], order
+            x = stir(self.data.x[rows][order], generator, self.dtype)
+            yield Stirred(self.same_dtype, generator, ordered, self.dtype), x, self.data.y[rows][order], order
 
     def _expected(self, wanted: Params, stirred: Iterator[Params]) -> Expected:
-        unit = float(np.finfo(self.dtype).eps) / 2
-        floors = {name: 4 * unit * float(np.max(np.abs(value), initial=0.0)) for name, value in wanted.items()}
+        floors = {
+            name: 4 * unit(self.dtype) * float(np.max(np.abs(value), initial=0.0)) for name, value in wanted.items()
+        }
         for other in stirred:
             for name, value in wanted.items():
                 strayed = np.abs(other[name].astype(np.float64) - value)
@@ -252,7 +253,7 @@ def _epoch(
     reference.load(after)
     for batch, rows in enumerate(batches):
         floor = witness.gradients(before, rows).floors["loss"] if batch == 0 else None
-        allowed = FACTOR * (floor or 64 * float(np.finfo(witness.dtype).eps) * abs(float(wanted[batch])))
+        allowed = FACTOR * (floor or 128 * unit(witness.dtype) * abs(float(wanted[batch])))
         if not abs(float(got[batch]) - float(wanted[batch])) <= allowed:
             check = held(
                 {"loss": got[batch]}, Expected({"loss": np.asarray(wanted[batch])}, {"loss": allowed / FACTOR})

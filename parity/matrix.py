@@ -17,13 +17,13 @@ from typing import Any
 
 from parity import __version__
 from parity.crosscheck import Comparison, compare, recorded_floor
+from parity.dtypes import DTYPES, NARROW
 from parity.frameworks import FRAMEWORKS, framework_of, packages_of
 from parity.outcome import CHECKED, Outcome, compares_params, folder_name, keep_explanation, keep_failure
 from parity.pool import Pool, WorkerError
 from parity.published import Figure, figures
-from parity.spec import DTYPES
 from parity.suite import Entry, Suite, SuiteError, fingerprint
-from parity.tolerance import FACTOR, Floor, load
+from parity.tolerance import FACTOR, Floor, file_name, load
 from parity.trajectory import Trajectory, TrajectoryError, read
 from parity.verdict import Judgement, Verdict, judge_run
 
@@ -100,19 +100,32 @@ class Availability:
 
 
 def cells(options: Options) -> list[Cell]:
-    """The cells asked for: every implementation of every case unless some are named, absent ones left out.
+    """The cells asked for: every implementation of every case unless some are named.
 
-    SuiteError for an implementation that none of the cases has.
+    What can never be, because the case or the framework has no such thing, is left out; ``left_out`` says so.
+    SuiteError where nothing remains.
     """
-    found = []
-    for entry in options.entries():
-        for label in entry.implementations:
-            if options.wants(label) and label not in entry.case.absent:
-                found += [Cell(entry, label, dtype, options.device) for dtype in options.dtypes]
+    found = [
+        Cell(entry, label, dtype, options.device)
+        for entry in options.entries()
+        for label in entry.implementations
+        if options.wants(label) and label not in entry.case.absent
+        for dtype in options.dtypes
+        if not framework_of(label).never.keys() & {dtype, options.device}
+    ]
     if not found:
         asked = ", ".join((*options.implementations, *options.frameworks))
-        raise SuiteError(f"none of the cases asked for has an implementation {asked}")
+        why = left_out(options)
+        raise SuiteError(why[0] if why else f"none of the cases asked for has an implementation {asked}")
     return found
+
+
+def left_out(options: Options) -> list[str]:
+    """Why implementations asked for are in no cell, a sentence for each that their framework can never have."""
+    labels = {label for entry in options.entries() for label in entry.implementations if options.wants(label)}
+    never = [framework_of(label).never for label in sorted(labels)]
+    asked = (*options.dtypes, options.device)
+    return list(dict.fromkeys(reasons[what] for reasons in never for what in asked if what in reasons))
 
 
 class Versions:
@@ -142,6 +155,27 @@ class Versions:
         return Availability(implementation, framework.name, False, f"{', '.join(missing)} not installed: {hint}")
 
 
+def find_devices(versions: Versions, labels: Sequence[str]) -> dict[str, Availability]:
+    """Whether each implementation's framework sees a CUDA device, asked in a worker of its own; its name if so."""
+    found = {}
+    with Pool(1, versions.pythons, sys.path, "cuda") as pool:
+        asked = {}
+        for label in labels:
+            framework = framework_of(label)
+            if versions.availability(label).available and "cuda" not in framework.never and framework.name not in asked:
+                asked[framework.name] = pool.submit(framework.name, {"do": "find", "trainer": framework.trainer})
+        for label in labels:
+            availability = versions.availability(label)
+            if never := framework_of(label).never.get("cuda"):
+                availability = replace(availability, available=False, reason=never)
+            elif availability.available:
+                error = asked[availability.framework].exception()
+                reason = str(error or asked[availability.framework].result()["result"]).removeprefix("ValueError: ")
+                availability = replace(availability, available=error is None, reason=reason)
+            found[label] = availability
+    return found
+
+
 def _versions(python: str) -> dict[str, str | None]:
     packages = sorted({*CORE_PACKAGES, *(p for f in FRAMEWORKS for names in f.packages.values() for p in names)})
     code = (
@@ -165,7 +199,8 @@ def _code(*paths: Path) -> str:
     """A hash of the sources that a run's result depends on: the harness's part in training, and the given files."""
     here = Path(__file__).parent
     shared = [
-        here / f"{name}.py" for name in ("spec", "trainer", "layout", "tolerance", "trajectory", "worker", "matrix")
+        here / f"{name}.py"
+        for name in ("dtypes", "spec", "trainer", "layout", "tolerance", "trajectory", "worker", "matrix")
     ]
     digest = hashlib.sha256(__version__.encode())
     for path in (*shared, *sorted((here / "trainers").glob("*.py")), *paths):
@@ -207,7 +242,7 @@ class Matrix:
         explain: bool = True,
     ) -> list[Outcome]:
         """Record what is not on disk yet, judge every cell as soon as what it needs is there; in the cells' order."""
-        with Pool(self.options.jobs, self.options.pythons, sys.path) as pool:
+        with Pool(self.options.jobs, self.options.pythons, sys.path, self.options.device) as pool:
             waiting = {cell: self._needs(cell, pool, on_epoch) for cell in self.cells}
             outcomes: dict[Cell, Outcome] = {}
             while waiting:
@@ -230,7 +265,7 @@ class Matrix:
         ``wish`` has the keywords of ``parity.sampling.sample``: prime, length, temperature, seed. ``weights`` names
         the implementation whose trained parameters all of them take, in the cell's dtype; "" is each its own.
         """
-        with Pool(self.options.jobs, self.options.pythons, sys.path) as pool:
+        with Pool(self.options.jobs, self.options.pythons, sys.path, self.options.device) as pool:
             runs = {cell: replace(cell, implementation=weights) if weights else cell for cell in self.cells}
             recorded = {run: self._submit(run, None, pool, on_epoch) for run in runs.values()}
             wait(recorded.values())
@@ -252,16 +287,14 @@ class Matrix:
             raise SuiteError(
                 f"{self.suite.package} does not say where its floors are kept: set FLOORS in its __init__.py"
             )
-        entries = {cell.entry.folder: self.reference(cell) for cell in self.cells}
-        with Pool(self.options.jobs, self.options.pythons, sys.path) as pool:
+        with Pool(self.options.jobs, self.options.pythons, sys.path, self.options.device) as pool:
             jobs = {}
-            for reference in entries.values():
-                in_float32 = replace(reference, dtype="float32")
-                for lockstep in dict.fromkeys((None, self.lockstep(in_float32))):
-                    path = self.suite.floors / self._floor_path(reference, lockstep)[0].name
-                    mark = self._floor_path(reference, lockstep)[1]
-                    if self.options.fresh or load(path, mark) is None:
-                        jobs[path] = self._measure(reference, lockstep, path, mark, pool, on_epoch)
+            for cell in {(cell.entry.folder, cell.dtype): cell for cell in self.cells}.values():
+                for lockstep in dict.fromkeys((None, self.lockstep(cell))):
+                    kept, mark = self._floor_path(cell, lockstep)
+                    path = self.suite.floors / kept.name
+                    if path not in jobs and (self.options.fresh or load(path, mark) is None):
+                        jobs[path] = self._measure(cell, lockstep, path, mark, pool, on_epoch)
             wait(jobs.values())
         return {path: job.exception() for path, job in jobs.items()}
 
@@ -354,14 +387,16 @@ class Matrix:
             if load(path, mark) is not None:
                 self._submitted[path] = _finished({"cached": True})
             else:
-                self._submitted[path] = self._measure(self.reference(cell), lockstep, path, mark, pool, on_epoch)
+                self._submitted[path] = self._measure(cell, lockstep, path, mark, pool, on_epoch)
         return self._submitted[path]
 
     def _measure(
-        self, reference: Cell, lockstep: int | None, path: Path, mark: str, pool: Pool, on_epoch: OnEpoch
+        self, cell: Cell, lockstep: int | None, path: Path, mark: str, pool: Pool, on_epoch: OnEpoch
     ) -> Future[dict[str, Any]]:
+        reference = self.reference(cell)
         job = self._job(reference, "floor", self._floor_length(reference))
-        job |= {"lockstep": lockstep, "path": str(path), "fingerprint": mark}
+        dtypes = [cell.dtype] if cell.dtype in NARROW else list(DTYPES)
+        job |= {"lockstep": lockstep, "path": str(path), "fingerprint": mark, "dtypes": dtypes}
         return pool.submit(
             framework_of(reference.implementation).name,
             job,
@@ -396,7 +431,7 @@ class Matrix:
         A floor grows along the run, so the one of the case's own length serves every shorter run.
         """
         mark = self._fingerprint(cell, self._floor_length(cell), exact=False)
-        name = cell.entry.folder + (f"-lockstep{lockstep}" if lockstep else "") + ".safetensors"
+        name = file_name(cell.entry.folder, lockstep, cell.dtype)
         path = self.options.out / "floors" / name
         if load(path, mark) is None and self.suite.floors is not None:
             # Kept with the results, so that they can be compared again without the suite.

@@ -31,6 +31,7 @@ from typing import Any
 
 import numpy as np
 
+from parity.dtypes import carrier
 from parity.spec import Array, Batches, Case, Dataset, Optimizer, Params, Schedule
 from parity.tolerance import Build
 from parity.trainer import State, Trained, Trainer
@@ -169,7 +170,7 @@ class Stepwise:
         evaluate: Evaluate = asked,
         rule: Rule = honest,
     ) -> None:
-        self.trainer, self.case, self.dtype, self.data = trainer, case, np.dtype(dtype), case.data()
+        self.trainer, self.case, self.dtype, self.data = trainer, case, carrier(dtype), case.data()
         self.view, self.pull, self.evaluate, self.rule = view, pull, evaluate, rule
         self.rest = trainer.export()
         self.load(self.rest)

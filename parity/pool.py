@@ -32,9 +32,9 @@ class WorkerError(RuntimeError):
         self.trace = trace
 
 
-def worker_environment(framework: str, path: Sequence[str]) -> dict[str, str]:
+def worker_environment(framework: str, path: Sequence[str], device: str = "cpu") -> dict[str, str]:
     """The environment of a worker: this process's, the framework's settings, and where this project's packages are."""
-    settings = next(known.environment for known in FRAMEWORKS if known.name == framework)
+    settings = next(known.environment_on(device) for known in FRAMEWORKS if known.name == framework)
     found = [*dict.fromkeys([str(Path(__file__).parent.parent), *path, os.environ.get("PYTHONPATH", "")])]
     search = os.pathsep.join(entry for entry in found if entry)
     return {**os.environ, **COMMON, **settings, "PYTHONPATH": search, "PYTHONHASHSEED": "0"}
@@ -43,7 +43,7 @@ def worker_environment(framework: str, path: Sequence[str]) -> dict[str, str]:
 class _Worker:
     """One process. ``run`` hands it a job and returns its result; it raises WorkerError and never hangs on a corpse."""
 
-    def __init__(self, framework: str, python: str, path: Sequence[str], module: str) -> None:
+    def __init__(self, framework: str, python: str, path: Sequence[str], device: str, module: str) -> None:
         self.framework = framework
         self.errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the process
         # A session of its own: Ctrl-C reaches the parent alone, which then ends its workers itself.
@@ -54,7 +54,7 @@ class _Worker:
                 stdout=subprocess.PIPE,
                 stderr=self.errors,
                 text=True,
-                env=worker_environment(framework, path),
+                env=worker_environment(framework, path, device),
                 start_new_session=True,
             )
         except OSError:
@@ -105,7 +105,8 @@ class Pool:
     """Runs jobs in worker processes, ``jobs`` at a time, one framework a process.
 
     ``pythons`` names the interpreter for a framework where it is not this one; ``path`` are folders that workers
-    must find packages in; ``module`` is what a process runs, and knows the jobs: see ``parity.worker.serve``.
+    must find packages in. What must be set before a framework is imported is set for ``device``. ``module`` is what a
+    process runs, and knows the jobs: see ``parity.worker.serve``.
     """
 
     def __init__(
@@ -113,9 +114,10 @@ class Pool:
         jobs: int,
         pythons: Mapping[str, str] | None = None,
         path: Sequence[str] = (),
+        device: str = "cpu",
         module: str = "parity.worker",
     ) -> None:
-        self.pythons, self.path, self.module = dict(pythons or {}), path, module
+        self.pythons, self.path, self.device, self.module = dict(pythons or {}), path, device, module
         self._waiting: dict[str, deque[tuple[dict[str, Any], OnEvent, Future[dict[str, Any]]]]] = defaultdict(deque)
         self._busy: dict[str, int] = defaultdict(int)
         self._condition = threading.Condition()
@@ -184,7 +186,8 @@ class Pool:
                 continue
             try:
                 if worker is None:
-                    worker = _Worker(choice, self.pythons.get(choice, sys.executable), self.path, self.module)
+                    python = self.pythons.get(choice, sys.executable)
+                    worker = _Worker(choice, python, self.path, self.device, self.module)
                     with self._condition:
                         self._workers.add(worker)
                         if self._closed:  # while this worker was starting, unknown to ``close``

@@ -29,6 +29,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--case", action="append", default=[], metavar="NAME", help="only this case; may be repeated")
     group.addoption("--impl", action="append", default=[], metavar="NAME", help="only this implementation")
     group.addoption("--framework", action="append", default=[], metavar="NAME", help="only this framework's")
+    group.addoption(
+        "--gpu-device",
+        default="cuda",
+        choices=("cuda", "cpu"),
+        help="where the tests marked gpu run; cpu tries them out where there is no GPU",
+    )
 
 
 def _matrix(config: pytest.Config) -> Matrix:

@@ -11,15 +11,15 @@ from pathlib import Path
 import numpy as np
 
 from parity.crosscheck import recorded_floor
+from parity.dtypes import KNOWN
 from parity.outcome import CHECKED, Outcome, compares_params, failure_path, folder_name, kept_explanation, kept_failure
 from parity.published import Figure, figures
-from parity.spec import DTYPES
 from parity.suite import Entry, Suite, rank
 from parity.tolerance import Floor
 from parity.trajectory import MANIFEST, Trajectory, TrajectoryError, partial_path, read
 from parity.verdict import Judgement, Verdict, judge_run
 
-_RUN = re.compile(rf"(?P<implementation>.+)-(?P<dtype>{'|'.join((*DTYPES, CHECKED))})-(?P<device>[^-]+)")
+_RUN = re.compile(rf"(?P<implementation>.+)-(?P<dtype>{'|'.join((*KNOWN, CHECKED))})-(?P<device>[^-]+)")
 _LOCKSTEP = re.compile(r"(?P<run>.+)-lockstep(?P<length>[1-9][0-9]{0,8})")
 
 
@@ -47,7 +47,7 @@ def recorded(root: Path, suite: Suite) -> list[Outcome]:
     if (root / MANIFEST).exists():
         raise TrajectoryError(f"{root} is one trajectory: name the folder of runs, as 'parity run --out' does")
     case_order = {name: place for place, name in enumerate(suite.entries)}
-    dtype_order = {name: place for place, name in enumerate(DTYPES)}
+    dtype_order = {name: place for place, name in enumerate(KNOWN)}
     try:
         cases = [case for case in sorted(root.iterdir()) if case.is_dir() and not case.name.startswith(".")]
         outcomes = [outcome for case in cases for outcome in _Runs(case, suite).judged()]

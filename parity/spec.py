@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
+from parity.dtypes import DTYPES
+
 if TYPE_CHECKING:
     from parity.trajectory import Trajectory
 
@@ -23,8 +25,6 @@ Params = dict[str, Array]
 
 Batches = tuple[Array, ...]
 """The batches of one epoch: for each, the row indices into the training data, ``(batch,)`` int64."""
-
-DTYPES = ("float32", "float64")
 
 
 @dataclass(frozen=True)
@@ -234,9 +234,9 @@ class Case:
 
     ``every`` is the number of epochs between two snapshots. ``log`` is the source's own log line, with
     ``{epoch}``, or ``{step}`` where the source counts from 0, and the names of published quantities in braces.
-    ``float32_parameters`` says what is asserted of float32 parameters: ``free``, compared at every snapshot of a
-    free run; ``lockstep``, compared where each stretch starts from the reference's state; ``why`` gives the reason
-    where it is not ``free``.
+    ``float32_parameters`` says what is asserted of parameters in float32 and narrower dtypes: ``free``, compared
+    at every snapshot of a free run; ``lockstep``, compared where each stretch starts from the reference's state;
+    ``why`` gives the reason where it is not ``free``.
     ``absent`` maps an implementation that this case can never have to the reason.
     ``variants`` are the same model on other data, chosen by ``--data NAME``. ``from_file`` reads a user's own data,
     chosen by ``--data FILE``; it raises ValueError or OSError, whose message is what the user sees. ``note`` is what

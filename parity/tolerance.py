@@ -13,6 +13,9 @@ maximum of |reference|:
     floor(t)   = max(stray(t), 4 u S(t))
     tolerance  = FACTOR · floor
 
+float16 and bfloat16 likewise, each by itself, with the run that nothing stirs as one more of its runs. The NumPy
+reference has them as processors do: sums and products in float32, what is kept in two bytes.
+
 The float32 term in stray64 carries over what 16 float64 runs may miss: float64 rounding is float32 rounding
 times 2^-29, and a path that float32 shows to be sensitive is no less so in float64.
 """
@@ -29,6 +32,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from parity.compare import distance, scale
+from parity.dtypes import DTYPES, NARROW, rounded, spacing, unit
 from parity.spec import Array, Batches, Case, Dataset, Params
 from parity.trainer import State, Trained, Trainer, record
 from parity.trajectory import Trajectory, TrajectoryError, gather
@@ -78,8 +82,8 @@ def _carried(floor: Array, scales: Array) -> Array:
 class Stirred:
     """A trainer whose every rounding error is stirred: see the module's docstring."""
 
-    def __init__(self, trainer: Trainer, generator: np.random.Generator, ordered: bool) -> None:
-        self.trainer, self.generator, self.ordered = trainer, generator, ordered
+    def __init__(self, trainer: Trainer, generator: np.random.Generator, ordered: bool, dtype: str) -> None:
+        self.trainer, self.generator, self.ordered, self.dtype = trainer, generator, ordered, dtype
         self.predict, self.gradients = trainer.predict, trainer.gradients
         self.export, self.load = trainer.export, trainer.load
 
@@ -98,7 +102,7 @@ class Stirred:
         return Trained(np.concatenate(losses).reshape(len(segments), -1), stacked)
 
     def _stir(self, params: Params) -> Params:
-        return {name: stir(value, self.generator) for name, value in params.items()}
+        return {name: stir(value, self.generator, self.dtype) for name, value in params.items()}
 
 
 class Lockstep:
@@ -137,13 +141,15 @@ class Lockstep:
         return Trained(np.concatenate([piece.losses for piece in pieces], 1), pieces[-1].params)
 
 
-def stir(values: Array, generator: np.random.Generator) -> Array:
-    """Each float moved up or down by one unit in its last place; zeros, infinities and integers stay."""
+def stir(values: Array, generator: np.random.Generator, dtype: str) -> Array:
+    """Floats rounded to ``dtype``, each moved by one unit in its last place; zeros, infinities and integers stay."""
     if values.dtype.kind != "f":
         return values
+    values = rounded(values, dtype)
     signs = generator.integers(0, 2, values.shape, np.int8) * 2 - 1
-    step = np.spacing(np.where(np.isfinite(values), values, 0)) * signs
-    return np.where(values == 0, values, values + step).astype(values.dtype)
+    step = spacing(np.where(np.isfinite(values), values, 0), dtype) * signs
+    with np.errstate(over="ignore"):
+        return np.where(values == 0, values, values + step).astype(values.dtype)
 
 
 def stirred(build: Build, case: Case, dtype: str, seed: int) -> tuple[Trainer, Case]:
@@ -151,11 +157,11 @@ def stirred(build: Build, case: Case, dtype: str, seed: int) -> tuple[Trainer, C
     generator = np.random.default_rng(seed)
     # Stirring the inputs means moving what the run in this dtype sees, after its cast.
     data = case.data()
-    x = stir(data.x.astype(dtype), generator) if data.x.dtype.kind == "f" else data.x
+    x = stir(data.x, generator, dtype)
     stirred_data = Dataset(x, data.y, data.x_test, data.y_test)
-    initial = {name: stir(value.astype(dtype), generator) for name, value in case.initial().items()}
+    initial = {name: stir(value, generator, dtype) for name, value in case.initial().items()}
     stirred_case = replace(case, data=lambda: stirred_data, initial=lambda: initial, metrics=())
-    return Stirred(build(stirred_case, dtype, "cpu"), generator, case.schedule.ordered), stirred_case
+    return Stirred(build(stirred_case, dtype, "cpu"), generator, case.schedule.ordered, dtype), stirred_case
 
 
 class Rounded:
@@ -197,35 +203,54 @@ def measure(
     epochs: int,
     lockstep: int | None = None,
     on_run: Callable[[], None] = lambda: None,
+    dtypes: Sequence[str] = DTYPES,
 ) -> dict[str, Floor]:
-    """Measure the noise floor of ``case`` in every dtype on the reference that ``build`` makes.
+    """Measure the noise floor of ``case`` in each dtype on the reference that ``build`` makes.
 
     ``lockstep`` measures runs that start every so many epochs from the reference's state. ``on_run`` is called
-    after each of the 2 · RUNS runs.
+    after each of the ``runs_of(dtypes)`` runs.
     """
-    reference = gather(record(build(replace(case, metrics=()), "float64", "cpu"), replace(case, metrics=()), epochs))
+    plain = replace(case, metrics=())
+    reference = gather(record(build(plain, "float64", "cpu"), plain, epochs))
     floors: dict[str, Floor] = {}
-    for dtype in ("float32", "float64"):
+    for dtype in dtypes:
         stray: Params = {}
-        for seed in range(RUNS):
-            trainer, stirred_case = stirred(build, case, dtype, seed)
+        for seed in range(runs_of((dtype,))):
+            trainer, run_case = (
+                stirred(build, case, dtype, seed) if seed < RUNS else (build(plain, dtype, "cpu"), plain)
+            )
             if lockstep is not None:
                 trainer = Lockstep(trainer, build(case, "float64", "cpu"), case, lockstep)
-            run = gather(record(trainer, stirred_case, epochs))
+            with np.errstate(all="ignore"):  # what overflows makes the floor infinite, and that is said
+                run = gather(record(trainer, run_case, epochs))
             for name, values in strays(run, reference).items():
                 stray[name] = np.maximum(stray[name], values) if name in stray else values
             on_run()
         scales = {"loss": np.abs(reference.loss.ravel())}
         scales |= {name: scale(values) for name, values in reference.params.items()}
-        unit = np.finfo(dtype).eps / 2
         grown = {}
         for name, values in stray.items():
-            grown[name] = np.maximum(np.maximum.accumulate(values), 4 * unit * np.maximum.accumulate(scales[name]))
-            if dtype == "float64":
+            grown[name] = np.maximum(
+                np.maximum.accumulate(values), 4 * unit(dtype) * np.maximum.accumulate(scales[name])
+            )
+            if dtype == "float64" and "float32" in floors:
                 wide = floors["float32"].loss.ravel() if name == "loss" else floors["float32"].params[name]
                 grown[name] = np.maximum(grown[name], 2.0**-29 * wide)
         floors[dtype] = Floor(grown.pop("loss").reshape(reference.loss.shape), grown)
     return floors
+
+
+def runs_of(dtypes: Sequence[str]) -> int:
+    """The number of runs that measuring the floors of these dtypes takes."""
+    # An update of less than half a unit in the last place of its parameter is lost, and in a narrow dtype most may
+    # be. Stirring would carry some of them over: there the floor must know the run that nothing stirs, too.
+    return sum(RUNS + (dtype in NARROW) for dtype in dtypes)
+
+
+def file_name(folder: str, lockstep: int | None, dtype: str) -> str:
+    """What the file of a case's floor is called: the narrow dtypes have one each, float32 and float64 share theirs."""
+    stretch = f"-lockstep{lockstep}" if lockstep else ""
+    return folder + stretch + (f"-{dtype}" if dtype in NARROW else "") + ".safetensors"
 
 
 def strays(run: Trajectory, reference: Trajectory) -> Params:

@@ -50,7 +50,7 @@ class Trainer(Protocol):
 
     An implementation file offers ``build(case, dtype, device) -> Trainer`` and nothing else in public. ``build``
     puts the case's data on the device once. Arrays that go in are cast to the run's dtype, arrays that come out
-    have it and are fresh copies.
+    have it and are fresh copies; bfloat16 comes out in float32, as ``parity.dtypes`` says.
     """
 
     def predict(self, x: Array) -> Array:

@@ -5,7 +5,7 @@ stretch of snapshots, in order:
 
     epochs                  (S,) int64, the epoch of each snapshot; the first of the first shard is 0
     loss                    (epochs trained since the shard before, batches): each batch's loss before its update
-    params/<layer>/<role>   (S, *shape) in the declared dtype
+    params/<layer>/<role>   (S, *shape) in the declared dtype: float64, float32, float16 or bfloat16
     metrics/<name>          (S,) float64, optional
 
 ``slots/...`` (shaped as ``params``) and ``steps/...`` (see ``parity.deep``; each in one shard, whichever) may stand
@@ -40,6 +40,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from parity import checkpoint
+from parity.dtypes import carrier, packed, unpacked
 from parity.spec import Array, Schedule
 from parity.trainer import Chunk, State
 
@@ -54,8 +55,8 @@ HEADER_BYTES = 4 << 20
 SHARD_BYTES = 8 << 20
 SHARD_SECONDS = 5.0
 
-FLOATS = {"float32": "F32", "float64": "F64"}
-"""The dtypes that a run may declare, by NumPy's name, and what safetensors calls them."""
+FLOATS = {"float32": "F32", "float64": "F64", "float16": "F16", "bfloat16": "BF16"}
+"""The dtypes that a run may declare, and what safetensors calls them. In memory bfloat16 is exact in float32."""
 
 OPTIONAL: Mapping[str, tuple[type, ...]] = {
     "case": (str,),
@@ -72,7 +73,8 @@ OPTIONAL: Mapping[str, tuple[type, ...]] = {
 
 SHARD_OPTIONAL = ("bytes", "first_epoch", "last_epoch")
 
-_DTYPES = {code: np.dtype(name).newbyteorder("<") for name, code in FLOATS.items()} | {"I64": np.dtype("<i8")}
+_CODES = {"BF16": "<u2", "F16": "<f2", "F32": "<f4", "F64": "<f8", "I64": "<i8"}
+_DTYPES: dict[str, np.dtype[Any]] = {name: np.dtype(code) for name, code in _CODES.items()}
 _FILE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*\.safetensors")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _PART = r"(?!\.\.?(?:/|\Z))[A-Za-z0-9_.-]+"
@@ -100,7 +102,7 @@ class Stack(Protocol):
 class Shards:
     """A stack in several pieces ``(S_i, *shape)``. Slices within a piece are views, others are joined copies."""
 
-    def __init__(self, pieces: Sequence[Array]) -> None:
+    def __init__(self, pieces: Sequence[Array | Widened]) -> None:
         self._pieces = tuple(pieces)
         self._ends = list(itertools.accumulate(len(piece) for piece in pieces))
         self.shape: tuple[int, ...] = (int(self._ends[-1]), *pieces[0].shape[1:])
@@ -129,7 +131,29 @@ class Shards:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         if copy is False:
             raise ValueError("a stack in several pieces cannot become one array without a copy")
-        return np.concatenate(self._pieces).astype(dtype or self.dtype, copy=False)
+        return np.concatenate([piece[:] for piece in self._pieces]).astype(dtype or self.dtype, copy=False)
+
+
+class Widened:
+    """A stack of bfloat16 numbers, given by their bits ``(S, *shape)``; what is sliced from it is float32."""
+
+    dtype = np.dtype(np.float32)
+
+    def __init__(self, bits: Array) -> None:
+        self._bits = bits
+        self.shape = bits.shape
+
+    def __len__(self) -> int:
+        return len(self._bits)
+
+    def __getitem__(self, key: int | slice) -> Any:
+        return unpacked(self._bits[key])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        if copy is False:
+            raise ValueError("bfloat16 numbers cannot become an array without a copy")
+        values: Array = self[:].astype(dtype or self.dtype, copy=False)
+        return values
 
 
 @dataclass
@@ -278,11 +302,14 @@ class Writer:
             return
         whole = _merge(self._waiting)
         tensors = {"epochs": whole.epochs.astype(np.int64, copy=False)}
-        tensors["loss"] = whole.losses if len(whole.losses) else np.zeros((0, 0), self._meta["dtype"])
+        dtype = self._meta["dtype"]
+        tensors["loss"] = whole.losses if len(whole.losses) else np.zeros((0, 0), carrier(dtype))
         tensors |= {f"params/{name}": value for name, value in whole.params.items()}
         tensors |= {f"metrics/{name}": value.astype(np.float64, copy=False) for name, value in whole.metrics.items()}
         tensors |= {f"steps/{name}": value for name, value in self._steps.items()}
-        data = save({name: np.asarray(value, order="C") for name, value in tensors.items()})
+        halves = [name for name in tensors if dtype == "bfloat16" and name.startswith(("loss", "params/"))]
+        tensors |= {name: packed(tensors[name]) for name in halves}
+        data = _as_bfloat16(save({name: np.asarray(value, order="C") for name, value in tensors.items()}), halves)
         if int.from_bytes(data[:8], "little") > HEADER_BYTES:
             raise ValueError(
                 f"{len(tensors)} tensors in one shard could not be read again: record fewer updates deeply"
@@ -357,10 +384,16 @@ class Writer:
     def _check_storable(self, chunk: Chunk) -> None:
         dtypes = {value.dtype.name for value in chunk.params.values()}
         declared = self._meta.setdefault("dtype", min(dtypes))
-        if dtypes != {declared} or declared not in FLOATS:
+        if declared not in FLOATS or dtypes != {carrier(declared).name}:
             raise ValueError(f"parameters are {', '.join(sorted(dtypes))} where the run declares {declared!r}")
         if len(chunk.losses) and chunk.losses.dtype.name not in FLOATS:
             raise ValueError(f"losses are {chunk.losses.dtype.name}: only {', '.join(FLOATS)} can be stored")
+        if declared == "bfloat16":
+            for name, value in {"loss": chunk.losses, **chunk.params}.items():
+                try:
+                    packed(value)
+                except ValueError as error:
+                    raise ValueError(f"{name} cannot be stored as the run declares: {error}") from error
         for name in (*(f"params/{name}" for name in chunk.params), *(f"metrics/{name}" for name in chunk.metrics)):
             if not _TENSOR.fullmatch(name):
                 raise ValueError(f"{name!r} is no tensor name: parts of letters, digits, _ . - between slashes")
@@ -464,6 +497,22 @@ def _merge(chunks: Sequence[Chunk]) -> Chunk:
         {name: np.concatenate([chunk.params[name] for chunk in chunks]) for name in first.params},
         {name: np.concatenate([chunk.metrics[name] for chunk in chunks]) for name in first.metrics},
     )
+
+
+def _as_bfloat16(data: bytes, names: Sequence[str]) -> bytes:
+    """A safetensors file in which the named tensors, of two-byte integers, are said to be bfloat16.
+
+    safetensors can write the type, but takes it from NumPy, which has none.
+    """
+    if not names:
+        return data
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    for name in names:
+        header[name]["dtype"] = "BF16"
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + data[8 + length :]
 
 
 def _write_atomically(path: Path, data: bytes) -> None:
@@ -605,7 +654,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     return meta
 
 
-def _read_shard(folder: Path, entry: Mapping[str, Any], dtype: str) -> dict[str, Array]:
+def _read_shard(folder: Path, entry: Mapping[str, Any], dtype: str) -> dict[str, Any]:
     """Map one shard: its tensors by name, each checked by itself."""
     path = folder / entry["file"]
     target = _inside(folder, entry["file"])
@@ -647,7 +696,9 @@ def _read_shard(folder: Path, entry: Mapping[str, Any], dtype: str) -> dict[str,
         except (ValueError, OverflowError, TypeError) as error:
             raise TrajectoryError(f"{path}: {name} has the impossible shape {shape!s:.80}") from error
     _check_shard(tensors, require)
-    return tensors
+    halves = {name: Widened(value) for name, value in tensors.items() if header[name]["dtype"] == "BF16"}
+    # Only parameters are large enough to stay on disk.
+    return tensors | {name: value if name.startswith("params/") else value[:] for name, value in halves.items()}
 
 
 def _check_shard(tensors: Mapping[str, Array], require: Any) -> None:
@@ -664,11 +715,11 @@ def _check_shard(tensors: Mapping[str, Array], require: Any) -> None:
             require(value.ndim == 1 or not name.startswith("metrics/"), f"{name} must be one number a snapshot")
 
 
-def _check_sequence(folder: Path, meta: Mapping[str, Any], shards: Sequence[Mapping[str, Array]]) -> None:
+def _check_sequence(folder: Path, meta: Mapping[str, Any], shards: Sequence[Mapping[str, Any]]) -> None:
     """That the shards, each sound in itself, make one run."""
     last, batches = 0, None
 
-    def per_snapshot(shard: Mapping[str, Array]) -> dict[str, tuple[Any, ...]]:
+    def per_snapshot(shard: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
         return {name: value.shape[1:] for name, value in shard.items() if "/" in name and not name.startswith("steps/")}
 
     for number, (entry, shard) in enumerate(zip(meta["shards"], shards, strict=True)):

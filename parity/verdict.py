@@ -144,11 +144,13 @@ def _judge_whole(run: Trajectory, reference: Trajectory, evidence: Evidence) -> 
     shares = {name: evidence.share(name) for name in evidence.asserted}
     if not any(share.size for share in shares.values()):
         return Judgement(Verdict.INCONCLUSIVE, reason="nothing was compared: the run has no losses and no parameters")
+    # Where stirred runs overflowed the tolerance is infinite, and even a NaN says nothing about the run.
+    beyond = {name: ~(share <= 1) & ~np.isposinf(floors[name]) for name, share in shares.items()}
     exceeded = [
-        (evidence.epoch(name, place), name != "loss", -float(share[place]), name, place)
-        for name, share in shares.items()
-        if share.size and not np.all(share <= 1)
-        for place in [int(np.argmax(~(share <= 1)))]
+        (evidence.epoch(name, place), name != "loss", -float(shares[name][place]), name, place)
+        for name, places in beyond.items()
+        if places.any()
+        for place in [int(np.argmax(places))]
     ]
     if exceeded:
         epoch, _, _, name, place = min(exceeded)
@@ -164,7 +166,6 @@ def _judge_whole(run: Trajectory, reference: Trajectory, evidence: Evidence) -> 
             difference,
             allowed,
         )
-    # Where stirred runs overflowed, the tolerance is infinite and lets anything through.
     unbounded = [name for name, values in floors.items() if not np.isfinite(values).all()]
     if unbounded:
         return Judgement(

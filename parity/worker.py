@@ -11,6 +11,7 @@ import itertools
 import json
 import os
 import platform
+import re
 import sys
 import time
 import traceback
@@ -23,7 +24,7 @@ Emit = Callable[..., None]
 
 def main() -> None:
     jobs = {"record": _record, "climb": _climb, "floor": _floor, "sample": _sample, "explain": _explain}
-    serve(jobs | {"prove": _prove, "clean": _clean, "smallest": _smallest})
+    serve(jobs | {"prove": _prove, "clean": _clean, "smallest": _smallest, "find": _find_cuda})
 
 
 def serve(jobs: Mapping[str, Callable[[Job, Emit], Any]]) -> None:
@@ -41,9 +42,28 @@ def serve(jobs: Mapping[str, Callable[[Job, Emit], Any]]) -> None:
             result = jobs[job["do"]](job, emit)
         except Exception as error:
             # The cell is lost, not the worker; the parent reports the error as the cell's reason.
-            emit("error", message=f"{type(error).__name__}: {error}", trace=traceback.format_exc())
+            emit("error", message=_reason(error, job), trace=traceback.format_exc())
         else:
             emit("done", seconds=time.perf_counter() - begun, result=result)
+
+
+_NO_KERNEL = (
+    r"\"(?P<op>\w+)\" not implemented for '",  # torch
+    r"No OpKernel was registered to support Op '(?P<op>\w+)'",  # TensorFlow in a graph, and the next two elsewhere
+    r"Could not find device for node: [^=]*= (?P<op>\w+)\[",
+    r"Value for attr 'T' of \w+ is not in the list of allowed values.*Op<name=(?P<op>\w+);",
+)
+"""How frameworks say that an operation cannot be had in a dtype on a device."""
+
+
+def _reason(error: Exception, job: Job) -> str:
+    """The error in one line; what a framework has no kernel for is said the same way for all of them."""
+    text = " ".join(str(error).split())
+    for pattern in _NO_KERNEL:
+        found = re.search(pattern, text)
+        if found and "dtype" in job:
+            return f"{job['implementation']} has no {job['dtype']} kernel for {found['op']} on {job['device']}"
+    return f"{type(error).__name__}: {text}"
 
 
 def _find(job: Job) -> tuple[Any, Any, Any]:
@@ -151,16 +171,18 @@ def _sample(job: Job, emit: Emit) -> str:
 def _floor(job: Job, emit: Emit) -> dict[str, Any]:
     from pathlib import Path
 
-    from parity.tolerance import RUNS, measure, save
+    from parity.tolerance import measure, runs_of, save
 
     entry, implementation, _ = _find(job)
-    runs = iter(range(1, 2 * RUNS + 1))
+    dtypes = job["dtypes"]
+    runs = itertools.count(1)
     floors = measure(
         implementation.build,
         entry.case,
         job["epochs"],
         job["lockstep"],
-        lambda: emit("epoch", epoch=next(runs), of=2 * RUNS),
+        lambda: emit("epoch", epoch=next(runs), of=runs_of(dtypes)),
+        dtypes,
     )
     save(floors, Path(job["path"]), job["fingerprint"])
     return {}
@@ -192,6 +214,12 @@ def _explain(job: Job, emit: Emit) -> dict[str, Any]:
         lambda: emit("epoch", epoch=next(done), of=job["epochs"]),
     )
     return explanation.as_json()
+
+
+def _find_cuda(job: Job, emit: Emit) -> str:
+    import importlib
+
+    return str(importlib.import_module(job["trainer"]).find_cuda())
 
 
 def _prove(job: Job, emit: Emit) -> Any:

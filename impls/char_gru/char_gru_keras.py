@@ -26,9 +26,16 @@ class CharGru(keras.Model):
     def __init__(self, characters: int, hidden: int, dtype: str) -> None:
         super().__init__(dtype=dtype)
         self.embedding = keras.layers.Embedding(characters, hidden, dtype=dtype, name="embedding")
-        # cuDNN's kernel, where there is a GPU, has no float64 in Keras.
+        # cuDNN's kernel, where there is a GPU, has no float64 in Keras. The orthogonal values that the layer would
+        # begin with come from a QR decomposition, which TensorFlow has not in bfloat16; the case brings its own.
         self.gru = keras.layers.GRU(
-            hidden, return_sequences=True, reset_after=True, use_cudnn=False, dtype=dtype, name="gru"
+            hidden,
+            return_sequences=True,
+            reset_after=True,
+            use_cudnn=False,
+            recurrent_initializer="zeros",
+            dtype=dtype,
+            name="gru",
         )
         self.dense = keras.layers.Dense(characters, dtype=dtype, name="dense")
         self.initial_state = self.add_weight(shape=(1, hidden), dtype=dtype, name="initial_state")  # never used

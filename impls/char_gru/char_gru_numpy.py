@@ -39,8 +39,8 @@ def forward(params: Params, x: Array) -> tuple[Array, Cache]:
     inputs = embedded @ params["gru/input_kernel"] + params["gru/input_bias"]  # (T, H) -> (T, 3H)
     kernel, bias = params["gru/recurrent_kernel"], params["gru/recurrent_bias"]
     length, size = embedded.shape
-    states = np.zeros((length + 1, size), embedded.dtype)
-    r, z, n, hidden_n = np.empty((4, length, size), embedded.dtype)
+    states = np.zeros_like(embedded, shape=(length + 1, size))
+    r, z, n, hidden_n = np.empty_like(embedded, shape=(4, length, size))
     for t, h in enumerate(states[:-1]):
         hidden = h @ kernel + bias  # (H,) -> (3H,)
         gates = sigmoid(inputs[t, : 2 * size] + hidden[: 2 * size])
@@ -59,7 +59,7 @@ def backward(params: Params, cache: Cache, d_logits: Array) -> Params:
     by_z = (h - n) * z * (1 - z)
     by_hidden = np.stack([by_r, by_z, by_n * r], 1)  # (T, 3, H)
     transposed = np.ascontiguousarray(params["gru/recurrent_kernel"].T)
-    d_new, d_hidden = np.empty_like(d_output), np.empty((len(x), transposed.shape[0]), d_output.dtype)
+    d_new, d_hidden = np.empty_like(d_output), np.empty_like(d_output, shape=(len(x), len(transposed)))
     d_h = np.zeros_like(d_output[0])
     for t in reversed(range(len(x))):
         d_new[t] = d_output[t] + d_h

@@ -180,7 +180,7 @@ def print_list(console: Console, rows: Sequence[tuple[str, Availability, str]]) 
     last = ""
     for case, availability, absent in rows:
         here = (
-            Text("yes", "green")
+            Text(availability.reason or "yes", "green")
             if availability.available and not absent
             else Text(absent or availability.reason, "yellow")
         )

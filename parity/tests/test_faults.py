@@ -14,10 +14,11 @@ import pytest
 
 from impls import FLOORS
 from impls.logistic import logistic_numpy
+from parity.dtypes import DTYPES
 from parity.ladder import RUNGS, Step, climb
 from parity.matrix import Matrix, Options
 from parity.pool import Pool
-from parity.spec import DTYPES, Case
+from parity.spec import Case
 from parity.suite import fingerprint, load_suite
 from parity.tests import planted, toy
 from parity.tests.planted import Mistake

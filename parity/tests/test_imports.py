@@ -23,7 +23,7 @@ FOREIGN = PACKAGES - {"numpy"}
 
 # Modules that may import each other stand on one floor; an import never goes up.
 GROUPS = (
-    ("__init__", "frameworks", "spec"),
+    ("__init__", "frameworks", "dtypes", "spec"),
     ("trainer", "layout", "sampling"),
     ("suite", "checkpoint", "trajectory", "compare", "trainers"),
     ("tolerance",),

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from parity.spec import DTYPES, Adam, Case, FullBatch, Sgd
+from parity.dtypes import DTYPES
+from parity.spec import Adam, Case, FullBatch, Sgd
 from parity.tests import toy
 from parity.tolerance import RUNS, Floor, load, measure, save, stir, stirred
 from parity.trainer import record
@@ -120,7 +121,7 @@ def test_a_floor_of_another_case_is_none_and_a_damaged_one_says_so(tmp_path: Pat
     st.integers(0, 9),
 )
 def test_stirring_moves_each_value_to_a_neighbour(values: np.ndarray, seed: int) -> None:
-    moved = stir(values, np.random.default_rng(seed))
+    moved = stir(values, np.random.default_rng(seed), values.dtype.name)
     assert (moved.dtype, moved.shape) == (values.dtype, values.shape)
     still = (values == 0) | ~np.isfinite(values)
     np.testing.assert_array_equal(moved[still], values[still])
@@ -137,7 +138,7 @@ def test_stirring_moves_each_value_to_a_neighbour(values: np.ndarray, seed: int)
 
 def test_integers_are_not_stirred() -> None:
     values = np.arange(5)
-    assert stir(values, np.random.default_rng(0)) is values
+    assert stir(values, np.random.default_rng(0), "float32") is values
 
 
 def test_a_stirred_run_permutes_rows_unless_their_order_means_something() -> None:

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from safetensors.numpy import load, save_file
 
 from parity import trajectory
 from parity.compare import differences, distance
+from parity.dtypes import KNOWN, rounded, smallest, unpacked
 from parity.spec import FullBatch, Shuffled
 from parity.trainer import Chunk
 from parity.trajectory import (
@@ -22,6 +24,7 @@ from parity.trajectory import (
     Shards,
     Trajectory,
     TrajectoryError,
+    Widened,
     Writer,
     batch_order_hash,
     gather,
@@ -38,13 +41,15 @@ def make(snapshots=6, every=1, dtype="float32", batches=3, seed=0) -> Trajectory
     generator = np.random.default_rng(seed)
     epochs = np.arange(snapshots) * every
     params = {
-        "dense/kernel": generator.normal(size=(snapshots, 4, 2)).astype(dtype),
-        "dense/bias": generator.normal(size=(snapshots, 2)).astype(dtype),
-        "scale": generator.normal(size=snapshots).astype(dtype),
-        "empty/kernel": np.zeros((snapshots, 0, 2), dtype),
+        "dense/kernel": rounded(generator.normal(size=(snapshots, 4, 2)), dtype),
+        "dense/bias": rounded(generator.normal(size=(snapshots, 2)), dtype),
+        "scale": rounded(generator.normal(size=snapshots), dtype),
+        "empty/kernel": rounded(np.zeros((snapshots, 0, 2)), dtype),
     }
-    loss = generator.normal(size=(int(epochs[-1]), batches if snapshots > 1 else 0)).astype(dtype)
-    return Trajectory(META, epochs, loss, params, {"accuracy": generator.normal(size=snapshots)})
+    loss = rounded(generator.normal(size=(int(epochs[-1]), batches if snapshots > 1 else 0)), dtype)
+    # Only bfloat16 must be declared: NumPy shows it in float32.
+    meta = {**META, "dtype": dtype} if dtype == "bfloat16" else META
+    return Trajectory(meta, epochs, loss, params, {"accuracy": generator.normal(size=snapshots)})
 
 
 def chunks_of(run: Trajectory, cuts) -> list[Chunk]:
@@ -150,13 +155,14 @@ def folder(tmp_path: Path) -> Path:
 @given(st.data())
 def test_a_run_comes_back_bit_for_bit_however_it_was_cut(tmp_path_factory, data):
     snapshots = data.draw(st.integers(1, 8))
-    run = make(snapshots, data.draw(st.integers(1, 4)), data.draw(st.sampled_from(["float32", "float64"])))
-    run.params["scale"].flat[0] = data.draw(st.sampled_from([np.nan, -np.inf, -0.0, 1e-45]))
+    dtype = data.draw(st.sampled_from(KNOWN))
+    run = make(snapshots, data.draw(st.integers(1, 4)), dtype)
+    run.params["scale"].flat[0] = data.draw(st.sampled_from([np.nan, -np.inf, -0.0, smallest(dtype)]))
     cuts = sorted(data.draw(st.sets(st.integers(1, snapshots - 1)))) if snapshots > 1 else []
     chunks = chunks_of(run, cuts)
     assert_same(gather(chunks), run)
     path = tmp_path_factory.mktemp("round") / "run"
-    with Writer(path, META) as writer:
+    with Writer(path, run.meta) as writer:
         for chunk in chunks:
             writer.add(chunk)
             if data.draw(st.booleans()):
@@ -223,6 +229,38 @@ def test_a_folder_written_with_safetensors_alone_is_read(tmp_path):
     run = read(tmp_path)
     assert set(run.params) == {"dense/kernel"}
     assert run.metrics == {}
+
+
+@exhaustive
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=3), st.data())
+def test_bfloat16_is_widened_slice_by_slice(lengths, data):
+    bits = data.draw(hnp.arrays(np.uint16, (sum(lengths), 2)))
+    whole = unpacked(bits)
+    stack = Shards([Widened(piece) for piece in np.split(bits, np.cumsum(lengths)[:-1])])
+    assert (stack.shape, stack.dtype, len(stack)) == (whole.shape, np.float32, len(whole))
+    key = data.draw(st.one_of(st.slices(len(whole)), st.integers(-len(whole), len(whole) - 1)))
+    np.testing.assert_array_equal(stack[key], whole[key])
+    np.testing.assert_array_equal(np.asarray(stack), whole)
+
+
+def test_two_bytes_a_value_are_written_and_any_other_number_is_refused(tmp_path):
+    run = make(40, dtype="bfloat16")
+    for folder, meta in (("half", run.meta), ("whole", META)):
+        with Writer(tmp_path / folder, meta) as writer:
+            for chunk in chunks_of(run, ()):
+                writer.add(chunk)
+    header, other = (header_of(tmp_path / folder / "00000.safetensors") for folder in ("half", "whole"))
+    assert (header["params/dense/kernel"]["dtype"], other["params/dense/kernel"]["dtype"]) == ("BF16", "F32")
+    for folder, name, change in (("a", "loss", "losses"), ("b", "dense/bias", "params")):
+        (chunk,) = chunks_of(make(3, dtype="bfloat16"), ())
+        (chunk.losses if change == "losses" else chunk.params[name])[-1] += np.float32(1e-6)
+        with pytest.raises(ValueError, match=f"{name} cannot be stored as the run declares: not every value"):
+            Writer(tmp_path / folder, run.meta).add(chunk)
+
+
+def header_of(path: Path) -> dict:
+    data = path.read_bytes()
+    return json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
 
 
 def test_opening_a_run_does_not_load_it(folder):
@@ -528,7 +566,7 @@ def test_a_loss_that_changes_its_width_is_refused(folder):
         ({"version": 1.0}, "version must be an integer"),
         ({"complete": 1}, "complete must be"),
         ({"complete": False}, "not finished"),
-        ({"dtype": "float16"}, "dtype must be"),
+        ({"dtype": "float8"}, "dtype must be"),
         ({"dtype": ["float32"]}, "dtype must be"),
         ({"dtype": "float64"}, "is F32, it must be F64"),
         ({"case": 3}, "case must be str"),

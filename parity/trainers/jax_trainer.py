@@ -18,13 +18,34 @@ import numpy as np
 import optax
 from jax import lax
 
+from parity.dtypes import NARROW, smallest
+from parity.frameworks import TF32
 from parity.layout import Layout, to_canonical, to_framework
 from parity.spec import Adam, Array, Batches, Case, Loss, Optimizer, Params
 from parity.trainer import State, Trained
 
 # Without x64 optax corrects Adam's moments with float32 powers, and float64 arrays become float32 silently.
 jax.config.update("jax_enable_x64", True)
-jax.config.update("jax_default_matmul_precision", "highest")
+
+
+def find_cuda() -> str:
+    """The name of the CUDA device; ValueError where JAX sees none."""
+    try:
+        return jax.devices("cuda")[0].device_kind
+    except RuntimeError as error:
+        raise ValueError(f"JAX {jax.__version__} sees no CUDA device") from error
+
+
+def device_of(name: str) -> jax.Device:
+    """A run's device, with float32 products in TF32 from now on where its name says so, and in full elsewhere.
+
+    The precision is part of what a compiled function is known by, so one that was compiled with another is made anew.
+    """
+    if name != "cpu":
+        find_cuda()
+    jax.config.update("jax_default_matmul_precision", "tensorfloat32" if name == TF32 else "highest")
+    return jax.devices("cpu" if name == "cpu" else "cuda")[0]
+
 
 Arrays = dict[str, jax.Array]
 """A framework name of the layout to its array."""
@@ -45,7 +66,7 @@ def _residuals(p: jax.Array, y: jax.Array) -> tuple[jax.Array, tuple[jax.Array, 
 
 def _derivative(residuals: tuple[jax.Array, jax.Array], d_loss: jax.Array) -> tuple[jax.Array, None]:
     p, y = residuals
-    return d_loss * (p - y) / jnp.maximum(p * (1 - p), 1e-12), None
+    return d_loss * (p - y) / jnp.maximum(p * (1 - p), max(1e-12, smallest(p.dtype.name))), None
 
 
 binary_crossentropy.defvjp(_residuals, _derivative)
@@ -121,6 +142,11 @@ def loss_and_gradients(program: Program, params: Arrays, x: jax.Array, y: jax.Ar
     return jax.value_and_grad(loss_of)(program.trained(params))
 
 
+def _widened(tree: Any) -> Any:
+    """The same in float32 where it was narrower: as a bfloat16 the .999 of Adam's second moment would be 1."""
+    return jax.tree.map(lambda leaf: leaf.astype(jnp.float32) if leaf.dtype.name in NARROW else leaf, tree)
+
+
 @partial(jax.jit, static_argnames=("program", "segments", "batches"))
 def advance(
     program: Program,
@@ -154,7 +180,8 @@ def advance(
         if loss.dtype != losses.dtype:  # a promotion in the model; storing it would round it silently
             raise TypeError(f"the loss is {loss.dtype}, the run {losses.dtype}")
         trained = program.trained(params)
-        updates, slots = transformation.update(gradients, slots, trained)
+        updates, updated = transformation.update(*map(_widened, (gradients, slots, trained)))
+        slots = jax.tree.map(lambda old, new: new.astype(old.dtype), slots, updated)
         params = params | optax.apply_updates(trained, updates)
         segment = lax.div(t, batches)
         snapshots = {name: put(stack, params[name], segment, 0) for name, stack in snapshots.items()}
@@ -177,7 +204,7 @@ class JaxTrainer:
         forward: Callable[[Arrays, jax.Array], jax.Array],
         unused: tuple[str, ...] = (),
     ) -> None:
-        self.dtype, self.device, self.layout = np.dtype(dtype), jax.devices(device)[0], layout
+        self.dtype, self.device, self.layout = jnp.dtype(dtype), device_of(device), layout
         self.program = Program(forward, case.loss, case.optimizer, unused)
         data = case.data()
         self.x, self.y = self._put(data.x), self._put(data.y)
@@ -186,7 +213,7 @@ class JaxTrainer:
         self.step = 0
 
     def predict(self, x: Array) -> Array:
-        return np.array(predict(self.program, self.params, self._put(x)))
+        return _numpy(predict(self.program, self.params, self._put(x))).copy()
 
     def gradients(self, x: Array, y: Array) -> tuple[float, Params]:
         loss, gradients = loss_and_gradients(self.program, self.params, self._put(x), self._put(y))
@@ -227,8 +254,8 @@ class JaxTrainer:
         return {name: self._put(value) for name, value in to_framework(self.layout, params).items()}
 
     def _canonical(self, arrays: Arrays, stacked: int = 0) -> Params:
-        missing = {name: np.zeros(p.shape, p.dtype) for name, p in self.params.items() if name not in arrays}
-        return to_canonical(self.layout, {name: np.asarray(p) for name, p in arrays.items()} | missing, stacked)
+        missing = {name: jnp.zeros_like(p) for name, p in self.params.items() if name not in arrays}
+        return to_canonical(self.layout, {name: _numpy(p) for name, p in (arrays | missing).items()}, stacked)
 
     def _advance(self, segments: Sequence[Batches]) -> Trained:
         """As ``train``, all batches of one size. Room is made for a power of two segments: fewer sizes to compile."""
@@ -244,7 +271,11 @@ class JaxTrainer:
             self.program, room, batches, count * batches, self.params, self.slots, self.x, self.y, indices
         )
         self.step += count * batches
-        ends = {name: np.asarray(stack)[:count] for name, stack in snapshots.items()}
+        ends = {name: _numpy(stack)[:count] for name, stack in snapshots.items()}
         return Trained(
-            np.array(losses)[: count * batches].reshape(count, batches), to_canonical(self.layout, ends, stacked=1)
+            _numpy(losses)[: count * batches].reshape(count, batches).copy(), to_canonical(self.layout, ends, stacked=1)
         )
+
+
+def _numpy(array: jax.Array) -> Array:
+    return np.asarray(array.astype(jnp.float32) if array.dtype == jnp.bfloat16 else array)

@@ -15,15 +15,33 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
+from parity.dtypes import NARROW, carrier, smallest
+from parity.frameworks import TF32
 from parity.layout import Layout, to_canonical, to_framework
 from parity.spec import Adam, Array, Batches, Case, Optimizer, Params
 from parity.trainer import State, Trained
 
-# One thread and one order of every sum, float32 products in full: the same bits at every run.
+# One thread and one order of every sum: the same bits at every run.
 tf.config.threading.set_intra_op_parallelism_threads(1)
 tf.config.threading.set_inter_op_parallelism_threads(1)
 tf.config.experimental.enable_op_determinism()
-tf.config.experimental.enable_tensor_float_32_execution(False)
+
+
+def find_cuda() -> str:
+    """The name of the CUDA device; ValueError where TensorFlow sees none."""
+    found = tf.config.list_physical_devices("GPU")
+    if not found:
+        why = "" if tf.test.is_built_with_cuda() else ": it was built without CUDA"
+        raise ValueError(f"TensorFlow sees no CUDA device{why}")
+    return tf.config.experimental.get_device_details(found[0]).get("device_name", "a GPU without a name")
+
+
+def device_of(name: str) -> str:
+    """A run's device, with float32 products in TF32 from now on where its name says so, and in full elsewhere."""
+    if name != "cpu":
+        find_cuda()
+    tf.config.experimental.enable_tensor_float_32_execution(name == TF32)
+    return "/CPU:0" if name == "cpu" else "/GPU:0"
 
 
 def binary_crossentropy(p: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
@@ -34,7 +52,7 @@ def binary_crossentropy(p: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
     ``ops.custom_gradient`` would say the same, but a graph that holds one is never freed.
     """
     value = -(y * ops.maximum(ops.log(p), -100) + (1 - y) * ops.maximum(ops.log1p(-p), -100))
-    slope = (p - y) / ops.maximum(p * (1 - p), 1e-12)
+    slope = (p - y) / ops.maximum(p * (1 - p), max(1e-12, smallest(p.dtype.name)))
     return ops.stop_gradient(value) + ops.stop_gradient(slope) * (p - ops.stop_gradient(p))
 
 
@@ -93,10 +111,24 @@ class AdamOfTorch(keras.optimizers.Adam):
         self._epsilon_of_torch = value
 
     def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
+        if variable.dtype in NARROW:
+            return self._narrow_step(gradient, variable)
         (first, second), (own_first, own_second) = map(self._corrections, ("float64", variable.dtype))
         exact, own = second / first, own_second / own_first
         learning_rate = ops.cast(learning_rate, "float64") * (exact / ops.cast(own, "float64"))
-        super().update_step(gradient, variable, learning_rate)
+        return super().update_step(gradient, variable, learning_rate)
+
+    def _narrow_step(self, gradient: tf.Tensor, variable: keras.Variable) -> None:
+        """The update in float32: Keras's own rounds beta2, of which bfloat16 makes 1 and of its correction 0."""
+        place = self._get_variable_index(variable)
+        moments = self._momentums[place], self._velocities[place]
+        m, v, g, p = (ops.cast(value, "float32") for value in (*moments, gradient, variable))
+        m = self.beta_1 * m + (1 - self.beta_1) * g
+        v = self.beta_2 * v + (1 - self.beta_2) * ops.square(g)
+        m_scale, v_scale = (ops.cast(value, "float32") for value in self._corrections("float64"))
+        p -= self.rate_of_torch / m_scale * m / (ops.sqrt(v) / v_scale + self._epsilon_of_torch)
+        for kept, value in zip((*moments, variable), (m, v, p), strict=True):
+            kept.assign(ops.cast(value, kept.dtype))
 
 
 def optimizer_of(rule: Optimizer, dtype: str) -> tuple[keras.optimizers.Optimizer, dict[str, str]]:
@@ -111,6 +143,7 @@ def optimizer_of(rule: Optimizer, dtype: str) -> tuple[keras.optimizers.Optimize
     learning_rate = number(rule.learning_rate)
     if isinstance(rule, Adam):
         adam = AdamOfTorch(learning_rate, number(rule.beta1), number(rule.beta2), number(rule.epsilon))
+        adam.rate_of_torch = learning_rate  # the optimizer's own is a variable of the default dtype
         return adam, {"first_moment": "momentum", "second_moment": "velocity"}
     return keras.optimizers.SGD(learning_rate, number(rule.momentum)), {"momentum": "momentum"} if rule.momentum else {}
 
@@ -119,11 +152,10 @@ class KerasTrainer:
     """The five verbs with a Keras model and optimizer; both, and what was traced of them, go with the trainer."""
 
     def __init__(self, case: Case, dtype: str, device: str, model: keras.Layer, layout: Layout) -> None:
-        if device == "cuda" and not tf.config.list_physical_devices("GPU"):
-            raise ValueError("TensorFlow sees no GPU")
-        self.case, self.dtype, self.model, self.layout = case, np.dtype(dtype), model, layout
+        self.case, self.model, self.layout = case, model, layout
+        self.dtype = np.dtype(tf.as_dtype(dtype).as_numpy_dtype)
         data = case.data()
-        with tf.device("/GPU:0" if device == "cuda" else "/CPU:0"):
+        with tf.device(device_of(device)):
             self.x, self.y = tf.constant(self._cast(data.x)), tf.constant(self._cast(data.y))
             model(self.x[:1])  # a layer makes its variables when it first sees the shape of its input
             self.optimizer, slots = optimizer_of(case.optimizer, dtype)
@@ -143,12 +175,12 @@ class KerasTrainer:
             self._run = _traced(self._loop, counts, counts, rows, rows)
 
     def predict(self, x: Array) -> Array:
-        return self._predict(self._cast(x)).numpy()
+        return _numpy(self._predict(self._cast(x)))
 
     def gradients(self, x: Array, y: Array) -> tuple[float, Params]:
         loss, gradients = self._evaluate(self._cast(x), self._cast(y))
-        zeros = {name: np.zeros(variable.shape, self.dtype) for name, variable in self.variables.items()}
-        return float(loss), to_canonical(self.layout, zeros | _numpy(gradients))
+        zeros = {name: np.zeros(variable.shape, carrier(self.dtype.name)) for name, variable in self.variables.items()}
+        return float(loss), to_canonical(self.layout, zeros | _arrays(gradients))
 
     def train(self, segments: Sequence[Batches]) -> Trained:
         batches = [rows for segment in segments for rows in segment]
@@ -156,15 +188,16 @@ class KerasTrainer:
         if not self._all_whole(batches):
             rows, ends = np.concatenate(batches), np.cumsum([0, *(len(rows) for rows in batches)])
         losses, params = self._run(np.int32(len(segments)), np.int32(len(segments[0])), rows, ends)
-        return Trained(losses.numpy().reshape(len(segments), -1), to_canonical(self.layout, _numpy(params), stacked=1))
+        params = to_canonical(self.layout, _arrays(params), stacked=1)
+        return Trained(_numpy(losses).reshape(len(segments), -1), params)
 
     def export(self) -> State:
         slots = {
             f"{slot}/{name}": value
             for slot, variables in self.slots.items()
-            for name, value in to_canonical(self.layout, _numpy(variables)).items()
+            for name, value in to_canonical(self.layout, _arrays(variables)).items()
         }
-        params = to_canonical(self.layout, _numpy(self.variables))
+        params = to_canonical(self.layout, _arrays(self.variables))
         return State(params, slots, int(self.optimizer.iterations), self.slot_scale)
 
     def load(self, state: State) -> None:
@@ -235,5 +268,11 @@ def _traced(function: Callable[..., Any], *signature: tf.TensorSpec) -> Any:
     return tf.function(function).get_concrete_function(*signature)
 
 
-def _numpy(tensors: dict[str, tf.Tensor | keras.Variable]) -> Params:
-    return {name: tensor.numpy() for name, tensor in tensors.items()}
+def _arrays(tensors: dict[str, tf.Tensor | keras.Variable]) -> Params:
+    return {name: _numpy(tensor) for name, tensor in tensors.items()}
+
+
+def _numpy(tensor: tf.Tensor | keras.Variable) -> Array:
+    array = tensor.numpy()
+    # TensorFlow's bfloat16 is a type of its own, which NumPy cannot compute with.
+    return array.astype(np.float32) if array.dtype == tf.bfloat16.as_numpy_dtype else array

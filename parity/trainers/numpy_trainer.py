@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from parity.dtypes import NARROW, carrier, rounded, smallest
 from parity.spec import Adam, Array, Batches, Case, Optimizer, Params, Sgd
 from parity.trainer import State, Trained
 
@@ -60,7 +61,9 @@ def binary_crossentropy(p: Array, y: Array) -> tuple[Array, Array]:
     """
     with np.errstate(divide="ignore"):
         loss = -(y * np.maximum(np.log(p), -100) + (1 - y) * np.maximum(np.log1p(-p), -100))
-    return loss, (p - y) / np.maximum(p * (1 - p), 1e-12)
+    # In float16 the clamp would be 0, and 0 / 0 the derivative of a row that is right beyond doubt.
+    least = max(1e-12, smallest(p.narrow if isinstance(p, Narrow) else p.dtype.name))
+    return loss, (p - y) / np.maximum(p * (1 - p), least)
 
 
 def crossentropy(logits: Array, y: Array) -> tuple[Array, Array]:
@@ -135,30 +138,77 @@ def slot_names(optimizer: Optimizer) -> tuple[str, ...]:
     return ("momentum",) if optimizer.momentum else ()
 
 
-class NumpyTrainer:
-    """The five verbs in NumPy, in any floating dtype that NumPy has: longdouble checks the reference itself.
+class Narrow(np.ndarray):
+    """A float32 array every one of whose results is rounded to a narrow dtype, as processors have it.
 
+    They add up in float32 and keep what comes of an operation in two bytes. Sums and matrix products are one
+    operation each. What is computed from such an array is one.
+    """
+
+    narrow: str
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, out: Any = (), **kwargs: Any) -> Any:
+        plain = [_plain(value) for value in inputs]
+        if out:
+            kwargs["out"] = tuple(_plain(value) for value in out)
+        result = getattr(ufunc, method)(*plain, **kwargs)
+        for written in inputs[:1] if method == "at" else out:
+            _plain(written)[...] = rounded(_plain(written), self.narrow)
+        if method == "at":
+            return None
+        if out:
+            return out[0] if len(out) == 1 else out
+        return _narrow(result, self.narrow) if _is_float(result) else result
+
+
+class Float16(Narrow):
+    narrow = "float16"
+
+
+class Bfloat16(Narrow):
+    narrow = "bfloat16"
+
+
+_NARROW = {kind.narrow: kind for kind in (Float16, Bfloat16)}
+
+
+def _narrow(values: Any, dtype: str) -> Narrow:
+    return rounded(np.asarray(values), dtype).astype(np.float32, copy=False).view(_NARROW[dtype])
+
+
+def _plain(value: Any) -> Any:
+    return value.view(np.ndarray) if isinstance(value, np.ndarray) else value
+
+
+def _is_float(value: Any) -> bool:
+    return getattr(getattr(value, "dtype", None), "kind", "") == "f"
+
+
+class NumpyTrainer:
+    """The five verbs in NumPy, in any floating dtype that it has: longdouble checks the reference itself.
+
+    The narrow ones are worked out in float32 and rounded after every operation; see ``Narrow``.
     ``forward``, ``backward`` and ``loss``, the losses of a batch's rows and their derivative, may be replaced.
     """
 
     def __init__(self, case: Case, dtype: str, forward: Forward, backward: Backward) -> None:
-        self.case, self.dtype, self.forward, self.backward = case, np.dtype(dtype), forward, backward
+        self.case, self.name, self.dtype, self.forward, self.backward = case, dtype, carrier(dtype), forward, backward
         self.loss: Loss = LOSSES[case.loss.kind]
         data = case.data()
         self.x, self.y = self._cast(data.x), self._cast(data.y)
-        params = {name: value.astype(self.dtype) for name, value in case.initial().items()}
+        params = {name: self._cast(value) for name, value in case.initial().items()}
         slots = {
             f"{slot}/{name}": np.zeros_like(p) for slot in slot_names(case.optimizer) for name, p in params.items()
         }
         self.state = State(params, slots)
 
     def predict(self, x: Array) -> Array:
-        return self.forward(self.state.params, self._cast(x))[0]
+        return np.asarray(self.forward(self.state.params, self._cast(x))[0], self.dtype)
 
     def gradients(self, x: Array, y: Array) -> tuple[float, Params]:
         loss, gradients = self._loss_and_gradients(self._cast(x), self._cast(y))
         missing = {name: np.zeros_like(p) for name, p in self.state.params.items() if name not in gradients}
-        return loss, gradients | missing
+        return self.dtype.type(loss), {name: np.asarray(g, self.dtype) for name, g in (gradients | missing).items()}
 
     def train(self, segments: Sequence[Batches]) -> Trained:
         losses = np.empty((len(segments), len(segments[0])), self.dtype)
@@ -172,19 +222,27 @@ class NumpyTrainer:
         return Trained(losses, snapshots)
 
     def export(self) -> State:
-        copy = {name: p.copy() for name, p in self.state.params.items()}
-        return State(copy, {name: slot.copy() for name, slot in self.state.slots.items()}, self.state.step)
+        params, slots = (
+            {name: np.array(value, self.dtype, order="C") for name, value in kept.items()}
+            for kept in (self.state.params, self.state.slots)
+        )
+        return State(params, slots, self.state.step)
 
     def load(self, state: State) -> None:
         slots = state.slots_at(1.0)
         self.state = State(
-            {name: state.params[name].astype(self.dtype) for name in self.state.params},
-            {name: slots[name].astype(self.dtype) for name in self.state.slots},
+            {name: self._cast(state.params[name]) for name in self.state.params},
+            {name: self._cast(slots[name]) for name in self.state.slots},
             state.step,
         )
 
     def _cast(self, values: Array) -> Array:
-        return values.astype(self.dtype) if values.dtype.kind == "f" else values
+        """A copy in the run's dtype of floats; integers as they are."""
+        if values.dtype.kind != "f":
+            return values
+        if self.name in NARROW:
+            return _narrow(np.array(values), self.name)
+        return values.astype(self.dtype)
 
     def _loss_and_gradients(self, x: Array, y: Array) -> tuple[float, Params]:
         prediction, cache = self.forward(self.state.params, x)

@@ -14,15 +14,34 @@ import numpy as np
 import tensorflow as tf
 import tensorflow.compat.v1 as v1
 
+from parity.dtypes import NARROW, smallest
+from parity.frameworks import TF32
 from parity.layout import Layout, to_canonical, to_framework
 from parity.spec import Adam, Array, Batches, Case, Optimizer, Params
 from parity.trainer import State, Trained
 
-# One thread and one order of every sum, float32 products in full: the same bits at every run.
+# One thread and one order of every sum: the same bits at every run.
 tf.config.threading.set_intra_op_parallelism_threads(1)
 tf.config.threading.set_inter_op_parallelism_threads(1)
 tf.config.experimental.enable_op_determinism()
-tf.config.experimental.enable_tensor_float_32_execution(False)
+
+
+def find_cuda() -> str:
+    """The name of the CUDA device; ValueError where TensorFlow sees none."""
+    found = tf.config.list_physical_devices("GPU")
+    if not found:
+        why = "" if tf.test.is_built_with_cuda() else ": it was built without CUDA"
+        raise ValueError(f"TensorFlow sees no CUDA device{why}")
+    return tf.config.experimental.get_device_details(found[0]).get("device_name", "a GPU without a name")
+
+
+def device_of(name: str) -> str:
+    """A run's device, with float32 products in TF32 from now on where its name says so, and in full elsewhere."""
+    if name != "cpu":
+        find_cuda()
+    tf.config.experimental.enable_tensor_float_32_execution(name == TF32)
+    return "/CPU:0" if name == "cpu" else "/GPU:0"
+
 
 SESSION = v1.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=1, allow_soft_placement=True)
 SESSION.gpu_options.allow_growth = True
@@ -39,7 +58,7 @@ def binary_crossentropy(p: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
     holds one is never freed.
     """
     value = -(y * tf.maximum(tf.math.log(p), -100) + (1 - y) * tf.maximum(tf.math.log1p(-p), -100))
-    slope = (p - y) / tf.maximum(p * (1 - p), 1e-12)
+    slope = (p - y) / tf.maximum(p * (1 - p), max(1e-12, smallest(p.dtype.name)))
     return tf.stop_gradient(value) + tf.stop_gradient(slope) * (p - tf.stop_gradient(p))
 
 
@@ -83,14 +102,19 @@ class AdamOfFloat64(v1.train.AdamOptimizer):
     """
 
     def _resource_apply_dense(self, gradient: tf.Tensor, variable: v1.Variable) -> tf.Operation:
+        own = gradient.dtype
+        wide = tf.float32 if own.name in NARROW else own  # in bfloat16 a beta2 of .999 would be 1
+
         def number(value: tf.Tensor) -> tf.Tensor:
-            return tf.cast(value, gradient.dtype)
+            return tf.cast(value, wide)
 
         slots = self.get_slot(variable, "m"), self.get_slot(variable, "v")
-        first = number(self._beta1_t) * slots[0] + number(1 - self._beta1_t) * gradient
-        second = number(self._beta2_t) * slots[1] + number(1 - self._beta2_t) * tf.square(gradient)
+        first = number(self._beta1_t) * number(slots[0]) + number(1 - self._beta1_t) * number(gradient)
+        second = number(self._beta2_t) * number(slots[1]) + number(1 - self._beta2_t) * tf.square(number(gradient))
         change = number(self._lr_t) * first / (tf.sqrt(second) + number(self._epsilon_t))
-        return tf.group(slots[0].assign(first), slots[1].assign(second), variable.assign_sub(change))
+        changes = zip(slots, (first, second), strict=True)
+        moments = [slot.assign(tf.cast(value, own)) for slot, value in changes]
+        return tf.group(*moments, variable.assign_sub(tf.cast(change, own)))
 
 
 def optimizer_of(rule: Optimizer, step: v1.Variable) -> tuple[v1.train.Optimizer, dict[str, str]]:
@@ -128,12 +152,11 @@ class Tf1Trainer:
     """The five verbs in a graph and a session of their own; both are freed with the trainer."""
 
     def __init__(self, case: Case, dtype: str, device: str, forward: Forward, layout: Layout) -> None:
-        if device == "cuda" and not tf.config.list_physical_devices("GPU"):
-            raise ValueError("TensorFlow sees no GPU")
-        self.case, self.dtype, self.forward, self.layout = case, np.dtype(dtype), forward, layout
+        self.case, self.forward, self.layout = case, forward, layout
+        self.dtype = np.dtype(tf.as_dtype(dtype).as_numpy_dtype)
         data = case.data()
         x, y = self._cast(data.x), self._cast(data.y)
-        with tf.Graph().as_default() as graph, tf.device("/GPU:0" if device == "cuda" else "/CPU:0"):
+        with tf.Graph().as_default() as graph, tf.device(device_of(device)):
             # The data comes in through placeholders: constants would make it part of the graph, which ends at 2 GB.
             data_in = [v1.placeholder(values.dtype, values.shape) for values in (x, y)]
             self.x, self.y = (v1.Variable(values, trainable=False, use_resource=True) for values in data_in)
@@ -164,12 +187,12 @@ class Tf1Trainer:
         self._assign([(power, 0.0) for power in powers])
 
     def predict(self, x: Array) -> Array:
-        return self.session.run(self.prediction, {self.inputs: self._cast(x)})
+        return _numpy(self.session.run(self.prediction, {self.inputs: self._cast(x)}))
 
     def gradients(self, x: Array, y: Array) -> tuple[float, Params]:
         loss, gradients = self.session.run(self.evaluation, {self.inputs: self._cast(x), self.targets: self._cast(y)})
         zeros = {name: np.zeros(variable.shape, self.dtype) for name, variable in self.variables.items()}
-        return float(loss), to_canonical(self.layout, zeros | gradients)
+        return float(loss), self._canonical(zeros | gradients)
 
     def train(self, segments: Sequence[Batches]) -> Trained:
         batches = [rows for segment in segments for rows in segment]
@@ -178,16 +201,14 @@ class Tf1Trainer:
             rows, ends = np.concatenate(batches), np.cumsum([0, *(len(rows) for rows in batches)])
         feed = {self.segments: len(segments), self.batches: len(segments[0]), self.rows: rows, self.ends: ends}
         losses, params = self.session.run(self.trained, feed)
-        return Trained(losses.reshape(len(segments), -1), to_canonical(self.layout, params, stacked=1))
+        return Trained(_numpy(losses).reshape(len(segments), -1), self._canonical(params, stacked=1))
 
     def export(self) -> State:
         params, slots, step = self.session.run((self.variables, self.slots, self.step))
         canonical = {
-            f"{slot}/{name}": value
-            for slot, values in slots.items()
-            for name, value in to_canonical(self.layout, values).items()
+            f"{slot}/{name}": value for slot, values in slots.items() for name, value in self._canonical(values).items()
         }
-        return State(to_canonical(self.layout, params), canonical, int(step))
+        return State(self._canonical(params), canonical, int(step))
 
     def load(self, state: State) -> None:
         given = state.slots_at(1.0)
@@ -199,13 +220,16 @@ class Tf1Trainer:
         ]
         for variables, params in groups:
             framework = to_framework(self.layout, params)
-            values += [(variable, framework[name]) for name, variable in variables.items()]
+            values += [(variable, self._cast(framework[name])) for name, variable in variables.items()]
         self._assign(values)
 
     def _assign(self, values: Sequence[tuple[v1.Variable, Array | float]]) -> None:
         # A variable's initializer assigns whatever is fed in the place of its initial value.
         feed = {variable.initializer.inputs[1]: value for variable, value in values}
         self.session.run([variable.initializer for variable, _ in values], feed)
+
+    def _canonical(self, arrays: Params, stacked: int = 0) -> Params:
+        return to_canonical(self.layout, {name: _numpy(value) for name, value in arrays.items()}, stacked)
 
     def _cast(self, values: Array) -> Array:
         return values.astype(self.dtype) if values.dtype.kind == "f" else values
@@ -280,3 +304,8 @@ class Tf1Trainer:
             lambda s, *_: s < self.segments, segment, (0, losses, snapshots), parallel_iterations=1
         )
         return losses.stack(), {name: array.stack() for name, array in snapshots.items()}
+
+
+def _numpy(array: Array) -> Array:
+    # TensorFlow's bfloat16 is a type of its own, which NumPy cannot compute with.
+    return array.astype(np.float32) if array.dtype == tf.bfloat16.as_numpy_dtype else array

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
+from parity.frameworks import TF32
 from parity.layout import Layout, to_canonical, to_framework
 from parity.spec import Adam, Array, Batches, Case, Params, Sgd
 from parity.trainer import State, Trained
@@ -25,11 +26,29 @@ torch.set_num_threads(1)
 torch.use_deterministic_algorithms(True)
 # That switch also fills every new tensor with NaN, a fifth of a small model's time; nothing here reads one unwritten.
 torch.utils.deterministic.fill_uninitialized_memory = False
-if hasattr(torch.backends, "fp32_precision"):
-    torch.backends.fp32_precision = "ieee"
-else:  # torch before 2.9
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
+
+
+def find_cuda() -> str:
+    """The name of the CUDA device; ValueError where torch sees none."""
+    if not torch.cuda.is_available():
+        why = "" if torch.backends.cuda.is_built() else ": it was built without CUDA"
+        raise ValueError(f"torch sees no CUDA device{why}")
+    return torch.cuda.get_device_name(0)
+
+
+def device_of(name: str) -> torch.device:
+    """A run's device, with float32 products in TF32 from now on where its name says so, and in full elsewhere."""
+    if name != "cpu":
+        find_cuda()
+    if hasattr(torch.backends, "fp32_precision"):
+        # Said to each: cuDNN's recurrences and convolutions have settings of their own, which begin as TF32.
+        cuda, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+        for backend in (torch.backends, cuda, cudnn, cudnn.rnn, cudnn.conv):
+            backend.fp32_precision = "tf32" if name == TF32 else "ieee"
+    else:  # torch before 2.9, whose names must not be mixed with the ones above
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = name == TF32
+    return torch.device("cpu" if name == "cpu" else "cuda")
+
 
 Tensors = dict[str, Tensor]
 """A framework name of the layout to its tensor."""
@@ -60,7 +79,7 @@ LOSSES: dict[str, Callable[..., Tensor]] = {
 
 def module_trainer(case: Case, dtype: str, device: str, layout: Layout, module: torch.nn.Module) -> TorchTrainer:
     """A trainer for a module, which is cast and moved in place; the layout has the names of its parameters."""
-    module.to(device, getattr(torch, dtype))
+    module.to(device_of(device), getattr(torch, dtype))
     parameters: Tensors = dict(module.named_parameters())
     return TorchTrainer(case, dtype, device, layout, lambda params, x: module(x), parameters=parameters)
 
@@ -87,7 +106,7 @@ class TorchTrainer:
         update: Update | None = None,
     ) -> None:
         self.case, self.layout, self.forward = case, layout, forward
-        self.dtype, self.device = getattr(torch, dtype), torch.device(device)
+        self.dtype, self.device = getattr(torch, dtype), device_of(device)
         self.cost: Cost = cost or partial(LOSSES[case.loss.kind], reduction=case.loss.reduction)
         self.backward = backward or self._differentiate
         self.update: Update = update or (self._adam if isinstance(case.optimizer, Adam) else self._sgd)
@@ -112,7 +131,7 @@ class TorchTrainer:
 
     def predict(self, x: Array) -> Array:
         with torch.no_grad():
-            return self.forward(self.params, self._put(x)).cpu().numpy().copy()
+            return _numpy(self.forward(self.params, self._put(x))).copy()
 
     def gradients(self, x: Array, y: Array) -> tuple[float, Params]:
         loss, gradients = self.backward(self.params, self._put(x), self._put(y))
@@ -134,7 +153,7 @@ class TorchTrainer:
                 place[s].copy_(p)
         self.step += len(losses)
         stacked = torch.stack(losses).view(len(segments), -1)
-        return Trained(stacked.cpu().numpy(), self._canonical(snapshots, stacked=1))
+        return Trained(_numpy(stacked), self._canonical(snapshots, stacked=1))
 
     def export(self) -> State:
         slots = {
@@ -164,7 +183,7 @@ class TorchTrainer:
             tensor.copy_(self._put(arrays[name]))
 
     def _canonical(self, tensors: Tensors, stacked: int = 0) -> Params:
-        return to_canonical(self.layout, {name: tensor.cpu().numpy() for name, tensor in tensors.items()}, stacked)
+        return to_canonical(self.layout, {name: _numpy(tensor) for name, tensor in tensors.items()}, stacked)
 
     def _inputs(self, segments: Sequence[Batches]) -> Iterator[tuple[Tensor, Tensor]]:
         """The rows of every batch, gathered when their turn comes; a batch of all rows in order is the data itself."""
@@ -218,3 +237,7 @@ class TorchTrainer:
             amsgrad=False,
             maximize=False,
         )
+
+
+def _numpy(tensor: Tensor) -> Array:
+    return (tensor.float() if tensor.dtype is torch.bfloat16 else tensor).cpu().numpy()

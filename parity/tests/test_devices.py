@@ -1,0 +1,203 @@
+"""Devices, without a GPU at hand: what is set before an import, what is said, and the GPU tests tried out."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import parity
+from parity.frameworks import FRAMEWORKS, TF32, framework_of
+from parity.matrix import Matrix, Options, Versions, cells, find_devices, left_out
+from parity.pool import Pool, worker_environment
+from parity.suite import SuiteError, load_suite
+from parity.tests import test_gpu
+from parity.tests.suites import write_suite
+from parity.verdict import Verdict
+
+ROOT = Path(parity.__file__).parent.parent
+TF32_PRODUCTS = """
+from parity.hypotheses import CATALOGUE
+from impls.mlp import mlp_numpy
+
+(tf32,) = (known for known in CATALOGUE if known.name == "tf32-products")
+
+def build(case, dtype, device):
+    return tf32.plant(mlp_numpy.build, case, dtype, device)
+"""
+NO_KERNEL = """
+def build(case, dtype, device):
+    raise RuntimeError({message!r})
+"""
+MESSAGES = {
+    "geqrf_cpu": "\"geqrf_cpu\" not implemented for 'BFloat16'",
+    "Cholesky": "Graph execution error:\n\nNo OpKernel was registered to support Op 'Cholesky' used by {{node C}}",
+    "BesselI0": "Could not find device for node: {{node BesselI0}} = BesselI0[T=DT_BFLOAT16]\nAll kernels registered",
+    "Qr": "Value for attr 'T' of bfloat16 is not in the list of allowed values: double, float\n\t; "
+    "NodeDef: {{node Qr}}; Op<name=Qr; signature=input:T -> q:T, r:T>",
+}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "framework" in metafunc.fixturenames:
+        chosen = metafunc.config.getoption("--framework") or [framework.name for framework in FRAMEWORKS]
+        metafunc.parametrize("framework", [framework.name for framework in FRAMEWORKS if framework.name in chosen])
+
+
+def test_what_decides_the_bits_on_a_gpu_is_set_before_the_import() -> None:
+    torch, tensorflow, jax = (worker_environment(name, [], "cuda") for name in ("torch", "tensorflow", "jax"))
+    assert torch["CUBLAS_WORKSPACE_CONFIG"] == ":16:8"
+    assert tensorflow["TF_DETERMINISTIC_OPS"] == "1"
+    assert tensorflow["TF_FORCE_GPU_ALLOW_GROWTH"] == "true"
+    assert "--xla_gpu_deterministic_ops=true" in jax["XLA_FLAGS"].split()
+    assert jax["XLA_PYTHON_CLIENT_PREALLOCATE"] == "false"
+    for framework in FRAMEWORKS:
+        # With TF32 on nothing else differs: what is seen is TF32.
+        assert worker_environment(framework.name, [], TF32) == worker_environment(framework.name, [], "cuda")
+
+
+def test_a_run_on_the_cpu_leaves_a_gpu_alone() -> None:
+    assert worker_environment("jax", [])["JAX_PLATFORMS"] == "cpu"
+    assert "gpu" not in worker_environment("jax", [])["XLA_FLAGS"]
+    assert worker_environment("keras", [])["CUDA_VISIBLE_DEVICES"] == "-1"
+
+
+def test_a_framework_starts_with_the_settings_of_every_device_and_says_what_it_sees(framework: str) -> None:
+    (known,) = (one for one in FRAMEWORKS if one.name == framework)
+    if known.never.get("cuda"):
+        assert not hasattr(importlib.import_module(known.trainer), "find_cuda")
+        return
+    for device in ("cpu", "cuda"):
+        with Pool(1, path=sys.path, device=device) as pool:
+            job = pool.submit(framework, {"do": "find", "trainer": known.trainer})
+            # An XLA flag that is not known would end the process, whose last words these would be.
+            said = str(job.exception() or job.result()["result"])
+            assert "sees no CUDA device" in said or (device == "cuda" and job.exception() is None)
+
+
+def test_the_list_of_devices_gives_a_reason_for_each_without_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    versions = Versions({})
+    found = find_devices(versions, ["numpy"])["numpy"]
+    assert (found.available, found.reason) == (False, "NumPy runs on the CPU alone")
+    monkeypatch.setattr(versions, "of", lambda implementation: {"torch": None})
+    missing = find_devices(versions, ["torch-manual"])["torch-manual"]
+    assert not missing.available
+    assert "torch not installed" in missing.reason
+
+
+def test_a_cell_on_a_gpu_that_is_not_there_is_inconclusive_and_says_so(framework: str, tmp_path: Path) -> None:
+    if framework == "numpy":
+        with pytest.raises(SuiteError, match="NumPy runs on the CPU alone"):
+            cells(Options(load_suite("impls"), tmp_path, ["iris-logistic"], frameworks=["numpy"], device="cuda"))
+        return
+    options = Options(
+        load_suite("impls"), tmp_path, ["iris-logistic"], frameworks=[framework], dtypes=["float64"], device="cuda"
+    )
+    for outcome in Matrix(options).run():
+        if outcome.judgement.verdict is Verdict.INCONCLUSIVE:
+            assert "sees no CUDA device" in outcome.judgement.reason
+        else:  # there is one
+            assert outcome.cell.folder(tmp_path).name.endswith("-cuda")
+
+
+def test_what_a_framework_can_never_have_is_left_out_and_said(tmp_path: Path) -> None:
+    options = Options(load_suite("impls"), tmp_path, ["iris-logistic"], dtypes=["float16", "bfloat16"])
+    found = {(cell.implementation, cell.dtype) for cell in cells(options)}
+    assert ("numpy", "float16") in found
+    assert ("numpy", "bfloat16") not in found
+    assert ("torch", "bfloat16") in found
+    assert left_out(options) == ["NumPy has no bfloat16"]
+    assert left_out(replace(options, frameworks=["torch"])) == []
+    assert left_out(replace(options, dtypes=["float64"])) == []
+    on_cuda = cells(replace(options, dtypes=["float64"], device="cuda"))
+    assert {framework_of(cell.implementation).name for cell in on_cuda} == {"torch", "tensorflow", "keras", "jax"}
+
+
+@pytest.mark.parametrize("op", MESSAGES)
+def test_a_missing_kernel_is_named_in_one_line(op: str, tmp_path: Path) -> None:
+    package = write_suite(tmp_path, torch=NO_KERNEL.format(message=MESSAGES[op]))
+    sys.path.insert(0, str(tmp_path))
+    try:
+        options = Options(load_suite(package), tmp_path / "out", implementations=["torch"], dtypes=["bfloat16"])
+        matrix = Matrix(options)
+        matrix.versions = _Installed({})
+        (outcome,) = matrix.run()
+    finally:
+        sys.path.remove(str(tmp_path))
+    assert outcome.judgement.verdict is Verdict.INCONCLUSIVE
+    assert outcome.judgement.reason == f"torch has no bfloat16 kernel for {op} on cpu"
+
+
+class _Installed(Versions):
+    """Every package is there: the implementation that is run needs none."""
+
+    def of(self, implementation: str) -> dict[str, str | None]:
+        return {"numpy": "2"}
+
+
+def pixels(tmp_path: Path) -> tuple:
+    """A suite whose one implementation beside the reference makes every product in TF32, and one that is right."""
+    package = f"suite_of_tf32_{tmp_path.name}".replace("-", "_")
+    model = tmp_path / package / "mlp"
+    model.mkdir(parents=True)
+    (model.parent / "__init__.py").write_text("from impls import FLOORS\n")
+    (model / "__init__.py").touch()
+    (model / "spec.py").write_text("from impls.mlp.spec import CASES\n")
+    (model / "mlp_numpy.py").write_text("from impls.mlp.mlp_numpy import build\n")
+    (model / "mlp_numpy_right.py").write_text("from impls.mlp.mlp_numpy import build\n")
+    (model / "mlp_numpy_tf32.py").write_text(TF32_PRODUCTS)
+    suite = load_suite(package)
+    return suite, suite.entry(test_gpu.WIDE)
+
+
+def test_the_test_for_tf32_passes_where_products_are_tf32s_and_fails_where_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    suite, entry = pixels(tmp_path)
+    test_gpu.assert_tf32_is_seen(suite, entry, "numpy-tf32", "cpu", tmp_path / "out")
+    with pytest.raises(AssertionError, match="with TF32 on: PASS"):
+        test_gpu.assert_tf32_is_seen(suite, entry, "numpy-right", "cpu", tmp_path / "out")
+    monkeypatch.setattr(test_gpu, "largest_error_of_tf32", lambda *of: 1e-9)
+    with pytest.raises(AssertionError, match=r"off, where factors of ten bits make it 1e-09"):
+        test_gpu.assert_tf32_is_seen(suite, entry, "numpy-tf32", "cpu", tmp_path / "out")
+
+
+def pytest_on_gpu_tests(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "parity/tests/test_gpu.py", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        check=False,
+    )
+
+
+def test_gpu_tests_are_left_out_unless_asked_for_and_said_to_be() -> None:
+    done = pytest_on_gpu_tests("--case", "iris-logistic")
+    assert done.returncode == 5, done.stdout + done.stderr
+    assert "deselected: run them with '-m gpu' on a machine with a CUDA device" in done.stdout
+
+
+def test_gpu_tests_without_a_gpu_say_why_nothing_ran(tmp_path: Path) -> None:
+    done = pytest_on_gpu_tests("-m", "gpu", "--case", "iris-logistic", "--framework", "torch")
+    if "sees no CUDA device" in done.stdout or "not installed" in done.stdout:
+        assert done.returncode == 5, done.stdout
+        assert " of torch deselected: torch" in done.stdout
+        assert "nothing was run: no framework here sees a CUDA device" in done.stdout
+        assert "passed" not in done.stdout
+    else:
+        assert done.returncode == 0, done.stdout
+
+
+def test_the_gpu_tests_run_from_end_to_end_on_the_cpu() -> None:
+    chosen = ("--case", "iris-logistic", "--framework", "numpy", "-k", "not tf32")
+    done = pytest_on_gpu_tests("-m", "gpu", "--gpu-device", "cpu", *chosen)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "4 passed" in done.stdout
