@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from parity.compare import Difference, Worst, differences, scale
-from parity.dtypes import unit
+from parity.dtypes import rounded, unit
 from parity.spec import Array
 from parity.tolerance import Floor, file_name, load
 from parity.trajectory import MANIFEST, Trajectory, TrajectoryError, read
@@ -145,8 +145,8 @@ def _other_beginning(a: Trajectory, b: Trajectory) -> Iterator[str]:
     """Initial parameters that are not those of the other run, as far as the narrower dtype can tell."""
     for name in a.params:
         if name in b.params and a.params[name].shape[1:] == b.params[name].shape[1:]:
-            narrow = min((run.params[name].dtype for run in (a, b)), key=lambda dtype: dtype.itemsize)
-            ours, theirs = (run.params[name][0].astype(narrow) for run in (a, b))
+            narrow = max((run.meta.get("dtype", run.params[name].dtype.name) for run in (a, b)), key=unit)
+            ours, theirs = (rounded(np.asarray(run.params[name][0]), narrow) for run in (a, b))
             if not np.array_equal(ours, theirs, equal_nan=True):
                 apart = np.max(np.abs(ours.astype(np.float64) - theirs))
                 yield f"initial {name} differs, by up to {apart:.3g}"

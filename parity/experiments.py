@@ -250,8 +250,6 @@ def _figures_phase(trainer: Trainer, right: Trajectory, wrong: Trajectory, case:
         trainer.load(replace(state, params={name: values[place] for name, values in right.params.items()}))
         for metric in case.metrics:
             x, y = data.split(metric.split)
-            if metric.score is None:
-                continue
             value = metric.score(trainer.predict(x), y)
             if value == wrong.metrics[metric.name][place] != right.metrics[metric.name][place]:
                 return "prediction"

@@ -191,13 +191,12 @@ class RandomRows:
 class Metric:
     """A figure that is recorded beside the parameters at every snapshot, as the source printed it.
 
-    ``score(prediction, y)`` runs in NumPy on what the implementation itself predicts for the split; None takes
-    the implementation's own loss over the split.
+    ``score(prediction, y)`` runs in NumPy on what the implementation itself predicts for the split.
     """
 
     name: str
     split: Literal["train", "test"]
-    score: Callable[[Array, Array], float] | None = None
+    score: Callable[[Array, Array], float]
 
 
 @dataclass(frozen=True)

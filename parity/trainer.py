@@ -129,9 +129,5 @@ def record(trainer: Trainer, case: Case, epochs: int, start: int = 0) -> Iterato
 
 
 def _metrics(trainer: Trainer, case: Case, data: Dataset) -> dict[str, float]:
-    scores = {}
-    for metric in case.metrics:
-        x, y = data.split(metric.split)
-        score = trainer.gradients(x, y)[0] if metric.score is None else metric.score(trainer.predict(x), y)
-        scores[metric.name] = float(score)
-    return scores
+    predicted = {split: trainer.predict(data.split(split)[0]) for split in {metric.split for metric in case.metrics}}
+    return {m.name: float(m.score(predicted[m.split], data.split(m.split)[1])) for m in case.metrics}

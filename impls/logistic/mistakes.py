@@ -90,7 +90,7 @@ class TiesBroken:
 def ties(build: Build, case: Case, dtype: str, device: str) -> Trainer | None:
     """Where a figure is published of zero weights, which make every probability one half."""
     untrained = {published.of for published in case.published if 0 in published.values}
-    scores = [metric.score for metric in case.metrics if f"metrics/{metric.name}" in untrained and metric.score]
+    scores = [metric.score for metric in case.metrics if f"metrics/{metric.name}" in untrained]
     if not scores or any(p.any() for p in case.initial().values()):
         return None
     half_is_one = scores[0](np.array([[0.5]]), np.array([[1.0]])) == 1

@@ -213,9 +213,13 @@ class NumpyTrainer:
     def train(self, segments: Sequence[Batches]) -> Trained:
         losses = np.empty((len(segments), len(segments[0])), self.dtype)
         snapshots = {name: np.empty((len(segments), *p.shape), self.dtype) for name, p in self.state.params.items()}
+        every_row = np.arange(len(self.x))
+        distinct = {id(rows): rows for segment in segments for rows in segment}
+        whole = {key for key, rows in distinct.items() if np.array_equal(rows, every_row)}
         for s, segment in enumerate(segments):
             for b, rows in enumerate(segment):
-                losses[s, b], gradients = self._loss_and_gradients(self.x[rows], self.y[rows])
+                x, y = (self.x, self.y) if id(rows) in whole else (self.x[rows], self.y[rows])
+                losses[s, b], gradients = self._loss_and_gradients(x, y)
                 self._update(gradients)
             for name, p in self.state.params.items():
                 snapshots[name][s] = p
