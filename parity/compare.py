@@ -15,7 +15,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -133,19 +133,21 @@ def differences(
     tensor: str = "",
     epochs: Sequence[int] | Array | None = None,
     tolerance: Array | None = None,
+    dtype: str | None = None,
 ) -> Worst:
-    """Compare two stacks ``(S, ...)`` value by value, both floating, bfloat16 included. See ``Worst``.
+    """Compare two stacks ``(S, ...)`` value by value, both floating. See ``Worst``.
 
     ``epochs`` ``(S,)`` gives each snapshot's epoch, else its number is taken. ``tolerance`` ``(S,)`` is the largest
     |a - b| allowed at each snapshot; a NaN allows nothing.
 
     Absolute and relative differences are those of float64 (of longdouble where a side has it). ULPs are counted in
     the narrower of the two dtypes, into which the wider side is rounded first: float32 against float64 counts
-    float32's steps; longdouble counts float64's; of float16 and bfloat16, bfloat16's
-    are counted. ValueError where the shapes differ or a side is not floating.
+    float32's steps; longdouble counts float64's. ``dtype`` is "bfloat16" where a side is that, held in float32 (see
+    ``parity.dtypes``): then whole steps of bfloat16 are counted. ValueError where the shapes differ or a side is not
+    floating.
     """
     _check(a, b)
-    if any(side.dtype.kind != "f" and not _is_half(side.dtype) for side in (a, b)):
+    if a.dtype.kind != "f" or b.dtype.kind != "f":
         raise ValueError(f"only floating-point stacks can be compared: got {a.dtype} and {b.dtype}")
     if tolerance is not None and tolerance.shape != (len(a),):
         raise ValueError(f"a tolerance for {len(a)} snapshots has shape ({len(a)},), not {tolerance.shape}")
@@ -167,7 +169,10 @@ def differences(
             return None
         snapshot, *index = (int(i) for i in np.unravel_index(place, a.shape))
         epoch = snapshot if epochs is None else int(epochs[snapshot])
-        return _difference(tensor, snapshot, epoch, tuple(index), a[snapshot][tuple(index)], b[snapshot][tuple(index)])
+        pair = a[snapshot][tuple(index)], b[snapshot][tuple(index)]
+        worst = _difference(tensor, snapshot, epoch, tuple(index), *pair)
+        # A bfloat16 is the upper half of a float32.
+        return replace(worst, ulp=worst.ulp >> 16) if dtype == "bfloat16" and worst.ulp is not None else worst
 
     return Worst(
         math.prod(a.shape),
@@ -318,16 +323,10 @@ def _check(a: Stack, b: Stack) -> None:
         raise ValueError(f"stacks of different shapes cannot be compared: {tuple(a.shape)} and {tuple(b.shape)}")
 
 
-def _is_half(dtype: np.dtype[Any]) -> bool:
-    # bfloat16 is no dtype of NumPy's own, and the package that it comes from need not be there.
-    return dtype.name in ("float16", "bfloat16")
-
-
 def _types(a: Stack, b: Stack) -> _Types:
-    """Halves are widened to float32, which is exact: few processors calculate with them."""
-    native = np.result_type(*(np.float32 if _is_half(side.dtype) else side.dtype for side in (a, b)), np.float32)
-    # Of the two halves, bfloat16 has the fewer digits.
-    narrow = min(a.dtype, b.dtype, np.dtype(np.float64), key=lambda dtype: (dtype.itemsize, dtype.name))
+    """float16 is widened to float32, which is exact: few processors calculate with it."""
+    native = np.result_type(a.dtype, b.dtype, np.float32)
+    narrow = min(a.dtype, b.dtype, np.dtype(np.float64), key=lambda dtype: dtype.itemsize)
     return _Types(native, np.result_type(native, np.float64), narrow)
 
 

@@ -114,8 +114,11 @@ def compare(a: Path, b: Path) -> Comparison:
     one, other = (floor.until(epochs, snapshots) for floor in floors)
     both = Floor(one.loss + other.loss, {name: one.params[name] + other.params[name] for name in one.params})
     judgement = judge(ours, theirs, both, params=free)
-    found = [differences(ours.params[name], theirs.params[name], name, ours.epochs) for name in ours.params]
-    found.append(differences(ours.loss, theirs.loss, "loss", np.arange(1, len(ours.loss) + 1)))
+    coarser = max((run.meta["dtype"] for run in (ours, theirs)), key=unit)
+    found = [
+        differences(ours.params[name], theirs.params[name], name, ours.epochs, dtype=coarser) for name in ours.params
+    ]
+    found.append(differences(ours.loss, theirs.loss, "loss", np.arange(1, len(ours.loss) + 1), dtype=coarser))
     return Comparison(a, b, judgement, *_worst(found), tuple(notes), before)
 
 

@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from parity.dtypes import unit
 from parity.locate import LATER, STEP, Check, Expected, Location, Witness, held, step
 from parity.spec import Array, Batches, Case, Params
 from parity.trainer import State, Trained, Trainer
@@ -214,10 +215,9 @@ def walk_pair(a: Trajectory, b: Trajectory) -> Location | None:
 
 def _held(got: Params, wanted: Params, dtype: str) -> list[Check]:
     """The tensors that both have, the farthest apart first, with four roundings of the largest value as floor."""
-    unit = float(np.finfo(dtype).eps) / 2
     shared = {name: np.asarray(wanted[name]) for name in wanted if name in got}
-    floors = {name: 4 * unit * float(np.max(np.abs(value), initial=0.0)) for name, value in shared.items()}
-    return sorted(held(got, Expected(shared, floors)), key=lambda check: -check.share)
+    floors = {name: 4 * unit(dtype) * float(np.max(np.abs(value), initial=0.0)) for name, value in shared.items()}
+    return sorted(held(got, Expected(shared, floors, dtype)), key=lambda check: -check.share)
 
 
 def _tensors(state: State) -> Params:

@@ -36,6 +36,7 @@ class Expected:
 
     values: Params
     floors: dict[str, float]
+    dtype: str = "float64"
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ class Witness:
             for name, value in wanted.items():
                 strayed = np.abs(other[name].astype(np.float64) - value)
                 floors[name] = max(floors[name], float(np.max(strayed, initial=0.0)))
-        return Expected(wanted, floors)
+        return Expected(wanted, floors, self.dtype)
 
 
 def with_loss(loss: float, gradients: Params) -> Params:
@@ -128,7 +129,7 @@ def held(got: Params, expected: Expected) -> list[Check]:
         value = np.asarray(got[name])
         if value.shape != wanted.shape:
             raise ValueError(f"{name} is {value.shape}, the reference {wanted.shape}")
-        found = differences(value[None], np.asarray(wanted)[None], name)
+        found = differences(value[None], np.asarray(wanted)[None], name, dtype=expected.dtype)
         worst = found.nonfinite or found.absolute
         distance = 0.0 if worst is None else worst.absolute
         floor = expected.floors[name]

@@ -258,7 +258,7 @@ def _difference(run: Trajectory, reference: Trajectory, name: str, place: int) -
         ours, theirs = run.loss.reshape(-1)[place : place + 1], reference.loss.reshape(-1)[place : place + 1]
     else:
         ours, theirs = run.params[name][place : place + 1], reference.params[name][place : place + 1]
-    found = differences(ours, theirs, name)
+    found = differences(ours, theirs, name, dtype=run.meta.get("dtype"))
     worst = found.nonfinite or found.absolute
     assert worst is not None, "a tolerance was exceeded by no difference"
     return worst

@@ -12,6 +12,7 @@ from hypothesis.extra import numpy as hnp
 
 from parity import compare
 from parity.compare import differences, distance, scale
+from parity.dtypes import unpacked
 from parity.trajectory import Shards
 
 exhaustive = settings(derandomize=True, deadline=None, max_examples=60, database=None)
@@ -266,12 +267,8 @@ HALVES = {"float16": 10, "bfloat16": 7}
 """The halves and how many bits their significands have behind the point."""
 
 
-def half_dtype(name):
-    return np.dtype(getattr(pytest.importorskip("ml_dtypes"), name) if name == "bfloat16" else name)
-
-
 def half_values(name, patterns):
-    """Values by their bits, as the dtype and, by the definition of a float, as float64."""
+    """Values by their bits, as a run holds them and, by the definition of a float, as float64."""
     sign = np.where(patterns >> 15, -1.0, 1.0)
     digits = HALVES[name]
     exponent, fraction = (patterns & 0x7FFF) >> digits, patterns & ((1 << digits) - 1)
@@ -280,7 +277,8 @@ def half_values(name, patterns):
     whole = np.where(exponent > 0, 1 << digits, 0) + fraction
     plain = np.ldexp(whole.astype(float), np.maximum(exponent, 1).astype(int) - bias - digits)
     plain[exponent == largest] = np.where(fraction[exponent == largest] > 0, np.nan, np.inf)
-    return patterns.astype(np.uint16).view(half_dtype(name)), sign * plain
+    bits = patterns.astype(np.uint16)
+    return unpacked(bits) if name == "bfloat16" else bits.view(np.float16), sign * plain
 
 
 def ordered(patterns):
@@ -309,7 +307,7 @@ def test_halves_against_their_bits(name, bits_a, bits_b, against_float64, block)
         steps = np.where(finite, np.abs(ordered(bits_a) - ordered(bits_b)), 0)
         larger = np.where(finite, np.maximum(np.abs(plain_a), np.abs(plain_b)), 1)
     tolerance = np.array([0, 2.0**-12, math.nan])
-    worst = run(block, differences, a, other, tolerance=tolerance)
+    worst = run(block, differences, a, other, tolerance=tolerance, dtype=name)
     assert worst.unequal == (plain_a != plain_b).sum()
     assert (worst.nonfinite_a, worst.nonfinite_b) == ((~np.isfinite(plain_a)).sum(), (~np.isfinite(plain_b)).sum())
     assert worst.beyond == (~(gap <= tolerance[:, None])).sum()
