@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from parity.dtypes import unit
 from parity.locate import LATER, STEP, Check, Expected, Location, Witness, held, step
 from parity.spec import Array, Batches, Case, Params
 from parity.trainer import State, Trained, Trainer
@@ -189,7 +190,7 @@ def walk_pair(a: Trajectory, b: Trajectory) -> Location | None:
     """
     ours, theirs = steps_of(a), steps_of(b)
     agreed: dict[str, float] = {}
-    dtype = min(a.meta["dtype"], b.meta["dtype"])
+    dtype = max(a.meta["dtype"], b.meta["dtype"], key=unit)
     both = list(zip(ours, theirs, _places(a), strict=False))
     for mine, other, (epoch, batch) in both:
         if not np.array_equal(mine.rows, other.rows):
@@ -214,9 +215,8 @@ def walk_pair(a: Trajectory, b: Trajectory) -> Location | None:
 
 def _held(got: Params, wanted: Params, dtype: str) -> list[Check]:
     """The tensors that both have, the farthest apart first, with four roundings of the largest value as floor."""
-    unit = float(np.finfo(dtype).eps) / 2
     shared = {name: np.asarray(wanted[name]) for name in wanted if name in got}
-    floors = {name: 4 * unit * float(np.max(np.abs(value), initial=0.0)) for name, value in shared.items()}
+    floors = {name: 4 * unit(dtype) * float(np.max(np.abs(value), initial=0.0)) for name, value in shared.items()}
     return sorted(held(got, Expected(shared, floors)), key=lambda check: -check.share)
 
 
