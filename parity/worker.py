@@ -76,7 +76,6 @@ def _find(job: Job) -> tuple[Any, Any, Any]:
 
 def _record(job: Job, emit: Emit) -> dict[str, Any]:
     from parity.deep import Watched
-    from parity.frameworks import framework_of
     from parity.tolerance import Lockstep, checked
     from parity.trainer import record
     from parity.trajectory import Writer, batch_order_hash
@@ -100,7 +99,7 @@ def _record(job: Job, emit: Emit) -> dict[str, Any]:
         state, go_on = trainer.export, trainer.load
     watched = Watched(trainer, case, job["deep"]) if job.get("deep") else None
     machine = {"system": platform.system(), "machine": platform.machine(), "python": platform.python_version()}
-    threads, settings = int(os.environ["OMP_NUM_THREADS"]), settings_of(framework_of(implementation.label).name)
+    threads, settings = int(os.environ["OMP_NUM_THREADS"]), settings_of(implementation.label, job["device"])
     order = batch_order_hash(case.schedule, len(case.data().x), job["epochs"])
     meta = {**job["meta"], "batch_order": order, "platform": machine, "threads": threads, "settings": settings}
     built = time.perf_counter()
@@ -116,20 +115,19 @@ def _record(job: Job, emit: Emit) -> dict[str, Any]:
     return {}
 
 
-def settings_of(framework: str) -> dict[str, Any]:
+def settings_of(label: str, device: str) -> dict[str, Any]:
     """What a framework that was imported says of itself, as far as its version can, and the environment set for it."""
-    from parity.frameworks import ASKED, FRAMEWORKS
+    from parity.frameworks import ASKED, framework_of
 
-    found: dict[str, Any] = {}
-    for name, place in ASKED.get(framework, {}).items():
+    framework, found = framework_of(label), {}
+    for name, place in ASKED.get(framework.name, {}).items():
         module, *path = place.split(".")
         value: Any = sys.modules.get(module)
         for part in path:
             value = getattr(value, part, None)
         if value is not None:
             found[name] = value() if callable(value) else value
-    environment = next(known.environment for known in FRAMEWORKS if known.name == framework)
-    return found | {name: os.environ.get(name, "") for name in environment}
+    return found | {name: os.environ.get(name, "") for name in framework.environment_on(device)}
 
 
 def _climb(job: Job, emit: Emit) -> list[dict[str, Any]]:
