@@ -190,7 +190,7 @@ def walk_pair(a: Trajectory, b: Trajectory) -> Location | None:
     """
     ours, theirs = steps_of(a), steps_of(b)
     agreed: dict[str, float] = {}
-    dtype = min(a.meta["dtype"], b.meta["dtype"])
+    dtype = max(a.meta["dtype"], b.meta["dtype"], key=unit)
     both = list(zip(ours, theirs, _places(a), strict=False))
     for mine, other, (epoch, batch) in both:
         if not np.array_equal(mine.rows, other.rows):
