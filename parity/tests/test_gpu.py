@@ -38,7 +38,8 @@ class Runs:
 
     def pairs(self, name: str) -> list[tuple[Path, Path]]:
         """The folders of a cell's runs on the device and on the CPU: free, and in lockstep where it has such a run."""
-        cell, out = self.outcomes[name].cell, self.matrix.options.out
+        (cell,) = (cell for cell in self.matrix.cells if cell.name == name)
+        out = self.matrix.options.out
         lengths = dict.fromkeys((None, self.matrix.lockstep(cell)))
         return [(cell.folder(out, length), replace(cell, device="cpu").folder(out, length)) for length in lengths]
 
@@ -87,7 +88,7 @@ def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     outcomes = []
     for matrix in matrices:
         matrix.cells = [cell for cell in matrix.cells if cell.name in selected]
-        outcomes.append({outcome.cell.name: outcome for outcome in matrix.run()})
+        outcomes.append({outcome.name: outcome for outcome in matrix.run()})
     return Runs(matrices[0], outcomes[0])
 
 
