@@ -4,9 +4,8 @@ A stack is anything with a shape, a dtype and ``[int]`` and ``[slice]`` on its f
 of a trajectory on disk, which is read as it is compared. What is not finite never counts as near, on either side.
 
 Both sides are walked in blocks. A block is measured in the stacks' own dtype; only where it may hold a new largest
-difference are the few pairs that could be it measured again in float64. A large stack is shared out among threads,
-a stretch of blocks to each, and what they found is put together in the stack's order: a result depends neither on
-the blocks nor on the threads.
+difference are the few pairs that could be it measured again in float64. Whether two stacks are the same bytes, as two
+runs of one program should be, is asked first: that takes little more than reading them.
 """
 
 from __future__ import annotations
@@ -17,7 +16,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from threading import Event
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -28,13 +28,12 @@ if TYPE_CHECKING:
 
 # A block of each side and the scratch arrays stay in a core's second-level cache.
 BLOCK = 1 << 15
-# A few cores ask for all that memory gives; a share of fewer blocks is not worth a thread's start.
+# Bytes are compared in larger ones and by several threads: a few cores ask for all that memory gives. Measuring is many
+# short calls, between which threads would wait for each other.
+LARGE = 1 << 18
 THREADS = min(4, os.cpu_count() or 1)
-SHARE = 8
 # Rows of fewer values are quicker to turn round than to go through one by one.
 SHORT = 32
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -85,6 +84,8 @@ def distance(a: Stack, b: Stack) -> Array:
     the same on both, is infinitely far: compare with a finite tolerance. ValueError where the shapes differ.
     """
     _check(a, b)
+    if _identical(a, b):
+        return np.zeros(len(a))
     types = _types(a, b)
 
     def farthest(block: _Block, scratch: Array) -> Array:
@@ -153,16 +154,11 @@ def differences(
         raise ValueError(f"a tolerance for {len(a)} snapshots has shape ({len(a)},), not {tolerance.shape}")
     types = _types(a, b)
 
-    def tally(numbers: range) -> _Tally:
-        found, scratch = _Tally(types), _scratch(4, _size(a), types.native)
+    found, scratch = _Tally(types), _scratch(4, _size(a), types.native)
+    if not _identical(a, b) or not (tolerance is None or (tolerance >= 0).all()):
         with np.errstate(all="ignore"):
-            for block in _blocks(a, b, numbers):
+            for block in _blocks(a, b, BLOCK):
                 found.add(block, None if tolerance is None else tolerance[block.snapshots], scratch)
-        return found
-
-    found, *later = _shared(_count(a), tally)
-    for other in later:
-        found.follow(other)
 
     def at(place: int | None) -> Difference | None:
         if place is None:
@@ -234,15 +230,10 @@ class _Largest:
         if values[first] > self.value:
             self.value, self.place = values[first], start + int(near[first])
 
-    def follow(self, later: _Largest) -> None:
-        """Take into account what a later stretch of the stack holds."""
-        if later.value > self.value:
-            self.value, self.place = later.value, later.place
-
 
 @dataclass
 class _Tally:
-    """What ``differences`` found in a stretch of blocks."""
+    """What ``differences`` found so far."""
 
     types: _Types
     absolute: _Largest = field(default_factory=_Largest)
@@ -307,16 +298,6 @@ class _Tally:
         x[bad] = y[bad] = 0
         return x, y, bad
 
-    def follow(self, later: _Tally) -> None:
-        """Take into account what was found in a later stretch of the stack."""
-        for mine, other in ((self.absolute, later.absolute), (self.relative, later.relative), (self.ulp, later.ulp)):
-            mine.follow(other)
-        self.unequal += later.unequal
-        self.beyond += later.beyond
-        self.nonfinite_a += later.nonfinite_a
-        self.nonfinite_b += later.nonfinite_b
-        self.nonfinite = later.nonfinite if self.nonfinite is None else self.nonfinite
-
 
 def _check(a: Stack, b: Stack) -> None:
     if tuple(a.shape) != tuple(b.shape):
@@ -334,62 +315,62 @@ def _size(a: Stack) -> int:
     return min(BLOCK, math.prod(a.shape))
 
 
-def _count(a: Stack) -> int:
-    """The number of blocks in a stack."""
+def _blocks(a: Stack, b: Stack, size: int, share: tuple[int, int] = (0, 1)) -> Iterator[_Block]:
+    """Both sides in blocks of at most ``size`` values; of a ``share`` (k, n), every n-th from the k-th on."""
     each = math.prod(a.shape[1:])
     if not each:
-        return 0
-    return -(-len(a) // (BLOCK // each)) if each <= BLOCK else len(a) * -(-each // BLOCK)
-
-
-def _blocks(a: Stack, b: Stack, numbers: range) -> Iterator[_Block]:
-    """The blocks of two stacks, by their numbers."""
-    each = math.prod(a.shape[1:])
-    if each <= BLOCK:
-        rows = BLOCK // max(1, each)
-        for number in numbers:
-            snapshots = slice(number * rows, min((number + 1) * rows, len(a)))
-            yield _Block(snapshots, snapshots.start * each, a[snapshots].reshape(-1), b[snapshots].reshape(-1))
         return
-    current = None
-    for number in numbers:
-        snapshot, part = divmod(number, -(-each // BLOCK))
+    first, step = share
+    if each <= size:
+        rows = size // each
+        for start in range(first * rows, len(a), step * rows):
+            snapshots = slice(start, min(start + rows, len(a)))
+            yield _Block(snapshots, start * each, a[snapshots].reshape(-1), b[snapshots].reshape(-1))
+        return
+    current, parts = None, -(-each // size)
+    for number in range(first, len(a) * parts, step):
+        snapshot, part = divmod(number, parts)
         if snapshot != current:
             current, x, y = snapshot, a[snapshot].reshape(-1), b[snapshot].reshape(-1)
-        first = part * BLOCK
-        piece = slice(first, first + BLOCK)
-        yield _Block(slice(snapshot, snapshot + 1), snapshot * each + first, x[piece], y[piece])
+        piece = slice(part * size, (part + 1) * size)
+        yield _Block(slice(snapshot, snapshot + 1), snapshot * each + piece.start, x[piece], y[piece])
 
 
-def _shared(count: int, work: Callable[[range], T]) -> list[T]:
-    """``work`` done on ``count`` blocks, a stretch a thread, in the stretches' order."""
-    threads = max(1, min(THREADS, count // SHARE))
-    stretches = [range(count * i // threads, count * (i + 1) // threads) for i in range(threads)]
+def _identical(a: Stack, b: Stack) -> bool:
+    """Whether both sides are the same bytes, of finite values alone. Most that are not show it in their first block."""
+    if a.dtype != b.dtype or a.dtype.itemsize > 8:  # a longdouble has bytes that mean nothing
+        return False
+    differs = Event()
+
+    def look(share: tuple[int, int]) -> None:
+        zeros = np.zeros(min(LARGE, math.prod(a.shape)), a.dtype)
+        with np.errstate(all="ignore"):
+            for block in _blocks(a, b, LARGE, share):
+                x, y = (side.view(f"u{side.itemsize}") for side in (block.x, block.y))
+                # NaN and the infinities alone do not vanish when multiplied by zero.
+                if differs.is_set() or not (np.array_equal(x, y) and block.x.dot(zeros[: x.size]) == 0):
+                    return differs.set()
+
+    first = next(_blocks(a, b, LARGE), None)
+    if first is None or not np.array_equal(first.x, first.y):
+        return first is None
+    threads = max(1, min(THREADS, math.prod(a.shape) // LARGE))
     if threads == 1:
-        return [work(stretches[0])]
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(work, stretches))
+        look((0, 1))
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(look, [(k, threads) for k in range(threads)]))
+    return not differs.is_set()
 
 
 def _by_snapshot(a: Stack, b: Stack, types: _Types, largest: Callable[[_Block, Array], Array]) -> Array:
     """The maximum (S,) float64 of what ``largest`` says of each block, one value a snapshot in it."""
-
-    def stretch(numbers: range) -> list[tuple[slice, Array]]:
-        found: list[tuple[slice, Array]] = []
-        (scratch,) = _scratch(1, _size(a), types.native)
-        with np.errstate(all="ignore"):
-            for block in _blocks(a, b, numbers):
-                values = largest(block, scratch).astype(types.wide)
-                if found and found[-1][0] == block.snapshots:
-                    np.maximum(found[-1][1], values, out=found[-1][1])
-                else:
-                    found.append((block.snapshots, values))
-        return found
-
     result = np.zeros(len(a), types.wide)
-    for found in _shared(_count(a), stretch):
-        for snapshots, values in found:
-            np.maximum(result[snapshots], values, out=result[snapshots])
+    (scratch,) = _scratch(1, _size(a), types.native)
+    with np.errstate(all="ignore"):
+        for block in _blocks(a, b, BLOCK):
+            rows = result[block.snapshots]
+            np.maximum(rows, largest(block, scratch).astype(types.wide), out=rows)
     with np.errstate(over="ignore"):
         return result.astype(np.float64)
 

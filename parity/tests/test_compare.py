@@ -247,20 +247,20 @@ def test_shapes_and_dtypes_that_cannot_be_compared_are_refused():
         differences(a, a, tolerance=np.zeros(2))
 
 
-def test_memory_grows_with_the_threads_and_not_with_the_stack(monkeypatch):
-    a = np.zeros((8, 1 << 19), np.float32)
-    b = a + np.float32(1e-3)
+@pytest.mark.parametrize("off", [0, np.float32(1e-3)], ids=["same", "rounded"])
+def test_memory_does_not_grow_with_the_stack(off):
+    a = np.zeros((8, 1 << 20), np.float32)
+    b = a + off
     peaks = []
-    for threads, snapshots in ((1, 2), (1, 8), (4, 8)):
-        monkeypatch.setattr(compare, "THREADS", threads)
+    for snapshots in (2, 8):
         tracemalloc.start()
         distance(a[:snapshots], b[:snapshots])
         differences(a[:snapshots], b[:snapshots], tolerance=np.full(snapshots, 1e-9))
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    assert peaks[1] < 1.1 * peaks[0]
-    # When temporary arrays of several threads fall together is chance, hence a bound.
-    assert peaks[2] < 4.5 * peaks[0] < 16 << 20
+    # As many threads as there are at most, each with its own scratch.
+    assert peaks[1] < (4.5 if off == 0 else 1.1) * peaks[0]
+    assert peaks[1] < 32 << 20
 
 
 HALVES = {"float16": 10, "bfloat16": 7}
@@ -327,32 +327,36 @@ def test_halves_against_their_bits(name, bits_a, bits_b, against_float64, block)
 
 
 @exhaustive
-@given(stacks(finite=False), st.integers(2, 5))
-def test_threads_change_nothing(drawn, threads):
-    a, b, block = drawn
-    tolerance = np.full(len(a), 1e-3)
-    found = []
+@given(
+    hnp.arrays(np.float32, st.tuples(st.integers(0, 5), st.integers(1, 9)), elements=st.floats(width=32)),
+    st.lists(st.tuples(st.integers(0, 4), st.integers(0, 8)), max_size=1),
+    st.sampled_from([1, 2, 5, 1 << 18]),
+    st.integers(1, 4),
+)
+def test_the_same_bytes_are_recognised_and_nothing_else_is(a, changed, large, threads):
+    b = a.copy()
+    for row, column in changed:
+        if row < len(a) and column < a.shape[1]:
+            b[row, column] = np.nextafter(b[row, column], np.float32(7))
+    same = np.array_equal(a.view(np.uint32), b.view(np.uint32)) and bool(np.isfinite(a).all())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compare, "SHARE", 1)
-        for count in (1, threads):
-            patch.setattr(compare, "THREADS", count)
-            worst = run(min(block, 3), differences, a, b, tolerance=tolerance)
-            # NaN is not equal to itself, its text is.
-            found.append(repr((worst, run(min(block, 3), distance, a, b), run(min(block, 3), scale, a))))
-    assert found[0] == found[1]
+        patch.setattr(compare, "LARGE", large)
+        patch.setattr(compare, "THREADS", threads)
+        assert compare._identical(a, b) == same
+        worst = differences(a, b, tolerance=np.full(len(a), math.nan))
+        assert worst.beyond == a.size  # not a number allows nothing, not even no difference
+        assert (worst.unequal == 0) >= same
+        patch.setattr(compare, "_identical", lambda a, b: False)
+        assert repr(worst) == repr(differences(a, b, tolerance=np.full(len(a), math.nan)))
 
 
-def test_the_first_of_equal_differences_is_named_whichever_thread_saw_it(monkeypatch):
-    monkeypatch.setattr(compare, "BLOCK", 4)
-    monkeypatch.setattr(compare, "SHARE", 1)
+def test_the_first_of_equal_differences_is_named():
     a = np.ones((2, 40), np.float32)
     b = a.copy()
     b[0, [7, 30]] = b[1, [0, 39]] = 2
-    for threads in range(1, 8):
-        monkeypatch.setattr(compare, "THREADS", threads)
-        worst = differences(a, b)
-        for found in (worst.absolute, worst.relative, worst.ulp):
-            assert (found.snapshot, found.index) == (0, (7,))
+    worst = run(4, differences, a, b)
+    for found in (worst.absolute, worst.relative, worst.ulp):
+        assert (found.snapshot, found.index) == (0, (7,))
 
 
 @exhaustive
