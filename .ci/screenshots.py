@@ -13,7 +13,7 @@ from parity.tests.browser import Browser
 PICTURES = Path(__file__).parent / "pictures"
 # Name, fragment of the page's address, what is there once it is drawn, size, what the reader prefers.
 REPORT = (
-    ("matrix", "", "#matrix", (1120, 720), "light"),
+    ("matrix", "", "#matrix", (1240, 800), "light"),
     ("cell", "#char-gru/keras/float32/cpu", ".plot .legend", (1120, 1180), "light"),
     ("sources", "#mnist-softmax?numpy,torch,jax", ".columns section", (1660, 860), "dark"),
 )
