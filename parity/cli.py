@@ -41,7 +41,9 @@ Frameworks = Annotated[
 Dtypes = Annotated[
     list[str] | None,
     typer.Option(
-        "--dtype", metavar="float64|float32|float16|bfloat16", help="Only this dtype; may be repeated. Else both first."
+        "--dtype",
+        metavar="float64|float32|float16|bfloat16",
+        help="Only this dtype; may be repeated. Else float32 and float64.",
     ),
 ]
 Device = Annotated[

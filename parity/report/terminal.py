@@ -232,7 +232,7 @@ def print_preflight(console: Console, notes: Iterable[tuple[str, Sequence[str]]]
             about.setdefault(note, []).append(name)
     for note, names in about.items():
         whose = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
-        line = Text("before any number ", "yellow") + Text(note) + Text(f" ({whose})", "dim")
+        line = Text("before any number: ", "yellow") + Text(note) + Text(f" ({whose})", "dim")
         console.print(line, soft_wrap=True)
 
 

@@ -414,8 +414,8 @@ def test_diff_and_explain_say_it_above_the_verdict(parity: Parity, tmp_path: Pat
         result = parity(command, a, b)
         assert result.status == 1
         first, second, third = result.out.splitlines()[:3]
-        assert first.startswith("before any number threads differs: 1 and 2")
-        assert second.startswith("before any number initial dense/kernel differs, by up to 0.5")
+        assert first.startswith("before any number: threads differs: 1 and 2")
+        assert second.startswith("before any number: initial dense/kernel differs, by up to 0.5")
         assert third.startswith("FAIL")
 
 
@@ -429,5 +429,6 @@ def test_a_run_records_its_settings_and_says_what_differs(parity: Parity, suite:
     path.write_text(json.dumps(about))
     result = parity(*command)
     assert (
-        result.out.splitlines()[0] == f"before any number threads differs: 1 and 2 ({CASE_NAME}-numpy-nesterov-float64)"
+        result.out.splitlines()[0]
+        == f"before any number: threads differs: 1 and 2 ({CASE_NAME}-numpy-nesterov-float64)"
     )
