@@ -98,7 +98,7 @@ def compare(a: Path, b: Path) -> Comparison:
                 f"{folder} has no noise floor beside it: only 64 roundings of each tensor's largest value are allowed"
             )
             floor = least_floor(run)
-        floors.append(floor)
+        floors.append(floor.carried(run) if run.meta.get("lockstep") else floor)
     free = all(
         run.meta.get("float32_parameters", "free") == "free" or run.meta["dtype"] == "float64" for run in (ours, theirs)
     )
@@ -166,7 +166,7 @@ def recorded_floor(folder: Path, run: Trajectory) -> Floor | None:
     floor = floors[run.meta["dtype"]].until(len(run.loss), len(run.epochs))
     if set(floor.params) != set(run.params) or floor.loss.shape[1:] != run.loss.shape[1:]:
         return None
-    return floor.carried(run) if lockstep else floor
+    return floor
 
 
 def _lengths(floor: Floor) -> tuple[int, int]:

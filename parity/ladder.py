@@ -215,7 +215,7 @@ def training(shared: Climb) -> float:
     if lockstep:
         if shared.lockstep_floor is None:
             raise FallError("no noise floor was measured for the lockstep run")
-        held = Lockstep(shared.begin(), shared.reference(case, "float64", "cpu"), case, case.every)
+        held = Lockstep(shared.begin(), shared.reference(case, "float64", "cpu"), case, case.stretch)
         judgements.append(judge(gather(record(held, case, case.epochs)), reference, shared.lockstep_floor))
     for judgement in judgements:
         if judgement.verdict is not Verdict.PASS:

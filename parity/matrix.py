@@ -233,7 +233,7 @@ class Matrix:
         case = cell.entry.case
         if self.options.lockstep is not None or self.is_reference(cell):
             return self.options.lockstep
-        return case.every if cell.dtype != "float64" and case.float32_parameters == "lockstep" else None
+        return case.stretch if cell.dtype != "float64" and case.float32_parameters == "lockstep" else None
 
     def run(
         self,

@@ -264,3 +264,8 @@ class Case:
     from_file: Callable[[Path], Dataset] | None = None
     note: str = ""
     plot: Callable[[Mapping[str, Trajectory]], Any] | None = None
+
+    @property
+    def stretch(self) -> int:
+        """Epochs between two returns to the reference's state, in lockstep: few, for rounding grows along a stretch."""
+        return min(self.every, 10)

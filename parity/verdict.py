@@ -105,7 +105,16 @@ def judge_run(
     if stretches is None or (found.verdict is not Verdict.PASS and found.reach is None):
         return found
     length, held, allowed = stretches()
-    return judge_both(found, judge(held, reference, allowed.carried(reference)), length)
+    stretched = judge(held, reference, allowed.carried(reference))
+    reach = len(allowed.loss)
+    if stretched.verdict is Verdict.FAIL and stretched.epoch is not None and stretched.epoch > reach:
+        # How far rounding leads a stretch depends on where it begins: what was not measured cannot convict.
+        reason = (
+            f"{stretched.reason}, in lockstep every {length} epochs; the noise floor was measured up to epoch {reach} "
+            "and carried on from there, so this may be rounding: shorter stretches (--lockstep N) tell"
+        )
+        stretched = replace(stretched, verdict=Verdict.INCONCLUSIVE, reason=reason)
+    return judge_both(found, stretched, length)
 
 
 def judge(run: Trajectory, reference: Trajectory, floor: Floor, params: bool = True) -> Judgement:

@@ -10,7 +10,7 @@ from parity.tests import toy
 from parity.tolerance import Floor, Lockstep, measure
 from parity.trainer import Trained, record
 from parity.trajectory import Trajectory, gather
-from parity.verdict import Judgement, Verdict, judge, judge_both, judge_check
+from parity.verdict import Judgement, Verdict, judge, judge_both, judge_check, judge_run
 
 CASE = replace(toy.ADAM, epochs=12)
 
@@ -103,6 +103,17 @@ def test_the_reference_is_checked_as_far_as_its_check_reaches() -> None:
     assert judge_check(free(short), free(short), measured(4)).verdict is Verdict.PASS
     other = free(replace(short, optimizer=Adam(learning_rate=0.2)))
     assert judge_check(free(CASE), other, measured(4)).verdict is Verdict.FAIL
+
+
+def test_a_stretch_that_parts_where_no_floor_was_measured_convicts_nobody() -> None:
+    held, floor = free(CASE), measured(4)
+    held.params["dense/bias"][9] += 1e-6
+    found = judge_run(free(CASE), free(CASE), floor, stretches=lambda: (2, held, floor))
+    assert (found.verdict, found.epoch) == (Verdict.INCONCLUSIVE, 9)
+    assert "in lockstep every 2 epochs; the noise floor was measured up to epoch 4" in found.reason
+    held.params["dense/bias"][3] += 1e-6
+    found = judge_run(free(CASE), free(CASE), floor, stretches=lambda: (2, held, floor))
+    assert (found.verdict, found.epoch) == (Verdict.FAIL, 3)
 
 
 PASSED = Judgement(Verdict.PASS, 0.5)
