@@ -129,6 +129,10 @@ class Replays:
             params = {name: np.fmax(params[name], np.maximum.accumulate(values)) for name, values in found.items()}
         return Floor(loss.reshape(floor.loss.shape), params)
 
+    def possible(self, names: tuple[str, ...], dtype: str) -> bool:
+        """Whether a run of that dtype can have these mistakes: float32 layers are none in float32."""
+        return self._planted(names, dtype) is not None
+
     def _planted(self, names: tuple[str, ...], dtype: str) -> Trainer | None:
         build = self.reference
         if not names:
@@ -173,6 +177,8 @@ def diagnose(
 
     phases = {hypothesis.name: hypothesis.phase for hypothesis in replays.hypotheses}
     ordered = sorted(phases, key=lambda name: phases[name] != location.phase)
+    if dtype != "float64":
+        ordered = [name for name in ordered if replays.possible((name,), dtype)]
     untouched = left()
     assert untouched is not None
     found: dict[tuple[str, ...], float] = {}

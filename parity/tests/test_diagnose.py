@@ -84,6 +84,15 @@ def test_a_mistake_that_is_not_in_the_catalogue_is_not_explained() -> None:
     assert found.why({}).startswith("unexplained")
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_what_a_run_of_this_dtype_cannot_have_does_not_explain_it(dtype: str) -> None:
+    float64_only = tuple(KNOWN[name] for name in ("float32-layers", "float32-learning-rate"))
+    found = explained(lambda: planted(dtype, "nesterov-momentum"), dtype, (*HYPOTHESES, *float64_only))
+    assert found.explanations[0].names == ("nesterov-momentum",)
+    tried = {name for replay in found.replays for name in replay.names}
+    assert ({hypothesis.name for hypothesis in float64_only} <= tried) == (dtype == "float64")
+
+
 def test_a_mistake_that_ends_in_nan_is_explained_by_its_like() -> None:
     def diverging(build: Any, case: Case, dtype: str, device: str) -> Trainer:
         return Stepwise(build(case, dtype, device), case, dtype, rule=undefined)
