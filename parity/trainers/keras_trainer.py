@@ -16,32 +16,13 @@ import tensorflow as tf
 from keras import ops
 
 from parity.dtypes import NARROW, carrier, smallest
-from parity.frameworks import TF32
 from parity.layout import Layout, to_canonical, to_framework
 from parity.spec import Adam, Array, Batches, Case, Optimizer, Params
 from parity.trainer import State, Trained
 
-# One thread and one order of every sum: the same bits at every run.
-tf.config.threading.set_intra_op_parallelism_threads(1)
-tf.config.threading.set_inter_op_parallelism_threads(1)
-tf.config.experimental.enable_op_determinism()
-
-
-def find_cuda() -> str:
-    """The name of the CUDA device; ValueError where TensorFlow sees none."""
-    found = tf.config.list_physical_devices("GPU")
-    if not found:
-        why = "" if tf.test.is_built_with_cuda() else ": it was built without CUDA"
-        raise ValueError(f"TensorFlow sees no CUDA device{why}")
-    return tf.config.experimental.get_device_details(found[0]).get("device_name", "a GPU without a name")
-
-
-def device_of(name: str) -> str:
-    """A run's device, with float32 products in TF32 from now on where its name says so, and in full elsewhere."""
-    if name != "cpu":
-        find_cuda()
-    tf.config.experimental.enable_tensor_float_32_execution(name == TF32)
-    return "/CPU:0" if name == "cpu" else "/GPU:0"
+# The same TensorFlow: one thread, one order of every sum and its devices are settled there, on import.
+from parity.trainers.tf1_trainer import device_of
+from parity.trainers.tf1_trainer import find_cuda as find_cuda
 
 
 def binary_crossentropy(p: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
