@@ -26,7 +26,7 @@ import numpy as np
 from parity.dtypes import unit
 from parity.locate import LATER, STEP, Check, Expected, Location, Witness, held, step
 from parity.spec import Array, Batches, Case, Params
-from parity.trainer import State, Trained, Trainer
+from parity.trainer import State, Trained, Trainer, joined
 from parity.trajectory import Trajectory, TrajectoryError
 
 
@@ -43,23 +43,22 @@ class Watched:
         self.done = 0
         self._seen: Params = self._state()
 
-    def train(self, segments: Sequence[Batches]) -> Trained:
+    def train(self, segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
         if self.done >= self.updates:
-            return self.trainer.train(segments)
-        trained = [self._segment(segment) for segment in segments]
-        params = {name: np.concatenate([one.params[name] for one in trained]) for name in trained[0].params}
-        return Trained(np.concatenate([one.losses for one in trained]), params)
+            return self.trainer.train(segments, inputs)
+        return joined([self._segment(segment, inputs) for segment in segments])
 
     def take(self) -> Params:
         seen, self._seen = self._seen, {}
         return seen
 
-    def _segment(self, segment: Batches) -> Trained:
+    def _segment(self, segment: Batches, inputs: Sequence[Array]) -> Trained:
         watched = segment[: max(0, self.updates - self.done)]
         pieces = [self._watch(rows) for rows in watched]
         if len(watched) < len(segment):
             pieces.append(self.trainer.train([segment[len(watched) :]]))
-        return Trained(np.concatenate([piece.losses for piece in pieces], 1), pieces[-1].params)
+        losses = np.concatenate([piece.losses for piece in pieces], 1)
+        return Trained(losses, pieces[-1].params, tuple(self.trainer.predict(x)[None] for x in inputs))
 
     def _watch(self, rows: Array) -> Trained:
         x, y = self.data.x[rows], self.data.y[rows]
@@ -139,7 +138,7 @@ class Recorded:
     def gradients(self, x: Array, y: Array) -> tuple[float, Params]:
         return float(self.step.loss), self.step.gradients
 
-    def train(self, segments: Sequence[Batches]) -> Trained:
+    def train(self, segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
         self.trained = True
         params = {name: value[None] for name, value in self.step.after.params.items()}
         return Trained(np.asarray(self.step.trained).reshape(1, 1), params)

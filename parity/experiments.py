@@ -250,7 +250,7 @@ def _figures_phase(trainer: Trainer, right: Trajectory, wrong: Trajectory, case:
         trainer.load(replace(state, params={name: values[place] for name, values in right.params.items()}))
         for metric in case.metrics:
             x, y = data.split(metric.split)
-            value = metric.score(trainer.predict(x), y)
+            value = metric.score(trainer.predict(x)[None], y)[0]
             if value == wrong.metrics[metric.name][place] != right.metrics[metric.name][place]:
                 return "prediction"
     return "state"

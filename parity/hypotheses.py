@@ -58,7 +58,7 @@ from parity.spec import (
     Shuffled,
 )
 from parity.tolerance import Build
-from parity.trainer import State, Trained, Trainer
+from parity.trainer import State, Trained, Trainer, joined
 from parity.trainers import numpy_trainer as nn
 
 if TYPE_CHECKING:
@@ -631,15 +631,15 @@ class LossAfterUpdate:
         self.predict, self.gradients = trainer.predict, trainer.gradients
         self.export, self.load = trainer.export, trainer.load
 
-    def train(self, segments: Sequence[Batches]) -> Trained:
-        losses, snapshots = [], []
-        for segment in segments:
-            for rows in segment:
-                trained = self.trainer.train([(rows,)])
-                losses.append(self.trainer.gradients(self.data.x[rows], self.data.y[rows])[0])
-            snapshots.append(trained.params)
-        params = {name: np.concatenate([shot[name] for shot in snapshots]) for name in snapshots[0]}
-        return Trained(np.array(losses, trained.losses.dtype).reshape(len(segments), -1), params)
+    def train(self, segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
+        return joined([self._segment(segment, inputs) for segment in segments])
+
+    def _segment(self, segment: Batches, inputs: Sequence[Array]) -> Trained:
+        losses = []
+        for rows in segment:
+            trained = self.trainer.train([(rows,)], inputs)
+            losses.append(self.trainer.gradients(self.data.x[rows], self.data.y[rows])[0])
+        return trained._replace(losses=np.array([losses], trained.losses.dtype))
 
 
 def loss_after_update(build: Build, case: Case, dtype: str, device: str) -> Trainer | None:
@@ -647,39 +647,18 @@ def loss_after_update(build: Build, case: Case, dtype: str, device: str) -> Trai
 
 
 class StaleFigures:
-    """A trainer that is asked for its figures too early: what it says after training is what it said before."""
+    """A trainer that is asked for its figures too early: before each segment that it trains, not after."""
 
     def __init__(self, trainer: Trainer) -> None:
-        self.trainer, self.export = trainer, trainer.export
-        self.before: State | None = None
+        self.trainer = trainer
+        self.predict, self.gradients = trainer.predict, trainer.gradients
+        self.export, self.load = trainer.export, trainer.load
 
-    def train(self, segments: Sequence[Batches]) -> Trained:
-        trained = self.trainer.train(segments[:-1]) if len(segments) > 1 else None
-        self.before = self.trainer.export()
-        last = self.trainer.train(segments[-1:])
-        if trained is None:
-            return last
-        params = {name: np.concatenate([trained.params[name], last.params[name]]) for name in last.params}
-        return Trained(np.concatenate([trained.losses, last.losses]), params)
-
-    def load(self, state: State) -> None:
-        self.trainer.load(state)
-        self.before = None
-
-    def predict(self, x: Array) -> Array:
-        return self._early(lambda: self.trainer.predict(x))
-
-    def gradients(self, x: Array, y: Array) -> tuple[float, Params]:
-        return self._early(lambda: self.trainer.gradients(x, y))
-
-    def _early(self, ask: Callable[[], Any]) -> Any:
-        if self.before is None:
-            return ask()
-        now = self.trainer.export()
-        self.trainer.load(self.before)
-        answer = ask()
-        self.trainer.load(now)
-        return answer
+    def train(self, segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
+        before = tuple(self.trainer.predict(x)[None] for x in inputs)
+        trained = self.trainer.train(segments, inputs)
+        early = zip(before, trained.predictions, strict=True)
+        return trained._replace(predictions=tuple(np.concatenate([first, later[:-1]]) for first, later in early))
 
 
 def stale_figures(build: Build, case: Case, dtype: str, device: str) -> Trainer | None:

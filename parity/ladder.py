@@ -156,7 +156,7 @@ def contract(shared: Climb) -> float:
     )
     _expect_state(trainer.export(), initial, shared.dtype, "predict or gradients changed the parameters")
 
-    losses, params = trainer.train([shared.first_epoch, shared.first_epoch])
+    losses, params, predictions = trainer.train([shared.first_epoch, shared.first_epoch], [x, x[:1]])
     _expect(losses.shape == (2, len(shared.first_epoch)), f"train returned losses {losses.shape}")
     _expect(losses.dtype == dtype, f"losses have dtype {losses.dtype}, the run {dtype}")
     _same_names("train", params, initial)
@@ -170,6 +170,14 @@ def contract(shared: Climb) -> float:
     )
     for name, value in params.items():
         _expect(np.array_equal(value[-1], after.params[name]), f"the last snapshot of {name} is not what export gives")
+    _expect(len(predictions) == 2, f"train predicted {len(predictions)} inputs, not the 2 that it was given")
+    for given, asked in zip(predictions, (prediction, prediction[:1]), strict=True):
+        _expect(given.shape == (2, *asked.shape), f"the predictions of train are {given.shape}, of {asked.shape} twice")
+        _expect(given.dtype == dtype, f"the predictions of train have dtype {given.dtype}, the run {dtype}")
+    expected = replace(shared.witness.prediction(after, rows), values={"prediction": trainer.predict(x)})
+    # A compiler may round what it makes part of a loop otherwise, so within the tolerance.
+    for check in held({"prediction": predictions[0][-1]}, expected):
+        _expect(check.agrees, f"train's last prediction is not what predict says, {check.floors:.3g} noise floors away")
     return 0.0
 
 
@@ -230,7 +238,7 @@ def resume(shared: Climb) -> float:
     order = case.schedule.epochs(len(shared.data.x))
     segments = list(itertools.islice(order, min(case.epochs, 8)))
     whole = shared.begin()
-    losses, params = whole.train(segments)
+    losses, params, _ = whole.train(segments)
     half = len(segments) // 2
     finished = whole.export()
     first = shared.begin()

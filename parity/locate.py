@@ -115,7 +115,7 @@ def with_loss(loss: float, gradients: Params) -> Params:
 
 def one_step(trainer: Trainer, batch: Batches) -> Params:
     """Loss, parameters and slots, by name, after one segment of one batch."""
-    losses, _ = trainer.train([batch])
+    losses = trainer.train([batch]).losses
     state = trainer.export()
     return {"loss": losses.reshape(-1)[0], **state.params, **state.slots_at(1.0)}
 

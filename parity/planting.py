@@ -34,7 +34,7 @@ import numpy as np
 from parity.dtypes import carrier
 from parity.spec import Array, Batches, Case, Dataset, Optimizer, Params, Schedule
 from parity.tolerance import Build
-from parity.trainer import State, Trained, Trainer
+from parity.trainer import State, Trained, Trainer, joined
 from parity.trainers import numpy_trainer as nn
 
 Plant = Callable[[Build, Case, str, str], Trainer | None]
@@ -126,9 +126,9 @@ class Reordered:
         self.predict, self.gradients, self.export = trainer.predict, trainer.gradients, trainer.export
         self.rows = self._from(self.step)
 
-    def train(self, segments: Sequence[Batches]) -> Trained:
+    def train(self, segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
         self.step += sum(map(len, segments))
-        return self.trainer.train([tuple(next(self.rows) for _ in segment) for segment in segments])
+        return self.trainer.train([tuple(next(self.rows) for _ in segment) for segment in segments], inputs)
 
     def load(self, state: State) -> None:
         self.trainer.load(state)
@@ -186,24 +186,25 @@ class Stepwise:
         return self.evaluate(self._honest, self.state.params, x, y)
 
     @np.errstate(all="ignore")
-    def train(self, segments: Sequence[Batches]) -> Trained:
-        losses = np.empty((len(segments), len(segments[0])), self.dtype)
-        snapshots = []
-        for s, segment in enumerate(segments):
-            for b, rows in enumerate(segment):
-                losses[s, b], gradients = self.gradients(self.data.x[rows], self.data.y[rows])
-                self.state.step += 1
-                for name, g in gradients.items():
-                    p = self.rule(self.case.optimizer, name, self.state.params[name], g, self.state)
-                    self.state.params[name] = p.astype(self.dtype, copy=False)
-            snapshots.append(dict(self.state.params))
-        return Trained(losses, {name: np.stack([shot[name] for shot in snapshots]) for name in snapshots[0]})
+    def train(self, segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
+        return joined([self._segment(segment, inputs) for segment in segments])
 
     def export(self) -> State:
         return State(_copied(self.state.params, self.dtype), _copied(self.state.slots, self.dtype), self.state.step)
 
     def load(self, state: State) -> None:
         self.state = State(_copied(state.params, self.dtype), _copied(state.slots_at(1.0), self.dtype), state.step)
+
+    def _segment(self, segment: Batches, inputs: Sequence[Array]) -> Trained:
+        losses = np.empty((1, len(segment)), self.dtype)
+        for b, rows in enumerate(segment):
+            losses[0, b], gradients = self.gradients(self.data.x[rows], self.data.y[rows])
+            self.state.step += 1
+            for name, g in gradients.items():
+                p = self.rule(self.case.optimizer, name, self.state.params[name], g, self.state)
+                self.state.params[name] = p.astype(self.dtype, copy=False)
+        params = {name: value[None].copy() for name, value in self.state.params.items()}
+        return Trained(losses, params, tuple(self.predict(x)[None] for x in inputs))
 
     def _show(self) -> None:
         self.trainer.load(replace(self.rest, params=self.view(self.state.params)))

@@ -191,12 +191,13 @@ class RandomRows:
 class Metric:
     """A figure that is recorded beside the parameters at every snapshot, as the source printed it.
 
-    ``score(prediction, y)`` runs in NumPy on what the implementation itself predicts for the split.
+    ``score(predictions, y)`` runs in NumPy on what the implementation itself predicts for the split at S snapshots,
+    ``(S, n, ...)``, and on the split's targets, ``(n, ...)``; it gives S numbers.
     """
 
     name: str
     split: Literal["train", "test"]
-    score: Callable[[Array, Array], float]
+    score: Callable[[Array, Array], Array]
 
 
 @dataclass(frozen=True)

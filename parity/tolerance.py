@@ -34,7 +34,7 @@ from safetensors.numpy import save_file
 from parity.compare import distance, scale
 from parity.dtypes import DTYPES, NARROW, rounded, spacing, unit
 from parity.spec import Array, Batches, Case, Dataset, Params
-from parity.trainer import State, Trained, Trainer, record
+from parity.trainer import State, Trained, Trainer, joined, record
 from parity.trajectory import Trajectory, TrajectoryError, gather
 
 RUNS = 16
@@ -87,19 +87,18 @@ class Stirred:
         self.predict, self.gradients = trainer.predict, trainer.gradients
         self.export, self.load = trainer.export, trainer.load
 
-    def train(self, segments: Sequence[Batches]) -> Trained:
-        losses, snapshots = [], []
-        for segment in segments:
-            for rows in segment:
-                stirred = rows if self.ordered else self.generator.permutation(rows)
-                losses.append(self.trainer.train([(stirred,)]).losses)
-                state = self.trainer.export()
-                self.trainer.load(
-                    State(self._stir(state.params), self._stir(state.slots), state.step, state.slot_scale)
-                )
-            snapshots.append(self.trainer.export().params)
-        stacked = {name: np.stack([snapshot[name] for snapshot in snapshots]) for name in snapshots[0]}
-        return Trained(np.concatenate(losses).reshape(len(segments), -1), stacked)
+    def train(self, segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
+        return joined([self._segment(segment, inputs) for segment in segments])
+
+    def _segment(self, segment: Batches, inputs: Sequence[Array]) -> Trained:
+        losses = []
+        for rows in segment:
+            stirred = rows if self.ordered else self.generator.permutation(rows)
+            losses.append(self.trainer.train([(stirred,)]).losses)
+            state = self.trainer.export()
+            self.trainer.load(State(self._stir(state.params), self._stir(state.slots), state.step, state.slot_scale))
+        params = {name: value[None] for name, value in self.trainer.export().params.items()}
+        return Trained(np.concatenate(losses, 1), params, tuple(self.trainer.predict(x)[None] for x in inputs))
 
     def _stir(self, params: Params) -> Params:
         return {name: stir(value, self.generator, self.dtype) for name, value in params.items()}
@@ -115,10 +114,8 @@ class Lockstep:
         self.predict, self.gradients = trainer.predict, trainer.gradients
         self.export, self.load = trainer.export, trainer.load
 
-    def train(self, segments: Sequence[Batches]) -> Trained:
-        trained = [self._segment(segment) for segment in segments]
-        params = {name: np.concatenate([one.params[name] for one in trained]) for name in trained[0].params}
-        return Trained(np.concatenate([one.losses for one in trained]), params)
+    def train(self, segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
+        return joined([self._segment(segment, inputs) for segment in segments])
 
     def checkpoint(self) -> State | None:
         """What the run can go on from: at the end of a stretch the reference's state is all there is, else None."""
@@ -129,16 +126,16 @@ class Lockstep:
         self.reference.load(state)
         self.done = state.step
 
-    def _segment(self, segment: Batches) -> Trained:
+    def _segment(self, segment: Batches, inputs: Sequence[Array]) -> Trained:
         pieces = []
         cuts = range(self.stretch - self.done % self.stretch, len(segment), self.stretch)
         for start, end in pairwise((0, *cuts, len(segment))):
             if self.done and self.done % self.stretch == 0:
                 self.trainer.load(self.reference.export())
-            pieces.append(self.trainer.train([segment[start:end]]))
+            pieces.append(self.trainer.train([segment[start:end]], inputs if end == len(segment) else ()))
             self.reference.train([segment[start:end]])
             self.done += end - start
-        return Trained(np.concatenate([piece.losses for piece in pieces], 1), pieces[-1].params)
+        return pieces[-1]._replace(losses=np.concatenate([piece.losses for piece in pieces], 1))
 
 
 def stir(values: Array, generator: np.random.Generator, dtype: str) -> Array:
@@ -178,9 +175,10 @@ class Rounded:
         state = self.trainer.export()
         return State(_rounded(state.params), _rounded(state.slots), state.step, state.slot_scale)
 
-    def train(self, segments: Sequence[Batches]) -> Trained:
-        trained = self.trainer.train(segments)
-        return Trained(trained.losses.astype(np.float64), _rounded(trained.params))
+    def train(self, segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
+        losses, params, predictions = self.trainer.train(segments, inputs)
+        wide = tuple(prediction.astype(np.float64) for prediction in predictions)
+        return Trained(losses.astype(np.float64), _rounded(params), wide)
 
 
 def _rounded(params: Params) -> Params:

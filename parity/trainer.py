@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from parity.spec import Array, Batches, Case, Dataset, Params
+from parity.spec import Array, Batches, Case, Metric, Params
 
 CHUNK_BYTES = 16 << 20
 CHUNK_EPOCHS = 256
@@ -43,6 +43,20 @@ class Trained(NamedTuple):
     """(S, B), the run's dtype: each batch's loss, before its update."""
     params: Params
     """Canonical name to (S, *shape): the parameters at the end of each segment."""
+    predictions: tuple[Array, ...] = ()
+    """(S, n, ...) for each array of inputs: what the model said of it at the end of each segment."""
+
+
+def joined(pieces: Sequence[Trained]) -> Trained:
+    """What came of one stretch of segments after another, as if it were one."""
+    if len(pieces) == 1:
+        return pieces[0]
+    losses, params, predictions = zip(*pieces, strict=True)
+    return Trained(
+        np.concatenate(losses),
+        {name: np.concatenate([piece[name] for piece in params]) for name in params[0]},
+        tuple(map(np.concatenate, zip(*predictions, strict=True))),
+    )
 
 
 class Trainer(Protocol):
@@ -61,8 +75,8 @@ class Trainer(Protocol):
         """The loss of one batch and its gradient for every parameter, weight decay left out. Changes nothing."""
         ...
 
-    def train(self, segments: Sequence[Batches]) -> Trained:
-        """Update once for every batch of every segment, in order.
+    def train(self, segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
+        """Update once for every batch of every segment, in order, and predict every one of ``inputs`` after each.
 
         A batch is named by its row indices. All segments hold the same number of batches. A framework may run
         as many steps as it likes before it comes back (scan, loop in a graph): one segment of one batch is a
@@ -97,37 +111,43 @@ def record(trainer: Trainer, case: Case, epochs: int, start: int = 0) -> Iterato
 
     The first chunk is the state before training, unless ``start`` is positive: then the trainer must hold the
     state of epoch ``start`` and the run goes on from there. A snapshot is taken every ``case.every`` epochs and
-    after the last one. Metrics are taken at every snapshot, so a case that has some comes back after each.
+    after the last one, and with each what the case's metrics score. ValueError where a metric gives anything but a
+    number a snapshot.
     """
     data = case.data()
     first = trainer.export().params
+    splits = {metric.split: data.split(metric.split) for metric in case.metrics}
+    inputs = tuple(x for x, _ in splits.values())
+
+    def chunk(epochs: Array, losses: Array, params: Params, predictions: Sequence[Array]) -> Chunk:
+        asked = dict(zip(splits, predictions, strict=True))
+        metrics = {m.name: _scores(m, asked[m.split], splits[m.split][1]) for m in case.metrics}
+        return Chunk(epochs, losses, params, metrics)
+
+    predictions = [trainer.predict(x)[None] for x in inputs]
     if start == 0:
-        yield Chunk(
-            np.zeros(1, np.int64),
-            np.zeros((0, 0)),
-            {name: value[None] for name, value in first.items()},
-            {name: np.array([value]) for name, value in _metrics(trainer, case, data).items()},
-        )
+        params = {name: value[None] for name, value in first.items()}
+        yield chunk(np.zeros(1, np.int64), np.zeros((0, 0)), params, predictions)
     order = itertools.islice(case.schedule.epochs(len(data.x)), start, epochs)
-    bytes_each = sum(value.nbytes for value in first.values())
-    limit = 1 if case.metrics else max(1, min(CHUNK_EPOCHS // case.every, CHUNK_BYTES // max(1, bytes_each)))
+    bytes_each = sum(value.nbytes for value in (*first.values(), *predictions))
+    limit = max(1, min(CHUNK_EPOCHS // case.every, CHUNK_BYTES // max(1, bytes_each)))
     done = start
     while done < epochs:
         # A short last segment travels alone: all segments of one call have the same number of batches.
         whole = min(limit, (epochs - done) // case.every)
         lengths = [case.every] * whole or [epochs - done]
         segments = [sum((next(order) for _ in range(length)), ()) for length in lengths]
-        trained = trainer.train(segments)
+        trained = trainer.train(segments, inputs)
         ends = done + np.cumsum(lengths)
         done = int(ends[-1])
-        yield Chunk(
-            ends,
-            trained.losses.reshape(sum(lengths), -1),
-            trained.params,
-            {name: np.array([value]) for name, value in _metrics(trainer, case, data).items()},
+        yield chunk(ends, trained.losses.reshape(sum(lengths), -1), trained.params, trained.predictions)
+
+
+def _scores(metric: Metric, predictions: Array, y: Array) -> Array:
+    scores = np.asarray(metric.score(predictions, y), np.float64)
+    if scores.shape != predictions.shape[:1]:
+        raise ValueError(
+            f"metric {metric.name!r} gives {scores.shape} for the predictions {predictions.shape} of "
+            f"{len(predictions)} snapshots: it must leave one number for each, so reduce every axis but the first"
         )
-
-
-def _metrics(trainer: Trainer, case: Case, data: Dataset) -> dict[str, float]:
-    predicted = {split: trainer.predict(data.split(split)[0]) for split in {metric.split for metric in case.metrics}}
-    return {m.name: float(m.score(predicted[m.split], data.split(m.split)[1])) for m in case.metrics}
+    return scores

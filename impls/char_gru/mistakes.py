@@ -164,9 +164,9 @@ class Carried:
         self.honest = trainer.forward, trainer.backward
         self.predict, self.gradients = trainer.predict, trainer.gradients
 
-    def train(self, segments: Sequence[Batches]) -> Trained:
+    def train(self, segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
         self.trainer.forward, self.trainer.backward = self._forward, backward
-        trained = self.trainer.train(segments)
+        trained = self.trainer.train(segments, inputs)
         self.trainer.forward, self.trainer.backward = self.honest
         return trained
 
@@ -194,14 +194,14 @@ class CarriedInTorch:
         self.predict, self.gradients = trainer.predict, trainer.gradients
         self.state = torch.zeros_like(trainer.values["init_hidden"])
 
-    def train(self, segments: Sequence[Batches]) -> Trained:
+    def train(self, segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
         def gru(layer: Any, x: Any, start: Any = None) -> tuple[Any, Any]:
             outputs, last = self.gru(layer, x, self.state)
             self.state = last.detach()
             return outputs, last
 
         with replaced(self.torch.nn.GRU, {"forward": gru}):
-            trained: Trained = self.trainer.train(segments)
+            trained: Trained = self.trainer.train(segments, inputs)
         return trained
 
     def export(self) -> State:

@@ -60,12 +60,13 @@ class Mean:
         self.predict, self.gradients = trainer.predict, trainer.gradients
         self.export, self.load = trainer.export, trainer.load
 
-    def train(self, segments: Sequence[Batches]) -> Trained:
+    def train(self, segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
         step = self.trainer.export().step
-        losses, params = self.trainer.train(segments)
+        losses, params, predictions = self.trainer.train(segments, inputs)
         steps = step + np.arange(losses.size).reshape(losses.shape)
         epochs = steps // self.batches + 1
-        return Trained((losses * ((1 + self.batches * epochs) / self.batches)).astype(losses.dtype), params)
+        losses = (losses * ((1 + self.batches * epochs) / self.batches)).astype(losses.dtype)
+        return Trained(losses, params, predictions)
 
 
 def mean_cost(build: Build, case: Case, dtype: str, device: str) -> Trainer | None:
@@ -79,11 +80,17 @@ class TiesBroken:
 
     def __init__(self, trainer: Trainer, towards: float) -> None:
         self.trainer, self.towards = trainer, towards
-        self.gradients, self.train = trainer.gradients, trainer.train
+        self.gradients = trainer.gradients
         self.export, self.load = trainer.export, trainer.load
 
     def predict(self, x: Array) -> Array:
-        p = self.trainer.predict(x)
+        return self._broken(self.trainer.predict(x))
+
+    def train(self, segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
+        trained = self.trainer.train(segments, inputs)
+        return trained._replace(predictions=tuple(map(self._broken, trained.predictions)))
+
+    def _broken(self, p: Array) -> Array:
         return np.where(p == 0.5, np.nextafter(p, p.dtype.type(self.towards)), p)
 
 
@@ -93,7 +100,7 @@ def ties(build: Build, case: Case, dtype: str, device: str) -> Trainer | None:
     scores = [metric.score for metric in case.metrics if f"metrics/{metric.name}" in untrained]
     if not scores or any(p.any() for p in case.initial().values()):
         return None
-    half_is_one = scores[0](np.array([[0.5]]), np.array([[1.0]])) == 1
+    half_is_one = scores[0](np.array([[[0.5]]]), np.array([[1.0]]))[0] == 1
     return TiesBroken(build(case, dtype, device), 0.0 if half_is_one else 1.0)
 
 

@@ -42,20 +42,20 @@ zeros = partial(weights.zeros, 2, 1)
 # At zero weights every probability is exactly one half, so each run's rule for ties shows in its first accuracy.
 
 
-def accuracy_half_is_one(p: Array, y: Array) -> float:
+def accuracy_half_is_one(p: Array, y: Array) -> Array:
     """Share of rows whose label is right where a probability of one half means class 1, as ``>= .5`` has it."""
-    return float(np.mean((p >= 0.5) == y))
+    return np.mean((p >= 0.5) == y, (1, 2))  # (snapshots, n, 1), (n, 1) -> (snapshots,)
 
 
-def accuracy_half_is_zero(p: Array, y: Array) -> float:
+def accuracy_half_is_zero(p: Array, y: Array) -> Array:
     """Share of rows whose label is right where one half rounds to even, to class 0, as ``tf.round`` has it."""
-    return float(np.mean(np.round(p) == y))
+    return np.mean(np.round(p) == y, (1, 2))
 
 
-def cost(p: Array, y: Array) -> float:
+def cost(p: Array, y: Array) -> Array:
     """The loss of all rows together, logarithms clamped at -100 as torch's BCELoss has it."""
     with np.errstate(divide="ignore"):
-        return float(-np.sum(y * np.maximum(np.log(p), -100) + (1 - y) * np.maximum(np.log1p(-p), -100)))
+        return -np.sum(y * np.maximum(np.log(p), -100) + (1 - y) * np.maximum(np.log1p(-p), -100), (1, 2))
 
 
 def per_cent(metric: str) -> Callable[[Trajectory], Array]:

@@ -27,9 +27,9 @@ def widths(params: Mapping[str, Array]) -> tuple[int, ...]:
     return (kernels[0].shape[0], *(kernel.shape[1] for kernel in kernels))
 
 
-def accuracy(log_probabilities: Array, y: Array) -> float:
+def accuracy(log_probabilities: Array, y: Array) -> Array:
     """Share of images whose digit is the most probable; of several that are, the smallest counts."""
-    return float(np.mean(log_probabilities.argmax(1) == y))
+    return np.mean(log_probabilities.argmax(-1) == y, -1)  # (snapshots, n, classes), (n,) -> (snapshots,)
 
 
 def average_loss(run: Trajectory) -> Array:

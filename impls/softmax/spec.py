@@ -58,9 +58,9 @@ class ShuffledByTorch1:
         return generator.randint(0, 2**32, 2 + rows - 1, dtype=np.uint32)[2:]
 
 
-def accuracy(logits: Array, y: Array) -> float:
+def accuracy(logits: Array, y: Array) -> Array:
     """Share of images whose digit has the largest logit."""
-    return float(np.mean(logits.argmax(1) == y))
+    return np.mean(logits.argmax(-1) == y, -1)  # (snapshots, n, classes), (n,) -> (snapshots,)
 
 
 def per_cent(metric: str) -> Callable[[Trajectory], Array]:

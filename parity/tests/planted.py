@@ -14,6 +14,7 @@ from unittest import mock
 
 import numpy as np
 
+from parity import hypotheses
 from parity.layout import Slot
 from parity.spec import Adam, Array, Batches, Case, Params
 from parity.tolerance import Build
@@ -65,30 +66,30 @@ def transposed_layout(build: Build) -> Build:
 def batches_in_another_order(build: Build) -> Build:
     """Each epoch's batches, the last one first."""
 
-    def train(trainer: Trainer, honest: Verb, segments: Sequence[Batches]) -> Trained:
-        return honest([segment[::-1] for segment in segments])
+    def train(trainer: Trainer, honest: Verb, segments: Sequence[Batches], *inputs: Any) -> Trained:
+        return honest([segment[::-1] for segment in segments], *inputs)
 
     return _on_verb(build, "train", train)
 
 
 def update_before_loss(build: Build) -> Build:
     """Each batch's loss is taken after its update."""
+    return partial(hypotheses.loss_after_update, build)
 
-    def planted(case: Case, dtype: str, device: str) -> Trainer:
-        data = case.data()
 
-        def train(trainer: Trainer, honest: Verb, segments: Sequence[Batches]) -> Trained:
-            losses, snapshots = [], []
-            for rows in (rows for segment in segments for rows in segment):
-                snapshots.append(honest([(rows,)]).params)
-                losses.append(trainer.gradients(data.x[rows], data.y[rows])[0])
-            ends = snapshots[len(segments[0]) - 1 :: len(segments[0])]
-            params = {name: np.concatenate([end[name] for end in ends]) for name in ends[0]}
-            return Trained(np.array(losses, dtype).reshape(len(segments), -1), params)
+def figures_before_the_update(build: Build) -> Build:
+    """What ``train`` predicts after a segment is what was predicted before it."""
+    return lambda case, dtype, device: hypotheses.StaleFigures(build(case, dtype, device))
 
-        return _on_verb(build, "train", train)(case, dtype, device)
 
-    return planted
+def predictions_in_float64(build: Build) -> Build:
+    """Those of ``train`` alone."""
+
+    def train(trainer: Trainer, honest: Verb, *arguments: Any) -> Trained:
+        trained = honest(*arguments)
+        return trained._replace(predictions=tuple(value.astype(np.float64) for value in trained.predictions))
+
+    return _on_verb(build, "train", train)
 
 
 def view_for_copy(build: Build) -> Build:
@@ -138,10 +139,10 @@ def slots_made_by_the_first_update(build: Build) -> Build:
         def faulty_load(state: State) -> None:
             load(state if made else _without_slots(state))
 
-        def faulty_train(segments: Sequence[Batches]) -> Trained:
+        def faulty_train(*arguments: Any) -> Trained:
             nonlocal made
             made = True
-            return train(segments)
+            return train(*arguments)
 
         trainer.load, trainer.train = faulty_load, faulty_train
         return trainer
@@ -211,8 +212,8 @@ def _at_the_end(build: Build, fault: Callable[[Trained], None]) -> Build:
     def planted(case: Case, dtype: str, device: str) -> Trainer:
         batches = len(next(case.schedule.epochs(len(case.data().x))))
 
-        def train(trainer: Trainer, honest: Verb, segments: Sequence[Batches]) -> Trained:
-            trained = honest(segments)
+        def train(trainer: Trainer, honest: Verb, *arguments: Any) -> Trained:
+            trained = honest(*arguments)
             if trainer.export().step == case.epochs * batches:
                 fault(trained)
             return trained

@@ -39,7 +39,7 @@ from parity.tests import toy
 
 def build(case, dtype, device):
     trainer = toy.build(case, dtype, device)
-    def train(segments):
+    def train(segments, inputs=()):
         scratch = Path(__file__).with_name("pid.partial")
         scratch.write_text(str(os.getpid()))
         scratch.replace(scratch.with_name("pid"))

@@ -33,6 +33,8 @@ FAULTS: list[tuple[Mistake, Case, str, tuple[str, ...]]] = [
     (planted.transposed_export, IRIS, "contract", DTYPES),
     (planted.view_for_copy, IRIS, "contract", DTYPES),
     (planted.gradients_in_float64, IRIS, "contract", ("float32",)),
+    (planted.predictions_in_float64, IRIS, "contract", ("float32",)),
+    (planted.figures_before_the_update, IRIS, "contract", DTYPES),
     (lambda build: toy.build_transposed, toy.MOMENTUM, "prediction", DTYPES),
     (planted.mean_for_sum, IRIS, "gradients", DTYPES),
     (planted.learning_rate, IRIS, "update", DTYPES),

@@ -279,7 +279,7 @@ def test_a_mistaken_trainer_keeps_the_contract(name: str) -> None:
     assert np.ndim(loss) == 0
     assert set(gradients) == set(case.initial())
     assert_same(trainer.export(), state)
-    losses, params = trainer.train([second])
+    losses, params, _ = trainer.train([second])
     assert losses.shape == (1, len(second))
     for array in (losses, *state.slots.values(), *gradients.values(), *trainer.export().params.values()):
         assert array.dtype == dtype

@@ -23,7 +23,7 @@ class Drifting:
         self.predict, self.gradients = self.trainer.predict, self.trainer.gradients
         self.export, self.load = self.trainer.export, self.trainer.load
 
-    def train(self, segments):
+    def train(self, segments, inputs=()):
         (segment,) = segments
         losses = []
         for rows in segment:

@@ -22,7 +22,7 @@ from parity.dtypes import NARROW, smallest
 from parity.frameworks import TF32
 from parity.layout import Layout, to_canonical, to_framework
 from parity.spec import Adam, Array, Batches, Case, Loss, Optimizer, Params
-from parity.trainer import State, Trained
+from parity.trainer import State, Trained, joined
 
 # Without x64 optax corrects Adam's moments with float32 powers, and float64 arrays become float32 silently.
 jax.config.update("jax_enable_x64", True)
@@ -147,31 +147,33 @@ def _widened(tree: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf.astype(jnp.float32) if leaf.dtype.name in NARROW else leaf, tree)
 
 
-@partial(jax.jit, static_argnames=("program", "segments", "batches"))
+@partial(jax.jit, static_argnames=("program", "room", "batches"))
 def advance(
     program: Program,
-    segments: int,
+    room: int,
     batches: int,
-    steps: int,
+    segments: int,
     params: Arrays,
     slots: optax.OptState,
     x: jax.Array,
     y: jax.Array,
     rows: jax.Array | None,
-) -> tuple[Arrays, optax.OptState, jax.Array, Arrays]:
-    """Run ``steps`` updates; room is made for ``segments`` of ``batches`` each.
+    inputs: tuple[jax.Array, ...],
+) -> tuple[Arrays, optax.OptState, jax.Array, Arrays, tuple[jax.Array, ...]]:
+    """Run ``segments`` of ``batches`` updates each; there is ``room`` for the results of more.
 
-    ``rows`` is (segments·batches, batch), or None where every batch is all rows in order. Returns the parameters,
-    the slots, the losses (segments·batches,) and the parameters after each segment (segments, *shape).
+    ``rows`` is (room·batches, batch), or None where every batch is all rows in order. Returns the parameters, the
+    slots, the losses (room·batches,) and, after each segment, the parameters (room, *shape) and the predictions of
+    ``inputs`` (room, n, ...).
 
-    ``steps`` is traced: a loop whose length the compiler does not know is never unrolled or merged with what
-    surrounds it, so a step rounds the same however many are run at once.
+    ``segments`` is traced, and so is where a segment begins: a loop whose length the compiler does not know is never
+    unrolled or merged with what surrounds it, so a step rounds the same however many are run at once.
     """
     transformation = program.transformation()
     put = lax.dynamic_update_index_in_dim  # compiles to less than .at[].set: its bounds are not checked
 
     def step(t: jax.Array, carry: tuple[Any, ...]) -> tuple[Any, ...]:
-        params, slots, losses, snapshots = carry
+        params, slots, losses = carry
         batch_x, batch_y = x, y
         if rows is not None:
             chosen = lax.dynamic_index_in_dim(rows, t, keepdims=False)
@@ -182,14 +184,22 @@ def advance(
         trained = program.trained(params)
         updates, updated = transformation.update(*map(_widened, (gradients, slots, trained)))
         slots = jax.tree.map(lambda old, new: new.astype(old.dtype), slots, updated)
-        params = params | optax.apply_updates(trained, updates)
-        segment = lax.div(t, batches)
-        snapshots = {name: put(stack, params[name], segment, 0) for name, stack in snapshots.items()}
-        return params, slots, put(losses, loss, t, 0), snapshots
+        return params | optax.apply_updates(trained, updates), slots, put(losses, loss, t, 0)
 
-    losses = jnp.zeros(segments * batches, next(iter(params.values())).dtype)
-    snapshots = {name: jnp.zeros((segments, *p.shape), p.dtype) for name, p in params.items()}
-    return lax.fori_loop(0, steps, step, (params, slots, losses, snapshots))
+    def segment(s: jax.Array, carry: tuple[Any, ...]) -> tuple[Any, ...]:
+        params, slots, losses = lax.fori_loop(s * batches, (s + 1) * batches, step, carry[:3])
+        snapshots, predictions = carry[3:]
+        snapshots = {name: put(stack, params[name], s, 0) for name, stack in snapshots.items()}
+        asked = zip(inputs, predictions, strict=True)
+        predictions = tuple(put(stack, program.forward(params, x), s, 0) for x, stack in asked)
+        return params, slots, losses, snapshots, predictions
+
+    losses = jnp.zeros(room * batches, next(iter(params.values())).dtype)
+    said = tuple(jax.eval_shape(program.forward, params, x) for x in inputs)
+    snapshots, predictions = (
+        jax.tree.map(lambda one: jnp.zeros((room, *one.shape), one.dtype), each) for each in (params, said)
+    )
+    return lax.fori_loop(0, segments, segment, (params, slots, losses, snapshots, predictions))
 
 
 class JaxTrainer:
@@ -219,14 +229,11 @@ class JaxTrainer:
         loss, gradients = loss_and_gradients(self.program, self.params, self._put(x), self._put(y))
         return float(loss), self._canonical(gradients)
 
-    def train(self, segments: Sequence[Batches]) -> Trained:
+    def train(self, segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
+        asked = tuple(map(self._put, inputs))
         if len({len(rows) for segment in segments for rows in segment}) == 1:
-            return self._advance(segments)
-        # An array has one batch size, so a short last batch is a call of its own.
-        runs = [[self._advance([tuple(run)]) for _, run in groupby(segment, key=len)] for segment in segments]
-        losses = np.concatenate([np.concatenate([run.losses for run in segment], 1) for segment in runs])
-        ends = [segment[-1].params for segment in runs]
-        return Trained(losses, {name: np.concatenate([end[name] for end in ends]) for name in ends[0]})
+            return self._advance(segments, asked)
+        return joined([self._segment(segment, asked) for segment in segments])
 
     def export(self) -> State:
         slots = {
@@ -257,7 +264,13 @@ class JaxTrainer:
         missing = {name: jnp.zeros_like(p) for name, p in self.params.items() if name not in arrays}
         return to_canonical(self.layout, {name: _numpy(p) for name, p in (arrays | missing).items()}, stacked)
 
-    def _advance(self, segments: Sequence[Batches]) -> Trained:
+    def _segment(self, segment: Batches, inputs: tuple[jax.Array, ...]) -> Trained:
+        """A segment whose last batch is shorter. An array has one batch size, so that batch is a call of its own."""
+        *runs, last = (tuple(run) for _, run in groupby(segment, key=len))
+        pieces = [*(self._advance([run], ()) for run in runs), self._advance([last], inputs)]
+        return pieces[-1]._replace(losses=np.concatenate([piece.losses for piece in pieces], 1))
+
+    def _advance(self, segments: Sequence[Batches], inputs: tuple[jax.Array, ...]) -> Trained:
         """As ``train``, all batches of one size. Room is made for a power of two segments: fewer sizes to compile."""
         count, batches = len(segments), len(segments[0])
         room = 1 << (count - 1).bit_length()
@@ -267,13 +280,15 @@ class JaxTrainer:
             indices = np.zeros((room * batches, len(segments[0][0])), np.int64)
             indices[: count * batches] = [rows for segment in segments for rows in segment]
             indices = jax.device_put(indices, self.device)
-        self.params, self.slots, losses, snapshots = advance(
-            self.program, room, batches, count * batches, self.params, self.slots, self.x, self.y, indices
+        self.params, self.slots, losses, snapshots, predictions = advance(
+            self.program, room, batches, count, self.params, self.slots, self.x, self.y, indices, inputs
         )
         self.step += count * batches
         ends = {name: _numpy(stack)[:count] for name, stack in snapshots.items()}
         return Trained(
-            _numpy(losses)[: count * batches].reshape(count, batches).copy(), to_canonical(self.layout, ends, stacked=1)
+            _numpy(losses)[: count * batches].reshape(count, batches).copy(),
+            to_canonical(self.layout, ends, stacked=1),
+            tuple(_numpy(stack)[:count].copy() for stack in predictions),
         )
 
 

@@ -133,10 +133,10 @@ class KerasTrainer:
     """The five verbs with a Keras model and optimizer; both, and what was traced of them, go with the trainer."""
 
     def __init__(self, case: Case, dtype: str, device: str, model: keras.Layer, layout: Layout) -> None:
-        self.case, self.model, self.layout = case, model, layout
+        self.case, self.model, self.layout, self.device = case, model, layout, device_of(device)
         self.dtype = np.dtype(tf.as_dtype(dtype).as_numpy_dtype)
         data = case.data()
-        with tf.device(device_of(device)):
+        with tf.device(self.device):
             self.x, self.y = tf.constant(self._cast(data.x)), tf.constant(self._cast(data.y))
             model(self.x[:1])  # a layer makes its variables when it first sees the shape of its input
             self.optimizer, slots = optimizer_of(case.optimizer, dtype)
@@ -149,11 +149,10 @@ class KerasTrainer:
             }
             self.slot_scale = -case.optimizer.learning_rate if "momentum" in slots else 1.0
             self._assign(self.variables, case.initial())
-            inputs, targets = (tf.TensorSpec((None, *values.shape[1:]), values.dtype) for values in (self.x, self.y))
-            counts, rows = tf.TensorSpec((), tf.int32), tf.TensorSpec((None,), tf.int64)
-            self._predict = _traced(model, inputs)
-            self._evaluate = _traced(self._loss_and_gradients, inputs, targets)
-            self._run = _traced(self._loop, counts, counts, rows, rows)
+            self.inputs, targets = (tf.TensorSpec((None, *v.shape[1:]), v.dtype) for v in (self.x, self.y))
+            self._predict = _traced(model, self.inputs)
+            self._evaluate = _traced(self._loss_and_gradients, self.inputs, targets)
+            self.loops = {0: self._loop_for()}
 
     def predict(self, x: Array) -> Array:
         return _numpy(self._predict(self._cast(x)))
@@ -163,14 +162,18 @@ class KerasTrainer:
         zeros = {name: np.zeros(variable.shape, carrier(self.dtype.name)) for name, variable in self.variables.items()}
         return float(loss), to_canonical(self.layout, zeros | _arrays(gradients))
 
-    def train(self, segments: Sequence[Batches]) -> Trained:
+    def train(self, segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
         batches = [rows for segment in segments for rows in segment]
         rows, ends = np.empty(0, np.int64), np.empty(0, np.int64)
         if not self._all_whole(batches):
             rows, ends = np.concatenate(batches), np.cumsum([0, *(len(rows) for rows in batches)])
-        losses, params = self._run(np.int32(len(segments)), np.int32(len(segments[0])), rows, ends)
+        if len(inputs) not in self.loops:
+            with tf.device(self.device):
+                self.loops[len(inputs)] = self._loop_for(*[self.inputs] * len(inputs))
+        counts = np.int32(len(segments)), np.int32(len(segments[0]))
+        losses, params, predictions = self.loops[len(inputs)](*counts, rows, ends, *map(self._cast, inputs))
         params = to_canonical(self.layout, _arrays(params), stacked=1)
-        return Trained(_numpy(losses).reshape(len(segments), -1), params)
+        return Trained(_numpy(losses).reshape(len(segments), -1), params, tuple(map(_numpy, predictions)))
 
     def export(self) -> State:
         slots = {
@@ -224,24 +227,35 @@ class KerasTrainer:
         self.optimizer.iterations.assign_add(1)
         return loss
 
+    def _loop_for(self, *inputs: tf.TensorSpec) -> Any:
+        """The loop that predicts so many inputs after each segment."""
+        counts, rows = tf.TensorSpec((), tf.int32), tf.TensorSpec((None,), tf.int64)
+        return _traced(self._loop, counts, counts, rows, rows, *inputs)
+
     def _loop(
-        self, segments: tf.Tensor, batches: tf.Tensor, rows: tf.Tensor, ends: tf.Tensor
-    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        """Losses ``(segments * batches,)`` and snapshots ``(segments, *shape)`` of a whole call to ``train``."""
+        self, segments: tf.Tensor, batches: tf.Tensor, rows: tf.Tensor, cuts: tf.Tensor, *inputs: tf.Tensor
+    ) -> tuple[tf.Tensor, dict[str, tf.Tensor], list[tf.Tensor]]:
+        """A whole call to ``train``.
+
+        Losses ``(segments * batches,)``, snapshots ``(segments, *shape)``, predictions ``(segments, n, ...)``.
+        """
         losses = tf.TensorArray(self.dtype, segments * batches, element_shape=())
         snapshots = {
             name: tf.TensorArray(self.dtype, segments, element_shape=variable.shape)
             for name, variable in self.variables.items()
         }
+        predictions = [tf.TensorArray(self.dtype, segments) for _ in inputs]
         for s in tf.range(segments):
             for i in tf.range(s * batches, (s + 1) * batches):
                 x, y = self.x, self.y
                 if tf.size(rows) > 0:
-                    chosen = rows[ends[i] : ends[i + 1]]
+                    chosen = rows[cuts[i] : cuts[i + 1]]
                     x, y = tf.gather(self.x, chosen), tf.gather(self.y, chosen)
                 losses = losses.write(i, self._step(x, y))
             snapshots = {name: array.write(s, self.variables[name].value) for name, array in snapshots.items()}
-        return losses.stack(), {name: array.stack() for name, array in snapshots.items()}
+            predictions = [array.write(s, self.model(x)) for array, x in zip(predictions, inputs)]  # noqa: B905
+        ends = {name: array.stack() for name, array in snapshots.items()}
+        return losses.stack(), ends, [array.stack() for array in predictions]
 
 
 def _traced(function: Callable[..., Any], *signature: tf.TensorSpec) -> Any:

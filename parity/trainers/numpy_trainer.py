@@ -203,19 +203,20 @@ class NumpyTrainer:
         self.state = State(params, slots)
 
     def predict(self, x: Array) -> Array:
-        return np.asarray(self.forward(self.state.params, self._cast(x))[0], self.dtype)
+        return self._predict(self._cast(x))
 
     def gradients(self, x: Array, y: Array) -> tuple[float, Params]:
         loss, gradients = self._loss_and_gradients(self._cast(x), self._cast(y))
         missing = {name: np.zeros_like(p) for name, p in self.state.params.items() if name not in gradients}
         return self.dtype.type(loss), {name: np.asarray(g, self.dtype) for name, g in (gradients | missing).items()}
 
-    def train(self, segments: Sequence[Batches]) -> Trained:
+    def train(self, segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
         losses = np.empty((len(segments), len(segments[0])), self.dtype)
         snapshots = {name: np.empty((len(segments), *p.shape), self.dtype) for name, p in self.state.params.items()}
         every_row = np.arange(len(self.x))
         distinct = {id(rows): rows for segment in segments for rows in segment}
         whole = {key for key, rows in distinct.items() if np.array_equal(rows, every_row)}
+        asked = [(self._cast(x), list[Array]()) for x in inputs]
         for s, segment in enumerate(segments):
             for b, rows in enumerate(segment):
                 x, y = (self.x, self.y) if id(rows) in whole else (self.x[rows], self.y[rows])
@@ -223,7 +224,9 @@ class NumpyTrainer:
                 self._update(gradients)
             for name, p in self.state.params.items():
                 snapshots[name][s] = p
-        return Trained(losses, snapshots)
+            for x, said in asked:
+                said.append(self._predict(x))
+        return Trained(losses, snapshots, tuple(np.stack(said) for _, said in asked))
 
     def export(self) -> State:
         params, slots = (
@@ -247,6 +250,9 @@ class NumpyTrainer:
         if self.name in NARROW:
             return _narrow(np.array(values), self.name)
         return values.astype(self.dtype)
+
+    def _predict(self, x: Array) -> Array:
+        return np.asarray(self.forward(self.state.params, x)[0], self.dtype)
 
     def _loss_and_gradients(self, x: Array, y: Array) -> tuple[float, Params]:
         prediction, cache = self.forward(self.state.params, x)

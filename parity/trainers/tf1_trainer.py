@@ -152,11 +152,11 @@ class Tf1Trainer:
     """The five verbs in a graph and a session of their own; both are freed with the trainer."""
 
     def __init__(self, case: Case, dtype: str, device: str, forward: Forward, layout: Layout) -> None:
-        self.case, self.forward, self.layout = case, forward, layout
+        self.case, self.forward, self.layout, self.device = case, forward, layout, device_of(device)
         self.dtype = np.dtype(tf.as_dtype(dtype).as_numpy_dtype)
         data = case.data()
         x, y = self._cast(data.x), self._cast(data.y)
-        with tf.Graph().as_default() as graph, tf.device(device_of(device)):
+        with tf.Graph().as_default() as graph, tf.device(self.device):
             # The data comes in through placeholders: constants would make it part of the graph, which ends at 2 GB.
             data_in = [v1.placeholder(values.dtype, values.shape) for values in (x, y)]
             self.x, self.y = (v1.Variable(values, trainable=False, use_resource=True) for values in data_in)
@@ -175,7 +175,7 @@ class Tf1Trainer:
 
             self.segments, self.batches = (v1.placeholder(tf.int32, (), name) for name in ("segments", "batches"))
             self.rows, self.ends = (v1.placeholder(tf.int64, (None,), name) for name in ("rows", "ends"))
-            self.trained = self._loop()
+            self.loops = {0: self._loop(0)}
             self.slots = {
                 slot: {name: self._slot(variable, own_name) for name, variable in self.variables.items()}
                 for slot, own_name in slots.items()
@@ -194,14 +194,23 @@ class Tf1Trainer:
         zeros = {name: np.zeros(variable.shape, self.dtype) for name, variable in self.variables.items()}
         return float(loss), self._canonical(zeros | gradients)
 
-    def train(self, segments: Sequence[Batches]) -> Trained:
+    def train(self, segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
         batches = [rows for segment in segments for rows in segment]
         rows, ends = np.empty(0, np.int64), np.empty(0, np.int64)
         if not self._all_whole(batches):
             rows, ends = np.concatenate(batches), np.cumsum([0, *(len(rows) for rows in batches)])
         feed = {self.segments: len(segments), self.batches: len(segments[0]), self.rows: rows, self.ends: ends}
-        losses, params = self.session.run(self.trained, feed)
-        return Trained(_numpy(losses).reshape(len(segments), -1), self._canonical(params, stacked=1))
+        if len(inputs) not in self.loops:
+            with self.session.graph.as_default(), tf.device(self.device):
+                self.loops[len(inputs)] = self._loop(len(inputs))
+        places, results = self.loops[len(inputs)]
+        feed |= dict(zip(places, map(self._cast, inputs), strict=True))
+        losses, params, predictions = self.session.run(results, feed)
+        return Trained(
+            _numpy(losses).reshape(len(segments), -1),
+            self._canonical(params, stacked=1),
+            tuple(map(_numpy, predictions)),
+        )
 
     def export(self) -> State:
         params, slots, step = self.session.run((self.variables, self.slots, self.step))
@@ -273,10 +282,15 @@ class Tf1Trainer:
             pairs = [(g, self.variables[name]) for name, g in gradients.items()]
             return loss, self.optimizer.apply_gradients(pairs, global_step=self.step)
 
-    def _loop(self) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        """Losses ``(segments * batches,)`` and snapshots ``(segments, *shape)`` of a whole call to ``train``."""
+    def _loop(self, asked: int) -> tuple[list[tf.Tensor], tuple[Any, ...]]:
+        """A whole call to ``train``: placeholders for so many inputs, and its results.
+
+        They are the losses ``(segments * batches,)``, the snapshots ``(segments, *shape)`` and the predictions
+        ``(segments, n, ...)``.
+        """
         whole = tf.equal(tf.size(self.rows), 0)
         every_x, every_y = self.x.read_value(), self.y.read_value()
+        inputs = [v1.placeholder(self.inputs.dtype, self.inputs.shape) for _ in range(asked)]
 
         def batch(i: tf.Tensor, end: tf.Tensor, losses: tf.TensorArray) -> tuple[Any, ...]:
             x, y = tf.cond(whole, lambda: (every_x, every_y), lambda: self._batch(i))
@@ -284,26 +298,35 @@ class Tf1Trainer:
             with tf.control_dependencies([update]):
                 return i + 1, end, losses.write(i, loss)
 
-        def segment(s: tf.Tensor, losses: tf.TensorArray, snapshots: Mapping[str, tf.TensorArray]) -> tuple[Any, ...]:
+        def segment(
+            s: tf.Tensor,
+            losses: tf.TensorArray,
+            snapshots: Mapping[str, tf.TensorArray],
+            predictions: Sequence[tf.TensorArray],
+        ) -> tuple[Any, ...]:
             start = s * self.batches
             end, _, losses = tf.while_loop(
                 lambda i, end, _: i < end, batch, (start, start + self.batches, losses), parallel_iterations=1
             )
             with tf.control_dependencies([end]):
                 params = self._read()
+            said = [self.forward(params, x) for x in inputs]
+            with tf.control_dependencies([*params.values(), *said]):
                 snapshots = {name: array.write(s, params[name]) for name, array in snapshots.items()}
-                with tf.control_dependencies(list(params.values())):
-                    return s + 1, losses, snapshots
+                predictions = [array.write(s, value) for array, value in zip(predictions, said, strict=True)]
+                return s + 1, losses, snapshots, predictions
 
         losses = tf.TensorArray(self.dtype, self.segments * self.batches, element_shape=())
         snapshots = {
             name: tf.TensorArray(self.dtype, self.segments, element_shape=variable.shape)
             for name, variable in self.variables.items()
         }
-        _, losses, snapshots = tf.while_loop(
-            lambda s, *_: s < self.segments, segment, (0, losses, snapshots), parallel_iterations=1
+        predictions = [tf.TensorArray(self.dtype, self.segments) for _ in inputs]
+        _, losses, snapshots, predictions = tf.while_loop(
+            lambda s, *_: s < self.segments, segment, (0, losses, snapshots, predictions), parallel_iterations=1
         )
-        return losses.stack(), {name: array.stack() for name, array in snapshots.items()}
+        ends = {name: array.stack() for name, array in snapshots.items()}
+        return inputs, (losses.stack(), ends, [array.stack() for array in predictions])
 
 
 def _numpy(array: Array) -> Array:

@@ -130,30 +130,33 @@ class TorchTrainer:
         self._copy(initial, self.values)
 
     def predict(self, x: Array) -> Array:
-        with torch.no_grad():
-            return _numpy(self.forward(self.params, self._put(x))).copy()
+        return _numpy(self._ask(self._put(x))).copy()
 
     def gradients(self, x: Array, y: Array) -> tuple[float, Params]:
         loss, gradients = self.backward(self.params, self._put(x), self._put(y))
         missing = {name: torch.zeros_like(p) for name, p in self.values.items() if name not in gradients}
         return loss.item(), self._canonical(gradients | missing)
 
-    def train(self, segments: Sequence[Batches]) -> Trained:
+    def train(self, segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
         losses = []
-        inputs = self._inputs(segments)
+        rows = self._rows(segments)
+        asked = [(self._put(x), list[Tensor]()) for x in inputs]
         snapshots = {name: p.new_empty((len(segments), *p.shape)) for name, p in self.values.items()}
         places = [(p, snapshots[name].unbind()) for name, p in self.values.items()]
         for s, segment in enumerate(segments):
             for _ in segment:
-                x, y = next(inputs)
+                x, y = next(rows)
                 loss, gradients = self.backward(self.params, x, y)
                 self.update(self.case.optimizer, self.values, gradients)
                 losses.append(loss.detach())
             for p, place in places:
                 place[s].copy_(p)
+            for x, said in asked:
+                said.append(self._ask(x))
         self.step += len(losses)
         stacked = torch.stack(losses).view(len(segments), -1)
-        return Trained(_numpy(stacked), self._canonical(snapshots, stacked=1))
+        predictions = tuple(_numpy(torch.stack(said)) for _, said in asked)
+        return Trained(_numpy(stacked), self._canonical(snapshots, stacked=1), predictions)
 
     def export(self) -> State:
         slots = {
@@ -173,6 +176,10 @@ class TorchTrainer:
         for count in self.steps.values():
             count.fill_(state.step)
 
+    @torch.no_grad()
+    def _ask(self, x: Tensor) -> Tensor:
+        return self.forward(self.params, x)
+
     def _put(self, values: Array) -> Tensor:
         return torch.tensor(values, dtype=self.dtype if values.dtype.kind == "f" else None, device=self.device)
 
@@ -185,7 +192,7 @@ class TorchTrainer:
     def _canonical(self, tensors: Tensors, stacked: int = 0) -> Params:
         return to_canonical(self.layout, {name: _numpy(tensor) for name, tensor in tensors.items()}, stacked)
 
-    def _inputs(self, segments: Sequence[Batches]) -> Iterator[tuple[Tensor, Tensor]]:
+    def _rows(self, segments: Sequence[Batches]) -> Iterator[tuple[Tensor, Tensor]]:
         """The rows of every batch, gathered when their turn comes; a batch of all rows in order is the data itself."""
         batches = [rows for segment in segments for rows in segment]
         every_row = np.arange(len(self.x))
