@@ -32,6 +32,8 @@ BLOCK = 1 << 15
 # short calls, between which threads would wait for each other.
 LARGE = 1 << 18
 THREADS = min(4, os.cpu_count() or 1)
+# Below this share of each other, values have one sign and lie in one binade or in two that meet.
+NEAR = 0.25
 # Rows of fewer values are quicker to turn round than to go through one by one.
 SHORT = 32
 
@@ -265,14 +267,19 @@ class _Tally:
         # are done with here, and have been seen to be finite.
         if not top:
             return
-        self.unequal += int(np.count_nonzero(x != y))
-        np.maximum(np.abs(x, out=m), np.abs(y, out=n), out=larger)
+        # NumPy counts integers many at a time, and the bits of no distance are none.
+        self.unequal += int(np.count_nonzero(d.view(f"u{native.itemsize}") if native.itemsize <= 8 else d)) - len(bad)
         # No number where two zeros meet, or where a pair was set aside.
-        share = np.fmax.reduce(np.divide(d, larger, out=larger))
+        quotient = np.divide(d, x, out=m)
+        near = float(max(np.fmax.reduce(quotient), -np.fmin.reduce(quotient)))
         # The difference and the quotient are rounded once each; the difference of near neighbours is exact (Sterbenz).
         slack = 4 * float(max(np.finfo(native).eps, np.finfo(np.float64).eps))
-        error = 0 if share < 0.5 else slack
-        least, most = top * (1 - error), top * (1 + error)
+        if near < NEAR:
+            self._add_near(x, y, d, m, n, top, near, slack, block.start)
+            return
+        np.maximum(np.abs(x, out=m), np.abs(y, out=n), out=larger)
+        share = np.fmax.reduce(np.divide(d, larger, out=larger))
+        least, most = top * (1 - slack), top * (1 + slack)
         self.absolute.offer_rounded(d, least, most, block.start, partial(_absolute, x, y, wide))
         if np.isfinite(top):
             least, most = share * (1 - slack), min(share * (1 + slack), 2.0)
@@ -282,6 +289,26 @@ class _Tally:
         # Values of opposite signs are at least as far apart as the larger is from zero.
         opposite = np.signbit(x) != np.signbit(y) if not share < 1 else None
         self.ulp.offer(_steps(m, n, opposite, narrow, d), block.start)
+
+    def _add_near(
+        self, x: Array, y: Array, d: Array, m: Array, n: Array, top: Any, near: float, slack: float, start: int
+    ) -> None:
+        """Take a block into account no pair of which is farther apart than a small share ``near`` of x.
+
+        ``m`` holds x's share of every pair, with a sign; both ``m`` and ``n`` are used up. What cannot be a new
+        largest is not measured, which in a long stack is nearly everything.
+        """
+        native, wide, narrow = self.types
+        self.absolute.offer_rounded(d, top, top, start, partial(_absolute, x, y, wide))
+        # |y| is at most |x| + d: the larger side's share is at most x's q, and at least q / (1 + q).
+        least, most = near * (1 - near) * (1 - slack), near * (1 + slack)
+        if most > self.relative.value:
+            np.abs(m, out=m)
+            self.relative.offer_rounded(m, least, most, start, partial(_relative, x, y, wide))
+        # A binade has as many steps as the mantissa has values, and so near a pair meets two binades at most.
+        steps = most * (1 + 2 * near) * 2.0 ** (np.finfo(narrow).nmant + 1)
+        if native != narrow or int(steps) > self.ulp.value:
+            self.ulp.offer(_steps(np.abs(x, out=m), np.abs(y, out=n), None, narrow, d), start)
 
     def _set_aside(self, x: Array, y: Array, start: int) -> tuple[Array, Array, Array]:
         """Count the pairs with a side that is not finite; returns both sides with zeros for them, and where."""

@@ -365,11 +365,13 @@ def test_the_first_of_equal_differences_is_named():
     hnp.arrays(np.int8, 200, elements=st.integers(-3, 3)),
     st.sampled_from([1, -1]),
     st.sampled_from([1.0, 3.0, 2.0**-140, 2.0**100]),
+    st.sampled_from([(1, 2), (0.9, 1.1), (8, 1), (-1, 1), (1, 1)]),
+    st.sampled_from([1, 1000, 2**19]),
 )
-def test_a_close_call_is_settled_exactly_in_every_block(dtype, ulps, sign, unit):
-    """Differences of a few ULPs tie or nearly tie in block after block, with the same sign and with the other."""
-    a = (np.linspace(1, 2, 200) * unit).astype(dtype).reshape(2, 100)
-    b = sign * (a + ulps.reshape(a.shape) * np.spacing(a))
+def test_a_close_call_is_settled_exactly_in_every_block(dtype, ulps, sign, unit, ends, many):
+    """Differences tie or nearly tie in block after block, with the same sign and with the other, across binades."""
+    a = (np.linspace(*ends, 200) * unit).astype(dtype).reshape(2, 100)
+    b = sign * (a + many * ulps.astype(dtype).reshape(a.shape) * np.spacing(a))
     worst = run(16, differences, a, b)
     exact = [apart(x, y) for x, y in zip(a.flat, b.flat, strict=True)]
     if worst.absolute is None:
