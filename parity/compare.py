@@ -286,9 +286,11 @@ class _Tally:
             self.relative.offer_rounded(larger, least, most, block.start, partial(_relative, x, y, wide))
         else:
             self.relative.offer(_relative(x, y, wide), block.start)
-        # Values of opposite signs are at least as far apart as the larger is from zero.
-        opposite = np.signbit(x) != np.signbit(y) if not share < 1 else None
-        self.ulp.offer(_steps(m, n, opposite, narrow, d), block.start)
+        # No pair has more steps between it than the largest magnitudes have from zero.
+        if native != narrow or sum(_from_zero(side.max()) for side in (m, n)) > self.ulp.value:
+            # Values of opposite signs are at least as far apart as the larger is from zero.
+            opposite = np.signbit(x) != np.signbit(y) if not share < 1 else None
+            self.ulp.offer(_steps(m, n, opposite, narrow, d), block.start)
 
     def _add_near(
         self, x: Array, y: Array, d: Array, m: Array, n: Array, top: Any, near: float, slack: float, start: int
@@ -466,6 +468,11 @@ def _steps(m: Array, n: Array, opposite: Array | None, narrow: np.dtype[Any], sc
         sums = np.multiply(np.add(i, j, out=j), opposite.astype(bits), out=j)
         np.maximum(steps, sums.view(counts), out=steps)
     return steps
+
+
+def _from_zero(magnitude: Any) -> int:
+    """The steps from zero to a magnitude, which are its bits."""
+    return int(magnitude.view(f"u{magnitude.itemsize}"))
 
 
 def _difference(tensor: str, snapshot: int, epoch: int, index: tuple[int, ...], a: Any, b: Any) -> Difference:
