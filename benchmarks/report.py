@@ -411,17 +411,22 @@ def _recording(result: Result) -> Section | None:
         shades = [charts.colour(label) for label in written]
         drawn.append(Chart(case, charts.marked(written, shades, RECORDING_LIMIT, "recorded over training alone")))
         for label, b in here.items():
-            train, ratio = Spread(tuple(b.info["train_seconds"])), b.ratio("train_seconds", "evaluate_seconds")
-            shown = (seconds(train.median), times(written[label]), times(ratio) if ratio else "·")
-            rows.append(Row((case, label, f"{b.info['steps']:,}", *shown)))
-    heads = ("steps", "training alone", "recorded on disk", "and evaluated")
+            train = Spread(tuple(b.info["train_seconds"]))
+            others = (b.ratio("train_seconds", of) for of in ("each_seconds", "evaluate_seconds"))
+            shown = (
+                seconds(train.median),
+                times(written[label]),
+                *(times(ratio) if ratio else "·" for ratio in others),
+            )
+            rows.append(Row((case, label, f"{b.info['steps']:,}", f"{b.info.get('every', 1)}", *shown)))
+    heads = ("steps", "epochs a snapshot", "training alone", "recorded on disk", "after every epoch", "and evaluated")
     text = [
-        "What is measured: training in one call with nothing kept, and the same training with a snapshot of every "
-        "parameter after every epoch, written to disk with checksums. The two alternate.",
+        "What is measured: training in one call with nothing kept, and the same training with snapshots of every "
+        "parameter, as often as the case has them, written to disk with checksums. The two alternate.",
         "How to read it: 1 means that recording costs nothing; the dotted line is the limit of 10 %, set for "
         f"{' and '.join(RECORDING_CASES)}. In a small case a snapshot is as much work as a step, so that its ratio "
-        "says little but how small the step is. The table also has the runs whose accuracies over all rows were taken "
-        "after every epoch, which is work that the case asks for.",
+        "says little but how small the step is. The table also has a snapshot after every epoch, where the case has "
+        "fewer, and the runs whose accuracies over all rows were taken with each: work that the case asks for.",
     ]
     return Section(
         "What recording costs",

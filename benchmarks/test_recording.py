@@ -1,8 +1,9 @@
-"""What recording costs: the same epochs trained and nothing kept, a snapshot of each written to disk, and evaluated.
+"""What recording costs: the same epochs trained and nothing kept, snapshots written to disk, and evaluated.
 
-Three runs alternate. ``train`` is one call for all epochs. ``write`` takes a snapshot after every epoch and writes a
-trajectory, checksums and fsync included: what it takes beyond ``train`` is the cost of recording. ``evaluate`` also
-takes the case's metrics, such as the accuracy over all training rows, which is work of the case and not of recording.
+The runs alternate. ``train`` is one call for all epochs. ``write`` takes snapshots as often as the case has them and
+writes a trajectory, checksums and fsync included: what it takes beyond ``train`` is the cost of recording. ``write
+each`` takes one after every epoch where the case has fewer. ``evaluate`` also takes the case's metrics, such as the
+accuracy over all training rows, which is work of the case and not of recording.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def test_recording(benchmark: Any, trained: Cell, workers: Workers, rounds: int,
     epochs = min(10, EPOCHS[case.name]) if quick else EPOCHS[case.name]
     job = {"case": case.name, "implementation": label, "epochs": epochs}
     workers.ask(framework, "prepare", **job, way="train")
-    ways = ("train", "write", "evaluate") if case.metrics else ("train", "write")
+    ways = ["train", "write", *["write each"] * (case.every > 1), *["evaluate"] * bool(case.metrics)]
     often = {}
     for way in ways:
         workers.ask(framework, "run", **job, way=way, repeats=1)  # compiled for this shape, not counted
@@ -46,5 +47,7 @@ def test_recording(benchmark: Any, trained: Cell, workers: Workers, rounds: int,
         "implementation": label,
         "steps": steps(case, epochs),
         "train_seconds": seconds["train"],
+        "every": case.every,
+        "each_seconds": seconds.get("write each", []),
         "evaluate_seconds": seconds.get("evaluate", []),
     }

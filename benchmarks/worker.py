@@ -20,10 +20,11 @@ from parity.worker import Emit, Job, serve
 
 @dataclass
 class Ready:
-    """A trainer, its case with a snapshot every epoch, and the state that every run starts from."""
+    """A trainer, its case, the same with a snapshot after every epoch, and the state that every run starts from."""
 
     trainer: Trainer
     case: Case
+    each: Case
     start: State
 
 
@@ -35,23 +36,28 @@ def train_only(ready: Ready, epochs: int, folder: Path) -> None:
 
 def recorded(ready: Ready, epochs: int, folder: Path) -> None:
     """A snapshot and the case's metrics after every epoch."""
-    for _ in record(ready.trainer, ready.case, epochs):
+    for _ in record(ready.trainer, ready.each, epochs):
         pass
 
 
 def kept(ready: Ready, epochs: int, folder: Path) -> None:
     """A snapshot after every epoch, and no metrics."""
-    for _ in record(ready.trainer, replace(ready.case, metrics=()), epochs):
+    for _ in record(ready.trainer, replace(ready.each, metrics=()), epochs):
         pass
 
 
 def written(ready: Ready, epochs: int, folder: Path) -> None:
-    """A snapshot after every epoch, on disk."""
+    """A snapshot as often as the case has it, on disk."""
     _write(ready.trainer, replace(ready.case, metrics=()), epochs, folder)
 
 
+def written_each(ready: Ready, epochs: int, folder: Path) -> None:
+    """A snapshot after every epoch, on disk."""
+    _write(ready.trainer, replace(ready.each, metrics=()), epochs, folder)
+
+
 def evaluated(ready: Ready, epochs: int, folder: Path) -> None:
-    """A snapshot and the case's metrics after every epoch, on disk: what ``parity run`` does."""
+    """A snapshot and the case's metrics as often as it has them, on disk: what ``parity run`` does."""
     _write(ready.trainer, ready.case, epochs, folder)
 
 
@@ -68,6 +74,7 @@ WAYS: dict[str, Callable[[Ready, int, Path], None]] = {
     "record": recorded,
     "keep": kept,
     "write": written,
+    "write each": written_each,
     "evaluate": evaluated,
 }
 
@@ -98,7 +105,7 @@ def _prepare(job: Job, emit: Emit) -> dict[str, float]:
     suite = load_suite(job["suite"])
     entry = suite.entry(job["case"])
     implementation = suite.implementation(entry, job["implementation"])
-    case = replace(entry.case, every=1)
+    case = entry.case
     case.data()  # read once a process, whoever comes first
     begun = time.perf_counter()
     implementation.load()
@@ -106,7 +113,7 @@ def _prepare(job: Job, emit: Emit) -> dict[str, float]:
     trainer = implementation.build(case, "float32", "cpu")
     built = time.perf_counter()
     _ready.clear()
-    _ready[job["case"], job["implementation"]] = Ready(trainer, case, trainer.export())
+    _ready[job["case"], job["implementation"]] = Ready(trainer, case, replace(case, every=1), trainer.export())
     first = _run({**job, "repeats": 1}, emit)
     return {"import": imported - begun, "build": built - imported, "run": first}
 
