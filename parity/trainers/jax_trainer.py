@@ -218,19 +218,20 @@ class JaxTrainer:
         self.program = Program(forward, case.loss, case.optimizer, unused)
         data = case.data()
         self.x, self.y = self._put(data.x), self._put(data.y)
+        self.placed = [(data.x, self.x)] + ([] if data.x_test is None else [(data.x_test, self._put(data.x_test))])
         self.params = self._arrays(case.initial())
         self.slots = jax.device_put(self.program.transformation().init(self.program.trained(self.params)), self.device)
         self.step = 0
 
     def predict(self, x: Array) -> Array:
-        return _numpy(predict(self.program, self.params, self._put(x))).copy()
+        return _numpy(predict(self.program, self.params, self._input(x))).copy()
 
     def gradients(self, x: Array, y: Array) -> tuple[float, Params]:
         loss, gradients = loss_and_gradients(self.program, self.params, self._put(x), self._put(y))
         return float(loss), self._canonical(gradients)
 
     def train(self, segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
-        asked = tuple(map(self._put, inputs))
+        asked = tuple(map(self._input, inputs))
         if len({len(rows) for segment in segments for rows in segment}) == 1:
             return self._advance(segments, asked)
         return joined([self._segment(segment, asked) for segment in segments])
@@ -256,6 +257,13 @@ class JaxTrainer:
 
     def _put(self, values: Array) -> jax.Array:
         return jax.device_put(values.astype(self.dtype) if values.dtype.kind == "f" else values, self.device)
+
+    def _input(self, x: Array) -> jax.Array:
+        """``x`` on the device, where the case's own rows are already."""
+        for here, there in self.placed:
+            if here is x:
+                return there
+        return self._put(x)
 
     def _arrays(self, params: Params) -> Arrays:
         return {name: self._put(value) for name, value in to_framework(self.layout, params).items()}

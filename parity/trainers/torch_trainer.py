@@ -112,6 +112,7 @@ class TorchTrainer:
         self.update: Update = update or (self._adam if isinstance(case.optimizer, Adam) else self._sgd)
         data = case.data()
         self.x, self.y = self._put(data.x), self._put(data.y)
+        self.placed = [(data.x, self.x)] + ([] if data.x_test is None else [(data.x_test, self._put(data.x_test))])
         initial = to_framework(layout, case.initial())
         self.params = parameters or {name: self._put(value) for name, value in initial.items()}
         for p in self.params.values():
@@ -130,7 +131,7 @@ class TorchTrainer:
         self._copy(initial, self.values)
 
     def predict(self, x: Array) -> Array:
-        return _numpy(self._ask(self._put(x))).copy()
+        return _numpy(self._ask(self._input(x))).copy()
 
     def gradients(self, x: Array, y: Array) -> tuple[float, Params]:
         loss, gradients = self.backward(self.params, self._put(x), self._put(y))
@@ -140,7 +141,7 @@ class TorchTrainer:
     def train(self, segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
         losses = []
         rows = self._rows(segments)
-        asked = [(self._put(x), list[Tensor]()) for x in inputs]
+        asked = [(self._input(x), list[Tensor]()) for x in inputs]
         snapshots = {name: p.new_empty((len(segments), *p.shape)) for name, p in self.values.items()}
         places = [(p, snapshots[name].unbind()) for name, p in self.values.items()]
         for s, segment in enumerate(segments):
@@ -182,6 +183,13 @@ class TorchTrainer:
 
     def _put(self, values: Array) -> Tensor:
         return torch.tensor(values, dtype=self.dtype if values.dtype.kind == "f" else None, device=self.device)
+
+    def _input(self, x: Array) -> Tensor:
+        """``x`` on the device, where the case's own rows are already."""
+        for here, there in self.placed:
+            if here is x:
+                return there
+        return self._put(x)
 
     def _copy(self, arrays: Params, tensors: Tensors) -> None:
         for name, tensor in tensors.items():
