@@ -51,7 +51,7 @@ def rounded(values: Array, dtype: str) -> Array:
     found: Array = nearest.view(np.float32)
     unknown = carried != carried
     if unknown.any():  # adding to the bits of a NaN may make a number of it
-        found[unknown] = np.nan
+        found = np.where(unknown, np.float32(np.nan), found)
     return found
 
 

@@ -51,6 +51,14 @@ def test_rounding_goes_to_the_nearest_number_of_the_format(bits: np.ndarray, dty
     np.testing.assert_array_equal(rounded(got, dtype), got)
 
 
+@pytest.mark.parametrize("dtype", NARROW)
+@pytest.mark.parametrize("shape", [(), (1,), (2, 3)])
+def test_nan_and_the_infinities_stay_what_they_are(dtype: str, shape: tuple[int, ...]) -> None:
+    for value in (np.nan, np.inf, -np.inf):
+        for values in (np.full(shape, value, np.float32), np.full(shape, value), np.full(shape, value)[()]):
+            np.testing.assert_array_equal(rounded(values, dtype), values)
+
+
 def test_integers_are_not_rounded() -> None:
     values = np.arange(300)
     assert rounded(values, "bfloat16") is values
