@@ -189,9 +189,12 @@ def diagnose(
         on_replay()
     closest = sorted(found, key=lambda names: found[names])[:PAIRS_OF]
     if dtype != "float64" and not _explained(found):
-        for names in on_time(closest):
+        # A run that overflows where float64 does not is as far from every replay, and its mistake may need that
+        # overflow to be one at all.
+        for names in on_time(closest if np.isfinite(untouched) else [(name,) for name in ordered]):
             distance = left(*names, dtype=dtype)
-            found[names] = found[names] if distance is None else min(found[names], distance)
+            if distance is not None:
+                found[names] = min(found.get(names, distance), distance)
     if not _explained(found):
         # A path that a mistake has made unsteady is itself known only as far as its own rounding lets it be.
         for names in on_time(closest[:UNSTEADY]):

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import numpy as np
 import pytest
 
+from impls.logistic import logistic_numpy
 from parity.diagnose import Diagnosis, Replays, diagnose
+from parity.dtypes import NARROW
 from parity.hypotheses import CATALOGUE, Hypothesis
 from parity.locate import Witness, locate
 from parity.planting import Stepwise
 from parity.spec import Array, Case, Params
+from parity.suite import load_suite
 from parity.tests import toy
 from parity.tolerance import Floor, measure
 from parity.trainer import State, Trainer, record
@@ -105,6 +109,26 @@ def test_a_mistake_that_ends_in_nan_is_explained_by_its_like() -> None:
     assert [replay.names for replay in found.explanations] == [("not-a-number",)]
     without = explained(lambda: diverging(toy.build, CASE, "float64", "cpu"))
     assert without.explanations == ()
+
+
+@pytest.mark.parametrize("dtype", NARROW)
+def test_a_mistake_that_needs_the_overflow_of_a_narrow_dtype_is_found_there(dtype: str) -> None:
+    """In float64 no probability of this run meets the clamps, so that there is no such mistake."""
+    case = load_suite("impls").entry("iris-logistic").case
+    mistake, others = KNOWN["log-without-clamp"], ("mean-for-sum", "label-smoothing", "log-with-epsilon")
+    assert mistake.plant(logistic_numpy.build, case, "float64", "cpu") is None
+    wrong = mistake.plant(logistic_numpy.build, case, dtype, "cpu")
+    assert wrong is not None
+    run = gather(record(wrong, replace(case, metrics=()), case.epochs))
+    assert np.isnan(run.loss).any()
+    wrong.load(logistic_numpy.build(case, dtype, "cpu").export())
+    witness = Witness(logistic_numpy.build, case, dtype)
+    place = locate(wrong, witness, logistic_numpy.build(case, "float64", "cpu"), 0, 3)
+    assert place.phase == "loss"
+    replays = Replays(logistic_numpy.build, case, (*(KNOWN[name] for name in others), mistake))
+    floor = measure(logistic_numpy.build, case, case.epochs, dtypes=(dtype,))[dtype]
+    found = diagnose(run, place, replays, floor, dtype)
+    assert [replay.names for replay in found.explanations] == [("log-without-clamp",)]
 
 
 def test_a_mistake_that_rounds_is_replayed_in_the_dtype_of_the_run() -> None:
