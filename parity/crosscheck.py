@@ -88,7 +88,11 @@ def compare_folders(a: Path, b: Path) -> list[Comparison]:
 
 def compare(a: Path, b: Path) -> Comparison:
     """Compare two trajectories. The tolerance is the sum of both runs' own: either may be off by its share."""
-    ours, theirs = read(a), read(b)
+    return compare_runs(a, read(a), b, read(b))
+
+
+def compare_runs(a: Path, ours: Trajectory, b: Path, theirs: Trajectory) -> Comparison:
+    """The same for what was read from there already."""
     before, notes = tuple(preflight(ours, theirs)), []
     floors = []
     for folder, run in ((a, ours), (b, theirs)):

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from parity import __version__
-from parity.crosscheck import Comparison, compare, recorded_floor
+from parity.crosscheck import Comparison, compare_runs, recorded_floor
 from parity.dtypes import DTYPES, NARROW
 from parity.frameworks import FRAMEWORKS, framework_of, packages_of
 from parity.outcome import CHECKED, Outcome, compares_params, folder_name, keep_explanation, keep_failure
@@ -572,7 +572,8 @@ def explain_folders(suite: Suite, a: Path, b: Path) -> tuple[Comparison, dict[st
     """
     from parity.explain import explain_pair, explain_recorded
 
-    comparison, run, other = compare(a, b), read(a), read(b)
+    run, other = read(a), read(b)
+    comparison = compare_runs(a, run, b, other)
     if comparison.judgement.verdict is not Verdict.FAIL:
         return comparison, None
     sides = [(a, run, other), (b, other, run)]
