@@ -997,7 +997,7 @@ CATALOGUE: tuple[Hypothesis, ...] = (
         "adam-epsilon-before-bias-correction",
         "update",
         "Adam adds epsilon to the root before the bias is corrected, as TF1 and Keras do.",
-        "tensorflow/tensorflow#35102; keras-team/keras#17391",
+        "tensorflow/tensorflow#35102; tensorflow/tensorflow#9047",
         stepwise(has_adam, rule=epsilon_before_the_correction),
     ),
     Hypothesis(
@@ -1039,7 +1039,7 @@ CATALOGUE: tuple[Hypothesis, ...] = (
         "decoupled-weight-decay",
         "update",
         "The weight decay shrinks the parameters beside the momentum instead of going through the gradient.",
-        "keras-team/keras#19051; pytorch/pytorch#38767",
+        "pytorch/pytorch#13801: C++ SGD decayed beside the momentum, Python SGD through the gradient",
         stepwise(lambda case: has_decay(case) and has_momentum(case), rule=decoupled_decay),
     ),
     Hypothesis(
@@ -1112,7 +1112,7 @@ CATALOGUE: tuple[Hypothesis, ...] = (
         "learning-rate-a-decay-step-off",
         "update",
         "The learning rate falls to a tenth an epoch early.",
-        "yueatsprograms/uda_release#3; facebookresearch/deit#145",
+        "huggingface/pytorch-image-models#2753; huggingface/pytorch-image-models#2745",
         partial(falls_early, folded=False),
     ),
     Hypothesis(

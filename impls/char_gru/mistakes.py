@@ -271,7 +271,7 @@ MISTAKES = (
         "gru-state-carried-over",
         "state",
         "A portion begins in the state in which the one before ended instead of in zeros.",
-        "karpathy/char-rnn#78; FluxML/Flux.jl#121",
+        "karpathy/char-rnn#78; mquad/hgru4rec#11",
         carried,
         pieces_of=("torch",),
     ),
@@ -279,7 +279,7 @@ MISTAKES = (
         "targets-not-shifted",
         "batch",
         "A character's target is the character itself instead of the next.",
-        "huggingface/transformers#35066",
+        "huggingface/transformers#3711",
         on_rows(lambda data, case: replace(data, y=data.x)),
     ),
     Hypothesis(

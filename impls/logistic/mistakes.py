@@ -109,7 +109,7 @@ MISTAKES = (
         "iris-of-scikit-learn",
         "batch",
         "The data are scikit-learn's, which differ from the UCI file in two rows.",
-        "scikit-learn/scikit-learn#10550; scikit-learn/scikit-learn#27708",
+        "scikit-learn/scikit-learn#11082; scikit-learn/scikit-learn#27708",
         on_iris(scikit_learn),
     ),
     Hypothesis(
@@ -130,7 +130,7 @@ MISTAKES = (
         "average-cost-a-mean",
         "batch",
         "The column AvgCost is taken for the mean of an epoch's costs; it divides by a count that is never reset.",
-        "kekmodel/FixMatch-pytorch#40; neuraloperator/neuraloperator#294",
+        "kekmodel/FixMatch-pytorch#40; ludwig-ai/ludwig#1659",
         mean_cost,
     ),
     Hypothesis(

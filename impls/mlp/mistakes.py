@@ -83,7 +83,7 @@ MISTAKES = (
         "mnist-normalized-twice",
         "batch",
         "The pixels are normalized twice.",
-        "talshaharabany/AutoSAM#3; 4uiiurz1/pytorch-nested-unet#62",
+        "talshaharabany/AutoSAM#3; hao-ai-lab/FastVideo#1055",
         on_rows(normalized_twice),
     ),
 )

@@ -21,7 +21,7 @@ MISTAKES = (
         "mnist-normalized",
         "batch",
         "The pixels are normalized by mean and deviation instead of only divided by 255.",
-        "choyingw/SynergyNet#19",
+        "Alibaba-MIIL/ImageNet21K#29",
         on_rows(normalized),
     ),
     Hypothesis(
