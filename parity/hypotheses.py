@@ -676,7 +676,7 @@ CATALOGUE: tuple[Hypothesis, ...] = (
         "shuffle-with-another-generator",
         "batch",
         "The rows are shuffled by NumPy's newer generator instead of RandomState, under the same seed.",
-        "qiskit-community/qiskit-aqua#921; numpy/numpy#22381",
+        "qiskit-community/qiskit-aqua#921; biocore/calour#211",
         in_order(another_generator),
     ),
     Hypothesis(
@@ -690,7 +690,7 @@ CATALOGUE: tuple[Hypothesis, ...] = (
         "not-shuffled",
         "batch",
         "The rows come in the order of the data instead of a random one.",
-        "xinntao/Real-ESRGAN#799: a shuffle option that nothing reads",
+        "kmonachopoulos/ImageNet-to-TFrecord#4; keras-team/keras-io#1872",
         in_order(not_shuffled),
     ),
     Hypothesis(
@@ -711,7 +711,7 @@ CATALOGUE: tuple[Hypothesis, ...] = (
         "shuffled-in-place",
         "batch",
         "Each epoch shuffles the order that the epoch before has left instead of the order of the data.",
-        "NumPy documentation, RandomState.shuffle works in place; statlab/permute#27",
+        "NumPy documentation, RandomState.shuffle works in place",
         in_order(shuffled_again),
     ),
     Hypothesis(
@@ -746,7 +746,7 @@ CATALOGUE: tuple[Hypothesis, ...] = (
         "epoch-off-by-one",
         "batch",
         "Every epoch has the batches of the next, as if one had been drawn and thrown away first.",
-        "fangchangma/sparse-to-dense.pytorch#19; pytorch/pytorch#40043: which epoch an order belongs to",
+        "agentscope-ai/Trinity-RFT#593; huggingface/accelerate#4203: an order one epoch ahead or behind",
         in_order(one_epoch_ahead),
     ),
     Hypothesis(
@@ -798,7 +798,7 @@ CATALOGUE: tuple[Hypothesis, ...] = (
         "bias-missing",
         "prediction",
         "The layers have no bias.",
-        "pudae/tensorflow-densenet#21; OpenNMT/CTranslate2#297",
+        "pudae/tensorflow-densenet#21; OpenNMT/CTranslate2#833",
         stepwise(anywhere, without_biases, without_biases),
     ),
     Hypothesis(
@@ -834,7 +834,7 @@ CATALOGUE: tuple[Hypothesis, ...] = (
         "tanh-for-sigmoid",
         "prediction",
         "A tanh takes the place of the sigmoid.",
-        "intel/ipex-llm#1901; keras-team/keras#1782: which of the two an activation is by default",
+        "tflearn/tflearn#200; google/e3d_lstm#17",
         with_functions(nn, sigmoid=np.tanh, sigmoid_backward=tanh_backward),
     ),
     Hypothesis(
@@ -882,14 +882,14 @@ CATALOGUE: tuple[Hypothesis, ...] = (
         "half-precision-accumulation",
         "prediction",
         "Matrix products keep their partial sums in half precision.",
-        "chainer/chainer#6249; cactus-compute/cactus#344",
+        "chainer/chainer#6246; ROCm/AMDMIGraphX#1029",
         with_products(half_product),
     ),
     Hypothesis(
         "float32-layers",
         "prediction",
         "In a float64 run the layers keep their parameters in float32.",
-        "rstudio/tfprobability#79; wala/ML#821: layers cast to their own dtype",
+        "wala/ML#821; NVIDIA/TransformerEngine#270: layers cast to their own dtype",
         float32_layers,
     ),
     # The loss.
@@ -904,7 +904,7 @@ CATALOGUE: tuple[Hypothesis, ...] = (
         "sum-for-mean",
         "loss",
         "The losses of a batch are added up instead of averaged.",
-        "pytorch/pytorch#10148; pykeen/pykeen#622",
+        "pytorch/pytorch#10148; pytorch/pytorch#12933",
         on_case(partial(other_reduction, wanted="sum")),
     ),
     Hypothesis(
@@ -918,7 +918,7 @@ CATALOGUE: tuple[Hypothesis, ...] = (
         "half-squared-error",
         "loss",
         "The squared error is halved.",
-        "aymericdamien/TensorFlow-Examples#76",
+        "BVLC/caffe#2176; davisking/dlib#1169",
         stepwise(lambda case: case.loss.kind == "squared_error", evaluate=scaled(0.5)),
     ),
     Hypothesis(
@@ -950,7 +950,7 @@ CATALOGUE: tuple[Hypothesis, ...] = (
         "label-smoothing",
         "loss",
         "A tenth of every target is spread over all classes.",
-        "omihub777/ViT-CIFAR#2; scikit-adaptation/skada#279",
+        "scikit-adaptation/skada#279",
         smoothed,
     ),
     Hypothesis(
@@ -965,7 +965,7 @@ CATALOGUE: tuple[Hypothesis, ...] = (
         "sigmoid-before-a-with-logits-loss",
         "loss",
         "A probability goes into a loss that takes a logit and applies a sigmoid of its own.",
-        "lopuhin/kaggle-imet-2019#3; cvg/glue-factory#89",
+        "yudi-mars/daisyRec#15; itakurah/focal-loss-pytorch#5",
         either(with_loss(of_a_sigmoid, "binary_crossentropy"), torch_loss(torch_of_a_sigmoid, "binary_crossentropy")),
         pieces_of=("torch",),
     ),
