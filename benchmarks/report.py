@@ -39,7 +39,8 @@ EQUAL_LIMITS = {"copy": 2.0}
 """Recognising equal bytes over copying as many."""
 MEMORY_LIMIT = 64 << 20
 COLD_SECONDS, WARM_SECONDS = 240.0, 3.0
-PHASES = {"import": "--import", "build": "--build", "train": "--train", "everything else": "--rest"}
+PHASES = {"import": "--import", "build": "--build", "train": "--train"}
+OWN = {"judging": "--judge", "page": "--page", "everything else": "--rest"}
 
 
 @dataclass(frozen=True)
@@ -580,8 +581,9 @@ def _matrix(result: Result) -> Section | None:
     worked = sum(sum(parts.values()) for parts in breakdown.values())
     order = {framework.name: place for place, framework in enumerate(FRAMEWORKS)}
     rows = {name: breakdown[name] for name in sorted(breakdown, key=lambda name: order.get(name, len(order)))}
-    rest = max(0.0, cores * wall - worked)
-    shown = {**rows, "everything else": {"everything else": rest}}
+    own = {name: float(taken) for name, taken in cold.info.get("afterwards", {}).items()}
+    own["everything else"] = max(0.0, cores * wall - worked - sum(own.values()))
+    shown = {**rows, **{name: {name: taken} for name, taken in own.items()}}
     again = f" Run again, with all of it on disk, it took {seconds(warm.seconds.median)}." if warm else ""
     compiled = _compilation(result)
     what = " ".join(("parity run", *cold.info["arguments"]))
@@ -590,8 +592,9 @@ def _matrix(result: Result) -> Section | None:
         f"{seconds(wall)} on {cores} cores.{again}",
         "How to read it: the bars are seconds of worker processes, so that two processes side by side fill two seconds "
         "a second. Import is the framework's own, paid once a process; build puts model and data in place; train "
-        "includes compiling, recording and evaluating. Everything else is what the cores had left: starting "
-        "processes, judging, reading back, and waiting for the last run to end." + compiled,
+        "includes compiling, recording and evaluating. Judging is what 'parity report' takes to read and judge all of "
+        "it again, page what the page takes beyond that. Everything else is what the cores had left: starting "
+        "processes, fingerprints, and waiting for the last run to end." + compiled,
     ]
     table = Table(
         (Head("framework"), *(Head(phase, True) for phase in ("import", "build", "train", "all"))),
@@ -600,10 +603,10 @@ def _matrix(result: Result) -> Section | None:
                 Row((name, *(seconds(parts[p]) for p in ("import", "build", "train")), seconds(sum(parts.values()))))
                 for name, parts in rows.items()
             ),
-            Row(("everything else", "", "", "", seconds(rest))),
+            *(Row((name, "", "", "", seconds(taken))) for name, taken in own.items()),
         ],
     )
-    figure = charts.stacked(shown, PHASES, "seconds of all workers")
+    figure = charts.stacked(shown, PHASES | OWN, "seconds of all processes")
     return Section("The whole matrix", text, [Chart("Where the time of a first run goes", figure)], table)
 
 

@@ -1,6 +1,7 @@
 """The whole matrix as it is run: ``parity run`` into an empty folder, and again, when all is on disk.
 
 The breakdown comes from what the runs say of themselves: what importing, building and training took in the workers.
+What the command does with them is timed by ``parity report``, which does the same with what lies in the folder.
 """
 
 from __future__ import annotations
@@ -40,6 +41,13 @@ class Runs:
                 seconds[phase] += taken
         return found
 
+    def afterwards(self, scratch: Path) -> dict[str, float]:
+        """What follows recording, made again from the folder alone: seconds of judging every run, and of the page."""
+        again = ("-m", "parity", "report", str(self.folder))
+        judged = process(*again, "--format", "json", "--output", str(scratch / "outcomes.json"))
+        whole = process(*again, "--output", str(scratch / "report.html"))
+        return {"judging": judged, "page": max(0.0, whole - judged)}
+
     def manifests(self) -> list[Path]:
         return list(self.folder.glob(f"*/*/{MANIFEST}"))
 
@@ -63,12 +71,13 @@ def runs(
 
 
 @pytest.mark.benchmark(group="matrix", timer=CLOCK)
-def test_cold(benchmark: Any, runs: Runs) -> None:
+def test_cold(benchmark: Any, runs: Runs, tmp_path: Path) -> None:
     take(benchmark, [runs.run()])
     benchmark.extra_info |= {
         "arguments": runs.arguments,
         "recorded_runs": len(runs.manifests()),
         "breakdown": runs.breakdown(),
+        "afterwards": runs.afterwards(tmp_path),
     }
 
 
