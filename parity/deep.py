@@ -26,7 +26,7 @@ import numpy as np
 from parity.dtypes import unit
 from parity.locate import LATER, STEP, Check, Expected, Location, Witness, held, step
 from parity.spec import Array, Batches, Case, Params
-from parity.trainer import State, Trained, Trainer, joined
+from parity.trainer import State, Trained, Trainer, continued, joined, predicted
 from parity.trajectory import Trajectory, TrajectoryError
 
 
@@ -57,8 +57,7 @@ class Watched:
         pieces = [self._watch(rows) for rows in watched]
         if len(watched) < len(segment):
             pieces.append(self.trainer.train([segment[len(watched) :]]))
-        losses = np.concatenate([piece.losses for piece in pieces], 1)
-        return Trained(losses, pieces[-1].params, tuple(self.trainer.predict(x)[None] for x in inputs))
+        return continued(pieces)._replace(predictions=predicted(self.trainer, inputs))
 
     def _watch(self, rows: Array) -> Trained:
         x, y = self.data.x[rows], self.data.y[rows]

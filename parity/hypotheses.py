@@ -58,7 +58,7 @@ from parity.spec import (
     Shuffled,
 )
 from parity.tolerance import Build
-from parity.trainer import State, Trained, Trainer, joined
+from parity.trainer import State, Trained, Trainer, joined, predicted
 from parity.trainers import numpy_trainer as nn
 
 if TYPE_CHECKING:
@@ -637,9 +637,10 @@ class LossAfterUpdate:
     def _segment(self, segment: Batches, inputs: Sequence[Array]) -> Trained:
         losses = []
         for rows in segment:
-            trained = self.trainer.train([(rows,)], inputs)
+            trained = self.trainer.train([(rows,)])
             losses.append(self.trainer.gradients(self.data.x[rows], self.data.y[rows])[0])
-        return trained._replace(losses=np.array([losses], trained.losses.dtype))
+        predictions = predicted(self.trainer, inputs)
+        return trained._replace(losses=np.array([losses], trained.losses.dtype), predictions=predictions)
 
 
 def loss_after_update(build: Build, case: Case, dtype: str, device: str) -> Trainer | None:
@@ -655,7 +656,7 @@ class StaleFigures:
         self.export, self.load = trainer.export, trainer.load
 
     def train(self, segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
-        before = tuple(self.trainer.predict(x)[None] for x in inputs)
+        before = predicted(self.trainer, inputs)
         trained = self.trainer.train(segments, inputs)
         early = zip(before, trained.predictions, strict=True)
         return trained._replace(predictions=tuple(np.concatenate([first, later[:-1]]) for first, later in early))

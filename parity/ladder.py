@@ -19,7 +19,7 @@ from parity.dtypes import carrier, rounded
 from parity.locate import Expected, Witness, held, one_step, with_loss
 from parity.spec import Array, Batches, Case, Params
 from parity.tolerance import FACTOR, Build, Floor, Lockstep
-from parity.trainer import State, Trainer, record
+from parity.trainer import State, Trainer, joined, record
 from parity.trajectory import gather
 from parity.verdict import Verdict, judge
 
@@ -246,11 +246,10 @@ def resume(shared: Climb) -> float:
     second = shared.new()  # Nothing was trained in it: all that it needs must come with the state.
     second.load(first.export())
     ended = second.train(segments[half:])
-    pieces = [begun, ended] if begun else [ended]
-    _expect(np.array_equal(losses, np.concatenate([piece.losses for piece in pieces])), "resuming changed the losses")
+    resumed = joined([begun, ended]) if begun else ended
+    _expect(np.array_equal(losses, resumed.losses), "resuming changed the losses")
     for name, value in params.items():
-        joined = np.concatenate([piece.params[name] for piece in pieces])
-        _expect(np.array_equal(value, joined), f"resuming changed {name}")
+        _expect(np.array_equal(value, resumed.params[name]), f"resuming changed {name}")
     left, right = finished, second.export()
     _expect(left.step == right.step, f"the step count is {right.step} after resuming, not {left.step}")
     for name, value in left.slots.items():

@@ -34,7 +34,7 @@ import numpy as np
 from parity.dtypes import carrier
 from parity.spec import Array, Batches, Case, Dataset, Optimizer, Params, Schedule
 from parity.tolerance import Build
-from parity.trainer import State, Trained, Trainer, joined
+from parity.trainer import State, Trained, Trainer, joined, predicted
 from parity.trainers import numpy_trainer as nn
 
 Plant = Callable[[Build, Case, str, str], Trainer | None]
@@ -204,7 +204,7 @@ class Stepwise:
                 p = self.rule(self.case.optimizer, name, self.state.params[name], g, self.state)
                 self.state.params[name] = p.astype(self.dtype, copy=False)
         params = {name: value[None].copy() for name, value in self.state.params.items()}
-        return Trained(losses, params, tuple(self.predict(x)[None] for x in inputs))
+        return Trained(losses, params, predicted(self, inputs))
 
     def _show(self) -> None:
         self.trainer.load(replace(self.rest, params=self.view(self.state.params)))

@@ -34,7 +34,7 @@ from safetensors.numpy import save_file
 from parity.compare import distance, scale
 from parity.dtypes import DTYPES, NARROW, rounded, spacing, unit
 from parity.spec import Array, Batches, Case, Dataset, Params
-from parity.trainer import State, Trained, Trainer, joined, record
+from parity.trainer import State, Trained, Trainer, continued, joined, predicted, record
 from parity.trajectory import Trajectory, TrajectoryError, gather
 
 RUNS = 16
@@ -91,14 +91,14 @@ class Stirred:
         return joined([self._segment(segment, inputs) for segment in segments])
 
     def _segment(self, segment: Batches, inputs: Sequence[Array]) -> Trained:
-        losses = []
+        pieces = []
         for rows in segment:
             stirred = rows if self.ordered else self.generator.permutation(rows)
-            losses.append(self.trainer.train([(stirred,)]).losses)
+            pieces.append(self.trainer.train([(stirred,)]))
             state = self.trainer.export()
             self.trainer.load(State(self._stir(state.params), self._stir(state.slots), state.step, state.slot_scale))
         params = {name: value[None] for name, value in self.trainer.export().params.items()}
-        return Trained(np.concatenate(losses, 1), params, tuple(self.trainer.predict(x)[None] for x in inputs))
+        return continued(pieces)._replace(params=params, predictions=predicted(self.trainer, inputs))
 
     def _stir(self, params: Params) -> Params:
         return {name: stir(value, self.generator, self.dtype) for name, value in params.items()}
@@ -135,7 +135,7 @@ class Lockstep:
             pieces.append(self.trainer.train([segment[start:end]], inputs if end == len(segment) else ()))
             self.reference.train([segment[start:end]])
             self.done += end - start
-        return pieces[-1]._replace(losses=np.concatenate([piece.losses for piece in pieces], 1))
+        return continued(pieces)
 
 
 def stir(values: Array, generator: np.random.Generator, dtype: str) -> Array:

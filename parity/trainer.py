@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -13,6 +13,8 @@ from parity.spec import Array, Batches, Case, Metric, Params
 
 CHUNK_BYTES = 16 << 20
 CHUNK_EPOCHS = 256
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -57,6 +59,27 @@ def joined(pieces: Sequence[Trained]) -> Trained:
         {name: np.concatenate([piece[name] for piece in params]) for name in params[0]},
         tuple(map(np.concatenate, zip(*predictions, strict=True))),
     )
+
+
+def continued(pieces: Sequence[Trained]) -> Trained:
+    """What came of one segment that was trained in pieces: the losses of them all, the rest as the last left it."""
+    return pieces[-1]._replace(losses=np.concatenate([piece.losses for piece in pieces], 1))
+
+
+def all_rows(segments: Sequence[Batches], rows: int) -> bool:
+    """Whether every batch is all rows of the data in their order, so that none need be gathered."""
+    distinct = {id(batch): batch for segment in segments for batch in segment}
+    return all(np.array_equal(batch, np.arange(rows)) for batch in distinct.values())
+
+
+def placing(put: Callable[[Array], T], *arrays: Array | None) -> Callable[[Array], T]:
+    """``put``, which copies an array to a device; these very arrays it copies once, now."""
+    placed = {id(array): (array, put(array)) for array in arrays if array is not None}
+
+    def place(values: Array) -> T:
+        return placed[id(values)][1] if id(values) in placed else put(values)
+
+    return place
 
 
 class Trainer(Protocol):
@@ -106,6 +129,11 @@ class Chunk(NamedTuple):
     """Name to (S,) float64."""
 
 
+def predicted(trainer: Trainer, inputs: Sequence[Array]) -> tuple[Array, ...]:
+    """``Trained.predictions`` of a segment that ends where the trainer is now."""
+    return tuple(trainer.predict(x)[None] for x in inputs)
+
+
 def record(trainer: Trainer, case: Case, epochs: int, start: int = 0) -> Iterator[Chunk]:
     """Train ``case`` for ``epochs`` epochs and yield what happens, a chunk of snapshots at a time.
 
@@ -124,7 +152,7 @@ def record(trainer: Trainer, case: Case, epochs: int, start: int = 0) -> Iterato
         metrics = {m.name: _scores(m, asked[m.split], splits[m.split][1]) for m in case.metrics}
         return Chunk(epochs, losses, params, metrics)
 
-    predictions = [trainer.predict(x)[None] for x in inputs]
+    predictions = predicted(trainer, inputs)
     if start == 0:
         params = {name: value[None] for name, value in first.items()}
         yield chunk(np.zeros(1, np.int64), np.zeros((0, 0)), params, predictions)

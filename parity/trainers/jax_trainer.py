@@ -22,7 +22,7 @@ from parity.dtypes import NARROW, smallest
 from parity.frameworks import TF32
 from parity.layout import Layout, to_canonical, to_framework
 from parity.spec import Adam, Array, Batches, Case, Loss, Optimizer, Params
-from parity.trainer import State, Trained, joined
+from parity.trainer import State, Trained, all_rows, continued, joined, placing
 
 # Without x64 optax corrects Adam's moments with float32 powers, and float64 arrays become float32 silently.
 jax.config.update("jax_enable_x64", True)
@@ -217,8 +217,8 @@ class JaxTrainer:
         self.dtype, self.device, self.layout = jnp.dtype(dtype), device_of(device), layout
         self.program = Program(forward, case.loss, case.optimizer, unused)
         data = case.data()
-        self.x, self.y = self._put(data.x), self._put(data.y)
-        self.placed = [(data.x, self.x)] + ([] if data.x_test is None else [(data.x_test, self._put(data.x_test))])
+        self._input = placing(self._put, data.x, data.x_test)
+        self.x, self.y = self._input(data.x), self._put(data.y)
         self.params = self._arrays(case.initial())
         self.slots = jax.device_put(self.program.transformation().init(self.program.trained(self.params)), self.device)
         self.step = 0
@@ -258,13 +258,6 @@ class JaxTrainer:
     def _put(self, values: Array) -> jax.Array:
         return jax.device_put(values.astype(self.dtype) if values.dtype.kind == "f" else values, self.device)
 
-    def _input(self, x: Array) -> jax.Array:
-        """``x`` on the device, where the case's own rows are already."""
-        for here, there in self.placed:
-            if here is x:
-                return there
-        return self._put(x)
-
     def _arrays(self, params: Params) -> Arrays:
         return {name: self._put(value) for name, value in to_framework(self.layout, params).items()}
 
@@ -276,15 +269,14 @@ class JaxTrainer:
         """A segment whose last batch is shorter. An array has one batch size, so that batch is a call of its own."""
         *runs, last = (tuple(run) for _, run in groupby(segment, key=len))
         pieces = [*(self._advance([run], ()) for run in runs), self._advance([last], inputs)]
-        return pieces[-1]._replace(losses=np.concatenate([piece.losses for piece in pieces], 1))
+        return continued(pieces)
 
     def _advance(self, segments: Sequence[Batches], inputs: tuple[jax.Array, ...]) -> Trained:
         """As ``train``, all batches of one size. Room is made for a power of two segments: fewer sizes to compile."""
         count, batches = len(segments), len(segments[0])
         room = 1 << (count - 1).bit_length()
-        distinct = {id(rows): rows for segment in segments for rows in segment}.values()
         indices = None
-        if not all(np.array_equal(rows, np.arange(len(self.x))) for rows in distinct):
+        if not all_rows(segments, len(self.x)):
             indices = np.zeros((room * batches, len(segments[0][0])), np.int64)
             indices[: count * batches] = [rows for segment in segments for rows in segment]
             indices = jax.device_put(indices, self.device)

@@ -21,7 +21,7 @@ from parity.spec import Adam, Array, Batches, Case, Optimizer, Params
 from parity.trainer import State, Trained
 
 # The same TensorFlow: one thread, one order of every sum and its devices are settled there, on import.
-from parity.trainers.tf1_trainer import device_of
+from parity.trainers.tf1_trainer import device_of, gathered
 from parity.trainers.tf1_trainer import find_cuda as find_cuda
 
 
@@ -163,10 +163,7 @@ class KerasTrainer:
         return float(loss), to_canonical(self.layout, zeros | _arrays(gradients))
 
     def train(self, segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
-        batches = [rows for segment in segments for rows in segment]
-        rows, ends = np.empty(0, np.int64), np.empty(0, np.int64)
-        if not self._all_whole(batches):
-            rows, ends = np.concatenate(batches), np.cumsum([0, *(len(rows) for rows in batches)])
+        rows, ends = gathered(segments, self.x.shape[0])
         if len(inputs) not in self.loops:
             with tf.device(self.device):
                 self.loops[len(inputs)] = self._loop_for(*[self.inputs] * len(inputs))
@@ -199,11 +196,6 @@ class KerasTrainer:
 
     def _cast(self, values: Array) -> Array:
         return values.astype(self.dtype) if values.dtype.kind == "f" else values
-
-    def _all_whole(self, batches: Sequence[Array]) -> bool:
-        every_row = np.arange(self.x.shape[0])
-        distinct = {id(rows): rows for rows in batches}
-        return all(np.array_equal(rows, every_row) for rows in distinct.values())
 
     def _loss_and_gradients(self, x: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """The loss, and the gradient of every parameter that has one."""

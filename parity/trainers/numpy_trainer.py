@@ -14,7 +14,7 @@ import numpy as np
 
 from parity.dtypes import NARROW, carrier, rounded, smallest
 from parity.spec import Adam, Array, Batches, Case, Optimizer, Params, Sgd
-from parity.trainer import State, Trained
+from parity.trainer import State, Trained, all_rows
 
 Forward = Callable[[Params, Array], tuple[Array, Any]]
 Backward = Callable[[Params, Any, Array], Params]
@@ -213,13 +213,11 @@ class NumpyTrainer:
     def train(self, segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
         losses = np.empty((len(segments), len(segments[0])), self.dtype)
         snapshots = {name: np.empty((len(segments), *p.shape), self.dtype) for name, p in self.state.params.items()}
-        every_row = np.arange(len(self.x))
-        distinct = {id(rows): rows for segment in segments for rows in segment}
-        whole = {key for key, rows in distinct.items() if np.array_equal(rows, every_row)}
+        whole = all_rows(segments, len(self.x))
         asked = [(self._cast(x), list[Array]()) for x in inputs]
         for s, segment in enumerate(segments):
             for b, rows in enumerate(segment):
-                x, y = (self.x, self.y) if id(rows) in whole else (self.x[rows], self.y[rows])
+                x, y = (self.x, self.y) if whole else (self.x[rows], self.y[rows])
                 losses[s, b], gradients = self._loss_and_gradients(x, y)
                 self._update(gradients)
             for name, p in self.state.params.items():

@@ -18,7 +18,7 @@ from parity.dtypes import NARROW, smallest
 from parity.frameworks import TF32
 from parity.layout import Layout, to_canonical, to_framework
 from parity.spec import Adam, Array, Batches, Case, Optimizer, Params
-from parity.trainer import State, Trained
+from parity.trainer import State, Trained, all_rows
 
 # One thread and one order of every sum: the same bits at every run.
 tf.config.threading.set_intra_op_parallelism_threads(1)
@@ -92,6 +92,14 @@ LOSSES = {
     "total": total,
 }
 REDUCTIONS = {"sum": tf.reduce_sum, "mean": tf.reduce_mean}
+
+
+def gathered(segments: Sequence[Batches], rows: int) -> tuple[Array, Array]:
+    """The rows of all batches in a line, and where each batch begins and the last ends; both empty for ``all_rows``."""
+    if all_rows(segments, rows):
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    batches = [batch for segment in segments for batch in segment]
+    return np.concatenate(batches), np.cumsum([0, *map(len, batches)])
 
 
 class AdamOfFloat64(v1.train.AdamOptimizer):
@@ -195,10 +203,7 @@ class Tf1Trainer:
         return float(loss), self._canonical(zeros | gradients)
 
     def train(self, segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
-        batches = [rows for segment in segments for rows in segment]
-        rows, ends = np.empty(0, np.int64), np.empty(0, np.int64)
-        if not self._all_whole(batches):
-            rows, ends = np.concatenate(batches), np.cumsum([0, *(len(rows) for rows in batches)])
+        rows, ends = gathered(segments, self.x.shape[0])
         feed = {self.segments: len(segments), self.batches: len(segments[0]), self.rows: rows, self.ends: ends}
         if len(inputs) not in self.loops:
             with self.session.graph.as_default(), tf.device(self.device):
@@ -242,11 +247,6 @@ class Tf1Trainer:
 
     def _cast(self, values: Array) -> Array:
         return values.astype(self.dtype) if values.dtype.kind == "f" else values
-
-    def _all_whole(self, batches: Sequence[Array]) -> bool:
-        every_row = np.arange(self.x.shape[0])
-        distinct = {id(rows): rows for rows in batches}
-        return all(np.array_equal(rows, every_row) for rows in distinct.values())
 
     def _read(self) -> dict[str, tf.Tensor]:
         return {name: variable.read_value() for name, variable in self.variables.items()}

@@ -20,7 +20,7 @@ from torch.optim.sgd import sgd
 from parity.frameworks import TF32
 from parity.layout import Layout, to_canonical, to_framework
 from parity.spec import Adam, Array, Batches, Case, Params, Sgd
-from parity.trainer import State, Trained
+from parity.trainer import State, Trained, all_rows, placing
 
 torch.set_num_threads(1)
 torch.use_deterministic_algorithms(True)
@@ -111,8 +111,8 @@ class TorchTrainer:
         self.backward = backward or self._differentiate
         self.update: Update = update or (self._adam if isinstance(case.optimizer, Adam) else self._sgd)
         data = case.data()
-        self.x, self.y = self._put(data.x), self._put(data.y)
-        self.placed = [(data.x, self.x)] + ([] if data.x_test is None else [(data.x_test, self._put(data.x_test))])
+        self._input = placing(self._put, data.x, data.x_test)
+        self.x, self.y = self._input(data.x), self._put(data.y)
         initial = to_framework(layout, case.initial())
         self.params = parameters or {name: self._put(value) for name, value in initial.items()}
         for p in self.params.values():
@@ -184,13 +184,6 @@ class TorchTrainer:
     def _put(self, values: Array) -> Tensor:
         return torch.tensor(values, dtype=self.dtype if values.dtype.kind == "f" else None, device=self.device)
 
-    def _input(self, x: Array) -> Tensor:
-        """``x`` on the device, where the case's own rows are already."""
-        for here, there in self.placed:
-            if here is x:
-                return there
-        return self._put(x)
-
     def _copy(self, arrays: Params, tensors: Tensors) -> None:
         for name, tensor in tensors.items():
             if arrays[name].shape != tensor.shape:  # copy_ would broadcast
@@ -203,8 +196,7 @@ class TorchTrainer:
     def _rows(self, segments: Sequence[Batches]) -> Iterator[tuple[Tensor, Tensor]]:
         """The rows of every batch, gathered when their turn comes; a batch of all rows in order is the data itself."""
         batches = [rows for segment in segments for rows in segment]
-        every_row = np.arange(len(self.x))
-        if all(np.array_equal(rows, every_row) for rows in {id(rows): rows for rows in batches}.values()):
+        if all_rows(segments, len(self.x)):
             yield from [(self.x, self.y)] * len(batches)
         else:
             indices = torch.tensor(np.concatenate(batches), device=self.device)
