@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ SUITE = "impls"
 QUICK_CASES = ("iris-logistic", "mlp-regression", "char-gru")
 QUICK_LABELS = ("numpy", "torch", "jax")
 ROUNDS, QUICK_ROUNDS = 5, 4
-"""Four are the fewest that tell a difference between two runs from chance: see ``benchmarks.report.beyond_noise``."""
+"""Four are the fewest that tell a difference between two runs from chance: see ``benchmarks.result.beyond_noise``."""
 ROUND_SECONDS = 0.05
 """A shorter run is repeated until a round lasts so long, but not more than ``REPEATS`` times."""
 REPEATS = 50
@@ -53,6 +53,22 @@ def take(benchmark: Any, seconds: Sequence[float]) -> None:
     benchmark.pedantic(lambda: CLOCK.advance(next(rounds)), rounds=len(seconds))
 
 
+def in_turns(works: Mapping[str, Callable[[int], float]], rounds: int) -> dict[str, list[float]]:
+    """The seconds of each work, round by round, side by side: ``work(repeats)`` says what one of so many runs took.
+
+    Each runs twice before, uncounted: what is compiled is compiled then, and what is short is repeated within a round.
+    """
+    often = {}
+    for name, work in works.items():
+        work(1)
+        often[name] = repeats(work(1))
+    seconds: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(rounds):
+        for name, work in works.items():
+            seconds[name].append(work(often[name]))
+    return seconds
+
+
 class Workers:
     """A process for each framework that was asked for; only one of them works at a time."""
 
@@ -80,6 +96,10 @@ class Workers:
             self._pools[framework] = self._stack.enter_context(pool)
         job |= {"do": do, "suite": SUITE}
         return self._pools[framework].submit(framework, job).result()["result"]
+
+    def timed(self, framework: str, do: str, **job: Any) -> Callable[[int], float]:
+        """A work of ``in_turns``."""
+        return lambda repeats: self.ask(framework, do, **job, repeats=repeats)
 
 
 def trained_cells(config: pytest.Config) -> list[Cell]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,6 +87,10 @@ class Report:
     facts: str
     lead: Sequence[str]
     sections: Sequence[Section]
+
+
+def _heads(*words: str, numbers: Sequence[str] = ()) -> tuple[Head, ...]:
+    return (*map(Head, words), *(Head(text, number=True) for text in numbers))
 
 
 # Numbers as people read them.
@@ -272,7 +276,7 @@ def _limits(result: Result) -> Section | None:
             f"{held} of {len(rows)} limits hold. Each is the largest ratio or time that the project allows itself; it "
             "holds where the median does not exceed it. The sections below say what each of them is about."
         ],
-        table=Table((Head(""), Head("what"), Head("measured", True), Head("limit", True)), rows),
+        table=Table(_heads("", "what", numbers=("measured", "limit")), rows),
     )
 
 
@@ -296,7 +300,7 @@ def _ratios(result: Result) -> Section | None:
     ]
     heads = ("recorded over the listing", "without metrics")
     table = Table(
-        (Head("case"), Head("the listing trains with"), Head("implementation"), *(Head(head, True) for head in heads)),
+        _heads("case", "the listing trains with", "implementation", numbers=heads),
         [
             Row((case, ways[case], label, times(ratio), times(bare) if bare else "·"))
             for case, found in by_case(result.group("training")).items()
@@ -311,25 +315,32 @@ def _ratios(result: Result) -> Section | None:
     )
 
 
-def _throughput(result: Result) -> Section | None:
-    found = by_case(result.group("training"))
-    if not found:
-        return None
-    drawn = [
+def _bars(
+    found: dict[str, dict[str, Benchmark]],
+    of: Callable[[Benchmark], float],
+    said: Callable[[float], str],
+    axis: str,
+) -> list[Chart]:
+    """A chart a case, a bar an implementation."""
+    return [
         Chart(
             case,
             charts.bars(
-                {label: 1 / b.per_step.median for label, b in here.items()},
-                rate,
-                "steps per second",
-                [charts.colour(label) for label in here],
+                {label: of(b) for label, b in here.items()}, said, axis, [charts.colour(label) for label in here]
             ),
         )
         for case, here in found.items()
     ]
+
+
+def _throughput(result: Result) -> Section | None:
+    found = by_case(result.group("training"))
+    if not found:
+        return None
+    drawn = _bars(found, lambda b: 1 / b.per_step.median, rate, "steps per second")
     heads = ("steps", "steps per second", "slowest round", "fastest round")
     table = Table(
-        (Head("case"), Head("implementation"), *(Head(head, True) for head in heads)),
+        _heads("case", "implementation", numbers=heads),
         [
             Row(
                 (
@@ -361,18 +372,7 @@ def _first_calls(result: Result) -> Section | None:
     def first(benchmark: Benchmark) -> float:
         return float(benchmark.info["first"]["build"] + benchmark.info["first"]["run"])
 
-    drawn = [
-        Chart(
-            case,
-            charts.bars(
-                {label: first(b) for label, b in here.items()},
-                seconds,
-                "build and first run",
-                [charts.colour(label) for label in here],
-            ),
-        )
-        for case, here in found.items()
-    ]
+    drawn = _bars(found, first, seconds, "build and first run")
     heads = ("import", "build", "first run", "steady run", "first over steady")
     rows = [
         Row(
@@ -398,7 +398,7 @@ def _first_calls(result: Result) -> Section | None:
         "The first call, compilation included",
         text,
         drawn,
-        Table((Head("case"), Head("implementation"), *(Head(head, True) for head in heads)), rows),
+        Table(_heads("case", "implementation", numbers=heads), rows),
     )
 
 
@@ -433,7 +433,7 @@ def _recording(result: Result) -> Section | None:
         "What recording costs",
         text,
         drawn,
-        Table((Head("case"), Head("implementation"), *(Head(head, True) for head in heads)), rows),
+        Table(_heads("case", "implementation", numbers=heads), rows),
     )
 
 
@@ -459,7 +459,7 @@ def _comparison(result: Result) -> Section | None:
     ]
     heads = ("values", "median", "fastest", "slowest", "parity over it", "memory beyond the arrays")
     table = Table(
-        (Head("what"), Head("by"), *(Head(head, True) for head in heads)),
+        _heads("what", "by", numbers=heads),
         [
             Row(
                 (
@@ -533,7 +533,7 @@ def _scaling(result: Result) -> Section | None:
         "How to read it: both scales are logarithmic. Time that grows as the data do is a straight line that climbs "
         "one power of ten for each power of ten. Memory should end flat, below the dotted line at 64 MiB.",
     ]
-    return Section("How comparing grows", text, drawn, Table((Head("what"), *(Head(h, True) for h in heads)), rows))
+    return Section("How comparing grows", text, drawn, Table(_heads("what", numbers=heads), rows))
 
 
 def _startup(result: Result) -> Section | None:
@@ -567,7 +567,7 @@ def _startup(result: Result) -> Section | None:
         "Start-up",
         text,
         [Chart("From start to end", figure)],
-        Table((Head("command"), *(Head(head, True) for head in heads)), rows),
+        Table(_heads("command", numbers=heads), rows),
     )
 
 
@@ -597,13 +597,13 @@ def _matrix(result: Result) -> Section | None:
         "processes, fingerprints, and waiting for the last run to end." + compiled,
     ]
     table = Table(
-        (Head("framework"), *(Head(phase, True) for phase in ("import", "build", "train", "all"))),
+        _heads("framework", numbers=(*PHASES, "all")),
         [
             *(
-                Row((name, *(seconds(parts[p]) for p in ("import", "build", "train")), seconds(sum(parts.values()))))
+                Row((name, *(seconds(parts[phase]) for phase in PHASES), seconds(sum(parts.values()))))
                 for name, parts in rows.items()
             ),
-            *(Row((name, "", "", "", seconds(taken))) for name, taken in own.items()),
+            *(Row((name, *[""] * len(PHASES), seconds(taken))) for name, taken in own.items()),
         ],
     )
     figure = charts.stacked(shown, PHASES | OWN, "seconds of all processes")
@@ -631,7 +631,7 @@ def _unmeasured(result: Result) -> Section | None:
     return Section(
         "What was not measured",
         ["These gave no figure, for the reason beside them."],
-        table=Table((Head("benchmark"), Head("reason")), rows),
+        table=Table(_heads("benchmark", "reason"), rows),
     )
 
 
@@ -651,7 +651,7 @@ def _machine(result: Result) -> Section:
         "would change. Each process takes its own time around the work. Short runs are repeated within a round; two "
         "that are compared take turns, so that what else the machine does meets both.",
     ]
-    return Section("Machine, versions and method", text, table=Table((Head(""), Head("")), rows))
+    return Section("Machine, versions and method", text, table=Table(_heads("", ""), rows))
 
 
 def _against(result: Result, earlier: Result) -> Section:
@@ -676,7 +676,7 @@ def _against(result: Result, earlier: Result) -> Section:
         )
     if result.machine.get("cpu", {}).get("brand_raw") != earlier.machine.get("cpu", {}).get("brand_raw"):
         text.append("The earlier run is of another processor: what has no peer beside it cannot be compared.")
-    heads = (Head(""), Head("benchmark"), Head("before", True), Head("now", True), Head("now over before", True))
+    heads = _heads("", "benchmark", numbers=("before", "now", "now over before"))
     rows = {
         change.name: Row(
             (

@@ -7,7 +7,8 @@ What the command does with them is timed by ``parity report``, which does the sa
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,6 @@ from parity.frameworks import FRAMEWORKS, framework_of
 from parity.trajectory import MANIFEST
 
 QUICK = ("iris-logistic", "mlp-regression")
-PHASES = ("import", "build", "train")
 
 
 class Runs:
@@ -32,13 +32,11 @@ class Runs:
         """Seconds of the command; CalledProcessError unless every cell passes."""
         return process("-m", "parity", "run", "--out", str(self.folder), *self.arguments)
 
-    def breakdown(self) -> dict[str, dict[str, float]]:
+    def breakdown(self) -> Mapping[str, Mapping[str, float]]:
         """Framework to seconds of its workers in each phase, of every run that was recorded."""
-        found: dict[str, dict[str, float]] = {}
+        found: defaultdict[str, Counter[str]] = defaultdict(Counter)
         for meta in self._recorded():
-            seconds = found.setdefault(framework_of(meta["implementation"]).name, dict.fromkeys(PHASES, 0.0))
-            for phase, taken in (*meta["timings"].items(), ("train", meta["seconds"])):
-                seconds[phase] += taken
+            found[framework_of(meta["implementation"]).name].update(meta["timings"], train=meta["seconds"])
         return found
 
     def afterwards(self, scratch: Path) -> dict[str, float]:

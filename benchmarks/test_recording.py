@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.measuring import CLOCK, Workers, repeats, steps, take
+from benchmarks.measuring import CLOCK, Workers, in_turns, steps, take
 from parity.matrix import Cell
 
 EPOCHS = {"mnist-mlp": 10, "char-gru": 100, "iris-logistic": 10}
@@ -33,14 +33,7 @@ def test_recording(benchmark: Any, trained: Cell, workers: Workers, rounds: int,
     job = {"case": case.name, "implementation": label, "epochs": epochs}
     workers.ask(framework, "prepare", **job, way="train")
     ways = ["train", "write", *["write each"] * (case.every > 1), *["evaluate"] * bool(case.metrics)]
-    often = {}
-    for way in ways:
-        workers.ask(framework, "run", **job, way=way, repeats=1)  # compiled for this shape, not counted
-        often[way] = repeats(workers.ask(framework, "run", **job, way=way, repeats=1))
-    seconds: dict[str, list[float]] = {way: [] for way in ways}
-    for _ in range(rounds):
-        for way in ways:
-            seconds[way].append(workers.ask(framework, "run", **job, way=way, repeats=often[way]))
+    seconds = in_turns({way: workers.timed(framework, "run", **job, way=way) for way in ways}, rounds)
     take(benchmark, seconds["write"])
     benchmark.extra_info |= {
         "case": case.name,

@@ -1,8 +1,7 @@
 """Training throughput: the recorded run of every case and implementation beside the document's own listing.
 
 A round is the listing and then the recorded run, for the same number of epochs from the same initial parameters, with
-a snapshot and the case's metrics after every epoch; where a case has metrics, it is run without them as well. What is
-short is repeated within a round.
+a snapshot and the case's metrics after every epoch; where a case has metrics, it is run without them as well.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.measuring import CLOCK, Workers, repeats, steps, take
+from benchmarks.measuring import CLOCK, Workers, in_turns, steps, take
 from benchmarks.plain import LISTINGS
 from parity.matrix import Cell
 
@@ -36,21 +35,12 @@ def test_training(benchmark: Any, trained: Cell, workers: Workers, rounds: int) 
     epochs = EPOCHS.get(case.name, case.epochs)
     job: dict[str, Any] = {"case": case.name, "implementation": label, "epochs": epochs}
     first = workers.ask(framework, "prepare", **job, way="record")
-    ways = ("record", "keep") if case.metrics else ("record",)
-    often = {}
-    for way in ways:
-        workers.ask(framework, "run", **job, way=way, repeats=1)  # compiled for its shapes, not counted
-        often[way] = repeats(workers.ask(framework, "run", **job, way=way, repeats=1))
-    seconds: dict[str, list[float]] = {way: [] for way in ways}
-    plain = []
+    works = {}
     if listing:
-        written = repeats(workers.ask(listing.framework, "listing", case=case.name, epochs=epochs, repeats=1))
-    for _ in range(rounds):
-        if listing:
-            ask = {"case": case.name, "epochs": epochs, "repeats": written}
-            plain.append(workers.ask(listing.framework, "listing", **ask))
-        for way in ways:
-            seconds[way].append(workers.ask(framework, "run", **job, way=way, repeats=often[way]))
+        works["listing"] = workers.timed(listing.framework, "listing", case=case.name, epochs=epochs)
+    for way in ("record", "keep") if case.metrics else ("record",):
+        works[way] = workers.timed(framework, "run", **job, way=way)
+    seconds = in_turns(works, rounds)
     take(benchmark, seconds["record"])
     benchmark.extra_info |= {
         "case": case.name,
@@ -58,6 +48,6 @@ def test_training(benchmark: Any, trained: Cell, workers: Workers, rounds: int) 
         "steps": steps(case, epochs),
         "first": first,
         "listing": f"{listing.framework}: {listing.way}" if listing else None,
-        "listing_seconds": plain,
+        "listing_seconds": seconds.get("listing", []),
         "without_metrics_seconds": seconds.get("keep", []),
     }

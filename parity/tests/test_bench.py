@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 
 from benchmarks.measuring import CLOCK, Clock
 from benchmarks.plain import LISTINGS
-from benchmarks.report import build, markdown, page
+from benchmarks.report import PHASES, build, markdown, page
 from benchmarks.result import SURE, ResultError, Spread, beyond_noise, chance, read
-from benchmarks.test_matrix import PHASES, Runs
+from benchmarks.test_matrix import Runs
 from parity import cli
 from parity.pool import worker_environment
 from parity.suite import load_suite
