@@ -361,7 +361,12 @@ CLAMPED_STEPS = 200
 """So many updates are looked at for a probability that the clamps of the loss would touch."""
 
 
-def without_clamp(build: Build, case: Case, dtype: str, device: str) -> Trainer | None:
+def unclamped_value(p: Array, y: Array) -> tuple[Array, Array]:
+    """The same beside the derivative that a sigmoid's turns into p - y, which needs no clamp."""
+    return unclamped(p, y)[0], nn.binary_crossentropy(p, y)[1]
+
+
+def without_clamp(build: Build, case: Case, dtype: str, device: str, loss: nn.Loss = unclamped) -> Trainer | None:
     """Only where training meets a probability that the clamps touch: elsewhere the formula is the same."""
     trainer = build(case, dtype, device)
     if not isinstance(trainer, nn.NumpyTrainer) or case.loss.kind != "binary_crossentropy":
@@ -373,7 +378,7 @@ def without_clamp(build: Build, case: Case, dtype: str, device: str) -> Trainer 
         p = trainer.predict(data.x[rows]).astype(np.float64)  # a float16 would make 0 of the bound
         if np.any(p * (1 - p) < 1e-12):
             trainer.load(start)
-            trainer.loss = np.errstate(all="ignore")(unclamped)
+            trainer.loss = np.errstate(all="ignore")(loss)
             return trainer
         trainer.train([(rows,)])
     assert trainer.loss is clamped
@@ -935,6 +940,13 @@ CATALOGUE: tuple[Hypothesis, ...] = (
         "The binary cross-entropy takes its logarithms as they are, of 0, too, and becomes NaN.",
         "ml-explore/mlx#1280; zylo117/Yet-Another-EfficientDet-Pytorch#717",
         without_clamp,
+    ),
+    Hypothesis(
+        "log-without-clamp-beside-its-gradient",
+        "loss",
+        "The binary cross-entropy takes its logarithms as they are and becomes NaN; its gradient, by hand, does not.",
+        "rasbt/python-machine-learning-book-2nd-edition#49; jdwittenauer/ipython-notebooks#8",
+        partial(without_clamp, loss=unclamped_value),
     ),
     Hypothesis(
         "log-with-epsilon",

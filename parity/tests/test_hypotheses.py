@@ -50,7 +50,8 @@ CHEAPEST = (
 )
 EPOCHS = 3
 """So many of the first epochs are followed, or up to the first snapshot."""
-NOWHERE = {"log-without-clamp", "weight-decay-through-the-gradient"}
+UNCLAMPED = ("log-without-clamp", "log-without-clamp-beside-its-gradient")
+NOWHERE = {*UNCLAMPED, "weight-decay-through-the-gradient"}
 """No shipped case has a probability that rounds to 0 or 1, nor a decay that is not through the gradient."""
 
 
@@ -167,17 +168,21 @@ def test_the_published_costs_are_no_means() -> None:
     assert wrong == {"AvgCost"}
 
 
-def test_logarithms_without_a_clamp_end_in_nan_where_a_probability_is_certain() -> None:
+@pytest.mark.parametrize("name", UNCLAMPED)
+def test_logarithms_without_a_clamp_end_in_nan_where_a_probability_is_certain(name: str) -> None:
     entry = SUITE.entry("iris-logistic")
     steep = {"dense/kernel": np.array([[-300.0], [300.0]]), "dense/bias": np.zeros(1)}
     case = replace(entry.case, initial=lambda: steep)
-    mistake = EVERY["log-without-clamp"]
+    mistake = EVERY[name]
     assert planted(mistake, entry.case, reference(entry)) is None
     trainer = planted(mistake, case, reference(entry))
     assert trainer is not None
     honest = follow(reference(entry)(case, "float64", "cpu"), case)
     assert np.isfinite(honest.loss).all()
-    assert not np.isfinite(follow(trainer, case).loss).all()
+    run = follow(trainer, case)
+    assert not np.isfinite(run.loss).all()
+    for parameter, values in run.params.items():
+        assert np.array_equal(values[:], honest.params[parameter][:]) == name.endswith("beside-its-gradient")
 
 
 DECAYED = replace(toy.MOMENTUM, optimizer=replace(toy.MOMENTUM.optimizer, weight_decay=0.1))

@@ -6,6 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from parity.hypotheses import hypotheses_for
+from parity.suite import load_suite
+
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 
@@ -27,3 +30,11 @@ def test_every_command_that_the_readme_names_exists() -> None:
     offered = set(re.findall(r"^  ([a-z]+)  ", shown, re.MULTILINE))
     assert named
     assert named <= offered, f"the README names {named - offered}, 'parity --help' does not"
+
+
+def test_the_mistakes_are_as_many_as_is_said() -> None:
+    entries = load_suite("impls").entries.values()
+    known = {hypothesis.name for entry in entries for hypothesis in hypotheses_for(entry)}
+    said = re.findall(r"catalogue, (\d+) of them", README)
+    said += re.findall(r"which of (\d+) porting\s+mistakes", (ROOT / "CHANGELOG.md").read_text())
+    assert said == [str(len(known))] * 2
