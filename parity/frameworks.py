@@ -1,9 +1,12 @@
-"""What must be known of a framework before it is imported: plain data, no import."""
+"""What must be known of a framework before it is imported, and what it then says of itself: no import."""
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -133,3 +136,16 @@ def framework_of(implementation: str) -> Framework:
 def packages_of(implementation: str) -> tuple[str, ...]:
     """The distributions that an implementation needs beside the harness's own."""
     return framework_of(implementation).packages[implementation.split("-", 1)[0]]
+
+
+def settings_of(implementation: str, device: str) -> dict[str, Any]:
+    """What a framework that was imported says of itself, as far as its version can, and the environment set for it."""
+    framework, found = framework_of(implementation), {}
+    for name, place in ASKED.get(framework.name, {}).items():
+        module, *path = place.split(".")
+        value: Any = sys.modules.get(module)
+        for part in path:
+            value = getattr(value, part, None)
+        if value is not None:
+            found[name] = value() if callable(value) else value
+    return found | {name: os.environ.get(name, "") for name in framework.environment_on(device)}

@@ -585,7 +585,9 @@ def explain_folders(suite: Suite, a: Path, b: Path) -> tuple[Comparison, dict[st
         for folder, mine, theirs in sides:
             name, _, variant = str(mine.meta.get("case", "")).partition("@")
             floor = recorded_floor(folder, mine)
-            if name not in suite.entries:
+            if not name:
+                untried = f"{folder} does not say which case of the suite {suite.package} it is"
+            elif name not in suite.entries:
                 untried = f"the suite {suite.package} has no case {name!r}"
             elif floor is not None:
                 entry = suite.entry(name, variant or None)

@@ -7,6 +7,7 @@ figures that the run's source published. Nothing here trains and nothing here kn
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -90,6 +91,21 @@ class Adam:
 
 
 Optimizer = Sgd | Adam
+
+_SAID = re.compile(r"(Sgd|Adam)\((\w+=[-+.\de]+(?:, \w+=[-+.\de]+)*)\)")
+
+
+def optimizer_from(text: str) -> Optimizer | None:
+    """The optimizer whose ``repr`` this is; None where it is none's."""
+    found = _SAID.fullmatch(text)
+    if found is None:
+        return None
+    kind: type[Sgd] | type[Adam] = Sgd if found[1] == "Sgd" else Adam
+    pairs = (pair.split("=") for pair in found[2].split(", "))
+    try:
+        return kind(**{name: float(value) for name, value in pairs})
+    except (TypeError, ValueError):  # a hyper-parameter that there is not, or no number
+        return None
 
 
 class Schedule(Protocol):

@@ -206,13 +206,18 @@ def batch_order_hash(schedule: Schedule, rows: int, epochs: int) -> str:
     previous, digest = None, b""
     for _, batches in zip(range(epochs), schedule.epochs(rows), strict=False):
         if batches is not previous:
-            epoch = hashlib.sha256()
-            for batch in batches:
-                epoch.update(len(batch).to_bytes(8, "little"))
-                epoch.update(np.asarray(batch, "<i8").tobytes())
-            previous, digest = batches, epoch.digest()
+            previous, digest = batches, order_of_epoch(batches)
         order.update(digest)
     return order.hexdigest()
+
+
+def order_of_epoch(batches: Sequence[Array]) -> bytes:
+    """One epoch's digest in ``batch_order_hash``."""
+    epoch = hashlib.sha256()
+    for batch in batches:
+        epoch.update(len(batch).to_bytes(8, "little"))
+        epoch.update(np.asarray(batch, "<i8").tobytes())
+    return epoch.digest()
 
 
 # Writing

@@ -76,6 +76,7 @@ def _find(job: Job) -> tuple[Any, Any, Any]:
 
 def _record(job: Job, emit: Emit) -> dict[str, Any]:
     from parity.deep import Watched
+    from parity.frameworks import settings_of
     from parity.tolerance import Lockstep, checked
     from parity.trainer import record
     from parity.trajectory import Writer, batch_order_hash
@@ -113,21 +114,6 @@ def _record(job: Job, emit: Emit) -> dict[str, Any]:
             emit("epoch", epoch=int(chunk.epochs[-1]), of=job["epochs"])
         writer.finish(seconds=time.perf_counter() - built)
     return {}
-
-
-def settings_of(label: str, device: str) -> dict[str, Any]:
-    """What a framework that was imported says of itself, as far as its version can, and the environment set for it."""
-    from parity.frameworks import ASKED, framework_of
-
-    framework, found = framework_of(label), {}
-    for name, place in ASKED.get(framework.name, {}).items():
-        module, *path = place.split(".")
-        value: Any = sys.modules.get(module)
-        for part in path:
-            value = getattr(value, part, None)
-        if value is not None:
-            found[name] = value() if callable(value) else value
-    return found | {name: os.environ.get(name, "") for name in framework.environment_on(device)}
 
 
 def _climb(job: Job, emit: Emit) -> list[dict[str, Any]]:

@@ -324,7 +324,14 @@ def test_two_deep_recordings_of_an_unknown_case_are_taken_apart(parity: Parity, 
     result = parity("explain", a, b)
     assert result.status == 1
     assert "first differs at epoch 1, batch 0, update of" in result.out
+    assert "explained by nesterov-momentum" in result.out
+    for folder in (a, b):
+        about = json.loads((folder / MANIFEST).read_text())
+        about["hyper_parameters"].pop("optimizer")
+        (folder / MANIFEST).write_text(json.dumps(about))
+    result = parity("explain", a, b)
     assert "unexplained: no mistake could be replayed" in result.out
+    assert "a run that says its optimizer" in result.out
 
 
 def test_recordings_that_do_not_fit_are_said_in_a_line(parity: Parity, tmp_path: Path, suite: str) -> None:

@@ -25,10 +25,10 @@ FOREIGN = PACKAGES - {"numpy"}
 GROUPS = (
     ("__init__", "frameworks", "dtypes", "spec"),
     ("trainer", "layout", "sampling"),
-    ("suite", "checkpoint", "trajectory", "compare", "trainers"),
+    ("suite", "checkpoint", "trajectory", "recorder", "compare", "trainers"),
     ("tolerance",),
     ("verdict",),
-    ("published", "crosscheck", "ladder", "locate", "planting", "hypotheses", "diagnose", "deep", "explain"),
+    ("published", "crosscheck", "ladder", "locate", "planting", "hypotheses", "diagnose", "deep", "updates", "explain"),
     ("experiments", "outcome", "recorded"),
     ("pool", "worker"),
     ("matrix", "prove"),

@@ -1,0 +1,289 @@
+"""Runs that people record from loops of their own, in every framework."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from parity.deep import steps_of
+from parity.frameworks import FRAMEWORKS
+from parity.layout import Slot
+from parity.pool import worker_environment
+from parity.recorder import Recorder
+from parity.spec import Adam, Params, Shuffled, optimizer_from
+from parity.tests.test_cli import Parity, parity
+from parity.trajectory import MANIFEST, Trajectory, batch_order_hash, partial_path, read
+
+__all__ = ["parity"]  # a fixture
+
+ROWS, BATCHES = 12, 3
+SCHEDULE = Shuffled(batch_size=ROWS // BATCHES, seed=3)
+TENSORS = {
+    "numpy": "make = lambda values, dtype: numpy.array(values, dtype)",
+    "torch": "import torch\nmake = lambda values, dtype: torch.tensor(values, dtype=getattr(torch, dtype), "
+    "requires_grad=True)",
+    "tensorflow": "import tensorflow as tf\nmake = lambda values, dtype: tf.constant(values, dtype)",
+    "keras": "import keras\nmake = lambda values, dtype: keras.Variable(values, dtype=dtype)",
+    "jax": "import jax.numpy as jnp\nmake = lambda values, dtype: jnp.array(values, dtype)",
+}
+"""By framework, how a tensor is made of a list."""
+LOOP = """
+import sys
+import numpy
+from parity.recorder import Recorder
+{make}
+for dtype in sys.argv[2:]:
+    with Recorder(f"{{sys.argv[1]}}/{{dtype}}", dtype, implementation={framework!r}, deep=2) as run:
+        run.snapshot({{"dense/kernel": make([[1.5, -2.0]], dtype)}})
+        for k in range(2):
+            values = {{"dense/kernel": make([[0.5, k]], dtype)}}
+            run.step(make(0.25, dtype), rows=make([k, 3], "int32") if {framework!r} == "jax" else [k, 3],
+                     prediction=make([0.5], dtype), gradients=values, params=values)
+            run.snapshot(values)
+"""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "framework" in metafunc.fixturenames:
+        chosen = metafunc.config.getoption("--framework") or list(TENSORS)
+        metafunc.parametrize("framework", [name for name in TENSORS if name in chosen])
+
+
+def params(value: float, dtype: str = "float32") -> Params:
+    return {"dense/kernel": np.full((2, 1), value, dtype), "dense/bias": np.zeros(1, dtype)}
+
+
+def record(folder: Path, epochs: int = 4, every: int = 1, deep: int = 0, rows: bool = True, **said: Any) -> Trajectory:
+    """A loop whose tensors are changed in place, as an optimizer changes them."""
+    now, gradient, count = params(0.0), params(1.0), 0
+    with Recorder(folder, "float32", deep=deep, **said) as run:
+        run.snapshot(now, metrics={"accuracy": 0.5})
+        order = SCHEDULE.epochs(ROWS)
+        for epoch in range(1, epochs + 1):
+            for batch in next(order):
+                seen = {"rows": batch, "prediction": batch * 0.5, "gradients": gradient, "params": now}
+                run.step(count, **(seen if rows else {**seen, "rows": None}))
+                count += 1
+                now["dense/kernel"] += gradient["dense/kernel"]
+            if epoch % every == 0 or epoch == epochs:
+                run.snapshot(now, epoch, metrics={"accuracy": epoch / 8})
+    return read(folder)
+
+
+@given(epochs=st.integers(1, 5), every=st.integers(1, 3))
+def test_what_is_recorded_is_what_was_there(tmp_path_factory: Any, epochs: int, every: int) -> None:
+    found = record(tmp_path_factory.mktemp("run") / "run", epochs, every)
+    assert found.epochs.tolist() == sorted({0, *range(every, epochs + 1, every), epochs})
+    assert found.loss.tolist() == np.arange(epochs * BATCHES).reshape(epochs, BATCHES).tolist()
+    assert found.loss.dtype == np.float32
+    np.testing.assert_array_equal(found.params["dense/kernel"][:, 0, 0], BATCHES * found.epochs)
+    np.testing.assert_array_equal(found.metrics["accuracy"][1:], found.epochs[1:] / 8)
+    assert found.meta["batch_order"] == batch_order_hash(SCHEDULE, ROWS, epochs)
+    assert found.meta["complete"] is True
+
+
+def test_without_rows_nothing_is_said_of_the_order(tmp_path: Path) -> None:
+    assert record(tmp_path / "run", rows=False).meta["batch_order"] is None
+
+
+@pytest.mark.parametrize("deep", [1, 2, 3, 4, 7, 12, 50])
+def test_deep_updates_are_whole_wherever_they_end(tmp_path: Path, deep: int) -> None:
+    steps = steps_of(record(tmp_path / "run", deep=deep))
+    assert len(steps) == min(deep, 4 * BATCHES)
+    for k, step in enumerate(steps):
+        assert (step.before.params["dense/kernel"] == k).all()
+        assert (step.after.params["dense/kernel"] == k + 1).all()
+        assert (float(step.loss), float(step.trained)) == (k, k)
+    np.testing.assert_array_equal(steps[0].prediction, steps[0].rows * 0.5)
+
+
+def test_a_snapshot_says_the_state_that_the_last_deep_update_leaves(tmp_path: Path) -> None:
+    """Full batches: each update ends an epoch, and no step need repeat what the snapshot has said."""
+    with Recorder(tmp_path / "run", "float32", deep=2) as run:
+        run.snapshot(params(0))
+        for k in range(3):
+            run.step(0.0, rows=[0], prediction=[0.0], gradients=params(1), params=params(k) if k < 2 else None)
+            run.snapshot(params(k + 1), slots={"momentum": params(k)})
+    first, second = steps_of(read(tmp_path / "run"))
+    assert (second.after.params["dense/kernel"] == 2).all()
+    assert set(second.after.slots) == {"momentum/dense/kernel", "momentum/dense/bias"}
+    assert first.after.slots == {}, "what step says of a state comes before what the snapshot says"
+
+
+def test_a_layout_brings_the_frameworks_own_tensors_into_the_canonical_one(tmp_path: Path) -> None:
+    layout = (Slot("dense/kernel", "weight", axes=(1, 0)), Slot("dense/bias", "bias"))
+    own = {"weight": np.arange(6.0).reshape(2, 3), "bias": np.zeros(2)}
+    with Recorder(tmp_path / "run", "float64", layout=layout, deep=1, optimizer=Adam(0.1), case="mine") as run:
+        run.snapshot(own)
+        run.step(1.0, rows=[0], prediction=[0.0], gradients=own, params=own, slots={"first_moment": own})
+        run.snapshot(own)
+    found = read(tmp_path / "run")
+    np.testing.assert_array_equal(found.params["dense/kernel"][1], own["weight"].T)
+    (step,) = steps_of(found)
+    for kept in (step.gradients["dense/kernel"], step.before.slots["first_moment/dense/kernel"]):
+        np.testing.assert_array_equal(kept, own["weight"].T)
+    assert optimizer_from(found.meta["hyper_parameters"]["optimizer"]) == Adam(0.1)
+    assert (found.meta["case"], found.meta["versions"]["numpy"]) == ("mine", np.__version__)
+
+
+def test_every_frameworks_tensors_are_recorded_in_every_dtype(framework: str, tmp_path: Path) -> None:
+    dtypes = ["float64", "float32", "float16"] + ["bfloat16"] * (framework != "numpy")
+    code = LOOP.format(make=TENSORS[framework], framework=next(iter(known(framework).packages)))
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path), *dtypes],
+        env=worker_environment(framework, sys.path),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    for dtype in dtypes:
+        found = read(tmp_path / dtype)
+        assert found.meta["dtype"] == dtype
+        np.testing.assert_array_equal(found.params["dense/kernel"][:], [[[1.5, -2.0]], [[0.5, 0]], [[0.5, 1]]])
+        np.testing.assert_array_equal(found.loss, [[0.25], [0.25]])
+        assert [step.rows.tolist() for step in steps_of(found)] == [[0, 3], [1, 3]]
+        assert next(iter(known(framework).packages.values()))[0] in found.meta["versions"]
+        assert set(found.meta["settings"]) >= {*known(framework).environment}
+
+
+def known(name: str) -> Any:
+    return next(framework for framework in FRAMEWORKS if framework.name == name)
+
+
+# What has no place
+
+
+WHOLE = {"rows": [0], "prediction": [0.0], "gradients": params(1), "params": params(0)}
+"""What a deep update needs."""
+
+
+def too_late(run: Recorder) -> None:
+    run.step(1.0)
+
+
+def other_dtype(run: Recorder) -> None:
+    run.snapshot(params(0, "float64"))
+
+
+def not_at_the_beginning(run: Recorder) -> None:
+    run.snapshot(params(0), 3)
+
+
+def no_steps(run: Recorder) -> None:
+    run.snapshot(params(0))
+    run.snapshot(params(0))
+
+
+def other_batches(run: Recorder) -> None:
+    for count in (0, 2, 3):
+        for _ in range(count):
+            run.step(1.0)
+        run.snapshot(params(0))
+
+
+def half_an_epoch(run: Recorder) -> None:
+    run.snapshot(params(0))
+    for _ in range(3):
+        run.step(1.0)
+    run.snapshot(params(0), 2)
+
+
+def many_losses(run: Recorder) -> None:
+    run.snapshot(params(0))
+    run.step(np.ones(4))
+
+
+def rows_between(run: Recorder) -> None:
+    run.snapshot(params(0))
+    run.step(1.0, rows=[0.5])
+
+
+def trailing(run: Recorder) -> None:
+    run.snapshot(params(0))
+    run.step(1.0)
+    run.snapshot(params(0))
+    run.step(1.0)
+
+
+def other_names(run: Recorder) -> None:
+    run.snapshot(params(0))
+    run.step(1.0)
+    run.snapshot({"dense/kernel": np.zeros((2, 1), np.float32)})
+
+
+COMPLAINTS = {
+    too_late: "call snapshot before the first step",
+    other_dtype: "dense/kernel is float64 where the run declares float32",
+    not_at_the_beginning: "epoch 0, before training, not of epoch 3",
+    no_steps: "0 steps were recorded for 1 epochs",
+    other_batches: "3 steps were recorded for 1 epochs of 2 batches",
+    half_an_epoch: "3 steps were recorded for 2 epochs",
+    many_losses: r"one number for its loss, not float64 of shape \(4,\)",
+    rows_between: "rows are integers, not float64",
+    trailing: "1 steps came after the last snapshot",
+    other_names: "chunk",
+}
+
+
+@pytest.mark.parametrize("misuse", COMPLAINTS, ids=lambda misuse: misuse.__name__)
+def test_what_has_no_place_is_said_and_nothing_is_lost(misuse: Any, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=COMPLAINTS[misuse]), Recorder(tmp_path / "run", "float32") as run:
+        misuse(run)
+    assert not (tmp_path / "run").exists()
+    kept = partial_path(tmp_path / "run")
+    if (kept / MANIFEST).exists():
+        assert json.loads((kept / MANIFEST).read_text())["complete"] is False
+        assert read(kept, partial=True).epochs[0] == 0
+
+
+@pytest.mark.parametrize("missing", ["rows", "prediction", "gradients", "params"])
+def test_a_deep_update_that_lacks_something_is_said(missing: str, tmp_path: Path) -> None:
+    run = Recorder(tmp_path / "run", "float32", deep=1)
+    run.snapshot(params(0))
+    with pytest.raises(ValueError, match=f"given no {missing}"):
+        run.step(1.0, **{**WHOLE, missing: None})
+
+
+def test_the_state_after_the_last_deep_update_is_asked_for(tmp_path: Path) -> None:
+    run = Recorder(tmp_path / "run", "float32", deep=1)
+    run.snapshot(params(0))
+    run.step(1.0, **WHOLE)
+    with pytest.raises(ValueError, match="after the last of 1 deep updates"):
+        run.step(1.0)
+
+
+def interrupted(folder: Path) -> None:
+    with Recorder(folder, "float32") as run:
+        for _ in range(3):
+            run.snapshot(params(0))
+            run.step(1.0)
+        raise KeyboardInterrupt
+
+
+def test_an_interrupted_loop_leaves_what_it_finished(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(tmp_path / "run")
+    assert read(partial_path(tmp_path / "run"), partial=True).epochs.tolist() == [0, 1, 2]
+
+
+def test_two_recordings_of_ones_own_are_compared_and_their_orders_told_apart(parity: Parity, tmp_path: Path) -> None:
+    record(tmp_path / "a"), record(tmp_path / "b")
+    assert parity("diff", tmp_path / "a", tmp_path / "b").status == 0
+    with Recorder(tmp_path / "c", "float32") as run:
+        run.snapshot(params(0), metrics={"accuracy": 0.5})
+        for epoch in range(1, 5):
+            for batch in range(BATCHES):
+                run.step(3 * (epoch - 1) + batch, rows=np.arange(4))
+            run.snapshot(params(3 * epoch), metrics={"accuracy": 0.5})
+    result = parity("diff", tmp_path / "a", tmp_path / "c")
+    assert result.status == 3
+    assert "batches in different orders" in result.out

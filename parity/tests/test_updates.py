@@ -1,0 +1,203 @@
+"""Recorded updates held against the optimizer that a run says it has, with no case and no model at hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from parity.explain import explain_pair
+from parity.planting import Stepwise
+from parity.recorder import Recorder
+from parity.spec import Adam, Case, Optimizer, Sgd, optimizer_from
+from parity.tests import toy
+from parity.tests.suites import strict_json
+from parity.tests.test_cli import Parity, complaint, parity
+from parity.tests.test_explain import recorded
+from parity.trainer import Trainer
+from parity.trajectory import Trajectory
+from parity.updates import MISTAKES, optimizer_said
+from parity.verdict import Judgement, Verdict
+
+__all__ = ["parity"]  # a fixture
+
+UPDATES = 18
+"""All of the toy's."""
+OPTIMIZERS: dict[str, Optimizer] = {
+    "adam": Adam(0.1, epsilon=1e-3),
+    "momentum": Sgd(0.1, momentum=0.9, weight_decay=0.2),
+    "sgd": Sgd(0.1, weight_decay=0.2),
+}
+NOWHERE = {"weight-decay-through-the-gradient": "a rule of parity.spec has its decay in the gradient already"}
+
+
+def run_of(trainer: Trainer | None, case: Case, said: Optimizer | None = None, updates: int = UPDATES) -> Trajectory:
+    assert trainer is not None
+    run = recorded(trainer, updates, case)
+    return replace(run, meta={**run.meta, "hyper_parameters": {"optimizer": repr(said or case.optimizer)}})
+
+
+def explained(run: Trajectory, other: Trajectory) -> dict:
+    some = Judgement(Verdict.FAIL, 2.0, 1, "loss", "", None, 1.0)
+    return explain_pair(run, other, some, "no case is at hand").as_json()
+
+
+def planted() -> list[tuple[str, str, str]]:
+    """Each mistaken rule, the optimizers that it can be made of, and the dtypes."""
+    found = []
+    for mistake in MISTAKES:
+        for name, optimizer in OPTIMIZERS.items():
+            for dtype in ("float64", "float32"):
+                if mistake.plant(toy.build, toy.case(optimizer), dtype, "cpu") is not None:
+                    found.append((mistake.name, name, dtype))
+    return found
+
+
+def test_every_mistaken_rule_is_tried() -> None:
+    assert {name for name, *_ in planted()} | set(NOWHERE) == {mistake.name for mistake in MISTAKES}
+
+
+@pytest.mark.parametrize(("name", "optimizer", "dtype"), planted())
+def test_a_mistaken_update_is_named_from_its_own_gradients(name: str, optimizer: str, dtype: str) -> None:
+    (mistake,) = (known for known in MISTAKES if known.name == name)
+    case = toy.case(OPTIMIZERS[optimizer])
+    wrong = run_of(mistake.plant(toy.build, case, dtype, "cpu"), case)
+    right = run_of(toy.build(case, dtype, "cpu"), case)
+    for pair, which in (((wrong, right), "first"), ((right, wrong), "second")):
+        found = explained(*pair)
+        assert found["phase"] == "update"
+        assert found["named"] == [name], found["sentence"]
+        assert found["note"] == f"what is explained are the updates of the {which} run, from its own gradients"
+
+
+def test_right_updates_are_not_blamed() -> None:
+    """Both do what they say, which is not the same: no mistake is named, and it is said what each does."""
+    ours, theirs = toy.case(Sgd(0.1)), toy.case(Sgd(0.2))
+    found = explained(*(run_of(toy.build(case, "float64", "cpu"), case) for case in (ours, theirs)))
+    assert (found["phase"], found["named"]) == ("update", [])
+    assert "that it says it has: Sgd(learning_rate=0.1" in found["note"]
+    assert "and Sgd(learning_rate=0.2" in found["note"]
+
+
+def test_an_update_that_no_mistake_makes_is_unexplained() -> None:
+    case = toy.case(OPTIMIZERS["adam"])
+
+    def rule(optimizer, name, p, g, state):
+        return p - 0.1 * np.cbrt(g)
+
+    found = explained(
+        run_of(Stepwise(toy.build(case, "float64", "cpu"), case, "float64", rule=rule), case),
+        run_of(toy.build(case, "float64", "cpu"), case),
+    )
+    assert found["named"] == []
+    assert found["sentence"].endswith("mistakes tried brings it into the noise floor")
+
+
+def test_without_an_optimizer_it_is_said_what_would_tell() -> None:
+    case = toy.case(Sgd(0.1))
+    one, other = (run_of(toy.build(toy.case(Sgd(rate)), "float64", "cpu"), case) for rate in (0.1, 0.2))
+    one, other = (replace(run, meta={"dtype": "float64"}) for run in (one, other))
+    assert optimizer_said(one) is None
+    found = explained(one, other)
+    assert "a run that says its optimizer" in found["note"]
+    assert "no case is at hand" in found["why"]
+
+
+def test_a_run_that_says_no_optimizer_is_held_to_the_others() -> None:
+    case = toy.case(OPTIMIZERS["momentum"])
+    (nesterov,) = (known for known in MISTAKES if known.name == "nesterov-momentum")
+    wrong = run_of(nesterov.plant(toy.build, case, "float64", "cpu"), case)
+    right = run_of(toy.build(case, "float64", "cpu"), case)
+    for pair in (
+        (replace(wrong, meta={"dtype": "float64"}), right),
+        (wrong, replace(right, meta={"dtype": "float64"})),
+    ):
+        assert explained(*pair)["named"] == ["nesterov-momentum"]
+
+
+def test_recorded_slots_are_where_updates_go_on_from() -> None:
+    """A recording that begins in the middle of a training has its velocity from there."""
+    case = toy.case(OPTIMIZERS["momentum"])
+    begun = toy.build(case, "float64", "cpu")
+    begun.train([next(case.schedule.epochs(toy.ROWS))])
+    state = begun.export()
+
+    def wrong() -> Trainer:
+        (nesterov,) = (known for known in MISTAKES if known.name == "nesterov-momentum")
+        trainer = nesterov.plant(toy.build, case, "float64", "cpu")
+        assert trainer is not None
+        trainer.load(state)
+        return trainer
+
+    right = toy.build(case, "float64", "cpu")
+    right.load(state)
+    assert explained(run_of(wrong(), case), run_of(right, case))["named"] == ["nesterov-momentum"]
+
+
+@pytest.mark.parametrize("optimizer", [*OPTIMIZERS.values(), Sgd(1e-05), Adam(1, 0, 0.5, 1e300)], ids=repr)
+def test_what_an_optimizer_prints_is_read_back(optimizer: Optimizer) -> None:
+    assert optimizer_from(repr(optimizer)) == optimizer
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "Sgd()",
+        "Sgd(rate=1.0)",
+        "Sgd(learning_rate=1..2)",
+        "Sgd(learning_rate=1.0, learning_rate=2.0)Sgd(learning_rate=1.0)",
+        "Sgd(learning_rate=__import__('os'))",
+        "Adam(beta1=0.9)",
+        "Adam(learning_rate=nan)",
+        "AdamW(learning_rate=1)",
+    ],
+)
+def test_other_words_are_no_optimizer(text: str) -> None:
+    assert optimizer_from(text) is None
+
+
+def loop(folder: Path, inside: bool) -> None:
+    """A training loop of one's own: least squares with Adam by hand."""
+    generator = np.random.default_rng(0)
+    x, y = generator.standard_normal((32, 4)), generator.standard_normal((32, 1))
+    p, m, v = {"dense/kernel": np.zeros((4, 1))}, np.zeros((4, 1)), np.zeros((4, 1))
+    with Recorder(folder, "float64", deep=5, optimizer=Adam(0.01, epsilon=1e-4)) as run:
+        run.snapshot(p)
+        for t in range(1, 13):
+            rows = np.arange(32)[t % 2 :: 2]
+            prediction = x[rows] @ p["dense/kernel"]
+            g = x[rows].T @ (prediction - y[rows]) / 16
+            loss = np.mean((prediction - y[rows]) ** 2) / 2
+            run.step(loss, rows=rows, prediction=prediction, gradients={"dense/kernel": g}, params=p)
+            m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
+            m_hat, v_hat = m / (1 - 0.9**t), v / (1 - 0.999**t)
+            root = np.sqrt(v_hat + 1e-4) if inside else np.sqrt(v_hat) + 1e-4
+            p["dense/kernel"] -= 0.01 * m_hat / root
+            if t % 2 == 0:
+                run.snapshot(p)
+
+
+def test_two_loops_of_ones_own_are_explained_on_the_command_line(parity: Parity, tmp_path: Path) -> None:
+    loop(tmp_path / "mine", inside=True)
+    loop(tmp_path / "theirs", inside=False)
+    result = parity("explain", tmp_path / "mine", tmp_path / "theirs", "--json", "found.json")
+    assert result.status == 1
+    assert "first differs at epoch 1, batch 0, update of dense/kernel" in result.out
+    assert "explained by adam-epsilon-inside-the-root" in result.out
+    (found,) = strict_json(Path("found.json").read_text())["explanations"]
+    assert found["named"] == ["adam-epsilon-inside-the-root"]
+
+
+def test_gradients_of_another_shape_are_said_in_a_line(parity: Parity, tmp_path: Path) -> None:
+    for name, kernel in (("a", 1.0), ("b", 2.0)):
+        with Recorder(tmp_path / name, "float64", deep=1, optimizer=Sgd(0.1)) as run:
+            run.snapshot({"dense/kernel": np.zeros((4, 1))})
+            run.step(1.0, rows=[0], prediction=[0.0], gradients={"dense/kernel": np.ones((3, 2))},
+                     params={"dense/kernel": np.zeros((4, 1))})  # fmt: skip
+            run.snapshot({"dense/kernel": np.full((4, 1), kernel)})
+    result = parity("explain", tmp_path / "a", tmp_path / "b")
+    assert result.status == 2
+    assert "do not fit" in complaint(result)
