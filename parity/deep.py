@@ -158,7 +158,7 @@ def walk(run: Trajectory, witness: Witness) -> Location | None:
     if not steps:
         return None
     initial = {name: value.astype(witness.dtype) for name, value in witness.case.initial().items()}
-    first = _held(steps[0].before.params, initial, witness.dtype)
+    first = within_rounding(steps[0].before.params, initial, witness.dtype)
     agreed: dict[str, float] = {}
     if first[0].share > 1:
         note = "the run does not begin with the case's initial parameters"
@@ -202,7 +202,7 @@ def walk_pair(a: Trajectory, b: Trajectory) -> Location | None:
             "update": (_tensors(mine.after), _tensors(other.after)),
         }
         for phase, (got, wanted) in checks.items():
-            found = _held(got, wanted, dtype)
+            found = within_rounding(got, wanted, dtype)
             parts = tuple(check for check in found if not check.agrees)
             if parts:
                 at = other.before.params
@@ -211,7 +211,7 @@ def walk_pair(a: Trajectory, b: Trajectory) -> Location | None:
     return _all_agree(len(both), agreed) if both else None
 
 
-def _held(got: Params, wanted: Params, dtype: str) -> list[Check]:
+def within_rounding(got: Params, wanted: Params, dtype: str) -> list[Check]:
     """The tensors that both have, the farthest apart first, with four roundings of the largest value as floor."""
     shared = {name: np.asarray(wanted[name]) for name in wanted if name in got}
     floors = {name: 4 * unit(dtype) * float(np.max(np.abs(value), initial=0.0)) for name, value in shared.items()}

@@ -13,12 +13,11 @@ from parity.compare import Difference
 from parity.diagnose import Diagnosis, Replays, diagnose
 from parity.hypotheses import hypotheses_for
 from parity.locate import UNRECORDED, Check, Location, Witness, growth, locate, pattern
-from parity.spec import Optimizer
+from parity.pairs import SENTENCES, explain_steps
 from parity.suite import Entry, Implementation
 from parity.tolerance import FACTOR, Floor
 from parity.trainer import Trainer
 from parity.trajectory import Trajectory
-from parity.updates import MISTAKES, explain_updates, optimizer_said
 from parity.verdict import Judgement, Verdict
 
 
@@ -125,32 +124,12 @@ def explain_recorded(
 def explain_pair(run: Trajectory, other: Trajectory, judgement: Judgement, untried: str) -> Explanation:
     """Say where two recorded runs part and what that looks like, where no reference is at hand, for the reason given.
 
-    Where that is an update and a run says its optimizer, the updates of each are made again from its own gradients.
+    ``parity.pairs`` says which mistakes are tried on what both recorded deeply.
     ValueError where what both recorded deeply has other shapes.
     """
     location = _placed(deep.walk_pair(run, other), run, other, judgement, "a deep recording of both")
-    if location.phase == "update":
-        # A run that says no optimizer is meant to have the other's.
-        said = optimizer_said(run) or optimizer_said(other), optimizer_said(other) or optimizer_said(run)
-        for mine, optimizer, which in ((run, said[0], "first"), (other, said[1], "second")):
-            found = explain_updates(mine, optimizer, location) if optimizer else None
-            # Where the rule as it should be leaves no more than noise, this run is right, and the other one is not.
-            if found is not None and found.untouched is not None and found.untouched > FACTOR:
-                note = f"what is explained are the updates of the {which} run, from its own gradients"
-                found = replace(found, location=replace(location, note=note))
-                return Explanation(found, {known.name: known.sentence for known in MISTAKES}, growth(run, other))
-        location = replace(location, note=_of_updates(*said))
-    diagnosis = Diagnosis(location, pattern(location), (), None, 0, False, untried)
-    return Explanation(diagnosis, {}, growth(run, other))
-
-
-def _of_updates(ours: Optimizer | None, theirs: Optimizer | None) -> str:
-    """What would tell, or does, where no run's updates are mistaken ones of its optimizer."""
-    if ours is None:
-        return "a run that says its optimizer, as parity.recorder does, has its updates held against it"
-    if ours != theirs:
-        return f"each run's updates are those of the optimizer that it says it has: {ours} and {theirs}"
-    return f"each run's updates are, within 64 roundings, those of the optimizer that they say they have: {ours}"
+    found = explain_steps(run, other, location) or Diagnosis(location, pattern(location), (), None, 0, False, untried)
+    return Explanation(found, SENTENCES, growth(run, other))
 
 
 def _command(run: Trajectory) -> str:

@@ -267,7 +267,7 @@ def _print_one(console: Console, found: Comparison) -> None:
         if worst is not None:
             size = f"{worst.ulp:,} ULP" if kind == "ulp" else f"{getattr(worst, kind):.3g}"
             place = f"{worst.tensor}{list(worst.index)}"
-            lines.append(f"largest {kind} difference {size}: epoch {worst.epoch}, {place}: {worst.a} and {worst.b}")
+            lines.append(f"largest {kind} difference {size}: epoch {worst.epoch}, {place}: {worst.a!s} and {worst.b!s}")
     if found.absolute is None and judgement.verdict is Verdict.PASS:
         lines.append("no value differs")
     if judgement.ratio is not None and found.absolute is not None:
@@ -317,7 +317,7 @@ def print_explanation(console: Console, title: str, judgement: Judgement, found:
     if found["untouched"] is None:
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("mistake replayed on the reference")
+    table.add_column("mistake replayed")
     table.add_column("phase")
     table.add_column("leaves, in noise floors", justify="right")
     for replay in found["replays"][:8]:

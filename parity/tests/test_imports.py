@@ -28,7 +28,7 @@ GROUPS = (
     ("suite", "checkpoint", "trajectory", "recorder", "compare", "trainers"),
     ("tolerance",),
     ("verdict",),
-    ("published", "crosscheck", "ladder", "locate", "planting", "hypotheses", "diagnose", "deep", "updates", "explain"),
+    ("published", "crosscheck", "ladder", "locate", "planting", "hypotheses", "diagnose", "deep", "pairs", "explain"),
     ("experiments", "outcome", "recorded"),
     ("pool", "worker"),
     ("matrix", "prove"),
