@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from parity.compare import Difference, Worst, differences, scale
 from parity.dtypes import rounded, unit
 from parity.spec import Array
 from parity.tolerance import Floor, file_name, load
-from parity.trajectory import MANIFEST, Trajectory, TrajectoryError, read
+from parity.trajectory import MANIFEST, Trajectory, TrajectoryError, read, read_manifest
 from parity.verdict import Judgement, Verdict, incomparable, judge
 
 
@@ -74,11 +75,11 @@ def compare_folders(a: Path, b: Path) -> list[Comparison]:
     for root in (a, b):
         if not root.is_dir():
             raise TrajectoryError(f"{root} is not a folder: name a trajectory's folder or a folder of runs")
-    theirs = list(_runs(b))
+    same = a.resolve() == b.resolve()
+    candidates = itertools.combinations(_runs(a), 2) if same else itertools.product(_runs(a), _runs(b))
     pairs = [
         (ours, other)
-        for ours in _runs(a)
-        for other in theirs
+        for ours, other in candidates
         if ours != other and ours.parent.name == other.parent.name and _kind(ours) == _kind(other)
     ]
     if not pairs:
@@ -203,7 +204,12 @@ def _runs(root: Path) -> list[Path]:
 
 
 def _kind(folder: Path) -> tuple[str, ...]:
-    """dtype and stretch from a folder's name ``<implementation>-<dtype>-<device>[-lockstepN]``."""
+    """dtype and stretch from a folder's name ``<implementation>-<dtype>-<device>[-lockstepN]``.
+
+    The dtype from the run itself where a user gave it another name.
+    """
     parts = folder.name.split("-")
-    start = next((place for place, part in enumerate(parts) if part.startswith(("float", "bfloat", "checked"))), 0)
+    start = next((place for place, part in enumerate(parts) if part.startswith(("float", "bfloat", "checked"))), None)
+    if start is None:
+        return (str(read_manifest(folder)["dtype"]),)
     return tuple(part for place, part in enumerate(parts[start:]) if place != 1)

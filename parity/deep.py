@@ -1,6 +1,7 @@
 """Deep recordings: a run's first updates with all that went into them, and what can be read from them alone.
 
-``parity run --deep N`` records, for each update k (from 0) of the first N, beside the snapshots of ``trajectory``:
+``parity run --deep N``, and ``parity.recorder`` from a loop of one's own, record for each update k (from 0) of the
+first N, beside the snapshots of ``trajectory``:
 
     steps/<k>/rows               (batch,) int64, the rows that the run was told to take
     steps/<k>/prediction         (batch, ...) of these rows, before the update

@@ -157,7 +157,10 @@ class _Runs:
     def _reference(self) -> Path:
         name = folder_name(self.suite.reference, "float64", "cpu")
         if name not in self.names:
-            raise TrajectoryError(f"{self.folder} holds no reference run {name}: nothing was compared")
+            raise TrajectoryError(
+                f"{self.folder} holds no reference run {name}: nothing was compared; 'parity diff' holds any two runs "
+                "against each other"
+            )
         return self.folder / name
 
     def _judge(

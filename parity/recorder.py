@@ -1,6 +1,6 @@
 """Recording a training loop of one's own, in any framework: ``parity diff`` and ``parity explain`` read what it writes.
 
-    with Recorder("runs/mine", "float32", implementation="torch") as run:
+    with Recorder("my-model/numpy", "float32", implementation="torch") as run:
         run.snapshot(parameters)                # before training: epoch 0
         for batches in epochs:
             for rows in batches:

@@ -369,7 +369,7 @@ class Writer:
         epoch, state = found
         try:
             # A shard may have been written after the last checkpoint: its epochs are trained again.
-            shards = _read_manifest(self.partial)["shards"]
+            shards = read_manifest(self.partial)["shards"]
             self._shards = [shard for shard in shards if shard.get("last_epoch", epoch + 1) <= epoch]
             self._write_manifest(complete=False)
             run = read(self.partial, partial=True)
@@ -546,7 +546,7 @@ def read(folder: str | os.PathLike[str], partial: bool = False) -> Trajectory:
     """
     folder = Path(folder)
     try:
-        meta = _read_manifest(folder)
+        meta = read_manifest(folder)
         if not meta["complete"] and not partial:
             raise TrajectoryError(
                 f"{folder}: this run was not finished: run it again, or read what there is with partial=True"
@@ -623,7 +623,8 @@ def _parse(data: bytes, where: Path | str) -> Any:
         raise TrajectoryError(f"{where}: is no valid JSON ({what}): record the run again") from error
 
 
-def _read_manifest(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """What ``trajectory.json`` says, checked; TrajectoryError where it says what it must not, or not what it must."""
     path = folder / MANIFEST
     with open(_inside(folder, MANIFEST), "rb") as file:
         data = file.read(MANIFEST_BYTES + 1)

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from parity.hypotheses import hypotheses_for
 from parity.suite import load_suite
 
@@ -13,11 +15,18 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 
 
-def test_a_trajectory_written_as_the_readme_says_can_be_compared(tmp_path: Path) -> None:
-    (listing,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+LISTINGS = {"my-model/numpy": "parity.recorder", "my-run": "hashlib"}
+"""Where each listing writes a run, and a word that it has."""
+
+
+@pytest.mark.parametrize("folder", LISTINGS)
+def test_a_run_recorded_as_the_readme_says_can_be_compared(folder: str, tmp_path: Path) -> None:
+    listings = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert len(listings) == len(LISTINGS)
+    (listing,) = (text for text in listings if LISTINGS[folder] in text)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    subprocess.run([sys.executable, "-c", listing], cwd=tmp_path, check=True, timeout=60)
-    command = [sys.executable, "-m", "parity", "diff", "my-run", "my-run"]
+    subprocess.run([sys.executable, "-c", listing], cwd=tmp_path, env=environment, check=True, timeout=60)
+    command = [sys.executable, "-m", "parity", "diff", folder, folder]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("PASS")

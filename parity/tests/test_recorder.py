@@ -287,3 +287,13 @@ def test_two_recordings_of_ones_own_are_compared_and_their_orders_told_apart(par
     result = parity("diff", tmp_path / "a", tmp_path / "c")
     assert result.status == 3
     assert "batches in different orders" in result.out
+
+
+def test_runs_in_one_folder_are_compared_each_with_each_once(parity: Parity, tmp_path: Path) -> None:
+    for name in ("torch", "jax", "my-numpy"):
+        record(tmp_path / "my-model" / name)
+    with Recorder(tmp_path / "my-model" / "wide", "float64") as run:
+        run.snapshot(params(0, "float64"))
+    result = parity("diff", tmp_path, tmp_path)
+    assert result.status == 0
+    assert "3 of 3 pairs agree" in result.out
