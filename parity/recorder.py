@@ -152,31 +152,31 @@ class Recorder:
         for name, value in state.items():
             if value.dtype != carrier(self.dtype):
                 raise ValueError(f"{name} is {value.dtype} where the run declares {self.dtype}")
-        losses = np.array(self._losses, carrier(self.dtype))
-        if self._epoch >= 0:
-            if done < 1 or not len(losses) or len(losses) % done or self._width not in (None, len(losses) // done):
-                raise ValueError(
-                    f"{len(losses)} steps were recorded for {done} epochs"
-                    + (f" of {self._width} batches" if self._width else "")
-                    + ": call step once for each batch, and snapshot where an epoch ends, or with its number"
-                )
-            self._width = len(losses) // done
-            if self._rows is not None:
-                for start in range(0, len(self._rows), self._width):
-                    self._order.update(order_of_epoch(self._rows[start : start + self._width]))
-                self._rows = []
-        elif epoch:
+        if self._epoch < 0 and epoch:
             raise ValueError(f"the first snapshot is that of epoch 0, before training, not of epoch {epoch}")
+        count = len(self._losses)
+        width = count // done if done > 0 else 0
+        if self._epoch >= 0 and (not width or width * done != count or self._width not in (None, width)):
+            raise ValueError(
+                f"{count} steps were recorded for {done} epochs"
+                + (f" of {self._width} batches" if self._width else "")
+                + ": call step once for each batch, and snapshot where an epoch ends, or with its number"
+            )
         self._write()
         chunk = Chunk(
             np.array([epoch], np.int64),
-            losses.reshape(done, -1) if done else np.zeros((0, 0), losses.dtype),
+            np.array(self._losses, carrier(self.dtype)).reshape(done, width),
             {name: value[None] for name, value in state.items()},
             {name: np.array([figure], np.float64) for name, figure in (metrics or {}).items()},
         )
+        self._writer.check(chunk)
         # It waits for the next step, which may say more of the state that the update before has left.
         self._waiting = chunk, self._state(params, slots) if 0 < self._updates <= self.deep else {}
-        self._epoch, self._losses = epoch, []
+        if self._rows is not None:
+            for start in range(0, count, max(1, width)):
+                self._order.update(order_of_epoch(self._rows[start : start + width]))
+            self._rows = []
+        self._epoch, self._losses, self._width = epoch, [], width or None
 
     def __enter__(self) -> Recorder:
         return self
@@ -185,17 +185,16 @@ class Recorder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._write()
-        if kind is None and self._losses:
+        if kind is not None:
+            return self._writer.__exit__(kind, error, trace)
+        if self._losses:
             complaint = ValueError(
                 f"{len(self._losses)} steps came after the last snapshot: take one where an epoch ends, the last too"
             )
             self._writer.__exit__(ValueError, complaint, None)
             raise complaint
-        if kind is None:
-            ordered = self._rows is not None and self._updates
-            self._writer.finish(batch_order=self._order.hexdigest() if ordered else None)
-        else:
-            self._writer.__exit__(kind, error, trace)
+        ordered = self._rows is not None and self._updates
+        return self._writer.finish(batch_order=self._order.hexdigest() if ordered else None)
 
     def _canonical(self, tensors: Tensors) -> Params:
         arrays = {name: _array(value) for name, value in tensors.items()}

@@ -284,8 +284,7 @@ class Writer:
         """
         if self._finished:
             raise ValueError(f"{self.folder} is finished: nothing can be added")
-        _check_chunk(chunk, self._last)
-        self._check_storable(chunk)
+        self.check(chunk)
         if not self._waiting:
             self._since = time.monotonic()
         self._waiting.append(chunk)
@@ -300,6 +299,11 @@ class Writer:
             if epoch and key is not None and state is not None:
                 packed = checkpoint.pack(state, epoch, key)
                 _write_atomically(self.partial / checkpoint.FILE, packed)
+
+    def check(self, chunk: Chunk) -> None:
+        """ValueError where a chunk does not follow the one before or cannot be stored."""
+        _check_chunk(chunk, self._last)
+        self._check_storable(chunk)
 
     def flush(self) -> None:
         """Write what waits as a shard."""

@@ -230,7 +230,7 @@ COMPLAINTS = {
     many_losses: r"one number for its loss, not float64 of shape \(4,\)",
     rows_between: "rows are integers, not float64",
     trailing: "1 steps came after the last snapshot",
-    other_names: "chunk",
+    other_names: "chunk before",
 }
 
 
