@@ -127,7 +127,9 @@ def explain_pair(run: Trajectory, other: Trajectory, judgement: Judgement, untri
     ``parity.pairs`` says which mistakes are tried on what both recorded deeply.
     ValueError where what both recorded deeply has other shapes.
     """
-    location = _placed(deep.walk_pair(run, other), run, other, judgement, "a deep recording of both")
+    location = _placed(
+        deep.walk_pair(run, other), run, other, judgement, "a deep recording of both (parity.recorder makes one)"
+    )
     found = explain_steps(run, other, location) or Diagnosis(location, pattern(location), (), None, 0, False, untried)
     return Explanation(found, SENTENCES, growth(run, other))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -241,9 +241,10 @@ def _last_within(reference: Trajectory, floor: Floor, evidence: Evidence) -> int
 
 def incomparable(a: Trajectory, b: Trajectory) -> str:
     """Why two trajectories cannot be held against each other, or nothing."""
-    if missing := sorted(set(b.params) - set(a.params)):
-        return f"parameter {missing[0]} is missing from the first run"
-    if extra := sorted(set(a.params) - set(b.params)):
+    missing, extra = sorted(set(b.params) - set(a.params)), sorted(set(a.params) - set(b.params))
+    if missing:
+        return f"parameter {missing[0]} is missing from the first run" + _likely(missing[0], b, extra, a)
+    if extra:
         return f"parameter {extra[0]} is missing from the second run"
     if not np.array_equal(a.epochs, b.epochs):
         return f"snapshots were taken after other epochs: {_ends(a.epochs)} and {_ends(b.epochs)}"
@@ -256,6 +257,16 @@ def incomparable(a: Trajectory, b: Trajectory) -> str:
     if ours and theirs and ours != theirs:
         return "the runs saw their batches in different orders"
     return ""
+
+
+def _likely(name: str, run: Trajectory, others: Sequence[str], other: Trajectory) -> str:
+    """Which of the parameters that ``run`` lacks may be its ``name`` under another: the only one of such a shape."""
+    shape = run.params[name].shape[1:]
+    found = [one for one in others if sorted(other.params[one].shape[1:]) == sorted(shape)]
+    if len(found) != 1:
+        return ""
+    turned = "" if other.params[found[0]].shape[1:] == shape else ", with its axes in another order"
+    return f"; {found[0]} there may be it{turned}: both runs need one name and one layout for it"
 
 
 def _ends(epochs: Array) -> str:

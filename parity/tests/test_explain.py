@@ -277,7 +277,7 @@ def test_without_a_known_case_the_place_and_the_pattern_are_said(parity: Parity,
     assert "first differs at epoch 2, dense/kernel" in result.out
     assert "pattern: 2 times the reference, everywhere" in result.out
     assert "unexplained: no mistake could be replayed, because the suite impls has no case 'made-up'" in result.out
-    assert "a deep recording of both would tell" in result.out
+    assert "a deep recording of both (parity.recorder makes one) would tell" in result.out
     (found,) = strict_json(Path("found.json").read_text())["explanations"]
     assert (found["named"], found["untouched"]) == ([], None)
 

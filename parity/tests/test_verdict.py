@@ -241,6 +241,26 @@ def test_a_comparison_of_nothing_is_inconclusive() -> None:
     assert before.verdict is Verdict.INCONCLUSIVE
 
 
+@pytest.mark.parametrize(
+    ("own", "shape", "hint"),
+    [
+        ("fc.weight", (2, 3), "fc.weight there may be it, with its axes in another order: both runs need one name"),
+        ("kernel", (3, 2), "kernel there may be it: both runs need one name"),
+        ("other", (4, 2), ""),
+    ],
+)
+def test_a_parameter_under_another_name_is_pointed_out(own: str, shape: tuple[int, ...], hint: str) -> None:
+    run, reference = make(), make()
+    run.params.pop("dense/kernel")
+    run.params[own] = np.zeros((EPOCHS + 1, *shape))
+    found = judge(run, reference, floor_of(reference))
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert found.reason.startswith(
+        "parameter dense/kernel is missing from the first run" + ("; " + hint if hint else "")
+    )
+    assert bool(hint) == ("may be it" in found.reason)
+
+
 def test_a_verdict_on_many_is_the_worst_and_none_is_a_doubt() -> None:
     assert overall([]) is Verdict.INCONCLUSIVE
     order = [Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.FAIL]
