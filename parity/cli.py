@@ -73,6 +73,10 @@ Data = Annotated[
     str | None,
     typer.Option("--data", metavar="NAME|FILE", help="The case's other data, such as 'full', or a file of your own."),
 ]
+Noise = Annotated[
+    list[Path] | None,
+    typer.Option("--noise", metavar="RUN", help="A repetition of A or B with its roundings stirred; may be repeated."),
+]
 LockstepLength = Annotated[
     int | None,
     typer.Option(
@@ -511,13 +515,15 @@ def explain(
     suite: SuiteName = "impls",
     out: Out = Path("runs"),
     python: Pythons = None,
+    noise: Noise = None,
     json_file: Json = None,
     data: Data = None,
 ) -> None:
     """Say where a failed run first parts from the reference, what that looks like, and which mistake explains it.
 
     With a case the implementation is run again from a state that it shares with the reference, phase by phase. With
-    two recorded trajectories, A held against B, the recording alone must do; A's case is looked up in the suite.
+    two recorded trajectories, A held against B, the recording alone must do; A's case is looked up in the suite. Of
+    runs of your own parity.recorder keeps what is needed.
     """
     from parity.matrix import explain_folders
     from parity.report.terminal import Watch, make_console, print_explanation, print_preflight
@@ -526,11 +532,13 @@ def explain(
     found: list[tuple[str, Any, Sequence[str], Any]] = []
     with _clear_errors():
         if len(what) == 2:
-            comparison, explanation = explain_folders(_suite(suite), Path(what[0]), Path(what[1]))
+            comparison, explanation = explain_folders(_suite(suite), Path(what[0]), Path(what[1]), noise or ())
             title = f"{what[0]} against {what[1]}"
             found.append((title, comparison.judgement, comparison.preflight, explanation))
         elif len(what) > 2:
             _fail("explain takes one case, or the folders of two trajectories")
+        elif noise:
+            _fail("--noise belongs to two trajectories: a case has its own noise floor")
         else:
             matrix = _matrix(
                 suite,
@@ -649,19 +657,22 @@ def bench(
 def diff(
     a: Annotated[Path, typer.Argument(metavar="A", help="A trajectory's folder, or a folder of runs.")],
     b: Annotated[Path, typer.Argument(metavar="B", help="What it is held against.")],
+    noise: Noise = None,
     json_file: Json = None,
 ) -> None:
     """Compare two recorded trajectories; no framework is needed.
 
-    The tolerance is the noise floor that 'parity run' left beside the trajectories. Two folders of runs, as --out
-    names them, are compared wherever both hold the same case in the same dtype.
+    The tolerance is the noise floor that 'parity run' left beside the trajectories. Runs of your own have none: run
+    one of the scripts again, a few times, from initial values that parity.tolerance.stir has moved by one unit in the
+    last place, and name those recordings with --noise. Two folders of runs, as --out names them, are compared wherever
+    both hold the same case in the same dtype.
     """
     from parity.crosscheck import compare_folders
     from parity.report.terminal import make_console, print_diff
     from parity.verdict import EXIT_STATUS, overall
 
     with _clear_errors():
-        comparisons = compare_folders(a, b)
+        comparisons = compare_folders(a, b, noise or ())
     print_diff(make_console(stderr=str(json_file) == "-"), comparisons)
     _write_json(json_file, {"pairs": [comparison.as_json() for comparison in comparisons]})
     raise SystemExit(EXIT_STATUS[overall([comparison.judgement.verdict for comparison in comparisons])])

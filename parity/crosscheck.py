@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from parity.compare import Difference, Worst, differences, scale
+from parity.compare import Difference, Worst, differences
 from parity.dtypes import rounded, unit
-from parity.spec import Array
-from parity.tolerance import Floor, file_name, load
+from parity.spec import Params
+from parity.tolerance import Floor, file_name, floor_of, load
 from parity.trajectory import MANIFEST, Trajectory, TrajectoryError, read, read_manifest
 from parity.verdict import Judgement, Verdict, incomparable, judge
 
@@ -65,13 +65,16 @@ class Comparison:
         }
 
 
-def compare_folders(a: Path, b: Path) -> list[Comparison]:
+def compare_folders(a: Path, b: Path, noise: Sequence[Path] = ()) -> list[Comparison]:
     """Compare two trajectories' folders, or every pair of the same case, dtype and kind in two folders of runs.
 
-    TrajectoryError for what cannot be read, and where there is nothing to compare.
+    ``noise`` as in ``compare``, for two trajectories alone. TrajectoryError for what cannot be read, and where there is
+    nothing to compare.
     """
     if (a / MANIFEST).exists() or (b / MANIFEST).exists():
-        return [compare(a, b)]
+        return [compare(a, b, noise)]
+    if noise:
+        raise TrajectoryError("--noise belongs to two trajectories: name their folders, not folders of runs")
     for root in (a, b):
         if not root.is_dir():
             raise TrajectoryError(f"{root} is not a folder: name a trajectory's folder or a folder of runs")
@@ -87,17 +90,25 @@ def compare_folders(a: Path, b: Path) -> list[Comparison]:
     return [compare(*pair) for pair in pairs]
 
 
-def compare(a: Path, b: Path) -> Comparison:
-    """Compare two trajectories. The tolerance is the sum of both runs' own: either may be off by its share."""
-    return compare_runs(a, read(a), b, read(b))
+def compare(a: Path, b: Path, noise: Sequence[Path] = ()) -> Comparison:
+    """Compare two trajectories. The tolerance is the sum of both runs' own: either may be off by its share.
+
+    ``noise`` are repetitions of either with its roundings stirred, for runs without a noise floor beside them.
+    """
+    return compare_runs(a, read(a), b, read(b), noise)
 
 
-def compare_runs(a: Path, ours: Trajectory, b: Path, theirs: Trajectory) -> Comparison:
+def compare_runs(a: Path, ours: Trajectory, b: Path, theirs: Trajectory, noise: Sequence[Path] = ()) -> Comparison:
     """The same for what was read from there already."""
     before, notes = tuple(preflight(ours, theirs)), []
+    doubt = incomparable(ours, theirs)
+    repeated = [] if doubt else [(folder, read(folder)) for folder in noise]
     floors = []
-    for folder, run in ((a, ours), (b, theirs)):
+    for folder, run, opposite in ((a, ours, theirs), (b, theirs, ours)):
         floor = recorded_floor(folder, run)
+        if floor is None and (floor := measured_floor(run, repeated, opposite)) is not None:
+            count = sum(stirred.meta["dtype"] == run.meta["dtype"] for _, stirred in repeated)
+            notes.append(f"the noise floor of {folder} is as far as repetitions strayed, {count} of them")
         if floor is None:
             notes.append(
                 f"{folder} has no noise floor beside it: only 64 roundings of each tensor's largest value are allowed"
@@ -111,7 +122,6 @@ def compare_runs(a: Path, ours: Trajectory, b: Path, theirs: Trajectory) -> Comp
         notes.append(
             "this case's parameters are compared in lockstep only, but in float64; of a free run, the losses count"
         )
-    doubt = incomparable(ours, theirs)
     if doubt:
         return Comparison(a, b, Judgement(Verdict.INCONCLUSIVE, reason=doubt), None, None, None, tuple(notes), before)
     # A floor may end before the run does; then both runs are judged that far.
@@ -180,13 +190,26 @@ def _lengths(floor: Floor) -> tuple[int, int]:
 
 def least_floor(run: Trajectory) -> Floor:
     """The part of the noise floor that needs no measurement: four roundings of the largest value so far."""
-    least = 4 * unit(run.meta["dtype"])
+    return floor_of({}, run, run.meta["dtype"])
 
-    def grown(values: Array) -> Array:
-        return least * np.maximum.accumulate(values) if values.size else values
 
-    loss = grown(np.abs(run.loss.astype(np.float64)).ravel()).reshape(run.loss.shape)
-    return Floor(loss, {name: grown(scale(values)) for name, values in run.params.items()})
+def measured_floor(run: Trajectory, noise: Sequence[tuple[Path, Trajectory]], other: Trajectory) -> Floor | None:
+    """The noise floor that repetitions with stirred roundings show, those in the run's dtype; None without any.
+
+    A repetition strays from that one of the two runs whose it is: the nearer one. TrajectoryError where it cannot be
+    held against them.
+    """
+    stray: Params = {}
+    for folder, repeated in noise:
+        if repeated.meta["dtype"] != run.meta["dtype"]:
+            continue
+        if doubt := incomparable(repeated, run):
+            raise TrajectoryError(f"{folder}: shows no noise of these runs: {doubt}")
+        judged = [judge(repeated, base, least_floor(base)) for base in (run, other)]
+        nearer = min(judged, key=lambda one: np.inf if one.ratio is None else one.ratio)
+        for name, values in nearer.evidence[0].distances.items():
+            stray[name] = np.maximum(stray[name], values) if name in stray else values
+    return floor_of(stray, run, run.meta["dtype"]) if stray else None
 
 
 def _worst(found: list[Worst]) -> tuple[Difference | None, Difference | None, Difference | None]:

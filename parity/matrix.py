@@ -563,8 +563,12 @@ def _keep_failure(folder: Path, run: Future[dict[str, Any]]) -> None:
         keep_failure(folder, "" if error is None else str(error) or type(error).__name__)
 
 
-def explain_folders(suite: Suite, a: Path, b: Path) -> tuple[Comparison, dict[str, Any] | None]:
+def explain_folders(
+    suite: Suite, a: Path, b: Path, noise: Sequence[Path] = ()
+) -> tuple[Comparison, dict[str, Any] | None]:
     """Judge trajectory ``a`` against ``b`` and explain what differs from the recordings alone.
+
+    ``noise`` are repetitions, as in ``parity.crosscheck.compare``.
 
     The mistakes are replayed on the suite's reference, in this process, where the suite knows the case and a noise
     floor lies beside the run. What is explained is ``a``, or ``b`` where ``a`` is what the reference is.
@@ -573,7 +577,7 @@ def explain_folders(suite: Suite, a: Path, b: Path) -> tuple[Comparison, dict[st
     from parity.explain import explain_pair, explain_recorded
 
     run, other = read(a), read(b)
-    comparison = compare_runs(a, run, b, other)
+    comparison = compare_runs(a, run, b, other, noise)
     if comparison.judgement.verdict is not Verdict.FAIL:
         return comparison, None
     sides = [(a, run, other), (b, other, run)]

@@ -224,18 +224,21 @@ def measure(
             for name, values in strays(run, reference).items():
                 stray[name] = np.maximum(stray[name], values) if name in stray else values
             on_run()
-        scales = {"loss": np.abs(reference.loss.ravel())}
-        scales |= {name: scale(values) for name, values in reference.params.items()}
-        grown = {}
-        for name, values in stray.items():
-            grown[name] = np.maximum(
-                np.maximum.accumulate(values), 4 * unit(dtype) * np.maximum.accumulate(scales[name])
-            )
-            if dtype == "float64" and "float32" in floors:
-                wide = floors["float32"].loss.ravel() if name == "loss" else floors["float32"].params[name]
-                grown[name] = np.maximum(grown[name], 2.0**-29 * wide)
-        floors[dtype] = Floor(grown.pop("loss").reshape(reference.loss.shape), grown)
+        if dtype == "float64" and "float32" in floors:
+            wide = {"loss": floors["float32"].loss.ravel(), **floors["float32"].params}
+            stray = {name: np.maximum(values, 2.0**-29 * wide[name]) for name, values in stray.items()}
+        floors[dtype] = floor_of(stray, reference, dtype)
     return floors
+
+
+def floor_of(stray: Params, reference: Trajectory, dtype: str) -> Floor:
+    """The noise floor that follows from how far runs strayed, by the names of ``strays``; least where none did."""
+    scales = {"loss": np.abs(reference.loss.astype(np.float64).ravel())}
+    scales |= {name: scale(values) for name, values in reference.params.items()}
+    grown = {name: 4 * unit(dtype) * np.maximum.accumulate(values) for name, values in scales.items()}
+    for name, values in stray.items():
+        grown[name] = np.maximum(np.maximum.accumulate(values), grown[name])
+    return Floor(grown.pop("loss").reshape(reference.loss.shape), grown)
 
 
 def runs_of(dtypes: Sequence[str]) -> int:

@@ -19,7 +19,7 @@ from parity.layout import Slot
 from parity.pool import worker_environment
 from parity.recorder import Recorder
 from parity.spec import Adam, Params, Shuffled, optimizer_from
-from parity.tests.test_cli import Parity, parity
+from parity.tests.test_cli import Parity, complaint, parity
 from parity.trajectory import MANIFEST, Trajectory, batch_order_hash, partial_path, read
 
 __all__ = ["parity"]  # a fixture
@@ -287,6 +287,51 @@ def test_two_recordings_of_ones_own_are_compared_and_their_orders_told_apart(par
     result = parity("diff", tmp_path / "a", tmp_path / "c")
     assert result.status == 3
     assert "batches in different orders" in result.out
+
+
+def wandering(folder: Path, factor: float, dtype: str = "float32") -> Path:
+    """A run whose only parameter is off by so many roundings an epoch, as one is that amplifies its rounding."""
+    with Recorder(folder, dtype) as run:
+        for epoch in range(11):
+            moved = np.array([1.0 + 1e-7 * factor * epoch], dtype)
+            if epoch:
+                run.step(1.0)
+            run.snapshot({"scale": moved})
+    return folder
+
+
+def test_repetitions_show_how_far_rounding_carries_a_run(parity: Parity, tmp_path: Path) -> None:
+    ours, theirs = wandering(tmp_path / "ours", 0), wandering(tmp_path / "theirs", 40)
+    noise = [word for number in (1, 2) for word in ("--noise", wandering(tmp_path / f"noise{number}", 10.0 * number))]
+    assert parity("diff", ours, theirs).status == 1
+    result = parity("diff", ours, theirs, *noise)
+    assert result.status == 0
+    assert f"note: the noise floor of {ours} is as far as repetitions strayed, 2 of them" in result.out
+    assert "64 roundings" not in result.out
+    assert parity("explain", ours, theirs, *noise).status == 0
+    # A repetition belongs to the run that it is near to, and does not excuse the other.
+    wrong = wandering(tmp_path / "wrong", 4000)
+    for pair in ((ours, wrong), (wrong, ours)):
+        assert parity("diff", *pair, *noise).status == 1
+        assert parity("diff", *pair, *noise, "--noise", wandering(tmp_path / "near", 4010)).status == 1
+
+
+def test_a_repetition_in_another_dtype_says_nothing(parity: Parity, tmp_path: Path) -> None:
+    ours, theirs = wandering(tmp_path / "ours", 0), wandering(tmp_path / "theirs", 40)
+    result = parity("diff", ours, theirs, "--noise", wandering(tmp_path / "wide", 40, "float64"))
+    assert result.status == 1
+    assert "64 roundings" in result.out
+
+
+def test_noise_that_is_none_of_these_runs_is_said(parity: Parity, tmp_path: Path) -> None:
+    ours, theirs = wandering(tmp_path / "model" / "ours", 0), wandering(tmp_path / "model" / "theirs", 1)
+    record(tmp_path / "other")
+    for command in ("diff", "explain"):
+        result = parity(command, ours, theirs, "--noise", tmp_path / "other")
+        assert result.status == 2
+        assert "shows no noise of these runs: parameter scale is missing" in complaint(result)
+    assert "two trajectories" in complaint(parity("diff", tmp_path, tmp_path, "--noise", ours))
+    assert "two trajectories" in complaint(parity("explain", "iris-logistic", "--noise", ours))
 
 
 def test_runs_in_one_folder_are_compared_each_with_each_once(parity: Parity, tmp_path: Path) -> None:
