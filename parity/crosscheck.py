@@ -65,6 +65,15 @@ class Comparison:
         }
 
 
+@dataclass(frozen=True, eq=False)
+class Repetition:
+    """A run that repeats ``base`` with its roundings stirred, and how far it strays: see ``tolerance.strays``."""
+
+    run: Trajectory
+    base: Trajectory
+    distances: Params
+
+
 def compare_folders(a: Path, b: Path, noise: Sequence[Path] = ()) -> list[Comparison]:
     """Compare two trajectories' folders, or every pair of the same case, dtype and kind in two folders of runs.
 
@@ -95,20 +104,21 @@ def compare(a: Path, b: Path, noise: Sequence[Path] = ()) -> Comparison:
 
     ``noise`` are repetitions of either with its roundings stirred, for runs without a noise floor beside them.
     """
-    return compare_runs(a, read(a), b, read(b), noise)
+    ours, theirs = read(a), read(b)
+    return compare_runs(a, ours, b, theirs, repetitions(ours, theirs, noise))
 
 
-def compare_runs(a: Path, ours: Trajectory, b: Path, theirs: Trajectory, noise: Sequence[Path] = ()) -> Comparison:
+def compare_runs(
+    a: Path, ours: Trajectory, b: Path, theirs: Trajectory, noise: Sequence[Repetition] = ()
+) -> Comparison:
     """The same for what was read from there already."""
     before, notes = tuple(preflight(ours, theirs)), []
-    doubt = incomparable(ours, theirs)
-    repeated = [] if doubt else [(folder, read(folder)) for folder in noise]
     floors = []
-    for folder, run, opposite in ((a, ours, theirs), (b, theirs, ours)):
+    for folder, run in ((a, ours), (b, theirs)):
+        own = [repetition for repetition in noise if repetition.run.meta["dtype"] == run.meta["dtype"]]
         floor = recorded_floor(folder, run)
-        if floor is None and (floor := measured_floor(run, repeated, opposite)) is not None:
-            count = sum(stirred.meta["dtype"] == run.meta["dtype"] for _, stirred in repeated)
-            notes.append(f"the noise floor of {folder} is as far as repetitions strayed, {count} of them")
+        if floor is None and (floor := measured_floor(run, own)) is not None:
+            notes.append(f"the noise floor of {folder} is as far as repetitions strayed, {len(own)} of them")
         if floor is None:
             notes.append(
                 f"{folder} has no noise floor beside it: only 64 roundings of each tensor's largest value are allowed"
@@ -122,6 +132,7 @@ def compare_runs(a: Path, ours: Trajectory, b: Path, theirs: Trajectory, noise: 
         notes.append(
             "this case's parameters are compared in lockstep only, but in float64; of a free run, the losses count"
         )
+    doubt = incomparable(ours, theirs)
     if doubt:
         return Comparison(a, b, Judgement(Verdict.INCONCLUSIVE, reason=doubt), None, None, None, tuple(notes), before)
     # A floor may end before the run does; then both runs are judged that far.
@@ -193,21 +204,27 @@ def least_floor(run: Trajectory) -> Floor:
     return floor_of({}, run, run.meta["dtype"])
 
 
-def measured_floor(run: Trajectory, noise: Sequence[tuple[Path, Trajectory]], other: Trajectory) -> Floor | None:
-    """The noise floor that repetitions with stirred roundings show, those in the run's dtype; None without any.
+def repetitions(ours: Trajectory, theirs: Trajectory, noise: Sequence[Path]) -> list[Repetition]:
+    """Each of these runs beside that one of the two whose repetition it is: the nearer one.
 
-    A repetition strays from that one of the two runs whose it is: the nearer one. TrajectoryError where it cannot be
-    held against them.
+    TrajectoryError where one cannot be read or held against them.
     """
-    stray: Params = {}
-    for folder, repeated in noise:
-        if repeated.meta["dtype"] != run.meta["dtype"]:
-            continue
-        if doubt := incomparable(repeated, run):
+    found = []
+    for folder in noise:
+        run = read(folder)
+        if doubt := incomparable(run, ours):
             raise TrajectoryError(f"{folder}: shows no noise of these runs: {doubt}")
-        judged = [judge(repeated, base, least_floor(base)) for base in (run, other)]
-        nearer = min(judged, key=lambda one: np.inf if one.ratio is None else one.ratio)
-        for name, values in nearer.evidence[0].distances.items():
+        judged = [(judge(run, base, least_floor(base)), base) for base in (ours, theirs)]
+        nearer, base = min(judged, key=lambda pair: np.inf if pair[0].ratio is None else pair[0].ratio)
+        found.append(Repetition(run, base, nearer.evidence[0].distances))
+    return found
+
+
+def measured_floor(run: Trajectory, noise: Sequence[Repetition]) -> Floor | None:
+    """The noise floor that repetitions in the run's dtype show; None without any."""
+    stray: Params = {}
+    for repetition in noise:
+        for name, values in repetition.distances.items():
             stray[name] = np.maximum(stray[name], values) if name in stray else values
     return floor_of(stray, run, run.meta["dtype"]) if stray else None
 

@@ -19,7 +19,7 @@ where no reference is at hand, against another deep recording as far as both are
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -181,41 +181,71 @@ def walk(run: Trajectory, witness: Witness) -> Location | None:
     return found or _all_agree(len(steps), agreed)
 
 
-def walk_pair(a: Trajectory, b: Trajectory) -> Location | None:
+def walk_pair(a: Trajectory, b: Trajectory, noise: Sequence[tuple[Trajectory, Trajectory]] = ()) -> Location | None:
     """Where the first update that both runs recorded deeply parts, as far as their states agree; None without any.
 
-    Without a reference nothing is measured: 64 roundings of each tensor's largest value are allowed. Late updates may
-    be farther apart by rounding alone, because each begins where the run itself has come to.
+    Without a reference little is measured: 64 roundings of each tensor's largest value are allowed. Late updates may
+    be farther apart by rounding alone, because each begins where the run itself has come to. How far, ``noise`` shows:
+    repetitions of a run, each beside that run, as far as they were recorded deeply, too.
     """
     ours, theirs = steps_of(a), steps_of(b)
+    repeated = [(steps_of(run), steps_of(base)) for run, base in noise]
     agreed: dict[str, float] = {}
     dtype = max(a.meta["dtype"], b.meta["dtype"], key=unit)
     both = list(zip(ours, theirs, _places(a), strict=False))
     for mine, other, (epoch, batch) in both:
         if not np.array_equal(mine.rows, other.rows):
             return _other_rows(epoch, batch, mine.rows, other.rows, agreed)
-        checks = {
-            "state": (_tensors(mine.before), _tensors(other.before)),
-            "prediction": ({"prediction": mine.prediction}, {"prediction": other.prediction}),
-            "loss": ({"loss": mine.loss}, {"loss": other.loss}),
-            "gradient": (mine.gradients, other.gradients),
-            "batch": ({"loss": mine.trained}, {"loss": other.trained}),
-            "update": (_tensors(mine.after), _tensors(other.after)),
-        }
-        for phase, (got, wanted) in checks.items():
-            found = within_rounding(got, wanted, dtype)
+        stirred = [
+            (_seen(one[mine.number]), _seen(base[mine.number])) for one, base in repeated if mine.number < len(one)
+        ]
+        for phase, wanted in _seen(other).items():
+            strayed = [_apart(one[phase], base[phase]) for one, base in stirred]
+            found = within_rounding(_seen(mine)[phase], wanted, dtype, strayed)
             parts = tuple(check for check in found if not check.agrees)
             if parts:
-                at = other.before.params
-                return Location(phase, epoch, batch, parts[0], dict(agreed), parts, other.gradients, at, "")
+                at, note = other.before.params, ""
+                if phase not in ("state", "update") and agreed.get("state", 0.0) > 1 and not stirred:
+                    note = (
+                        f"the states that this update began with differ already, to {agreed['state']:.2g} of the noise "
+                        "floor, and rounding may have grown: repetitions recorded as deeply (--noise) would tell"
+                    )
+                return Location(phase, epoch, batch, parts[0], dict(agreed), parts, other.gradients, at, note)
             agreed[phase] = max(agreed.get(phase, 0.0), found[0].floors)
     return _all_agree(len(both), agreed) if both else None
 
 
-def within_rounding(got: Params, wanted: Params, dtype: str) -> list[Check]:
-    """The tensors that both have, the farthest apart first, with four roundings of the largest value as floor."""
+def _seen(step: Step) -> dict[str, Params]:
+    """What is held against another run's of a step, phase by phase."""
+    return {
+        "state": _tensors(step.before),
+        "prediction": {"prediction": step.prediction},
+        "loss": {"loss": step.loss},
+        "gradient": step.gradients,
+        "batch": {"loss": step.trained},
+        "update": _tensors(step.after),
+    }
+
+
+def _apart(a: Params, b: Params) -> dict[str, float]:
+    """How far tensors that both have are apart at most."""
+    pairs = {name: (np.asarray(value, np.float64), b[name]) for name, value in a.items() if name in b}
+    return {name: float(np.max(np.abs(one - other), initial=0.0)) for name, (one, other) in pairs.items()}
+
+
+def within_rounding(
+    got: Params, wanted: Params, dtype: str, strayed: Sequence[Mapping[str, float]] = ()
+) -> list[Check]:
+    """The tensors that both have, the farthest apart first.
+
+    The floor is four roundings of the largest value, or how far repetitions ``strayed``.
+    """
     shared = {name: np.asarray(wanted[name]) for name in wanted if name in got}
     floors = {name: 4 * unit(dtype) * float(np.max(np.abs(value), initial=0.0)) for name, value in shared.items()}
+    floors = {
+        name: max(least, *(far.get(name, 0.0) for far in strayed)) if strayed else least
+        for name, least in floors.items()
+    }
     return sorted(held(got, Expected(shared, floors, dtype)), key=lambda check: -check.share)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -121,14 +121,20 @@ def explain_recorded(
     return _diagnosed(entry, reference, run, location, dtype, floor, lambda: None, seconds=seconds)
 
 
-def explain_pair(run: Trajectory, other: Trajectory, judgement: Judgement, untried: str) -> Explanation:
+def explain_pair(
+    run: Trajectory,
+    other: Trajectory,
+    judgement: Judgement,
+    untried: str,
+    noise: Sequence[tuple[Trajectory, Trajectory]] = (),
+) -> Explanation:
     """Say where two recorded runs part and what that looks like, where no reference is at hand, for the reason given.
 
-    ``parity.pairs`` says which mistakes are tried on what both recorded deeply.
+    ``parity.pairs`` says which mistakes are tried on what both recorded deeply. ``noise`` as in ``deep.walk_pair``.
     ValueError where what both recorded deeply has other shapes.
     """
     location = _placed(
-        deep.walk_pair(run, other), run, other, judgement, "a deep recording of both (parity.recorder makes one)"
+        deep.walk_pair(run, other, noise), run, other, judgement, "a deep recording of both (parity.recorder makes one)"
     )
     found = explain_steps(run, other, location) or Diagnosis(location, pattern(location), (), None, 0, False, untried)
     return Explanation(found, SENTENCES, growth(run, other))

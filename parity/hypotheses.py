@@ -160,6 +160,12 @@ def correction_one_step_off(rule: Adam, name: str, p: Array, g: Array, state: St
     return nn.adam(rule, name, p, g, ahead)
 
 
+def correction_in_float32(rule: Adam, name: str, p: Array, g: Array, state: State) -> Array:
+    m, v = moments(rule, name, g, state)
+    m_scale, v_scale = (np.float32(1) - np.float32(b) ** np.float32(state.step) for b in (rule.beta1, rule.beta2))
+    return p - rule.learning_rate * (m / m_scale) / (np.sqrt(v / v_scale) + rule.epsilon)
+
+
 def amsgrad(rule: Adam, name: str, p: Array, g: Array, state: State) -> Array:
     slot = f"largest_second_moment/{name}"
     largest = state.slots.get(slot, state.slots[f"second_moment/{name}"])
@@ -1033,6 +1039,13 @@ CATALOGUE: tuple[Hypothesis, ...] = (
         "Adam corrects its bias as if one more update had been made.",
         "cs231n/cs231n.github.io#179; tensorflow/tensorflow#35444",
         stepwise(has_adam, rule=correction_one_step_off),
+    ),
+    Hypothesis(
+        "adam-bias-correction-in-float32",
+        "update",
+        "Adam's bias correction is worked out in float32, where 1 - beta2ᵗ has lost its last digits.",
+        "ekzhang/jax-js#149; optax, tree_bias_correction: decay**count is float32 unless x64 is on",
+        stepwise(has_adam, rule=correction_in_float32),
     ),
     Hypothesis(
         "adam-beta2-0.99",

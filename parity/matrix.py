@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from parity import __version__
-from parity.crosscheck import Comparison, compare_runs, recorded_floor
+from parity.crosscheck import Comparison, compare_runs, recorded_floor, repetitions
 from parity.dtypes import DTYPES, NARROW
 from parity.frameworks import FRAMEWORKS, framework_of, packages_of
 from parity.outcome import CHECKED, Outcome, compares_params, folder_name, keep_explanation, keep_failure
@@ -577,7 +577,8 @@ def explain_folders(
     from parity.explain import explain_pair, explain_recorded
 
     run, other = read(a), read(b)
-    comparison = compare_runs(a, run, b, other, noise)
+    repeated = repetitions(run, other, noise)
+    comparison = compare_runs(a, run, b, other, repeated)
     if comparison.judgement.verdict is not Verdict.FAIL:
         return comparison, None
     sides = [(a, run, other), (b, other, run)]
@@ -601,7 +602,8 @@ def explain_folders(
                 # What the reference leaves untouched within its noise is no mistaken run: then the other one is.
                 if found["untouched"] > FACTOR:
                     break
-        return comparison, found or explain_pair(run, other, comparison.judgement, untried).as_json()
+        pairs = [(repetition.run, repetition.base) for repetition in repeated]
+        return comparison, found or explain_pair(run, other, comparison.judgement, untried, pairs).as_json()
     except TrajectoryError:
         raise
     except ValueError as error:

@@ -19,10 +19,10 @@ from parity.deep import Step, steps_of, within_rounding
 from parity.diagnose import Diagnosis, Replay, Replays, diagnose
 from parity.dtypes import unit
 from parity.hypotheses import CATALOGUE
-from parity.locate import Location, pattern, with_loss
+from parity.locate import UNRECORDED, Location, pattern, with_loss
 from parity.planting import Stepwise
 from parity.spec import Array, Batches, Case, Dataset, Loss, Optimizer, Params, optimizer_from
-from parity.tolerance import FACTOR
+from parity.tolerance import FACTOR, strays
 from parity.trainer import State, Trained, Trainer
 from parity.trainers.numpy_trainer import slot_names
 from parity.trajectory import Trajectory
@@ -41,13 +41,19 @@ def explain_steps(run: Trajectory, other: Trajectory, location: Location) -> Dia
 
     None where nothing can be tried. ValueError where what was recorded has other shapes.
     """
+    if location.phase == "batch":
+        return None
     sides = (run, other, "first"), (other, run, "second")
-    number = (location.epoch - 1) * max(1, run.loss.shape[1]) + location.batch
-    if location.phase == "loss":
-        return _tried(sides, location, number, _scales)
-    if location.phase == "gradient" and number:
-        return _tried(sides, location, number, _added_up)
-    return _of_update(sides, location, number) if location.phase == "update" else None
+    batches = max(1, run.loss.shape[1])
+    number = (location.epoch - 1) * batches + location.batch
+    if location.phase == UNRECORDED:  # seen at the end of an epoch, which any update before may have made
+        number = location.epoch * batches
+    mistakes = {"loss": _scales, "gradient": _added_up}.get(location.phase)
+    tried = _tried(sides, location, number, mistakes) if mistakes and (number or mistakes is _scales) else None
+    if tried is not None and tried.explanations:
+        return tried
+    # From other states everything differs: then updates that are wrong by themselves say more.
+    return (_of_updates(sides, location, number) if number or location.phase == "update" else None) or tried
 
 
 @dataclass(frozen=True)
@@ -106,7 +112,7 @@ def _tried(
         note = f"what is explained is the {location.phase} of the {which} run, from the other's"
         ranked = tuple(sorted(replays, key=lambda replay: replay.floors))
         found.append(_diagnosis(replace(location, note=note), ranked))
-    return next((one for one in found if one.explanations), found[0])
+    return next((one for one in found if one.explanations), replace(found[0], location=location))
 
 
 def _diagnosis(location: Location, replays: tuple[Replay, ...] = (), untried: str = "") -> Diagnosis:
@@ -138,49 +144,89 @@ def _added_up(steps: Sequence[Step], theirs: Step, number: int) -> dict[str, lis
     return {"gradient-not-zeroed": [with_loss(float(theirs.loss), added)]}
 
 
-def _of_update(sides: Sides, location: Location, number: int) -> Diagnosis:
-    said = []
+def optimizer_of(run: Trajectory, other: Trajectory) -> Optimizer | None:
+    """The optimizer that a run is meant to have: what it says, or, where it says none, what the other says."""
+    return optimizer_said(run) or optimizer_said(other)
+
+
+def _of_updates(sides: Sides, location: Location, number: int) -> Diagnosis | None:
+    """The run whose updates are the first that are not its optimizer's; of an update that parts, the reason else."""
+    found: list[tuple[int, Updates, str]] = []
     for mine, other, which in sides:
-        # A run that says no optimizer is meant to have the other's.
-        optimizer = optimizer_said(mine) or optimizer_said(other)
-        if optimizer is None:
-            return _diagnosis(location, untried="neither run says its optimizer, as parity.recorder lets it")
-        found = explain_updates(mine, optimizer, location, number)
-        # Where the rule as it should be leaves no more than noise, this run is right, and the other one is not.
-        if found.untouched is not None and found.untouched > FACTOR:
-            note = f"what is explained are the updates of the {which} run, from its own gradients"
-            return replace(found, location=replace(location, note=note))
-        said.append(optimizer)
+        optimizer, steps = optimizer_of(mine, other), steps_of(mine)
+        if optimizer is not None and steps:
+            updates = Updates(mine, steps, optimizer)
+            first = updates.first_mistaken()
+            if first is not None:
+                found.append((first, updates, which))
+    if not found:
+        return _diagnosis(location, untried=_untried(sides)) if location.phase == "update" else None
+    first, updates, which = min(found, key=lambda one: one[0])
+    note = f"what is explained are the updates of the {which} run, from its own gradients"
+    # What makes runs part may be beyond the roundings of its own updates later than of what follows from them.
+    there = updates.location(first) if first < number else location
+    diagnosis = updates.diagnose(first)
+    return replace(diagnosis, location=replace(there, note=note), pattern=pattern(there))
+
+
+def _untried(sides: Sides) -> str:
+    said = [optimizer_of(mine, other) for mine, other, _ in sides]
+    if said[0] is None:
+        return "neither run says its optimizer, as parity.recorder lets it"
     which = f"{said[0]}" if said[0] == said[1] else f"{said[0]} and {said[1]}"
-    return _diagnosis(location, untried=f"each run's updates are those of the optimizer that it says it has: {which}")
+    return f"each run's updates are those of the optimizer that it says it has: {which}"
 
 
-def explain_updates(run: Trajectory, optimizer: Optimizer, location: Location, number: int) -> Diagnosis:
-    """Which mistake in the optimizer makes of a run's recorded gradients what was recorded after them.
+class Updates:
+    """A run's recorded updates, made again from its own gradients by the optimizer that it is meant to have."""
 
-    ``location`` is where update ``number``, from 0, was found to part from another run's. ``untouched`` is what the
-    optimizer as it should be leaves: within the noise, this run is right.
-    """
-    steps = steps_of(run)
-    case = played(steps, optimizer)
+    def __init__(self, run: Trajectory, steps: Sequence[Step], optimizer: Optimizer) -> None:
+        self.steps, self.case, self.batches = steps, played(steps, optimizer), max(1, run.loss.shape[1])
+        initial = self.case.initial()
+        states = [steps[0].before, *(step.after for step in steps)]
+        self.made = Trajectory(
+            run.meta,
+            np.arange(len(states)),
+            np.array([[step.trained] for step in steps]).reshape(len(steps), 1),
+            {name: np.stack([state.params[name] for state in states]) for name in initial},
+            {},
+        )
 
-    def build(case: Case, dtype: str, device: str) -> Trainer:
-        # A slot that was not recorded begins at zero, as it does where training begins.
-        zeros = {f"{slot}/{name}": np.zeros_like(p) for slot in slot_names(optimizer) for name, p in initial.items()}
-        return Stepwise(Playback(steps, State(case.initial(), zeros | steps[0].before.slots)), case, dtype)
+        def build(case: Case, dtype: str, device: str) -> Trainer:
+            # A slot that was not recorded begins at zero, as it does where training begins.
+            names = [f"{slot}/{name}" for slot in slot_names(case.optimizer) for name in initial]
+            zeros = {name: np.zeros_like(initial[name.partition("/")[2]]) for name in names}
+            return Stepwise(Playback(steps, State(initial, zeros | steps[0].before.slots)), case, dtype)
 
-    initial = case.initial()
-    states = [steps[0].before, *(step.after for step in steps)]
-    updated = Trajectory(
-        run.meta,
-        np.arange(len(states)),
-        np.array([[step.trained] for step in steps]).reshape(len(steps), 1),
-        {name: np.stack([state.params[name] for state in states]) for name in initial},
-        {},
-    )
-    there = replace(location, epoch=number + 1, batch=0)
-    found = diagnose(updated, there, Replays(build, case, UPDATES), least_floor(updated), run.meta["dtype"])
-    return replace(found, location=location)
+        self.floor = least_floor(self.made)
+        self.replays = Replays(build, self.case, UPDATES)
+        right = self.replays.path((), len(steps))
+        assert right is not None
+        self.right = right
+
+    def first_mistaken(self) -> int | None:
+        """The first update, from 0, whose result is not the optimizer's, beyond 64 roundings."""
+        shares = [
+            strayed / np.maximum(FACTOR * self.floor.params[name], np.finfo(float).tiny)
+            for name, strayed in strays(self.made, self.right).items()
+            if name != "loss"
+        ]
+        wrong = np.flatnonzero(~(np.max(shares, axis=0) <= 1))
+        return max(0, int(wrong[0]) - 1) if len(wrong) else None
+
+    def location(self, number: int) -> Location:
+        """The update as a place, held against what the optimizer makes of it."""
+        step = self.steps[number]
+        wanted = {name: values[number + 1] for name, values in self.right.params.items()}
+        checks = within_rounding(step.after.params, wanted, self.made.meta["dtype"])
+        parts = tuple(check for check in checks if not check.agrees) or tuple(checks[:1])
+        epoch, batch = number // self.batches + 1, number % self.batches
+        return Location("update", epoch, batch, parts[0], {}, parts, step.gradients, step.before.params)
+
+    def diagnose(self, number: int) -> Diagnosis:
+        """Which mistake in the optimizer makes of the gradients what was recorded after them."""
+        there = replace(self.location(number), epoch=number + 1, batch=0)
+        return diagnose(self.made, there, self.replays, self.floor, self.made.meta["dtype"])
 
 
 def played(steps: Sequence[Step], optimizer: Optimizer) -> Case:
