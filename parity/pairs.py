@@ -56,46 +56,6 @@ def explain_steps(run: Trajectory, other: Trajectory, location: Location) -> Dia
     return (_of_updates(sides, location, number) if number or location.phase == "update" else None) or tried
 
 
-@dataclass(frozen=True)
-class OneByOne:
-    """Row k is the only batch of epoch k + 1."""
-
-    ordered = True
-
-    def epochs(self, rows: int) -> Iterator[Batches]:
-        return ((np.array([row]),) for row in itertools.cycle(range(rows)))
-
-
-class Playback:
-    """A trainer that answers for row k what was recorded at update k, whatever its parameters are."""
-
-    def __init__(self, steps: Sequence[Step], start: State) -> None:
-        self.steps, self.start = steps, start
-
-    def predict(self, x: Array) -> Array:
-        raise NotImplementedError("a recorded update has no model to ask")
-
-    def gradients(self, x: Array, y: Array) -> tuple[float, Params]:
-        step = self.steps[int(x[0])]
-        return float(step.trained), step.gradients
-
-    def train(self, segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
-        raise NotImplementedError("a recorded update is made again by its rule: see Stepwise")
-
-    def export(self) -> State:
-        return self.start
-
-    def load(self, state: State) -> None:
-        """Nothing that was recorded depends on it."""
-
-
-def optimizer_said(run: Trajectory) -> Optimizer | None:
-    """The optimizer that a run says it has; None where it says none, or in words that are not ``parity.spec``'s."""
-    said = run.meta.get("hyper_parameters")
-    text = said.get("optimizer") if isinstance(said, dict) else None
-    return optimizer_from(text) if isinstance(text, str) else None
-
-
 def _tried(
     sides: Sides, location: Location, number: int, mistakes: Callable[..., Mapping[str, Sequence[Params]]]
 ) -> Diagnosis:
@@ -122,8 +82,8 @@ def _diagnosis(location: Location, replays: tuple[Replay, ...] = (), untried: st
 
 def _scales(steps: Sequence[Step], theirs: Step, number: int) -> dict[str, list[Params]]:
     """The other's loss and gradients as other reductions make them."""
-    rows = len(theirs.rows)
-    each = max(1, theirs.prediction.size // max(1, rows))
+    rows = max(1, len(theirs.rows))
+    each = max(1, theirs.prediction.size // rows)
     factors = {
         "sum-for-mean": (rows, rows * each),
         "mean-for-sum": (1 / rows, 1 / (rows * each)),
@@ -144,11 +104,6 @@ def _added_up(steps: Sequence[Step], theirs: Step, number: int) -> dict[str, lis
     return {"gradient-not-zeroed": [with_loss(float(theirs.loss), added)]}
 
 
-def optimizer_of(run: Trajectory, other: Trajectory) -> Optimizer | None:
-    """The optimizer that a run is meant to have: what it says, or, where it says none, what the other says."""
-    return optimizer_said(run) or optimizer_said(other)
-
-
 def _of_updates(sides: Sides, location: Location, number: int) -> Diagnosis | None:
     """The run whose updates are the first that are not its optimizer's; of an update that parts, the reason else."""
     found: list[tuple[int, Updates, str]] = []
@@ -162,7 +117,7 @@ def _of_updates(sides: Sides, location: Location, number: int) -> Diagnosis | No
     if not found:
         return _diagnosis(location, untried=_untried(sides)) if location.phase == "update" else None
     first, updates, which = min(found, key=lambda one: one[0])
-    note = f"what is explained are the updates of the {which} run, from its own gradients"
+    note = f"it is the {which} run whose updates, made again from its own gradients, are not those of its optimizer"
     # What makes runs part may be beyond the roundings of its own updates later than of what follows from them.
     there = updates.location(first) if first < number else location
     diagnosis = updates.diagnose(first)
@@ -194,9 +149,9 @@ class Updates:
 
         def build(case: Case, dtype: str, device: str) -> Trainer:
             # A slot that was not recorded begins at zero, as it does where training begins.
-            names = [f"{slot}/{name}" for slot in slot_names(case.optimizer) for name in initial]
-            zeros = {name: np.zeros_like(initial[name.partition("/")[2]]) for name in names}
-            return Stepwise(Playback(steps, State(initial, zeros | steps[0].before.slots)), case, dtype)
+            names = slot_names(case.optimizer)
+            slots = {f"{slot}/{name}": np.zeros_like(p) for slot in names for name, p in initial.items()}
+            return Stepwise(Playback(steps, State(initial, slots | steps[0].before.slots)), case, dtype)
 
         self.floor = least_floor(self.made)
         self.replays = Replays(build, self.case, UPDATES)
@@ -227,6 +182,51 @@ class Updates:
         """Which mistake in the optimizer makes of the gradients what was recorded after them."""
         there = replace(self.location(number), epoch=number + 1, batch=0)
         return diagnose(self.made, there, self.replays, self.floor, self.made.meta["dtype"])
+
+
+def optimizer_said(run: Trajectory) -> Optimizer | None:
+    """The optimizer that a run says it has; None where it says none, or in words that are not ``parity.spec``'s."""
+    said = run.meta.get("hyper_parameters")
+    text = said.get("optimizer") if isinstance(said, dict) else None
+    return optimizer_from(text) if isinstance(text, str) else None
+
+
+def optimizer_of(run: Trajectory, other: Trajectory) -> Optimizer | None:
+    """The optimizer that a run is meant to have: what it says, or, where it says none, what the other says."""
+    return optimizer_said(run) or optimizer_said(other)
+
+
+@dataclass(frozen=True)
+class OneByOne:
+    """Row k is the only batch of epoch k + 1."""
+
+    ordered = True
+
+    def epochs(self, rows: int) -> Iterator[Batches]:
+        return ((np.array([row]),) for row in itertools.cycle(range(rows)))
+
+
+class Playback:
+    """A trainer that answers for row k what was recorded at update k, whatever its parameters are."""
+
+    def __init__(self, steps: Sequence[Step], start: State) -> None:
+        self.steps, self.start = steps, start
+
+    def predict(self, x: Array) -> Array:
+        raise NotImplementedError("a recorded update has no model to ask")
+
+    def gradients(self, x: Array, y: Array) -> tuple[float, Params]:
+        step = self.steps[int(x[0])]
+        return float(step.trained), step.gradients
+
+    def train(self, segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
+        raise NotImplementedError("a recorded update is made again by its rule: see Stepwise")
+
+    def export(self) -> State:
+        return self.start
+
+    def load(self, state: State) -> None:
+        """Nothing that was recorded depends on it."""
 
 
 def played(steps: Sequence[Step], optimizer: Optimizer) -> Case:
