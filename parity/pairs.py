@@ -9,6 +9,7 @@ on them as ``parity.diagnose`` replays mistakes on a reference.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -22,7 +23,7 @@ from parity.hypotheses import CATALOGUE
 from parity.locate import UNRECORDED, Location, pattern, with_loss
 from parity.planting import Stepwise
 from parity.spec import Array, Batches, Case, Dataset, Loss, Optimizer, Params, optimizer_from
-from parity.tolerance import FACTOR, strays
+from parity.tolerance import Build
 from parity.trainer import State, Trained, Trainer
 from parity.trainers.numpy_trainer import slot_names
 from parity.trajectory import Trajectory
@@ -30,6 +31,8 @@ from parity.trajectory import Trajectory
 AT_THE_END = ("learning-rate-folded-into-the-velocity", "learning-rate-a-decay-step-off")
 """They are planted in a run's last epoch, which a recording of its first updates has not seen."""
 UPDATES = tuple(known for known in CATALOGUE if known.phase == "update" and known.name not in AT_THE_END)
+SAMPLE = 1 << 14
+"""So many values of a tensor are enough to tell one optimizer from another."""
 SENTENCES = {known.name: known.sentence for known in CATALOGUE}
 
 Sides = Sequence[tuple[Trajectory, Trajectory, str]]
@@ -100,28 +103,27 @@ def _scales(steps: Sequence[Step], theirs: Step, number: int) -> dict[str, list[
 def _added_up(steps: Sequence[Step], theirs: Step, number: int) -> dict[str, list[Params]]:
     """The other's gradients on top of this run's last ones."""
     before = steps[number - 1].gradients
-    added = {name: g + before[name] for name, g in theirs.gradients.items()}
+    added = {name: g + before[name] for name, g in theirs.gradients.items() if name in before}
     return {"gradient-not-zeroed": [with_loss(float(theirs.loss), added)]}
 
 
 def _of_updates(sides: Sides, location: Location, number: int) -> Diagnosis | None:
     """The run whose updates are the first that are not its optimizer's; of an update that parts, the reason else."""
-    found: list[tuple[int, Updates, str]] = []
+    found: list[tuple[int, Location, Updates, str]] = []
     for mine, other, which in sides:
         optimizer, steps = optimizer_of(mine, other), steps_of(mine)
         if optimizer is not None and steps:
             updates = Updates(mine, steps, optimizer)
-            first = updates.first_mistaken()
-            if first is not None:
-                found.append((first, updates, which))
+            mistaken = updates.first_mistaken()
+            if mistaken is not None:
+                found.append((*mistaken, updates, which))
     if not found:
         return _diagnosis(location, untried=_untried(sides)) if location.phase == "update" else None
-    first, updates, which = min(found, key=lambda one: one[0])
+    first, place, updates, which = min(found, key=lambda one: one[0])
     note = f"it is the {which} run whose updates, made again from its own gradients, are not those of its optimizer"
     # What makes runs part may be beyond the roundings of its own updates later than of what follows from them.
-    there = updates.location(first) if first < number else location
-    diagnosis = updates.diagnose(first)
-    return replace(diagnosis, location=replace(there, note=note), pattern=pattern(there))
+    there = place if first < number else location
+    return replace(updates.diagnose(first, place), location=replace(there, note=note), pattern=pattern(there))
 
 
 def _untried(sides: Sides) -> str:
@@ -136,52 +138,75 @@ class Updates:
     """A run's recorded updates, made again from its own gradients by the optimizer that it is meant to have."""
 
     def __init__(self, run: Trajectory, steps: Sequence[Step], optimizer: Optimizer) -> None:
-        self.steps, self.case, self.batches = steps, played(steps, optimizer), max(1, run.loss.shape[1])
-        initial = self.case.initial()
+        self.steps = [
+            _selected(step, {name: values.shape[1:] for name, values in run.params.items()}) for step in steps
+        ]
+        self.optimizer, self.dtype, self.batches = optimizer, run.meta["dtype"], max(1, run.loss.shape[1])
+
+    def first_mistaken(self) -> tuple[int, Location] | None:
+        """The first update, from 0, whose result is not the optimizer's beyond 64 roundings, and what it is."""
+        case = played(self.steps, self.optimizer)
+        made = playing(self.steps)(case, "float64", "cpu")
+        with np.errstate(all="ignore"):
+            for number, step in enumerate(self.steps):
+                made.train([(np.array([number]),)])
+                checks = within_rounding(step.after.params, made.export().params, self.dtype)
+                parts = tuple(check for check in checks if not check.agrees)
+                if parts:
+                    epoch, batch = number // self.batches + 1, number % self.batches
+                    there = Location("update", epoch, batch, parts[0], {}, parts, step.gradients, step.before.params)
+                    return number, there
+        return None
+
+    def diagnose(self, number: int, there: Location) -> Diagnosis:
+        """Which mistake in the optimizer makes of the gradients what was recorded after them.
+
+        An optimizer treats every value by itself: of large tensors a sample is enough, with what is farthest off.
+        """
+        worst = {check.tensor: check.worst.index for check in there.parts if check.worst is not None}
+        places = {name: _places(value.shape, worst.get(name)) for name, value in self.steps[0].before.params.items()}
+        shapes = {name: value.shape for name, value in self.steps[0].before.params.items()}
+        steps = [_selected(step, shapes, places) for step in self.steps]
         states = [steps[0].before, *(step.after for step in steps)]
-        self.made = Trajectory(
-            run.meta,
+        updated = Trajectory(
+            {"dtype": self.dtype},
             np.arange(len(states)),
             np.array([[step.trained] for step in steps]).reshape(len(steps), 1),
-            {name: np.stack([state.params[name] for state in states]) for name in initial},
+            {name: np.stack([state.params[name] for state in states]) for name in places},
             {},
         )
+        replays = Replays(playing(steps), played(steps, self.optimizer), UPDATES)
+        there = replace(there, epoch=number + 1, batch=0)
+        return diagnose(updated, there, replays, least_floor(updated), self.dtype)
 
-        def build(case: Case, dtype: str, device: str) -> Trainer:
-            # A slot that was not recorded begins at zero, as it does where training begins.
-            names = slot_names(case.optimizer)
-            slots = {f"{slot}/{name}": np.zeros_like(p) for slot in names for name, p in initial.items()}
-            return Stepwise(Playback(steps, State(initial, slots | steps[0].before.slots)), case, dtype)
 
-        self.floor = least_floor(self.made)
-        self.replays = Replays(build, self.case, UPDATES)
-        right = self.replays.path((), len(steps))
-        assert right is not None
-        self.right = right
+def _places(shape: tuple[int, ...], worst: tuple[int, ...] | None) -> Array:
+    """The places, in the flattened tensor, that a sample of it has: all of a small one."""
+    size = math.prod(shape)
+    evenly = np.arange(size) if size <= SAMPLE else np.linspace(0, size - 1, SAMPLE).astype(np.int64)
+    return evenly if worst is None else np.union1d(evenly, [int(np.ravel_multi_index(worst, shape))])
 
-    def first_mistaken(self) -> int | None:
-        """The first update, from 0, whose result is not the optimizer's, beyond 64 roundings."""
-        shares = [
-            strayed / np.maximum(FACTOR * self.floor.params[name], np.finfo(float).tiny)
-            for name, strayed in strays(self.made, self.right).items()
-            if name != "loss"
-        ]
-        wrong = np.flatnonzero(~(np.max(shares, axis=0) <= 1))
-        return max(0, int(wrong[0]) - 1) if len(wrong) else None
 
-    def location(self, number: int) -> Location:
-        """The update as a place, held against what the optimizer makes of it."""
-        step = self.steps[number]
-        wanted = {name: values[number + 1] for name, values in self.right.params.items()}
-        checks = within_rounding(step.after.params, wanted, self.made.meta["dtype"])
-        parts = tuple(check for check in checks if not check.agrees) or tuple(checks[:1])
-        epoch, batch = number // self.batches + 1, number % self.batches
-        return Location("update", epoch, batch, parts[0], {}, parts, step.gradients, step.before.params)
+def _selected(step: Step, shapes: Mapping[str, tuple[int, ...]], places: Mapping[str, Array] | None = None) -> Step:
+    """What is recorded of these parameters, at those places of each; ValueError where it has other shapes."""
 
-    def diagnose(self, number: int) -> Diagnosis:
-        """Which mistake in the optimizer makes of the gradients what was recorded after them."""
-        there = replace(self.location(number), epoch=number + 1, batch=0)
-        return diagnose(self.made, there, self.replays, self.floor, self.made.meta["dtype"])
+    def of(values: Params, slot: str = "") -> Params:
+        found = {}
+        for name, shape in shapes.items():
+            value = np.asarray(values[slot + name])
+            if value.shape != shape:
+                raise ValueError(f"{slot}{name} of update {step.number} is {value.shape}, the parameter {shape}")
+            found[slot + name] = value if places is None else value.reshape(-1)[places[name]]
+        return found
+
+    def state(whole: State) -> State:
+        slots: Params = {}
+        for slot in sorted({key.partition("/")[0] + "/" for key in whole.slots}):
+            if all(slot + name in whole.slots for name in shapes):
+                slots |= of(whole.slots, slot)
+        return State(of(whole.params), slots, whole.step)
+
+    return replace(step, before=state(step.before), gradients=of(step.gradients), after=state(step.after))
 
 
 def optimizer_said(run: Trajectory) -> Optimizer | None:
@@ -227,6 +252,18 @@ class Playback:
 
     def load(self, state: State) -> None:
         """Nothing that was recorded depends on it."""
+
+
+def playing(steps: Sequence[Step]) -> Build:
+    """Recorded gradients as an implementation: what follows them is done in NumPy, by the case's optimizer."""
+
+    def build(case: Case, dtype: str, device: str) -> Trainer:
+        initial, names = case.initial(), slot_names(case.optimizer)
+        # A slot that was not recorded begins at zero, as it does where training begins.
+        slots = {f"{slot}/{name}": np.zeros_like(p) for slot in names for name, p in initial.items()}
+        return Stepwise(Playback(steps, State(initial, slots | steps[0].before.slots)), case, dtype)
+
+    return build
 
 
 def played(steps: Sequence[Step], optimizer: Optimizer) -> Case:

@@ -277,11 +277,22 @@ def test_a_loss_of_another_size_is_unexplained(parity: Parity, tmp_path: Path) -
     assert "unexplained: none of the 4 mistakes tried brings it into the noise floor" in result.out
 
 
-def test_gradients_of_another_shape_are_said_in_a_line(parity: Parity, tmp_path: Path) -> None:
+def test_of_a_large_tensor_a_sample_is_replayed_with_what_is_farthest_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("parity.pairs.SAMPLE", 2)
+    case = toy.case(OPTIMIZERS["momentum"])
+    for name in ("nesterov-momentum", "weight-decay-not-on-biases"):
+        (mistake,) = (known for known in MISTAKES if known.name == name)
+        wrong = run_of(mistake.plant(toy.build, case, "float64", "cpu"), case)
+        right = run_of(toy.build(case, "float64", "cpu"), case)
+        assert explained(wrong, right)["named"] == [name]
+
+
+@pytest.mark.parametrize("shape", [(3, 2), (1,)])
+def test_gradients_of_another_shape_are_said_in_a_line(shape: tuple[int, ...], parity: Parity, tmp_path: Path) -> None:
     for name, kernel in (("a", 1.0), ("b", 2.0)):
         with Recorder(tmp_path / name, "float64", deep=1, optimizer=Sgd(0.1)) as run:
             run.snapshot({"dense/kernel": np.zeros((4, 1))})
-            run.step(1.0, rows=[0], prediction=[0.0], gradients={"dense/kernel": np.ones((3, 2))},
+            run.step(1.0, rows=[0], prediction=[0.0], gradients={"dense/kernel": np.ones(shape)},
                      params={"dense/kernel": np.zeros((4, 1))})  # fmt: skip
             run.snapshot({"dense/kernel": np.full((4, 1), kernel)})
     result = parity("explain", tmp_path / "a", tmp_path / "b")
