@@ -18,6 +18,7 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from types import UnionType
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -45,6 +46,7 @@ from parity.planting import (
 )
 from parity.spec import (
     Adam,
+    AdamW,
     Array,
     Batches,
     Case,
@@ -115,8 +117,8 @@ def has_momentum(case: Case) -> bool:
     return isinstance(case.optimizer, Sgd) and case.optimizer.momentum != 0
 
 
-def has_decay(case: Case) -> bool:
-    return isinstance(case.optimizer, Sgd) and case.optimizer.weight_decay != 0
+def has_decay(case: Case, kind: type[Sgd] | type[AdamW] | UnionType = Sgd | AdamW) -> bool:
+    return isinstance(case.optimizer, kind) and case.optimizer.weight_decay != 0
 
 
 def has_classes(case: Case) -> bool:
@@ -141,18 +143,18 @@ def moments(rule: Adam, name: str, g: Array, state: State) -> tuple[Array, Array
 def epsilon_inside_the_root(rule: Adam, name: str, p: Array, g: Array, state: State) -> Array:
     m, v = moments(rule, name, g, state)
     m_hat, v_hat = m / (1 - rule.beta1**state.step), v / (1 - rule.beta2**state.step)
-    return p - rule.learning_rate * m_hat / np.sqrt(v_hat + rule.epsilon)
+    return nn.decayed(rule, p) - rule.learning_rate * m_hat / np.sqrt(v_hat + rule.epsilon)
 
 
 def epsilon_before_the_correction(rule: Adam, name: str, p: Array, g: Array, state: State) -> Array:
     m, v = moments(rule, name, g, state)
     rate = rule.learning_rate * (1 - rule.beta2**state.step) ** 0.5 / (1 - rule.beta1**state.step)
-    return p - rate * m / (np.sqrt(v) + rule.epsilon)
+    return nn.decayed(rule, p) - rate * m / (np.sqrt(v) + rule.epsilon)
 
 
 def without_correction(rule: Adam, name: str, p: Array, g: Array, state: State) -> Array:
     m, v = moments(rule, name, g, state)
-    return p - rule.learning_rate * m / (np.sqrt(v) + rule.epsilon)
+    return nn.decayed(rule, p) - rule.learning_rate * m / (np.sqrt(v) + rule.epsilon)
 
 
 def correction_one_step_off(rule: Adam, name: str, p: Array, g: Array, state: State) -> Array:
@@ -163,7 +165,7 @@ def correction_one_step_off(rule: Adam, name: str, p: Array, g: Array, state: St
 def correction_in_float32(rule: Adam, name: str, p: Array, g: Array, state: State) -> Array:
     m, v = moments(rule, name, g, state)
     m_scale, v_scale = (np.float32(1) - np.float32(b) ** np.float32(state.step) for b in (rule.beta1, rule.beta2))
-    return p - rule.learning_rate * (m / m_scale) / (np.sqrt(v / v_scale) + rule.epsilon)
+    return nn.decayed(rule, p) - rule.learning_rate * (m / m_scale) / (np.sqrt(v / v_scale) + rule.epsilon)
 
 
 def amsgrad(rule: Adam, name: str, p: Array, g: Array, state: State) -> Array:
@@ -172,7 +174,7 @@ def amsgrad(rule: Adam, name: str, p: Array, g: Array, state: State) -> Array:
     m, v = moments(rule, name, g, state)
     largest = state.slots[slot] = np.maximum(largest, v)
     m_hat, v_hat = m / (1 - rule.beta1**state.step), largest / (1 - rule.beta2**state.step)
-    return p - rule.learning_rate * m_hat / (np.sqrt(v_hat) + rule.epsilon)
+    return nn.decayed(rule, p) - rule.learning_rate * m_hat / (np.sqrt(v_hat) + rule.epsilon)
 
 
 def velocity(rule: Sgd, name: str, d: Array, state: State, share: float = 1.0) -> Array:
@@ -190,8 +192,13 @@ def decoupled_decay(rule: Sgd, name: str, p: Array, g: Array, state: State) -> A
 
 
 def through_the_gradient(build: Build, case: Case, dtype: str, device: str) -> Trainer | None:
-    """L2 in the place of what the implementation does; nowhere where a first update's slots say that it is L2."""
-    if not (has_decay(case) and has_momentum(case)):
+    """L2 in the place of what the implementation does; nowhere where a first update's slots say that it is L2.
+
+    AdamW's decay is decoupled wherever it is AdamW's.
+    """
+    if has_decay(case, AdamW):
+        return Stepwise(build(case, dtype, device), case, dtype, rule=decay_in_the_moments)
+    if not (has_decay(case, Sgd) and has_momentum(case)):
         return None  # Without a velocity both are the same.
     trainer, rows = build(case, dtype, device), next(one_by_one(case.schedule, len(case.data().x)))
     start = trainer.export()
@@ -207,13 +214,18 @@ def through_the_gradient(build: Build, case: Case, dtype: str, device: str) -> T
     return None if all(near) else mistaken
 
 
-def decay_without_the_rate(rule: Sgd, name: str, p: Array, g: Array, state: State) -> Array:
+def decay_in_the_moments(rule: AdamW, name: str, p: Array, g: Array, state: State) -> Array:
+    return nn.adam(replace(rule, weight_decay=0.0), name, p, g + rule.weight_decay * p, state)
+
+
+def decay_without_the_rate(rule: Sgd | AdamW, name: str, p: Array, g: Array, state: State) -> Array:
+    if isinstance(rule, AdamW):
+        return nn.adam(replace(rule, weight_decay=0.0), name, p - rule.weight_decay * p, g, state)
     return p - rule.weight_decay * p - rule.learning_rate * velocity(rule, name, g, state)
 
 
-def decay_of_weights_alone(rule: Sgd, name: str, p: Array, g: Array, state: State) -> Array:
-    rule = replace(rule, weight_decay=0.0) if name.endswith("bias") else rule
-    return nn.sgd(rule, name, p, g, state)
+def decay_of_weights_alone(rule: Sgd | AdamW, name: str, p: Array, g: Array, state: State) -> Array:
+    return honest(replace(rule, weight_decay=0.0) if name.endswith("bias") else rule, name, p, g, state)
 
 
 def dampened(rule: Sgd, name: str, p: Array, g: Array, state: State) -> Array:
@@ -316,7 +328,7 @@ def penalty_in_the_loss(gradients: Gradients, params: Params, x: Array, y: Array
 
 
 def with_penalty(build: Build, case: Case, dtype: str, device: str) -> Trainer | None:
-    if not has_decay(case):
+    if not has_decay(case, Sgd):
         return None
     return Stepwise(build(case, dtype, device), case, dtype, evaluate=partial(penalty_in_the_loss, case=case))
 
@@ -1097,7 +1109,7 @@ CATALOGUE: tuple[Hypothesis, ...] = (
         "update",
         "There is no weight decay.",
         "ml-explore/mlx#473: a decay that had no effect without momentum",
-        on_optimizer(lambda rule: replace(rule, weight_decay=0.0), Sgd),
+        on_optimizer(lambda rule: replace(rule, weight_decay=0.0), Sgd | AdamW),
     ),
     Hypothesis(
         "weight-decay-doubled",

@@ -26,7 +26,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from types import ModuleType
+from types import ModuleType, UnionType
 from typing import Any
 
 import numpy as np
@@ -64,7 +64,7 @@ def on_case(change: Callable[[Case], Case | None]) -> Plant:
     return plant
 
 
-def on_optimizer(change: Callable[[Any], Optimizer | None], kind: type) -> Plant:
+def on_optimizer(change: Callable[[Any], Optimizer | None], kind: type | UnionType) -> Plant:
     """The implementation with another optimizer, where the case's is of ``kind`` and ``change`` changes it."""
 
     def mistaken(case: Case) -> Case | None:

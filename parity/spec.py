@@ -90,9 +90,20 @@ class Adam:
     epsilon: float = 1e-8
 
 
+@dataclass(frozen=True)
+class AdamW(Adam):
+    """Adam with decoupled weight decay, in torch's form (Loshchilov & Hutter 2019): first p -= learning_rate·decay·p.
+
+    The decay touches every parameter that has a gradient, biases too, and is in no moment.
+    """
+
+    weight_decay: float = 0.01
+
+
 Optimizer = Sgd | Adam
 
-_SAID = re.compile(r"(Sgd|Adam)\((\w+=[-+.\de]+(?:, \w+=[-+.\de]+)*)\)")
+_KINDS: Mapping[str, type[Sgd] | type[Adam]] = {kind.__name__: kind for kind in (Sgd, Adam, AdamW)}
+_SAID = re.compile(rf"({'|'.join(_KINDS)})\((\w+=[-+.\de]+(?:, \w+=[-+.\de]+)*)\)")
 
 
 def optimizer_from(text: str) -> Optimizer | None:
@@ -100,10 +111,9 @@ def optimizer_from(text: str) -> Optimizer | None:
     found = _SAID.fullmatch(text)
     if found is None:
         return None
-    kind: type[Sgd] | type[Adam] = Sgd if found[1] == "Sgd" else Adam
     pairs = (pair.split("=") for pair in found[2].split(", "))
     try:
-        return kind(**{name: float(value) for name, value in pairs})
+        return _KINDS[found[1]](**{name: float(value) for name, value in pairs})
     except (TypeError, ValueError):  # a hyper-parameter that there is not, or no number
         return None
 

@@ -16,7 +16,7 @@ from parity.pairs import UPDATES as MISTAKES
 from parity.pairs import explain_steps, optimizer_said
 from parity.planting import Stepwise
 from parity.recorder import Recorder
-from parity.spec import Adam, Case, Optimizer, Sgd, optimizer_from
+from parity.spec import Adam, AdamW, Case, Optimizer, Sgd, optimizer_from
 from parity.tests import toy
 from parity.tests.suites import strict_json
 from parity.tests.test_cli import Parity, complaint, parity
@@ -31,10 +31,10 @@ UPDATES = 18
 """All of the toy's."""
 OPTIMIZERS: dict[str, Optimizer] = {
     "adam": Adam(0.1, epsilon=1e-3),
+    "adamw": AdamW(0.1, epsilon=1e-3, weight_decay=0.2),
     "momentum": Sgd(0.1, momentum=0.9, weight_decay=0.2),
     "sgd": Sgd(0.1, weight_decay=0.2),
 }
-NOWHERE = {"weight-decay-through-the-gradient": "a rule of parity.spec has its decay in the gradient already"}
 
 
 def run_of(trainer: Trainer | None, case: Case, said: Optimizer | None = None, updates: int = UPDATES) -> Trajectory:
@@ -60,7 +60,7 @@ def planted() -> list[tuple[str, str, str]]:
 
 
 def test_every_mistaken_rule_is_tried() -> None:
-    assert {name for name, *_ in planted()} | set(NOWHERE) == {mistake.name for mistake in MISTAKES}
+    assert {name for name, *_ in planted()} == {mistake.name for mistake in MISTAKES}
 
 
 @pytest.mark.parametrize(("name", "optimizer", "dtype"), planted())
@@ -71,9 +71,9 @@ def test_a_mistaken_update_is_named_from_its_own_gradients(name: str, optimizer:
     right = run_of(toy.build(case, dtype, "cpu"), case)
     for pair, which in (((wrong, right), "first"), ((right, wrong), "second")):
         found = explained(*pair)
-        # A float32 run has grown by then what 6e-6 of a step makes: its loss shows it before an update does.
+        # 6e-6 of a step is within 64 roundings of a float32 parameter: what follows from it shows it first.
         slight = (name, dtype) == ("adam-bias-correction-in-float32", "float32")
-        assert found["phase"] == ("loss" if slight else "update")
+        assert (found["phase"] != "update") == slight
         assert found["named"] == [name], found["sentence"]
         assert found["note"].startswith(f"it is the {which} run whose updates")
 
@@ -157,7 +157,8 @@ def test_what_an_optimizer_prints_is_read_back(optimizer: Optimizer) -> None:
         "Sgd(learning_rate=__import__('os'))",
         "Adam(beta1=0.9)",
         "Adam(learning_rate=nan)",
-        "AdamW(learning_rate=1)",
+        "AdamW(learning_rate=1, momentum=1)",
+        "Lion(learning_rate=1)",
     ],
 )
 def test_other_words_are_no_optimizer(text: str) -> None:

@@ -17,7 +17,7 @@ from typing import get_args, get_type_hints
 import numpy as np
 import pytest
 
-from parity.spec import Adam, Array, Case, Loss, Params, Sgd
+from parity.spec import Adam, AdamW, Array, Case, Loss, Params, Sgd
 from parity.suite import Entry, fingerprint, load_suite
 from parity.tests import toy
 from parity.tolerance import checked, load, measure
@@ -165,7 +165,13 @@ def test_a_float64_run_follows_the_longdouble_run(entry: Entry) -> None:
 
 STEPS = 40
 RULES = [Sgd(0.1), Sgd(0.1, momentum=0.9), Sgd(0.1, weight_decay=0.1), Sgd(0.01, momentum=0.9, weight_decay=0.1)]
-ADAMS = [Adam(0.005), Adam(0.1, beta1=0.8, beta2=0.95, epsilon=1e-3), Adam(0.1, beta1=0.0)]
+ADAMS = [
+    Adam(0.005),
+    Adam(0.1, beta1=0.8, beta2=0.95, epsilon=1e-3),
+    Adam(0.1, beta1=0.0),
+    AdamW(0.005),
+    AdamW(0.1, weight_decay=0.5),
+]
 
 
 def gradient_sequence(dtype: type) -> Array:
@@ -200,13 +206,17 @@ def sgd_by_its_sums(rule: Sgd) -> Array:
 
 
 def adam_by_its_sums(rule: Adam) -> Array:
-    """Kingma & Ba (2015), section 3: m_t = (1 - β₁) Σ β₁^{t-i} g_i, v_t likewise, both over 1 - β^t; then the step."""
+    """Kingma & Ba (2015), section 3: m_t = (1 - β₁) Σ β₁^{t-i} g_i, v_t likewise, both over 1 - β^t; then the step.
+
+    Loshchilov & Hutter (2019), algorithm 2: the decay is beside that, times the rate, and in no moment.
+    """
+    decay = LONG(rule.learning_rate) * LONG(rule.weight_decay if isinstance(rule, AdamW) else 0)
     g, p = gradient_sequence(LONG), [np.linspace(-1, 1, 5).astype(LONG)]
     b1, b2 = LONG(rule.beta1), LONG(rule.beta2)
     for t in range(1, STEPS + 1):
         m = (1 - b1) * sum(b1 ** (t - i) * g[i - 1] for i in range(1, t + 1)) / (1 - b1**t)
         v = (1 - b2) * sum(b2 ** (t - i) * g[i - 1] ** 2 for i in range(1, t + 1)) / (1 - b2**t)
-        p.append(p[-1] - LONG(rule.learning_rate) * m / (np.sqrt(v) + LONG(rule.epsilon)))
+        p.append((1 - decay) * p[-1] - LONG(rule.learning_rate) * m / (np.sqrt(v) + LONG(rule.epsilon)))
     return np.array(p[1:])
 
 
@@ -264,7 +274,7 @@ def test_a_mistake_in_a_gradient_is_seen_by_finite_differences() -> None:
         assert_derivative(right * (1 + LONG(1e-9)), moved, LONG(loss), abs(right))
 
 
-@pytest.mark.parametrize("case", [toy.MOMENTUM, toy.ADAM], ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [toy.MOMENTUM, toy.ADAM, toy.ADAMW], ids=lambda case: case.name)
 def test_every_optimizer_follows_its_longdouble_run(case: Case) -> None:
     wide, _ = checked(toy.build, case, longdouble=True)
     exact = gather(record(wide, case, case.epochs))

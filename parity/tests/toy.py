@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 
-from parity.spec import Adam, Array, Case, Dataset, Loss, Optimizer, Params, Sgd, Shuffled
+from parity.spec import Adam, AdamW, Array, Case, Dataset, Loss, Optimizer, Params, Sgd, Shuffled
 from parity.trainers.numpy_trainer import NumpyTrainer
 
 SIZE, ROWS = 3, 24
@@ -40,6 +40,7 @@ def case(optimizer: Optimizer) -> Case:
 
 MOMENTUM = case(Sgd(learning_rate=0.1, momentum=0.9))
 ADAM = case(Adam(learning_rate=0.1))
+ADAMW = case(AdamW(learning_rate=0.1, weight_decay=0.1))
 
 
 def forward(params: Params, x: Array, *, transposed: bool = False) -> tuple[Array, Array]:

@@ -21,7 +21,7 @@ from jax import lax
 from parity.dtypes import NARROW, smallest
 from parity.frameworks import TF32
 from parity.layout import Layout, to_canonical, to_framework
-from parity.spec import Adam, Array, Batches, Case, Loss, Optimizer, Params
+from parity.spec import Adam, AdamW, Array, Batches, Case, Loss, Optimizer, Params
 from parity.trainer import State, Trained, all_rows, continued, joined, placing
 
 # Without x64 optax corrects Adam's moments with float32 powers, and float64 arrays become float32 silently.
@@ -114,6 +114,8 @@ class Program:
 
     def transformation(self) -> optax.GradientTransformation:
         rule = self.optimizer
+        if isinstance(rule, AdamW):
+            return optax.adamw(rule.learning_rate, rule.beta1, rule.beta2, rule.epsilon, weight_decay=rule.weight_decay)
         if isinstance(rule, Adam):
             return optax.adam(rule.learning_rate, rule.beta1, rule.beta2, rule.epsilon)
         sgd = optax.sgd(rule.learning_rate, rule.momentum or None)

@@ -17,7 +17,7 @@ from keras import ops
 
 from parity.dtypes import NARROW, carrier, smallest
 from parity.layout import Layout, to_canonical, to_framework
-from parity.spec import Adam, Array, Batches, Case, Optimizer, Params
+from parity.spec import Adam, AdamW, Array, Batches, Case, Optimizer, Params, Sgd
 from parity.trainer import State, Trained
 
 # The same TensorFlow: one thread, one order of every sum and its devices are settled there, on import.
@@ -75,6 +75,9 @@ class AdamOfTorch(keras.optimizers.Adam):
     Keras adds epsilon to an uncorrected √v, so that torch's is epsilon·√(1 - beta2ᵗ) here, another number at every
     step. It corrects the bias in the variable's dtype, where float32 spoils 1 - beta2ᵗ and with it the step size by
     6e-6: the learning rate it is given makes up for that. In float64 it is the learning rate itself.
+
+    ``rate_of_torch`` is the learning rate as a number, because the optimizer's own is a variable of the default dtype;
+    ``decay_of_torch`` the share that ``parity.spec.AdamW`` takes off a parameter at each step.
     """
 
     def _corrections(self, dtype: str) -> tuple[tf.Tensor, tf.Tensor]:
@@ -97,6 +100,8 @@ class AdamOfTorch(keras.optimizers.Adam):
         (first, second), (own_first, own_second) = map(self._corrections, ("float64", variable.dtype))
         exact, own = second / first, own_second / own_first
         learning_rate = ops.cast(learning_rate, "float64") * (exact / ops.cast(own, "float64"))
+        if self.decay_of_torch:
+            variable.assign(variable * (1 - self.decay_of_torch))
         return super().update_step(gradient, variable, learning_rate)
 
     def _narrow_step(self, gradient: tf.Tensor, variable: keras.Variable) -> None:
@@ -107,6 +112,7 @@ class AdamOfTorch(keras.optimizers.Adam):
         m = self.beta_1 * m + (1 - self.beta_1) * g
         v = self.beta_2 * v + (1 - self.beta_2) * ops.square(g)
         m_scale, v_scale = (ops.cast(value, "float32") for value in self._corrections("float64"))
+        p *= 1 - self.decay_of_torch
         p -= self.rate_of_torch / m_scale * m / (ops.sqrt(v) / v_scale + self._epsilon_of_torch)
         for kept, value in zip((*moments, variable), (m, v, p), strict=True):
             kept.assign(ops.cast(value, kept.dtype))
@@ -124,7 +130,8 @@ def optimizer_of(rule: Optimizer, dtype: str) -> tuple[keras.optimizers.Optimize
     learning_rate = number(rule.learning_rate)
     if isinstance(rule, Adam):
         adam = AdamOfTorch(learning_rate, number(rule.beta1), number(rule.beta2), number(rule.epsilon))
-        adam.rate_of_torch = learning_rate  # the optimizer's own is a variable of the default dtype
+        adam.rate_of_torch = learning_rate
+        adam.decay_of_torch = learning_rate * number(rule.weight_decay) if isinstance(rule, AdamW) else 0
         return adam, {"first_moment": "momentum", "second_moment": "velocity"}
     return keras.optimizers.SGD(learning_rate, number(rule.momentum)), {"momentum": "momentum"} if rule.momentum else {}
 
@@ -209,9 +216,9 @@ class KerasTrainer:
     def _step(self, x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
         """The loss of one batch, after which every parameter that has a gradient is updated once."""
         loss, gradients = self._loss_and_gradients(x, y)
-        decay = getattr(self.case.optimizer, "weight_decay", 0.0)
-        if decay:
-            gradients = {name: g + decay * self.variables[name].value for name, g in gradients.items()}
+        rule = self.case.optimizer
+        if isinstance(rule, Sgd) and rule.weight_decay:
+            gradients = {name: g + rule.weight_decay * self.variables[name].value for name, g in gradients.items()}
         # The very updates of ``optimizer.apply``, which takes them through tf.distribute: its custom gradient would
         # keep every graph for ever.
         for name, g in gradients.items():

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from parity.dtypes import NARROW, carrier, rounded, smallest
-from parity.spec import Adam, Array, Batches, Case, Optimizer, Params, Sgd
+from parity.spec import Adam, AdamW, Array, Batches, Case, Optimizer, Params, Sgd
 from parity.trainer import State, Trained, all_rows
 
 Forward = Callable[[Params, Array], tuple[Array, Any]]
@@ -125,10 +125,15 @@ def adam(rule: Adam, name: str, p: Array, g: Array, state: State) -> Array:
     v = state.slots[second] = rule.beta2 * state.slots[second] + (1 - rule.beta2) * (g * g)
     m_scale = rule.learning_rate / (1 - rule.beta1**state.step)
     v_scale = (1 - rule.beta2**state.step) ** 0.5
-    return p - m_scale * (m / (np.sqrt(v) / v_scale + rule.epsilon))
+    return decayed(rule, p) - m_scale * (m / (np.sqrt(v) / v_scale + rule.epsilon))
 
 
-UPDATES: dict[type, Callable[..., Array]] = {Sgd: sgd, Adam: adam}
+def decayed(rule: Adam, p: Array) -> Array:
+    """The parameter that Adam's step is taken from."""
+    return p - rule.learning_rate * rule.weight_decay * p if isinstance(rule, AdamW) else p
+
+
+UPDATES: dict[type, Callable[..., Array]] = {Sgd: sgd, Adam: adam, AdamW: adam}
 
 
 def slot_names(optimizer: Optimizer) -> tuple[str, ...]:

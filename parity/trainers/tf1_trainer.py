@@ -17,7 +17,7 @@ import tensorflow.compat.v1 as v1
 from parity.dtypes import NARROW, smallest
 from parity.frameworks import TF32
 from parity.layout import Layout, to_canonical, to_framework
-from parity.spec import Adam, Array, Batches, Case, Optimizer, Params
+from parity.spec import Adam, AdamW, Array, Batches, Case, Optimizer, Params, Sgd
 from parity.trainer import State, Trained, all_rows
 
 # One thread and one order of every sum: the same bits at every run.
@@ -106,8 +106,11 @@ class AdamOfFloat64(v1.train.AdamOptimizer):
     """TF1's Adam with its update written out, because the fused one forms 1 - beta in the run's dtype.
 
     In float32 1 - beta2 is 1.3e-5 off where beta2 is .999, and with it every second moment. Here hyper-parameters
-    are float64 tensors until they meet a moment.
+    are float64 tensors until they meet a moment. ``decay`` is the share that ``parity.spec.AdamW`` takes off a
+    parameter at each step.
     """
+
+    decay: tf.Tensor | None = None
 
     def _resource_apply_dense(self, gradient: tf.Tensor, variable: v1.Variable) -> tf.Operation:
         own = gradient.dtype
@@ -120,6 +123,8 @@ class AdamOfFloat64(v1.train.AdamOptimizer):
         first = number(self._beta1_t) * number(slots[0]) + number(1 - self._beta1_t) * number(gradient)
         second = number(self._beta2_t) * number(slots[1]) + number(1 - self._beta2_t) * tf.square(number(gradient))
         change = number(self._lr_t) * first / (tf.sqrt(second) + number(self._epsilon_t))
+        if self.decay is not None:
+            change += number(self.decay) * number(variable.read_value())
         changes = zip(slots, (first, second), strict=True)
         moments = [slot.assign(tf.cast(value, own)) for slot, value in changes]
         return tf.group(*moments, variable.assign_sub(tf.cast(change, own)))
@@ -149,6 +154,8 @@ def optimizer_of(rule: Optimizer, step: v1.Variable) -> tuple[v1.train.Optimizer
             beta2,
             lambda: epsilon * tf.sqrt(correction(beta2)),
         )
+        if isinstance(rule, AdamW):
+            adam.decay = tf.constant(rule.learning_rate * rule.weight_decay, tf.float64)
         return adam, {"first_moment": "m", "second_moment": "v"}
     if rule.momentum:
         momentum = tf.constant(rule.momentum, tf.float64)
@@ -274,9 +281,9 @@ class Tf1Trainer:
         """The loss of one batch, and the operation that updates every parameter once."""
         params = self._read()
         loss, gradients = self._loss_and_gradients(params, self.forward(params, x), y)
-        decay = getattr(self.case.optimizer, "weight_decay", 0.0)
-        if decay:
-            gradients = {name: g + decay * params[name] for name, g in gradients.items()}
+        rule = self.case.optimizer
+        if isinstance(rule, Sgd) and rule.weight_decay:
+            gradients = {name: g + rule.weight_decay * params[name] for name, g in gradients.items()}
         # A graph orders only what it is told to: no parameter may move before every gradient stands.
         with tf.control_dependencies([loss, *params.values(), *gradients.values()]):
             pairs = [(g, self.variables[name]) for name, g in gradients.items()]

@@ -15,11 +15,12 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 from torch.optim.adam import adam
+from torch.optim.adamw import adamw
 from torch.optim.sgd import sgd
 
 from parity.frameworks import TF32
 from parity.layout import Layout, to_canonical, to_framework
-from parity.spec import Adam, Array, Batches, Case, Params, Sgd
+from parity.spec import Adam, AdamW, Array, Batches, Case, Params, Sgd
 from parity.trainer import State, Trained, all_rows, placing
 
 torch.set_num_threads(1)
@@ -60,7 +61,7 @@ Cost = Callable[[Tensor, Tensor], Tensor]
 Backward = Callable[[Tensors, Tensor, Tensor], tuple[Tensor, Tensors]]
 """``(params, x, y)`` to the batch's loss and the gradient of every parameter that has one."""
 Update = Callable[[Any, Tensors, Tensors], None]
-"""``(rule, params, gradients)``: one step of the case's rule, ``Sgd`` or ``Adam``, in place."""
+"""``(rule, params, gradients)``: one step of the case's rule, ``Sgd``, ``Adam`` or ``AdamW``, in place."""
 
 
 def total(prediction: Tensor, y: Tensor, reduction: str) -> Tensor:
@@ -228,7 +229,8 @@ class TorchTrainer:
         )
 
     def _adam(self, rule: Adam, params: Tensors, gradients: Tensors) -> None:
-        adam(
+        step, decay = (adamw, rule.weight_decay) if isinstance(rule, AdamW) else (adam, 0.0)
+        step(
             [params[name] for name in gradients],
             list(gradients.values()),
             [self.slots["first_moment"][name] for name in gradients],
@@ -240,7 +242,7 @@ class TorchTrainer:
             beta1=rule.beta1,
             beta2=rule.beta2,
             eps=rule.epsilon,
-            weight_decay=0.0,
+            weight_decay=decay,
             amsgrad=False,
             maximize=False,
         )
