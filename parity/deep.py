@@ -197,11 +197,14 @@ def walk_pair(a: Trajectory, b: Trajectory, noise: Sequence[tuple[Trajectory, Tr
         if not np.array_equal(mine.rows, other.rows):
             return _other_rows(epoch, batch, mine.rows, other.rows, agreed)
         stirred = [
-            (_seen(one[mine.number]), _seen(base[mine.number])) for one, base in repeated if mine.number < len(one)
+            (_seen(one[mine.number]), _seen(base[mine.number]))
+            for one, base in repeated
+            if mine.number < min(len(one), len(base))
         ]
+        seen = _seen(mine)
         for phase, wanted in _seen(other).items():
             strayed = [_apart(one[phase], base[phase]) for one, base in stirred]
-            found = within_rounding(_seen(mine)[phase], wanted, dtype, strayed)
+            found = within_rounding(seen[phase], wanted, dtype, strayed)
             parts = tuple(check for check in found if not check.agrees)
             if parts:
                 at, note = other.before.params, ""
@@ -242,10 +245,8 @@ def within_rounding(
     """
     shared = {name: np.asarray(wanted[name]) for name in wanted if name in got}
     floors = {name: 4 * unit(dtype) * float(np.max(np.abs(value), initial=0.0)) for name, value in shared.items()}
-    floors = {
-        name: max(least, *(far.get(name, 0.0) for far in strayed)) if strayed else least
-        for name, least in floors.items()
-    }
+    for name, least in floors.items():
+        floors[name] = max([least, *(far.get(name, 0.0) for far in strayed)])
     return sorted(held(got, Expected(shared, floors, dtype)), key=lambda check: -check.share)
 
 
