@@ -307,40 +307,16 @@ class Writer:
 
     def flush(self) -> None:
         """Write what waits as a shard."""
-        if not self._waiting:
-            return
-        whole = _merge(self._waiting)
-        tensors = {"epochs": whole.epochs.astype(np.int64, copy=False)}
-        dtype = self._meta["dtype"]
-        tensors["loss"] = whole.losses if len(whole.losses) else np.zeros((0, 0), carrier(dtype))
-        tensors |= {f"params/{name}": value for name, value in whole.params.items()}
-        tensors |= {f"metrics/{name}": value.astype(np.float64, copy=False) for name, value in whole.metrics.items()}
-        tensors |= {f"steps/{name}": value for name, value in self._steps.items()}
-        halves = [name for name in tensors if dtype == "bfloat16" and name.startswith(("loss", "params/"))]
-        tensors |= {name: packed(tensors[name]) for name in halves}
-        data = _as_bfloat16(save({name: np.asarray(value, order="C") for name, value in tensors.items()}), halves)
-        if int.from_bytes(data[:8], "little") > HEADER_BYTES:
-            raise ValueError(
-                f"{len(tensors)} tensors in one shard could not be read again: record fewer updates deeply"
-            )
-        name = f"{len(self._shards):05d}.safetensors"
-        _write_atomically(self.partial / name, data)
-        shard = {
-            "file": name,
-            "sha256": hashlib.sha256(data).hexdigest(),
-            "bytes": len(data),
-            "first_epoch": int(whole.epochs[0]),
-            "last_epoch": int(whole.epochs[-1]),
-        }
-        # Together, so that an interrupt finds the chunks either waiting or written.
-        self._shards, self._waiting, self._steps, self._bytes = [*self._shards, shard], [], {}, 0
-        self._write_manifest(complete=False)
+        if self._waiting:
+            self._write_shard()
+            self._write_manifest(complete=False)
 
     def finish(self, **meta: Any) -> None:
         """Complete the trajectory, with ``meta`` added to what it says of itself, and put it in its place."""
         _check_optional(meta, self.folder)
         self._meta |= meta
-        self.flush()
+        if self._waiting:
+            self._write_shard()
         if not self._shards:
             raise ValueError(f"{self.folder}: a trajectory needs at least the snapshot of epoch 0")
         self._write_manifest(complete=True)
@@ -406,6 +382,34 @@ class Writer:
         for name in (*(f"params/{name}" for name in chunk.params), *(f"metrics/{name}" for name in chunk.metrics)):
             if not _TENSOR.fullmatch(name):
                 raise ValueError(f"{name!r} is no tensor name: parts of letters, digits, _ . - between slashes")
+
+    def _write_shard(self) -> None:
+        """Write what waits as a shard, which ``trajectory.json`` does not name yet."""
+        whole = _merge(self._waiting)
+        tensors = {"epochs": whole.epochs.astype(np.int64, copy=False)}
+        dtype = self._meta["dtype"]
+        tensors["loss"] = whole.losses if len(whole.losses) else np.zeros((0, 0), carrier(dtype))
+        tensors |= {f"params/{name}": value for name, value in whole.params.items()}
+        tensors |= {f"metrics/{name}": value.astype(np.float64, copy=False) for name, value in whole.metrics.items()}
+        tensors |= {f"steps/{name}": value for name, value in self._steps.items()}
+        halves = [name for name in tensors if dtype == "bfloat16" and name.startswith(("loss", "params/"))]
+        tensors |= {name: packed(tensors[name]) for name in halves}
+        data = _as_bfloat16(save({name: np.asarray(value, order="C") for name, value in tensors.items()}), halves)
+        if int.from_bytes(data[:8], "little") > HEADER_BYTES:
+            raise ValueError(
+                f"{len(tensors)} tensors in one shard could not be read again: record fewer updates deeply"
+            )
+        name = f"{len(self._shards):05d}.safetensors"
+        _write_atomically(self.partial / name, data)
+        shard = {
+            "file": name,
+            "sha256": hashlib.sha256(data).hexdigest(),
+            "bytes": len(data),
+            "first_epoch": int(whole.epochs[0]),
+            "last_epoch": int(whole.epochs[-1]),
+        }
+        # Together, so that an interrupt finds the chunks either waiting or written.
+        self._shards, self._waiting, self._steps, self._bytes = [*self._shards, shard], [], {}, 0
 
     def _write_manifest(self, complete: bool) -> None:
         first = {"schema": SCHEMA, "version": VERSION, "complete": complete}
