@@ -23,7 +23,7 @@ from parity.hypotheses import CATALOGUE
 from parity.locate import UNRECORDED, Location, pattern, with_loss
 from parity.planting import Stepwise
 from parity.spec import Array, Batches, Case, Dataset, Loss, Optimizer, Params, optimizer_from
-from parity.tolerance import Build
+from parity.tolerance import FACTOR, Build
 from parity.trainer import State, Trained, Trainer
 from parity.trainers.numpy_trainer import slot_names
 from parity.trajectory import Trajectory
@@ -123,7 +123,24 @@ def _of_updates(sides: Sides, location: Location, number: int) -> Diagnosis | No
     note = f"it is the {which} run whose updates, made again from its own gradients, are not those of its optimizer"
     # What makes runs part may be beyond the roundings of its own updates later than of what follows from them.
     there = place if first < number else location
-    return replace(updates.diagnose(first, place), location=replace(there, note=note), pattern=pattern(there))
+    diagnosis = updates.diagnose(first, place)
+    ratio = None if diagnosis.explanations else _ratio_of_steps(place, updates.dtype)
+    if ratio is not None:
+        note += f": its steps are {ratio:.4g} times theirs, everywhere, as with another learning rate"
+    return replace(diagnosis, location=replace(there, note=note), pattern=pattern(there))
+
+
+def _ratio_of_steps(place: Location, dtype: str) -> float | None:
+    """The one number that takes the optimizer's steps to the run's, None where there is none."""
+    ratios = []
+    for check in place.parts:
+        before = place.params[check.tensor].astype(np.float64)
+        made, wanted = check.got - before, check.wanted - before
+        ratio = float(np.sum(made * wanted) / np.sum(wanted * wanted)) if wanted.any() else np.nan
+        if not np.max(np.abs(made - ratio * wanted)) <= FACTOR * 4 * unit(dtype) * np.max(np.abs(check.wanted)):
+            return None
+        ratios.append(ratio)
+    return float(np.median(ratios)) if np.ptp(ratios) <= 0.01 * abs(np.median(ratios)) else None
 
 
 def _untried(sides: Sides) -> str:

@@ -101,6 +101,17 @@ def test_an_update_that_no_mistake_makes_is_unexplained() -> None:
     assert found["sentence"].endswith("mistakes tried brings it into the noise floor")
 
 
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_another_learning_rate_is_seen_in_the_steps(optimizer: str, dtype: str) -> None:
+    case = toy.case(OPTIMIZERS[optimizer])
+    faster = toy.case(replace(case.optimizer, learning_rate=0.13))
+    wrong = run_of(toy.build(faster, dtype, "cpu"), case)
+    found = explained(wrong, run_of(toy.build(case, dtype, "cpu"), case))
+    assert found["named"] == []
+    assert "its steps are 1.3 times theirs, everywhere" in found["note"]
+
+
 def test_without_an_optimizer_it_is_said_what_would_tell() -> None:
     case = toy.case(Sgd(0.1))
     one, other = (run_of(toy.build(toy.case(Sgd(rate)), "float64", "cpu"), case) for rate in (0.1, 0.2))
