@@ -287,7 +287,8 @@ def _ulp(count: int) -> str:
 def print_explanation(console: Console, title: str, judgement: Judgement, found: Mapping[str, Any] | None) -> None:
     """One failed run on one screen: the verdict, where it parts, what that looks like, and the mistakes tried."""
     console.print(Text(f"{judgement.verdict} ", STYLES[judgement.verdict]) + Text(title, "bold"), soft_wrap=True)
-    console.print(judgement.reason or "it agrees with the reference: there is nothing to explain", markup=False)
+    agrees = "it agrees with the reference: there is nothing to explain"
+    console.print(judgement.reason or agrees, markup=False, soft_wrap=True)
     if found is None:
         return
     console.print()
@@ -311,7 +312,7 @@ def print_explanation(console: Console, title: str, judgement: Judgement, found:
     if found["growth"]:
         console.print(f"  the distance {found['growth']}", markup=False, highlight=False)
     if found["note"]:
-        console.print(f"  {found['note']}", markup=False, highlight=False)
+        console.print(f"  {found['note']}", markup=False, highlight=False, soft_wrap=True)
     console.print()
     console.print(Text(found["why"], "bold"), soft_wrap=True)
     if found["untouched"] is None:
