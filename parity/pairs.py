@@ -22,7 +22,7 @@ from parity.dtypes import unit
 from parity.hypotheses import CATALOGUE
 from parity.locate import UNRECORDED, Location, pattern, with_loss
 from parity.planting import Stepwise
-from parity.spec import Array, Batches, Case, Dataset, Loss, Optimizer, Params, optimizer_from
+from parity.spec import Array, Batches, Case, Dataset, Loss, Optimizer, Params, Sgd, optimizer_from
 from parity.tolerance import FACTOR, Build
 from parity.trainer import State, Trained, Trainer
 from parity.trainers.numpy_trainer import slot_names
@@ -51,8 +51,8 @@ def explain_steps(run: Trajectory, other: Trajectory, location: Location) -> Dia
     number = (location.epoch - 1) * batches + location.batch
     if location.phase == UNRECORDED:  # seen at the end of an epoch, which any update before may have made
         number = location.epoch * batches
-    mistakes = {"loss": _scales, "gradient": _added_up}.get(location.phase)
-    tried = _tried(sides, location, number, mistakes) if mistakes and (number or mistakes is _scales) else None
+    mistakes = {"loss": _other_losses, "gradient": _added_up}.get(location.phase)
+    tried = _tried(sides, location, number, mistakes) if mistakes and (number or mistakes is _other_losses) else None
     if tried is not None and tried.explanations:
         return tried
     # From other states everything differs: then updates that are wrong by themselves say more.
@@ -70,7 +70,7 @@ def _tried(
         got = with_loss(float(steps[number].loss), steps[number].gradients)
         replays = [
             Replay((name,), location.phase, min(within_rounding(got, wanted, dtype)[0].floors for wanted in each))
-            for name, each in mistakes(steps, theirs, number).items()
+            for name, each in mistakes(steps, theirs, number, optimizer_of(mine, other)).items()
         ]
         note = f"what is explained is the {location.phase} of the {which} run, from the other's"
         ranked = tuple(sorted(replays, key=lambda replay: replay.floors))
@@ -83,8 +83,10 @@ def _diagnosis(location: Location, replays: tuple[Replay, ...] = (), untried: st
     return Diagnosis(location, pattern(location), replays, untouched, 1, False, untried)
 
 
-def _scales(steps: Sequence[Step], theirs: Step, number: int) -> dict[str, list[Params]]:
-    """The other's loss and gradients as other reductions make them."""
+def _other_losses(
+    steps: Sequence[Step], theirs: Step, number: int, optimizer: Optimizer | None
+) -> dict[str, list[Params]]:
+    """The other's loss and gradients as other reductions make them, or a penalty that is part of them."""
     rows = max(1, len(theirs.rows))
     each = max(1, theirs.prediction.size // rows)
     factors = {
@@ -94,13 +96,24 @@ def _scales(steps: Sequence[Step], theirs: Step, number: int) -> dict[str, list[
         "half-squared-error": (1 / 2,),
     }
     whole = with_loss(float(theirs.loss), theirs.gradients)
-    return {
-        name: [{tensor: factor * value for tensor, value in whole.items()} for factor in found]
-        for name, found in factors.items()
+    found = {
+        name: [{tensor: factor * value for tensor, value in whole.items()} for factor in some]
+        for name, some in factors.items()
     }
+    decay = optimizer.weight_decay if isinstance(optimizer, Sgd) else 0.0
+    if decay:
+        params = theirs.before.params
+        found["weight-decay-in-the-reported-loss"] = [
+            whole
+            | {"loss": whole["loss"] + decay / 2 * sum(float(np.sum(params[name] ** 2.0)) for name in names)}
+            | {name: whole[name] + decay * params[name] for name in names if through}
+            for names in (list(params), [name for name in params if not name.endswith("bias")])
+            for through in (False, True)
+        ]
+    return found
 
 
-def _added_up(steps: Sequence[Step], theirs: Step, number: int) -> dict[str, list[Params]]:
+def _added_up(steps: Sequence[Step], theirs: Step, number: int, optimizer: Optimizer | None) -> dict[str, list[Params]]:
     """The other's gradients on top of this run's last ones."""
     before = steps[number - 1].gradients
     added = {name: g + before[name] for name, g in theirs.gradients.items() if name in before}

@@ -282,6 +282,26 @@ def test_states_that_differ_already_are_said_and_repetitions_tell() -> None:
     assert (worse.phase, worse.batch) == ("update", 0)
 
 
+@pytest.mark.parametrize("through", [False, True])
+@pytest.mark.parametrize("biases", [False, True])
+def test_a_penalty_in_the_reported_loss_is_named(through: bool, biases: bool) -> None:
+    """As a regularizer has it: of the kernels alone or of the biases too, in the gradient or beside it."""
+    case = toy.case(OPTIMIZERS["momentum"])
+    decay = 0.2
+
+    def evaluate(gradients, params, x, y):
+        loss, found = gradients(x, y)
+        names = [name for name in params if biases or name.endswith("kernel")]
+        penalty = decay / 2 * sum((params[name] ** 2).sum() for name in names)
+        return loss + penalty, {n: g + (decay * params[n] if through and n in names else 0) for n, g in found.items()}
+
+    wrong = run_of(Stepwise(toy.build(case, "float64", "cpu"), case, "float64", evaluate=evaluate), case)
+    right = run_of(toy.build(case, "float64", "cpu"), case)
+    for pair in ((wrong, right), (right, wrong)):
+        found = explained(*pair)
+        assert (found["phase"], found["named"]) == ("loss", ["weight-decay-in-the-reported-loss"])
+
+
 def test_a_loss_of_another_size_is_unexplained(parity: Parity, tmp_path: Path) -> None:
     loop(tmp_path / "mine", factor=1.7)
     loop(tmp_path / "theirs")
