@@ -12,6 +12,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +24,7 @@ from parity.hypotheses import CATALOGUE
 from parity.locate import UNRECORDED, Location, pattern, with_loss
 from parity.planting import Stepwise
 from parity.spec import Array, Batches, Case, Dataset, Loss, Optimizer, Params, Sgd, optimizer_from
-from parity.tolerance import FACTOR, Build
+from parity.tolerance import FACTOR, Build, Floor
 from parity.trainer import State, Trained, Trainer
 from parity.trainers.numpy_trainer import slot_names
 from parity.trajectory import Trajectory
@@ -180,7 +181,11 @@ class Updates:
         with np.errstate(all="ignore"):
             for number, step in enumerate(self.steps):
                 made.train([(np.array([number]),)])
-                checks = within_rounding(step.after.params, made.export().params, self.dtype)
+                wanted = made.export().params
+                lost = {
+                    name: float(np.max(np.abs(p), initial=0.0)) * self._floor(number + 1) for name, p in wanted.items()
+                }
+                checks = within_rounding(step.after.params, wanted, self.dtype, [lost])
                 parts = tuple(check for check in checks if not check.agrees)
                 if parts:
                     epoch, batch = number // self.batches + 1, number % self.batches
@@ -205,9 +210,19 @@ class Updates:
             {name: np.stack([state.params[name] for state in states]) for name in places},
             {},
         )
-        replays = Replays(playing(steps), played(steps, self.optimizer), UPDATES)
+        replays, floor = Replays(playing(steps), played(steps, self.optimizer), UPDATES), least_floor(updated)
+        grown = self._floor(np.arange(len(states))) / self._floor(0)
+        floor = Floor(floor.loss, {name: values * grown for name, values in floor.params.items()})
         there = replace(there, epoch=number + 1, batch=0)
-        return diagnose(updated, there, replays, least_floor(updated), self.dtype)
+        return diagnose(updated, there, replays, floor, self.dtype)
+
+    def _floor(self, updates: Any) -> Any:
+        """The noise floor after so many updates, as a share of a tensor's largest value.
+
+        Four roundings, and as each update may be less than half a unit in the last place, and be lost, the sixteenth
+        part of one for each.
+        """
+        return (4 + updates / FACTOR) * unit(self.dtype)
 
 
 def _places(shape: tuple[int, ...], worst: tuple[int, ...] | None) -> Array:

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from parity.compare import differences
-from parity.deep import walk_pair
+from parity.deep import steps_of, walk_pair
 from parity.explain import explain_pair
 from parity.locate import Location
 from parity.pairs import UPDATES as MISTAKES
-from parity.pairs import explain_steps, optimizer_said
+from parity.pairs import Updates, explain_steps, optimizer_said
 from parity.planting import Stepwise
 from parity.recorder import Recorder
 from parity.spec import Adam, AdamW, Case, Optimizer, Sgd, optimizer_from
@@ -110,6 +110,16 @@ def test_another_learning_rate_is_seen_in_the_steps(optimizer: str, dtype: str) 
     found = explained(wrong, run_of(toy.build(case, dtype, "cpu"), case))
     assert found["named"] == []
     assert "its steps are 1.3 times theirs, everywhere" in found["note"]
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_updates_that_the_dtype_loses_are_no_mistake(dtype: str) -> None:
+    """In bfloat16 each of 300 updates may be less than half a unit in the last place."""
+    case = replace(toy.case(Sgd(0.002)), epochs=100)
+    run = run_of(toy.build(case, dtype, "cpu"), case, updates=300)
+    run = replace(run, meta={**run.meta, "dtype": dtype})
+    assert Updates(run, steps_of(run), Sgd(0.002)).first_mistaken() is None
+    assert Updates(run, steps_of(run), Sgd(0.02)).first_mistaken() is not None
 
 
 def test_without_an_optimizer_it_is_said_what_would_tell() -> None:
