@@ -182,10 +182,10 @@ class Updates:
             for number, step in enumerate(self.steps):
                 made.train([(np.array([number]),)])
                 wanted = made.export().params
-                lost = {
+                floors = {
                     name: float(np.max(np.abs(p), initial=0.0)) * self._floor(number + 1) for name, p in wanted.items()
                 }
-                checks = within_rounding(step.after.params, wanted, self.dtype, [lost])
+                checks = within_rounding(step.after.params, wanted, self.dtype, [floors])
                 parts = tuple(check for check in checks if not check.agrees)
                 if parts:
                     epoch, batch = number // self.batches + 1, number % self.batches
