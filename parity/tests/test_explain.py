@@ -48,7 +48,8 @@ def recorded(trainer: Trainer, updates: int = 5, case: Case = CASE) -> Trajector
     for chunk in record(watched, case, case.epochs):
         chunks.append(chunk)
         seen |= watched.take()
-    return replace(gather(chunks, {"dtype": trainer.export().params["dense/bias"].dtype.name}), steps=seen)
+    dtype = next(iter(trainer.export().params.values())).dtype.name
+    return replace(gather(chunks, {"dtype": dtype}), steps=seen)
 
 
 def witness(case: Case = CASE) -> Witness:

@@ -11,12 +11,14 @@ import pytest
 from parity.compare import differences
 from parity.deep import steps_of, walk_pair
 from parity.explain import explain_pair
+from parity.hypotheses import CATALOGUE
 from parity.locate import Location
 from parity.pairs import UPDATES as MISTAKES
 from parity.pairs import Updates, explain_steps, optimizer_said
 from parity.planting import Stepwise
 from parity.recorder import Recorder
 from parity.spec import Adam, AdamW, Case, Optimizer, Sgd, optimizer_from
+from parity.suite import load_suite
 from parity.tests import toy
 from parity.tests.suites import strict_json
 from parity.tests.test_cli import Parity, complaint, parity
@@ -120,6 +122,29 @@ def test_updates_that_the_dtype_loses_are_no_mistake(dtype: str) -> None:
     run = replace(run, meta={**run.meta, "dtype": dtype})
     assert Updates(run, steps_of(run), Sgd(0.002)).first_mistaken() is None
     assert Updates(run, steps_of(run), Sgd(0.02)).first_mistaken() is not None
+
+
+SUITE = load_suite("impls")
+OF_LOSSES = ("sum-for-mean", "mean-for-sum", "mean-over-classes", "half-squared-error")
+
+
+@pytest.mark.parametrize("name", SUITE.entries)
+def test_mistakes_in_the_documents_cases_are_named_from_recordings_alone(name: str) -> None:
+    entry = SUITE.entry(name)
+    epochs = min(entry.case.epochs, 4)
+    case = replace(entry.case, metrics=(), epochs=epochs, every=min(entry.case.every, epochs))
+    build = entry.implementations["numpy"].build
+    right = run_of(build(case, "float64", "cpu"), case)
+    tried = 0
+    for mistake in CATALOGUE:
+        if mistake in MISTAKES or mistake.name in OF_LOSSES:
+            trainer = mistake.plant(build, case, "float64", "cpu")
+            if trainer is not None:
+                with np.errstate(all="ignore"):
+                    found = explained(run_of(trainer, case), right)
+                assert found["named"] == [mistake.name], found["sentence"]
+                tried += 1
+    assert tried
 
 
 def test_without_an_optimizer_it_is_said_what_would_tell() -> None:
