@@ -115,10 +115,11 @@ def compare_runs(
     before, notes = tuple(preflight(ours, theirs)), []
     floors = []
     for folder, run in ((a, ours), (b, theirs)):
-        own = [repetition for repetition in noise if repetition.run.meta["dtype"] == run.meta["dtype"]]
+        own = [one.distances for one in noise if one.run.meta["dtype"] == run.meta["dtype"]]
         floor = recorded_floor(folder, run)
-        if floor is None and (floor := measured_floor(run, own)) is not None:
+        if floor is None and own:
             notes.append(f"the noise floor of {folder} is as far as repetitions strayed, {len(own)} of them")
+            floor = floor_of(own, run, run.meta["dtype"])
         if floor is None:
             notes.append(
                 f"{folder} has no noise floor beside it: only 64 roundings of each tensor's largest value are allowed"
@@ -201,7 +202,7 @@ def _lengths(floor: Floor) -> tuple[int, int]:
 
 def least_floor(run: Trajectory) -> Floor:
     """The part of the noise floor that needs no measurement: four roundings of the largest value so far."""
-    return floor_of({}, run, run.meta["dtype"])
+    return floor_of((), run, run.meta["dtype"])
 
 
 def repetitions(ours: Trajectory, theirs: Trajectory, noise: Sequence[Path]) -> list[Repetition]:
@@ -218,15 +219,6 @@ def repetitions(ours: Trajectory, theirs: Trajectory, noise: Sequence[Path]) -> 
         nearer, base = min(judged, key=lambda pair: np.inf if pair[0].ratio is None else pair[0].ratio)
         found.append(Repetition(run, base, nearer.evidence[0].distances))
     return found
-
-
-def measured_floor(run: Trajectory, noise: Sequence[Repetition]) -> Floor | None:
-    """The noise floor that repetitions in the run's dtype show; None without any."""
-    stray: Params = {}
-    for repetition in noise:
-        for name, values in repetition.distances.items():
-            stray[name] = np.maximum(stray[name], values) if name in stray else values
-    return floor_of(stray, run, run.meta["dtype"]) if stray else None
 
 
 def _worst(found: list[Worst]) -> tuple[Difference | None, Difference | None, Difference | None]:

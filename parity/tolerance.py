@@ -212,7 +212,7 @@ def measure(
     reference = gather(record(build(plain, "float64", "cpu"), plain, epochs))
     floors: dict[str, Floor] = {}
     for dtype in dtypes:
-        stray: Params = {}
+        strayed: list[Params] = []
         for seed in range(runs_of((dtype,))):
             trainer, run_case = (
                 stirred(build, case, dtype, seed) if seed < RUNS else (build(plain, dtype, "cpu"), plain)
@@ -221,23 +221,23 @@ def measure(
                 trainer = Lockstep(trainer, build(case, "float64", "cpu"), case, lockstep)
             with np.errstate(all="ignore"):  # what overflows makes the floor infinite, and that is said
                 run = gather(record(trainer, run_case, epochs))
-            for name, values in strays(run, reference).items():
-                stray[name] = np.maximum(stray[name], values) if name in stray else values
+            strayed.append(strays(run, reference))
             on_run()
         if dtype == "float64" and "float32" in floors:
             wide = {"loss": floors["float32"].loss.ravel(), **floors["float32"].params}
-            stray = {name: np.maximum(values, 2.0**-29 * wide[name]) for name, values in stray.items()}
-        floors[dtype] = floor_of(stray, reference, dtype)
+            strayed.append({name: 2.0**-29 * values for name, values in wide.items()})
+        floors[dtype] = floor_of(strayed, reference, dtype)
     return floors
 
 
-def floor_of(stray: Params, reference: Trajectory, dtype: str) -> Floor:
-    """The noise floor that follows from how far runs strayed, by the names of ``strays``; least where none did."""
+def floor_of(strayed: Sequence[Params], reference: Trajectory, dtype: str) -> Floor:
+    """The noise floor that follows from how far runs strayed, each as ``strays`` says it; the least without any."""
     scales = {"loss": np.abs(reference.loss.astype(np.float64).ravel())}
     scales |= {name: scale(values) for name, values in reference.params.items()}
     grown = {name: 4 * unit(dtype) * np.maximum.accumulate(values) for name, values in scales.items()}
-    for name, values in stray.items():
-        grown[name] = np.maximum(np.maximum.accumulate(values), grown[name])
+    for stray in strayed:
+        for name, values in stray.items():
+            grown[name] = np.maximum(np.maximum.accumulate(values), grown[name])
     return Floor(grown.pop("loss").reshape(reference.loss.shape), grown)
 
 
