@@ -237,16 +237,17 @@ def _apart(a: Params, b: Params) -> dict[str, float]:
 
 
 def within_rounding(
-    got: Params, wanted: Params, dtype: str, strayed: Sequence[Mapping[str, float]] = ()
+    got: Params, wanted: Params, dtype: str, strayed: Sequence[Mapping[str, float]] = (), times: float = 1.0
 ) -> list[Check]:
     """The tensors that both have, the farthest apart first.
 
-    The floor is four roundings of the largest value, or how far repetitions ``strayed``.
+    The floor is four roundings of the largest value, so many times, or how far repetitions ``strayed``.
     """
     shared = {name: np.asarray(wanted[name]) for name in wanted if name in got}
-    floors = {name: 4 * unit(dtype) * float(np.max(np.abs(value), initial=0.0)) for name, value in shared.items()}
-    for name, least in floors.items():
-        floors[name] = max([least, *(far.get(name, 0.0) for far in strayed)])
+    least = 4 * unit(dtype) * times
+    floors = {name: least * float(np.max(np.abs(value), initial=0.0)) for name, value in shared.items()}
+    for name, floor in floors.items():
+        floors[name] = max([floor, *(far.get(name, 0.0) for far in strayed)])
     return sorted(held(got, Expected(shared, floors, dtype)), key=lambda check: -check.share)
 
 

@@ -287,12 +287,17 @@ def pattern(location: Location) -> str:
 
 def _factor(a: Array, b: Array) -> float | None:
     """The one number that takes b to a, within a millionth of the largest value; None where there is none but 1."""
+    factor = multiple(a, b, 1e-6 * float(np.max(np.abs(a), initial=0.0))) if a.size > 1 else None
+    return factor if factor and abs(factor - 1) > 1e-9 else None
+
+
+def multiple(a: Array, b: Array, allowed: float) -> float | None:
+    """The number that takes ``b`` closest to ``a``, where no value is farther off than allowed; else None."""
     norm = float(np.sum(b * b))
-    if norm == 0 or a.size < 2:
+    if norm == 0:
         return None
     factor = float(np.sum(a * b)) / norm
-    fits = np.max(np.abs(a - factor * b)) <= 1e-6 * np.max(np.abs(a), initial=0.0)
-    return factor if fits and factor != 0 and abs(factor - 1) > 1e-9 else None
+    return factor if np.max(np.abs(a - factor * b)) <= allowed else None
 
 
 def _arrangement(got: Array, wanted: Array) -> str:

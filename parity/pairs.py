@@ -12,7 +12,6 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -21,7 +20,7 @@ from parity.deep import Step, steps_of, within_rounding
 from parity.diagnose import Diagnosis, Replay, Replays, diagnose
 from parity.dtypes import unit
 from parity.hypotheses import CATALOGUE
-from parity.locate import UNRECORDED, Location, pattern, with_loss
+from parity.locate import UNRECORDED, Location, multiple, pattern, with_loss
 from parity.planting import Stepwise
 from parity.spec import Array, Batches, Case, Dataset, Loss, Optimizer, Params, Sgd, optimizer_from
 from parity.tolerance import FACTOR, Build, Floor
@@ -36,8 +35,15 @@ SAMPLE = 1 << 14
 """So many values of a tensor are enough to tell one optimizer from another."""
 SENTENCES = {known.name: known.sentence for known in CATALOGUE}
 
-Sides = Sequence[tuple[Trajectory, Trajectory, str]]
-"""Each run, the other one, and which of the two it is."""
+
+@dataclass(frozen=True)
+class Side:
+    """One run of a pair: which it is, what it recorded deeply, and the optimizer that it is meant to have."""
+
+    which: str
+    run: Trajectory
+    steps: Sequence[Step]
+    optimizer: Optimizer | None
 
 
 def explain_steps(run: Trajectory, other: Trajectory, location: Location) -> Diagnosis | None:
@@ -47,13 +53,18 @@ def explain_steps(run: Trajectory, other: Trajectory, location: Location) -> Dia
     """
     if location.phase == "batch":
         return None
-    sides = (run, other, "first"), (other, run, "second")
+    # A run that says no optimizer is meant to have the other's.
+    said = optimizer_said(run), optimizer_said(other)
+    sides = (
+        Side("first", run, steps_of(run), said[0] or said[1]),
+        Side("second", other, steps_of(other), said[1] or said[0]),
+    )
     batches = max(1, run.loss.shape[1])
     number = (location.epoch - 1) * batches + location.batch
     if location.phase == UNRECORDED:  # seen at the end of an epoch, which any update before may have made
         number = location.epoch * batches
     mistakes = {"loss": _other_losses, "gradient": _added_up}.get(location.phase)
-    tried = _tried(sides, location, number, mistakes) if mistakes and (number or mistakes is _other_losses) else None
+    tried = _tried(sides, location, number, mistakes) if mistakes else None
     if tried is not None and tried.explanations:
         return tried
     # From other states everything differs: then updates that are wrong by themselves say more.
@@ -61,19 +72,24 @@ def explain_steps(run: Trajectory, other: Trajectory, location: Location) -> Dia
 
 
 def _tried(
-    sides: Sides, location: Location, number: int, mistakes: Callable[..., Mapping[str, Sequence[Params]]]
-) -> Diagnosis:
+    sides: tuple[Side, Side],
+    location: Location,
+    number: int,
+    mistakes: Callable[[Side, Step], Mapping[str, Sequence[Params]]],
+) -> Diagnosis | None:
     """What each run's loss and gradients would be with a mistake that the other has not, held against what they are."""
+    dtype = max((side.run.meta["dtype"] for side in sides), key=unit)
     found = []
-    for mine, other, which in sides:
-        dtype = max(mine.meta["dtype"], other.meta["dtype"], key=unit)
-        steps, theirs = steps_of(mine), steps_of(other)[number]
-        got = with_loss(float(steps[number].loss), steps[number].gradients)
+    for mine, other in (sides, sides[::-1]):
+        step = mine.steps[number]
+        got = with_loss(float(step.loss), step.gradients)
         replays = [
             Replay((name,), location.phase, min(within_rounding(got, wanted, dtype)[0].floors for wanted in each))
-            for name, each in mistakes(steps, theirs, number, optimizer_of(mine, other)).items()
+            for name, each in mistakes(mine, other.steps[number]).items()
         ]
-        note = f"what is explained is the {location.phase} of the {which} run, from the other's"
+        if not replays:
+            return None
+        note = f"what is explained is the {location.phase} of the {mine.which} run, from the other's"
         ranked = tuple(sorted(replays, key=lambda replay: replay.floors))
         found.append(_diagnosis(replace(location, note=note), ranked))
     return next((one for one in found if one.explanations), replace(found[0], location=location))
@@ -84,9 +100,7 @@ def _diagnosis(location: Location, replays: tuple[Replay, ...] = (), untried: st
     return Diagnosis(location, pattern(location), replays, untouched, 1, False, untried)
 
 
-def _other_losses(
-    steps: Sequence[Step], theirs: Step, number: int, optimizer: Optimizer | None
-) -> dict[str, list[Params]]:
+def _other_losses(mine: Side, theirs: Step) -> dict[str, list[Params]]:
     """The other's loss and gradients as other reductions make them, or a penalty that is part of them."""
     rows = max(1, len(theirs.rows))
     each = max(1, theirs.prediction.size // rows)
@@ -101,7 +115,7 @@ def _other_losses(
         name: [{tensor: factor * value for tensor, value in whole.items()} for factor in some]
         for name, some in factors.items()
     }
-    decay = optimizer.weight_decay if isinstance(optimizer, Sgd) else 0.0
+    decay = mine.optimizer.weight_decay if isinstance(mine.optimizer, Sgd) else 0.0
     if decay:
         params = theirs.before.params
         found["weight-decay-in-the-reported-loss"] = [
@@ -114,23 +128,24 @@ def _other_losses(
     return found
 
 
-def _added_up(steps: Sequence[Step], theirs: Step, number: int, optimizer: Optimizer | None) -> dict[str, list[Params]]:
+def _added_up(mine: Side, theirs: Step) -> dict[str, list[Params]]:
     """The other's gradients on top of this run's last ones."""
-    before = steps[number - 1].gradients
+    if not theirs.number:
+        return {}
+    before = mine.steps[theirs.number - 1].gradients
     added = {name: g + before[name] for name, g in theirs.gradients.items() if name in before}
     return {"gradient-not-zeroed": [with_loss(float(theirs.loss), added)]}
 
 
-def _of_updates(sides: Sides, location: Location, number: int) -> Diagnosis | None:
+def _of_updates(sides: tuple[Side, Side], location: Location, number: int) -> Diagnosis | None:
     """The run whose updates are the first that are not its optimizer's; of an update that parts, the reason else."""
     found: list[tuple[int, Location, Updates, str]] = []
-    for mine, other, which in sides:
-        optimizer, steps = optimizer_of(mine, other), steps_of(mine)
-        if optimizer is not None and steps:
-            updates = Updates(mine, steps, optimizer)
+    for side in sides:
+        if side.optimizer is not None and side.steps:
+            updates = Updates(side.run, side.steps, side.optimizer)
             mistaken = updates.first_mistaken()
             if mistaken is not None:
-                found.append((*mistaken, updates, which))
+                found.append((*mistaken, updates, side.which))
     if not found:
         return _diagnosis(location, untried=_untried(sides)) if location.phase == "update" else None
     first, place, updates, which = min(found, key=lambda one: one[0])
@@ -149,19 +164,19 @@ def _ratio_of_steps(place: Location, dtype: str) -> float | None:
     ratios = []
     for check in place.parts:
         before = place.params[check.tensor].astype(np.float64)
-        made, wanted = check.got - before, check.wanted - before
-        ratio = float(np.sum(made * wanted) / np.sum(wanted * wanted)) if wanted.any() else np.nan
-        if not np.max(np.abs(made - ratio * wanted)) <= FACTOR * 4 * unit(dtype) * np.max(np.abs(check.wanted)):
+        allowed = FACTOR * 4 * unit(dtype) * float(np.max(np.abs(check.wanted)))
+        ratio = multiple(check.got - before, check.wanted - before, allowed)
+        if ratio is None:
             return None
         ratios.append(ratio)
     return float(np.median(ratios)) if np.ptp(ratios) <= 0.01 * abs(np.median(ratios)) else None
 
 
-def _untried(sides: Sides) -> str:
-    said = [optimizer_of(mine, other) for mine, other, _ in sides]
-    if said[0] is None:
+def _untried(sides: tuple[Side, Side]) -> str:
+    ours, theirs = (side.optimizer for side in sides)
+    if ours is None:
         return "neither run says its optimizer, as parity.recorder lets it"
-    which = f"{said[0]}" if said[0] == said[1] else f"{said[0]} and {said[1]}"
+    which = f"{ours}" if ours == theirs else f"{ours} and {theirs}"
     return f"each run's updates are those of the optimizer that it says it has: {which}"
 
 
@@ -169,9 +184,8 @@ class Updates:
     """A run's recorded updates, made again from its own gradients by the optimizer that it is meant to have."""
 
     def __init__(self, run: Trajectory, steps: Sequence[Step], optimizer: Optimizer) -> None:
-        self.steps = [
-            _selected(step, {name: values.shape[1:] for name, values in run.params.items()}) for step in steps
-        ]
+        self.shapes = {name: values.shape[1:] for name, values in run.params.items()}
+        self.steps = [_selected(step, self.shapes) for step in steps]
         self.optimizer, self.dtype, self.batches = optimizer, run.meta["dtype"], max(1, run.loss.shape[1])
 
     def first_mistaken(self) -> tuple[int, Location] | None:
@@ -182,10 +196,7 @@ class Updates:
             for number, step in enumerate(self.steps):
                 made.train([(np.array([number]),)])
                 wanted = made.export().params
-                floors = {
-                    name: float(np.max(np.abs(p), initial=0.0)) * self._floor(number + 1) for name, p in wanted.items()
-                }
-                checks = within_rounding(step.after.params, wanted, self.dtype, [floors])
+                checks = within_rounding(step.after.params, wanted, self.dtype, times=_lost(number + 1))
                 parts = tuple(check for check in checks if not check.agrees)
                 if parts:
                     epoch, batch = number // self.batches + 1, number % self.batches
@@ -199,9 +210,8 @@ class Updates:
         An optimizer treats every value by itself: of large tensors a sample is enough, with what is farthest off.
         """
         worst = {check.tensor: check.worst.index for check in there.parts if check.worst is not None}
-        places = {name: _places(value.shape, worst.get(name)) for name, value in self.steps[0].before.params.items()}
-        shapes = {name: value.shape for name, value in self.steps[0].before.params.items()}
-        steps = [_selected(step, shapes, places) for step in self.steps]
+        places = {name: _places(shape, worst.get(name)) for name, shape in self.shapes.items()}
+        steps = [_selected(step, self.shapes, places) for step in self.steps]
         states = [steps[0].before, *(step.after for step in steps)]
         updated = Trajectory(
             {"dtype": self.dtype},
@@ -211,18 +221,18 @@ class Updates:
             {},
         )
         replays, floor = Replays(playing(steps), played(steps, self.optimizer), UPDATES), least_floor(updated)
-        grown = self._floor(np.arange(len(states))) / self._floor(0)
-        floor = Floor(floor.loss, {name: values * grown for name, values in floor.params.items()})
+        lost = np.array([_lost(count) for count in range(len(states))])
+        floor = Floor(floor.loss, {name: values * lost for name, values in floor.params.items()})
         there = replace(there, epoch=number + 1, batch=0)
         return diagnose(updated, there, replays, floor, self.dtype)
 
-    def _floor(self, updates: Any) -> Any:
-        """The noise floor after so many updates, as a share of a tensor's largest value.
 
-        Four roundings, and as each update may be less than half a unit in the last place, and be lost, the sixteenth
-        part of one for each.
-        """
-        return (4 + updates / FACTOR) * unit(self.dtype)
+def _lost(updates: int) -> float:
+    """How many times the least noise floor is a run's after so many updates.
+
+    Each may be less than half a unit in the last place, and be lost: a rounding, of the 64 that are tolerated of one.
+    """
+    return 1 + updates / (4 * FACTOR)
 
 
 def _places(shape: tuple[int, ...], worst: tuple[int, ...] | None) -> Array:
@@ -259,11 +269,6 @@ def optimizer_said(run: Trajectory) -> Optimizer | None:
     said = run.meta.get("hyper_parameters")
     text = said.get("optimizer") if isinstance(said, dict) else None
     return optimizer_from(text) if isinstance(text, str) else None
-
-
-def optimizer_of(run: Trajectory, other: Trajectory) -> Optimizer | None:
-    """The optimizer that a run is meant to have: what it says, or, where it says none, what the other says."""
-    return optimizer_said(run) or optimizer_said(other)
 
 
 @dataclass(frozen=True)
