@@ -57,8 +57,11 @@ def rounded(values: Array, dtype: str) -> Array:
 
 def spacing(values: Array, dtype: str) -> Array:
     """The distance of each finite value of ``dtype``, in its carrier, to the next one away from zero."""
-    steps: Array = np.spacing(values) * np.float32(2**16) if dtype == "bfloat16" else np.spacing(values)
-    return steps
+    with np.errstate(over="ignore"):
+        steps: Array = np.spacing(values)
+    if np.isinf(steps).any():  # beyond the largest number there is none: its last place is worth what it is below
+        steps = np.where(np.isinf(steps), 2 * np.spacing(values / 2), steps)
+    return steps * np.float32(2**16) if dtype == "bfloat16" else steps
 
 
 def smallest(dtype: str) -> float:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from parity.dtypes import DTYPES
+from parity.dtypes import DTYPES, KNOWN
 from parity.spec import Adam, Case, FullBatch, Sgd
 from parity.tests import toy
 from parity.tolerance import RUNS, Floor, load, measure, save, stir, stirred
@@ -112,6 +112,19 @@ def test_a_floor_of_another_case_is_none_and_a_damaged_one_says_so(tmp_path: Pat
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(ValueError, match=r"is damaged .*: delete it"):
         load(path, "this case")
+
+
+@pytest.mark.parametrize("dtype", KNOWN)
+def test_the_largest_number_is_stirred_to_its_neighbour_or_over(dtype: str) -> None:
+    if dtype == "bfloat16":
+        largest, below = np.array([2.0**128 - 2.0**120], np.float32), 2.0**128 - 2.0**121
+    else:
+        largest = np.array([np.finfo(dtype).max])
+        below = float(np.nextafter(largest, np.zeros(1, dtype))[0])
+    found = {
+        float(stir(sign * largest, np.random.default_rng(seed), dtype)[0]) for seed in range(8) for sign in (1, -1)
+    }
+    assert found == {below, -below, np.inf, -np.inf}
 
 
 @exhaustive
