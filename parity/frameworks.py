@@ -123,12 +123,17 @@ ASKED: Mapping[str, Mapping[str, str]] = {
 """By framework, what a run is recorded with, and where the imported framework says it: a value, or a function."""
 
 
+def known_framework(implementation: str) -> Framework | None:
+    """The framework that an implementation label belongs to, None where it belongs to none that is known."""
+    prefix = implementation.split("-", 1)[0]
+    return next((framework for framework in FRAMEWORKS if prefix in framework.packages), None)
+
+
 def framework_of(implementation: str) -> Framework:
     """The framework that an implementation label belongs to; ValueError names the prefixes there are."""
-    prefix = implementation.split("-", 1)[0]
-    for framework in FRAMEWORKS:
-        if prefix in framework.packages:
-            return framework
+    framework = known_framework(implementation)
+    if framework is not None:
+        return framework
     known = ", ".join(prefix for framework in FRAMEWORKS for prefix in framework.packages)
     raise ValueError(f"implementation {implementation!r} belongs to no known framework: its label starts with {known}")
 

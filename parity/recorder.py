@@ -1,6 +1,6 @@
 """Recording a training loop of one's own, in any framework: ``parity diff`` and ``parity explain`` read what it writes.
 
-    with Recorder("my-model/numpy", "float32", implementation="torch") as run:
+    with Recorder("my-model/torch", "float32", implementation="torch") as run:
         run.snapshot(parameters)                # before training: epoch 0
         for batches in epochs:
             for rows in batches:
@@ -26,15 +26,13 @@ from typing import Any
 import numpy as np
 
 from parity.dtypes import carrier, rounded
-from parity.frameworks import FRAMEWORKS, settings_of
+from parity.frameworks import FRAMEWORKS, known_framework, settings_of
 from parity.layout import Layout, to_canonical
 from parity.spec import Array, Optimizer, Params
 from parity.trainer import Chunk
 from parity.trajectory import Writer, order_of_epoch
 
 Tensors = Mapping[str, Any]
-
-LABELS = {label for known in FRAMEWORKS for label in known.packages}
 
 
 class Recorder:
@@ -62,11 +60,11 @@ class Recorder:
         deep: int = 0,
         optimizer: Optimizer | None = None,
     ) -> None:
-        known = {"case": case, "implementation": implementation, "device": device, "dtype": dtype}
-        meta: dict[str, Any] = {name: value for name, value in known.items() if value is not None}
+        said = {"case": case, "implementation": implementation, "device": device, "dtype": dtype}
+        meta: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
         meta["versions"] = versions_of_imported()
         meta["platform"] = {"system": platform.system(), "machine": platform.machine()}
-        if implementation is not None and implementation.split("-", 1)[0] in LABELS:
+        if implementation is not None and known_framework(implementation) is not None:
             meta["settings"] = settings_of(implementation, device)
         if optimizer is not None:
             meta["hyper_parameters"] = {"optimizer": repr(optimizer)}
@@ -118,7 +116,9 @@ class Recorder:
                 )
         elif 0 < self.deep == self._updates and params is None and self._waiting is None:
             raise ValueError(f"the state after the last of {self.deep} deep updates is missing: give step its params")
-        state = {} if params is None or self._updates > self.deep else self._state(params, slots)
+        state = {}
+        if params is not None and self._updates <= self.deep:
+            state = self._state(self._canonical(params), slots)
         self._write(stated=bool(state))
         self._steps |= state
         kept = rounded(value.astype(np.float64), self.dtype).reshape(())
@@ -171,7 +171,7 @@ class Recorder:
         )
         self._writer.check(chunk)
         # It waits for the next step, which may say more of the state that the update before has left.
-        self._waiting = chunk, self._state(params, slots) if 0 < self._updates <= self.deep else {}
+        self._waiting = chunk, self._state(state, slots) if 0 < self._updates <= self.deep else {}
         if self._rows is not None:
             for start in range(0, count, max(1, width)):
                 self._order.update(order_of_epoch(self._rows[start : start + width]))
@@ -200,9 +200,9 @@ class Recorder:
         arrays = {name: _array(value) for name, value in tensors.items()}
         return arrays if self.layout is None else to_canonical(self.layout, arrays)
 
-    def _state(self, params: Tensors, slots: Mapping[str, Tensors] | None) -> Params:
+    def _state(self, params: Params, slots: Mapping[str, Tensors] | None) -> Params:
         """The state after the updates so far, as a deep recording names it."""
-        found = {f"params/{name}": value for name, value in self._canonical(params).items()}
+        found = {f"params/{name}": value for name, value in params.items()}
         for slot, tensors in (slots or {}).items():
             found |= {f"slots/{slot}/{name}": value for name, value in self._canonical(tensors).items()}
         return {f"{self._updates}/{name}": value for name, value in found.items()}

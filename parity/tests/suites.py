@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from parity.frameworks import FRAMEWORKS
+
 CASE = "toy-sgd"
 HONEST = "from parity.tests.toy import build\n"
 WRONG = """
@@ -90,3 +92,10 @@ def selected(request: pytest.FixtureRequest) -> list[dict[str, Any]]:
     items = [item for item in request.session.items if item.path == request.path]
     params = [item.callspec.params for item in items if isinstance(item, pytest.Function) and hasattr(item, "callspec")]
     return [found for found in params if "label" in found]
+
+
+def each_framework(metafunc: pytest.Metafunc) -> None:
+    """Run a test that asks for ``framework`` once for each framework, or for those that the session names."""
+    if "framework" in metafunc.fixturenames:
+        chosen = metafunc.config.getoption("--framework") or [framework.name for framework in FRAMEWORKS]
+        metafunc.parametrize("framework", [framework.name for framework in FRAMEWORKS if framework.name in chosen])

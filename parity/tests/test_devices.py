@@ -17,10 +17,11 @@ from parity.matrix import Matrix, Options, Versions, cells, find_devices, left_o
 from parity.pool import Pool, worker_environment
 from parity.suite import SuiteError, load_suite
 from parity.tests import test_gpu
-from parity.tests.suites import write_suite
+from parity.tests.suites import each_framework, write_suite
 from parity.verdict import Verdict
 
 ROOT = Path(parity.__file__).parent.parent
+pytest_generate_tests = each_framework
 TF32_PRODUCTS = """
 from parity.hypotheses import CATALOGUE
 from impls.mlp import mlp_numpy
@@ -41,12 +42,6 @@ MESSAGES = {
     "Qr": "Value for attr 'T' of bfloat16 is not in the list of allowed values: double, float\n\t; "
     "NodeDef: {{node Qr}}; Op<name=Qr; signature=input:T -> q:T, r:T>",
 }
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "framework" in metafunc.fixturenames:
-        chosen = metafunc.config.getoption("--framework") or [framework.name for framework in FRAMEWORKS]
-        metafunc.parametrize("framework", [framework.name for framework in FRAMEWORKS if framework.name in chosen])
 
 
 def test_what_decides_the_bits_on_a_gpu_is_set_before_the_import() -> None:

@@ -7,9 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from parity.frameworks import FRAMEWORKS
+from parity.tests.suites import each_framework
+
+pytest_generate_tests = each_framework
 
 LABELS = ("numpy", "torch", "tf1", "keras", "jax", "flax")
 SPEC = """
@@ -24,11 +25,6 @@ CASES = (
     replace(PLAIN, name="adamw", optimizer=AdamW(0.05, weight_decay=0.2)),
 )
 """
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    chosen = metafunc.config.getoption("--framework") or [framework.name for framework in FRAMEWORKS]
-    metafunc.parametrize("framework", [framework.name for framework in FRAMEWORKS if framework.name in chosen])
 
 
 def test_adam_with_and_without_decay_climbs_the_ladder(framework: str, tmp_path: Path) -> None:

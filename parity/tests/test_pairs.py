@@ -29,6 +29,7 @@ from parity.verdict import Judgement, Verdict
 
 __all__ = ["parity"]  # a fixture
 
+KNOWN = {mistake.name: mistake for mistake in MISTAKES}
 UPDATES = 18
 """All of the toy's."""
 OPTIMIZERS: dict[str, Optimizer] = {
@@ -67,7 +68,7 @@ def test_every_mistaken_rule_is_tried() -> None:
 
 @pytest.mark.parametrize(("name", "optimizer", "dtype"), planted())
 def test_a_mistaken_update_is_named_from_its_own_gradients(name: str, optimizer: str, dtype: str) -> None:
-    (mistake,) = (known for known in MISTAKES if known.name == name)
+    mistake = KNOWN[name]
     case = toy.case(OPTIMIZERS[optimizer])
     wrong = run_of(mistake.plant(toy.build, case, dtype, "cpu"), case)
     right = run_of(toy.build(case, dtype, "cpu"), case)
@@ -158,7 +159,7 @@ def test_without_an_optimizer_it_is_said_what_would_tell() -> None:
 
 def test_a_run_that_says_no_optimizer_is_held_to_the_others() -> None:
     case = toy.case(OPTIMIZERS["momentum"])
-    (nesterov,) = (known for known in MISTAKES if known.name == "nesterov-momentum")
+    nesterov = KNOWN["nesterov-momentum"]
     wrong = run_of(nesterov.plant(toy.build, case, "float64", "cpu"), case)
     right = run_of(toy.build(case, "float64", "cpu"), case)
     for pair in (
@@ -176,7 +177,7 @@ def test_recorded_slots_are_where_updates_go_on_from() -> None:
     state = begun.export()
 
     def wrong() -> Trainer:
-        (nesterov,) = (known for known in MISTAKES if known.name == "nesterov-momentum")
+        nesterov = KNOWN["nesterov-momentum"]
         trainer = nesterov.plant(toy.build, case, "float64", "cpu")
         assert trainer is not None
         trainer.load(state)
@@ -268,7 +269,7 @@ def test_two_loops_of_ones_own_are_explained_on_the_command_line(name: str, pari
 def test_an_update_that_is_wrong_by_itself_comes_before_what_follows_from_it() -> None:
     """What differs in the second gradient, because the first update was another, is not taken for the gradient's."""
     case = toy.case(OPTIMIZERS["adam"])
-    (mistake,) = (known for known in MISTAKES if known.name == "adam-epsilon-inside-the-root")
+    mistake = KNOWN["adam-epsilon-inside-the-root"]
     wrong = run_of(mistake.plant(toy.build, case, "float64", "cpu"), case)
     right = run_of(toy.build(case, "float64", "cpu"), case)
     later = Location("gradient", 1, 2, None, {}, (), {}, {})
@@ -283,7 +284,7 @@ def test_an_update_that_is_wrong_by_itself_comes_before_what_follows_from_it() -
 
 def test_a_run_recorded_deeply_is_held_against_its_optimizer_whatever_the_other_recorded() -> None:
     case = toy.case(OPTIMIZERS["adam"])
-    (mistake,) = (known for known in MISTAKES if known.name == "adam-without-bias-correction")
+    mistake = KNOWN["adam-without-bias-correction"]
     wrong = run_of(mistake.plant(toy.build, case, "float64", "cpu"), case)
     right = replace(run_of(toy.build(case, "float64", "cpu"), case), steps={})
     some = differences(wrong.params["dense/bias"][:], right.params["dense/bias"][:], "dense/bias").absolute
@@ -348,7 +349,7 @@ def test_of_a_large_tensor_a_sample_is_replayed_with_what_is_farthest_off(monkey
     monkeypatch.setattr("parity.pairs.SAMPLE", 2)
     case = toy.case(OPTIMIZERS["momentum"])
     for name in ("nesterov-momentum", "weight-decay-not-on-biases"):
-        (mistake,) = (known for known in MISTAKES if known.name == name)
+        mistake = KNOWN[name]
         wrong = run_of(mistake.plant(toy.build, case, "float64", "cpu"), case)
         right = run_of(toy.build(case, "float64", "cpu"), case)
         assert explained(wrong, right)["named"] == [name]

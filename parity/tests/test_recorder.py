@@ -19,10 +19,12 @@ from parity.layout import Slot
 from parity.pool import worker_environment
 from parity.recorder import Recorder
 from parity.spec import Adam, Params, Shuffled, optimizer_from
+from parity.tests.suites import each_framework
 from parity.tests.test_cli import Parity, complaint, parity
 from parity.trajectory import MANIFEST, Trajectory, batch_order_hash, partial_path, read
 
 __all__ = ["parity"]  # a fixture
+pytest_generate_tests = each_framework
 
 ROWS, BATCHES = 12, 3
 SCHEDULE = Shuffled(batch_size=ROWS // BATCHES, seed=3)
@@ -49,12 +51,6 @@ for dtype in sys.argv[2:]:
                      prediction=make([0.5], dtype), gradients=values, params=values)
             run.snapshot(values)
 """
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "framework" in metafunc.fixturenames:
-        chosen = metafunc.config.getoption("--framework") or list(TENSORS)
-        metafunc.parametrize("framework", [name for name in TENSORS if name in chosen])
 
 
 def params(value: float, dtype: str = "float32") -> Params:
