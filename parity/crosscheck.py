@@ -12,6 +12,7 @@ import numpy as np
 
 from parity.compare import Difference, Worst, differences
 from parity.dtypes import rounded, unit
+from parity.frameworks import in_tf32
 from parity.spec import Params
 from parity.tolerance import Floor, file_name, floor_of, load
 from parity.trajectory import MANIFEST, Trajectory, TrajectoryError, read, read_manifest
@@ -167,7 +168,8 @@ def preflight(a: Trajectory, b: Trajectory) -> Iterator[str]:
         who = run.meta.get("implementation", "a run")
         if run.meta.get("dtype") == "float64" and settings.get("x64") is False:
             yield f"{who} is said to be float64, but x64 is off: JAX computes in float32"
-        if settings.get("tf32") is True and run.meta.get("device") not in (None, "cpu"):
+        on_gpu = run.meta.get("device") not in (None, "cpu")
+        if on_gpu and run.meta.get("dtype") == "float32" and in_tf32(settings):
             yield f"TF32 is on in {who}: float32 products keep ten bits"
 
 

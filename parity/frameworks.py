@@ -103,24 +103,32 @@ FRAMEWORKS = (
     ),
 )
 
-ASKED: Mapping[str, Mapping[str, str]] = {
+ASKED: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "torch": {
-        "threads": "torch.get_num_threads",
-        "deterministic": "torch.are_deterministic_algorithms_enabled",
-        "tf32": "torch.backends.cuda.matmul.allow_tf32",
+        "threads": ("torch.get_num_threads",),
+        "deterministic": ("torch.are_deterministic_algorithms_enabled",),
+        # The second for torch before 2.9; later it is an error to read it where only the first was set.
+        "matmul_precision": ("torch.backends.cuda.matmul.fp32_precision", "torch.get_float32_matmul_precision"),
     },
     "tensorflow": {
-        "threads": "tensorflow.config.threading.get_intra_op_parallelism_threads",
-        "tf32": "tensorflow.config.experimental.tensor_float_32_execution_enabled",
+        "threads": ("tensorflow.config.threading.get_intra_op_parallelism_threads",),
+        "tf32": ("tensorflow.config.experimental.tensor_float_32_execution_enabled",),
     },
     "keras": {
-        "threads": "tensorflow.config.threading.get_intra_op_parallelism_threads",
-        "tf32": "tensorflow.config.experimental.tensor_float_32_execution_enabled",
-        "floatx": "keras.config.floatx",
+        "threads": ("tensorflow.config.threading.get_intra_op_parallelism_threads",),
+        "tf32": ("tensorflow.config.experimental.tensor_float_32_execution_enabled",),
+        "floatx": ("keras.config.floatx",),
     },
-    "jax": {"x64": "jax.config.jax_enable_x64", "matmul_precision": "jax.config.jax_default_matmul_precision"},
+    "jax": {
+        "x64": ("jax.config.jax_enable_x64",),
+        "matmul_precision": ("jax.config.jax_default_matmul_precision",),
+    },
 }
-"""By framework, what a run is recorded with, and where the imported framework says it: a value, or a function."""
+"""By framework, what a run is recorded with, and where the imported framework says it: a value, or a function. Of
+several places the first that the framework's version has."""
+
+_IN_TF32 = (None, "default", "high", "bfloat16", "tensorfloat32", "TF32_TF32_F32", "tf32", "medium")
+_MISSING = object()
 
 
 def known_framework(implementation: str) -> Framework | None:
@@ -146,11 +154,21 @@ def packages_of(implementation: str) -> tuple[str, ...]:
 def settings_of(implementation: str, device: str) -> dict[str, Any]:
     """What a framework that was imported says of itself, as far as its version can, and the environment set for it."""
     framework, found = framework_of(implementation), {}
-    for name, place in ASKED.get(framework.name, {}).items():
-        module, *path = place.split(".")
-        value: Any = sys.modules.get(module)
-        for part in path:
-            value = getattr(value, part, None)
-        if value is not None:
-            found[name] = value() if callable(value) else value
+    for name, places in ASKED.get(framework.name, {}).items():
+        for place in places:
+            module, *path = place.split(".")
+            value: Any = sys.modules.get(module, _MISSING)
+            for part in path:
+                value = getattr(value, part, _MISSING)
+            if value is not _MISSING:
+                found[name] = value() if callable(value) else value
+                break
     return found | {name: os.environ.get(name, "") for name in framework.environment_on(device)}
+
+
+def in_tf32(settings: Mapping[str, Any]) -> bool:
+    """Whether ``settings_of`` told of float32 products that are TF32's, ten bits, where the GPU has them.
+
+    JAX's None, which nobody set, is its default: TF32. torch's "none" is float32.
+    """
+    return settings.get("tf32") is True or settings.get("matmul_precision", "highest") in _IN_TF32

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import parity
-from parity.frameworks import FRAMEWORKS, TF32, framework_of
+from parity.frameworks import FRAMEWORKS, TF32, framework_of, in_tf32, settings_of
 from parity.matrix import Matrix, Options, Versions, cells, find_devices, left_out
 from parity.pool import Pool, worker_environment
 from parity.suite import SuiteError, load_suite
@@ -31,6 +31,60 @@ from impls.mlp import mlp_numpy
 def build(case, dtype, device):
     return tf32.plant(mlp_numpy.build, case, dtype, device)
 """
+# What a run in TF32 and others are recorded with, as far as it can be tried where no GPU is.
+PRECISIONS = """
+import importlib, sys
+from types import SimpleNamespace
+from parity.frameworks import DEVICES, framework_of, in_tf32, settings_of
+
+label = sys.argv[1]
+trainer = importlib.import_module(framework_of(label).trainer)
+said = [in_tf32(settings_of(label, "cpu"))]
+importlib.import_module(trainer.device_of.__module__).find_cuda = lambda: "pretended"
+if label == "jax":
+    trainer.jax.devices = lambda platform: [platform]
+for device in (*DEVICES, "cpu"):
+    trainer.device_of(device)
+    said.append(in_tf32(settings_of(label, device)))
+print(*said)
+"""
+# Trains, asks and loads on a second device that any machine has: what stays on the first cannot be mixed with it.
+ELSEWHERE = """
+import itertools, sys
+from parity.frameworks import framework_of
+from parity.suite import load_suite
+from parity.trainers import {trainer} as trainers
+
+{device}
+suite = load_suite("impls")
+for name, entry in suite.entries.items():
+    case, data = entry.case, entry.case.data()
+    segments = [batches[:2] for batches in itertools.islice(case.schedule.epochs(len(data.x)), 2)]
+    inputs = [x for x in (data.x, data.x_test) if x is not None]
+    for label, implementation in entry.implementations.items():
+        if framework_of(label).name == sys.argv[1]:
+            try:
+                trainer = implementation.build(case, "float32", "cuda")
+                trainer.train(segments, inputs)
+                trainer.predict(data.x[:3])
+                trainer.gradients(data.x[segments[0][0]], data.y[segments[0][0]])
+                trainer.load(trainer.export())
+            except Exception as error:
+                raise SystemExit(f"{{label}} on {{name}}: {{type(error).__name__}}: {{error}}") from error
+            print(name, label)
+"""
+SECOND = {
+    # Torch's device without memory works out shapes and dtypes alone, and refuses what lies on another.
+    "torch": """
+trainers.device_of = lambda name: trainers.torch.device("meta")
+trainers._numpy = lambda tensor: trainers.np.zeros(tensor.shape, "float32" if tensor.is_floating_point() else "int64")
+trainers.torch.Tensor.item = lambda tensor: 1.0
+""",
+    "jax": """
+trainers.jax.config.update("jax_num_cpu_devices", 2)
+trainers.device_of = lambda name: trainers.jax.devices("cpu")[1]
+""",
+}
 NO_KERNEL = """
 def build(case, dtype, device):
     raise RuntimeError({message!r})
@@ -73,6 +127,45 @@ def test_a_framework_starts_with_the_settings_of_every_device_and_says_what_it_s
             # An XLA flag that is not known would end the process, whose last words these would be.
             said = str(job.exception() or job.result()["result"])
             assert "sees no CUDA device" in said or (device == "cuda" and job.exception() is None)
+
+
+def run_in(framework: str, code: str, *arguments: str) -> str:
+    """What a program prints in the environment of a framework's workers."""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        env=worker_environment(framework, sys.path),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_run_says_whether_it_was_in_tf32(framework: str) -> None:
+    (known,) = (one for one in FRAMEWORKS if one.name == framework)
+    if known.never.get("cuda"):
+        assert not in_tf32(settings_of("numpy", "cpu"))
+        return
+    said = run_in(framework, PRECISIONS, next(iter(known.packages))).split()
+    # cpu, cuda, cuda_tf32, and cpu again; before them a program that says nothing of precision.
+    assert said[1:] == ["False", "False", "True", "False"]
+    assert said[0] == ("False" if framework == "torch" else "True")
+
+
+@pytest.mark.parametrize("asked", ["backends.fp32_precision = 'tf32'", "set_float32_matmul_precision('high')"])
+def test_both_of_torchs_ways_to_ask_for_tf32_are_seen(asked: str) -> None:
+    known = "from parity.frameworks import in_tf32, settings_of"
+    code = f"import torch\n{known}\ntorch.{asked}\nprint(in_tf32(settings_of('torch', 'cuda')))"
+    assert run_in("torch", code).split() == ["True"]
+
+
+@pytest.mark.parametrize("name", SECOND)  # NumPy has one device, and TensorFlow copies from one to another by itself
+def test_no_model_leaves_the_device_that_it_is_put_on(name: str) -> None:
+    trainer = next(one.trainer for one in FRAMEWORKS if one.name == name).rpartition(".")[2]
+    tried = run_in(name, ELSEWHERE.format(trainer=trainer, device=SECOND[name]), name).splitlines()
+    entries = load_suite("impls").entries.values()
+    assert len(tried) == sum(framework_of(label).name == name for one in entries for label in one.implementations)
 
 
 def test_the_list_of_devices_gives_a_reason_for_each_without_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -379,7 +379,8 @@ DIFFERING = {
     "versions": ({"versions": {"numpy": "2.1", "torch": "2.9"}}, "numpy differs: 2.0 and 2.1"),
     "deterministic": ({"settings": {"deterministic": False}}, "deterministic differs: True and False"),
     "platform": ({"platform": {"system": "Darwin"}}, "system differs: Linux and Darwin"),
-    "tf32": ({"device": "cuda", "settings": {"tf32": True}}, "TF32 is on in jax"),
+    "tf32": ({"dtype": "float32", "device": "cuda", "settings": {"tf32": True}}, "TF32 is on in jax"),
+    "default": ({"dtype": "float32", "device": "cuda", "settings": {"matmul_precision": None}}, "TF32 is on in jax"),
 }  # fmt: skip
 
 
@@ -388,7 +389,7 @@ def test_what_differs_is_said_before_any_number(name: str) -> None:
     changes, sentence = DIFFERING[name]
     found = list(preflight(meta(), meta(**changes)))
     assert any(note.startswith(sentence) for note in found), found
-    assert len(found) == (2 if name == "tf32" else 1)
+    assert len(found) == (3 if "TF32" in sentence else 1)  # with it the dtype and the device
     assert list(preflight(meta(), meta())) == []
 
 

@@ -40,10 +40,12 @@ def device_of(name: str) -> jax.Device:
     """A run's device, with float32 products in TF32 from now on where its name says so, and in full elsewhere.
 
     The precision is part of what a compiled function is known by, so one that was compiled with another is made anew.
+    JAX's default is TF32 on a GPU that has it. Its "tensorfloat32" is not always: XLA's own kernels take that for
+    float32, and only cuBLAS's are in TF32.
     """
     if name != "cpu":
         find_cuda()
-    jax.config.update("jax_default_matmul_precision", "tensorfloat32" if name == TF32 else "highest")
+    jax.config.update("jax_default_matmul_precision", "default" if name == TF32 else "highest")
     return jax.devices("cpu" if name == "cpu" else "cuda")[0]
 
 

@@ -41,13 +41,9 @@ def device_of(name: str) -> torch.device:
     """A run's device, with float32 products in TF32 from now on where its name says so, and in full elsewhere."""
     if name != "cpu":
         find_cuda()
-    if hasattr(torch.backends, "fp32_precision"):
-        # Said to each: cuDNN's recurrences and convolutions have settings of their own, which begin as TF32.
-        cuda, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-        for backend in (torch.backends, cuda, cudnn, cudnn.rnn, cudnn.conv):
-            backend.fp32_precision = "tf32" if name == TF32 else "ieee"
-    else:  # torch before 2.9, whose names must not be mixed with the ones above
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = name == TF32
+    # The names that torch had first, and has still: those of 2.9, set alone, make reading the first ones an error.
+    torch.set_float32_matmul_precision("high" if name == TF32 else "highest")
+    torch.backends.cudnn.allow_tf32 = name == TF32  # for recurrences and convolutions, which begin as TF32
     return torch.device("cpu" if name == "cpu" else "cuda")
 
 
