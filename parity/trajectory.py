@@ -68,6 +68,11 @@ OPTIONAL: Mapping[str, tuple[type, ...]] = {
     "settings": (dict,),
     "batch_order": (str, type(None)),
     "key": (str, type(None)),
+    "lockstep": (int, type(None)),
+    "deep": (int,),
+    "floor": (str, type(None)),
+    "seconds": (int, float),
+    "timings": (dict,),
 }
 """What ``trajectory.json`` may say beside what it must, with the types. ``versions`` maps names to texts."""
 

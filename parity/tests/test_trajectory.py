@@ -571,6 +571,8 @@ def test_a_loss_that_changes_its_width_is_refused(folder):
         ({"dtype": "float64"}, "is F32, it must be F64"),
         ({"case": 3}, "case must be str"),
         ({"threads": True}, "threads must be int"),
+        ({"lockstep": "../5"}, "lockstep must be int or null"),
+        ({"seconds": "5"}, "seconds must be int or float"),
         ({"versions": {"numpy": 2}}, "versions must map"),
         ({"batch_order": "xyz"}, "batch_order must be"),
         ({"shards": []}, "names no shard"),
