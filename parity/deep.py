@@ -6,7 +6,7 @@ first N, beside the snapshots of ``trajectory``:
     steps/<k>/rows               (batch,) int64, the rows that the run was told to take
     steps/<k>/prediction         (batch, ...) of these rows, before the update
     steps/<k>/loss               their loss, before the update, and
-    steps/<k>/gradients/<name>   its gradient for each parameter
+    steps/<k>/gradients/<name>   its gradient for each parameter that is trained
     steps/<k>/trained            the loss that the update itself gave
     steps/<k>/params/<name>      the state before the update: parameters, and
     steps/<k>/slots/<slot>/...   the optimizer's slots, in the units of ``parity.spec``
@@ -104,9 +104,9 @@ def steps_of(run: Trajectory) -> list[Step]:
         tensors.setdefault(number, {})[rest] = value
     for k in range(len(tensors) - 1 if "0" in tensors else 0):
         here, after = tensors.get(str(k), {}), tensors.get(str(k + 1), {})
-        needed = ["rows", "prediction", "loss", "trained"]
-        needed += [f"{part}/{name}" for name in run.params for part in ("params", "gradients")]
+        needed = ["rows", "prediction", "loss", "trained", *(f"params/{name}" for name in run.params)]
         missing = [name for name in needed if name not in here]
+        missing += [] if _part(here, "gradients") else ["gradients"]
         missing += [name for name in (f"params/{name}" for name in run.params) if name not in after]
         if missing:
             raise TrajectoryError(f"the deep recording of update {k} lacks {missing[0]}: record the run again")

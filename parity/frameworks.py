@@ -108,7 +108,7 @@ ASKED: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "threads": ("torch.get_num_threads",),
         "deterministic": ("torch.are_deterministic_algorithms_enabled",),
         # The second for torch before 2.9; later it is an error to read it where only the first was set.
-        "matmul_precision": ("torch.backends.cuda.matmul.fp32_precision", "torch.get_float32_matmul_precision"),
+        "fp32_precision": ("torch.backends.cuda.matmul.fp32_precision", "torch.get_float32_matmul_precision"),
     },
     "tensorflow": {
         "threads": ("tensorflow.config.threading.get_intra_op_parallelism_threads",),
@@ -127,7 +127,12 @@ ASKED: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 """By framework, what a run is recorded with, and where the imported framework says it: a value, or a function. Of
 several places the first that the framework's version has."""
 
-_IN_TF32 = (None, "default", "high", "bfloat16", "tensorfloat32", "TF32_TF32_F32", "tf32", "medium")
+_IN_TF32: Mapping[str, tuple[Any, ...]] = {
+    "tf32": (True,),
+    "fp32_precision": ("tf32", "high", "medium"),
+    # None is nobody's choice, hence JAX's default.
+    "matmul_precision": (None, "default", "high", "bfloat16", "tensorfloat32", "TF32_TF32_F32"),
+}
 _MISSING = object()
 
 
@@ -167,8 +172,5 @@ def settings_of(implementation: str, device: str) -> dict[str, Any]:
 
 
 def in_tf32(settings: Mapping[str, Any]) -> bool:
-    """Whether ``settings_of`` told of float32 products that are TF32's, ten bits, where the GPU has them.
-
-    JAX's None, which nobody set, is its default: TF32. torch's "none" is float32.
-    """
-    return settings.get("tf32") is True or settings.get("matmul_precision", "highest") in _IN_TF32
+    """Whether ``settings_of`` told of float32 products that are TF32's, ten bits, where the GPU has them."""
+    return any(name in settings and settings[name] in values for name, values in _IN_TF32.items())

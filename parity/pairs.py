@@ -117,7 +117,7 @@ def _other_losses(mine: Side, theirs: Step) -> dict[str, list[Params]]:
     }
     decay = mine.optimizer.weight_decay if isinstance(mine.optimizer, Sgd) else 0.0
     if decay:
-        params = theirs.before.params
+        params = {name: p for name, p in theirs.before.params.items() if name in theirs.gradients}
         found["weight-decay-in-the-reported-loss"] = [
             whole
             | {"loss": whole["loss"] + decay / 2 * sum(float(np.sum(params[name] ** 2.0)) for name in names)}
@@ -184,7 +184,9 @@ class Updates:
     """A run's recorded updates, made again from its own gradients by the optimizer that it is meant to have."""
 
     def __init__(self, run: Trajectory, steps: Sequence[Step], optimizer: Optimizer) -> None:
-        self.shapes = {name: values.shape[1:] for name, values in run.params.items()}
+        # What is not trained, as running statistics, has no gradient and is no optimizer's work.
+        trained = [name for name in run.params if all(name in step.gradients for step in steps)]
+        self.shapes = {name: run.params[name].shape[1:] for name in trained}
         self.steps = [_selected(step, self.shapes) for step in steps]
         self.optimizer, self.dtype, self.batches = optimizer, run.meta["dtype"], max(1, run.loss.shape[1])
 

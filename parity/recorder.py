@@ -19,18 +19,18 @@ import hashlib
 import os
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 
-from parity.dtypes import carrier, rounded
+from parity.dtypes import carrier, rounded, unit
 from parity.frameworks import FRAMEWORKS, known_framework, settings_of
-from parity.layout import Layout, to_canonical
-from parity.spec import Array, Optimizer, Params
+from parity.layout import Layout, Slot, to_canonical
+from parity.spec import Adam, Array, Optimizer, Params, Sgd
 from parity.trainer import Chunk
-from parity.trajectory import Writer, order_of_epoch
+from parity.trajectory import FLOATS, Writer, order_of_epoch
 
 Tensors = Mapping[str, Any]
 
@@ -38,20 +38,25 @@ Tensors = Mapping[str, Any]
 class Recorder:
     """Writes a run to ``folder`` as it goes; a context manager, see ``parity.trajectory.Writer`` for what it leaves.
 
-    ``dtype`` is what the run's parameters are meant to have: float64, float32, float16 or bfloat16. With a ``layout``
+    ``dtype`` is what the run's parameters are meant to have: float64, float32, float16 or bfloat16, by name or as a
+    framework has it. With a ``layout``
     parameters, gradients and slots are given as the framework has them, by its names, and recorded in the canonical
     layout; without one their names must be canonical, as in ``dense/kernel``, and both runs' shapes alike.
 
     Of the first ``deep`` updates all that goes into them is recorded too, which tells ``parity explain`` the phase in
     which two runs part. ``optimizer`` says what the run's is meant to be, in the words of ``parity.spec``: then the
-    recorded updates are held against it. ``implementation``, whose first word names the framework, ``case`` and
+    recorded updates are held against it. Those words know no schedule, no clipping and no choice of what decays: leave
+    it out where there is one, in both runs. ``implementation``, whose first word names the framework, ``case`` and
     ``device`` are what ``trajectory.json`` will say of the run.
+
+    Tensors are handed over as a mapping of names, which may hold more of them, as flax's does: ``Dense_0/kernel`` is
+    then what its ``kernel`` is called. ValueError for anything that has no place.
     """
 
     def __init__(
         self,
         folder: str | os.PathLike[str],
-        dtype: str,
+        dtype: Any,
         *,
         case: str | None = None,
         implementation: str | None = None,
@@ -60,6 +65,17 @@ class Recorder:
         deep: int = 0,
         optimizer: Optimizer | None = None,
     ) -> None:
+        dtype = _dtype(dtype)
+        if not isinstance(deep, int | np.integer) or deep < 0:
+            raise ValueError(f"deep is a number of updates, 0 or more, not {deep!r:.80}")
+        if optimizer is not None and not isinstance(optimizer, Sgd | Adam):
+            raise ValueError(
+                f"the optimizer is told in the words of parity.spec, Sgd, Adam or AdamW, not as {optimizer!r:.80}"
+            )
+        if layout is not None and not all(isinstance(slot, Slot) for slot in layout):
+            raise ValueError(
+                "a layout is a sequence of parity.layout.Slot, each with a canonical name and the framework's"
+            )
         said = {"case": case, "implementation": implementation, "device": device, "dtype": dtype}
         meta: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
         meta["versions"] = versions_of_imported()
@@ -78,6 +94,8 @@ class Recorder:
         self._order = hashlib.sha256()
         self._steps: Params = {}
         self._waiting: tuple[Chunk, Params] | None = None
+        self._last: Params = {}
+        self._closed = False
 
     def step(
         self,
@@ -95,9 +113,12 @@ class Recorder:
         where each step has them, two runs whose batches differ are never held against each other. For the first
         ``deep`` updates ``rows``, ``prediction`` (batch, ...), ``gradients`` and ``params``, as they are before the
         update, must be there, and ``params`` once more with the step that follows, unless a snapshot comes between.
-        ``slots`` are the optimizer's, as in ``{"momentum": {...}}``. Beyond that they are not looked at, so that the
-        call may stay as it is. ValueError where something is missing or has no place.
+        ``gradients`` are those that the optimizer takes, clipped where they are clipped; what is not trained, as the
+        running statistics of a batch normalization, has none or None. ``slots`` are the optimizer's, as in
+        ``{"momentum": {...}}``. Beyond that they are not looked at, so that the call may stay as it is. ValueError
+        where something is missing or has no place.
         """
+        self._open()
         if self._epoch < 0:
             raise ValueError("a recording begins with the state before training: call snapshot before the first step")
         value = _array(loss)
@@ -116,16 +137,20 @@ class Recorder:
                 )
         elif 0 < self.deep == self._updates and params is None and self._waiting is None:
             raise ValueError(f"the state after the last of {self.deep} deep updates is missing: give step its params")
-        state = {}
-        if params is not None and self._updates <= self.deep:
-            state = self._state(self._canonical(params), slots)
-        self._write(stated=bool(state))
-        self._steps |= state
+        state, found = {}, {}
         kept = rounded(value.astype(np.float64), self.dtype).reshape(())
-        if seen is not None and gradients is not None and self._updates < self.deep:
-            found = {"rows": seen.astype(np.int64), "prediction": _array(prediction), "loss": kept, "trained": kept}
-            found |= {f"gradients/{name}": g for name, g in self._canonical(gradients).items()}
-            self._steps |= {f"{self._updates}/{name}": value for name, value in found.items()}
+        if params is not None and self._updates <= self.deep:
+            now = self._params(params)
+            if not self._losses:
+                self._unmoved(now)
+            state = self._state(now, slots)
+            if seen is not None and gradients is not None and self._updates < self.deep:
+                said = _array(prediction)
+                _numbers("the prediction", said)
+                found = {"rows": seen.astype(np.int64), "prediction": said, "loss": kept, "trained": kept}
+                found |= {f"gradients/{name}": g for name, g in self._gradients(gradients, now).items()}
+        self._write(stated=bool(state))
+        self._steps |= state | {f"{self._updates}/{name}": value for name, value in found.items()}
         self._losses.append(kept)
         if seen is None:
             self._rows = None
@@ -146,20 +171,18 @@ class Recorder:
         ``epoch`` is the number of epochs done, by default one more than the last time. ``metrics`` are figures to keep
         beside, the same names each time. ValueError where epochs have different numbers of batches.
         """
+        self._open()
         epoch = self._epoch + 1 if epoch is None else epoch
         done = epoch - max(self._epoch, 0)
-        state = self._canonical(params)
-        for name, value in state.items():
-            if value.dtype != carrier(self.dtype):
-                raise ValueError(f"{name} is {value.dtype} where the run declares {self.dtype}")
+        state = self._params(params)
         if self._epoch < 0 and epoch:
             raise ValueError(f"the first snapshot is that of epoch 0, before training, not of epoch {epoch}")
         count = len(self._losses)
         width = count // done if done > 0 else 0
         if self._epoch >= 0 and (not width or width * done != count or self._width not in (None, width)):
             raise ValueError(
-                f"{count} steps were recorded for {done} epochs"
-                + (f" of {self._width} batches" if self._width else "")
+                f"{_many(count, 'step', 'steps')} came for {_many(done, 'epoch', 'epochs')}"
+                + (f" of {_many(self._width, 'batch', 'batches')}" if self._width else "")
                 + ": call step once for each batch, and snapshot where an epoch ends, or with its number"
             )
         self._write()
@@ -176,7 +199,12 @@ class Recorder:
             for start in range(0, count, max(1, width)):
                 self._order.update(order_of_epoch(self._rows[start : start + width]))
             self._rows = []
-        self._epoch, self._losses, self._width = epoch, [], width or None
+        self._epoch, self._losses, self._width, self._last = epoch, [], width or None, state
+
+    def close(self) -> None:
+        """End the run and put it in its place, as leaving the context does."""
+        if not self._closed:
+            self.__exit__(None, None, None)
 
     def __enter__(self) -> Recorder:
         return self
@@ -184,27 +212,82 @@ class Recorder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._closed:
+            return None
+        self._closed = True
         self._write()
         if kind is not None:
             return self._writer.__exit__(kind, error, trace)
         if self._losses:
             complaint = ValueError(
-                f"{len(self._losses)} steps came after the last snapshot: take one where an epoch ends, the last too"
+                f"{_many(len(self._losses), 'step', 'steps')} came after the last snapshot: take one where an epoch "
+                "ends, the last too"
             )
             self._writer.__exit__(ValueError, complaint, None)
             raise complaint
         ordered = self._rows is not None and self._updates
         return self._writer.finish(batch_order=self._order.hexdigest() if ordered else None)
 
-    def _canonical(self, tensors: Tensors) -> Params:
-        arrays = {name: _array(value) for name, value in tensors.items()}
-        return arrays if self.layout is None else to_canonical(self.layout, arrays)
+    def _open(self) -> None:
+        if self._closed:
+            raise ValueError(f"{self._writer.folder}: this recording has ended: record another run with a new Recorder")
+
+    def _params(self, tensors: Tensors) -> Params:
+        """All parameters, in the canonical layout and the run's dtype."""
+        params = self._canonical(tensors, "parameters")
+        for name, value in params.items():
+            if value.dtype != carrier(self.dtype):
+                raise ValueError(f"{name} is {value.dtype} where the run declares {self.dtype}")
+        missing = [slot.framework for slot in self.layout or () if slot.canonical not in params]
+        if missing:
+            raise ValueError(f"the layout names {missing[0]}, which is not among the parameters")
+        return params
+
+    def _gradients(self, tensors: Tensors, params: Params) -> Params:
+        found = self._canonical(tensors, "gradients")
+        if not found:
+            raise ValueError("no parameter has a gradient: call step after the backward pass")
+        for name, value in found.items():
+            if name not in params:
+                raise ValueError(f"there is a gradient of {name}, which is not among the parameters")
+            if value.shape != params[name].shape:
+                raise ValueError(f"the gradient of {name} has shape {value.shape}, the parameter {params[name].shape}")
+            if unit(_numbers(f"the gradient of {name}", value)) > unit(carrier(self.dtype).name):
+                raise ValueError(f"the gradient of {name} is {value.dtype} where the run declares {self.dtype}")
+        return found
+
+    def _unmoved(self, params: Params) -> None:
+        """That a step after a snapshot begins where that was taken; else it comes after its own update."""
+        for name, value in params.items():
+            if name in self._last and not np.array_equal(value, self._last[name], equal_nan=True):
+                raise ValueError(
+                    f"{name} is not what it was in the snapshot before: step takes params as they are before the update"
+                )
+
+    def _canonical(self, tensors: Tensors, what: str) -> Params:
+        """Tensors by canonical name; those that are None are left out."""
+        arrays = {name: _array(value) for name, value in _flat(tensors, what)}
+        if self.layout is None:
+            return arrays
+        known = {slot.framework for slot in self.layout}
+        for name in arrays:
+            if name not in known:
+                raise ValueError(f"{name}, one of the {what}, is in no slot of the layout")
+        whole = {slot.canonical for slot in self.layout} - {
+            slot.canonical for slot in self.layout if slot.framework not in arrays
+        }
+        try:
+            return to_canonical([slot for slot in self.layout if slot.canonical in whole], arrays)
+        except (KeyError, ValueError, IndexError) as error:
+            raise ValueError(f"the {what} do not fit the layout: {error}") from error
 
     def _state(self, params: Params, slots: Mapping[str, Tensors] | None) -> Params:
         """The state after the updates so far, as a deep recording names it."""
         found = {f"params/{name}": value for name, value in params.items()}
         for slot, tensors in (slots or {}).items():
-            found |= {f"slots/{slot}/{name}": value for name, value in self._canonical(tensors).items()}
+            found |= {
+                f"slots/{slot}/{name}": value for name, value in self._canonical(tensors, f"slots {slot}").items()
+            }
         return {f"{self._updates}/{name}": value for name, value in found.items()}
 
     def _write(self, stated: bool = False) -> None:
@@ -223,6 +306,39 @@ def versions_of_imported() -> dict[str, str]:
     return {
         name: str(sys.modules[name].__version__) for name in packages if hasattr(sys.modules.get(name), "__version__")
     }
+
+
+def _dtype(said: Any) -> str:
+    """The name of a dtype, which a framework may have said: ``torch.float32``, ``np.float64``, ``jnp.bfloat16``."""
+    name = said if isinstance(said, str) else str(getattr(said, "name", said)).strip("<>'").rpartition(".")[2]
+    if name not in FLOATS:
+        raise ValueError(f"the dtype of a run is one of {', '.join(FLOATS)}, not {said!r:.80}")
+    return name
+
+
+def _flat(tensors: Any, what: str, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every tensor that is not None by its name, those of a nested mapping too, as in ``Dense_0/kernel``."""
+    if not isinstance(tensors, Mapping):
+        raise ValueError(
+            f"the {what} are a mapping of names to tensors, as dict(model.named_parameters()), not a "
+            f"{type(tensors).__name__}"
+        )
+    for name, value in tensors.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, what, f"{prefix}{name}/")
+        elif value is not None:
+            yield prefix + str(name), value
+
+
+def _many(count: int, one: str, more: str) -> str:
+    return f"{count} {one if count == 1 else more}"
+
+
+def _numbers(what: str, value: Array) -> str:
+    """The name of the dtype of what must be numbers, integers as the float64 that holds them."""
+    if value.dtype.kind not in "fiub":
+        raise ValueError(f"{what} is {value.dtype}: it must be numbers")
+    return value.dtype.name if value.dtype.kind == "f" else "float64"
 
 
 def _array(value: Any) -> Array:

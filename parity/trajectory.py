@@ -384,8 +384,8 @@ class Writer:
                     packed(value)
                 except ValueError as error:
                     raise ValueError(f"{name} cannot be stored as the run declares: {error}") from error
-        for name in (*(f"params/{name}" for name in chunk.params), *(f"metrics/{name}" for name in chunk.metrics)):
-            if not _TENSOR.fullmatch(name):
+        for name in (*chunk.params, *chunk.metrics):
+            if not _TENSOR.fullmatch(f"params/{name}"):
                 raise ValueError(f"{name!r} is no tensor name: parts of letters, digits, _ . - between slashes")
 
     def _write_shard(self) -> None:
@@ -495,8 +495,12 @@ def _check_chunk(chunk: Chunk, before: Chunk | None) -> None:
         raise ValueError("a metric is one number a snapshot")
     if before is None:
         return
-    if chunk.params.keys() != before.params.keys() or chunk.metrics.keys() != before.metrics.keys():
-        raise ValueError("parameters or metrics differ from those of the chunk before")
+    for what, ours, theirs in (
+        ("parameters", chunk.params.keys(), before.params.keys()),
+        ("metrics", chunk.metrics.keys(), before.metrics.keys()),
+    ):
+        if other := sorted(ours ^ theirs):
+            raise ValueError(f"{what} are not those of the snapshot before: {other[0]} is in one of them alone")
     for name, value in chunk.params.items():
         if value.shape[1:] != before.params[name].shape[1:] or value.dtype != before.params[name].dtype:
             raise ValueError(f"{name} has another shape or dtype than in the chunk before")
@@ -565,7 +569,8 @@ def read(folder: str | os.PathLike[str], partial: bool = False) -> Trajectory:
         meta = read_manifest(folder)
         if not meta["complete"] and not partial:
             raise TrajectoryError(
-                f"{folder}: this run was not finished: run it again, or read what there is with partial=True"
+                f"{folder}: this run was not finished: run it again, or read what there is of it in Python, with "
+                "parity.trajectory.read(folder, partial=True)"
             )
         if not meta["shards"]:
             raise TrajectoryError(f"{folder / MANIFEST}: names no shard: record the run again")

@@ -18,7 +18,7 @@ from parity.frameworks import FRAMEWORKS
 from parity.layout import Slot
 from parity.pool import worker_environment
 from parity.recorder import Recorder
-from parity.spec import Adam, Params, Shuffled, optimizer_from
+from parity.spec import Adam, Params, Sgd, Shuffled, optimizer_from
 from parity.tests.suites import each_framework
 from parity.tests.test_cli import Parity, complaint, parity
 from parity.trajectory import MANIFEST, Trajectory, batch_order_hash, partial_path, read
@@ -45,11 +45,13 @@ from parity.recorder import Recorder
 for dtype in sys.argv[2:]:
     with Recorder(f"{{sys.argv[1]}}/{{dtype}}", dtype, implementation={framework!r}, deep=2) as run:
         run.snapshot({{"dense/kernel": make([[1.5, -2.0]], dtype)}})
+        now = {{"dense/kernel": make([[1.5, -2.0]], dtype)}}
         for k in range(2):
             values = {{"dense/kernel": make([[0.5, k]], dtype)}}
             run.step(make(0.25, dtype), rows=make([k, 3], "int32") if {framework!r} == "jax" else [k, 3],
-                     prediction=make([0.5], dtype), gradients=values, params=values)
+                     prediction=make([0.5], dtype), gradients=values, params=now)
             run.snapshot(values)
+            now = values
 """
 
 
@@ -216,17 +218,22 @@ def other_names(run: Recorder) -> None:
     run.snapshot({"dense/kernel": np.zeros((2, 1), np.float32)})
 
 
+def one_by_one(run: Recorder) -> None:
+    run.snapshot(iter(params(0).items()))
+
+
 COMPLAINTS = {
     too_late: "call snapshot before the first step",
     other_dtype: "dense/kernel is float64 where the run declares float32",
     not_at_the_beginning: "epoch 0, before training, not of epoch 3",
-    no_steps: "0 steps were recorded for 1 epochs",
-    other_batches: "3 steps were recorded for 1 epochs of 2 batches",
-    half_an_epoch: "3 steps were recorded for 2 epochs",
+    no_steps: "0 steps came for 1 epoch:",
+    other_batches: "3 steps came for 1 epoch of 2 batches",
+    half_an_epoch: "3 steps came for 2 epochs",
     many_losses: r"one number for its loss, not float64 of shape \(4,\)",
     rows_between: "rows are integers, not float64",
-    trailing: "1 steps came after the last snapshot",
-    other_names: "chunk before",
+    trailing: "1 step came after the last snapshot",
+    one_by_one: r"a mapping of names to tensors, as dict\(model.named_parameters\(\)\), not a dict_itemiterator",
+    other_names: "not those of the snapshot before: dense/bias is in one of them alone",
 }
 
 
@@ -239,6 +246,105 @@ def test_what_has_no_place_is_said_and_nothing_is_lost(misuse: Any, tmp_path: Pa
     if (kept / MANIFEST).exists():
         assert json.loads((kept / MANIFEST).read_text())["complete"] is False
         assert read(kept, partial=True).epochs[0] == 0
+
+
+def test_a_recording_is_closed_once_and_for_all(tmp_path: Path) -> None:
+    run = Recorder(tmp_path / "run", "float32")
+    run.snapshot(params(0))
+    run.close()
+    run.close()
+    assert read(tmp_path / "run").epochs.tolist() == [0]
+    for more in (lambda: run.step(1.0), lambda: run.snapshot(params(0))):
+        with pytest.raises(ValueError, match="this recording has ended"):
+            more()
+
+
+@pytest.mark.parametrize(
+    ("said", "match"),
+    [
+        ({"dtype": "fp32"}, "float32, float64, float16, bfloat16, not 'fp32'"),
+        ({"dtype": np.int64}, "not <class 'numpy.int64'>"),
+        ({"deep": "3"}, "deep is a number of updates, 0 or more, not '3'"),
+        ({"deep": -1}, "not -1"),
+        ({"optimizer": "adam"}, "in the words of parity.spec, Sgd, Adam or AdamW, not as 'adam'"),
+        ({"layout": {"dense/kernel": "weight"}}, "a sequence of parity.layout.Slot"),
+    ],
+)
+def test_what_a_recorder_cannot_be_told_is_said_before_anything_is_written(
+    said: dict[str, Any], match: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=match):
+        Recorder(tmp_path / "run", **{"dtype": "float32", **said})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dtype_may_be_a_frameworks_own(tmp_path: Path) -> None:
+    for number, dtype in enumerate((np.float32, np.dtype("float32"))):
+        assert Recorder(tmp_path / str(number), dtype).dtype == "float32"
+
+
+def test_nested_parameters_go_by_their_paths(tmp_path: Path) -> None:
+    with Recorder(tmp_path / "run", "float32") as run:
+        run.snapshot({"Dense_0": {"kernel": np.zeros((2, 1), np.float32), "bias": np.zeros(1, np.float32)}})
+    assert set(read(tmp_path / "run").params) == {"Dense_0/kernel", "Dense_0/bias"}
+
+
+LAYOUT = (Slot("dense/kernel", "weight", axes=(1, 0)), Slot("dense/bias", "bias"))
+
+
+@pytest.mark.parametrize(
+    ("own", "match"),
+    [
+        ({"weight": (1, 2), "bias": (1,), "scale": (1,)}, "scale, one of the parameters, is in no slot of the layout"),
+        ({"weight": (1, 2)}, "the layout names bias, which is not among the parameters"),
+        ({"weight": (2,), "bias": (1,)}, "the parameters do not fit the layout: axes don't match"),
+    ],
+)
+def test_a_layout_leaves_no_parameter_out(own: dict[str, tuple[int, ...]], match: str, tmp_path: Path) -> None:
+    run = Recorder(tmp_path / "run", "float32", layout=LAYOUT)
+    with pytest.raises(ValueError, match=match):
+        run.snapshot({name: np.zeros(shape, np.float32) for name, shape in own.items()})
+
+
+@pytest.mark.parametrize(
+    ("changed", "match"),
+    [
+        ({"gradients": {"w": np.ones((2, 1), "f4")}}, "a gradient of w, which is not among the parameters"),
+        ({"gradients": {**params(1), "dense/kernel": np.ones(2, "f4")}}, r"of dense/kernel has shape \(2,\), the"),
+        ({"gradients": {**params(1), "dense/kernel": np.ones((2, 1), "f2")}}, "of dense/kernel is float16 where"),
+        ({"gradients": {"dense/kernel": None, "dense/bias": None}}, "no parameter has a gradient: call step after"),
+        ({"prediction": [None]}, "the prediction is object"),
+        ({"params": params(1)}, "dense/kernel is not what it was in the snapshot before"),
+        ({"params": params(0, "float64")}, "dense/kernel is float64 where the run declares float32"),
+    ],
+)
+def test_what_does_not_belong_to_a_deep_update_is_said_at_once(
+    changed: dict[str, Any], match: str, tmp_path: Path
+) -> None:
+    run = Recorder(tmp_path / "run", "float32", deep=1)
+    run.snapshot(params(0))
+    with pytest.raises(ValueError, match=match):
+        run.step(1.0, **{**WHOLE, **changed})
+
+
+def test_what_is_not_trained_needs_no_gradient(parity: Parity, tmp_path: Path) -> None:
+    """Running statistics: recorded, compared, and no optimizer's work."""
+    for name, momentum in (("a", 0.1), ("b", 0.2)):
+        now = {**params(0), "norm/mean": np.zeros(3, np.float32)}
+        with Recorder(tmp_path / name, "float32", deep=2, optimizer=Sgd(1.0)) as run:
+            run.snapshot(now)
+            for _ in range(2):
+                seen = {"rows": [0], "prediction": [0.0], "params": now}
+                run.step(1.0, **seen, gradients={**params(1), "norm/mean": None})
+                now = {key: value - params(1)[key] for key, value in now.items() if key != "norm/mean"} | {
+                    "norm/mean": (1 - np.float32(momentum)) * now["norm/mean"] + np.float32(momentum)
+                }
+                run.snapshot(now)
+    assert set(steps_of(read(tmp_path / "a"))[0].gradients) == set(params(0))
+    result = parity("explain", tmp_path / "a", tmp_path / "b")
+    assert result.status == 1
+    assert "first differs at epoch 1, batch 0, update of norm/mean" in result.out
+    assert "unexplained" in result.out
 
 
 @pytest.mark.parametrize("missing", ["rows", "prediction", "gradients", "params"])

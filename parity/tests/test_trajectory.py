@@ -377,7 +377,7 @@ def test_chunks_that_make_no_run_are_refused(tmp_path, chunk, match):
     ("change", "match"),
     [
         ({"epochs": np.array([2, 4, 5])}, "must increase"),
-        ({"params": {"w": np.zeros((3, 1), "f4")}}, "differ from those"),
+        ({"params": {"w": np.zeros((3, 1), "f4")}}, "not those of the snapshot before"),
         ({"losses": np.zeros((3, 9), "f4")}, "another number of batches"),
         ({"losses": np.zeros((3, 3), "f8")}, "another dtype"),
     ],
