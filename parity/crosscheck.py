@@ -14,7 +14,7 @@ from parity.compare import Difference, Worst, differences
 from parity.dtypes import rounded, unit
 from parity.frameworks import in_tf32
 from parity.spec import Params
-from parity.tolerance import Floor, file_name, floor_of, load
+from parity.tolerance import FACTOR, Floor, file_name, floor_of, load
 from parity.trajectory import MANIFEST, Trajectory, TrajectoryError, read, read_manifest
 from parity.verdict import Judgement, Verdict, incomparable, judge
 
@@ -181,7 +181,7 @@ def _other_beginning(a: Trajectory, b: Trajectory) -> Iterator[str]:
             ours, theirs = (rounded(np.asarray(run.params[name][0]), narrow) for run in (a, b))
             if not np.array_equal(ours, theirs, equal_nan=True):
                 apart = np.max(np.abs(ours.astype(np.float64) - theirs))
-                yield f"initial {name} differs, by up to {apart:.3g}"
+                yield f"initial {name} differs" + (f", by up to {apart:.3g}" if np.isfinite(apart) else "")
 
 
 def recorded_floor(folder: Path, run: Trajectory) -> Floor | None:
@@ -219,7 +219,20 @@ def repetitions(ours: Trajectory, theirs: Trajectory, noise: Sequence[Path]) -> 
             raise TrajectoryError(f"{folder}: shows no noise of these runs: {doubt}")
         judged = [(judge(run, base, least_floor(base)), base) for base in (ours, theirs)]
         nearer, base = min(judged, key=lambda pair: np.inf if pair[0].ratio is None else pair[0].ratio)
-        found.append(Repetition(run, base, nearer.evidence[0].distances))
+        distances = nearer.evidence[0].distances
+        if not any(values.any() for values in distances.values()):
+            raise TrajectoryError(
+                f"{folder}: shows no noise: it is one of these runs to the bit, where a repetition begins from values "
+                "that parity.tolerance.stir has moved"
+            )
+        for name, values in base.params.items():
+            begun = np.asarray(values[0], np.float64)
+            if not distances[name][0] <= 4 * FACTOR * unit(run.meta["dtype"]) * np.max(np.abs(begun), initial=0.0):
+                raise TrajectoryError(
+                    f"{folder}: shows no noise of these runs: {name} begins {distances[name][0]:.3g} away from both, "
+                    "which is no rounding"
+                )
+        found.append(Repetition(run, base, distances))
     return found
 
 

@@ -188,23 +188,16 @@ def walk_pair(a: Trajectory, b: Trajectory, noise: Sequence[tuple[Trajectory, Tr
     be farther apart by rounding alone, because each begins where the run itself has come to. How far, ``noise`` shows:
     repetitions of a run, each beside that run, as far as they were recorded deeply, too.
     """
-    ours, theirs = steps_of(a), steps_of(b)
-    repeated = [(steps_of(run), steps_of(base)) for run, base in noise]
+    ours, theirs, repeated = steps_of(a), steps_of(b), Noise(noise)
     agreed: dict[str, float] = {}
     dtype = max(a.meta["dtype"], b.meta["dtype"], key=unit)
     both = list(zip(ours, theirs, _places(a), strict=False))
     for mine, other, (epoch, batch) in both:
         if not np.array_equal(mine.rows, other.rows):
             return _other_rows(epoch, batch, mine.rows, other.rows, agreed)
-        stirred = [
-            (_seen(one[mine.number]), _seen(base[mine.number]))
-            for one, base in repeated
-            if mine.number < min(len(one), len(base))
-        ]
-        seen = _seen(mine)
+        seen, stirred = _seen(mine), repeated.at(mine.number)
         for phase, wanted in _seen(other).items():
-            strayed = [_apart(one[phase], base[phase]) for one, base in stirred]
-            found = within_rounding(seen[phase], wanted, dtype, strayed)
+            found = within_rounding(seen[phase], wanted, dtype, stirred.get(phase, ()))
             parts = tuple(check for check in found if not check.agrees)
             if parts:
                 at, note = other.before.params, ""
@@ -216,6 +209,23 @@ def walk_pair(a: Trajectory, b: Trajectory, noise: Sequence[tuple[Trajectory, Tr
                 return Location(phase, epoch, batch, parts[0], dict(agreed), parts, other.gradients, at, note)
             agreed[phase] = max(agreed.get(phase, 0.0), found[0].floors)
     return _all_agree(len(both), agreed) if both else None
+
+
+class Noise:
+    """How far repetitions of runs stray in each update, as far as they were recorded deeply, too."""
+
+    def __init__(self, noise: Sequence[tuple[Trajectory, Trajectory]] = ()) -> None:
+        self._pairs = [(steps_of(run), steps_of(base)) for run, base in noise]
+
+    def at(self, number: int) -> dict[str, list[dict[str, float]]]:
+        """By phase, how far each tensor of each repetition is from what is repeated; nothing without any."""
+        found: dict[str, list[dict[str, float]]] = {}
+        for run, base in self._pairs:
+            if number < min(len(run), len(base)):
+                theirs = _seen(base[number])
+                for phase, ours in _seen(run[number]).items():
+                    found.setdefault(phase, []).append(_apart(ours, theirs[phase]))
+        return found
 
 
 def _seen(step: Step) -> dict[str, Params]:
@@ -270,5 +280,5 @@ def _other_rows(epoch: int, batch: int, ours: Array, theirs: Array, agreed: dict
 
 
 def _all_agree(updates: int, agreed: dict[str, float]) -> Location:
-    note = f"each of the {updates} updates recorded deeply agrees by itself: a longer --deep would reach further"
+    note = f"each of the {updates} updates recorded deeply agrees by itself: more of them would reach further"
     return Location("state", 1, 0, None, agreed, (), {}, {}, note)

@@ -74,7 +74,7 @@ class Diagnosis:
         """The explanation and how sure it is, or 'unexplained'."""
         found = self.explanations
         if self.untried:
-            return f"unexplained: no mistake could be replayed, because {self.untried}"
+            return f"unexplained: {self.untried}"
         if not found:
             tried = f"none of the {len(self.replays)} mistakes tried brings it into the noise floor"
             return f"unexplained: {tried}" + (" in the time there was" if self.unfinished else "")

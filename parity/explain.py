@@ -136,7 +136,15 @@ def explain_pair(
     location = _placed(
         deep.walk_pair(run, other, noise), run, other, judgement, "a deep recording of both (parity.recorder makes one)"
     )
-    found = explain_steps(run, other, location) or Diagnosis(location, pattern(location), (), None, 0, False, untried)
+    found = explain_steps(run, other, location, noise)
+    if found is None:
+        if location.phase == "state" and (location.epoch, location.batch) == (1, 0) and location.check is not None:
+            why = "the runs do not begin with the same parameters: give both the same"
+        elif location.phase in ("prediction", "loss", "gradient"):
+            why = f"recordings do not tell mistakes in a model apart: those are replayed on a case, and {untried}"
+        else:
+            why = f"no mistake could be replayed, because {untried}"
+        found = Diagnosis(location, pattern(location), (), None, 0, False, why)
     return Explanation(found, SENTENCES, growth(run, other))
 
 

@@ -934,7 +934,7 @@ CATALOGUE: tuple[Hypothesis, ...] = (
     Hypothesis(
         "mean-over-classes",
         "loss",
-        "The cross-entropy is averaged over the classes, too, instead of over the rows alone.",
+        "The loss is averaged over a row's outputs, too, as over the classes, instead of over the rows alone.",
         "PyTorch documentation, KLDivLoss: 'mean' divides by all elements, 'batchmean' by the rows",
         over_classes,
     ),

@@ -126,17 +126,23 @@ def held(got: Params, expected: Expected) -> list[Check]:
     for name, wanted in expected.values.items():
         if name not in got:
             raise ValueError(f"{name} is missing")
-        value = np.asarray(got[name])
+        value, wanted = _measured(got[name]), _measured(wanted)
         if value.shape != wanted.shape:
             raise ValueError(f"{name} is {value.shape}, the reference {wanted.shape}")
-        found = differences(value[None], np.asarray(wanted)[None], name, dtype=expected.dtype)
+        found = differences(value[None], wanted[None], name, dtype=expected.dtype)
         worst = found.nonfinite or found.absolute
         distance = 0.0 if worst is None else worst.absolute
         floor = expected.floors[name]
         floors = 0.0 if distance == 0 else (distance / floor if floor > 0 else np.inf)
         floors = floors if np.isfinite(distance) else np.inf
-        checks.append(Check(name, floors / FACTOR, floors, worst, value, np.asarray(wanted)))
+        checks.append(Check(name, floors / FACTOR, floors, worst, value, wanted))
     return checks
+
+
+def _measured(values: Array) -> Array:
+    """Floats as they are, integers as float64: a model may predict classes."""
+    values = np.asarray(values)
+    return values if values.dtype.kind == "f" else values.astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -273,8 +279,10 @@ def pattern(location: Location) -> str:
     got, wanted = check.got.astype(np.float64), check.wanted.astype(np.float64)
     if not np.all(np.isfinite(got)):
         return f"{int(np.sum(~np.isfinite(got)))} of {got.size} values are not finite"
+    if not got.any() and wanted.any():
+        return "zero, everywhere"
     if factor := _factor(got, wanted):
-        return f"{factor:.6g} times the reference, everywhere"
+        return f"{_times(factor)} times the reference, everywhere"
     found = _arrangement(got, wanted) or _broadcast(got, wanted)
     if found:
         return found
@@ -286,9 +294,18 @@ def pattern(location: Location) -> str:
 
 
 def _factor(a: Array, b: Array) -> float | None:
-    """The one number that takes b to a, within a millionth of the largest value; None where there is none but 1."""
-    factor = multiple(a, b, 1e-6 * float(np.max(np.abs(a), initial=0.0))) if a.size > 1 else None
-    return factor if factor and abs(factor - 1) > 1e-9 else None
+    """The one number that takes b to a, within a millionth of the largest value and a hundredth of what b is off."""
+    if a.size < 2 or np.array_equal(a, b):
+        return None
+    allowed = min(1e-6 * float(np.max(np.abs(a))), 0.01 * float(np.max(np.abs(a - b))))
+    return multiple(a, b, allowed) or None
+
+
+def _times(factor: float) -> str:
+    """A factor in words that tell it from 1."""
+    if abs(factor - 1) >= 1e-3:
+        return f"{factor:.6g}"
+    return f"(1 {'+' if factor > 1 else '-'} {abs(factor - 1):.3g})"
 
 
 def multiple(a: Array, b: Array, allowed: float) -> float | None:
@@ -303,6 +320,8 @@ def multiple(a: Array, b: Array, allowed: float) -> float | None:
 def _arrangement(got: Array, wanted: Array) -> str:
     """Whether the same values stand in other places."""
     if got.size < 3 or not np.allclose(np.sort(got, None), np.sort(wanted, None), rtol=1e-6, atol=0):
+        return ""
+    if np.allclose(got, wanted, rtol=1e-6, atol=0):  # in their places, only slightly off
         return ""
     if got.ndim == 2 and got.shape[0] == got.shape[1] and np.allclose(got, wanted.T, rtol=1e-6):
         return "the reference transposed"
@@ -375,5 +394,5 @@ def _places(location: Location) -> str:
         blocks = [bool(np.any(part)) for part in np.split(unequal, 3, -1)]
         if sum(blocks) == 1 and got.ndim <= 2:
             return f"only the block of gate {'rzn'[blocks.index(True)]}"
-    share = float(np.mean(unequal)) if unequal.size else 0.0
-    return f"{share:.0%} of the values of {check.tensor}" if 0 < share < 0.5 else ""
+    count = int(np.sum(unequal))
+    return f"{count} of the {unequal.size} values of {check.tensor}" if 0 < count < unequal.size / 2 else ""

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from parity.crosscheck import least_floor
-from parity.deep import Step, steps_of, within_rounding
+from parity.deep import Noise, Step, steps_of, within_rounding
 from parity.diagnose import Diagnosis, Replay, Replays, diagnose
 from parity.dtypes import unit
 from parity.hypotheses import CATALOGUE
@@ -46,12 +46,14 @@ class Side:
     optimizer: Optimizer | None
 
 
-def explain_steps(run: Trajectory, other: Trajectory, location: Location) -> Diagnosis | None:
-    """Why two runs part at ``location``, which a walk along what both recorded deeply has found.
+def explain_steps(
+    run: Trajectory, other: Trajectory, location: Location, noise: Sequence[tuple[Trajectory, Trajectory]] = ()
+) -> Diagnosis | None:
+    """Why two runs part at ``location``, which a walk along what both recorded deeply has found; ``noise`` as there.
 
     None where nothing can be tried. ValueError where what was recorded has other shapes.
     """
-    if location.phase == "batch":
+    if location.phase == "batch" or not _finite(location):
         return None
     # A run that says no optimizer is meant to have the other's.
     said = optimizer_said(run), optimizer_said(other)
@@ -64,7 +66,8 @@ def explain_steps(run: Trajectory, other: Trajectory, location: Location) -> Dia
     if location.phase == UNRECORDED:  # seen at the end of an epoch, which any update before may have made
         number = location.epoch * batches
     mistakes = {"loss": _other_losses, "gradient": _added_up}.get(location.phase)
-    tried = _tried(sides, location, number, mistakes) if mistakes else None
+    strayed = Noise(noise).at(number)
+    tried = _tried(sides, location, number, mistakes, strayed) if mistakes else None
     if tried is not None and tried.explanations:
         return tried
     # From other states everything differs: then updates that are wrong by themselves say more.
@@ -76,23 +79,40 @@ def _tried(
     location: Location,
     number: int,
     mistakes: Callable[[Side, Step], Mapping[str, Sequence[Params]]],
+    strayed: Mapping[str, Sequence[Mapping[str, float]]],
 ) -> Diagnosis | None:
     """What each run's loss and gradients would be with a mistake that the other has not, held against what they are."""
     dtype = max((side.run.meta["dtype"] for side in sides), key=unit)
+    # A loss and its gradients stray together, and are one comparison here.
+    each = (strayed.get(phase, ()) for phase in ("loss", "gradient"))
+    noise = [{**loss, **gradients} for loss, gradients in zip(*each, strict=True)]
     found = []
     for mine, other in (sides, sides[::-1]):
         step = mine.steps[number]
         got = with_loss(float(step.loss), step.gradients)
         replays = [
-            Replay((name,), location.phase, min(within_rounding(got, wanted, dtype)[0].floors for wanted in each))
+            Replay((name,), location.phase, min(_left(got, wanted, dtype, noise) for wanted in each))
             for name, each in mistakes(mine, other.steps[number]).items()
         ]
         if not replays:
             return None
-        note = f"what is explained is the {location.phase} of the {mine.which} run, from the other's"
+        note = (
+            f"what is explained is the {location.phase} of the {mine.which} run, from the other's: which of the two is "
+            "meant, recordings do not tell"
+        )
         ranked = tuple(sorted(replays, key=lambda replay: replay.floors))
         found.append(_diagnosis(replace(location, note=note), ranked))
     return next((one for one in found if one.explanations), replace(found[0], location=location))
+
+
+def _left(got: Params, wanted: Params, dtype: str, noise: Sequence[Mapping[str, float]]) -> float:
+    """How far the farthest tensor is off, in noise floors."""
+    return within_rounding(got, wanted, dtype, noise)[0].floors
+
+
+def _finite(location: Location) -> bool:
+    """Whether what parts is a number in both: what comes of a NaN is explained by nothing that follows it."""
+    return all(bool(np.isfinite(one.got).all() and np.isfinite(one.wanted).all()) for one in location.parts)
 
 
 def _diagnosis(location: Location, replays: tuple[Replay, ...] = (), untried: str = "") -> Diagnosis:
@@ -139,43 +159,76 @@ def _added_up(mine: Side, theirs: Step) -> dict[str, list[Params]]:
 
 def _of_updates(sides: tuple[Side, Side], location: Location, number: int) -> Diagnosis | None:
     """The run whose updates are the first that are not its optimizer's; of an update that parts, the reason else."""
-    found: list[tuple[int, Location, Updates, str]] = []
+    found: list[tuple[int, Location, Updates, Side]] = []
     for side in sides:
         if side.optimizer is not None and side.steps:
             updates = Updates(side.run, side.steps, side.optimizer)
             mistaken = updates.first_mistaken()
             if mistaken is not None:
-                found.append((*mistaken, updates, side.which))
+                found.append((*mistaken, updates, side))
     if not found:
         return _diagnosis(location, untried=_untried(sides)) if location.phase == "update" else None
-    first, place, updates, which = min(found, key=lambda one: one[0])
-    note = f"it is the {which} run whose updates, made again from its own gradients, are not those of its optimizer"
+    if len({first for first, *_ in found}) < len(found):
+        return _of_both(location, found)
+    first, place, updates, side = min(found, key=lambda one: one[0])
+    note = (
+        f"it is the {side.which} run whose updates, made again from its own gradients, are not those of the optimizer "
+        "that it says it has"
+    )
     # What makes runs part may be beyond the roundings of its own updates later than of what follows from them.
     there = place if first < number else location
     diagnosis = updates.diagnose(first, place)
-    ratio = None if diagnosis.explanations else _ratio_of_steps(place, updates.dtype)
-    if ratio is not None:
-        note += f": its steps are {ratio:.4g} times theirs, everywhere, as with another learning rate"
+    if not diagnosis.explanations:
+        note += _ratio_in_words(place, place.params, updates.dtype, "its steps", "that optimizer's")
     return replace(diagnosis, location=replace(there, note=note), pattern=pattern(there))
 
 
-def _ratio_of_steps(place: Location, dtype: str) -> float | None:
-    """The one number that takes the optimizer's steps to the run's, None where there is none."""
+def _of_both(location: Location, found: Sequence[tuple[int, Location, Updates, Side]]) -> Diagnosis | None:
+    """Two runs whose updates leave the optimizers that they say at one and the same update: neither is to blame alone.
+
+    What they share, or each mistake for itself, is said where it has a name. None where what parts is no update.
+    """
+    if location.phase in ("prediction", "loss", "gradient"):
+        return None
+    said: list[str] = []
+    names: list[Replay] = []
+    for first, place, updates, side in found:
+        named = updates.diagnose(first, place).explanations[:1]
+        names += named
+        said += [f"those of the {side.which} run are explained by {' and '.join(one.names)}" for one in named]
+    note = "; ".join(said)
+    if location.phase == "update":
+        dtype = max((updates.dtype for _, _, updates, _ in found), key=unit)
+        note += _ratio_in_words(location, location.params, dtype, "the first run's steps", "the second's")
+    optimizers = " and ".join(dict.fromkeys(repr(side.optimizer) for *_, side in found))
+    why = f"from update {found[0][0]} on, the updates of neither run are those of the optimizer that it says it has"
+    if len(names) < len(found):
+        why += ", and a schedule, clipping or a choice of what decays has no words in parity.spec"
+    return _diagnosis(replace(location, note=note.removeprefix(": ")), untried=f"{why}: {optimizers}")
+
+
+def _ratio_in_words(place: Location, before: Params, dtype: str, ours: str, theirs: str) -> str:
+    """Whether the steps of one update are a multiple of others; nothing where they are not."""
     ratios = []
     for check in place.parts:
-        before = place.params[check.tensor].astype(np.float64)
+        if check.tensor not in before:  # a slot
+            continue
+        start = before[check.tensor].astype(np.float64)
         allowed = FACTOR * 4 * unit(dtype) * float(np.max(np.abs(check.wanted)))
-        ratio = multiple(check.got - before, check.wanted - before, allowed)
+        ratio = multiple(check.got - start, check.wanted - start, allowed)
         if ratio is None:
-            return None
+            return ""
         ratios.append(ratio)
-    return float(np.median(ratios)) if np.ptp(ratios) <= 0.01 * abs(np.median(ratios)) else None
+    if not ratios or np.ptp(ratios) > 0.01 * abs(np.median(ratios)):
+        return ""
+    often = f"{np.median(ratios):.4g} times {theirs}, everywhere"
+    return f": in this update {ours} are {often}, as with another learning rate"
 
 
 def _untried(sides: tuple[Side, Side]) -> str:
     ours, theirs = (side.optimizer for side in sides)
     if ours is None:
-        return "neither run says its optimizer, as parity.recorder lets it"
+        return "no update could be made again, because neither run says its optimizer, as parity.recorder lets it"
     which = f"{ours}" if ours == theirs else f"{ours} and {theirs}"
     return f"each run's updates are those of the optimizer that it says it has: {which}"
 
@@ -187,17 +240,22 @@ class Updates:
         # What is not trained, as running statistics, has no gradient and is no optimizer's work.
         trained = [name for name in run.params if all(name in step.gradients for step in steps)]
         self.shapes = {name: run.params[name].shape[1:] for name in trained}
-        self.steps = [_selected(step, self.shapes) for step in steps]
+        self.slots = slot_names(optimizer)
+        self.steps = [_selected(step, self.shapes, self.slots) for step in steps]
         self.optimizer, self.dtype, self.batches = optimizer, run.meta["dtype"], max(1, run.loss.shape[1])
 
     def first_mistaken(self) -> tuple[int, Location] | None:
         """The first update, from 0, whose result is not the optimizer's beyond 64 roundings, and what it is."""
+        if not self.shapes:
+            return None
         case = played(self.steps, self.optimizer)
         made = playing(self.steps)(case, "float64", "cpu")
         with np.errstate(all="ignore"):
             for number, step in enumerate(self.steps):
                 made.train([(np.array([number]),)])
                 wanted = made.export().params
+                if not all(np.isfinite(value).all() for value in wanted.values()):
+                    return None
                 checks = within_rounding(step.after.params, wanted, self.dtype, times=_lost(number + 1))
                 parts = tuple(check for check in checks if not check.agrees)
                 if parts:
@@ -213,7 +271,7 @@ class Updates:
         """
         worst = {check.tensor: check.worst.index for check in there.parts if check.worst is not None}
         places = {name: _places(shape, worst.get(name)) for name, shape in self.shapes.items()}
-        steps = [_selected(step, self.shapes, places) for step in self.steps]
+        steps = [_selected(step, self.shapes, self.slots, places) for step in self.steps]
         states = [steps[0].before, *(step.after for step in steps)]
         updated = Trajectory(
             {"dtype": self.dtype},
@@ -244,8 +302,13 @@ def _places(shape: tuple[int, ...], worst: tuple[int, ...] | None) -> Array:
     return evenly if worst is None else np.union1d(evenly, [int(np.ravel_multi_index(worst, shape))])
 
 
-def _selected(step: Step, shapes: Mapping[str, tuple[int, ...]], places: Mapping[str, Array] | None = None) -> Step:
-    """What is recorded of these parameters, at those places of each; ValueError where it has other shapes."""
+def _selected(
+    step: Step,
+    shapes: Mapping[str, tuple[int, ...]],
+    slots: Sequence[str],
+    places: Mapping[str, Array] | None = None,
+) -> Step:
+    """What is recorded of these parameters and slots, at those places of each; ValueError where it has other shapes."""
 
     def of(values: Params, slot: str = "") -> Params:
         found = {}
@@ -257,11 +320,11 @@ def _selected(step: Step, shapes: Mapping[str, tuple[int, ...]], places: Mapping
         return found
 
     def state(whole: State) -> State:
-        slots: Params = {}
-        for slot in sorted({key.partition("/")[0] + "/" for key in whole.slots}):
-            if all(slot + name in whole.slots for name in shapes):
-                slots |= of(whole.slots, slot)
-        return State(of(whole.params), slots, whole.step)
+        kept: Params = {}
+        for slot in slots:
+            if all(f"{slot}/{name}" in whole.slots for name in shapes):
+                kept |= of(whole.slots, f"{slot}/")
+        return State(of(whole.params), kept, whole.step)
 
     return replace(step, before=state(step.before), gradients=of(step.gradients), after=state(step.after))
 

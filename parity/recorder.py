@@ -20,6 +20,7 @@ import os
 import platform
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from types import TracebackType
 from typing import Any
 
@@ -33,6 +34,8 @@ from parity.trainer import Chunk
 from parity.trajectory import FLOATS, Writer, order_of_epoch
 
 Tensors = Mapping[str, Any]
+WIDER = {"float16": "float32"}
+"""The dtype that a run's losses are kept in, where it is not the run's own."""
 
 
 class Recorder:
@@ -83,7 +86,9 @@ class Recorder:
         if implementation is not None and known_framework(implementation) is not None:
             meta["settings"] = settings_of(implementation, device)
         if optimizer is not None:
-            meta["hyper_parameters"] = {"optimizer": repr(optimizer)}
+            # Of floats, as what reads them back takes them: NumPy's print otherwise.
+            numbers = {name: float(value) for name, value in asdict(optimizer).items()}
+            meta["hyper_parameters"] = {"optimizer": repr(type(optimizer)(**numbers))}
         self.dtype, self.layout, self.deep = dtype, layout, deep
         self._writer = Writer(folder, meta)
         self._epoch = -1
@@ -107,7 +112,8 @@ class Recorder:
         params: Tensors | None = None,
         slots: Mapping[str, Tensors] | None = None,
     ) -> None:
-        """Take one batch, between its backward pass and its update. ``loss`` is one number, kept in the run's dtype.
+        """Take one batch, between its backward pass and its update. ``loss`` is one number, kept in the run's dtype,
+        or in float32 where that is float16.
 
         ``rows`` are the indices (batch,) of the rows in the batch, or other integers that tell it from every other;
         where each step has them, two runs whose batches differ are never held against each other. For the first
@@ -138,19 +144,20 @@ class Recorder:
         elif 0 < self.deep == self._updates and params is None and self._waiting is None:
             raise ValueError(f"the state after the last of {self.deep} deep updates is missing: give step its params")
         state, found = {}, {}
-        kept = rounded(value.astype(np.float64), self.dtype).reshape(())
+        # A loss may be beyond float16, in which nobody adds one up.
+        kept = rounded(value.astype(np.float64), WIDER.get(self.dtype, self.dtype)).reshape(())
         if params is not None and self._updates <= self.deep:
             now = self._params(params)
             if not self._losses:
                 self._unmoved(now)
             state = self._state(now, slots)
             if seen is not None and gradients is not None and self._updates < self.deep:
-                said = _array(prediction)
-                _numbers("the prediction", said)
-                found = {"rows": seen.astype(np.int64), "prediction": said, "loss": kept, "trained": kept}
+                answer = _array(prediction)
+                _numbers("the prediction", answer)
+                found = {"rows": seen, "prediction": answer, "loss": kept, "trained": kept}
                 found |= {f"gradients/{name}": g for name, g in self._gradients(gradients, now).items()}
-        self._write(stated=bool(state))
-        self._steps |= state | {f"{self._updates}/{name}": value for name, value in found.items()}
+        said = self._write(stated=bool(state)) | state
+        self._steps |= said | {f"{self._updates}/{name}": value for name, value in found.items()}
         self._losses.append(kept)
         if seen is None:
             self._rows = None
@@ -188,7 +195,7 @@ class Recorder:
         self._write()
         chunk = Chunk(
             np.array([epoch], np.int64),
-            np.array(self._losses, carrier(self.dtype)).reshape(done, width),
+            np.array(self._losses, carrier(WIDER.get(self.dtype, self.dtype))).reshape(done, width),
             {name: value[None] for name, value in state.items()},
             {name: np.array([figure], np.float64) for name, figure in (metrics or {}).items()},
         )
@@ -290,14 +297,15 @@ class Recorder:
             }
         return {f"{self._updates}/{name}": value for name, value in found.items()}
 
-    def _write(self, stated: bool = False) -> None:
-        """Hand over the snapshot that waits, with the state it is of, unless that was ``stated`` elsewhere."""
+    def _write(self, stated: bool = False) -> Params:
+        """Hand over the snapshot that waits, with the state it is of, or give that back to be ``stated`` elsewhere."""
         if self._waiting is None:
-            return
+            return {}
         chunk, state = self._waiting
         self._waiting = None
-        self._writer.add(chunk, self._steps | ({} if stated else state))
+        self._writer.add(chunk, self._steps if stated else self._steps | state)
         self._steps = {}
+        return state if stated else {}
 
 
 def versions_of_imported() -> dict[str, str]:
@@ -349,4 +357,6 @@ def _array(value: Any) -> Array:
     if callable(getattr(value, "numpy", None)):  # of a TensorFlow scalar NumPy by itself makes no array
         value = value.numpy()
     array = np.array(value)
+    if array.dtype.kind in "iub":  # as safetensors and the format have them
+        return array.astype(np.int64)
     return array.astype(np.float32) if array.dtype.name == "bfloat16" else array

@@ -232,7 +232,9 @@ def measure(
 
 def floor_of(strayed: Sequence[Params], reference: Trajectory, dtype: str) -> Floor:
     """The noise floor that follows from how far runs strayed, each as ``strays`` says it; the least without any."""
-    scales = {"loss": np.abs(reference.loss.astype(np.float64).ravel())}
+    losses = np.abs(reference.loss.astype(np.float64).ravel())
+    # As ``scale`` has it: nothing lies within a tolerance that is made of what is not finite.
+    scales = {"loss": np.where(np.isfinite(losses), losses, np.nan)}
     scales |= {name: scale(values) for name, values in reference.params.items()}
     grown = {name: 4 * unit(dtype) * np.maximum.accumulate(values) for name, values in scales.items()}
     for stray in strayed:

@@ -83,6 +83,7 @@ _DTYPES: dict[str, np.dtype[Any]] = {name: np.dtype(code) for name, code in _COD
 _FILE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*\.safetensors")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _PART = r"(?!\.\.?(?:/|\Z))[A-Za-z0-9_.-]+"
+NAMES = "a name is parts of letters, digits, _ . - between slashes"
 _TENSOR = re.compile(rf"epochs|loss|(?:params|metrics|slots|steps)(?:/{_PART})+")
 
 
@@ -290,6 +291,9 @@ class Writer:
         if self._finished:
             raise ValueError(f"{self.folder} is finished: nothing can be added")
         self.check(chunk)
+        for name, value in (steps or {}).items():
+            if not _TENSOR.fullmatch(f"steps/{name}") or value.dtype not in _DTYPES.values():
+                raise ValueError(f"{name} cannot be stored as {value.dtype} under that name: {NAMES}")
         if not self._waiting:
             self._since = time.monotonic()
         self._waiting.append(chunk)
@@ -386,7 +390,7 @@ class Writer:
                     raise ValueError(f"{name} cannot be stored as the run declares: {error}") from error
         for name in (*chunk.params, *chunk.metrics):
             if not _TENSOR.fullmatch(f"params/{name}"):
-                raise ValueError(f"{name!r} is no tensor name: parts of letters, digits, _ . - between slashes")
+                raise ValueError(f"{name!r} is no tensor name: {NAMES}")
 
     def _write_shard(self) -> None:
         """Write what waits as a shard, which ``trajectory.json`` does not name yet."""

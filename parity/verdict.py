@@ -163,7 +163,7 @@ def _judge_whole(run: Trajectory, reference: Trajectory, evidence: Evidence) -> 
     ]
     if exceeded:
         epoch, _, _, name, place = min(exceeded)
-        worst = max(float(np.nanmax(share)) for share in shares.values() if share.size)
+        worst = max(float(np.max(np.nan_to_num(share, nan=np.inf))) for share in shares.values() if share.size)
         allowed = float(FACTOR * floors[name][place])
         difference = _difference(run, reference, name, place)
         return Judgement(
@@ -180,6 +180,8 @@ def _judge_whole(run: Trajectory, reference: Trajectory, evidence: Evidence) -> 
         return Judgement(
             Verdict.INCONCLUSIVE, reason=f"the noise floor of {unbounded[0]} is not finite: no run can be held to it"
         )
+    if not shares["loss"].size:
+        return Judgement(Verdict.INCONCLUSIVE, reason="nothing was trained: both runs hold their beginning alone")
     name = max(shares, key=lambda name: float(shares[name].max(initial=0.0)))
     place = int(np.argmax(shares[name]))
     return Judgement(Verdict.PASS, float(shares[name][place]), evidence.epoch(name, place), name)
@@ -287,7 +289,7 @@ def _difference(run: Trajectory, reference: Trajectory, name: str, place: int) -
 def _where(name: str, epoch: int, place: int, batches: int, worst: Difference, allowed: float) -> str:
     batch = f", batch {place % batches}" if name == "loss" else ""
     index = "" if name == "loss" else "[" + ", ".join(map(str, worst.index)) + "]"
-    return (
-        f"first differs at epoch {epoch}{batch}: {name}{index} is {worst.a:.9g}, the reference has {worst.b:.9g}; "
-        f"the difference {worst.absolute:.3g} exceeds {allowed:.3g}"
-    )
+    found = f"first differs at epoch {epoch}{batch}: {name}{index} is {worst.a:.9g}, the reference has {worst.b:.9g}"
+    if not (np.isfinite(worst.a) and np.isfinite(worst.b)):
+        return f"{found}: what is not finite agrees with nothing"
+    return f"{found}; the difference {worst.absolute:.3g} exceeds {allowed:.3g}"
