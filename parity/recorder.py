@@ -31,7 +31,7 @@ from parity.frameworks import FRAMEWORKS, known_framework, settings_of
 from parity.layout import Layout, Slot, to_canonical
 from parity.spec import Adam, Array, Optimizer, Params, Sgd
 from parity.trainer import Chunk
-from parity.trajectory import FLOATS, Writer, order_of_epoch
+from parity.trajectory import FLOATS, Writer, check_steps, order_of_epoch
 
 Tensors = Mapping[str, Any]
 WIDER = {"float16": "float32"}
@@ -143,7 +143,7 @@ class Recorder:
                 )
         elif 0 < self.deep == self._updates and params is None and self._waiting is None:
             raise ValueError(f"the state after the last of {self.deep} deep updates is missing: give step its params")
-        state, found = {}, {}
+        state: Params = {}
         # A loss may be beyond float16, in which nobody adds one up.
         kept = rounded(value.astype(np.float64), WIDER.get(self.dtype, self.dtype)).reshape(())
         if params is not None and self._updates <= self.deep:
@@ -156,8 +156,10 @@ class Recorder:
                 _numbers("the prediction", answer)
                 found = {"rows": seen, "prediction": answer, "loss": kept, "trained": kept}
                 found |= {f"gradients/{name}": g for name, g in self._gradients(gradients, now).items()}
+                state |= {f"{self._updates}/{name}": value for name, value in found.items()}
+        check_steps(state)
         said = self._write(stated=bool(state)) | state
-        self._steps |= said | {f"{self._updates}/{name}": value for name, value in found.items()}
+        self._steps |= said
         self._losses.append(kept)
         if seen is None:
             self._rows = None

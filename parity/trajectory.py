@@ -291,9 +291,7 @@ class Writer:
         if self._finished:
             raise ValueError(f"{self.folder} is finished: nothing can be added")
         self.check(chunk)
-        for name, value in (steps or {}).items():
-            if not _TENSOR.fullmatch(f"steps/{name}") or value.dtype not in _DTYPES.values():
-                raise ValueError(f"{name} cannot be stored as {value.dtype} under that name: {NAMES}")
+        check_steps(steps or {})
         if not self._waiting:
             self._since = time.monotonic()
         self._waiting.append(chunk)
@@ -474,6 +472,13 @@ def _check_optional(meta: Mapping[str, Any], where: Path) -> None:
     order = meta.get("batch_order")
     if order is not None and not _SHA256.fullmatch(order):
         raise TrajectoryError(f"{where}: batch_order must be 64 lower-case hexadecimal digits")
+
+
+def check_steps(steps: Mapping[str, Array]) -> None:
+    """ValueError where what is recorded of steps could not be read again."""
+    for name, value in steps.items():
+        if not _TENSOR.fullmatch(f"steps/{name}") or value.dtype not in _DTYPES.values():
+            raise ValueError(f"{name} cannot be kept as {value.dtype} under that name: {NAMES}")
 
 
 def _check_chunk(chunk: Chunk, before: Chunk | None) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from parity.locate import STEP, UNRECORDED, Check, Location, Witness, locate, pattern
+from parity.locate import STEP, UNRECORDED, Check, Expected, Location, Witness, held, locate, pattern
 from parity.planting import Stepwise, in_order
 from parity.spec import Array, Case, Params
 from parity.tests import toy
@@ -124,6 +124,8 @@ ONE_GATE = GATES + np.array([0, 0, 1, 2, 0, 0])
     ("got", "wanted", "words"),
     [
         (VALUES * 0.25, VALUES, "0.25 times the reference, everywhere"),
+        (VALUES * (1 + 1e-6), VALUES, "(1 + 1e-06) times the reference, everywhere"),
+        (VALUES * 0, VALUES, "zero, everywhere"),
         (VALUES.T, VALUES, "the reference transposed"),
         (VALUES[[2, 0, 1]], VALUES, "the reference's values in another order"),
         (np.roll(GATES, 2, 1), GATES, "the reference's blocks r, z, n in the order n, r, z"),
@@ -158,6 +160,26 @@ def test_only_biases_part() -> None:
     generator = np.random.RandomState(2)
     found = location(generator.normal(size=3), generator.normal(size=3), "dense/bias", ("hidden/bias",))
     assert pattern(found) == "only biases"
+
+
+@pytest.mark.parametrize("size", [1e-7, 1e-8, 1e-10])
+def test_values_slightly_off_in_their_places_are_no_pattern(size: float) -> None:
+    values = VALUES * (1 + size * np.random.RandomState(4).normal(size=VALUES.shape))
+    assert pattern(location(values, VALUES)) == ""
+
+
+def test_a_few_values_are_counted() -> None:
+    values = np.arange(1, 401.0).reshape(20, 20)
+    other = values.copy()
+    other[3, 4] += 1
+    assert pattern(location(other, values)) == "1 of the 400 values of dense/kernel"
+
+
+def test_integers_are_held_as_the_numbers_they_are() -> None:
+    expected = Expected({"prediction": np.array([1, 2])}, {"prediction": 0.0})
+    (same,), (other,) = (held({"prediction": np.array([1, last])}, expected) for last in (2, 3))
+    assert same.agrees
+    assert not other.agrees
 
 
 def test_what_looks_like_nothing_is_not_put_in_words() -> None:

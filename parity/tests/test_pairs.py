@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from parity.hypotheses import CATALOGUE
 from parity.locate import Location
 from parity.pairs import UPDATES as MISTAKES
 from parity.pairs import Updates, explain_steps, optimizer_said
-from parity.planting import Stepwise
+from parity.planting import Stepwise, asked, honest
 from parity.recorder import Recorder
 from parity.spec import Adam, AdamW, Case, Optimizer, Sgd, optimizer_from
 from parity.suite import load_suite
@@ -167,6 +169,108 @@ def test_a_run_that_says_no_optimizer_is_held_to_the_others() -> None:
         (wrong, replace(right, meta={"dtype": "float64"})),
     ):
         assert explained(*pair)["named"] == ["nesterov-momentum"]
+
+
+def scheduled(optimizer, name, p, g, state):
+    """Half the learning rate, of which parity.spec has no word."""
+    return honest(replace(optimizer, learning_rate=optimizer.learning_rate / 2), name, p, g, state)
+
+
+def unbiased(optimizer, name, p, g, state):
+    """A schedule and a decay of kernels alone."""
+    return scheduled(replace(optimizer, weight_decay=0) if name.endswith("bias") else optimizer, name, p, g, state)
+
+
+def ruled(case: Case, rule: Any = honest, evaluate: Any = asked) -> Trajectory:
+    return run_of(Stepwise(toy.build(case, "float64", "cpu"), case, "float64", rule=rule, evaluate=evaluate), case)
+
+
+def test_what_both_runs_do_and_their_optimizer_does_not_is_blamed_on_neither() -> None:
+    case = toy.case(OPTIMIZERS["momentum"])
+    for pair in ((ruled(case, scheduled), ruled(case, unbiased)), (ruled(case, unbiased), ruled(case, scheduled))):
+        found = explained(*pair)
+        assert (found["phase"], found["batch"], found["named"]) == ("update", 0, [])
+        assert "from update 0 on, the updates of neither run are those of the optimizer that it says" in found["why"]
+        assert "a schedule, clipping or a choice of what decays has no words in parity.spec" in found["why"]
+        assert found["note"] == ""
+
+
+def test_two_runs_each_with_a_mistake_of_its_own_are_both_explained() -> None:
+    case = toy.case(OPTIMIZERS["momentum"])
+    names = ("nesterov-momentum", "weight-decay-doubled")
+    pair = [run_of(KNOWN[name].plant(toy.build, case, "float64", "cpu"), case) for name in names]
+    found = explained(*pair)
+    assert f"those of the first run are explained by {names[0]}" in found["note"]
+    assert f"those of the second run are explained by {names[1]}" in found["note"]
+    assert "no words in parity.spec" not in found["why"]
+
+
+def test_a_gradient_that_parts_is_not_laid_at_a_shared_schedule() -> None:
+    case = toy.case(OPTIMIZERS["momentum"])
+    calls = itertools.count()
+
+    def evaluate(gradients, params, x, y):
+        loss, found = gradients(x, y)
+        return loss, {name: g * (1.5 if next(calls) > 31 else 1) for name, g in found.items()}
+
+    found = explained(ruled(case, scheduled, evaluate), ruled(case, scheduled))
+    assert found["phase"] == "gradient"
+    assert (found["epoch"], found["batch"]) > (1, 0)
+    assert "optimizer" not in found["note"]
+    assert found["named"] == []
+
+
+def test_steps_of_another_rate_than_the_others_are_said_where_a_schedule_is_shared() -> None:
+    case = toy.case(OPTIMIZERS["momentum"])
+
+    def faster(optimizer, name, p, g, state):
+        return scheduled(replace(optimizer, learning_rate=1.1 * optimizer.learning_rate), name, p, g, state)
+
+    found = explained(ruled(case, faster), ruled(case, scheduled))
+    assert found["note"].startswith("in this update the first run's steps are 1.1 times the second's, everywhere")
+
+
+def test_a_nan_is_explained_by_nothing_that_follows_it() -> None:
+    case = toy.case(OPTIMIZERS["momentum"])
+    calls = itertools.count()
+
+    def evaluate(gradients, params, x, y):
+        loss, found = gradients(x, y)
+        return (np.nan if next(calls) > 7 else loss), found
+
+    found = explained(ruled(case, evaluate=evaluate), ruled(case))
+    assert found["phase"] == "loss"
+    assert (found["named"], found["replays"]) == ([], [])
+    assert "not finite" in found["pattern"]
+
+
+def test_runs_that_begin_elsewhere_are_told_to_begin_alike() -> None:
+    case = toy.case(OPTIMIZERS["momentum"])
+    moved = {name: value + 0.25 for name, value in case.initial().items()}
+    found = explained(ruled(replace(case, initial=lambda: moved)), ruled(case))
+    assert found["phase"] == "state"
+    assert "do not begin with the same parameters: give both the same" in found["why"]
+
+
+def test_repetitions_excuse_in_a_replay_what_they_excuse_in_a_walk() -> None:
+    """A loss that is halved, in a run whose roundings have grown beyond what is allowed without a measurement."""
+    case = toy.case(Sgd(0.1))
+    right = run_of(toy.build(case, "float32", "cpu"), case, updates=3)
+
+    def strayed(factor: float, half: float = 1.0) -> Trajectory:
+        steps = {name: np.array(value) for name, value in right.steps.items()}
+        for name, value in steps.items():
+            if "gradients/" in name or name.endswith(("loss", "trained")):
+                steps[name] = value * np.float32(half * (1 + 1e-4 * factor))
+        return replace(right, steps=steps)
+
+    location = walk_pair(strayed(1, 0.5), right, noise := [(strayed(-0.5), right)])
+    assert location is not None
+    assert location.phase == "loss"
+    for known, named in ((noise, [("half-squared-error",)]), ((), [])):
+        found = explain_steps(strayed(1, 0.5), right, location, known)
+        assert found is not None
+        assert [replay.names for replay in found.explanations] == named
 
 
 def test_recorded_slots_are_where_updates_go_on_from() -> None:

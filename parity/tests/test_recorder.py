@@ -371,6 +371,35 @@ def interrupted(folder: Path) -> None:
         raise KeyboardInterrupt
 
 
+def test_a_loss_beyond_float16_is_kept(tmp_path: Path) -> None:
+    with Recorder(tmp_path / "run", "float16") as run:
+        run.snapshot(params(0, "float16"))
+        run.step(70000.0)
+        run.snapshot(params(0, "float16"))
+    assert read(tmp_path / "run").loss.tolist() == [[70000.0]]
+
+
+def test_integers_and_an_optimizers_own_count_are_kept(tmp_path: Path) -> None:
+    """As classes are predicted, and as torch counts its steps for each parameter."""
+    counts = {"dense/kernel": np.int32(3), "dense/bias": np.int32(3)}
+    with Recorder(tmp_path / "run", "float32", deep=1, optimizer=Sgd(np.float64(0.1))) as run:
+        run.snapshot(params(0))
+        run.step(1.0, **{**WHOLE, "prediction": np.array([True])}, slots={"step": counts})
+        run.snapshot(params(0))
+    found = read(tmp_path / "run")
+    (step,) = steps_of(found)
+    assert step.prediction.tolist() == [1]
+    assert step.before.slots["step/dense/kernel"] == 3
+    assert optimizer_from(found.meta["hyper_parameters"]["optimizer"]) == Sgd(0.1)
+
+
+def test_a_slot_that_could_not_be_read_again_is_said_at_once(tmp_path: Path) -> None:
+    run = Recorder(tmp_path / "run", "float32", deep=1)
+    run.snapshot(params(0))
+    with pytest.raises(ValueError, match=r"exp avg/dense/kernel cannot be kept .* a name is parts of letters"):
+        run.step(1.0, **WHOLE, slots={"exp avg": params(0)})
+
+
 def test_an_interrupted_loop_leaves_what_it_finished(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         interrupted(tmp_path / "run")
@@ -423,6 +452,19 @@ def test_a_repetition_in_another_dtype_says_nothing(parity: Parity, tmp_path: Pa
     result = parity("diff", ours, theirs, "--noise", wandering(tmp_path / "wide", 40, "float64"))
     assert result.status == 1
     assert "64 roundings" in result.out
+
+
+def test_what_is_no_repetition_is_no_noise(parity: Parity, tmp_path: Path) -> None:
+    ours, theirs = wandering(tmp_path / "ours", 0), wandering(tmp_path / "theirs", 40)
+    for noise in (ours, theirs):
+        assert "it is one of these runs to the bit" in complaint(parity("diff", ours, theirs, "--noise", noise))
+    with Recorder(tmp_path / "other", "float32") as run:
+        for epoch in range(11):
+            if epoch:
+                run.step(1.0)
+            run.snapshot({"scale": np.array([1.25], np.float32)})
+    result = parity("diff", ours, theirs, "--noise", tmp_path / "other")
+    assert "scale begins 0.25 away from both, which is no rounding" in complaint(result)
 
 
 def test_noise_that_is_none_of_these_runs_is_said(parity: Parity, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+import parity.tolerance
 from parity.published import figures
 from parity.spec import Published
 from parity.tests import toy
@@ -230,6 +231,27 @@ def test_what_was_not_compared_is_inconclusive(change: Change, params: bool) -> 
     assert found.verdict is Verdict.INCONCLUSIVE
     assert found.reason
     assert "\n" not in found.reason
+
+
+def test_a_run_that_trained_nothing_is_inconclusive_unless_it_begins_elsewhere() -> None:
+    run = make().until(0)
+    floor = floor_of(make()).until(0, 1)
+    found = judge(run, run, floor)
+    assert (found.verdict, found.reason.partition(":")[0]) == (Verdict.INCONCLUSIVE, "nothing was trained")
+    other = copy(run)
+    put(other, ("scale", 0), 7.0)
+    assert judge(other, run, floor).verdict is Verdict.FAIL
+
+
+@pytest.mark.parametrize("value", [np.inf, np.nan])
+def test_what_is_not_finite_in_the_reference_agrees_with_nothing(value: float) -> None:
+    """Where the tolerance is made of the run itself, too, with no measured floor."""
+    run, other = make(), make()
+    put(other, ("loss", 1, 2), value)
+    for pair in ((run, other), (other, run), (other, other)):
+        found = judge(*pair, parity.tolerance.floor_of((), pair[1], "float64"))
+        assert (found.verdict, found.epoch, found.parameter) == (Verdict.FAIL, 2, "loss")
+        assert found.reason.endswith("what is not finite agrees with nothing")
 
 
 def test_a_comparison_of_nothing_is_inconclusive() -> None:
