@@ -33,7 +33,9 @@ def find_cuda() -> str:
     try:
         return jax.devices("cuda")[0].device_kind
     except RuntimeError as error:
-        raise ValueError(f"JAX {jax.__version__} sees no CUDA device") from error
+        # A plugin that is there and does not start says why.
+        why = " ".join(str(error).split())
+        raise ValueError(f"JAX {jax.__version__} sees no CUDA device: {why:.200}") from error
 
 
 def device_of(name: str) -> jax.Device:
