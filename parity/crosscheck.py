@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from parity.compare import Difference, Worst, differences
+from parity.deep import rows_in_words
 from parity.dtypes import rounded, unit
 from parity.frameworks import in_tf32
 from parity.spec import Params
@@ -152,10 +153,11 @@ def compare_runs(
 
 def preflight(a: Trajectory, b: Trajectory) -> Iterator[str]:
     """What differs between two runs' settings, before any number is looked at; of what both say, or either must not."""
-    for name in ("case", "dtype", "device", "threads", "lockstep", "batch_order"):
+    for name in ("case", "dtype", "device", "threads", "lockstep"):
         ours, theirs = a.meta.get(name), b.meta.get(name)
         if ours is not None and theirs is not None and ours != theirs:
-            yield f"{name.replace('_', '-')} differs: {ours} and {theirs}"
+            yield f"{name} differs: {ours} and {theirs}"
+    yield from _other_order(a, b)
     for group in ("hyper_parameters", "settings", "versions", "platform"):
         ours, theirs = (run.meta.get(group) for run in (a, b))
         if isinstance(ours, dict) and isinstance(theirs, dict):
@@ -171,6 +173,24 @@ def preflight(a: Trajectory, b: Trajectory) -> Iterator[str]:
         on_gpu = run.meta.get("device") not in (None, "cpu")
         if on_gpu and run.meta.get("dtype") == "float32" and in_tf32(settings):
             yield f"TF32 is on in {who}: float32 products keep ten bits"
+
+
+def _other_order(a: Trajectory, b: Trajectory) -> Iterator[str]:
+    """Batches that are not the other run's, and the first of them where both recorded its rows."""
+    ours, theirs = a.meta.get("batch_order"), b.meta.get("batch_order")
+    if ours is None or theirs is None or ours == theirs:
+        return
+    for number in itertools.count():
+        mine, other = (run.steps.get(f"{number}/rows") for run in (a, b))
+        if mine is None or other is None:
+            yield f"the order of the batches differs: SHA-256 {ours[:8]}… and {theirs[:8]}…"
+            return
+        if not np.array_equal(mine, other):
+            epoch, batch = divmod(number, max(1, a.loss.shape[1]))
+            rows = f"{rows_in_words(mine)} and {rows_in_words(other)}"
+            alike = ", the same in another order" if np.array_equal(np.sort(mine), np.sort(other)) else ""
+            yield f"the order of the batches differs: epoch {epoch + 1}, batch {batch} has the rows {rows}{alike}"
+            return
 
 
 def _other_beginning(a: Trajectory, b: Trajectory) -> Iterator[str]:

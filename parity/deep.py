@@ -271,11 +271,13 @@ def _places(run: Trajectory) -> Iterator[tuple[int, int]]:
     return ((number // batches + 1, number % batches) for number in itertools.count())
 
 
-def _other_rows(epoch: int, batch: int, ours: Array, theirs: Array, agreed: dict[str, float]) -> Location:
-    def some(rows: Array) -> str:
-        return ", ".join(map(str, rows[:4].tolist())) + (", …" if len(rows) > 4 else "")
+def rows_in_words(rows: Array) -> str:
+    """The first few."""
+    return ", ".join(map(str, rows[:4].tolist())) + (", …" if len(rows) > 4 else "")
 
-    note = f"it took the rows {some(ours)} instead of {some(theirs)}"
+
+def _other_rows(epoch: int, batch: int, ours: Array, theirs: Array, agreed: dict[str, float]) -> Location:
+    note = f"it took the rows {rows_in_words(ours)} instead of {rows_in_words(theirs)}"
     return Location("batch", epoch, batch, None, dict(agreed), (), {}, {}, note)
 
 

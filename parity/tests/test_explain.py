@@ -372,7 +372,7 @@ def meta(**changes: Any) -> Trajectory:
 
 DIFFERING = {
     "threads": ({"threads": 2}, "threads differs: 1 and 2"),
-    "order": ({"batch_order": "b"}, "batch-order differs: a and b"),
+    "order": ({"batch_order": "b"}, "the order of the batches differs: SHA-256 a… and b…"),
     "rate": ({"hyper_parameters": {"optimizer": "Sgd(0.2)"}}, "optimizer differs: Sgd(0.1) and Sgd(0.2)"),
     "versions": ({"versions": {"numpy": "2.1", "torch": "2.9"}}, "numpy differs: 2.0 and 2.1"),
     "deterministic": ({"settings": {"deterministic": False}}, "deterministic differs: True and False"),

@@ -418,6 +418,21 @@ def test_two_recordings_of_ones_own_are_compared_and_their_orders_told_apart(par
     result = parity("diff", tmp_path / "a", tmp_path / "c")
     assert result.status == 3
     assert "batches in different orders" in result.out
+    assert "the order of the batches differs: SHA-256 " in result.out
+
+
+@pytest.mark.parametrize(("last", "alike"), [([3, 1], ", the same in another order"), ([3, 2], "")])
+def test_the_first_batch_of_other_rows_is_shown(last: list[int], alike: str, parity: Parity, tmp_path: Path) -> None:
+    for name, second in (("a", [1, 3]), ("b", last)):
+        with Recorder(tmp_path / name, "float32", deep=2) as run:
+            run.snapshot(params(0))
+            for rows in ([0, 2], second):
+                run.step(1.0, **{**WHOLE, "rows": rows})
+            run.snapshot(params(0))
+    result = parity("diff", tmp_path / "a", tmp_path / "b")
+    assert result.status == 3
+    shown = f"epoch 1, batch 1 has the rows 1, 3 and {last[0]}, {last[1]}{alike} ("
+    assert f"the order of the batches differs: {shown}" in result.out
 
 
 def wandering(folder: Path, factor: float, dtype: str = "float32") -> Path:
