@@ -146,10 +146,37 @@ def epsilon_inside_the_root(rule: Adam, name: str, p: Array, g: Array, state: St
     return nn.decayed(rule, p) - rule.learning_rate * m_hat / np.sqrt(v_hat + rule.epsilon)
 
 
+KERAS_EPSILON = 1e-7
+"""What Keras's Adam has for epsilon unless told otherwise."""
+
+
 def epsilon_before_the_correction(rule: Adam, name: str, p: Array, g: Array, state: State) -> Array:
     m, v = moments(rule, name, g, state)
     rate = rule.learning_rate * (1 - rule.beta2**state.step) ** 0.5 / (1 - rule.beta1**state.step)
     return nn.decayed(rule, p) - rate * m / (np.sqrt(v) + rule.epsilon)
+
+
+def as_keras_has_it(rule: Adam, name: str, p: Array, g: Array, state: State) -> Array:
+    """Keras's own Adam in a float32 run: its epsilon, where it adds it, and its correction in float32."""
+    m, v = moments(rule, name, g, state)
+    first, second = (np.float32(1) - np.float32(b) ** np.float32(state.step) for b in (rule.beta1, rule.beta2))
+    return nn.decayed(rule, p) - rule.learning_rate * (np.sqrt(second) / first) * m / (np.sqrt(v) + KERAS_EPSILON)
+
+
+def as_keras_has_it_in_float64(rule: Adam, name: str, p: Array, g: Array, state: State) -> Array:
+    """The same in a float64 run, with the case's epsilon: what is Python's own passes through float32 on its way."""
+    m, v = moments(rule, name, g, state)
+    first, second = (1 - float(np.float32(b)) ** state.step for b in (rule.beta1, rule.beta2))
+    return nn.decayed(rule, p) - rule.learning_rate * (second**0.5 / first) * m / (np.sqrt(v) + rule.epsilon)
+
+
+def all_of_keras_in_float64(rule: Adam, name: str, p: Array, g: Array, state: State) -> Array:
+    return as_keras_has_it_in_float64(replace(rule, epsilon=KERAS_EPSILON), name, p, g, state)
+
+
+def in_float64_alone(plant: Plant) -> Plant:
+    """What no other run can have."""
+    return lambda build, case, dtype, device: plant(build, case, dtype, device) if dtype == "float64" else None
 
 
 def without_correction(rule: Adam, name: str, p: Array, g: Array, state: State) -> Array:
@@ -1036,7 +1063,28 @@ CATALOGUE: tuple[Hypothesis, ...] = (
         "update",
         "Adam's epsilon is 1e-7, Keras's default, instead of the case's.",
         "juntang-zhuang/Adabelief-Optimizer#12; Keras documentation, Adam(epsilon=1e-07)",
-        on_optimizer(lambda rule: replace(rule, epsilon=1e-7), Adam),
+        on_optimizer(lambda rule: replace(rule, epsilon=KERAS_EPSILON), Adam),
+    ),
+    Hypothesis(
+        "adam-of-keras",
+        "update",
+        "Adam is Keras's own: epsilon 1e-7, added before the bias is corrected, and a correction in float32.",
+        "keras-team/keras#17391; Keras documentation, Adam(epsilon=1e-07), the epsilon hat of Kingma and Ba",
+        stepwise(has_adam, rule=as_keras_has_it),
+    ),
+    Hypothesis(
+        "adam-of-keras-in-float64",
+        "update",
+        "Adam is Keras's own in a float64 run: epsilon 1e-7, added before the correction, whose betas were float32.",
+        "keras-team/keras#17391; Keras 3.15, Adam.update_step: ops.cast makes a float32 of a Python number first",
+        in_float64_alone(stepwise(has_adam, rule=all_of_keras_in_float64)),
+    ),
+    Hypothesis(
+        "adam-of-keras-in-float64-but-epsilon",
+        "update",
+        "Adam is Keras's own in a float64 run save its epsilon: added before the correction, whose betas were float32.",
+        "keras-team/keras#17391; Keras 3.15, Adam.update_step: ops.cast makes a float32 of a Python number first",
+        in_float64_alone(stepwise(has_adam, rule=as_keras_has_it_in_float64)),
     ),
     Hypothesis(
         "adam-without-bias-correction",

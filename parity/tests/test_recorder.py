@@ -153,6 +153,63 @@ def test_every_frameworks_tensors_are_recorded_in_every_dtype(framework: str, tm
         assert set(found.meta["settings"]) >= {*known(framework).environment}
 
 
+KERAS_LOOP = """
+import sys
+import keras
+import numpy as np
+from parity.recorder import Recorder
+from parity.spec import Adam
+
+def keras_update(dtype, **more):
+    keras.config.set_floatx(dtype)
+    kernel, adam = keras.Variable(np.full((3, 1), 0.5), dtype=dtype), keras.optimizers.Adam(0.01, **more)
+    return kernel, lambda t, g: adam.apply([keras.ops.convert_to_tensor(g)], [kernel])
+
+def own_update(dtype):
+    kernel, m, v = np.full((3, 1), 0.5), 0.0, 0.0
+    def update(t, g):
+        nonlocal m, v
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
+        kernel[:] -= 0.01 * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
+    return kernel, update
+
+x, y = np.random.RandomState(0).normal(size=(64, 3)), np.random.RandomState(1).normal(size=(64, 1))
+for dtype in ("float32", "float64"):
+    ways = {"own": own_update(dtype), "keras": keras_update(dtype), "epsilon": keras_update(dtype, epsilon=1e-8)}
+    for way, (kernel, update) in ways.items():
+        now = lambda: {"dense/kernel": np.array(kernel, dtype)}
+        with Recorder(f"{sys.argv[1]}/{way}-{dtype}", dtype, deep=20, optimizer=Adam(0.01)) as run:
+            run.snapshot(now())
+            for t in range(1, 21):
+                error = x @ now()["dense/kernel"] - y
+                # Small, so that the epsilon counts; of one and the same dtype, so that it is the update that parts.
+                g = (1e-6 * 2 * x.T @ error / len(x)).astype(dtype)
+                seen = {"prediction": error, "gradients": {"dense/kernel": g}, "params": now()}
+                run.step(np.mean(error**2), rows=np.arange(64), **seen)
+                update(t, g)
+                run.snapshot(now())
+"""
+
+
+def test_kerass_own_adam_is_named(parity: Parity, tmp_path: Path) -> None:
+    """By what Keras itself computes: the mistakes that are made of it are worked out in NumPy."""
+    done = subprocess.run(
+        [sys.executable, "-c", KERAS_LOOP, str(tmp_path)],
+        env=worker_environment("keras", sys.path),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    for way, dtype, name in (
+        ("keras", "float32", "adam-of-keras"),
+        ("keras", "float64", "adam-of-keras-in-float64"),
+        ("epsilon", "float64", "adam-of-keras-in-float64-but-epsilon"),
+    ):
+        result = parity("explain", tmp_path / f"{way}-{dtype}", tmp_path / f"own-{dtype}")
+        assert f"explained by {name} (" in result.out, result.out
+
+
 def known(name: str) -> Any:
     return next(framework for framework in FRAMEWORKS if framework.name == name)
 
