@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -86,11 +88,14 @@ def _allowed(published: Published, run: Trajectory, floor: Floor | None, epoch: 
 def _verdict(published: Published, text: str, value: float, allowed: float | None) -> Verdict:
     if published.rule == "printed":
         return Verdict.PASS if published.format % value == text else Verdict.FAIL
-    if allowed is None:
+    if allowed is None or not math.isfinite(allowed) or not math.isfinite(float(text)):
         return Verdict.INCONCLUSIVE
     # Half a unit of the last digit is what printing itself may have rounded away.
-    rounding = 0.5 * 10.0 ** -len(text.partition(".")[2])
-    return Verdict.PASS if abs(value - float(text)) <= allowed + rounding else Verdict.FAIL
+    last = Decimal(text).as_tuple().exponent
+    assert isinstance(last, int)
+    rounding = float(Decimal((0, (5,), last - 1)))
+    near = math.isfinite(value) and abs(value - float(text)) <= allowed + rounding
+    return Verdict.PASS if near else Verdict.FAIL
 
 
 def log_lines(case: Case, figures: Sequence[Figure]) -> list[Line]:

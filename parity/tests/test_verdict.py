@@ -334,6 +334,37 @@ def test_figures_within_an_envelope_may_be_off_by_its_margin() -> None:
         assert [figure[3] for figure in found] == [verdict]
 
 
+@pytest.mark.parametrize(
+    ("text", "value", "verdict"),
+    [
+        ("1.2e-05", 1.2004e-5, Verdict.PASS),
+        ("1.2e-05", 8e-6, Verdict.FAIL),
+        ("1.2e-05", 1.6e-5, Verdict.FAIL),
+        ("1.2e+05", 1.2004e5, Verdict.PASS),
+        ("1.2e+05", 1.26e5, Verdict.FAIL),
+        ("12", 12.4, Verdict.PASS),
+        ("12", 12.6, Verdict.FAIL),
+    ],
+)
+def test_the_last_printed_digit_is_where_its_exponent_puts_it(text: str, value: float, verdict: Verdict) -> None:
+    found = verdict_of(published(text, "envelope", margin=1e-9), with_value(value), None)
+    assert [figure[3] for figure in found] == [verdict]
+
+
+@pytest.mark.parametrize("allowed", [np.inf, np.nan])
+@pytest.mark.parametrize("value", [1.235, np.inf, np.nan])
+def test_figures_never_pass_where_no_finite_distance_is_allowed(allowed: float, value: float) -> None:
+    floor = floor_of(make())
+    floor.params["scale"][2] = allowed
+    assert verdict_of(published("1.235", "floor"), with_value(value), floor)[0][3] is Verdict.INCONCLUSIVE
+
+
+@pytest.mark.parametrize("text", ["nan", "inf"])
+def test_a_published_value_that_is_not_finite_has_nothing_near_it(text: str) -> None:
+    found = verdict_of(published(text, "envelope", margin=0.1), with_value(float(text)), None)
+    assert found[0][3] is Verdict.INCONCLUSIVE
+
+
 def test_figures_count_only_in_their_dtypes_and_at_epochs_that_were_recorded() -> None:
     run = make()
     assert verdict_of(published("1.235", dtypes=("float32",)), run, None) == []
