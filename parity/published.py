@@ -12,7 +12,7 @@ import numpy as np
 
 from parity.spec import Case, Published
 from parity.tolerance import FACTOR, Floor
-from parity.verdict import Verdict
+from parity.verdict import Verdict, overall
 
 if TYPE_CHECKING:
     from parity.trajectory import Trajectory
@@ -22,7 +22,7 @@ NEAR = {"floor": "≈ within the noise floor", "envelope": "≈ within the sprea
 
 @dataclass(frozen=True)
 class Figure:
-    """One published figure and ours, both as text in the published format."""
+    """One published figure and ours, both as text in the published format; ``reason`` says why ours is not there."""
 
     quantity: str
     epoch: int
@@ -30,11 +30,15 @@ class Figure:
     ours: str
     verdict: Verdict
     rule: str = "printed"
+    reason: str = ""
 
 
 @dataclass(frozen=True)
 class Line:
-    """A line of the source's log from our run, the published one, and how they compare: ``=``, ``≈ …`` or ``≠ …``."""
+    """A line of the source's log from our run, the published one, and how they compare.
+
+    ``mark`` is ``=``, ``≈ …`` or ``≠ …``, or ``? …`` where that is not known.
+    """
 
     ours: str
     published: str
@@ -59,7 +63,7 @@ def series(published: Published, run: Trajectory) -> dict[int, float]:
 
 
 def figures(case: Case, run: Trajectory, dtype: str, floor: Floor | None) -> list[Figure]:
-    """Every published figure that a run of this length and dtype has a counterpart for."""
+    """Every published figure that a run of this length and dtype reaches; INCONCLUSIVE where it recorded none there."""
     found = []
     for published in case.published:
         if dtype not in published.dtypes:
@@ -68,8 +72,13 @@ def figures(case: Case, run: Trajectory, dtype: str, floor: Floor | None) -> lis
         for epoch, text in published.values.items():
             if epoch in values:
                 verdict = _verdict(published, text, values[epoch], _allowed(published, run, floor, epoch))
-                ours = published.format % values[epoch]
-                found.append(Figure(published.quantity, epoch, text, ours, verdict, published.rule))
+                ours, reason = published.format % values[epoch], ""
+            elif epoch <= len(run.loss):
+                verdict, ours = Verdict.INCONCLUSIVE, "not recorded"
+                reason = "losses begin at epoch 1" if published.of == "loss" else f"snapshots every {case.every} epochs"
+            else:
+                continue  # The run ended before.
+            found.append(Figure(published.quantity, epoch, text, ours, verdict, published.rule, reason))
     return found
 
 
@@ -126,10 +135,15 @@ def log_lines(case: Case, figures: Sequence[Figure]) -> list[Line]:
 
 
 def _line(ours: str, theirs: str, figures: Sequence[Figure]) -> Line:
-    worst = next((f.verdict for f in figures if f.verdict is not Verdict.PASS), Verdict.PASS)
+    worst = overall([Verdict.PASS, *(f.verdict for f in figures)])
     if worst is Verdict.PASS:
         near = {f.rule for f in figures if f.ours != f.published}
         mark = "=" if not near else " and ".join(sorted(NEAR[rule] for rule in near))
     else:
-        mark = "≠ " + ", ".join(f.quantity for f in figures if f.verdict is not Verdict.PASS)
+        sign = "≠ " if worst is Verdict.FAIL else "? "
+        mark = sign + ", ".join(_named(f) for f in figures if f.verdict is worst)
     return Line(ours, theirs, mark, worst)
+
+
+def _named(figure: Figure) -> str:
+    return figure.quantity + (f" ({figure.reason})" if figure.reason else "")

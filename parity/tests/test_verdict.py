@@ -12,7 +12,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from parity.published import figures
+from parity.outcome import Outcome
+from parity.published import figures, log_lines
+from parity.report.words import missed
 from parity.spec import Published
 from parity.tests import toy
 from parity.tolerance import FACTOR, Floor
@@ -370,6 +372,29 @@ def test_figures_count_only_in_their_dtypes_and_at_epochs_that_were_recorded() -
     assert verdict_of(published("1.235", dtypes=("float32",)), run, None) == []
     assert verdict_of(published("1.235", values={EPOCHS + 1: "1.235"}), run, None) == []
     assert [figure[0] for figure in verdict_of(published("", values={0: "", 4: ""}), run, None)] == [0, 4]
+
+
+def test_a_figure_of_an_epoch_that_was_not_recorded_is_a_doubt_and_says_why() -> None:
+    run, case = make(every=2), replace(toy.MOMENTUM, every=2, log="{a loss} {w}")
+    rows = {"a loss": {0: "1.000"}, "w": {3: "1.235", 2: "9.000", 2 * EPOCHS + 1: "1.000"}}
+    several = tuple(published("", quantity=name, values=values) for name, values in rows.items())
+    found = figures(replace(case, published=(replace(several[0], of="loss"), several[1])), run, "float64", None)
+    assert [(figure.epoch, figure.verdict, figure.reason) for figure in found] == [
+        (0, Verdict.INCONCLUSIVE, "losses begin at epoch 1"),
+        (3, Verdict.INCONCLUSIVE, "snapshots every 2 epochs"),
+        (2, Verdict.FAIL, ""),
+    ]
+    marks = {line.published: line.mark for line in log_lines(case, found)}
+    assert marks == {
+        "1.000": "? a loss (losses begin at epoch 1)",
+        "1.235": "? w (snapshots every 2 epochs)",
+        "9.000": "≠ w",
+    }
+    outcome = Outcome("toy", "numpy", "float64", "cpu", Judgement(Verdict.PASS), tuple(found))
+    doubt = "published a loss of epoch 0 is 1.000, ours not recorded (losses begin at epoch 1)"
+    # A failure stands for its quantity, before a doubt.
+    wrong = f"published w of epoch 2 is 9.000, ours {run.params['scale'][1]:.3f}, and 1 more of 2"
+    assert missed(outcome) == [(Verdict.INCONCLUSIVE, doubt), (Verdict.FAIL, wrong)]
 
 
 def test_a_figure_is_taken_from_its_own_place() -> None:
