@@ -161,6 +161,8 @@ def _write(path: Path, text: str) -> None:
     if str(path) == "-":
         typer.echo(data, nl=False)
         return
+    if path.is_dir():
+        _fail(f"cannot write {path}: it is a folder, name a file")
     try:
         scratch = path.with_name(f".{path.name}.partial")
         scratch.write_bytes(data)

@@ -89,6 +89,9 @@ WRONG_USE = [
     (["run", "--jobs", "0"], "'--jobs'"),
     (["run", "--suite", "no_such_suite"], "suite 'no_such_suite' cannot be imported"),
     (["run", "--suite", "fixtures"], "holds no cases"),
+    (["run", "--suite", ""], "suite '' cannot be imported: ValueError: Empty module name"),
+    (["run", "--suite", ".bad"], "suite '.bad' cannot be imported: TypeError"),
+    (["run", "--suite", "sys"], "suite 'sys' has no __init__.py"),
     (["run", "iris-logistic", "--data", "other"], "has no data 'other'"),
     (["run", "--python", "torch"], "FRAMEWORK=PATH"),
     (["run", "--python", "torch="], "FRAMEWORK=PATH"),
@@ -123,6 +126,26 @@ def test_without_a_command_the_help_is_shown(parity: Parity) -> None:
     assert "Exit status: 0 all pass, 1 a difference, 2 wrong use" in parity("--help").out
 
 
+@pytest.mark.parametrize(
+    ("file", "text", "match"),
+    [
+        ("spec.py", "CASES = (\n", "toy.spec cannot be imported: SyntaxError: '(' was never closed (spec.py, line 1)"),
+        ("spec.py", "import no_such_package\n", "toy.spec cannot be imported: ModuleNotFoundError: No module named"),
+        ("spec.py", "raise RuntimeError('two\\nlines')\n", "toy.spec cannot be imported: RuntimeError: two lines"),
+        ("../__init__.py", "CASES = (\n", "cannot be imported: SyntaxError"),
+        ("toy_data.py", "X = 1\n", "'data' belongs to no known framework"),
+    ],
+)
+def test_a_suite_with_a_mistake_in_it_is_said_in_a_line(
+    parity: Parity, tmp_path: Path, file: str, text: str, match: str
+) -> None:
+    package = write_suite(tmp_path)
+    (tmp_path / package / "toy" / file).write_text(text)
+    result = parity("list", "--suite", package)
+    assert result.status == 2
+    assert match in complaint(result)
+
+
 @pytest.mark.parametrize("out", ["file", "file/inside"])
 def test_a_folder_that_cannot_be_written_is_said_before_anything_runs(
     parity: Parity, tmp_path: Path, out: str, monkeypatch: pytest.MonkeyPatch
@@ -140,6 +163,15 @@ def test_a_json_file_that_cannot_be_written_is_said(parity: Parity, tmp_path: Pa
     result = parity("list", "--json", "nowhere/cells.json")
     assert result.status == 2
     assert "cannot write nowhere/cells.json" in complaint(result)
+
+
+@pytest.mark.parametrize("folder", [".", "..", "folder"])
+def test_a_folder_is_no_json_file(parity: Parity, tmp_path: Path, folder: str) -> None:
+    (tmp_path / "folder").mkdir()
+    result = parity("list", "--json", folder)
+    assert result.status == 2
+    assert f"cannot write {folder}: it is a folder, name a file" in complaint(result)
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
 # Runs
