@@ -6,16 +6,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from parity.spec import Case, Published
 from parity.tolerance import FACTOR, Floor
+from parity.trajectory import Trajectory, TrajectoryError
 from parity.verdict import Verdict, overall
-
-if TYPE_CHECKING:
-    from parity.trajectory import Trajectory
 
 NEAR = {"floor": "≈ within the noise floor", "envelope": "≈ within the spread of other draws"}
 
@@ -47,7 +44,19 @@ class Line:
 
 
 def series(published: Published, run: Trajectory) -> dict[int, float]:
-    """Our values of a published quantity by epoch; KeyError for one that the run did not record."""
+    """Our values of a published quantity by epoch; TrajectoryError for one that the run did not record."""
+    try:
+        return _series(published, run)
+    except (KeyError, IndexError) as error:
+        place = str(list(published.index)) if published.index else ""
+        missing = error if callable(published.of) else published.of + place
+        raise TrajectoryError(
+            f"published {published.quantity!r}: the run holds no {missing}: have it among Case.metrics, or mend "
+            "Published.of"
+        ) from error
+
+
+def _series(published: Published, run: Trajectory) -> dict[int, float]:
     if published.of == "loss":
         batch = published.index or (-1,)
         return {epoch: float(row[batch]) for epoch, row in enumerate(run.loss, 1)}
@@ -91,7 +100,8 @@ def _allowed(published: Published, run: Trajectory, floor: Floor | None, epoch: 
     if published.of == "loss":
         return FACTOR * float(floor.loss[epoch - 1][published.index or (-1,)])
     place = int(np.searchsorted(run.epochs, epoch))
-    return FACTOR * float(floor.params[published.of.removeprefix("params/")][place])
+    values = floor.params.get(published.of.removeprefix("params/"), ())  # metrics have no floor
+    return FACTOR * float(values[place]) if place < len(values) else None
 
 
 def _verdict(published: Published, text: str, value: float, allowed: float | None) -> Verdict:

@@ -266,6 +266,20 @@ def test_a_damaged_noise_floor_is_said_in_a_line(parity: Parity, tmp_path: Path)
     assert "delete it" in result.err
 
 
+def test_a_published_figure_of_what_is_not_recorded_is_a_doubt(parity: Parity, tmp_path: Path) -> None:
+    package = write_suite(tmp_path)
+    (tmp_path / package / "toy" / "spec.py").write_text(
+        "from dataclasses import replace\n"
+        "from parity.spec import Published\n"
+        "from parity.tests import toy\n"
+        "figure = Published('accuracy', {1: '1.0'}, '%.1f', 'metrics/accuracy', 'made up')\n"
+        "CASES = (replace(toy.MOMENTUM, published=(figure,)),)\n"
+    )
+    result = parity("run", "--suite", package, "--dtype", "float64", "--no-report")
+    assert result.status == 3
+    assert "published 'accuracy': the run holds no metrics/accuracy" in result.out
+
+
 def test_each_cell_has_its_own_end(parity: Parity, tmp_path: Path) -> None:
     """A crash, an exception, a mistake and a NaN cost one cell each."""
     package = write_suite(

@@ -18,7 +18,7 @@ from parity.report.words import missed
 from parity.spec import Published
 from parity.tests import toy
 from parity.tolerance import FACTOR, Floor
-from parity.trajectory import Trajectory
+from parity.trajectory import Trajectory, TrajectoryError
 from parity.verdict import EXIT_STATUS, Judgement, Verdict, judge, overall
 
 exhaustive = settings(derandomize=True, deadline=None, max_examples=100, database=None)
@@ -411,3 +411,25 @@ def test_a_figure_is_taken_from_its_own_place() -> None:
     ]
     for place, ours in places:
         assert verdict_of(published(ours, **place), run, None) == [(2, ours, ours, Verdict.PASS)]
+
+
+@pytest.mark.parametrize(
+    ("place", "missing"),
+    [
+        ({"of": "metrics/accuracy"}, "metrics/accuracy"),
+        ({"of": "params/other"}, "params/other"),
+        ({"of": "params/dense/kernel", "index": (0, 7)}, r"params/dense/kernel\[0, 7\]"),
+        ({"of": "loss", "index": (BATCHES,)}, rf"loss\[{BATCHES}\]"),
+        ({"of": lambda run: run.metrics["accuracy"]}, "'accuracy'"),
+    ],
+)
+def test_a_figure_of_what_was_not_recorded_is_said_in_a_line(place: dict[str, Any], missing: str) -> None:
+    with pytest.raises(TrajectoryError, match=rf"^published 'w': the run holds no {missing}: [^\n]*$"):
+        verdict_of(published("1.000", **place), make(), None)
+
+
+def test_a_metric_has_no_noise_floor_to_be_held_against() -> None:
+    run = make()
+    run.metrics["accuracy"] = np.ones(EPOCHS + 1)
+    found = verdict_of(published("1.000", "floor", of="metrics/accuracy"), run, floor_of(run))
+    assert found[0][3] is Verdict.INCONCLUSIVE
