@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -27,7 +28,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     help="Prove that one model, written in several frameworks, trains the same way in each.\n\n"
-    "Exit status: 0 all pass, 1 a difference, 2 wrong use or unreadable input, 3 inconclusive.",
+    "Exit status: 0 all pass, 1 a difference, 2 wrong use or unreadable input, 3 inconclusive, 70 a mistake in parity "
+    "itself.",
 )
 
 Cases = Annotated[list[str] | None, typer.Argument(metavar="[CASE]...", help="Cases to run; all of them by default.")]
@@ -84,6 +86,8 @@ LockstepLength = Annotated[
     ),
 ]
 PAGE = "report.html"
+OURS = 70
+"""The exit status of our own mistakes, as in sysexits.h: Python's 1 would read as a difference."""
 CORES = max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
@@ -96,6 +100,9 @@ def main() -> None:
         if end.code == 130:  # typer's answer to Ctrl-C
             _fail("stopped; what had finished is on disk", 130)
         raise
+    except Exception:
+        traceback.print_exc()
+        _fail("a mistake in parity itself or in the suite's code, and no verdict: report it with the lines above", OURS)
 
 
 def _interrupt(number: int, frame: object) -> NoReturn:

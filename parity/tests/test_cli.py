@@ -146,6 +146,17 @@ def test_a_suite_with_a_mistake_in_it_is_said_in_a_line(
     assert match in complaint(result)
 
 
+def test_a_mistake_of_our_own_keeps_its_traceback_and_is_no_verdict(
+    parity: Parity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("parity.crosscheck.compare_folders", lambda *folders: {}["no such name"])
+    result = parity("diff", "a", "b")
+    assert result.status == 70
+    assert "KeyError: 'no such name'" in result.err
+    assert result.err.splitlines()[-1].startswith("parity: a mistake in parity itself")
+    assert "70 a mistake in parity itself" in " ".join(parity("--help").out.split())
+
+
 @pytest.mark.parametrize("out", ["file", "file/inside"])
 def test_a_folder_that_cannot_be_written_is_said_before_anything_runs(
     parity: Parity, tmp_path: Path, out: str, monkeypatch: pytest.MonkeyPatch
