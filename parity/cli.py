@@ -40,14 +40,19 @@ Impls = Annotated[
 Frameworks = Annotated[
     list[str] | None, typer.Option("--framework", metavar="NAME", help="Only this framework's; may be repeated.")
 ]
-Dtypes = Annotated[
-    list[str] | None,
-    typer.Option(
+
+
+def _dtypes(otherwise: str) -> Any:
+    return typer.Option(
         "--dtype",
         metavar="float64|float32|float16|bfloat16",
-        help="Only this dtype; may be repeated. Else float32 and float64.",
-    ),
-]
+        help=f"Only this dtype; may be repeated. Else {otherwise}.",
+    )
+
+
+Dtypes = Annotated[list[str] | None, _dtypes("float32 and float64")]
+ElseFloat32 = Annotated[list[str] | None, _dtypes("float32")]
+ElseFloat64 = Annotated[list[str] | None, _dtypes("float64")]
 Device = Annotated[
     str,
     typer.Option(
@@ -401,7 +406,7 @@ def list_cells(
 def show(
     case: Annotated[str, typer.Argument(metavar="CASE", help="The case whose log is shown.")],
     impl: Impls = None,
-    dtype: Dtypes = None,
+    dtype: ElseFloat32 = None,
     suite: SuiteName = "impls",
     out: Out = Path("runs"),
     python: Pythons = None,
@@ -471,7 +476,7 @@ def sample(
     ] = "",
     impl: Impls = None,
     framework: Frameworks = None,
-    dtype: Dtypes = None,
+    dtype: ElseFloat64 = None,
     epochs: Epochs = None,
     suite: SuiteName = "impls",
     out: Out = Path("runs"),
@@ -518,7 +523,7 @@ def sample(
 def explain(
     what: Annotated[list[str], typer.Argument(metavar="CASE | A B", help="A case with --impl, or two trajectories.")],
     impl: Impls = None,
-    dtype: Dtypes = None,
+    dtype: ElseFloat64 = None,
     device: Device = "cpu",
     epochs: Epochs = None,
     suite: SuiteName = "impls",
@@ -541,6 +546,7 @@ def explain(
     found: list[tuple[str, Any, Sequence[str], Any]] = []
     with _clear_errors():
         if len(what) == 2:
+            _belongs_to_a_case(impl=impl, dtype=dtype, device=device != "cpu", epochs=epochs, python=python)
             comparison, explanation = explain_folders(_suite(suite), Path(what[0]), Path(what[1]), noise or ())
             title = f"{what[0]} against {what[1]}"
             found.append((title, comparison.judgement, comparison.preflight, explanation))
@@ -570,6 +576,13 @@ def explain(
         print_explanation(console, title, judgement, explanation)
     _write_json(json_file, {"explanations": [explanation for *_, explanation in found]})
     raise SystemExit(EXIT_STATUS[overall([judgement.verdict for _, judgement, *_ in found])])
+
+
+def _belongs_to_a_case(**given: Any) -> None:
+    """Refuse options that say how a case is run, where two recorded trajectories are named."""
+    for name, value in given.items():
+        if value:
+            _fail(f"--{name} belongs to a case: two recorded trajectories are taken as they are")
 
 
 @app.command()

@@ -102,6 +102,16 @@ WRONG_USE = [
     (["show", "iris-logistic", "--impl", "pytorch"], "unknown implementation 'pytorch'"),
     (["list", "--suite", "no_such_suite"], "cannot be imported"),
     (["diff", "nowhere", "elsewhere"], "nowhere"),
+    *(
+        (["explain", "a", "b", option, value], f"{option} belongs to a case")
+        for option, value in (
+            ("--impl", "torch"),
+            ("--dtype", "float32"),
+            ("--device", "cuda"),
+            ("--epochs", "1"),
+            ("--python", f"torch={sys.executable}"),
+        )
+    ),
     (["no-such-command"], "no-such-command"),
 ]
 
@@ -144,6 +154,20 @@ def test_a_suite_with_a_mistake_in_it_is_said_in_a_line(
     result = parity("list", "--suite", package)
     assert result.status == 2
     assert match in complaint(result)
+
+
+@pytest.mark.parametrize(
+    ("command", "dtypes"),
+    [
+        ("run", "float32 and float64"),
+        ("floor", "float32 and float64"),
+        ("show", "float32"),
+        ("explain", "float64"),
+        ("sample", "float64"),
+    ],
+)
+def test_the_help_says_which_dtypes_a_command_takes_unless_told(parity: Parity, command: str, dtypes: str) -> None:
+    assert f"may be repeated. Else {dtypes}." in " ".join(parity(command, "--help").out.split())
 
 
 def test_a_mistake_of_our_own_keeps_its_traceback_and_is_no_verdict(
