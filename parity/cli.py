@@ -689,13 +689,15 @@ def diff(
     last place, and name those recordings with --noise. Two folders of runs, as --out names them, are compared wherever
     both hold the same case in the same dtype.
     """
-    from parity.crosscheck import compare_folders
-    from parity.report.terminal import make_console, print_diff
+    from parity.crosscheck import compare_folders, unpaired
+    from parity.report.terminal import make_console, print_diff, print_unpaired
     from parity.verdict import EXIT_STATUS, overall
 
     with _clear_errors():
         comparisons = compare_folders(a, b, noise or ())
-    print_diff(make_console(stderr=str(json_file) == "-"), comparisons)
+    console = make_console(stderr=str(json_file) == "-")
+    print_diff(console, comparisons)
+    print_unpaired(console, unpaired(a, b, comparisons))
     _write_json(json_file, {"pairs": [comparison.as_json() for comparison in comparisons]})
     raise SystemExit(EXIT_STATUS[overall([comparison.judgement.verdict for comparison in comparisons])])
 

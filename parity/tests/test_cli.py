@@ -644,8 +644,22 @@ def test_diff_of_two_folders_of_runs_compares_what_both_hold(parity: Parity, tmp
     result = parity("diff", "first", "second", "--json", "-")
     assert result.status == 0
     assert len(strict_json(result.out)["pairs"]) == 2
+    assert "counterpart" not in result.err
     shutil.rmtree(tmp_path / "second" / "one")
+    result = parity("diff", "first", "second")
+    assert result.status == 0
+    line = "not compared, for want of a counterpart: 1 of first (one/numpy-float64-cpu), 0 of second\n"
+    assert result.out.endswith(line)
     (tmp_path / "second" / "two").rename(tmp_path / "second" / "three")
     result = parity("diff", "first", "second")
     assert result.status == 2
     assert "nothing was compared" in complaint(result)
+
+
+def test_diff_names_three_of_many_runs_without_a_counterpart(parity: Parity, tmp_path: Path) -> None:
+    alone = [f"numpy-float32-cpu-lockstep{length}" for length in range(1, 5)]
+    for name in ("numpy-float64-cpu", "torch-float64-cpu", "numpy-checked-cpu", *alone):
+        make_run(tmp_path / "runs" / "one" / name)
+    result = parity("diff", "runs", "runs")
+    named = ", ".join(f"one/{name}" for name in alone[:3])
+    assert f"not compared, for want of a counterpart: 4 of runs ({named}, …)\n" in result.out
