@@ -682,7 +682,7 @@ def diff(
     noise: Noise = None,
     json_file: Json = None,
 ) -> None:
-    """Compare two recorded trajectories; no framework is needed.
+    """Compare the losses and parameters of two recorded trajectories, not their metrics; no framework is needed.
 
     The tolerance is the noise floor that 'parity run' left beside the trajectories. Runs of your own have none: run
     one of the scripts again, a few times, from initial values that parity.tolerance.stir has moved by one unit in the

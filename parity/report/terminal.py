@@ -282,7 +282,7 @@ def _print_one(console: Console, found: Comparison) -> None:
             place = f"{worst.tensor}{list(worst.index)}"
             lines.append(f"largest {kind} difference {size}: epoch {worst.epoch}, {place}: {worst.a!s} and {worst.b!s}")
     if found.absolute is None and judgement.verdict is Verdict.PASS:
-        lines.append("no value differs")
+        lines.append("no loss and no parameter differs")
     if judgement.ratio is not None and found.absolute is not None:
         where = "" if judgement.verdict is Verdict.FAIL else f", at epoch {judgement.epoch} in {judgement.parameter}"
         lines.append(

@@ -465,6 +465,16 @@ def test_diff_of_a_run_with_its_copy_passes(parity: Parity, pair: tuple[Path, Pa
     assert (found["verdict"], found["absolute"], found["relative"], found["ulp"]) == ("PASS", None, None, None)
 
 
+def test_diff_says_what_does_not_differ_and_that_metrics_are_left_out(parity: Parity, tmp_path: Path) -> None:
+    def other_metrics(run: dict[str, Any]) -> None:
+        run["metrics"] = {"accuracy": np.ones(5)}
+
+    result = parity("diff", make_run(tmp_path / "a"), make_run(tmp_path / "b", other_metrics))
+    assert result.status == 0
+    assert "no loss and no parameter differs" in result.out
+    assert "not their metrics" in " ".join(parity("diff", "--help").out.split())
+
+
 def test_diff_says_where_and_by_how_much(parity: Parity, tmp_path: Path) -> None:
     def change(run: dict[str, Any]) -> None:
         run["params"]["dense/kernel"][2, 1, 0] += 1e-3
