@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -27,7 +28,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     help="Prove that one model, written in several frameworks, trains the same way in each.\n\n"
-    "Exit status: 0 all pass, 1 a difference, 2 wrong use or unreadable input, 3 inconclusive.",
+    "Exit status: 0 all pass, 1 a difference, 2 wrong use or unreadable input, 3 inconclusive, 70 a mistake in parity "
+    "itself.",
 )
 
 Cases = Annotated[list[str] | None, typer.Argument(metavar="[CASE]...", help="Cases to run; all of them by default.")]
@@ -38,14 +40,19 @@ Impls = Annotated[
 Frameworks = Annotated[
     list[str] | None, typer.Option("--framework", metavar="NAME", help="Only this framework's; may be repeated.")
 ]
-Dtypes = Annotated[
-    list[str] | None,
-    typer.Option(
+
+
+def _dtypes(otherwise: str) -> Any:
+    return typer.Option(
         "--dtype",
         metavar="float64|float32|float16|bfloat16",
-        help="Only this dtype; may be repeated. Else float32 and float64.",
-    ),
-]
+        help=f"Only this dtype; may be repeated. Else {otherwise}.",
+    )
+
+
+Dtypes = Annotated[list[str] | None, _dtypes("float32 and float64")]
+ElseFloat32 = Annotated[list[str] | None, _dtypes("float32")]
+ElseFloat64 = Annotated[list[str] | None, _dtypes("float64")]
 Device = Annotated[
     str,
     typer.Option(
@@ -84,6 +91,8 @@ LockstepLength = Annotated[
     ),
 ]
 PAGE = "report.html"
+OURS = 70
+"""The exit status of our own mistakes, as in sysexits.h: Python's 1 would read as a difference."""
 CORES = max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
@@ -96,6 +105,9 @@ def main() -> None:
         if end.code == 130:  # typer's answer to Ctrl-C
             _fail("stopped; what had finished is on disk", 130)
         raise
+    except Exception:
+        traceback.print_exc()
+        _fail("a mistake in parity itself or in the suite's code, and no verdict: report it with the lines above", OURS)
 
 
 def _interrupt(number: int, frame: object) -> NoReturn:
@@ -161,6 +173,8 @@ def _write(path: Path, text: str) -> None:
     if str(path) == "-":
         typer.echo(data, nl=False)
         return
+    if path.is_dir():
+        _fail(f"cannot write {path}: it is a folder, name a file")
     try:
         scratch = path.with_name(f".{path.name}.partial")
         scratch.write_bytes(data)
@@ -392,7 +406,7 @@ def list_cells(
 def show(
     case: Annotated[str, typer.Argument(metavar="CASE", help="The case whose log is shown.")],
     impl: Impls = None,
-    dtype: Dtypes = None,
+    dtype: ElseFloat32 = None,
     suite: SuiteName = "impls",
     out: Out = Path("runs"),
     python: Pythons = None,
@@ -462,7 +476,7 @@ def sample(
     ] = "",
     impl: Impls = None,
     framework: Frameworks = None,
-    dtype: Dtypes = None,
+    dtype: ElseFloat64 = None,
     epochs: Epochs = None,
     suite: SuiteName = "impls",
     out: Out = Path("runs"),
@@ -509,7 +523,7 @@ def sample(
 def explain(
     what: Annotated[list[str], typer.Argument(metavar="CASE | A B", help="A case with --impl, or two trajectories.")],
     impl: Impls = None,
-    dtype: Dtypes = None,
+    dtype: ElseFloat64 = None,
     device: Device = "cpu",
     epochs: Epochs = None,
     suite: SuiteName = "impls",
@@ -532,6 +546,7 @@ def explain(
     found: list[tuple[str, Any, Sequence[str], Any]] = []
     with _clear_errors():
         if len(what) == 2:
+            _belongs_to_a_case(impl=impl, dtype=dtype, device=device != "cpu", epochs=epochs, python=python)
             comparison, explanation = explain_folders(_suite(suite), Path(what[0]), Path(what[1]), noise or ())
             title = f"{what[0]} against {what[1]}"
             found.append((title, comparison.judgement, comparison.preflight, explanation))
@@ -561,6 +576,13 @@ def explain(
         print_explanation(console, title, judgement, explanation)
     _write_json(json_file, {"explanations": [explanation for *_, explanation in found]})
     raise SystemExit(EXIT_STATUS[overall([judgement.verdict for _, judgement, *_ in found])])
+
+
+def _belongs_to_a_case(**given: Any) -> None:
+    """Refuse options that say how a case is run, where two recorded trajectories are named."""
+    for name, value in given.items():
+        if value:
+            _fail(f"--{name} belongs to a case: two recorded trajectories are taken as they are")
 
 
 @app.command()
@@ -660,20 +682,22 @@ def diff(
     noise: Noise = None,
     json_file: Json = None,
 ) -> None:
-    """Compare two recorded trajectories; no framework is needed.
+    """Compare the losses and parameters of two recorded trajectories, not their metrics; no framework is needed.
 
     The tolerance is the noise floor that 'parity run' left beside the trajectories. Runs of your own have none: run
     one of the scripts again, a few times, from initial values that parity.tolerance.stir has moved by one unit in the
     last place, and name those recordings with --noise. Two folders of runs, as --out names them, are compared wherever
     both hold the same case in the same dtype.
     """
-    from parity.crosscheck import compare_folders
-    from parity.report.terminal import make_console, print_diff
+    from parity.crosscheck import compare_folders, unpaired
+    from parity.report.terminal import make_console, print_diff, print_unpaired
     from parity.verdict import EXIT_STATUS, overall
 
     with _clear_errors():
         comparisons = compare_folders(a, b, noise or ())
-    print_diff(make_console(stderr=str(json_file) == "-"), comparisons)
+    console = make_console(stderr=str(json_file) == "-")
+    print_diff(console, comparisons)
+    print_unpaired(console, unpaired(a, b, comparisons))
     _write_json(json_file, {"pairs": [comparison.as_json() for comparison in comparisons]})
     raise SystemExit(EXIT_STATUS[overall([comparison.judgement.verdict for comparison in comparisons])])
 

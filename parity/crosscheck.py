@@ -101,6 +101,19 @@ def compare_folders(a: Path, b: Path, noise: Sequence[Path] = ()) -> list[Compar
     return [compare(*pair) for pair in pairs]
 
 
+def unpaired(a: Path, b: Path, comparisons: Sequence[Comparison]) -> dict[Path, list[Path]]:
+    """Of two folders of runs, those that ``compare_folders`` found no counterpart for, by folder.
+
+    Not those by which a reference is checked: they are a part of it.
+    """
+    compared = {folder for found in comparisons for folder in (found.a, found.b)}
+    roots = (a,) if a.resolve() == b.resolve() else (a, b)
+    return {
+        root: [run for run in _runs(root) if run not in compared and "checked" not in run.name.split("-")]
+        for root in roots
+    }
+
+
 def compare(a: Path, b: Path, noise: Sequence[Path] = ()) -> Comparison:
     """Compare two trajectories. The tolerance is the sum of both runs' own: either may be off by its share.
 

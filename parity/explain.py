@@ -14,10 +14,11 @@ from parity.diagnose import Diagnosis, Replays, diagnose
 from parity.hypotheses import hypotheses_for
 from parity.locate import UNRECORDED, Check, Location, Witness, growth, locate, pattern
 from parity.pairs import SENTENCES, explain_steps
+from parity.spec import Case
 from parity.suite import Entry, Implementation
 from parity.tolerance import FACTOR, Floor
 from parity.trainer import Trainer
-from parity.trajectory import Trajectory
+from parity.trajectory import Trajectory, TrajectoryError
 from parity.verdict import Judgement, Verdict
 
 
@@ -113,12 +114,25 @@ def explain_recorded(
     """Explain a recorded run that ``judgement`` found to differ from ``other``, from what was recorded alone.
 
     Where its updates are recorded deeply, each is held against the reference at the run's own states. ValueError where
-    the recording is of other shapes than the case.
+    the deep recording is of other shapes than the case, TrajectoryError where its parameters are others.
     """
+    _check_parameters(run, entry.case)
     dtype = run.meta["dtype"]
     witness = Witness(reference.build, replace(entry.case, metrics=()), dtype)
     location = _placed(deep.walk(run, witness), run, other, judgement, f"{_command(run)} --deep 20'")
     return _diagnosed(entry, reference, run, location, dtype, floor, lambda: None, seconds=seconds)
+
+
+def _check_parameters(run: Trajectory, case: Case) -> None:
+    """TrajectoryError for a run that has other parameters than the case that it says it is of."""
+    ours = {name: values.shape[1:] for name, values in run.params.items()}
+    theirs = {name: value.shape for name, value in case.initial().items()}
+    if ours != theirs:
+        said, known = (", ".join(f"{name} {shape}" for name, shape in sorted(of.items())) for of in (ours, theirs))
+        raise TrajectoryError(
+            f"the recording says that it is of the case {case.name}, but has the parameters {said}, and not {known}: "
+            "name the suite that it is of with --suite"
+        )
 
 
 def explain_pair(

@@ -41,7 +41,10 @@ def worker_environment(framework: str, path: Sequence[str], device: str = "cpu")
 
 
 class _Worker:
-    """One process. ``run`` hands it a job and returns its result; it raises WorkerError and never hangs on a corpse."""
+    """One process. ``run`` hands it a job and returns its result; it never hangs on a corpse.
+
+    WorkerError for a job that failed. After any other error, as of ``on_event``, no further job may be run.
+    """
 
     def __init__(self, framework: str, python: str, path: Sequence[str], device: str, module: str) -> None:
         self.framework = framework
@@ -177,13 +180,13 @@ class Pool:
                 if self._closed or choice is None:
                     return
                 job, on_event, future = self._waiting[choice].popleft()
+                if not future.set_running_or_notify_cancel():
+                    continue
                 if worker is not None and worker.framework != choice:
                     self._retire(worker)
                     worker = None
                 if worker is None:
                     self._busy[choice] += 1
-            if not future.set_running_or_notify_cancel():
-                continue
             try:
                 if worker is None:
                     python = self.pythons.get(choice, sys.executable)
@@ -199,7 +202,8 @@ class Pool:
                 if worker is None:
                     with self._condition:
                         self._busy[choice] -= 1
-                elif worker.process.poll() is not None:
+                elif not isinstance(error, WorkerError) or worker.process.poll() is not None:
+                    # Half an answer may wait in the pipe: another job would take it for its own.
                     with self._condition:
                         self._retire(worker)
                     worker = None

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from decimal import Decimal
 
 import numpy as np
 
 from parity.spec import Case, Published
 from parity.tolerance import FACTOR, Floor
-from parity.verdict import Verdict
-
-if TYPE_CHECKING:
-    from parity.trajectory import Trajectory
+from parity.trajectory import Trajectory, TrajectoryError
+from parity.verdict import Verdict, overall
 
 NEAR = {"floor": "≈ within the noise floor", "envelope": "≈ within the spread of other draws"}
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One published figure and ours, both as text in the published format."""
+    """One published figure and ours, both as text in the published format; ``reason`` says why ours is not there."""
 
     quantity: str
     epoch: int
@@ -28,11 +27,15 @@ class Figure:
     ours: str
     verdict: Verdict
     rule: str = "printed"
+    reason: str = ""
 
 
 @dataclass(frozen=True)
 class Line:
-    """A line of the source's log from our run, the published one, and how they compare: ``=``, ``≈ …`` or ``≠ …``."""
+    """A line of the source's log from our run, the published one, and how they compare.
+
+    ``mark`` is ``=``, ``≈ …`` or ``≠ …``, or ``? …`` where that is not known.
+    """
 
     ours: str
     published: str
@@ -41,7 +44,19 @@ class Line:
 
 
 def series(published: Published, run: Trajectory) -> dict[int, float]:
-    """Our values of a published quantity by epoch; KeyError for one that the run did not record."""
+    """Our values of a published quantity by epoch; TrajectoryError for one that the run did not record."""
+    try:
+        return _series(published, run)
+    except (KeyError, IndexError) as error:
+        place = str(list(published.index)) if published.index else ""
+        missing = error if callable(published.of) else published.of + place
+        raise TrajectoryError(
+            f"published {published.quantity!r}: the run holds no {missing}: have it among Case.metrics, or mend "
+            "Published.of"
+        ) from error
+
+
+def _series(published: Published, run: Trajectory) -> dict[int, float]:
     if published.of == "loss":
         batch = published.index or (-1,)
         return {epoch: float(row[batch]) for epoch, row in enumerate(run.loss, 1)}
@@ -57,7 +72,7 @@ def series(published: Published, run: Trajectory) -> dict[int, float]:
 
 
 def figures(case: Case, run: Trajectory, dtype: str, floor: Floor | None) -> list[Figure]:
-    """Every published figure that a run of this length and dtype has a counterpart for."""
+    """Every published figure that a run of this length and dtype reaches; INCONCLUSIVE where it recorded none there."""
     found = []
     for published in case.published:
         if dtype not in published.dtypes:
@@ -66,8 +81,13 @@ def figures(case: Case, run: Trajectory, dtype: str, floor: Floor | None) -> lis
         for epoch, text in published.values.items():
             if epoch in values:
                 verdict = _verdict(published, text, values[epoch], _allowed(published, run, floor, epoch))
-                ours = published.format % values[epoch]
-                found.append(Figure(published.quantity, epoch, text, ours, verdict, published.rule))
+                ours, reason = published.format % values[epoch], ""
+            elif epoch <= len(run.loss):
+                verdict, ours = Verdict.INCONCLUSIVE, "not recorded"
+                reason = "losses begin at epoch 1" if published.of == "loss" else f"snapshots every {case.every} epochs"
+            else:
+                continue  # The run ended before.
+            found.append(Figure(published.quantity, epoch, text, ours, verdict, published.rule, reason))
     return found
 
 
@@ -80,17 +100,21 @@ def _allowed(published: Published, run: Trajectory, floor: Floor | None, epoch: 
     if published.of == "loss":
         return FACTOR * float(floor.loss[epoch - 1][published.index or (-1,)])
     place = int(np.searchsorted(run.epochs, epoch))
-    return FACTOR * float(floor.params[published.of.removeprefix("params/")][place])
+    values = floor.params.get(published.of.removeprefix("params/"), ())  # metrics have no floor
+    return FACTOR * float(values[place]) if place < len(values) else None
 
 
 def _verdict(published: Published, text: str, value: float, allowed: float | None) -> Verdict:
     if published.rule == "printed":
         return Verdict.PASS if published.format % value == text else Verdict.FAIL
-    if allowed is None:
+    if allowed is None or not math.isfinite(allowed) or not math.isfinite(float(text)):
         return Verdict.INCONCLUSIVE
     # Half a unit of the last digit is what printing itself may have rounded away.
-    rounding = 0.5 * 10.0 ** -len(text.partition(".")[2])
-    return Verdict.PASS if abs(value - float(text)) <= allowed + rounding else Verdict.FAIL
+    last = Decimal(text).as_tuple().exponent
+    assert isinstance(last, int)
+    rounding = float(Decimal((0, (5,), last - 1)))
+    near = math.isfinite(value) and abs(value - float(text)) <= allowed + rounding
+    return Verdict.PASS if near else Verdict.FAIL
 
 
 def log_lines(case: Case, figures: Sequence[Figure]) -> list[Line]:
@@ -121,10 +145,15 @@ def log_lines(case: Case, figures: Sequence[Figure]) -> list[Line]:
 
 
 def _line(ours: str, theirs: str, figures: Sequence[Figure]) -> Line:
-    worst = next((f.verdict for f in figures if f.verdict is not Verdict.PASS), Verdict.PASS)
+    worst = overall([Verdict.PASS, *(f.verdict for f in figures)])
     if worst is Verdict.PASS:
         near = {f.rule for f in figures if f.ours != f.published}
         mark = "=" if not near else " and ".join(sorted(NEAR[rule] for rule in near))
     else:
-        mark = "≠ " + ", ".join(f.quantity for f in figures if f.verdict is not Verdict.PASS)
+        sign = "≠ " if worst is Verdict.FAIL else "? "
+        mark = sign + ", ".join(_named(f) for f in figures if f.verdict is worst)
     return Line(ours, theirs, mark, worst)
+
+
+def _named(figure: Figure) -> str:
+    return figure.quantity + (f" ({figure.reason})" if figure.reason else "")

@@ -132,14 +132,12 @@ def rank(label: str) -> tuple[int, str]:
 
 def load_suite(package: str) -> Suite:
     """Find the suite of that package name; SuiteError says what is wrong with it."""
-    try:
-        root = importlib.import_module(package)
-    except ImportError as error:
-        raise SuiteError(f"suite {package!r} cannot be imported: {error}") from error
-    if root.__file__ is None:
+    root = _imported(package, f"suite {package!r}")
+    file = getattr(root, "__file__", None)
+    if file is None:
         raise SuiteError(f"suite {package!r} has no __init__.py")
     entries: dict[str, Entry] = {}
-    for spec in sorted(Path(root.__file__).parent.glob("*/spec.py")):
+    for spec in sorted(Path(file).parent.glob("*/spec.py")):
         model = spec.parent.name
         implementations = _implementations(package, model, spec.parent)
         for case in _cases(package, model):
@@ -151,10 +149,17 @@ def load_suite(package: str) -> Suite:
     return Suite(package, getattr(root, "REFERENCE", "numpy"), entries, getattr(root, "FLOORS", None))
 
 
+def _imported(name: str, what: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except Exception as error:  # what a user's own file raises may be anything
+        text = " ".join(str(error).split())
+        raise SuiteError(f"{what} cannot be imported: {type(error).__name__}: {text}") from error
+
+
 def _cases(package: str, model: str) -> tuple[Case, ...]:
     name = f"{package}.{model}.spec"
-    module: ModuleType = importlib.import_module(name)
-    cases = getattr(module, "CASES", None)
+    cases = getattr(_imported(name, name), "CASES", None)
     if not isinstance(cases, tuple) or not all(isinstance(case, Case) for case in cases):
         raise SuiteError(f"{name} must define CASES, a tuple of parity.spec.Case")
     return cases
@@ -164,7 +169,10 @@ def _implementations(package: str, model: str, folder: Path) -> dict[str, Implem
     found = {}
     for path in folder.glob(f"{model}_*.py"):
         label = path.stem.removeprefix(f"{model}_").replace("_", "-")
-        framework_of(label)
+        try:
+            framework_of(label)
+        except ValueError as error:
+            raise SuiteError(f"{path}: {error}; what is no implementation needs another name") from error
         found[label] = Implementation(label, f"{package}.{model}.{path.stem}", path)
     return {label: found[label] for label in sorted(found, key=rank)}
 

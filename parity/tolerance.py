@@ -287,11 +287,21 @@ def load(path: Path, fingerprint: str) -> dict[str, Floor] | None:
             if (file.metadata() or {}).get("fingerprint") != fingerprint:
                 return None
             tensors = {name: file.get_tensor(name).astype(np.float64) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise TrajectoryError(f"{path} is damaged ({error}): delete it, or measure it with 'parity floor'") from error
+    except (OSError, SafetensorError, TypeError, AttributeError) as error:  # the last two for a dtype that NumPy lacks
+        raise _damaged(path, str(error)) from error
     floors: dict[str, Floor] = {}
     for dtype in {name.split("/", 1)[0] for name in tensors}:
         prefix = f"{dtype}/params/"
         params = {name.removeprefix(prefix): values for name, values in tensors.items() if name.startswith(prefix)}
-        floors[dtype] = Floor(tensors[f"{dtype}/loss"], params)
+        loss = tensors.get(f"{dtype}/loss")
+        if loss is None or loss.ndim != 2:
+            raise _damaged(path, f"it holds no {dtype}/loss of epochs and batches")
+        for name, values in params.items():
+            if values.ndim != 1:
+                raise _damaged(path, f"{prefix}{name} is not one value a snapshot")
+        floors[dtype] = Floor(loss, params)
     return floors
+
+
+def _damaged(path: Path, how: str) -> TrajectoryError:
+    return TrajectoryError(f"{path} is damaged ({how}): delete it, or measure it with 'parity floor'")

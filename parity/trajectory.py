@@ -550,13 +550,22 @@ def _as_bfloat16(data: bytes, names: Sequence[str]) -> bytes:
 
 
 def _write_atomically(path: Path, data: bytes) -> None:
-    """Put a file in its place whole: a reader sees the old one or the new one, after a power cut too."""
+    """Put a file in its place whole: a reader sees the old one or the new one, after a power cut too.
+
+    TrajectoryError where the folder was taken away, as another writer to the same place does.
+    """
     temporary = path.with_name(f".{path.name}.tmp")
-    with open(temporary, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except FileNotFoundError as error:
+        raise TrajectoryError(
+            f"{path.parent} was taken away while this run was written there: let no other run write to the same "
+            "folder, and record it again"
+        ) from error
 
 
 def _remove(folder: Path) -> None:

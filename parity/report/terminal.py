@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -258,6 +259,18 @@ def print_diff(console: Console, comparisons: Sequence[Comparison]) -> None:
     console.print(f"{passed} of {len(comparisons)} pairs agree", highlight=False)
 
 
+def print_unpaired(console: Console, unpaired: Mapping[Path, Sequence[Path]]) -> None:
+    """How many runs of each folder were not compared, for want of a counterpart, and the first of them."""
+    if not any(unpaired.values()):
+        return
+    said = []
+    for root, runs in unpaired.items():
+        names = [f"{run.parent.name}/{run.name}" for run in runs[:3]] + (["…"] if len(runs) > 3 else [])
+        said.append(f"{len(runs)} of {root}" + (f" ({', '.join(names)})" if names else ""))
+    line = f"not compared, for want of a counterpart: {', '.join(said)}"
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
 def _print_one(console: Console, found: Comparison) -> None:
     judgement = found.judgement
     console.print(Text(judgement.verdict, STYLES[judgement.verdict]), soft_wrap=True)
@@ -269,7 +282,7 @@ def _print_one(console: Console, found: Comparison) -> None:
             place = f"{worst.tensor}{list(worst.index)}"
             lines.append(f"largest {kind} difference {size}: epoch {worst.epoch}, {place}: {worst.a!s} and {worst.b!s}")
     if found.absolute is None and judgement.verdict is Verdict.PASS:
-        lines.append("no value differs")
+        lines.append("no loss and no parameter differs")
     if judgement.ratio is not None and found.absolute is not None:
         where = "" if judgement.verdict is Verdict.FAIL else f", at epoch {judgement.epoch} in {judgement.parameter}"
         lines.append(

@@ -41,10 +41,12 @@ def missed(outcome: Outcome) -> list[tuple[Verdict, str]]:
     for figures in by_quantity.values():
         off = [figure for figure in figures if figure.verdict is not Verdict.PASS]
         if off:
-            first = off[0]
+            # A failure stands for them all, before a doubt.
+            first = next((figure for figure in off if figure.verdict is Verdict.FAIL), off[0])
+            why = f" ({first.reason})" if first.reason else ""
             many = f", and {len(off) - 1} more of {len(figures)}" if len(off) > 1 else ""
             sentence = (
-                f"published {first.quantity} of epoch {first.epoch} is {first.published}, ours {first.ours}{many}"
+                f"published {first.quantity} of epoch {first.epoch} is {first.published}, ours {first.ours}{why}{many}"
             )
             found.append((first.verdict, sentence))
     return found

@@ -89,6 +89,9 @@ WRONG_USE = [
     (["run", "--jobs", "0"], "'--jobs'"),
     (["run", "--suite", "no_such_suite"], "suite 'no_such_suite' cannot be imported"),
     (["run", "--suite", "fixtures"], "holds no cases"),
+    (["run", "--suite", ""], "suite '' cannot be imported: ValueError: Empty module name"),
+    (["run", "--suite", ".bad"], "suite '.bad' cannot be imported: TypeError"),
+    (["run", "--suite", "sys"], "suite 'sys' has no __init__.py"),
     (["run", "iris-logistic", "--data", "other"], "has no data 'other'"),
     (["run", "--python", "torch"], "FRAMEWORK=PATH"),
     (["run", "--python", "torch="], "FRAMEWORK=PATH"),
@@ -99,6 +102,16 @@ WRONG_USE = [
     (["show", "iris-logistic", "--impl", "pytorch"], "unknown implementation 'pytorch'"),
     (["list", "--suite", "no_such_suite"], "cannot be imported"),
     (["diff", "nowhere", "elsewhere"], "nowhere"),
+    *(
+        (["explain", "a", "b", option, value], f"{option} belongs to a case")
+        for option, value in (
+            ("--impl", "torch"),
+            ("--dtype", "float32"),
+            ("--device", "cuda"),
+            ("--epochs", "1"),
+            ("--python", f"torch={sys.executable}"),
+        )
+    ),
     (["no-such-command"], "no-such-command"),
 ]
 
@@ -123,6 +136,51 @@ def test_without_a_command_the_help_is_shown(parity: Parity) -> None:
     assert "Exit status: 0 all pass, 1 a difference, 2 wrong use" in parity("--help").out
 
 
+@pytest.mark.parametrize(
+    ("file", "text", "match"),
+    [
+        ("spec.py", "CASES = (\n", "toy.spec cannot be imported: SyntaxError: '(' was never closed (spec.py, line 1)"),
+        ("spec.py", "import no_such_package\n", "toy.spec cannot be imported: ModuleNotFoundError: No module named"),
+        ("spec.py", "raise RuntimeError('two\\nlines')\n", "toy.spec cannot be imported: RuntimeError: two lines"),
+        ("../__init__.py", "CASES = (\n", "cannot be imported: SyntaxError"),
+        ("toy_data.py", "X = 1\n", "'data' belongs to no known framework"),
+    ],
+)
+def test_a_suite_with_a_mistake_in_it_is_said_in_a_line(
+    parity: Parity, tmp_path: Path, file: str, text: str, match: str
+) -> None:
+    package = write_suite(tmp_path)
+    (tmp_path / package / "toy" / file).write_text(text)
+    result = parity("list", "--suite", package)
+    assert result.status == 2
+    assert match in complaint(result)
+
+
+@pytest.mark.parametrize(
+    ("command", "dtypes"),
+    [
+        ("run", "float32 and float64"),
+        ("floor", "float32 and float64"),
+        ("show", "float32"),
+        ("explain", "float64"),
+        ("sample", "float64"),
+    ],
+)
+def test_the_help_says_which_dtypes_a_command_takes_unless_told(parity: Parity, command: str, dtypes: str) -> None:
+    assert f"may be repeated. Else {dtypes}." in " ".join(parity(command, "--help").out.split())
+
+
+def test_a_mistake_of_our_own_keeps_its_traceback_and_is_no_verdict(
+    parity: Parity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("parity.crosscheck.compare_folders", lambda *folders: {}["no such name"])
+    result = parity("diff", "a", "b")
+    assert result.status == 70
+    assert "KeyError: 'no such name'" in result.err
+    assert result.err.splitlines()[-1].startswith("parity: a mistake in parity itself")
+    assert "70 a mistake in parity itself" in " ".join(parity("--help").out.split())
+
+
 @pytest.mark.parametrize("out", ["file", "file/inside"])
 def test_a_folder_that_cannot_be_written_is_said_before_anything_runs(
     parity: Parity, tmp_path: Path, out: str, monkeypatch: pytest.MonkeyPatch
@@ -140,6 +198,15 @@ def test_a_json_file_that_cannot_be_written_is_said(parity: Parity, tmp_path: Pa
     result = parity("list", "--json", "nowhere/cells.json")
     assert result.status == 2
     assert "cannot write nowhere/cells.json" in complaint(result)
+
+
+@pytest.mark.parametrize("folder", [".", "..", "folder"])
+def test_a_folder_is_no_json_file(parity: Parity, tmp_path: Path, folder: str) -> None:
+    (tmp_path / "folder").mkdir()
+    result = parity("list", "--json", folder)
+    assert result.status == 2
+    assert f"cannot write {folder}: it is a folder, name a file" in complaint(result)
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
 # Runs
@@ -232,6 +299,20 @@ def test_a_damaged_noise_floor_is_said_in_a_line(parity: Parity, tmp_path: Path)
     assert result.status == 2
     assert "is damaged" in complaint(result)
     assert "delete it" in result.err
+
+
+def test_a_published_figure_of_what_is_not_recorded_is_a_doubt(parity: Parity, tmp_path: Path) -> None:
+    package = write_suite(tmp_path)
+    (tmp_path / package / "toy" / "spec.py").write_text(
+        "from dataclasses import replace\n"
+        "from parity.spec import Published\n"
+        "from parity.tests import toy\n"
+        "figure = Published('accuracy', {1: '1.0'}, '%.1f', 'metrics/accuracy', 'made up')\n"
+        "CASES = (replace(toy.MOMENTUM, published=(figure,)),)\n"
+    )
+    result = parity("run", "--suite", package, "--dtype", "float64", "--no-report")
+    assert result.status == 3
+    assert "published 'accuracy': the run holds no metrics/accuracy" in result.out
 
 
 def test_each_cell_has_its_own_end(parity: Parity, tmp_path: Path) -> None:
@@ -382,6 +463,16 @@ def test_diff_of_a_run_with_its_copy_passes(parity: Parity, pair: tuple[Path, Pa
     assert result.out.startswith("PASS")
     (found,) = strict_json(Path("pairs.json").read_text())["pairs"]
     assert (found["verdict"], found["absolute"], found["relative"], found["ulp"]) == ("PASS", None, None, None)
+
+
+def test_diff_says_what_does_not_differ_and_that_metrics_are_left_out(parity: Parity, tmp_path: Path) -> None:
+    def other_metrics(run: dict[str, Any]) -> None:
+        run["metrics"] = {"accuracy": np.ones(5)}
+
+    result = parity("diff", make_run(tmp_path / "a"), make_run(tmp_path / "b", other_metrics))
+    assert result.status == 0
+    assert "no loss and no parameter differs" in result.out
+    assert "not their metrics" in " ".join(parity("diff", "--help").out.split())
 
 
 def test_diff_says_where_and_by_how_much(parity: Parity, tmp_path: Path) -> None:
@@ -563,8 +654,22 @@ def test_diff_of_two_folders_of_runs_compares_what_both_hold(parity: Parity, tmp
     result = parity("diff", "first", "second", "--json", "-")
     assert result.status == 0
     assert len(strict_json(result.out)["pairs"]) == 2
+    assert "counterpart" not in result.err
     shutil.rmtree(tmp_path / "second" / "one")
+    result = parity("diff", "first", "second")
+    assert result.status == 0
+    line = "not compared, for want of a counterpart: 1 of first (one/numpy-float64-cpu), 0 of second\n"
+    assert result.out.endswith(line)
     (tmp_path / "second" / "two").rename(tmp_path / "second" / "three")
     result = parity("diff", "first", "second")
     assert result.status == 2
     assert "nothing was compared" in complaint(result)
+
+
+def test_diff_names_three_of_many_runs_without_a_counterpart(parity: Parity, tmp_path: Path) -> None:
+    alone = [f"numpy-float32-cpu-lockstep{length}" for length in range(1, 5)]
+    for name in ("numpy-float64-cpu", "torch-float64-cpu", "numpy-checked-cpu", *alone):
+        make_run(tmp_path / "runs" / "one" / name)
+    result = parity("diff", "runs", "runs")
+    named = ", ".join(f"one/{name}" for name in alone[:3])
+    assert f"not compared, for want of a counterpart: 4 of runs ({named}, …)\n" in result.out

@@ -23,6 +23,7 @@ from parity.tests.suites import CASE as CASE_NAME
 from parity.tests.suites import strict_json, write_suite
 from parity.tests.test_cli import Parity, complaint, make_run, parity
 from parity.tests.test_locate import FAULTS, backwards
+from parity.tolerance import Floor, save
 from parity.trainer import Trainer, record
 from parity.trajectory import MANIFEST, Trajectory, TrajectoryError, Writer, gather, read
 
@@ -355,6 +356,31 @@ def test_recordings_that_do_not_fit_are_said_in_a_line(parity: Parity, tmp_path:
     result = parity("explain", a, b, "--suite", suite)
     assert result.status == 2
     assert "do not fit" in complaint(result)
+
+
+@pytest.mark.parametrize(
+    ("params", "said"),
+    [
+        ({"a/k": (3,)}, "a/k (3,)"),
+        ({"dense/kernel": (3, 2), "dense/bias": (3,)}, "dense/bias (3,), dense/kernel (3, 2)"),
+    ],
+)
+def test_a_recording_with_other_parameters_than_its_case_is_said_in_a_line(
+    parity: Parity, tmp_path: Path, params: dict[str, tuple[int, ...]], said: str
+) -> None:
+    """A noise floor of its own shapes lies beside it, so that nothing but the case tells."""
+    suite, runs = write_suite(tmp_path), tmp_path / "runs"
+    for place, name in enumerate("ab"):
+
+        def other(run: dict[str, Any], place: int = place) -> None:
+            run["params"] = {name: np.full((len(run["epochs"]), *shape), place) * 1.0 for name, shape in params.items()}
+
+        make_run(runs / CASE_NAME / name, other, case=CASE_NAME, floor="its own")
+    floor = Floor(np.zeros((4, 3)), {name: np.zeros(5) for name in params})
+    save({"float64": floor}, runs / "floors" / f"{CASE_NAME}.safetensors", "its own")
+    result = parity("explain", runs / CASE_NAME / "a", runs / CASE_NAME / "b", "--suite", suite)
+    assert result.status == 2
+    assert f"has the parameters {said}, and not dense/bias (3,), dense/kernel (3, 3)" in complaint(result)
 
 
 # Before any number

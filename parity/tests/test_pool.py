@@ -108,6 +108,49 @@ def test_an_exception_costs_its_job_alone(suite: str, tmp_path: Path, pool: Pool
     assert first == second
 
 
+def test_an_exception_in_a_callback_costs_its_job_and_its_process(suite: str, tmp_path: Path, pool: Pool) -> None:
+    """What the process answers after that belongs to the job that is lost, and to no other."""
+
+    def broken(event: dict[str, Any]) -> None:
+        raise OSError("the terminal was closed")
+
+    failing = pool.submit("numpy", job(suite, tmp_path / "a"), broken)
+    after = [pool.submit("numpy", job(suite, tmp_path / name)) for name in ("b", "c")]
+    with pytest.raises(OSError, match="the terminal was closed"):
+        failing.result(WAIT)
+    for future, name in zip(after, ("b", "c"), strict=True):
+        future.result(WAIT)
+        assert read(tmp_path / name).epochs.tolist() == [0, 1, 2, 3]
+    first, second, third = pids(tmp_path)
+    assert first != second == third
+    assert not alive(first)
+
+
+def test_an_answer_that_is_no_json_costs_its_job_and_its_process(tmp_path: Path) -> None:
+    (tmp_path / "chatty.py").write_text(
+        "import os\n"
+        "from parity.worker import serve\n"
+        "def say(job, emit):\n"
+        "    if job['noise']:\n"
+        "        os.write(3, b'no JSON\\n')\n"
+        "    return job['name']\n"
+        "serve({'say': say})\n"
+    )
+    with Pool(1, path=[str(tmp_path), *sys.path], module="chatty") as pool:
+        noisy = pool.submit("numpy", {"do": "say", "name": "a", "noise": True})
+        after = [pool.submit("numpy", {"do": "say", "name": name, "noise": False}) for name in ("b", "c")]
+        with pytest.raises(ValueError, match="Expecting value"):
+            noisy.result(WAIT)
+        assert [future.result(WAIT)["result"] for future in after] == ["b", "c"]
+
+
+def test_a_job_that_was_cancelled_leaves_room_for_the_next(suite: str, tmp_path: Path, pool: Pool) -> None:
+    with pool._condition:  # no slot takes it before it is cancelled
+        assert pool.submit("numpy", job(suite, tmp_path / "a")).cancel()
+    pool.submit("numpy", job(suite, tmp_path / "b")).result(WAIT)
+    assert not (tmp_path / "a").exists()
+
+
 def test_a_crash_costs_its_job_alone_and_names_the_signal(suite: str, tmp_path: Path, pool: Pool) -> None:
     before = pool.submit("numpy", job(suite, tmp_path / "a"))
     crashing = pool.submit("numpy", job(suite, tmp_path / "b", "numpy-aborts"))

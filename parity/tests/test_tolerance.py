@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from safetensors.numpy import save_file
 
 from parity.dtypes import DTYPES, KNOWN
 from parity.spec import Adam, Case, FullBatch, Sgd
 from parity.tests import toy
 from parity.tolerance import RUNS, Floor, load, measure, save, stir, stirred
 from parity.trainer import record
-from parity.trajectory import gather
+from parity.trajectory import TrajectoryError, gather
 
 exhaustive = settings(derandomize=True, deadline=None, max_examples=60, database=None)
 UNIT = {dtype: np.finfo(dtype).eps / 2 for dtype in DTYPES}
@@ -112,6 +114,35 @@ def test_a_floor_of_another_case_is_none_and_a_damaged_one_says_so(tmp_path: Pat
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(ValueError, match=r"is damaged .*: delete it"):
         load(path, "this case")
+
+
+@pytest.mark.parametrize(
+    ("tensors", "how"),
+    [
+        ({"float64/params/w": np.ones(4)}, "it holds no float64/loss"),
+        ({"float64/loss": np.ones(3), "float64/params/w": np.ones(4)}, "it holds no float64/loss of epochs"),
+        ({"float64/loss": np.array(1.0), "float64/params/w": np.ones(4)}, "it holds no float64/loss of epochs"),
+        ({"float64/loss": np.ones((3, 1)), "float64/params/w": np.ones((4, 1))}, "float64/params/w is not one value"),
+        ({"float64/loss": np.ones((3, 1)), "float64/params/w": np.array(1.0)}, "float64/params/w is not one value"),
+        ({"nothing": np.ones(3)}, "it holds no nothing/loss"),
+    ],
+)
+def test_a_floor_of_other_shapes_is_damaged(tmp_path: Path, tensors: dict[str, np.ndarray], how: str) -> None:
+    path = tmp_path / "floor.safetensors"
+    save_file(tensors, path, {"fingerprint": "this case"})
+    assert load(path, "another case") is None
+    with pytest.raises(TrajectoryError, match=rf"is damaged \({how}.*\): delete it"):
+        load(path, "this case")
+
+
+@pytest.mark.parametrize(("stored", "size"), [("BF16", 2), ("F8_E4M3", 1)])
+def test_a_floor_in_a_dtype_that_numpy_lacks_is_damaged(tmp_path: Path, stored: str, size: int) -> None:
+    path = tmp_path / "floor.safetensors"
+    loss = {"dtype": stored, "shape": [1, 1], "data_offsets": [0, size]}
+    header = json.dumps({"__metadata__": {"fingerprint": "it"}, "float64/loss": loss}).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(size))
+    with pytest.raises(TrajectoryError, match=r"is damaged .*: delete it"):
+        load(path, "it")
 
 
 @pytest.mark.parametrize("dtype", KNOWN)

@@ -346,6 +346,17 @@ def test_a_crash_at_any_replacement_leaves_a_whole_result(folder, monkeypatch, c
     assert_same(read(folder), later if call == 8 else earlier)
 
 
+def test_two_writers_to_one_folder_are_said_to_be_two(tmp_path):
+    first, *_ = chunks_of(make(), (2,))
+    writer = Writer(tmp_path / "run", META)
+    writer.add(first)
+    with Writer(tmp_path / "run", META) as newer:
+        newer.add(first)
+    with pytest.raises(TrajectoryError, match="let no other run write to the same folder"):
+        writer.flush()
+    assert len(read(tmp_path / "run").epochs) == 2
+
+
 # What the writer refuses
 
 

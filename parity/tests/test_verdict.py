@@ -13,11 +13,13 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import parity.tolerance
-from parity.published import figures
+from parity.outcome import Outcome
+from parity.published import figures, log_lines
+from parity.report.words import missed
 from parity.spec import Published
 from parity.tests import toy
 from parity.tolerance import FACTOR, Floor
-from parity.trajectory import Trajectory
+from parity.trajectory import Trajectory, TrajectoryError
 from parity.verdict import EXIT_STATUS, Judgement, Verdict, judge, overall
 
 exhaustive = settings(derandomize=True, deadline=None, max_examples=100, database=None)
@@ -356,11 +358,65 @@ def test_figures_within_an_envelope_may_be_off_by_its_margin() -> None:
         assert [figure[3] for figure in found] == [verdict]
 
 
+@pytest.mark.parametrize(
+    ("text", "value", "verdict"),
+    [
+        ("1.2e-05", 1.2004e-5, Verdict.PASS),
+        ("1.2e-05", 8e-6, Verdict.FAIL),
+        ("1.2e-05", 1.6e-5, Verdict.FAIL),
+        ("1.2e+05", 1.2004e5, Verdict.PASS),
+        ("1.2e+05", 1.26e5, Verdict.FAIL),
+        ("12", 12.4, Verdict.PASS),
+        ("12", 12.6, Verdict.FAIL),
+    ],
+)
+def test_the_last_printed_digit_is_where_its_exponent_puts_it(text: str, value: float, verdict: Verdict) -> None:
+    found = verdict_of(published(text, "envelope", margin=1e-9), with_value(value), None)
+    assert [figure[3] for figure in found] == [verdict]
+
+
+@pytest.mark.parametrize("allowed", [np.inf, np.nan])
+@pytest.mark.parametrize("value", [1.235, np.inf, np.nan])
+def test_figures_never_pass_where_no_finite_distance_is_allowed(allowed: float, value: float) -> None:
+    floor = floor_of(make())
+    floor.params["scale"][2] = allowed
+    assert verdict_of(published("1.235", "floor"), with_value(value), floor)[0][3] is Verdict.INCONCLUSIVE
+
+
+@pytest.mark.parametrize("text", ["nan", "inf"])
+def test_a_published_value_that_is_not_finite_has_nothing_near_it(text: str) -> None:
+    found = verdict_of(published(text, "envelope", margin=0.1), with_value(float(text)), None)
+    assert found[0][3] is Verdict.INCONCLUSIVE
+
+
 def test_figures_count_only_in_their_dtypes_and_at_epochs_that_were_recorded() -> None:
     run = make()
     assert verdict_of(published("1.235", dtypes=("float32",)), run, None) == []
     assert verdict_of(published("1.235", values={EPOCHS + 1: "1.235"}), run, None) == []
     assert [figure[0] for figure in verdict_of(published("", values={0: "", 4: ""}), run, None)] == [0, 4]
+
+
+def test_a_figure_of_an_epoch_that_was_not_recorded_is_a_doubt_and_says_why() -> None:
+    run, case = make(every=2), replace(toy.MOMENTUM, every=2, log="{a loss} {w}")
+    rows = {"a loss": {0: "1.000"}, "w": {3: "1.235", 2: "9.000", 2 * EPOCHS + 1: "1.000"}}
+    several = tuple(published("", quantity=name, values=values) for name, values in rows.items())
+    found = figures(replace(case, published=(replace(several[0], of="loss"), several[1])), run, "float64", None)
+    assert [(figure.epoch, figure.verdict, figure.reason) for figure in found] == [
+        (0, Verdict.INCONCLUSIVE, "losses begin at epoch 1"),
+        (3, Verdict.INCONCLUSIVE, "snapshots every 2 epochs"),
+        (2, Verdict.FAIL, ""),
+    ]
+    marks = {line.published: line.mark for line in log_lines(case, found)}
+    assert marks == {
+        "1.000": "? a loss (losses begin at epoch 1)",
+        "1.235": "? w (snapshots every 2 epochs)",
+        "9.000": "≠ w",
+    }
+    outcome = Outcome("toy", "numpy", "float64", "cpu", Judgement(Verdict.PASS), tuple(found))
+    doubt = "published a loss of epoch 0 is 1.000, ours not recorded (losses begin at epoch 1)"
+    # A failure stands for its quantity, before a doubt.
+    wrong = f"published w of epoch 2 is 9.000, ours {run.params['scale'][1]:.3f}, and 1 more of 2"
+    assert missed(outcome) == [(Verdict.INCONCLUSIVE, doubt), (Verdict.FAIL, wrong)]
 
 
 def test_a_figure_is_taken_from_its_own_place() -> None:
@@ -377,3 +433,25 @@ def test_a_figure_is_taken_from_its_own_place() -> None:
     ]
     for place, ours in places:
         assert verdict_of(published(ours, **place), run, None) == [(2, ours, ours, Verdict.PASS)]
+
+
+@pytest.mark.parametrize(
+    ("place", "missing"),
+    [
+        ({"of": "metrics/accuracy"}, "metrics/accuracy"),
+        ({"of": "params/other"}, "params/other"),
+        ({"of": "params/dense/kernel", "index": (0, 7)}, r"params/dense/kernel\[0, 7\]"),
+        ({"of": "loss", "index": (BATCHES,)}, rf"loss\[{BATCHES}\]"),
+        ({"of": lambda run: run.metrics["accuracy"]}, "'accuracy'"),
+    ],
+)
+def test_a_figure_of_what_was_not_recorded_is_said_in_a_line(place: dict[str, Any], missing: str) -> None:
+    with pytest.raises(TrajectoryError, match=rf"^published 'w': the run holds no {missing}: [^\n]*$"):
+        verdict_of(published("1.000", **place), make(), None)
+
+
+def test_a_metric_has_no_noise_floor_to_be_held_against() -> None:
+    run = make()
+    run.metrics["accuracy"] = np.ones(EPOCHS + 1)
+    found = verdict_of(published("1.000", "floor", of="metrics/accuracy"), run, floor_of(run))
+    assert found[0][3] is Verdict.INCONCLUSIVE
