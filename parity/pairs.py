@@ -138,9 +138,10 @@ def _other_losses(mine: Side, theirs: Step) -> dict[str, list[Params]]:
     decay = mine.optimizer.weight_decay if isinstance(mine.optimizer, Sgd) else 0.0
     if decay:
         params = {name: p for name, p in theirs.before.params.items() if name in theirs.gradients}
+        squares = {name: float(np.sum(np.square(p, dtype=np.float64))) for name, p in params.items()}
         found["weight-decay-in-the-reported-loss"] = [
             whole
-            | {"loss": whole["loss"] + decay / 2 * sum(float(np.sum(params[name] ** 2.0)) for name in names)}
+            | {"loss": whole["loss"] + decay / 2 * sum(squares[name] for name in names)}
             | {name: whole[name] + decay * params[name] for name in names if through}
             for names in (list(params), [name for name in params if not name.endswith("bias")])
             for through in (False, True)

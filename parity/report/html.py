@@ -35,13 +35,17 @@ MARKS = {Verdict.PASS: "✓", Verdict.FAIL: "✗", Verdict.INCONCLUSIVE: "?"}
 
 def fingerprint(outcomes: Sequence[Outcome]) -> str:
     """What a page of these outcomes depends on, as a SHA-256 in hexadecimal."""
-    digest = hashlib.sha256(__version__.encode())
+    digest = hashlib.sha256(__version__.encode() + Path(__file__).read_bytes())
     for name in FILES:
         digest.update(resource(name).encode())
     for o in outcomes:
-        run = (o.run.meta.get("key"), [shard["sha256"] for shard in o.run.meta.get("shards", ())]) if o.run else None
+        runs = [
+            (run.meta.get("key"), run.meta.get("floor"), [shard["sha256"] for shard in run.meta.get("shards", ())])
+            for run in (o.run, o.reference)
+            if run is not None
+        ]
         judged = (o.judgement, o.explanation, [figure.verdict for figure in o.figures])
-        digest.update(repr((o.folder, o.implementation, o.dtype, o.device, run, judged)).encode(errors="replace"))
+        digest.update(repr((o.folder, o.implementation, o.dtype, o.device, runs, judged)).encode(errors="replace"))
     return digest.hexdigest()
 
 
