@@ -155,7 +155,8 @@ def explain_pair(
         if location.phase == "state" and (location.epoch, location.batch) == (1, 0) and location.check is not None:
             why = "the runs do not begin with the same parameters: give both the same"
         elif location.phase in ("prediction", "loss", "gradient"):
-            why = f"recordings do not tell mistakes in a model apart: those are replayed on a case, and {untried}"
+            why = "recordings do not tell mistakes in a model apart: those are replayed on a case, and "
+            why += untried if run.meta.get("case") or other.meta.get("case") else "these runs are of none"
         else:
             why = f"no mistake could be replayed, because {untried}"
         found = Diagnosis(location, pattern(location), (), None, 0, False, why)

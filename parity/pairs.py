@@ -20,7 +20,7 @@ from parity.deep import Noise, Step, steps_of, within_rounding
 from parity.diagnose import Diagnosis, Replay, Replays, diagnose
 from parity.dtypes import unit
 from parity.hypotheses import CATALOGUE
-from parity.locate import UNRECORDED, Location, multiple, pattern, with_loss
+from parity.locate import UNRECORDED, Check, Location, multiple, pattern, with_loss
 from parity.planting import Stepwise
 from parity.spec import Array, Batches, Case, Dataset, Loss, Optimizer, Params, Sgd, optimizer_from
 from parity.tolerance import FACTOR, Build, Floor
@@ -33,7 +33,10 @@ AT_THE_END = ("learning-rate-folded-into-the-velocity", "learning-rate-a-decay-s
 UPDATES = tuple(known for known in CATALOGUE if known.phase == "update" and known.name not in AT_THE_END)
 SAMPLE = 1 << 14
 """So many values of a tensor are enough to tell one optimizer from another."""
-SENTENCES = {known.name: known.sentence for known in CATALOGUE}
+OTHER_RATE = "another-learning-rate"
+SENTENCES = {known.name: known.sentence for known in CATALOGUE} | {
+    OTHER_RATE: "The learning rate is not the one that it is said to be."
+}
 
 
 @dataclass(frozen=True)
@@ -178,9 +181,16 @@ def _of_updates(sides: tuple[Side, Side], location: Location, number: int) -> Di
     )
     # What makes runs part may be beyond the roundings of its own updates later than of what follows from them.
     there = place if first < number else location
-    diagnosis = updates.diagnose(first, place)
-    if not diagnosis.explanations:
-        note += _ratio_in_words(place, place.params, updates.dtype, "its steps", "that optimizer's")
+    # From where the other run leaves it, too, they may share what nobody can tell of.
+    shared = min((other for other, *_ in found if other > first), default=None)
+    diagnosis = updates.diagnose(first, place, shared)
+    if not diagnosis.explanations and (ratio := _ratio_of_steps(place, updates.dtype)):
+        note += f": in this update its steps are {ratio:.4g} times that optimizer's, everywhere"
+        optimizer = replace(updates.optimizer, learning_rate=ratio * updates.optimizer.learning_rate)
+        left = Replay((OTHER_RATE,), "update", updates.left_by(optimizer, shared))
+        if left.explains:
+            note += f", and all that was recorded are those of a learning rate of {optimizer.learning_rate:.6g}"
+            diagnosis = replace(diagnosis, replays=(left, *diagnosis.replays))
     return replace(diagnosis, location=replace(there, note=note), pattern=pattern(there))
 
 
@@ -196,34 +206,30 @@ def _of_both(location: Location, found: Sequence[tuple[int, Location, Updates, S
     for first, place, updates, side in found:
         named = updates.diagnose(first, place).explanations[:1]
         names += named
-        said += [f"those of the {side.which} run are explained by {' and '.join(one.names)}" for one in named]
-    note = "; ".join(said)
-    if location.phase == "update":
-        dtype = max((updates.dtype for _, _, updates, _ in found), key=unit)
-        note += _ratio_in_words(location, location.params, dtype, "the first run's steps", "the second's")
+        said += [f"the updates of the {side.which} run are explained by {' and '.join(one.names)}" for one in named]
+    dtype = max((updates.dtype for _, _, updates, _ in found), key=unit)
+    if location.phase == "update" and (ratio := _ratio_of_steps(location, dtype)):
+        said.append(f"in this update the first run's steps are {ratio:.4g} times the second's, everywhere")
     optimizers = " and ".join(dict.fromkeys(repr(side.optimizer) for *_, side in found))
     why = f"from update {found[0][0]} on, the updates of neither run are those of the optimizer that it says it has"
     if len(names) < len(found):
         why += ", and a schedule, clipping or a choice of what decays has no words in parity.spec"
-    return _diagnosis(replace(location, note=note.removeprefix(": ")), untried=f"{why}: {optimizers}")
+    return _diagnosis(replace(location, note="; ".join(said)), untried=f"{why}: {optimizers}")
 
 
-def _ratio_in_words(place: Location, before: Params, dtype: str, ours: str, theirs: str) -> str:
-    """Whether the steps of one update are a multiple of others; nothing where they are not."""
+def _ratio_of_steps(place: Location, dtype: str) -> float | None:
+    """The one number that takes the steps that were expected to those that were made; None where there is none."""
     ratios = []
     for check in place.parts:
-        if check.tensor not in before:  # a slot
+        if check.tensor not in place.params:  # a slot
             continue
-        start = before[check.tensor].astype(np.float64)
+        before = place.params[check.tensor].astype(np.float64)
         allowed = FACTOR * 4 * unit(dtype) * float(np.max(np.abs(check.wanted)))
-        ratio = multiple(check.got - start, check.wanted - start, allowed)
+        ratio = multiple(check.got - before, check.wanted - before, allowed)
         if ratio is None:
-            return ""
+            return None
         ratios.append(ratio)
-    if not ratios or np.ptp(ratios) > 0.01 * abs(np.median(ratios)):
-        return ""
-    often = f"{np.median(ratios):.4g} times {theirs}, everywhere"
-    return f": in this update {ours} are {often}, as with another learning rate"
+    return float(np.median(ratios)) if ratios and np.ptp(ratios) <= 0.01 * abs(np.median(ratios)) else None
 
 
 def _untried(sides: tuple[Side, Side]) -> str:
@@ -247,32 +253,40 @@ class Updates:
 
     def first_mistaken(self) -> tuple[int, Location] | None:
         """The first update, from 0, whose result is not the optimizer's beyond 64 roundings, and what it is."""
-        if not self.shapes:
-            return None
-        case = played(self.steps, self.optimizer)
-        made = playing(self.steps)(case, "float64", "cpu")
-        with np.errstate(all="ignore"):
-            for number, step in enumerate(self.steps):
-                made.train([(np.array([number]),)])
-                wanted = made.export().params
-                if not all(np.isfinite(value).all() for value in wanted.values()):
-                    return None
-                checks = within_rounding(step.after.params, wanted, self.dtype, times=_lost(number + 1))
-                parts = tuple(check for check in checks if not check.agrees)
-                if parts:
-                    epoch, batch = number // self.batches + 1, number % self.batches
-                    there = Location("update", epoch, batch, parts[0], {}, parts, step.gradients, step.before.params)
-                    return number, there
+        for number, (step, checks) in enumerate(zip(self.steps, self._made(self.optimizer), strict=False)):
+            parts = tuple(check for check in checks if not check.agrees)
+            if parts:
+                epoch, batch = number // self.batches + 1, number % self.batches
+                there = Location("update", epoch, batch, parts[0], {}, parts, step.gradients, step.before.params)
+                return number, there
         return None
 
-    def diagnose(self, number: int, there: Location) -> Diagnosis:
-        """Which mistake in the optimizer makes of the gradients what was recorded after them.
+    def left_by(self, optimizer: Optimizer, until: int | None = None) -> float:
+        """How far the farthest of all results, or of those before an update, is from another optimizer's, in floors."""
+        left = [checks[0].floors for checks in itertools.islice(self._made(optimizer), until)]
+        return max(left) if left and len(left) == len(self.steps[:until]) else math.inf
+
+    def _made(self, optimizer: Optimizer) -> Iterator[list[Check]]:
+        """The parameters after each update against what an optimizer makes, farthest first, while that is finite."""
+        if not self.shapes:
+            return
+        made = playing(self.steps)(played(self.steps, optimizer), "float64", "cpu")
+        for number, step in enumerate(self.steps):
+            with np.errstate(all="ignore"):
+                made.train([(np.array([number]),)])
+            wanted = made.export().params
+            if not all(np.isfinite(value).all() for value in wanted.values()):
+                return
+            yield within_rounding(step.after.params, wanted, self.dtype, times=_lost(number + 1))
+
+    def diagnose(self, number: int, there: Location, until: int | None = None) -> Diagnosis:
+        """Which mistake in the optimizer makes of the gradients what was recorded after them, ``until`` some update.
 
         An optimizer treats every value by itself: of large tensors a sample is enough, with what is farthest off.
         """
         worst = {check.tensor: check.worst.index for check in there.parts if check.worst is not None}
         places = {name: _places(shape, worst.get(name)) for name, shape in self.shapes.items()}
-        steps = [_selected(step, self.shapes, self.slots, places) for step in self.steps]
+        steps = [_selected(step, self.shapes, self.slots, places) for step in self.steps[:until]]
         states = [steps[0].before, *(step.after for step in steps)]
         updated = Trajectory(
             {"dtype": self.dtype},

@@ -13,7 +13,7 @@ import pytest
 from parity.compare import differences
 from parity.deep import steps_of, walk_pair
 from parity.explain import explain_pair
-from parity.hypotheses import CATALOGUE
+from parity.hypotheses import CATALOGUE, nesterov
 from parity.locate import Location
 from parity.pairs import UPDATES as MISTAKES
 from parity.pairs import Updates, explain_steps, optimizer_said
@@ -108,13 +108,26 @@ def test_an_update_that_no_mistake_makes_is_unexplained() -> None:
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_another_learning_rate_is_seen_in_the_steps(optimizer: str, dtype: str) -> None:
+def test_another_learning_rate_is_named_with_its_size(optimizer: str, dtype: str) -> None:
     case = toy.case(OPTIMIZERS[optimizer])
     faster = toy.case(replace(case.optimizer, learning_rate=0.13))
     wrong = run_of(toy.build(faster, dtype, "cpu"), case)
     found = explained(wrong, run_of(toy.build(case, dtype, "cpu"), case))
-    assert found["named"] == []
+    assert found["named"] == ["another-learning-rate"]
     assert "in this update its steps are 1.3 times that optimizer's, everywhere" in found["note"]
+    assert "those of a learning rate of 0.13" in found["note"]
+
+
+def test_steps_that_are_a_multiple_once_are_of_no_other_learning_rate() -> None:
+    case = toy.case(OPTIMIZERS["momentum"])
+
+    def once(optimizer, name, p, g, state):
+        faster = replace(optimizer, learning_rate=optimizer.learning_rate * (2 if state.step == 2 else 1))
+        return honest(faster, name, p, g, state)
+
+    found = explained(ruled(case, once), ruled(case))
+    assert found["named"] == []
+    assert found["note"].endswith("in this update its steps are 2 times that optimizer's, everywhere")
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
@@ -195,13 +208,29 @@ def test_what_both_runs_do_and_their_optimizer_does_not_is_blamed_on_neither() -
         assert found["note"] == ""
 
 
+def test_a_mistake_before_a_shared_schedule_sets_in_is_named() -> None:
+    case = toy.case(OPTIMIZERS["momentum"])
+
+    def later(rule: Any) -> Any:
+        return lambda optimizer, name, p, g, state: rule(
+            optimizer if state.step < 6 else replace(optimizer, learning_rate=optimizer.learning_rate / 2),
+            name,
+            p,
+            g,
+            state,
+        )
+
+    found = explained(ruled(case, later(nesterov)), ruled(case, later(honest)))
+    assert found["named"] == ["nesterov-momentum"], found["sentence"]
+
+
 def test_two_runs_each_with_a_mistake_of_its_own_are_both_explained() -> None:
     case = toy.case(OPTIMIZERS["momentum"])
     names = ("nesterov-momentum", "weight-decay-doubled")
     pair = [run_of(KNOWN[name].plant(toy.build, case, "float64", "cpu"), case) for name in names]
     found = explained(*pair)
-    assert f"those of the first run are explained by {names[0]}" in found["note"]
-    assert f"those of the second run are explained by {names[1]}" in found["note"]
+    assert f"the updates of the first run are explained by {names[0]}" in found["note"]
+    assert f"the updates of the second run are explained by {names[1]}" in found["note"]
     assert "no words in parity.spec" not in found["why"]
 
 
