@@ -152,15 +152,24 @@ def explain_pair(
     )
     found = explain_steps(run, other, location, noise)
     if found is None:
-        if location.phase == "state" and (location.epoch, location.batch) == (1, 0) and location.check is not None:
-            why = "the runs do not begin with the same parameters: give both the same"
-        elif location.phase in ("prediction", "loss", "gradient"):
-            why = "recordings do not tell mistakes in a model apart: those are replayed on a case, and "
-            why += untried if run.meta.get("case") or other.meta.get("case") else "these runs are of none"
-        else:
-            why = f"no mistake could be replayed, because {untried}"
+        of_a_case = run.meta.get("case") or other.meta.get("case")
+        why = _why_untried(location, untried if of_a_case else "")
         found = Diagnosis(location, pattern(location), (), None, 0, False, why)
     return Explanation(found, SENTENCES, growth(run, other))
+
+
+def _why_untried(location: Location, untried: str) -> str:
+    """Why no mistake was tried at a place; ``untried`` says why no case was at hand, empty where there is none."""
+    if location.phase == "batch":
+        return "the runs take other rows: give both one order"
+    if location.phase == "state" and location.check is not None and (location.epoch, location.batch) == (1, 0):
+        return "the runs do not begin with the same parameters: give both the same"
+    if location.phase == UNRECORDED:
+        return (
+            f"no mistake could be replayed, because {untried or 'too little is recorded and these runs are of no case'}"
+        )
+    a_case = f"and {untried}" if untried else "which these runs are not of"
+    return f"recordings do not tell mistakes in a model apart: those are replayed on a case, {a_case}"
 
 
 def _command(run: Trajectory) -> str:
