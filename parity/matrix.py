@@ -468,11 +468,15 @@ class Matrix:
         return 0 if lockstep or cell.dtype == CHECKED else self.options.deep
 
     def _cached(self, folder: Path, key: str, deep: int) -> bool:
+        """Whether a run on disk is the one that is wanted. Only then is it kept: any other will be made again."""
         try:
-            meta = self._read(folder).meta
-            return bool(meta.get("key") == key and meta.get("deep", 0) >= deep)
+            run = read(folder)
         except (OSError, TrajectoryError):
             return False
+        fits = bool(run.meta.get("key") == key and run.meta.get("deep", 0) >= deep)
+        if fits:
+            self._trajectories[folder] = run
+        return fits
 
     def _read(self, folder: Path) -> Trajectory:
         if folder not in self._trajectories:

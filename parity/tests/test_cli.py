@@ -204,6 +204,15 @@ def test_what_has_not_changed_is_not_run_again(parity: Parity, tmp_path: Path, m
     assert manifest.stat().st_mtime_ns > fresh
 
 
+def test_what_is_run_again_is_judged_and_not_what_lay_there(parity: Parity, tmp_path: Path) -> None:
+    package = write_suite(tmp_path, numpy_mine=suites.HONEST)
+    command = ("run", "--suite", package, "--out", "out", "--dtype", "float64")
+    assert parity(*command).status == 0
+    (tmp_path / package / "toy" / "toy_numpy_mine.py").write_text(suites.WRONG)
+    matrix._code.cache_clear()  # A process reads its sources once.
+    assert parity(*command).status == 1
+
+
 def test_a_shorter_run_is_another_run(parity: Parity, tmp_path: Path) -> None:
     package = write_suite(tmp_path)
     for epochs in (3, 2, 5):
