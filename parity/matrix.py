@@ -200,8 +200,10 @@ def _code(*paths: Path) -> str:
     here = Path(__file__).parent
     shared = [
         here / f"{name}.py"
-        for name in ("dtypes", "spec", "trainer", "layout", "tolerance", "trajectory", "worker", "matrix")
-    ]
+        for name in (
+            "deep", "dtypes", "frameworks", "layout", "matrix", "spec", "tolerance", "trainer", "trajectory", "worker"
+        )
+    ]  # fmt: skip
     digest = hashlib.sha256(__version__.encode())
     for path in (*shared, *sorted((here / "trainers").glob("*.py")), *paths):
         digest.update(path.read_bytes())
@@ -451,9 +453,8 @@ class Matrix:
 
     def _key(self, cell: Cell, lockstep: int | None) -> str:
         """What a recorded run depends on, as a hash: a run on disk under the same key need not be made again."""
-        implementation = self.suite.implementation(cell.entry, cell.implementation)
         parts = (
-            _code(cell.entry.spec, implementation.path),
+            _code(*cell.entry.sources(cell.implementation)),
             self._fingerprint(cell, self._length(cell, lockstep), exact=True),
             sorted(self.versions.of(cell.implementation).items()),
             platform.machine(),

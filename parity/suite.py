@@ -67,6 +67,23 @@ class Entry:
         """What ``Suite.entry`` is given to find this entry's data again."""
         return self.variant if self.file is None else str(self.file)
 
+    def sources(self, label: str) -> list[Path]:
+        """The suite's files that an implementation's result may depend on: its own, and every helper of its model's.
+
+        Other models and mistakes are none, and other implementations only where one of these files names them.
+        """
+        own, model, root = self.implementations[label].path, self.spec.parent, self.spec.parent.parent
+        others = {other.path for other in self.implementations.values()} - {own}
+        folders = [path for path in root.iterdir() if path == model or not (path / "spec.py").exists()]
+        paths = sorted([*root.glob("*.py"), *(path for folder in folders for path in folder.rglob("*.py"))])
+        found = new = [path for path in paths if path.is_file() and path not in others and path.name != "mistakes.py"]
+        while new:
+            text = b"".join(path.read_bytes() for path in new)
+            new = [path for path in sorted(others) if path.stem.encode() in text]
+            others -= set(new)
+            found = [*found, *new]
+        return found
+
 
 @dataclass(frozen=True)
 class Suite:

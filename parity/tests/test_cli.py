@@ -213,6 +213,32 @@ def test_what_is_run_again_is_judged_and_not_what_lay_there(parity: Parity, tmp_
     assert parity(*command).status == 1
 
 
+@pytest.mark.parametrize("helper", ["toy/layers.py", "layers.py", "common/layers.py", "toy/toy_numpy_other.py"])
+def test_what_an_implementation_imports_from_its_suite_is_part_of_it(
+    parity: Parity, tmp_path: Path, helper: str
+) -> None:
+    package = write_suite(tmp_path)
+    imported = tmp_path / package / helper
+    imported.parent.mkdir(exist_ok=True)
+    imported.write_text(suites.HONEST)
+    module = ".".join((package, *Path(helper).with_suffix("").parts))
+    for label in ("numpy_mine", "numpy_own"):
+        source = f"from {module} import build\n" if label == "numpy_mine" else suites.HONEST
+        (tmp_path / package / "toy" / f"toy_{label}.py").write_text(source)
+    command = ("run", "--suite", package, "--out", "out", "--dtype", "float64")
+    assert parity(*command).status == 0
+    own = tmp_path / "out" / CASE / "numpy-own-float64-cpu" / MANIFEST
+    before = own.stat().st_mtime_ns
+    imported.write_text(suites.WRONG)
+    matrix._code.cache_clear()
+    found = parity(*command, "--json", "-")
+    verdicts = {cell["implementation"]: cell["verdict"] for cell in strict_json(found.out)["cells"]}
+    assert verdicts["numpy-mine"] == "FAIL"
+    assert verdicts["numpy-own"] == "PASS"
+    # Another implementation that it does not name is none of its business.
+    assert (own.stat().st_mtime_ns == before) == helper.startswith("toy/toy_")
+
+
 def test_a_shorter_run_is_another_run(parity: Parity, tmp_path: Path) -> None:
     package = write_suite(tmp_path)
     for epochs in (3, 2, 5):
