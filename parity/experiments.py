@@ -19,7 +19,7 @@ from parity.hypotheses import Hypothesis, hypotheses_for
 from parity.planting import batches
 from parity.published import Figure, figures
 from parity.spec import Case, Params
-from parity.suite import Entry, Implementation, Suite, fingerprint
+from parity.suite import Entry, Implementation, Suite
 from parity.tolerance import FACTOR, RUNS, Build, Floor, load, measure, stirred
 from parity.trainer import Trainer, record
 from parity.trajectory import Trajectory, gather
@@ -190,7 +190,7 @@ def floors_of(suite: Suite, entry: Entry, case: Case, build: Build) -> dict[str,
     length = min(whole.epochs, whole.floor_epochs or whole.epochs)
     kept = None
     if suite.floors is not None and case.schedule == whole.schedule and case.epochs <= length:
-        kept = load(suite.floors / f"{entry.folder}.safetensors", fingerprint(entry.case, length, exact=False))
+        kept = load(suite.floors / f"{entry.folder}.safetensors", suite.mark(entry, length))
     if kept is None:
         return measure(build, case, case.epochs)
     snapshots = -(-case.epochs // case.every) + 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
 import json
 import platform
@@ -217,7 +218,8 @@ class Matrix:
         self.options, self.suite = options, options.suite
         self.cells = cells(options)
         self.versions = Versions(options.pythons)
-        self._fingerprints: dict[tuple[str, int, bool], str] = {}
+        self._fingerprints: dict[tuple[str, int], str] = {}
+        self._marks: dict[tuple[str, int], str] = {}
         self._trajectories: dict[Path, Trajectory] = {}
         self._submitted: dict[Path, Future[dict[str, Any]]] = {}
 
@@ -386,7 +388,7 @@ class Matrix:
     def _submit_floor(self, cell: Cell, lockstep: int | None, pool: Pool, on_epoch: OnEpoch) -> Future[dict[str, Any]]:
         path, mark = self._floor_path(cell, lockstep)
         if path not in self._submitted:
-            if load(path, mark) is not None:
+            if load(path, mark) is not None and not (self.options.fresh and self._shipped(path, mark) is None):
                 self._submitted[path] = _finished({"cached": True})
             else:
                 self._submitted[path] = self._measure(cell, lockstep, path, mark, pool, on_epoch)
@@ -428,34 +430,45 @@ class Matrix:
         return min(length, case.floor_epochs) if case.floor_epochs else length
 
     def _floor_path(self, cell: Cell, lockstep: int | None) -> tuple[Path, str]:
-        """Where the floor of a cell's case is or will be, and the fingerprint that it must bear.
+        """Where the floor of a cell's case is or will be, and the mark that it must bear.
 
         A floor grows along the run, so the one of the case's own length serves every shorter run.
         """
-        mark = self._fingerprint(cell, self._floor_length(cell), exact=False)
-        name = file_name(cell.entry.folder, lockstep, cell.dtype)
-        path = self.options.out / "floors" / name
-        if load(path, mark) is None and self.suite.floors is not None:
+        mark = self._mark(cell)
+        path = self.options.out / "floors" / file_name(cell.entry.folder, lockstep, cell.dtype)
+        shipped = self._shipped(path, mark)
+        if shipped is not None and not (path.exists() and filecmp.cmp(shipped, path, shallow=False)):
             # Kept with the results, so that they can be compared again without the suite.
-            shipped = self.suite.floors / name
-            if load(shipped, mark) is not None:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                scratch = path.with_name(f".{path.name}.partial")
-                shutil.copyfile(shipped, scratch)
-                scratch.replace(path)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            scratch = path.with_name(f".{path.name}.partial")
+            shutil.copyfile(shipped, scratch)
+            scratch.replace(path)
         return path, mark
 
-    def _fingerprint(self, cell: Cell, epochs: int, exact: bool) -> str:
-        known = (cell.entry.folder, epochs, exact)
+    def _shipped(self, path: Path, mark: str) -> Path | None:
+        """The suite's own floor in place of ``path``, None where it has none or that was measured on something else."""
+        if self.suite.floors is None:
+            return None
+        shipped = self.suite.floors / path.name
+        return None if load(shipped, mark) is None else shipped
+
+    def _mark(self, cell: Cell) -> str:
+        known = (cell.entry.folder, self._floor_length(cell))
+        if known not in self._marks:
+            self._marks[known] = self.suite.mark(cell.entry, known[1])
+        return self._marks[known]
+
+    def _fingerprint(self, cell: Cell, epochs: int) -> str:
+        known = (cell.entry.folder, epochs)
         if known not in self._fingerprints:
-            self._fingerprints[known] = fingerprint(cell.entry.case, epochs, exact)
+            self._fingerprints[known] = fingerprint(cell.entry.case, epochs)
         return self._fingerprints[known]
 
     def _key(self, cell: Cell, lockstep: int | None) -> str:
         """What a recorded run depends on, as a hash: a run on disk under the same key need not be made again."""
         parts = (
             _code(*cell.entry.sources(cell.implementation)),
-            self._fingerprint(cell, self._length(cell, lockstep), exact=True),
+            self._fingerprint(cell, self._length(cell, lockstep)),
             sorted(self.versions.of(cell.implementation).items()),
             platform.machine(),
             cell.dtype,

@@ -239,6 +239,59 @@ def test_what_an_implementation_imports_from_its_suite_is_part_of_it(
     assert (own.stat().st_mtime_ns == before) == helper.startswith("toy/toy_")
 
 
+STEEP = """
+from parity.tests import toy
+from parity.trainers.numpy_trainer import NumpyTrainer
+
+def forward(params, x):
+    prediction, kept = toy.forward(params, x)
+    return 12 * prediction, kept
+
+def backward(params, kept, d_prediction):
+    return toy.backward(params, kept, 12 * d_prediction)
+
+def build(case, dtype, device):
+    return NumpyTrainer(case, dtype, forward, backward)
+"""
+
+
+def test_a_noise_floor_goes_with_the_code_of_the_reference(parity: Parity, tmp_path: Path) -> None:
+    """What a reference that diverges strays from itself would let any mistake pass."""
+    package = write_suite(tmp_path, numpy_wrong=suites.WRONG)
+    reference = tmp_path / package / "toy" / "toy_numpy.py"
+    reference.write_text(STEEP)
+    command = ("run", "--suite", package, "--out", "out", "--dtype", "float32", "--impl", "numpy-wrong")
+    parity(*command)
+    reference.write_text(suites.HONEST)
+    matrix._code.cache_clear()
+    assert parity(*command).status == 1
+    # What is said of the code is no code.
+    floor = tmp_path / "out" / "floors" / f"{CASE}.safetensors"
+    before = floor.stat().st_mtime_ns
+    reference.write_text(f'"""The reference."""\n\n{suites.HONEST}  # as it was\n')
+    matrix._code.cache_clear()
+    assert parity(*command).status == 1
+    assert floor.stat().st_mtime_ns == before
+    # Nothing else says that the harness measures in another way.
+    assert parity(*command, "--fresh").status == 1
+    assert floor.stat().st_mtime_ns > before
+
+
+def test_a_floor_that_was_shipped_anew_takes_the_place_of_its_copy(parity: Parity, tmp_path: Path) -> None:
+    package = write_suite(tmp_path)
+    init = tmp_path / package / "__init__.py"
+    init.write_text("from pathlib import Path\nFLOORS = Path(__file__).parent / 'floors'\n")
+    command = ("--suite", package, "--out", "out")
+    assert parity("floor", *command).status == 0
+    assert parity("run", *command).status == 0
+    shipped = tmp_path / package / "floors" / f"{CASE}.safetensors"
+    copy = tmp_path / "out" / "floors" / shipped.name
+    assert copy.read_bytes() == shipped.read_bytes()
+    copy.write_bytes(shipped.read_bytes().replace(b'"runs":"16"', b'"runs":"15"'))
+    assert parity("run", *command, "--fresh").status == 0
+    assert copy.read_bytes() == shipped.read_bytes()
+
+
 def test_a_shorter_run_is_another_run(parity: Parity, tmp_path: Path) -> None:
     package = write_suite(tmp_path)
     for epochs in (3, 2, 5):
