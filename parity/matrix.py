@@ -469,6 +469,8 @@ class Matrix:
         parts = (
             _code(*cell.entry.sources(cell.implementation)),
             self._fingerprint(cell, self._length(cell, lockstep)),
+            # A run names its floor, and one in lockstep starts from the states of the reference: its code is in here.
+            self._mark(cell),
             sorted(self.versions.of(cell.implementation).items()),
             platform.machine(),
             cell.dtype,

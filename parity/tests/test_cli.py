@@ -265,6 +265,7 @@ def test_a_noise_floor_goes_with_the_code_of_the_reference(parity: Parity, tmp_p
     reference.write_text(suites.HONEST)
     matrix._code.cache_clear()
     assert parity(*command).status == 1
+    assert parity("report", "out", "--suite", package, "--format", "md").status == 1
     # What is said of the code is no code.
     floor = tmp_path / "out" / "floors" / f"{CASE}.safetensors"
     before = floor.stat().st_mtime_ns
@@ -275,6 +276,15 @@ def test_a_noise_floor_goes_with_the_code_of_the_reference(parity: Parity, tmp_p
     # Nothing else says that the harness measures in another way.
     assert parity(*command, "--fresh").status == 1
     assert floor.stat().st_mtime_ns > before
+
+
+def test_a_run_in_lockstep_starts_from_the_states_of_the_reference_as_it_is(parity: Parity, tmp_path: Path) -> None:
+    package = write_suite(tmp_path, numpy=suites.WRONG, numpy_right=suites.HONEST)
+    command = ("run", "--suite", package, "--out", "out", "--dtype", "float64", "--lockstep", "2")
+    assert parity(*command).status == 1
+    (tmp_path / package / "toy" / "toy_numpy.py").write_text(suites.HONEST)
+    matrix._code.cache_clear()
+    assert parity(*command).status == 0
 
 
 def test_a_floor_that_was_shipped_anew_takes_the_place_of_its_copy(parity: Parity, tmp_path: Path) -> None:
