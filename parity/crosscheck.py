@@ -127,10 +127,8 @@ def compare_runs(
             )
             floor = least_floor(run)
         floors.append(floor.carried(run) if run.meta.get("lockstep") else floor)
-    free = all(
-        run.meta.get("float32_parameters", "free") == "free" or run.meta["dtype"] == "float64" for run in (ours, theirs)
-    )
-    if not free:
+    params = all(_counts_params(run) for run in (ours, theirs))
+    if not params:
         notes.append(
             "this case's parameters are compared in lockstep only, but in float64; of a free run, the losses count"
         )
@@ -141,13 +139,19 @@ def compare_runs(
     epochs, snapshots = (min(lengths) for lengths in zip(*map(_lengths, floors), strict=True))
     one, other = (floor.until(epochs, snapshots) for floor in floors)
     both = Floor(one.loss + other.loss, {name: one.params[name] + other.params[name] for name in one.params})
-    judgement = judge(ours, theirs, both, params=free)
+    judgement = judge(ours, theirs, both, params=params)
     coarser = max((run.meta["dtype"] for run in (ours, theirs)), key=unit)
     found = [
         differences(ours.params[name], theirs.params[name], name, ours.epochs, dtype=coarser) for name in ours.params
     ]
     found.append(differences(ours.loss, theirs.loss, "loss", np.arange(1, len(ours.loss) + 1), dtype=coarser))
     return Comparison(a, b, judgement, *_worst(found), tuple(notes), before)
+
+
+def _counts_params(run: Trajectory) -> bool:
+    """Whether a run's parameters are asserted: see ``Case.float32_parameters``."""
+    in_lockstep = bool(run.meta.get("lockstep"))
+    return in_lockstep or run.meta["dtype"] == "float64" or run.meta.get("float32_parameters", "free") == "free"
 
 
 def preflight(a: Trajectory, b: Trajectory) -> Iterator[str]:

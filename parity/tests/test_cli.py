@@ -654,6 +654,24 @@ def test_diff_across_dtypes_says_that_they_differ(parity: Parity, tmp_path: Path
     assert "dtype differs: float64 and float32" in result.out
 
 
+@pytest.mark.parametrize(("lockstep", "status"), [(None, 0), (2, 1)])
+def test_diff_compares_the_parameters_of_runs_in_lockstep(
+    parity: Parity, tmp_path: Path, lockstep: int | None, status: int
+) -> None:
+    def narrow(run: dict[str, Any]) -> None:
+        run["loss"] = run["loss"].astype(np.float32)
+        run["params"] = {name: values.astype(np.float32) for name, values in run["params"].items()}
+
+    def apart(run: dict[str, Any]) -> None:
+        narrow(run)
+        run["params"]["dense/bias"][3] += 1
+
+    meta = {"dtype": "float32", "float32_parameters": "lockstep", "lockstep": lockstep}
+    result = parity("diff", make_run(tmp_path / "a", narrow, **meta), make_run(tmp_path / "b", apart, **meta))
+    assert result.status == status
+    assert ("compared in lockstep only" in result.out) == (lockstep is None)
+
+
 def test_diff_of_two_folders_of_runs_compares_what_both_hold(parity: Parity, tmp_path: Path) -> None:
     for root in ("first", "second"):
         for case in ("one", "two"):
