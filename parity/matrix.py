@@ -219,7 +219,8 @@ class Matrix:
         self.cells = cells(options)
         self.versions = Versions(options.pythons)
         self._fingerprints: dict[tuple[str, int], str] = {}
-        self._marks: dict[tuple[str, int], str] = {}
+        self._marks: dict[str, str] = {}
+        self._origins: dict[tuple[str, str], str] = {}
         self._trajectories: dict[Path, Trajectory] = {}
         self._submitted: dict[Path, Future[dict[str, Any]]] = {}
 
@@ -367,6 +368,7 @@ class Matrix:
             "device": cell.device,
             "lockstep": lockstep,
             "key": key,
+            "origin": self._origin(cell),
             "versions": self.versions.of(cell.implementation),
             "hyper_parameters": {part: repr(getattr(case, part)) for part in ("loss", "optimizer", "schedule")},
             "deep": self._deep(cell, lockstep),
@@ -453,10 +455,9 @@ class Matrix:
         return None if load(shipped, mark) is None else shipped
 
     def _mark(self, cell: Cell) -> str:
-        known = (cell.entry.folder, self._floor_length(cell))
-        if known not in self._marks:
-            self._marks[known] = self.suite.mark(cell.entry, known[1])
-        return self._marks[known]
+        if cell.entry.folder not in self._marks:
+            self._marks[cell.entry.folder] = self.suite.mark(cell.entry, self._floor_length(cell))
+        return self._marks[cell.entry.folder]
 
     def _fingerprint(self, cell: Cell, epochs: int) -> str:
         known = (cell.entry.folder, epochs)
@@ -467,17 +468,27 @@ class Matrix:
     def _key(self, cell: Cell, lockstep: int | None) -> str:
         """What a recorded run depends on, as a hash: a run on disk under the same key need not be made again."""
         parts = (
-            _code(*cell.entry.sources(cell.implementation)),
+            self._origin(cell),
             self._fingerprint(cell, self._length(cell, lockstep)),
-            # A run names its floor, and one in lockstep starts from the states of the reference: its code is in here.
-            self._mark(cell),
-            sorted(self.versions.of(cell.implementation).items()),
-            platform.machine(),
             cell.dtype,
             cell.device,
             lockstep,
         )
         return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+    def _origin(self, cell: Cell) -> str:
+        """The part of the key that a free run and those in lockstep share: what they are made by, not how."""
+        known = (cell.entry.folder, cell.implementation)
+        if known not in self._origins:
+            parts = (
+                _code(*cell.entry.sources(cell.implementation)),
+                # A run names its floor, and one in lockstep starts from the states of the reference: its code is here.
+                self._mark(cell),
+                sorted(self.versions.of(cell.implementation).items()),
+                platform.machine(),
+            )
+            self._origins[known] = hashlib.sha256(repr(parts).encode()).hexdigest()
+        return self._origins[known]
 
     def _deep(self, cell: Cell, lockstep: int | None) -> int:
         """How many updates of a run are recorded deeply: of a free run alone, and not of the reference's check."""

@@ -172,8 +172,8 @@ class _Runs:
         held = self._lockstep(checked if outcome.checked else place.folder, run)
         if held is None and not params:
             raise TrajectoryError(
-                f"{place.folder}: this case's {place.dtype} parameters are compared in lockstep, and no such run lies "
-                "beside it"
+                f"{place.folder}: this case's {place.dtype} parameters are compared in lockstep, and no such run of "
+                "the same code lies beside it: run it again"
             )
 
         def stretches() -> tuple[int, Trajectory, Floor]:
@@ -197,14 +197,16 @@ class _Runs:
     def _lockstep(self, free: Path, run: Trajectory) -> tuple[int, Path] | None:
         """The run in lockstep that belongs to a free one: of several, the one with the shortest stretches.
 
-        One of another length was recorded for another run.
+        One of another length, or of other code, was recorded for another run.
         """
         found = []
         for name in self.names:
             match = _LOCKSTEP.fullmatch(name)
             if match is not None and match["run"] == free.name:
                 folder = self.folder / name
-                if np.array_equal(self.read(folder).epochs, run.epochs):
+                held = self.read(folder)
+                same = held.meta.get("origin") == run.meta.get("origin")
+                if same and np.array_equal(held.epochs, run.epochs):
                     found.append((int(match["length"]), folder))
         return min(found, default=None)
 

@@ -68,6 +68,7 @@ OPTIONAL: Mapping[str, tuple[type, ...]] = {
     "settings": (dict,),
     "batch_order": (str, type(None)),
     "key": (str, type(None)),
+    "origin": (str,),
     "lockstep": (int, type(None)),
     "deep": (int,),
     "floor": (str, type(None)),
