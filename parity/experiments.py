@@ -187,7 +187,7 @@ def _visible(hypothesis: Hypothesis, replays: Replays, case: Case, dtype: str, f
 def floors_of(suite: Suite, entry: Entry, case: Case, build: Build) -> dict[str, Floor]:
     """The noise floors of a cut case: the beginning of those kept with the suite, where they are of the same run."""
     whole = replace(entry.case, metrics=())
-    length = min(whole.epochs, whole.floor_epochs or whole.epochs)
+    length = whole.floor_length(whole.epochs)
     kept = None
     if suite.floors is not None and case.schedule == whole.schedule and case.epochs <= length:
         kept = load(suite.floors / f"{entry.folder}.safetensors", suite.mark(entry, length))

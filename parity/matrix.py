@@ -423,13 +423,12 @@ class Matrix:
 
     def _length(self, cell: Cell, lockstep: int | None) -> int:
         """The epochs of a cell's run. The reference is checked as far as its floor reaches; in lockstep, to the end."""
-        epochs, reach = self.epochs(cell), cell.entry.case.floor_epochs
-        return min(epochs, reach) if reach and cell.dtype == CHECKED and not lockstep else epochs
+        epochs = self.epochs(cell)
+        return cell.entry.case.floor_length(epochs) if cell.dtype == CHECKED and not lockstep else epochs
 
     def _floor_length(self, cell: Cell) -> int:
         case = cell.entry.case
-        length = max(self.epochs(cell), case.epochs)
-        return min(length, case.floor_epochs) if case.floor_epochs else length
+        return case.floor_length(max(self.epochs(cell), case.epochs))
 
     def _floor_path(self, cell: Cell, lockstep: int | None) -> tuple[Path, str]:
         """Where the floor of a cell's case is or will be, and the mark that it must bear.

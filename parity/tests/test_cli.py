@@ -309,6 +309,16 @@ def test_a_shorter_run_is_another_run(parity: Parity, tmp_path: Path) -> None:
         assert read(tmp_path / "out" / CASE / "numpy-float64-cpu").epochs.tolist() == list(range(epochs + 1))
 
 
+def test_a_floor_that_ends_between_two_snapshots_ends_at_the_first_of_them(parity: Parity, tmp_path: Path) -> None:
+    package = write_suite(tmp_path, numpy_mine=suites.HONEST)
+    (tmp_path / package / "toy" / "spec.py").write_text(
+        "from dataclasses import replace\nfrom parity.tests import toy\n"
+        "CASES = (replace(toy.MOMENTUM, every=4, floor_epochs=10, epochs=20),)\n"
+    )
+    result = parity("run", "--suite", package, "--out", "out", "--lockstep", "4")
+    assert result.status == 0, result.out
+
+
 def test_a_damaged_result_is_made_again(parity: Parity, tmp_path: Path) -> None:
     package = write_suite(tmp_path)
     command = ("run", "--suite", package, "--out", "out", "--dtype", "float64")

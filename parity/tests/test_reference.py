@@ -152,7 +152,7 @@ def test_a_float64_run_follows_the_longdouble_run(entry: Entry) -> None:
     epochs = min(case.epochs, max(EPOCHS, case.every))
     wide, _ = checked(build, case, longdouble=True)
     exact = gather(record(wide, case, epochs))
-    length = min(case.epochs, case.floor_epochs or case.epochs)
+    length = case.floor_length(case.epochs)
     assert SUITE.floors is not None
     kept = load(SUITE.floors / f"{entry.folder}.safetensors", SUITE.mark(entry, length))
     assert kept is not None, "no committed noise floor is of this case: run 'parity floor'"
