@@ -15,7 +15,7 @@ from parity.dtypes import rounded, unit
 from parity.frameworks import in_tf32
 from parity.spec import Params
 from parity.tolerance import Floor, file_name, floor_of, load
-from parity.trajectory import MANIFEST, Trajectory, TrajectoryError, read, read_manifest
+from parity.trajectory import MANIFEST, Trajectory, TrajectoryError, kept_failure, read, read_manifest, superseded
 from parity.verdict import Judgement, Verdict, incomparable, judge
 
 
@@ -113,9 +113,15 @@ def compare_runs(
     a: Path, ours: Trajectory, b: Path, theirs: Trajectory, noise: Sequence[Repetition] = ()
 ) -> Comparison:
     """The same for what was read from there already."""
-    before, notes = tuple(preflight(ours, theirs)), []
+    sides = ((a, ours), (b, theirs))
+    stale = [
+        f"{folder} is an earlier run: a newer one was begun and not finished"
+        for folder, run in sides
+        if superseded(folder, run)
+    ]
+    before, notes = (*stale, *preflight(ours, theirs)), []
     floors = []
-    for folder, run in ((a, ours), (b, theirs)):
+    for folder, run in sides:
         own = [one.distances for one in noise if one.run.meta["dtype"] == run.meta["dtype"]]
         floor = recorded_floor(folder, run)
         if floor is None and own:
@@ -132,7 +138,8 @@ def compare_runs(
         notes.append(
             "this case's parameters are compared in lockstep only, but in float64; of a free run, the losses count"
         )
-    doubt = incomparable(ours, theirs)
+    failed = [f"{folder}: the last run failed: {reason}" for folder, _ in sides if (reason := kept_failure(folder))]
+    doubt = "; ".join(failed) or incomparable(ours, theirs)
     if doubt:
         return Comparison(a, b, Judgement(Verdict.INCONCLUSIVE, reason=doubt), None, None, None, tuple(notes), before)
     # A floor may end before the run does; then both runs are judged that far.

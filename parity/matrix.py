@@ -20,12 +20,12 @@ from parity import __version__
 from parity.crosscheck import Comparison, compare_runs, recorded_floor, repetitions
 from parity.dtypes import DTYPES, NARROW
 from parity.frameworks import FRAMEWORKS, framework_of, packages_of
-from parity.outcome import CHECKED, Outcome, compares_params, folder_name, keep_explanation, keep_failure
+from parity.outcome import CHECKED, Outcome, compares_params, folder_name, keep_explanation
 from parity.pool import Pool, WorkerError
 from parity.published import Figure, figures
 from parity.suite import Entry, Suite, SuiteError, fingerprint
 from parity.tolerance import FACTOR, Floor, file_name, load
-from parity.trajectory import Trajectory, TrajectoryError, read
+from parity.trajectory import Trajectory, TrajectoryError, keep_failure, read
 from parity.verdict import Judgement, Verdict, judge_run
 
 CORE_PACKAGES = ("numpy", "safetensors")

@@ -12,11 +12,20 @@ import numpy as np
 
 from parity.crosscheck import recorded_floor
 from parity.dtypes import KNOWN
-from parity.outcome import CHECKED, Outcome, compares_params, failure_path, folder_name, kept_explanation, kept_failure
+from parity.outcome import CHECKED, Outcome, compares_params, folder_name, kept_explanation
 from parity.published import Figure, figures
 from parity.suite import Entry, Suite, rank
 from parity.tolerance import Floor
-from parity.trajectory import MANIFEST, Trajectory, TrajectoryError, partial_path, read
+from parity.trajectory import (
+    MANIFEST,
+    Trajectory,
+    TrajectoryError,
+    failure_path,
+    kept_failure,
+    partial_path,
+    read,
+    superseded,
+)
 from parity.verdict import Judgement, Verdict, judge_run
 
 _RUN = re.compile(rf"(?P<implementation>.+)-(?P<dtype>{'|'.join((*KNOWN, CHECKED))})-(?P<device>[^-]+)")
@@ -87,7 +96,7 @@ class _Runs:
                 if reason := kept_failure(folder):
                     raise TrajectoryError(f"{folder.name}: the last run failed: {reason}")
                 run = read(folder)
-                if _superseded(folder, run):
+                if superseded(folder, run):
                     raise TrajectoryError(f"{folder}: a newer run was begun and not finished: run it again")
                 self._read[folder] = run
             except TrajectoryError as error:
@@ -234,15 +243,6 @@ def _is_run(path: Path) -> bool:
     """Whether a folder holds a run, or by its name should."""
     named = _RUN.fullmatch(_LOCKSTEP.sub(r"\g<run>", path.name))
     return not path.name.startswith(".") and ((path / MANIFEST).exists() or named is not None)
-
-
-def _superseded(folder: Path, run: Trajectory) -> bool:
-    """Whether beside a finished run lies the beginning of one under another key: of other code or settings."""
-    newer = partial_path(folder)
-    try:
-        return newer.exists() and read(newer, partial=True).meta.get("key") != run.meta.get("key")
-    except TrajectoryError:
-        return False  # Nothing of it was recorded yet.
 
 
 def _agrees_with_its_name(place: _Place, run: Trajectory) -> None:

@@ -24,7 +24,8 @@ from parity import matrix, pool
 from parity.cli import main
 from parity.tests import suites
 from parity.tests.suites import CASE, strict_json, write_suite
-from parity.trajectory import MANIFEST, read, write
+from parity.trainer import Chunk
+from parity.trajectory import MANIFEST, Writer, keep_failure, read, write
 
 
 @dataclass
@@ -680,6 +681,26 @@ def test_diff_compares_the_parameters_of_runs_in_lockstep(
     result = parity("diff", make_run(tmp_path / "a", narrow, **meta), make_run(tmp_path / "b", apart, **meta))
     assert result.status == status
     assert ("compared in lockstep only" in result.out) == (lockstep is None)
+
+
+def test_diff_says_that_a_newer_run_failed_or_was_not_finished(parity: Parity, pair: tuple[Path, Path]) -> None:
+    a, b = pair
+    begun = Writer(a, {"dtype": "float64"})
+    whole = read(b)
+    first = Chunk(whole.epochs[:1], whole.loss[:0], {name: value[:1] for name, value in whole.params.items()}, {})
+    begun.add(first)
+    begun.flush()
+    result = parity("diff", a, b)
+    assert result.status == 0
+    assert f"{a} is an earlier run: a newer one was begun and not finished" in " ".join(result.out.split())
+    keep_failure(b, "ValueError: no such layer")
+    for command in ("diff", "explain"):
+        result = parity(command, a, b)
+        assert result.status == 3
+        assert f"{b}: the last run failed: ValueError: no such layer" in result.out
+    keep_failure(b, "")
+    begun.finish()
+    assert "earlier run" not in parity("diff", a, b).out
 
 
 def test_diff_of_two_folders_of_runs_compares_what_both_hold(parity: Parity, tmp_path: Path) -> None:
