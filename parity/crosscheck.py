@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from parity.compare import Difference, Worst, differences
-from parity.dtypes import rounded, unit
+from parity.dtypes import KNOWN, rounded, unit
 from parity.frameworks import in_tf32
 from parity.spec import Params
 from parity.tolerance import Floor, file_name, floor_of, load
@@ -254,7 +254,7 @@ def _kind(folder: Path) -> tuple[str, ...]:
     The dtype from the run itself where a user gave it another name.
     """
     parts = folder.name.split("-")
-    start = next((place for place, part in enumerate(parts) if part.startswith(("float", "bfloat", "checked"))), None)
+    start = next((place for place, part in enumerate(parts) if part in (*KNOWN, "checked")), None)
     if start is None:
         return (str(read_manifest(folder)["dtype"]),)
     return tuple(part for place, part in enumerate(parts[start:]) if place != 1)

@@ -710,6 +710,8 @@ def test_diff_of_two_folders_of_runs_compares_what_both_hold(parity: Parity, tmp
     result = parity("diff", "first", "second", "--json", "-")
     assert result.status == 0
     assert len(strict_json(result.out)["pairs"]) == 2
+    (tmp_path / "second" / "two" / "numpy-float64-cpu").rename(tmp_path / "second" / "two" / "mine-floating-point")
+    assert len(strict_json(parity("diff", "first", "second", "--json", "-").out)["pairs"]) == 2
     shutil.rmtree(tmp_path / "second" / "one")
     (tmp_path / "second" / "two").rename(tmp_path / "second" / "three")
     result = parity("diff", "first", "second")
