@@ -532,7 +532,7 @@ def explain(
     found: list[tuple[str, Any, Sequence[str], Any]] = []
     with _clear_errors():
         if len(what) == 2:
-            comparison, explanation = explain_folders(_suite(suite), Path(what[0]), Path(what[1]), noise or ())
+            comparison, explanation = explain_folders(_suite(suite), Path(what[0]), Path(what[1]), noise or (), data)
             title = f"{what[0]} against {what[1]}"
             found.append((title, comparison.judgement, comparison.preflight, explanation))
         elif len(what) > 2:

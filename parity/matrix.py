@@ -594,11 +594,11 @@ def _keep_failure(folder: Path, run: Future[dict[str, Any]]) -> None:
 
 
 def explain_folders(
-    suite: Suite, a: Path, b: Path, noise: Sequence[Path] = ()
+    suite: Suite, a: Path, b: Path, noise: Sequence[Path] = (), data: str | None = None
 ) -> tuple[Comparison, dict[str, Any] | None]:
     """Judge trajectory ``a`` against ``b`` and explain what differs from the recordings alone.
 
-    ``noise`` are repetitions, as in ``parity.crosscheck.compare``.
+    ``noise`` are repetitions, as in ``parity.crosscheck.compare``; ``data`` is the file of runs on a user's own data.
 
     The mistakes are replayed on the suite's reference, in this process, where the suite knows the case and a noise
     floor lies beside the run. What is explained is ``a``, or ``b`` where ``a`` is what the reference is.
@@ -618,14 +618,13 @@ def explain_folders(
     found: dict[str, Any] | None = None
     try:
         for folder, mine, theirs in sides:
-            name, _, variant = str(mine.meta.get("case", "")).partition("@")
             floor = recorded_floor(folder, mine)
-            if not name:
-                untried = f"{folder} does not say which case of the suite {suite.package} it is"
-            elif name not in suite.entries:
-                untried = f"the suite {suite.package} has no case {name!r}"
-            elif floor is not None:
-                entry = suite.entry(name, variant or None)
+            try:
+                entry = _entry_of(suite, folder, mine, data)
+            except SuiteError as error:
+                untried = str(error)
+                continue
+            if floor is not None:
                 reference = suite.implementation(entry, suite.reference)
                 found = explain_recorded(entry, reference, mine, theirs, comparison.judgement, floor).as_json()
                 found["note"] = "; ".join(filter(None, (found["note"], f"what is explained is {folder}")))
@@ -637,7 +636,23 @@ def explain_folders(
     except TrajectoryError:
         raise
     except ValueError as error:
-        raise TrajectoryError(f"{a} and {b}: the deep recordings do not fit the case: {error}") from error
+        raise TrajectoryError(
+            f"{a} and {b}: the deep recordings do not fit each other or their case: {error}"
+        ) from error
+
+
+def _entry_of(suite: Suite, folder: Path, run: Trajectory, data: str | None) -> Entry:
+    """The case that a run says it is of, on its data; SuiteError says why the suite has it not."""
+    name, _, variant = str(run.meta.get("case", "")).partition("@")
+    if not name:
+        raise SuiteError(f"{folder} does not say which case of the suite {suite.package} it is")
+    if name not in suite.entries:
+        raise SuiteError(f"the suite {suite.package} has no case {name!r}")
+    if variant and data is not None and Path(data).stem == variant:
+        return suite.entry(name, data)
+    if variant and variant not in suite.entries[name].case.variants:
+        raise SuiteError(f"the data {variant!r} of {folder} are not the suite's: name their file with --data")
+    return suite.entry(name, variant or None)
 
 
 def _finished(result: dict[str, Any]) -> Future[dict[str, Any]]:
