@@ -615,6 +615,10 @@ def explain_folders(
     if run.meta.get("implementation") == suite.reference != other.meta.get("implementation"):
         sides.reverse()
     untried = f"neither {a} nor {b} has a noise floor beside it: record them with 'parity run'"
+    if held := [folder for folder, mine, _ in sides if mine.meta.get("lockstep")]:
+        # What a free run would leave says nothing of one that starts from the reference's states again and again.
+        untried = f"{held[0]} is in lockstep and mistakes are replayed in free runs: explain the free run beside it"
+        sides = []
     found: dict[str, Any] | None = None
     try:
         for folder, mine, theirs in sides:
