@@ -547,7 +547,7 @@ def explain(
     with _clear_errors():
         if len(what) == 2:
             _belongs_to_a_case(impl=impl, dtype=dtype, device=device != "cpu", epochs=epochs, python=python)
-            comparison, explanation = explain_folders(_suite(suite), Path(what[0]), Path(what[1]), noise or ())
+            comparison, explanation = explain_folders(_suite(suite), Path(what[0]), Path(what[1]), noise or (), data)
             title = f"{what[0]} against {what[1]}"
             found.append((title, comparison.judgement, comparison.preflight, explanation))
         elif len(what) > 2:

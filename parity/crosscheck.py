@@ -12,11 +12,11 @@ import numpy as np
 
 from parity.compare import Difference, Worst, differences
 from parity.deep import rows_in_words
-from parity.dtypes import rounded, unit
+from parity.dtypes import KNOWN, rounded, unit
 from parity.frameworks import in_tf32
 from parity.spec import Params
 from parity.tolerance import FACTOR, Floor, file_name, floor_of, load
-from parity.trajectory import MANIFEST, Trajectory, TrajectoryError, read, read_manifest
+from parity.trajectory import MANIFEST, Trajectory, TrajectoryError, kept_failure, read, read_manifest, superseded
 from parity.verdict import Judgement, Verdict, incomparable, judge
 
 
@@ -127,9 +127,15 @@ def compare_runs(
     a: Path, ours: Trajectory, b: Path, theirs: Trajectory, noise: Sequence[Repetition] = ()
 ) -> Comparison:
     """The same for what was read from there already."""
-    before, notes = tuple(preflight(ours, theirs)), []
+    sides = ((a, ours), (b, theirs))
+    stale = [
+        f"{folder} is an earlier run: a newer one was begun and not finished"
+        for folder, run in sides
+        if superseded(folder, run)
+    ]
+    before, notes = (*stale, *preflight(ours, theirs)), []
     floors = []
-    for folder, run in ((a, ours), (b, theirs)):
+    for folder, run in sides:
         own = [one.distances for one in noise if one.run.meta["dtype"] == run.meta["dtype"]]
         floor = recorded_floor(folder, run)
         if floor is None and own:
@@ -141,27 +147,32 @@ def compare_runs(
             )
             floor = least_floor(run)
         floors.append(floor.carried(run) if run.meta.get("lockstep") else floor)
-    free = all(
-        run.meta.get("float32_parameters", "free") == "free" or run.meta["dtype"] == "float64" for run in (ours, theirs)
-    )
-    if not free:
+    params = all(_counts_params(run) for run in (ours, theirs))
+    if not params:
         notes.append(
             "this case's parameters are compared in lockstep only, but in float64; of a free run, the losses count"
         )
-    doubt = incomparable(ours, theirs)
+    failed = [f"{folder}: the last run failed: {reason}" for folder, _ in sides if (reason := kept_failure(folder))]
+    doubt = "; ".join(failed) or incomparable(ours, theirs)
     if doubt:
         return Comparison(a, b, Judgement(Verdict.INCONCLUSIVE, reason=doubt), None, None, None, tuple(notes), before)
     # A floor may end before the run does; then both runs are judged that far.
     epochs, snapshots = (min(lengths) for lengths in zip(*map(_lengths, floors), strict=True))
     one, other = (floor.until(epochs, snapshots) for floor in floors)
     both = Floor(one.loss + other.loss, {name: one.params[name] + other.params[name] for name in one.params})
-    judgement = judge(ours, theirs, both, params=free)
+    judgement = judge(ours, theirs, both, params=params)
     coarser = max((run.meta["dtype"] for run in (ours, theirs)), key=unit)
     found = [
         differences(ours.params[name], theirs.params[name], name, ours.epochs, dtype=coarser) for name in ours.params
     ]
     found.append(differences(ours.loss, theirs.loss, "loss", np.arange(1, len(ours.loss) + 1), dtype=coarser))
     return Comparison(a, b, judgement, *_worst(found), tuple(notes), before)
+
+
+def _counts_params(run: Trajectory) -> bool:
+    """Whether a run's parameters are asserted: see ``Case.float32_parameters``."""
+    in_lockstep = bool(run.meta.get("lockstep"))
+    return in_lockstep or run.meta["dtype"] == "float64" or run.meta.get("float32_parameters", "free") == "free"
 
 
 def preflight(a: Trajectory, b: Trajectory) -> Iterator[str]:
@@ -289,7 +300,7 @@ def _kind(folder: Path) -> tuple[str, ...]:
     The dtype from the run itself where a user gave it another name.
     """
     parts = folder.name.split("-")
-    start = next((place for place, part in enumerate(parts) if part.startswith(("float", "bfloat", "checked"))), None)
+    start = next((place for place, part in enumerate(parts) if part in (*KNOWN, "checked")), None)
     if start is None:
         return (str(read_manifest(folder)["dtype"]),)
     return tuple(part for place, part in enumerate(parts[start:]) if place != 1)

@@ -19,7 +19,7 @@ from parity.hypotheses import Hypothesis, hypotheses_for
 from parity.planting import batches
 from parity.published import Figure, figures
 from parity.spec import Case, Params
-from parity.suite import Entry, Implementation, Suite, fingerprint
+from parity.suite import Entry, Implementation, Suite
 from parity.tolerance import FACTOR, RUNS, Build, Floor, load, measure, stirred
 from parity.trainer import Trainer, record
 from parity.trajectory import Trajectory, gather
@@ -187,10 +187,10 @@ def _visible(hypothesis: Hypothesis, replays: Replays, case: Case, dtype: str, f
 def floors_of(suite: Suite, entry: Entry, case: Case, build: Build) -> dict[str, Floor]:
     """The noise floors of a cut case: the beginning of those kept with the suite, where they are of the same run."""
     whole = replace(entry.case, metrics=())
-    length = min(whole.epochs, whole.floor_epochs or whole.epochs)
+    length = whole.floor_length(whole.epochs)
     kept = None
     if suite.floors is not None and case.schedule == whole.schedule and case.epochs <= length:
-        kept = load(suite.floors / f"{entry.folder}.safetensors", fingerprint(entry.case, length, exact=False))
+        kept = load(suite.floors / f"{entry.folder}.safetensors", suite.mark(entry, length))
     if kept is None:
         return measure(build, case, case.epochs)
     snapshots = -(-case.epochs // case.every) + 1

@@ -636,6 +636,8 @@ def with_replacement(schedule: Schedule, rows: int) -> Iterator[Array] | None:
 def other_last_batch(schedule: Schedule, rows: int, keep: bool) -> Iterator[Array] | None:
     if not isinstance(schedule, Shuffled) or schedule.keep_last == keep:
         return None
+    if rows < schedule.batch_size:
+        return None  # The last batch is the only one.
     return one_by_one(replace(schedule, keep_last=keep), rows)
 
 

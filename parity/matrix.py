@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
 import json
 import platform
@@ -19,12 +20,12 @@ from parity import __version__
 from parity.crosscheck import Comparison, compare_runs, recorded_floor, repetitions
 from parity.dtypes import DTYPES, NARROW
 from parity.frameworks import FRAMEWORKS, framework_of, packages_of
-from parity.outcome import CHECKED, Outcome, compares_params, folder_name, keep_explanation, keep_failure
+from parity.outcome import CHECKED, Outcome, compares_params, folder_name, keep_explanation
 from parity.pool import Pool, WorkerError
 from parity.published import Figure, figures
 from parity.suite import Entry, Suite, SuiteError, fingerprint
 from parity.tolerance import FACTOR, Floor, file_name, load
-from parity.trajectory import Trajectory, TrajectoryError, read
+from parity.trajectory import Trajectory, TrajectoryError, keep_failure, read
 from parity.verdict import Judgement, Verdict, judge_run
 
 CORE_PACKAGES = ("numpy", "safetensors")
@@ -200,8 +201,10 @@ def _code(*paths: Path) -> str:
     here = Path(__file__).parent
     shared = [
         here / f"{name}.py"
-        for name in ("dtypes", "spec", "trainer", "layout", "tolerance", "trajectory", "worker", "matrix")
-    ]
+        for name in (
+            "deep", "dtypes", "frameworks", "layout", "matrix", "spec", "tolerance", "trainer", "trajectory", "worker"
+        )
+    ]  # fmt: skip
     digest = hashlib.sha256(__version__.encode())
     for path in (*shared, *sorted((here / "trainers").glob("*.py")), *paths):
         digest.update(path.read_bytes())
@@ -215,7 +218,9 @@ class Matrix:
         self.options, self.suite = options, options.suite
         self.cells = cells(options)
         self.versions = Versions(options.pythons)
-        self._fingerprints: dict[tuple[str, int, bool], str] = {}
+        self._fingerprints: dict[tuple[str, int], str] = {}
+        self._marks: dict[str, str] = {}
+        self._origins: dict[tuple[str, str], str] = {}
         self._trajectories: dict[Path, Trajectory] = {}
         self._submitted: dict[Path, Future[dict[str, Any]]] = {}
 
@@ -363,6 +368,7 @@ class Matrix:
             "device": cell.device,
             "lockstep": lockstep,
             "key": key,
+            "origin": self._origin(cell),
             "versions": self.versions.of(cell.implementation),
             "hyper_parameters": {part: repr(getattr(case, part)) for part in ("loss", "optimizer", "schedule")},
             "deep": self._deep(cell, lockstep),
@@ -384,7 +390,7 @@ class Matrix:
     def _submit_floor(self, cell: Cell, lockstep: int | None, pool: Pool, on_epoch: OnEpoch) -> Future[dict[str, Any]]:
         path, mark = self._floor_path(cell, lockstep)
         if path not in self._submitted:
-            if load(path, mark) is not None:
+            if load(path, mark) is not None and not (self.options.fresh and self._shipped(path, mark) is None):
                 self._submitted[path] = _finished({"cached": True})
             else:
                 self._submitted[path] = self._measure(cell, lockstep, path, mark, pool, on_epoch)
@@ -417,62 +423,86 @@ class Matrix:
 
     def _length(self, cell: Cell, lockstep: int | None) -> int:
         """The epochs of a cell's run. The reference is checked as far as its floor reaches; in lockstep, to the end."""
-        epochs, reach = self.epochs(cell), cell.entry.case.floor_epochs
-        return min(epochs, reach) if reach and cell.dtype == CHECKED and not lockstep else epochs
+        epochs = self.epochs(cell)
+        return cell.entry.case.floor_length(epochs) if cell.dtype == CHECKED and not lockstep else epochs
 
     def _floor_length(self, cell: Cell) -> int:
         case = cell.entry.case
-        length = max(self.epochs(cell), case.epochs)
-        return min(length, case.floor_epochs) if case.floor_epochs else length
+        return case.floor_length(max(self.epochs(cell), case.epochs))
 
     def _floor_path(self, cell: Cell, lockstep: int | None) -> tuple[Path, str]:
-        """Where the floor of a cell's case is or will be, and the fingerprint that it must bear.
+        """Where the floor of a cell's case is or will be, and the mark that it must bear.
 
         A floor grows along the run, so the one of the case's own length serves every shorter run.
         """
-        mark = self._fingerprint(cell, self._floor_length(cell), exact=False)
-        name = file_name(cell.entry.folder, lockstep, cell.dtype)
-        path = self.options.out / "floors" / name
-        if load(path, mark) is None and self.suite.floors is not None:
+        mark = self._mark(cell)
+        path = self.options.out / "floors" / file_name(cell.entry.folder, lockstep, cell.dtype)
+        shipped = self._shipped(path, mark)
+        if shipped is not None and not (path.exists() and filecmp.cmp(shipped, path, shallow=False)):
             # Kept with the results, so that they can be compared again without the suite.
-            shipped = self.suite.floors / name
-            if load(shipped, mark) is not None:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                scratch = path.with_name(f".{path.name}.partial")
-                shutil.copyfile(shipped, scratch)
-                scratch.replace(path)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            scratch = path.with_name(f".{path.name}.partial")
+            shutil.copyfile(shipped, scratch)
+            scratch.replace(path)
         return path, mark
 
-    def _fingerprint(self, cell: Cell, epochs: int, exact: bool) -> str:
-        known = (cell.entry.folder, epochs, exact)
+    def _shipped(self, path: Path, mark: str) -> Path | None:
+        """The suite's own floor in place of ``path``, None where it has none or that was measured on something else."""
+        if self.suite.floors is None:
+            return None
+        shipped = self.suite.floors / path.name
+        return None if load(shipped, mark) is None else shipped
+
+    def _mark(self, cell: Cell) -> str:
+        if cell.entry.folder not in self._marks:
+            self._marks[cell.entry.folder] = self.suite.mark(cell.entry, self._floor_length(cell))
+        return self._marks[cell.entry.folder]
+
+    def _fingerprint(self, cell: Cell, epochs: int) -> str:
+        known = (cell.entry.folder, epochs)
         if known not in self._fingerprints:
-            self._fingerprints[known] = fingerprint(cell.entry.case, epochs, exact)
+            self._fingerprints[known] = fingerprint(cell.entry.case, epochs)
         return self._fingerprints[known]
 
     def _key(self, cell: Cell, lockstep: int | None) -> str:
         """What a recorded run depends on, as a hash: a run on disk under the same key need not be made again."""
-        implementation = self.suite.implementation(cell.entry, cell.implementation)
         parts = (
-            _code(cell.entry.spec, implementation.path),
-            self._fingerprint(cell, self._length(cell, lockstep), exact=True),
-            sorted(self.versions.of(cell.implementation).items()),
-            platform.machine(),
+            self._origin(cell),
+            self._fingerprint(cell, self._length(cell, lockstep)),
             cell.dtype,
             cell.device,
             lockstep,
         )
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 
+    def _origin(self, cell: Cell) -> str:
+        """The part of the key that a free run and those in lockstep share: what they are made by, not how."""
+        known = (cell.entry.folder, cell.implementation)
+        if known not in self._origins:
+            parts = (
+                _code(*cell.entry.sources(cell.implementation)),
+                # A run names its floor, and one in lockstep starts from the states of the reference: its code is here.
+                self._mark(cell),
+                sorted(self.versions.of(cell.implementation).items()),
+                platform.machine(),
+            )
+            self._origins[known] = hashlib.sha256(repr(parts).encode()).hexdigest()
+        return self._origins[known]
+
     def _deep(self, cell: Cell, lockstep: int | None) -> int:
         """How many updates of a run are recorded deeply: of a free run alone, and not of the reference's check."""
         return 0 if lockstep or cell.dtype == CHECKED else self.options.deep
 
     def _cached(self, folder: Path, key: str, deep: int) -> bool:
+        """Whether a run on disk is the one that is wanted. Only then is it kept: any other will be made again."""
         try:
-            meta = self._read(folder).meta
-            return bool(meta.get("key") == key and meta.get("deep", 0) >= deep)
+            run = read(folder)
         except (OSError, TrajectoryError):
             return False
+        fits = bool(run.meta.get("key") == key and run.meta.get("deep", 0) >= deep)
+        if fits:
+            self._trajectories[folder] = run
+        return fits
 
     def _read(self, folder: Path) -> Trajectory:
         if folder not in self._trajectories:
@@ -564,11 +594,11 @@ def _keep_failure(folder: Path, run: Future[dict[str, Any]]) -> None:
 
 
 def explain_folders(
-    suite: Suite, a: Path, b: Path, noise: Sequence[Path] = ()
+    suite: Suite, a: Path, b: Path, noise: Sequence[Path] = (), data: str | None = None
 ) -> tuple[Comparison, dict[str, Any] | None]:
     """Judge trajectory ``a`` against ``b`` and explain what differs from the recordings alone.
 
-    ``noise`` are repetitions, as in ``parity.crosscheck.compare``.
+    ``noise`` are repetitions, as in ``parity.crosscheck.compare``; ``data`` is the file of runs on a user's own data.
 
     The mistakes are replayed on the suite's reference, in this process, where the suite knows the case and a noise
     floor lies beside the run. What is explained is ``a``, or ``b`` where ``a`` is what the reference is.
@@ -585,17 +615,20 @@ def explain_folders(
     if run.meta.get("implementation") == suite.reference != other.meta.get("implementation"):
         sides.reverse()
     untried = f"neither {a} nor {b} has a noise floor beside it: record them with 'parity run'"
+    if held := [folder for folder, mine, _ in sides if mine.meta.get("lockstep")]:
+        # What a free run would leave says nothing of one that starts from the reference's states again and again.
+        untried = f"{held[0]} is in lockstep and mistakes are replayed in free runs: explain the free run beside it"
+        sides = []
     found: dict[str, Any] | None = None
     try:
         for folder, mine, theirs in sides:
-            name, _, variant = str(mine.meta.get("case", "")).partition("@")
             floor = recorded_floor(folder, mine)
-            if not name:
-                untried = f"{folder} does not say which case of the suite {suite.package} it is"
-            elif name not in suite.entries:
-                untried = f"the suite {suite.package} has no case {name!r}"
-            elif floor is not None:
-                entry = suite.entry(name, variant or None)
+            try:
+                entry = _entry_of(suite, folder, mine, data)
+            except SuiteError as error:
+                untried = str(error)
+                continue
+            if floor is not None:
                 reference = suite.implementation(entry, suite.reference)
                 found = explain_recorded(entry, reference, mine, theirs, comparison.judgement, floor).as_json()
                 found["note"] = "; ".join(filter(None, (found["note"], f"what is explained is {folder}")))
@@ -607,7 +640,23 @@ def explain_folders(
     except TrajectoryError:
         raise
     except ValueError as error:
-        raise TrajectoryError(f"{a} and {b}: the deep recordings do not fit the case: {error}") from error
+        raise TrajectoryError(
+            f"{a} and {b}: the deep recordings do not fit each other or their case: {error}"
+        ) from error
+
+
+def _entry_of(suite: Suite, folder: Path, run: Trajectory, data: str | None) -> Entry:
+    """The case that a run says it is of, on its data; SuiteError says why the suite has it not."""
+    name, _, variant = str(run.meta.get("case", "")).partition("@")
+    if not name:
+        raise SuiteError(f"{folder} does not say which case of the suite {suite.package} it is")
+    if name not in suite.entries:
+        raise SuiteError(f"the suite {suite.package} has no case {name!r}")
+    if variant and data is not None and Path(data).stem == variant:
+        return suite.entry(name, data)
+    if variant and variant not in suite.entries[name].case.variants:
+        raise SuiteError(f"the data {variant!r} of {folder} are not the suite's: name their file with --data")
+    return suite.entry(name, variant or None)
 
 
 def _finished(result: dict[str, Any]) -> Future[dict[str, Any]]:

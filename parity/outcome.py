@@ -125,30 +125,6 @@ def kept_explanation(folder: Path, judgement: Judgement) -> dict[str, Any] | Non
     return explanation if whole else None
 
 
-def failure_path(folder: Path) -> Path:
-    """Where it is kept why the last attempt at a run failed: what an earlier one left there is not its result."""
-    return folder.with_name(f".{folder.name}.failed")
-
-
-def keep_failure(folder: Path, reason: str) -> None:
-    """Leave why a run failed, or take that away where ``reason`` is "" because it did not."""
-    path = failure_path(folder)
-    if reason:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(reason, encoding="utf-8", errors="backslashreplace")
-    else:
-        path.unlink(missing_ok=True)
-
-
-def kept_failure(folder: Path) -> str:
-    """Why the last attempt at a run failed; "" where it did not."""
-    try:
-        with failure_path(folder).open("rb") as file:
-            return " ".join(file.read(4096).decode(errors="replace").split())
-    except OSError:
-        return ""
-
-
 def as_json(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     """The cells and the published figures as plain data: what ``--json`` writes."""
     return {

@@ -12,11 +12,20 @@ import numpy as np
 
 from parity.crosscheck import recorded_floor
 from parity.dtypes import KNOWN
-from parity.outcome import CHECKED, Outcome, compares_params, failure_path, folder_name, kept_explanation, kept_failure
+from parity.outcome import CHECKED, Outcome, compares_params, folder_name, kept_explanation
 from parity.published import Figure, figures
 from parity.suite import Entry, Suite, rank
 from parity.tolerance import Floor
-from parity.trajectory import MANIFEST, Trajectory, TrajectoryError, partial_path, read
+from parity.trajectory import (
+    MANIFEST,
+    Trajectory,
+    TrajectoryError,
+    failure_path,
+    kept_failure,
+    partial_path,
+    read,
+    superseded,
+)
 from parity.verdict import Judgement, Verdict, judge_run
 
 _RUN = re.compile(rf"(?P<implementation>.+)-(?P<dtype>{'|'.join((*KNOWN, CHECKED))})-(?P<device>[^-]+)")
@@ -87,7 +96,7 @@ class _Runs:
                 if reason := kept_failure(folder):
                     raise TrajectoryError(f"{folder.name}: the last run failed: {reason}")
                 run = read(folder)
-                if _superseded(folder, run):
+                if superseded(folder, run):
                     raise TrajectoryError(f"{folder}: a newer run was begun and not finished: run it again")
                 self._read[folder] = run
             except TrajectoryError as error:
@@ -172,8 +181,8 @@ class _Runs:
         held = self._lockstep(checked if outcome.checked else place.folder, run)
         if held is None and not params:
             raise TrajectoryError(
-                f"{place.folder}: this case's {place.dtype} parameters are compared in lockstep, and no such run lies "
-                "beside it"
+                f"{place.folder}: this case's {place.dtype} parameters are compared in lockstep, and no such run of "
+                "the same code lies beside it: run it again"
             )
 
         def stretches() -> tuple[int, Trajectory, Floor]:
@@ -197,14 +206,16 @@ class _Runs:
     def _lockstep(self, free: Path, run: Trajectory) -> tuple[int, Path] | None:
         """The run in lockstep that belongs to a free one: of several, the one with the shortest stretches.
 
-        One of another length was recorded for another run.
+        One of another length, or of other code, was recorded for another run.
         """
         found = []
         for name in self.names:
             match = _LOCKSTEP.fullmatch(name)
             if match is not None and match["run"] == free.name:
                 folder = self.folder / name
-                if np.array_equal(self.read(folder).epochs, run.epochs):
+                held = self.read(folder)
+                same = held.meta.get("origin") == run.meta.get("origin")
+                if same and np.array_equal(held.epochs, run.epochs):
                     found.append((int(match["length"]), folder))
         return min(found, default=None)
 
@@ -232,15 +243,6 @@ def _is_run(path: Path) -> bool:
     """Whether a folder holds a run, or by its name should."""
     named = _RUN.fullmatch(_LOCKSTEP.sub(r"\g<run>", path.name))
     return not path.name.startswith(".") and ((path / MANIFEST).exists() or named is not None)
-
-
-def _superseded(folder: Path, run: Trajectory) -> bool:
-    """Whether beside a finished run lies the beginning of one under another key: of other code or settings."""
-    newer = partial_path(folder)
-    try:
-        return newer.exists() and read(newer, partial=True).meta.get("key") != run.meta.get("key")
-    except TrajectoryError:
-        return False  # Nothing of it was recorded yet.
 
 
 def _agrees_with_its_name(place: _Place, run: Trajectory) -> None:

@@ -292,6 +292,15 @@ class Case:
     note: str = ""
     plot: Callable[[Mapping[str, Trajectory]], Any] | None = None
 
+    def floor_length(self, epochs: int) -> int:
+        """How far into a run of so many epochs its noise floor is measured: ``floor_epochs``, or the snapshot before.
+
+        A floor that ended between two snapshots of the run would have one that the run has not.
+        """
+        if self.floor_epochs is None or epochs <= self.floor_epochs:
+            return epochs
+        return min(epochs, max(self.floor_epochs // self.every, 1) * self.every)
+
     @property
     def stretch(self) -> int:
         """Epochs between two returns to the reference's state, in lockstep: few, for rounding grows along a stretch."""

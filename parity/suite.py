@@ -7,6 +7,7 @@ file ``<model>_<label>.py`` for every implementation; the label's underscores re
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib
 from collections.abc import Callable, Mapping
@@ -14,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -67,6 +68,23 @@ class Entry:
         """What ``Suite.entry`` is given to find this entry's data again."""
         return self.variant if self.file is None else str(self.file)
 
+    def sources(self, label: str) -> list[Path]:
+        """The suite's files that an implementation's result may depend on: its own, and every helper of its model's.
+
+        Other models and mistakes are none, and other implementations only where one of these files names them.
+        """
+        own, model, root = self.implementations[label].path, self.spec.parent, self.spec.parent.parent
+        others = {other.path for other in self.implementations.values()} - {own}
+        folders = [path for path in root.iterdir() if path == model or not (path / "spec.py").exists()]
+        paths = sorted([*root.glob("*.py"), *(path for folder in folders for path in folder.rglob("*.py"))])
+        found = new = [path for path in paths if path.is_file() and path not in others and path.name != "mistakes.py"]
+        while new:
+            text = b"".join(path.read_bytes() for path in new)
+            new = [path for path in sorted(others) if path.stem.encode() in text]
+            others -= set(new)
+            found = [*found, *new]
+        return found
+
 
 @dataclass(frozen=True)
 class Suite:
@@ -103,6 +121,20 @@ class Suite:
                 f"case {entry.case.name!r} has no implementation {label!r}: {', '.join(entry.implementations)}"
             )
         return entry.implementations[label]
+
+    def mark(self, entry: Entry, epochs: int) -> str:
+        """What a noise floor of the case bears: a hash of what it is measured on, with the reference's own code.
+
+        Not with the harness's part in it, ``parity.tolerance`` and the trainer: whoever changes how floors are measured
+        calls 'parity floor --fresh'. What is shipped must fit on other machines: there the data are not taken exactly.
+        """
+        shipped = self.floors is not None and entry.file is None
+        digest = hashlib.sha256(fingerprint(entry.case, epochs, exact=not shipped).encode())
+        for path in entry.sources(self.reference) if self.reference in entry.implementations else ():
+            # The spec counts by what it says, in the fingerprint.
+            if path != entry.spec and path.name != "__init__.py":
+                digest.update(_code(path.read_bytes()))
+        return digest.hexdigest()
 
     @property
     def labels(self) -> list[str]:
@@ -199,3 +231,24 @@ def fingerprint(case: Case, epochs: int, exact: bool = True) -> str:
             digest.update(f"{np.nansum(np.abs(array), dtype=np.float64):.5e}".encode())
     digest.update(repr((case.name, case.loss, case.optimizer, case.schedule, case.every, epochs)).encode())
     return digest.hexdigest()
+
+
+def _code(source: bytes) -> bytes:
+    """What a source says to the interpreter: without comments, docstrings and layout, in every version of Python alike.
+
+    As it stands where it is no Python.
+    """
+
+    def plain(node: Any) -> Any:
+        if isinstance(node, list):
+            texts = [isinstance(one, ast.Expr) and isinstance(one.value, ast.Constant) for one in node]
+            return [plain(one) for one, text in zip(node, texts, strict=True) if not text]
+        if not isinstance(node, ast.AST):
+            return node
+        # Versions differ in which empty fields they have.
+        return type(node).__name__, [(k, plain(v)) for k, v in ast.iter_fields(node) if v is not None and v != []]
+
+    try:
+        return repr(plain(ast.parse(source))).encode()
+    except (SyntaxError, ValueError):
+        return source

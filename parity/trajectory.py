@@ -68,6 +68,7 @@ OPTIONAL: Mapping[str, tuple[type, ...]] = {
     "settings": (dict,),
     "batch_order": (str, type(None)),
     "key": (str, type(None)),
+    "origin": (str,),
     "lockstep": (int, type(None)),
     "deep": (int,),
     "floor": (str, type(None)),
@@ -233,6 +234,31 @@ def partial_path(folder: str | os.PathLike[str]) -> Path:
     """Where a run that is to end in ``folder`` is written until it is complete."""
     folder = Path(os.path.abspath(folder))
     return folder.with_name(f".{folder.name}.partial")
+
+
+def failure_path(folder: Path) -> Path:
+    """Where it is kept why the last attempt at a run failed: what an earlier one left there is not its result."""
+    folder = Path(os.path.abspath(folder))
+    return folder.with_name(f".{folder.name}.failed")
+
+
+def keep_failure(folder: Path, reason: str) -> None:
+    """Leave why a run failed, or take that away where ``reason`` is "" because it did not."""
+    path = failure_path(folder)
+    if reason:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(reason, encoding="utf-8", errors="backslashreplace")
+    else:
+        path.unlink(missing_ok=True)
+
+
+def kept_failure(folder: Path) -> str:
+    """Why the last attempt at a run failed; "" where it did not."""
+    try:
+        with failure_path(folder).open("rb") as file:
+            return " ".join(file.read(4096).decode(errors="replace").split())
+    except OSError:
+        return ""
 
 
 class Writer:
@@ -641,6 +667,15 @@ def _inside(folder: Path, name: str) -> Path:
             hint = f"a run that was not finished is in {partial_path(folder)}"
         raise TrajectoryError(f"{path}: {there}: {hint}")
     return target
+
+
+def superseded(folder: Path, run: Trajectory) -> bool:
+    """Whether beside a finished run lies the beginning of another one: of other code or settings, for all one knows."""
+    newer, key = partial_path(folder), run.meta.get("key")
+    try:
+        return newer.exists() and (read(newer, partial=True).meta.get("key") != key or key is None)
+    except TrajectoryError:
+        return False  # Nothing of it was recorded yet.
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -24,7 +24,8 @@ from parity import matrix, pool
 from parity.cli import main
 from parity.tests import suites
 from parity.tests.suites import CASE, strict_json, write_suite
-from parity.trajectory import MANIFEST, read, write
+from parity.trainer import Chunk
+from parity.trajectory import MANIFEST, Writer, keep_failure, read, write
 
 
 @dataclass
@@ -271,11 +272,119 @@ def test_what_has_not_changed_is_not_run_again(parity: Parity, tmp_path: Path, m
     assert manifest.stat().st_mtime_ns > fresh
 
 
+def test_what_is_run_again_is_judged_and_not_what_lay_there(parity: Parity, tmp_path: Path) -> None:
+    package = write_suite(tmp_path, numpy_mine=suites.HONEST)
+    command = ("run", "--suite", package, "--out", "out", "--dtype", "float64")
+    assert parity(*command).status == 0
+    (tmp_path / package / "toy" / "toy_numpy_mine.py").write_text(suites.WRONG)
+    matrix._code.cache_clear()  # A process reads its sources once.
+    assert parity(*command).status == 1
+
+
+@pytest.mark.parametrize("helper", ["toy/layers.py", "layers.py", "common/layers.py", "toy/toy_numpy_other.py"])
+def test_what_an_implementation_imports_from_its_suite_is_part_of_it(
+    parity: Parity, tmp_path: Path, helper: str
+) -> None:
+    package = write_suite(tmp_path)
+    imported = tmp_path / package / helper
+    imported.parent.mkdir(exist_ok=True)
+    imported.write_text(suites.HONEST)
+    module = ".".join((package, *Path(helper).with_suffix("").parts))
+    for label in ("numpy_mine", "numpy_own"):
+        source = f"from {module} import build\n" if label == "numpy_mine" else suites.HONEST
+        (tmp_path / package / "toy" / f"toy_{label}.py").write_text(source)
+    command = ("run", "--suite", package, "--out", "out", "--dtype", "float64")
+    assert parity(*command).status == 0
+    own = tmp_path / "out" / CASE / "numpy-own-float64-cpu" / MANIFEST
+    before = own.stat().st_mtime_ns
+    imported.write_text(suites.WRONG)
+    matrix._code.cache_clear()
+    found = parity(*command, "--json", "-")
+    verdicts = {cell["implementation"]: cell["verdict"] for cell in strict_json(found.out)["cells"]}
+    assert verdicts["numpy-mine"] == "FAIL"
+    assert verdicts["numpy-own"] == "PASS"
+    # Another implementation that it does not name is none of its business.
+    assert (own.stat().st_mtime_ns == before) == helper.startswith("toy/toy_")
+
+
+STEEP = """
+from parity.tests import toy
+from parity.trainers.numpy_trainer import NumpyTrainer
+
+def forward(params, x):
+    prediction, kept = toy.forward(params, x)
+    return 12 * prediction, kept
+
+def backward(params, kept, d_prediction):
+    return toy.backward(params, kept, 12 * d_prediction)
+
+def build(case, dtype, device):
+    return NumpyTrainer(case, dtype, forward, backward)
+"""
+
+
+def test_a_noise_floor_goes_with_the_code_of_the_reference(parity: Parity, tmp_path: Path) -> None:
+    """What a reference that diverges strays from itself would let any mistake pass."""
+    package = write_suite(tmp_path, numpy_wrong=suites.WRONG)
+    reference = tmp_path / package / "toy" / "toy_numpy.py"
+    reference.write_text(STEEP)
+    command = ("run", "--suite", package, "--out", "out", "--dtype", "float32", "--impl", "numpy-wrong")
+    parity(*command)
+    reference.write_text(suites.HONEST)
+    matrix._code.cache_clear()
+    assert parity(*command).status == 1
+    assert parity("report", "out", "--suite", package, "--format", "md").status == 1
+    # What is said of the code is no code.
+    floor = tmp_path / "out" / "floors" / f"{CASE}.safetensors"
+    before = floor.stat().st_mtime_ns
+    reference.write_text(f'"""The reference."""\n\n{suites.HONEST}  # as it was\n')
+    matrix._code.cache_clear()
+    assert parity(*command).status == 1
+    assert floor.stat().st_mtime_ns == before
+    # Nothing else says that the harness measures in another way.
+    assert parity(*command, "--fresh").status == 1
+    assert floor.stat().st_mtime_ns > before
+
+
+def test_a_run_in_lockstep_starts_from_the_states_of_the_reference_as_it_is(parity: Parity, tmp_path: Path) -> None:
+    package = write_suite(tmp_path, numpy=suites.WRONG, numpy_right=suites.HONEST)
+    command = ("run", "--suite", package, "--out", "out", "--dtype", "float64", "--lockstep", "2")
+    assert parity(*command).status == 1
+    (tmp_path / package / "toy" / "toy_numpy.py").write_text(suites.HONEST)
+    matrix._code.cache_clear()
+    assert parity(*command).status == 0
+
+
+def test_a_floor_that_was_shipped_anew_takes_the_place_of_its_copy(parity: Parity, tmp_path: Path) -> None:
+    package = write_suite(tmp_path)
+    init = tmp_path / package / "__init__.py"
+    init.write_text("from pathlib import Path\nFLOORS = Path(__file__).parent / 'floors'\n")
+    command = ("--suite", package, "--out", "out")
+    assert parity("floor", *command).status == 0
+    assert parity("run", *command).status == 0
+    shipped = tmp_path / package / "floors" / f"{CASE}.safetensors"
+    copy = tmp_path / "out" / "floors" / shipped.name
+    assert copy.read_bytes() == shipped.read_bytes()
+    copy.write_bytes(shipped.read_bytes().replace(b'"runs":"16"', b'"runs":"15"'))
+    assert parity("run", *command, "--fresh").status == 0
+    assert copy.read_bytes() == shipped.read_bytes()
+
+
 def test_a_shorter_run_is_another_run(parity: Parity, tmp_path: Path) -> None:
     package = write_suite(tmp_path)
     for epochs in (3, 2, 5):
         assert parity("run", "--suite", package, "--out", "out", "--epochs", str(epochs)).status == 0
         assert read(tmp_path / "out" / CASE / "numpy-float64-cpu").epochs.tolist() == list(range(epochs + 1))
+
+
+def test_a_floor_that_ends_between_two_snapshots_ends_at_the_first_of_them(parity: Parity, tmp_path: Path) -> None:
+    package = write_suite(tmp_path, numpy_mine=suites.HONEST)
+    (tmp_path / package / "toy" / "spec.py").write_text(
+        "from dataclasses import replace\nfrom parity.tests import toy\n"
+        "CASES = (replace(toy.MOMENTUM, every=4, floor_epochs=10, epochs=20),)\n"
+    )
+    result = parity("run", "--suite", package, "--out", "out", "--lockstep", "4")
+    assert result.status == 0, result.out
 
 
 def test_a_damaged_result_is_made_again(parity: Parity, tmp_path: Path) -> None:
@@ -647,6 +756,44 @@ def test_diff_across_dtypes_says_that_they_differ(parity: Parity, tmp_path: Path
     assert "dtype differs: float64 and float32" in result.out
 
 
+@pytest.mark.parametrize(("lockstep", "status"), [(None, 0), (2, 1)])
+def test_diff_compares_the_parameters_of_runs_in_lockstep(
+    parity: Parity, tmp_path: Path, lockstep: int | None, status: int
+) -> None:
+    def narrow(run: dict[str, Any]) -> None:
+        run["loss"] = run["loss"].astype(np.float32)
+        run["params"] = {name: values.astype(np.float32) for name, values in run["params"].items()}
+
+    def apart(run: dict[str, Any]) -> None:
+        narrow(run)
+        run["params"]["dense/bias"][3] += 1
+
+    meta = {"dtype": "float32", "float32_parameters": "lockstep", "lockstep": lockstep}
+    result = parity("diff", make_run(tmp_path / "a", narrow, **meta), make_run(tmp_path / "b", apart, **meta))
+    assert result.status == status
+    assert ("compared in lockstep only" in result.out) == (lockstep is None)
+
+
+def test_diff_says_that_a_newer_run_failed_or_was_not_finished(parity: Parity, pair: tuple[Path, Path]) -> None:
+    a, b = pair
+    begun = Writer(a, {"dtype": "float64"})
+    whole = read(b)
+    first = Chunk(whole.epochs[:1], whole.loss[:0], {name: value[:1] for name, value in whole.params.items()}, {})
+    begun.add(first)
+    begun.flush()
+    result = parity("diff", a, b)
+    assert result.status == 0
+    assert f"{a} is an earlier run: a newer one was begun and not finished" in " ".join(result.out.split())
+    keep_failure(b, "ValueError: no such layer")
+    for command in ("diff", "explain"):
+        result = parity(command, a, b)
+        assert result.status == 3
+        assert f"{b}: the last run failed: ValueError: no such layer" in result.out
+    keep_failure(b, "")
+    begun.finish()
+    assert "earlier run" not in parity("diff", a, b).out
+
+
 def test_diff_of_two_folders_of_runs_compares_what_both_hold(parity: Parity, tmp_path: Path) -> None:
     for root in ("first", "second"):
         for case in ("one", "two"):
@@ -655,6 +802,8 @@ def test_diff_of_two_folders_of_runs_compares_what_both_hold(parity: Parity, tmp
     assert result.status == 0
     assert len(strict_json(result.out)["pairs"]) == 2
     assert "counterpart" not in result.err
+    (tmp_path / "second" / "two" / "numpy-float64-cpu").rename(tmp_path / "second" / "two" / "mine-floating-point")
+    assert len(strict_json(parity("diff", "first", "second", "--json", "-").out)["pairs"]) == 2
     shutil.rmtree(tmp_path / "second" / "one")
     result = parity("diff", "first", "second")
     assert result.status == 0

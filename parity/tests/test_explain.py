@@ -270,6 +270,19 @@ def test_two_recordings_are_explained_as_far_as_they_reach(parity: Parity, suite
     assert len(deep.steps_of(read(a))) == 5
 
 
+def test_mistakes_are_not_replayed_on_a_run_in_lockstep(parity: Parity, suite: str) -> None:
+    assert parity("run", "--suite", suite, "--dtype", "float64", "--out", "out", "--lockstep", "2").status == 1
+    free, right = (Path("out") / CASE_NAME / f"{label}-float64-cpu" for label in ("numpy-nesterov", "numpy"))
+    assert "explained by nesterov-momentum" in parity("explain", free, right, "--suite", suite).out
+    held = free.with_name(f"{free.name}-lockstep2")
+    result = parity("explain", held, right, "--suite", suite, "--json", "found.json")
+    assert result.status == 1
+    assert "first differs at epoch 1, " in result.out
+    assert f"{held} is in lockstep and mistakes are replayed in free runs" in " ".join(result.out.split())
+    (found,) = strict_json(Path("found.json").read_text())["explanations"]
+    assert (found["named"], found["replays"]) == ([], [])
+
+
 def test_without_a_known_case_the_place_and_the_pattern_are_said(parity: Parity, tmp_path: Path) -> None:
     def doubled(run: dict[str, Any]) -> None:
         run["params"]["dense/kernel"][2:] *= 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -19,14 +20,15 @@ from parity.ladder import RUNGS, Step, climb
 from parity.matrix import Matrix, Options
 from parity.pool import Pool
 from parity.spec import Case
-from parity.suite import fingerprint, load_suite
+from parity.suite import load_suite
 from parity.tests import planted, toy
 from parity.tests.planted import Mistake
 from parity.tests.suites import selected
 from parity.tolerance import Build, Floor, load, measure
 from parity.verdict import Verdict
 
-IRIS: Case = load_suite("impls").entry("iris-logistic-minibatch").case
+SUITE = load_suite("impls")
+IRIS: Case = SUITE.entry("iris-logistic-minibatch").case
 MODELS: dict[Case, Build] = {IRIS: logistic_numpy.build, toy.MOMENTUM: toy.build, toy.ADAM: toy.build}
 
 FAULTS: list[tuple[Mistake, Case, str, tuple[str, ...]]] = [
@@ -62,7 +64,7 @@ CLIMBS = [
 def floors(case: Case) -> dict[str, Floor]:
     if case is not IRIS:
         return measure(MODELS[case], case, case.epochs)
-    kept = load(FLOORS / f"{case.name}.safetensors", fingerprint(case, case.epochs, exact=False))
+    kept = load(FLOORS / f"{case.name}.safetensors", SUITE.mark(SUITE.entry(case.name), case.epochs))
     assert kept is not None, "the committed noise floor is of another case"
     return kept
 
@@ -136,7 +138,7 @@ def climbs(
     (package / "__init__.py").write_text("from impls import FLOORS\n")
     (package / "logistic" / "__init__.py").touch()
     (package / "logistic" / "spec.py").write_text("from impls.logistic.spec import CASES\n")
-    write_implementation(package, "numpy", "")
+    shutil.copy(logistic_numpy.__file__, package / "logistic")  # its very code, or the floors are of another reference
     for params in selected(request):
         write_implementation(package, params["label"], params["mistake"])
     with pytest.MonkeyPatch.context() as patch:
@@ -148,11 +150,11 @@ def climbs(
 
 
 def write_implementation(package: Path, label: str, mistake: str) -> None:
-    lines = [f"from impls.logistic.logistic_{label} import build"]
-    if mistake:
-        lines += [f"from parity.tests.planted import {mistake}", f"build = {mistake}(build)"]
-    name = "_".join(filter(None, ["logistic", label, mistake]))
-    (package / "logistic" / f"{name}.py").write_text("\n".join(lines) + "\n")
+    (package / "logistic" / f"logistic_{label}_{mistake}.py").write_text(
+        f"from impls.logistic.logistic_{label} import build\n"
+        f"from parity.tests.planted import {mistake}\n"
+        f"build = {mistake}(build)\n"
+    )
 
 
 def test_frameworks(label: str, mistake: str, climbs: dict[str, Future[dict[str, Any]]]) -> None:

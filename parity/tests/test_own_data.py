@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from fixtures import bars
 from parity.cli import app
 from parity.suite import SuiteError, load_suite
+from parity.trajectory import read, write
 
 CASE = "dogecoin-logistic"
 
@@ -74,6 +75,38 @@ def test_a_file_is_run_and_reported(file, tmp_path):
     cells = json.loads(report.read_text())["cells"]
     assert [(cell["data"], cell["verdict"]) for cell in cells] == [("mine", "PASS")] * 2
     assert (tmp_path / "runs" / f"{CASE}@mine" / "numpy-float64-cpu" / "trajectory.json").exists()
+
+
+def test_two_recordings_on_a_file_are_explained(file, tmp_path):
+    runs = tmp_path / "runs"
+    command = [
+        "run",
+        CASE,
+        "--impl",
+        "numpy",
+        "--dtype",
+        "float64",
+        "--data",
+        str(file),
+        "--epochs",
+        "5",
+        "--no-report",
+    ]
+    assert CliRunner().invoke(app, [*command, "--out", str(runs)]).exit_code == 0
+    right = runs / f"{CASE}@mine" / "numpy-float64-cpu"
+    run = read(right)
+    meta = {key: value for key, value in run.meta.items() if key not in ("schema", "version", "complete", "shards")}
+    params = {name: np.array(values) for name, values in run.params.items()}
+    params["dense/bias"][-1] += 0.5
+    wrong = right.with_name("mine-float64-cpu")
+    write(wrong, run.epochs, run.loss, params, meta=meta | {"implementation": "mine"})
+    without = CliRunner().invoke(app, ["explain", str(wrong), str(right)])
+    assert without.exit_code == 1, without.output
+    assert "first differs at epoch 5, dense/bias" in without.output
+    assert "are not the suite's: name their file with --data" in " ".join(without.output.split())
+    replayed = CliRunner().invoke(app, ["explain", str(wrong), str(right), "--data", str(file)])
+    assert replayed.exit_code == 1, replayed.output
+    assert "replayed over the first 5 epochs" in replayed.output
 
 
 def test_the_output_says_that_bars_are_simulated(tmp_path):

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from parity.spec import Adam, AdamW, Array, Case, Loss, Params, Sgd
-from parity.suite import Entry, fingerprint, load_suite
+from parity.suite import Entry, load_suite
 from parity.tests import toy
 from parity.tolerance import checked, load, measure
 from parity.trainer import State, Trainer, record
@@ -152,9 +152,9 @@ def test_a_float64_run_follows_the_longdouble_run(entry: Entry) -> None:
     epochs = min(case.epochs, max(EPOCHS, case.every))
     wide, _ = checked(build, case, longdouble=True)
     exact = gather(record(wide, case, epochs))
-    length = min(case.epochs, case.floor_epochs or case.epochs)
+    length = case.floor_length(case.epochs)
     assert SUITE.floors is not None
-    kept = load(SUITE.floors / f"{entry.folder}.safetensors", fingerprint(entry.case, length, exact=False))
+    kept = load(SUITE.floors / f"{entry.folder}.safetensors", SUITE.mark(entry, length))
     assert kept is not None, "no committed noise floor is of this case: run 'parity floor'"
     floor = kept["float64"].until(epochs, len(exact.epochs))
     judgement = judge(gather(record(build(case, "float64", "cpu"), case, epochs)), exact, floor)

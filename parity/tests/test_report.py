@@ -147,7 +147,17 @@ def test_a_run_whose_parameters_count_in_lockstep_needs_that_run(
     assert only(recorded(copied, made[0]), "numpy-honest", "float32").judgement.verdict is Verdict.PASS
     shutil.rmtree(run.with_name(f"{run.name}-lockstep2"))
     found = only(recorded(copied, made[0]), "numpy-honest", "float32")
-    assert "no such run lies beside it" in found.judgement.reason
+    assert "no such run of the same code lies beside it" in found.judgement.reason
+
+
+def test_a_run_in_lockstep_of_other_code_is_not_judged(made: tuple[Suite, Path, list[Outcome]], copied: Path) -> None:
+    run = copied / CASE / "numpy-honest-float64-cpu"
+    shutil.rmtree(run.with_name(f"{run.name}-lockstep2"))
+    (copied / CASE / "numpy-wrong-float64-cpu-lockstep2").rename(run.with_name(f"{run.name}-lockstep2"))
+    change(run.with_name(f"{run.name}-lockstep2"), implementation="numpy-honest")
+    found = only(recorded(copied, made[0]), "numpy-honest")
+    assert found.judgement.verdict is Verdict.PASS
+    assert [one.lockstep for one in found.judgement.evidence] == [None]
 
 
 def test_a_new_recording_takes_a_failure_and_an_explanation_away(

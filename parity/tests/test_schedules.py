@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
+from parity.hypotheses import other_last_batch
 from parity.spec import CyclicRow, FullBatch, RandomRow, RandomRows, Schedule, Shuffled
 
 ROWS = 23
@@ -31,6 +32,12 @@ def test_every_schedule_keeps_the_contract(schedule: Schedule) -> None:
         assert batch.dtype == np.int64
         assert batch.ndim == 1
         assert 0 <= batch.min() <= batch.max() < ROWS
+
+
+def test_of_fewer_rows_than_a_batch_has_the_last_batch_is_not_dropped() -> None:
+    """No batch at all would be left, and whoever asks for the next one would wait for ever."""
+    assert other_last_batch(Shuffled(8, seed=1), 5, keep=False) is None
+    assert other_last_batch(Shuffled(4, seed=1), 5, keep=False) is not None
 
 
 def test_the_cyclic_rule_takes_the_rows_in_order_again_and_again() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ from hypothesis.extra import numpy as hnp
 from safetensors.numpy import save_file
 
 from parity.dtypes import DTYPES, KNOWN
-from parity.spec import Adam, Case, FullBatch, Sgd
+from parity.spec import Adam, Case, Dataset, FullBatch, Sgd
+from parity.suite import Entry, Suite
 from parity.tests import toy
 from parity.tolerance import RUNS, Floor, load, measure, save, stir, stirred
 from parity.trainer import record
@@ -200,3 +202,14 @@ def test_a_stirred_run_permutes_rows_unless_their_order_means_something() -> Non
         trainer.train([next(schedule.epochs(toy.ROWS))])
         assert sorted(seen[0]) == list(range(toy.ROWS))
         assert np.array_equal(seen[0], np.arange(toy.ROWS)) is not permuted
+
+
+def test_a_floor_that_is_not_shipped_is_of_the_very_data(tmp_path: Path) -> None:
+    """Sums alone do not see labels that changed places."""
+    data = toy.data()
+    turned = replace(toy.MOMENTUM, data=lambda: Dataset(data.x, data.y[::-1]))
+    marks = [
+        Suite("mine", "numpy", {}, None).mark(Entry(case, tmp_path / "toy" / "spec.py", {}), 3)
+        for case in (toy.MOMENTUM, turned)
+    ]
+    assert marks[0] != marks[1]
