@@ -42,9 +42,9 @@ class Recorder:
     """Writes a run to ``folder`` as it goes; a context manager, see ``parity.trajectory.Writer`` for what it leaves.
 
     ``dtype`` is what the run's parameters are meant to have: float64, float32, float16 or bfloat16, by name or as a
-    framework has it. With a ``layout``
-    parameters, gradients and slots are given as the framework has them, by its names, and recorded in the canonical
-    layout; without one their names must be canonical, as in ``dense/kernel``, and both runs' shapes alike.
+    framework has it. With a ``layout`` parameters, gradients and slots are given as the framework has them, by its
+    names, and recorded in the canonical layout; without one their names must be canonical, as in ``dense/kernel``, and
+    both runs' shapes alike.
 
     Of the first ``deep`` updates all that goes into them is recorded too, which tells ``parity explain`` the phase in
     which two runs part. ``optimizer`` says what the run's is meant to be, in the words of ``parity.spec``: then the
@@ -158,8 +158,8 @@ class Recorder:
                 found |= {f"gradients/{name}": g for name, g in self._gradients(gradients, now).items()}
                 state |= {f"{self._updates}/{name}": value for name, value in found.items()}
         check_steps(state)
-        said = self._write(stated=bool(state)) | state
-        self._steps |= said
+        state = self._write(stated=bool(state)) | state
+        self._steps |= state
         self._losses.append(kept)
         if seen is None:
             self._rows = None
@@ -282,11 +282,10 @@ class Recorder:
         for name in arrays:
             if name not in known:
                 raise ValueError(f"{name}, one of the {what}, is in no slot of the layout")
-        whole = {slot.canonical for slot in self.layout} - {
-            slot.canonical for slot in self.layout if slot.framework not in arrays
-        }
+        # A canonical tensor may be made of several.
+        missing = {slot.canonical for slot in self.layout if slot.framework not in arrays}
         try:
-            return to_canonical([slot for slot in self.layout if slot.canonical in whole], arrays)
+            return to_canonical([slot for slot in self.layout if slot.canonical not in missing], arrays)
         except (KeyError, ValueError, IndexError) as error:
             raise ValueError(f"the {what} do not fit the layout: {error}") from error
 
@@ -294,9 +293,8 @@ class Recorder:
         """The state after the updates so far, as a deep recording names it."""
         found = {f"params/{name}": value for name, value in params.items()}
         for slot, tensors in (slots or {}).items():
-            found |= {
-                f"slots/{slot}/{name}": value for name, value in self._canonical(tensors, f"slots {slot}").items()
-            }
+            named = self._canonical(tensors, f"slots {slot}")
+            found |= {f"slots/{slot}/{name}": value for name, value in named.items()}
         return {f"{self._updates}/{name}": value for name, value in found.items()}
 
     def _write(self, stated: bool = False) -> Params:
