@@ -697,8 +697,15 @@ def diff(
         comparisons = compare_folders(a, b, noise or ())
     console = make_console(stderr=str(json_file) == "-")
     print_diff(console, comparisons)
-    print_unpaired(console, unpaired(a, b, comparisons))
-    _write_json(json_file, {"pairs": [comparison.as_json() for comparison in comparisons]})
+    alone = unpaired(a, b, comparisons)
+    print_unpaired(console, alone)
+    _write_json(
+        json_file,
+        {
+            "pairs": [comparison.as_json() for comparison in comparisons],
+            "unpaired": [str(run) for runs in alone.values() for run in runs],
+        },
+    )
     raise SystemExit(EXIT_STATUS[overall([comparison.judgement.verdict for comparison in comparisons])])
 
 

@@ -267,7 +267,7 @@ def repetitions(ours: Trajectory, theirs: Trajectory, noise: Sequence[Path]) -> 
         if not any(values.any() for values in distances.values()):
             raise TrajectoryError(
                 f"{folder}: shows no noise: it is one of these runs to the bit, where a repetition begins from values "
-                "that parity.tolerance.stir has moved"
+                "that parity.tolerance.stir has moved (it leaves zeros as they are)"
             )
         for name, values in base.params.items():
             begun = np.asarray(values[0], np.float64)

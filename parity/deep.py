@@ -197,6 +197,10 @@ def walk_pair(a: Trajectory, b: Trajectory, noise: Sequence[tuple[Trajectory, Tr
             return _other_rows(epoch, batch, mine.rows, other.rows, agreed)
         seen, stirred = _seen(mine), repeated.at(mine.number)
         for phase, wanted in _seen(other).items():
+            if phase == "gradient" and (alone := sorted(mine.gradients.keys() ^ other.gradients.keys())):
+                which = "second" if alone[0] in mine.gradients else "first"
+                note = f"the {which} run has no gradient of {alone[0]}: there it is not trained"
+                return Location(phase, epoch, batch, None, dict(agreed), (), other.gradients, other.before.params, note)
             found = within_rounding(seen[phase], wanted, dtype, stirred.get(phase, ()))
             parts = tuple(check for check in found if not check.agrees)
             if parts:
@@ -243,7 +247,9 @@ def _seen(step: Step) -> dict[str, Params]:
 def _apart(a: Params, b: Params) -> dict[str, float]:
     """How far tensors that both have are apart at most."""
     pairs = {name: (np.asarray(value, np.float64), b[name]) for name, value in a.items() if name in b}
-    return {name: float(np.max(np.abs(one - other), initial=0.0)) for name, (one, other) in pairs.items()}
+    far = {name: float(np.max(np.abs(one - other), initial=0.0)) for name, (one, other) in pairs.items()}
+    # What is not finite is no distance: a floor made of it would let everything pass.
+    return {name: distance for name, distance in far.items() if np.isfinite(distance)}
 
 
 def within_rounding(

@@ -153,21 +153,32 @@ def explain_pair(
     found = explain_steps(run, other, location, noise)
     if found is None:
         of_a_case = run.meta.get("case") or other.meta.get("case")
-        why = _why_untried(location, untried if of_a_case else "")
+        name = location.check.tensor if location.check is not None else ""
+        alike = name in run.params and np.array_equal(run.params[name][0], other.params[name][0])
+        why = _why_untried(location, untried if of_a_case else "", alike)
         found = Diagnosis(location, pattern(location), (), None, 0, False, why)
     return Explanation(found, SENTENCES, growth(run, other))
 
 
-def _why_untried(location: Location, untried: str) -> str:
-    """Why no mistake was tried at a place; ``untried`` says why no case was at hand, empty where there is none."""
+def _why_untried(location: Location, untried: str, alike: bool) -> str:
+    """Why no mistake was tried at a place.
+
+    ``untried`` says why no case was at hand, empty where there is none; ``alike`` whether the tensor began alike.
+    """
+    if not all(np.isfinite(one.got).all() and np.isfinite(one.wanted).all() for one in location.parts):
+        return "what parts is not finite, and nothing that follows from it was replayed"
     if location.phase == "batch":
         return "the runs take other rows: give both one order"
     if location.phase == "state" and location.check is not None and (location.epoch, location.batch) == (1, 0):
+        if alike:
+            return "it began alike and was moved before the first update, as a forward pass moves running statistics"
         return "the runs do not begin with the same parameters: give both the same"
     if location.phase == UNRECORDED:
         return (
             f"no mistake could be replayed, because {untried or 'too little is recorded and these runs are of no case'}"
         )
+    if location.check is None:
+        return "the same parameters are to be trained in both"
     a_case = f"and {untried}" if untried else "which these runs are not of"
     return f"recordings do not tell mistakes in a model apart: those are replayed on a case, {a_case}"
 

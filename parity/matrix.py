@@ -21,7 +21,7 @@ from parity.crosscheck import Comparison, compare_runs, recorded_floor, repetiti
 from parity.dtypes import DTYPES, NARROW
 from parity.frameworks import FRAMEWORKS, framework_of, packages_of
 from parity.outcome import CHECKED, Outcome, compares_params, folder_name, keep_explanation
-from parity.pool import Pool, WorkerError
+from parity.pool import Pool, UnrunError, WorkerError
 from parity.published import Figure, figures
 from parity.suite import Entry, Suite, SuiteError, fingerprint
 from parity.tolerance import FACTOR, Floor, file_name, load
@@ -356,7 +356,7 @@ class Matrix:
     ) -> Future[dict[str, Any]]:
         availability = self.versions.availability(cell.implementation)
         if not availability.available:
-            return _failed(WorkerError(availability.reason))
+            return _failed(UnrunError(availability.reason))
         key = self._key(cell, lockstep)
         if not self.options.fresh and self._cached(folder, key, self._deep(cell, lockstep)):
             return _finished({"cached": True})
@@ -588,8 +588,8 @@ def _checked(reference: Cell) -> Cell:
 
 
 def _keep_failure(folder: Path, run: Future[dict[str, Any]]) -> None:
-    if not run.cancelled():
-        error = run.exception()
+    error = None if run.cancelled() else run.exception()
+    if not (run.cancelled() or isinstance(error, UnrunError)):
         keep_failure(folder, "" if error is None else str(error) or type(error).__name__)
 
 

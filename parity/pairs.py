@@ -68,6 +68,8 @@ def explain_steps(
     number = (location.epoch - 1) * batches + location.batch
     if location.phase == UNRECORDED:  # seen at the end of an epoch, which any update before may have made
         number = location.epoch * batches
+    if location.phase == "gradient" and len({tuple(sorted(side.steps[number].gradients)) for side in sides}) > 1:
+        return None
     mistakes = {"loss": _other_losses, "gradient": _added_up}.get(location.phase)
     strayed = Noise(noise).at(number)
     tried = _tried(sides, location, number, mistakes, strayed) if mistakes else None
@@ -87,8 +89,8 @@ def _tried(
     """What each run's loss and gradients would be with a mistake that the other has not, held against what they are."""
     dtype = max((side.run.meta["dtype"] for side in sides), key=unit)
     # A loss and its gradients stray together, and are one comparison here.
-    each = (strayed.get(phase, ()) for phase in ("loss", "gradient"))
-    noise = [{**loss, **gradients} for loss, gradients in zip(*each, strict=True)]
+    repeated = (strayed.get(phase, ()) for phase in ("loss", "gradient"))
+    noise = [{**loss, **gradients} for loss, gradients in zip(*repeated, strict=True)]
     found = []
     for mine, other in (sides, sides[::-1]):
         step = mine.steps[number]
@@ -171,49 +173,59 @@ def _of_updates(sides: tuple[Side, Side], location: Location, number: int) -> Di
             if mistaken is not None:
                 found.append((*mistaken, updates, side))
     if not found:
-        return _diagnosis(location, untried=_untried(sides)) if location.phase == "update" else None
+        return _diagnosis(location, untried=_untried(sides, location)) if location.phase == "update" else None
     if len({first for first, *_ in found}) < len(found):
         return _of_both(location, found)
     first, place, updates, side = min(found, key=lambda one: one[0])
+    # From where the other run leaves it, too, they may share what nobody can tell of.
+    diagnosis, steps = _named(updates, first, place, min((other for other, *_ in found if other > first), default=None))
     note = (
         f"it is the {side.which} run whose updates, made again from its own gradients, are not those of the optimizer "
-        "that it says it has"
+        "that it is meant to have"
     )
     # What makes runs part may be beyond the roundings of its own updates later than of what follows from them.
     there = place if first < number else location
-    # From where the other run leaves it, too, they may share what nobody can tell of.
-    shared = min((other for other, *_ in found if other > first), default=None)
-    diagnosis = updates.diagnose(first, place, shared)
-    if not diagnosis.explanations and (ratio := _ratio_of_steps(place, updates.dtype)):
-        note += f": in this update its steps are {ratio:.4g} times that optimizer's, everywhere"
-        optimizer = replace(updates.optimizer, learning_rate=ratio * updates.optimizer.learning_rate)
-        left = Replay((OTHER_RATE,), "update", updates.left_by(optimizer, shared))
-        if left.explains:
-            note += f", and all that was recorded are those of a learning rate of {optimizer.learning_rate:.6g}"
-            diagnosis = replace(diagnosis, replays=(left, *diagnosis.replays))
+    note = ": ".join(filter(None, (note, steps)))
     return replace(diagnosis, location=replace(there, note=note), pattern=pattern(there))
 
 
-def _of_both(location: Location, found: Sequence[tuple[int, Location, Updates, Side]]) -> Diagnosis | None:
-    """Two runs whose updates leave the optimizers that they say at one and the same update: neither is to blame alone.
+def _named(updates: Updates, first: int, place: Location, until: int | None = None) -> tuple[Diagnosis, str]:
+    """Which mistake makes a run's updates, another learning rate if none else; and what is seen of its steps."""
+    diagnosis = updates.diagnose(first, place, until)
+    ratio = None if diagnosis.explanations else _ratio_of_steps(place, updates.dtype)
+    if ratio is None:
+        return diagnosis, ""
+    seen = f"in this update its steps are {ratio:.4g} times that optimizer's, everywhere"
+    optimizer = replace(updates.optimizer, learning_rate=ratio * updates.optimizer.learning_rate)
+    # A rate that was fitted to one update is told from a changing one by others.
+    if len(updates.steps[:until]) >= first + 3:
+        left = Replay((OTHER_RATE,), "update", updates.left_by(optimizer, until))
+        if left.explains:
+            some = "all that were recorded" if until is None else f"all before update {until}"
+            seen += f", and {some} are those of a learning rate of {optimizer.learning_rate:.6g}"
+            diagnosis = replace(diagnosis, replays=(left, *diagnosis.replays))
+    return diagnosis, seen
 
-    What they share, or each mistake for itself, is said where it has a name. None where what parts is no update.
+
+def _of_both(location: Location, found: Sequence[tuple[int, Location, Updates, Side]]) -> Diagnosis | None:
+    """Two runs whose updates leave the optimizers that they are meant to have at one and the same update.
+
+    Neither is to blame alone: what they share, or each mistake for itself, is said where it has a name. None where what
+    parts is no update.
     """
     if location.phase in ("prediction", "loss", "gradient"):
         return None
     said: list[str] = []
-    names: list[Replay] = []
     for first, place, updates, side in found:
-        named = updates.diagnose(first, place).explanations[:1]
-        names += named
-        said += [f"the updates of the {side.which} run are explained by {' and '.join(one.names)}" for one in named]
+        for one in _named(updates, first, place)[0].explanations[:1]:
+            said.append(f"the updates of the {side.which} run are explained by {' and '.join(one.names)}")
+    why = f"from update {found[0][0]} on, neither run's updates are those of the optimizer that it is meant to have"
+    if len(said) < len(found):
+        why += ", perhaps for a schedule, clipping or a choice of what decays, of which parity.spec has no words"
     dtype = max((updates.dtype for _, _, updates, _ in found), key=unit)
-    if location.phase == "update" and (ratio := _ratio_of_steps(location, dtype)):
+    if location.phase == "update" and (ratio := _ratio_of_steps(location, dtype)) is not None:
         said.append(f"in this update the first run's steps are {ratio:.4g} times the second's, everywhere")
     optimizers = " and ".join(dict.fromkeys(repr(side.optimizer) for *_, side in found))
-    why = f"from update {found[0][0]} on, the updates of neither run are those of the optimizer that it says it has"
-    if len(names) < len(found):
-        why += ", and a schedule, clipping or a choice of what decays has no words in parity.spec"
     return _diagnosis(replace(location, note="; ".join(said)), untried=f"{why}: {optimizers}")
 
 
@@ -232,12 +244,15 @@ def _ratio_of_steps(place: Location, dtype: str) -> float | None:
     return float(np.median(ratios)) if ratios and np.ptp(ratios) <= 0.01 * abs(np.median(ratios)) else None
 
 
-def _untried(sides: tuple[Side, Side]) -> str:
+def _untried(sides: tuple[Side, Side], location: Location) -> str:
     ours, theirs = (side.optimizer for side in sides)
     if ours is None:
         return "no update could be made again, because neither run says its optimizer, as parity.recorder lets it"
+    untrained = [check.tensor for check in location.parts if check.tensor not in location.gradient]
+    if untrained:
+        return f"{untrained[0]} has no gradient, hence is no work of the optimizer"
     which = f"{ours}" if ours == theirs else f"{ours} and {theirs}"
-    return f"each run's updates are those of the optimizer that it says it has: {which}"
+    return f"each run's updates are those of the optimizer that it is meant to have: {which}"
 
 
 class Updates:

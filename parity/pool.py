@@ -40,6 +40,10 @@ def worker_environment(framework: str, path: Sequence[str], device: str = "cpu")
     return {**os.environ, **COMMON, **settings, "PYTHONPATH": search, "PYTHONHASHSEED": "0"}
 
 
+class UnrunError(WorkerError):
+    """A job that nothing was done for, or that we ended ourselves: this says nothing of what it would have come to."""
+
+
 class _Worker:
     """One process. ``run`` hands it a job and returns its result; it never hangs on a corpse.
 
@@ -47,7 +51,7 @@ class _Worker:
     """
 
     def __init__(self, framework: str, python: str, path: Sequence[str], device: str, module: str) -> None:
-        self.framework = framework
+        self.framework, self.killed = framework, False
         self.errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the process
         # A session of its own: Ctrl-C reaches the parent alone, which then ends its workers itself.
         try:
@@ -77,10 +81,11 @@ class _Worker:
             if event["event"] == "error":
                 raise WorkerError(event["message"], event["trace"])
             on_event(event)
-        raise WorkerError(self._obituary(), self._stderr())
+        raise (UnrunError if self.killed else WorkerError)(self._obituary(), self._stderr())
 
     def kill(self) -> None:
         """End the process and what it started; whoever waits for its answer gets an obituary."""
+        self.killed = True
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
 

@@ -34,8 +34,6 @@ from parity.trainer import Chunk
 from parity.trajectory import FLOATS, Writer, check_steps, order_of_epoch
 
 Tensors = Mapping[str, Any]
-WIDER = {"float16": "float32"}
-"""The dtype that a run's losses are kept in, where it is not the run's own."""
 
 
 class Recorder:
@@ -90,6 +88,8 @@ class Recorder:
             numbers = {name: float(value) for name, value in asdict(optimizer).items()}
             meta["hyper_parameters"] = {"optimizer": repr(type(optimizer)(**numbers))}
         self.dtype, self.layout, self.deep = dtype, layout, deep
+        # A loss may be beyond float16, in which nobody adds one up.
+        self._of_losses = "float32" if dtype == "float16" else dtype
         self._writer = Writer(folder, meta)
         self._epoch = -1
         self._updates = 0
@@ -144,18 +144,18 @@ class Recorder:
         elif 0 < self.deep == self._updates and params is None and self._waiting is None:
             raise ValueError(f"the state after the last of {self.deep} deep updates is missing: give step its params")
         state: Params = {}
-        # A loss may be beyond float16, in which nobody adds one up.
-        kept = rounded(value.astype(np.float64), WIDER.get(self.dtype, self.dtype)).reshape(())
-        if params is not None and self._updates <= self.deep:
+        kept = rounded(value.astype(np.float64), self._of_losses).reshape(())
+        if params is not None and 0 < self.deep >= self._updates:
             now = self._params(params)
-            if not self._losses:
-                self._unmoved(now)
             state = self._state(now, slots)
             if seen is not None and gradients is not None and self._updates < self.deep:
                 answer = _array(prediction)
                 _numbers("the prediction", answer)
                 found = {"rows": seen, "prediction": answer, "loss": kept, "trained": kept}
-                found |= {f"gradients/{name}": g for name, g in self._gradients(gradients, now).items()}
+                trained = self._gradients(gradients, now)
+                if not self._updates:
+                    self._unmoved({name: now[name] for name in trained})
+                found |= {f"gradients/{name}": g for name, g in trained.items()}
                 state |= {f"{self._updates}/{name}": value for name, value in found.items()}
         check_steps(state)
         state = self._write(stated=bool(state)) | state
@@ -197,7 +197,7 @@ class Recorder:
         self._write()
         chunk = Chunk(
             np.array([epoch], np.int64),
-            np.array(self._losses, carrier(WIDER.get(self.dtype, self.dtype))).reshape(done, width),
+            np.array(self._losses, carrier(self._of_losses)).reshape(done, width),
             {name: value[None] for name, value in state.items()},
             {name: np.array([figure], np.float64) for name, figure in (metrics or {}).items()},
         )
@@ -245,6 +245,8 @@ class Recorder:
         """All parameters, in the canonical layout and the run's dtype."""
         params = self._canonical(tensors, "parameters")
         for name, value in params.items():
+            if value.dtype.kind == "i":
+                raise ValueError(f"{name} is {value.dtype}: a count is no parameter, leave it out")
             if value.dtype != carrier(self.dtype):
                 raise ValueError(f"{name} is {value.dtype} where the run declares {self.dtype}")
         missing = [slot.framework for slot in self.layout or () if slot.canonical not in params]
@@ -266,7 +268,10 @@ class Recorder:
         return found
 
     def _unmoved(self, params: Params) -> None:
-        """That a step after a snapshot begins where that was taken; else it comes after its own update."""
+        """That the first step begins where the snapshot was taken; else it comes after its own update.
+
+        Of trained parameters: a forward pass may move running statistics.
+        """
         for name, value in params.items():
             if name in self._last and not np.array_equal(value, self._last[name], equal_nan=True):
                 raise ValueError(
@@ -275,13 +280,17 @@ class Recorder:
 
     def _canonical(self, tensors: Tensors, what: str) -> Params:
         """Tensors by canonical name; those that are None are left out."""
-        arrays = {name: _array(value) for name, value in _flat(tensors, what)}
+        arrays: Params = {}
+        for name, value in _flat(tensors, what):
+            if name in arrays:
+                raise ValueError(f"two of the {what} are called {name}")
+            arrays[name] = _array(value)
         if self.layout is None:
             return arrays
         known = {slot.framework for slot in self.layout}
         for name in arrays:
             if name not in known:
-                raise ValueError(f"{name}, one of the {what}, is in no slot of the layout")
+                raise ValueError(f"{name}, one of the {what}, is in no slot of the layout: add one or leave it out")
         # A canonical tensor may be made of several.
         missing = {slot.canonical for slot in self.layout if slot.framework not in arrays}
         try:

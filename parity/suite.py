@@ -75,9 +75,11 @@ class Entry:
         """
         own, model, root = self.implementations[label].path, self.spec.parent, self.spec.parent.parent
         others = {other.path for other in self.implementations.values()} - {own}
-        folders = [path for path in root.iterdir() if path == model or not (path / "spec.py").exists()]
-        paths = sorted([*root.glob("*.py"), *(path for folder in folders for path in folder.rglob("*.py"))])
-        found = new = [path for path in paths if path.is_file() and path not in others and path.name != "mistakes.py"]
+        # Packages alone can be imported; what begins with a dot is an editor's or a file system's.
+        packages = [path.parent for path in root.glob("*/__init__.py") if not (path.parent / "spec.py").exists()]
+        paths = sorted({*root.glob("*.py"), *(path for folder in (model, *packages) for path in folder.rglob("*.py"))})
+        seen = [path for path in paths if not any(part.startswith(".") for part in path.relative_to(root).parts)]
+        found = new = [path for path in seen if path.is_file() and path not in others and path.name != "mistakes.py"]
         while new:
             text = b"".join(path.read_bytes() for path in new)
             new = [path for path in sorted(others) if path.stem.encode() in text]
@@ -250,5 +252,5 @@ def _code(source: bytes) -> bytes:
 
     try:
         return repr(plain(ast.parse(source))).encode()
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, RecursionError):  # no Python, or more deeply nested than a function can go
         return source

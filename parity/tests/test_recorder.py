@@ -21,7 +21,7 @@ from parity.recorder import Recorder
 from parity.spec import Adam, Params, Sgd, Shuffled, optimizer_from
 from parity.tests.suites import each_framework
 from parity.tests.test_cli import Parity, complaint, parity
-from parity.trajectory import MANIFEST, Trajectory, batch_order_hash, partial_path, read
+from parity.trajectory import MANIFEST, Trajectory, batch_order_hash, keep_failure, partial_path, read
 
 __all__ = ["parity"]  # a fixture
 pytest_generate_tests = each_framework
@@ -372,6 +372,7 @@ def test_a_layout_leaves_no_parameter_out(own: dict[str, tuple[int, ...]], match
         ({"gradients": {"dense/kernel": None, "dense/bias": None}}, "no parameter has a gradient: call step after"),
         ({"prediction": [None]}, "the prediction is object"),
         ({"params": params(1)}, "dense/kernel is not what it was in the snapshot before"),
+        ({"params": {**params(0), "count": np.int64(0)}}, "count is int64: a count is no parameter, leave it out"),
         ({"params": params(0, "float64")}, "dense/kernel is float64 where the run declares float32"),
     ],
 )
@@ -391,17 +392,39 @@ def test_what_is_not_trained_needs_no_gradient(parity: Parity, tmp_path: Path) -
         with Recorder(tmp_path / name, "float32", deep=2, optimizer=Sgd(1.0)) as run:
             run.snapshot(now)
             for _ in range(2):
+                # A forward pass moves them, before there is an update.
+                now = {**now, "norm/mean": (1 - np.float32(momentum)) * now["norm/mean"] + np.float32(momentum)}
                 seen = {"rows": [0], "prediction": [0.0], "params": now}
                 run.step(1.0, **seen, gradients={**params(1), "norm/mean": None})
-                now = {key: value - params(1)[key] for key, value in now.items() if key != "norm/mean"} | {
-                    "norm/mean": (1 - np.float32(momentum)) * now["norm/mean"] + np.float32(momentum)
-                }
+                now = {**now, **{key: now[key] - params(1)[key] for key in params(1)}}
                 run.snapshot(now)
     assert set(steps_of(read(tmp_path / "a"))[0].gradients) == set(params(0))
     result = parity("explain", tmp_path / "a", tmp_path / "b")
     assert result.status == 1
-    assert "first differs at epoch 1, batch 0, update of norm/mean" in result.out
-    assert "unexplained" in result.out
+    assert "first differs at epoch 1, batch 0, state of norm/mean" in result.out
+    assert "unexplained: it began alike and was moved before the first update" in result.out
+
+
+def test_without_deep_updates_nothing_but_the_loss_is_looked_at(tmp_path: Path) -> None:
+    run = Recorder(tmp_path / "run", "float32")
+    run.snapshot(params(0))
+    run.step(1.0, **{**WHOLE, "params": params(7), "gradients": {"w": None}})
+    run.snapshot(params(1))
+    run.close()
+    assert read(tmp_path / "run").steps == {}
+
+
+def test_two_tensors_of_one_name_are_said(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="two of the parameters are called dense/kernel"):
+        Recorder(tmp_path / "run", "float32").snapshot({**params(0), "dense": {"kernel": params(0)["dense/kernel"]}})
+
+
+def test_a_run_that_is_recorded_again_is_no_failure_any_more(parity: Parity, tmp_path: Path) -> None:
+    record(tmp_path / "a"), record(tmp_path / "b")
+    keep_failure(tmp_path / "a", "the worker died")
+    assert parity("diff", tmp_path / "a", tmp_path / "b").status == 3
+    record(tmp_path / "a")
+    assert parity("diff", tmp_path / "a", tmp_path / "b").status == 0
 
 
 @pytest.mark.parametrize("missing", ["rows", "prediction", "gradients", "params"])
