@@ -75,9 +75,9 @@ class Entry:
         """
         own, model, root = self.implementations[label].path, self.spec.parent, self.spec.parent.parent
         others = {other.path for other in self.implementations.values()} - {own}
-        # Packages alone can be imported; what begins with a dot is an editor's or a file system's.
-        packages = [path.parent for path in root.glob("*/__init__.py") if not (path.parent / "spec.py").exists()]
-        paths = sorted({*root.glob("*.py"), *(path for folder in (model, *packages) for path in folder.rglob("*.py"))})
+        folders = [path for path in root.iterdir() if path == model or not (path / "spec.py").exists()]
+        paths = sorted([*root.glob("*.py"), *(path for folder in folders for path in folder.rglob("*.py"))])
+        # What begins with a dot is an editor's or a file system's.
         seen = [path for path in paths if not any(part.startswith(".") for part in path.relative_to(root).parts)]
         found = new = [path for path in seen if path.is_file() and path not in others and path.name != "mistakes.py"]
         while new:

@@ -22,6 +22,7 @@ from safetensors.numpy import load, save_file
 
 from parity import matrix, pool
 from parity.cli import main
+from parity.suite import _code, load_suite
 from parity.tests import suites
 from parity.tests.suites import CASE, strict_json, write_suite
 from parity.trainer import Chunk
@@ -307,6 +308,26 @@ def test_what_an_implementation_imports_from_its_suite_is_part_of_it(
     assert (own.stat().st_mtime_ns == before) == helper.startswith("toy/toy_")
 
 
+def test_what_no_python_would_import_is_no_part_of_a_suite(tmp_path: Path) -> None:
+    package = write_suite(tmp_path)
+    sys.path.insert(0, str(tmp_path))
+    try:
+        entry = load_suite(package).entry(CASE)
+    finally:
+        sys.path.remove(str(tmp_path))
+    before = entry.sources("numpy")
+    hidden = tmp_path / package / "toy" / ".ipynb_checkpoints" / "layers-checkpoint.py"
+    hidden.parent.mkdir()
+    for path in (hidden, tmp_path / package / "toy" / "._spec.py"):
+        path.write_text("no Python\n")
+    assert entry.sources("numpy") == before
+
+
+def test_a_helper_that_is_nested_too_deeply_to_be_read_counts_as_it_stands() -> None:
+    deep = ("x = " + "+".join("1" * 5000)).encode()
+    assert _code(deep) == deep
+
+
 STEEP = """
 from parity.tests import toy
 from parity.trainers.numpy_trainer import NumpyTrainer
@@ -543,6 +564,16 @@ def test_a_stop_leaves_what_has_finished_and_no_worker(tmp_path: Path, number: s
         os.kill(int(pid.read_text()), 0)
     assert read(tmp_path / "out" / CASE / "numpy-float64-cpu").epochs[-1] == 6
     assert not (tmp_path / "out" / CASE / "numpy-stuck-float64-cpu").exists()
+    assert not list((tmp_path / "out").rglob("*.failed")), "that we stopped it is no failure of the run"
+
+
+def test_what_could_not_be_run_says_nothing_against_what_was(parity: Parity, tmp_path: Path) -> None:
+    package = write_suite(tmp_path, numpy_honest=suites.HONEST)
+    run = ("run", "--suite", package, "--dtype", "float64", "--out", "out", "--no-report")
+    assert parity(*run).status == 0
+    assert parity(*run, "--fresh", "--python", f"numpy={shutil.which('false')}").status == 3
+    a, b = (Path("out") / CASE / f"{label}-float64-cpu" for label in ("numpy", "numpy-honest"))
+    assert parity("diff", a, b).status == 0
 
 
 # Differences

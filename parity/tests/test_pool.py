@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from parity.frameworks import COMMON, FRAMEWORKS
-from parity.pool import Pool, WorkerError, worker_environment
+from parity.pool import Pool, UnrunError, WorkerError, worker_environment
 from parity.tests import suites
 from parity.trajectory import read
 
@@ -182,7 +182,7 @@ def test_closing_ends_what_runs_and_cancels_what_waits(suite: str, tmp_path: Pat
         pid = int(wait_for(tmp_path / suite / "toy" / "pid", running))
         assert alive(pid)
     assert not alive(pid)
-    with pytest.raises(WorkerError, match="SIGKILL"):
+    with pytest.raises(UnrunError, match="SIGKILL"):  # we did it: it says nothing of the job
         running.result(0)
     for future in waiting:
         with pytest.raises(CancelledError):
