@@ -151,8 +151,7 @@ def build(result: Result, earlier: Result | None = None) -> Report:
         *([f"{_bytes(memory)} of memory"] if memory else []),
         f"Python {machine.get('python_version', '?')}",
         result.date[:16].replace("T", " ") + " UTC",
-        f"commit {str(result.commit.get('id', 'unknown'))[:10]}"
-        + (" and changes" if result.commit.get("dirty") else ""),
+        *([result.version] if result.version else []),
     ]
     lead = [
         "The project trains the same models in NumPy, PyTorch, TensorFlow and JAX, records every epoch, and compares "
@@ -660,10 +659,10 @@ def _against(result: Result, earlier: Result) -> Section:
     few = sum(change.mark == TOO_FEW for change in found)
     told = [change for change in found if change.mark != TOO_FEW]
     expected = sum(chance(len(change.now.values), len(change.before.values)) for change in told)
+    when = ", ".join(filter(None, (f"{earlier.date[:16].replace('T', ' ')} UTC", earlier.version)))
     text = [
-        f"The earlier run is of {earlier.date[:16].replace('T', ' ')} UTC, commit "
-        f"{str(earlier.commit.get('id', 'unknown'))[:10]}. {len(found)} benchmarks are in both: {len(marked)} differ "
-        f"beyond the noise, {len(found) - len(marked) - few} do not, {few} have too few rounds to tell.",
+        f"The earlier run is of {when}. {len(found)} benchmarks are in both: {len(marked)} differ beyond the noise, "
+        f"{len(found) - len(marked) - few} do not, {few} have too few rounds to tell.",
         "Noise is what the rounds of each run show: a difference is marked where every round of one run is faster than "
         f"every round of the other, and chance alone would order them so in less than {SURE:.0%} of cases: of as many "
         f"as were compared, it would mark about {expected:.1f}. What has a peer in its own run is compared as the "

@@ -82,6 +82,14 @@ class Result:
     quick: bool
     unmeasured: dict[str, str]
 
+    @property
+    def version(self) -> str:
+        """The commit that was measured, in words; empty where the run began outside a clone and nobody knows."""
+        name = str(self.commit.get("id", "unversioned"))
+        if name == "unversioned":  # as pytest-benchmark has it
+            return ""
+        return f"commit {name[:10]}" + (" and changes" if self.commit.get("dirty") else "")
+
     def group(self, name: str) -> list[Benchmark]:
         return [benchmark for benchmark in self.benchmarks if benchmark.group == name]
 

@@ -408,3 +408,18 @@ print(json.dumps([LISTINGS[name].prepare(suite.entry(name).case)({EPOCHS}) for n
         if name == "iris-logistic":  # which takes its cost anew, after the update
             ours = chunks[-1].metrics["train_cost"][-1]
         assert theirs == pytest.approx(ours, rel=1e-3), name
+
+
+@pytest.mark.parametrize(
+    ("commit", "said"),
+    [
+        ({"id": "abcdef0123456", "dirty": False}, "commit abcdef0123"),
+        ({"id": "abcdef0123456", "dirty": True}, "commit abcdef0123 and changes"),
+        ({"id": "unversioned"}, ""),
+        ({}, ""),
+    ],
+)
+def test_the_commit_is_shown_where_it_is_known(commit: dict[str, Any], said: str, tmp_path: Path) -> None:
+    found = read(write(tmp_path / "run.json", whole(), commit_info=commit))
+    assert found.version == said
+    assert ("commit" in markdown(build(found, found))) == bool(said)
