@@ -99,7 +99,6 @@ class Recorder:
         self._order = hashlib.sha256()
         self._steps: Params = {}
         self._waiting: tuple[Chunk, Params] | None = None
-        self._last: Params = {}
         self._closed = False
 
     def step(
@@ -208,7 +207,7 @@ class Recorder:
             for start in range(0, count, max(1, width)):
                 self._order.update(order_of_epoch(self._rows[start : start + width]))
             self._rows = []
-        self._epoch, self._losses, self._width, self._last = epoch, [], width or None, state
+        self._epoch, self._losses, self._width = epoch, [], width or None
 
     def close(self) -> None:
         """End the run and put it in its place, as leaving the context does."""
@@ -272,8 +271,10 @@ class Recorder:
 
         Of trained parameters: a forward pass may move running statistics.
         """
+        assert self._waiting is not None, "the first snapshot waits for the first step"
+        begun = self._waiting[0].params
         for name, value in params.items():
-            if name in self._last and not np.array_equal(value, self._last[name], equal_nan=True):
+            if name in begun and not np.array_equal(value, begun[name][0], equal_nan=True):
                 raise ValueError(
                     f"{name} is not what it was in the snapshot before: step takes params as they are before the update"
                 )
