@@ -146,28 +146,37 @@ def epsilon_inside_the_root(rule: Adam, name: str, p: Array, g: Array, state: St
     return nn.decayed(rule, p) - rule.learning_rate * m_hat / np.sqrt(v_hat + rule.epsilon)
 
 
+def _in_float32_powers(rule: Adam, state: State) -> tuple[np.float32, np.float32]:
+    """1 - beta1ᵗ and 1 - beta2ᵗ, worked out in float32."""
+    first, second = (np.float32(1) - np.float32(b) ** np.float32(state.step) for b in (rule.beta1, rule.beta2))
+    return first, second
+
+
 KERAS_EPSILON = 1e-7
 """What Keras's Adam has for epsilon unless told otherwise."""
 
 
-def epsilon_before_the_correction(rule: Adam, name: str, p: Array, g: Array, state: State) -> Array:
+def _before(rule: Adam, name: str, p: Array, g: Array, state: State, first: Any, second: Any, epsilon: float) -> Array:
+    """Adam whose epsilon is added before the bias is corrected, by 1 - beta1ᵗ and 1 - beta2ᵗ as they are given."""
     m, v = moments(rule, name, g, state)
-    rate = rule.learning_rate * (1 - rule.beta2**state.step) ** 0.5 / (1 - rule.beta1**state.step)
-    return nn.decayed(rule, p) - rate * m / (np.sqrt(v) + rule.epsilon)
+    rate = rule.learning_rate * second**0.5 / first
+    return nn.decayed(rule, p) - rate * m / (np.sqrt(v) + epsilon)
+
+
+def epsilon_before_the_correction(rule: Adam, name: str, p: Array, g: Array, state: State) -> Array:
+    first, second = (1 - b**state.step for b in (rule.beta1, rule.beta2))
+    return _before(rule, name, p, g, state, first, second, rule.epsilon)
 
 
 def as_keras_has_it(rule: Adam, name: str, p: Array, g: Array, state: State) -> Array:
     """Keras's own Adam in a float32 run: its epsilon, where it adds it, and its correction in float32."""
-    m, v = moments(rule, name, g, state)
-    first, second = (np.float32(1) - np.float32(b) ** np.float32(state.step) for b in (rule.beta1, rule.beta2))
-    return nn.decayed(rule, p) - rule.learning_rate * (np.sqrt(second) / first) * m / (np.sqrt(v) + KERAS_EPSILON)
+    return _before(rule, name, p, g, state, *_in_float32_powers(rule, state), KERAS_EPSILON)
 
 
 def as_keras_has_it_in_float64(rule: Adam, name: str, p: Array, g: Array, state: State) -> Array:
     """The same in a float64 run, with the case's epsilon: what is Python's own passes through float32 on its way."""
-    m, v = moments(rule, name, g, state)
     first, second = (1 - float(np.float32(b)) ** state.step for b in (rule.beta1, rule.beta2))
-    return nn.decayed(rule, p) - rule.learning_rate * (second**0.5 / first) * m / (np.sqrt(v) + rule.epsilon)
+    return _before(rule, name, p, g, state, first, second, rule.epsilon)
 
 
 def all_of_keras_in_float64(rule: Adam, name: str, p: Array, g: Array, state: State) -> Array:
@@ -191,7 +200,7 @@ def correction_one_step_off(rule: Adam, name: str, p: Array, g: Array, state: St
 
 def correction_in_float32(rule: Adam, name: str, p: Array, g: Array, state: State) -> Array:
     m, v = moments(rule, name, g, state)
-    m_scale, v_scale = (np.float32(1) - np.float32(b) ** np.float32(state.step) for b in (rule.beta1, rule.beta2))
+    m_scale, v_scale = _in_float32_powers(rule, state)
     return nn.decayed(rule, p) - rule.learning_rate * (m / m_scale) / (np.sqrt(v / v_scale) + rule.epsilon)
 
 
