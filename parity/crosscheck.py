@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from parity.compare import Difference, Worst, differences
-from parity.deep import rows_in_words
+from parity.deep import places, rows_in_words
 from parity.dtypes import KNOWN, rounded, unit
 from parity.frameworks import in_tf32
 from parity.spec import Params
@@ -204,16 +204,15 @@ def _other_order(a: Trajectory, b: Trajectory) -> Iterator[str]:
     ours, theirs = a.meta.get("batch_order"), b.meta.get("batch_order")
     if ours is None or theirs is None or ours == theirs:
         return
-    for number in itertools.count():
+    for number, (epoch, batch) in enumerate(places(a)):
         mine, other = (run.steps.get(f"{number}/rows") for run in (a, b))
         if mine is None or other is None:
             yield f"the order of the batches differs: SHA-256 {ours[:8]}… and {theirs[:8]}…"
             return
         if not np.array_equal(mine, other):
-            epoch, batch = divmod(number, max(1, a.loss.shape[1]))
             rows = f"{rows_in_words(mine)} and {rows_in_words(other)}"
             alike = ", the same in another order" if np.array_equal(np.sort(mine), np.sort(other)) else ""
-            yield f"the order of the batches differs: epoch {epoch + 1}, batch {batch} has the rows {rows}{alike}"
+            yield f"the order of the batches differs: epoch {epoch}, batch {batch} has the rows {rows}{alike}"
             return
 
 

@@ -166,7 +166,7 @@ def walk(run: Trajectory, witness: Witness) -> Location | None:
         return Location("state", 1, 0, first[0], {}, tuple(c for c in first if not c.agrees), {}, initial, note)
     order = itertools.chain.from_iterable(witness.case.schedule.epochs(len(witness.data.x)))
     found: Location | None = None
-    for (here, rows), (epoch, batch) in zip(zip(steps, order, strict=False), _places(run), strict=False):
+    for (here, rows), (epoch, batch) in zip(zip(steps, order, strict=False), places(run), strict=False):
         if not np.array_equal(here.rows, rows):
             return _other_rows(epoch, batch, here.rows, rows, agreed)
         parted = step(Recorded(here), witness, here.before, rows, epoch, batch, agreed if found is None else {})
@@ -181,21 +181,20 @@ def walk(run: Trajectory, witness: Witness) -> Location | None:
     return found or _all_agree(len(steps), agreed)
 
 
-def walk_pair(a: Trajectory, b: Trajectory, noise: Sequence[tuple[Trajectory, Trajectory]] = ()) -> Location | None:
+def walk_pair(a: Trajectory, b: Trajectory, noise: Noise | None = None) -> Location | None:
     """Where the first update that both runs recorded deeply parts, as far as their states agree; None without any.
 
     Without a reference little is measured: 64 roundings of each tensor's largest value are allowed. Late updates may
-    be farther apart by rounding alone, because each begins where the run itself has come to. How far, ``noise`` shows:
-    repetitions of a run, each beside that run, as far as they were recorded deeply, too.
+    be farther apart by rounding alone, because each begins where the run itself has come to: how far, ``noise`` shows.
     """
-    ours, theirs, repeated = steps_of(a), steps_of(b), Noise(noise)
+    ours, theirs = steps_of(a), steps_of(b)
     agreed: dict[str, float] = {}
     dtype = max(a.meta["dtype"], b.meta["dtype"], key=unit)
-    both = list(zip(ours, theirs, _places(a), strict=False))
+    both = list(zip(ours, theirs, places(a), strict=False))
     for mine, other, (epoch, batch) in both:
         if not np.array_equal(mine.rows, other.rows):
             return _other_rows(epoch, batch, mine.rows, other.rows, agreed)
-        seen, stirred = _seen(mine), repeated.at(mine.number)
+        seen, stirred = _seen(mine), noise.at(mine.number) if noise else {}
         for phase, wanted in _seen(other).items():
             if phase == "gradient" and (alone := sorted(mine.gradients.keys() ^ other.gradients.keys())):
                 which = "second" if alone[0] in mine.gradients else "first"
@@ -216,9 +215,9 @@ def walk_pair(a: Trajectory, b: Trajectory, noise: Sequence[tuple[Trajectory, Tr
 
 
 class Noise:
-    """How far repetitions of runs stray in each update, as far as they were recorded deeply, too."""
+    """How far repetitions of runs, each beside its run, stray in each update, as far as both were recorded deeply."""
 
-    def __init__(self, noise: Sequence[tuple[Trajectory, Trajectory]] = ()) -> None:
+    def __init__(self, noise: Sequence[tuple[Trajectory, Trajectory]]) -> None:
         self._pairs = [(steps_of(run), steps_of(base)) for run, base in noise]
 
     def at(self, number: int) -> dict[str, list[dict[str, float]]]:
@@ -271,7 +270,7 @@ def _tensors(state: State) -> Params:
     return {**state.params, **state.slots}
 
 
-def _places(run: Trajectory) -> Iterator[tuple[int, int]]:
+def places(run: Trajectory) -> Iterator[tuple[int, int]]:
     """The epoch, from 1, and the batch, from 0, of each update."""
     batches = max(1, run.loss.shape[1])
     return ((number // batches + 1, number % batches) for number in itertools.count())

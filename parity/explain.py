@@ -144,13 +144,13 @@ def explain_pair(
 ) -> Explanation:
     """Say where two recorded runs part and what that looks like, where no reference is at hand, for the reason given.
 
-    ``parity.pairs`` says which mistakes are tried on what both recorded deeply. ``noise`` as in ``deep.walk_pair``.
+    ``parity.pairs`` says which mistakes are tried on what both recorded deeply. ``noise`` as in ``deep.Noise``.
     ValueError where what both recorded deeply has other shapes.
     """
-    location = _placed(
-        deep.walk_pair(run, other, noise), run, other, judgement, "a deep recording of both (parity.recorder makes one)"
-    )
-    found = explain_steps(run, other, location, noise)
+    repeated = deep.Noise(noise)
+    walked = deep.walk_pair(run, other, repeated)
+    location = _placed(walked, run, other, judgement, "a deep recording of both (parity.recorder makes one)")
+    found = explain_steps(run, other, location, repeated)
     if found is None:
         of_a_case = run.meta.get("case") or other.meta.get("case")
         name = location.check.tensor if location.check is not None else ""
@@ -165,7 +165,7 @@ def _why_untried(location: Location, untried: str, alike: bool) -> str:
 
     ``untried`` says why no case was at hand, empty where there is none; ``alike`` whether the tensor began alike.
     """
-    if not all(np.isfinite(one.got).all() and np.isfinite(one.wanted).all() for one in location.parts):
+    if not location.finite:
         return "what parts is not finite, and nothing that follows from it was replayed"
     if location.phase == "batch":
         return "the runs take other rows: give both one order"

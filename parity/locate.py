@@ -165,6 +165,11 @@ class Location:
     note: str = ""
 
     @property
+    def finite(self) -> bool:
+        """Whether all that parts is a number in both: what follows from a NaN does not explain it."""
+        return all(bool(np.isfinite(one.got).all() and np.isfinite(one.wanted).all()) for one in self.parts)
+
+    @property
     def place(self) -> str:
         """Where, in words: epoch, batch, phase and tensor."""
         tensor = self.check.tensor if self.check is not None else ""

@@ -50,13 +50,13 @@ class Side:
 
 
 def explain_steps(
-    run: Trajectory, other: Trajectory, location: Location, noise: Sequence[tuple[Trajectory, Trajectory]] = ()
+    run: Trajectory, other: Trajectory, location: Location, noise: Noise | None = None
 ) -> Diagnosis | None:
     """Why two runs part at ``location``, which a walk along what both recorded deeply has found; ``noise`` as there.
 
     None where nothing can be tried. ValueError where what was recorded has other shapes.
     """
-    if location.phase == "batch" or not _finite(location):
+    if location.phase == "batch" or not location.finite:
         return None
     # A run that says no optimizer is meant to have the other's.
     said = optimizer_said(run), optimizer_said(other)
@@ -68,11 +68,12 @@ def explain_steps(
     number = (location.epoch - 1) * batches + location.batch
     if location.phase == UNRECORDED:  # seen at the end of an epoch, which any update before may have made
         number = location.epoch * batches
-    if location.phase == "gradient" and len({tuple(sorted(side.steps[number].gradients)) for side in sides}) > 1:
-        return None
     mistakes = {"loss": _other_losses, "gradient": _added_up}.get(location.phase)
-    strayed = Noise(noise).at(number)
-    tried = _tried(sides, location, number, mistakes, strayed) if mistakes else None
+    tried = None
+    if mistakes:
+        if location.phase == "gradient" and len({frozenset(side.steps[number].gradients) for side in sides}) > 1:
+            return None  # not the same is trained in both
+        tried = _tried(sides, location, number, mistakes, noise.at(number) if noise else {})
     if tried is not None and tried.explanations:
         return tried
     # From other states everything differs: then updates that are wrong by themselves say more.
@@ -113,11 +114,6 @@ def _tried(
 def _left(got: Params, wanted: Params, dtype: str, noise: Sequence[Mapping[str, float]]) -> float:
     """How far the farthest tensor is off, in noise floors."""
     return within_rounding(got, wanted, dtype, noise)[0].floors
-
-
-def _finite(location: Location) -> bool:
-    """Whether what parts is a number in both: what comes of a NaN is explained by nothing that follows it."""
-    return all(bool(np.isfinite(one.got).all() and np.isfinite(one.wanted).all()) for one in location.parts)
 
 
 def _diagnosis(location: Location, replays: tuple[Replay, ...] = (), untried: str = "") -> Diagnosis:

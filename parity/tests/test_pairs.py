@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from parity.compare import differences
-from parity.deep import steps_of, walk_pair
+from parity.deep import Noise, steps_of, walk_pair
 from parity.explain import explain_pair
 from parity.hypotheses import CATALOGUE, nesterov
 from parity.locate import Location
@@ -339,10 +339,10 @@ def test_repetitions_excuse_in_a_replay_what_they_excuse_in_a_walk() -> None:
                 steps[name] = value * np.float32(half * (1 + 1e-4 * factor))
         return replace(right, steps=steps)
 
-    location = walk_pair(strayed(1, 0.5), right, noise := [(strayed(-0.5), right)])
+    location = walk_pair(strayed(1, 0.5), right, noise := Noise([(strayed(-0.5), right)]))
     assert location is not None
     assert location.phase == "loss"
-    for known, named in ((noise, [("half-squared-error",)]), ((), [])):
+    for known, named in ((noise, [("half-squared-error",)]), (None, [])):
         found = explain_steps(strayed(1, 0.5), right, location, known)
         assert found is not None
         assert [replay.names for replay in found.explanations] == named
@@ -488,7 +488,7 @@ def test_states_that_differ_already_are_said_and_repetitions_tell() -> None:
     assert (found.phase, found.batch) == ("gradient", 1)
     assert "the states that this update began with differ already" in found.note
     assert "--noise" in found.note
-    noise = [(strayed(-0.5), right)]
+    noise = Noise([(strayed(-0.5), right)])
     beyond = walk_pair(strayed(1), right, noise)
     assert beyond is not None
     assert beyond.check is None, beyond.place
