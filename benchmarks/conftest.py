@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.measuring import QUICK_ROUNDS, ROUNDS, Workers, trained_cells, why
 from parity.frameworks import COMMON, FRAMEWORKS
-from parity.matrix import Cell
+from parity.running.cells import Cell
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from parity.frameworks import FRAMEWORKS
-from parity.matrix import Cell, Options, Versions, cells
-from parity.pool import Pool
+from parity.running.cells import Cell, Options, cells
+from parity.running.pool import Pool
+from parity.running.versions import Versions
 from parity.spec import Case
 from parity.suite import SuiteError, load_suite
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks.measuring import SUITE, why
-from parity.matrix import Options
+from parity.running.cells import Options
 from parity.suite import load_suite
 
 HERE = Path(__file__).parent

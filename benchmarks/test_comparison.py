@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from parity.compare import differences
+from parity.judging.compare import differences
 from parity.spec import Array
 
 VALUES, QUICK_VALUES = 10**8, 10**7

@@ -17,7 +17,7 @@ import pytest
 from benchmarks.measuring import CLOCK, QUICK_LABELS, Workers, take
 from benchmarks.test_startup import process
 from parity.frameworks import FRAMEWORKS, framework_of
-from parity.trajectory import MANIFEST
+from parity.recording.format import MANIFEST
 
 QUICK = ("iris-logistic", "mlp-regression")
 

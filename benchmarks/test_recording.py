@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from benchmarks.measuring import CLOCK, Workers, in_turns, steps, take
-from parity.matrix import Cell
+from parity.running.cells import Cell
 
 EPOCHS = {"mnist-mlp": 10, "char-gru": 100, "iris-logistic": 10}
 """Case to epochs: the two that the limit is set for, and a small one, where a snapshot is as much work as a step."""

@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.measuring import CLOCK, Workers, in_turns, steps, take
 from benchmarks.plain import LISTINGS
-from parity.matrix import Cell
+from parity.running.cells import Cell
 
 EPOCHS = {
     "sine-cubic": 500,

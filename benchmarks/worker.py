@@ -1,7 +1,7 @@
 """A worker process of the benchmarks: one framework, which takes its own time of what it is asked to train.
 
-``python -m benchmarks.worker`` speaks as ``parity.worker`` does. What is built stays from one job to the next, so that
-a round measures training alone; every run begins at the case's initial state.
+``python -m benchmarks.worker`` speaks as ``parity.running.worker`` does. What is built stays from one job to the next,
+so that a round measures training alone; every run begins at the case's initial state.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from parity.running.jobs import Emit, Job
+from parity.running.worker import serve
 from parity.spec import Case
 from parity.trainer import State, Trainer, record
-from parity.worker import Emit, Job, serve
 
 
 @dataclass
@@ -62,7 +63,7 @@ def evaluated(ready: Ready, epochs: int, folder: Path) -> None:
 
 
 def _write(trainer: Trainer, case: Case, epochs: int, folder: Path) -> None:
-    from parity.trajectory import Writer
+    from parity.recording.writer import Writer
 
     with Writer(folder / "run", {"dtype": "float32"}) as writer:
         for chunk in record(trainer, case, epochs):

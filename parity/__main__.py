@@ -1,5 +1,5 @@
 """``python -m parity`` is the command ``parity``."""
 
-from parity.cli import main
+from parity.cli.app import main
 
 main()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from parity.spec import Array, Params
+from parity.typing import Array, Params
 
 
 @dataclass(frozen=True)

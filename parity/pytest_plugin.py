@@ -20,7 +20,8 @@ import pytest
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from parity.matrix import Cell, Matrix
+    from parity.running.cells import Cell
+    from parity.running.matrix import Matrix
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -38,7 +39,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def _matrix(config: pytest.Config) -> Matrix:
-    from parity.matrix import Matrix, Options
+    from parity.running.cells import Options
+    from parity.running.matrix import Matrix
     from parity.suite import SuiteError, load_suite
 
     if os.getcwd() not in sys.path:
@@ -71,7 +73,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture(scope="session")
 def climbs(request: pytest.FixtureRequest) -> Iterator[dict[Cell, Future[dict[str, Any]]]]:
     """Every selected cell on its way up the ladder, in worker processes."""
-    from parity.pool import Pool
+    from parity.running.pool import Pool
 
     matrix = request.config.stash[_MATRIX]
     selected = {params["cell"] for params in map(_params, request.session.items) if "cell" in params}
@@ -88,7 +90,7 @@ def _params(item: pytest.Item) -> dict[str, Any]:
 @pytest.fixture
 def hold(cell: Cell, climbs: dict[Cell, Future[dict[str, Any]]]) -> Any:
     """Assert that the cell holds a rung: ``hold("gradients")``."""
-    from parity.verdict import Verdict
+    from parity.judging.verdict import Verdict
 
     def check(rung: str) -> None:
         steps = {step["rung"]: step for step in climbs[cell].result()["result"]}

@@ -29,9 +29,11 @@ import numpy as np
 from parity.dtypes import carrier, rounded, unit
 from parity.frameworks import FRAMEWORKS, known_framework, settings_of
 from parity.layout import Layout, Slot, to_canonical
-from parity.spec import Adam, Array, Optimizer, Params, Sgd
-from parity.trainer import Chunk
-from parity.trajectory import FLOATS, Writer, check_steps, order_of_epoch
+from parity.recording.format import FLOATS, check_steps, order_of_epoch
+from parity.recording.writer import Writer
+from parity.spec import Adam, Optimizer, Sgd
+from parity.trajectory import Chunk
+from parity.typing import Array, Params
 
 Tensors = Mapping[str, Any]
 

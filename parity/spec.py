@@ -19,13 +19,9 @@ from parity.dtypes import DTYPES
 
 if TYPE_CHECKING:
     from parity.trajectory import Trajectory
-
-Array = np.ndarray
-Params = dict[str, Array]
-"""Canonical name (``layer/role``) to array. Kernels are ``(in, out)``; GRU gates are in the order r, z, n."""
-
-Batches = tuple[Array, ...]
-"""The batches of one epoch: for each, the row indices into the training data, ``(batch,)`` int64."""
+from parity.typing import Array as Array
+from parity.typing import Batches as Batches
+from parity.typing import Params as Params
 
 
 @dataclass(frozen=True)
@@ -101,7 +97,6 @@ class AdamW(Adam):
 
 
 Optimizer = Sgd | Adam
-
 _KINDS: Mapping[str, type[Sgd] | type[Adam]] = {kind.__name__: kind for kind in (Sgd, Adam, AdamW)}
 _SAID = re.compile(rf"({'|'.join(_KINDS)})\((\w+=[-+.\de]+(?:, \w+=[-+.\de]+)*)\)")
 

@@ -7,17 +7,13 @@ file ``<model>_<label>.py`` for every implementation; the label's underscores re
 
 from __future__ import annotations
 
-import ast
-import hashlib
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any, cast
-
-import numpy as np
+from typing import cast
 
 from parity.frameworks import framework_of
 from parity.spec import Case, Dataset
@@ -124,20 +120,6 @@ class Suite:
             )
         return entry.implementations[label]
 
-    def mark(self, entry: Entry, epochs: int) -> str:
-        """What a noise floor of the case bears: a hash of what it is measured on, with the reference's own code.
-
-        Not with the harness's part in it, ``parity.tolerance`` and the trainer: whoever changes how floors are measured
-        calls 'parity floor --fresh'. What is shipped must fit on other machines: there the data are not taken exactly.
-        """
-        shipped = self.floors is not None and entry.file is None
-        digest = hashlib.sha256(fingerprint(entry.case, epochs, exact=not shipped).encode())
-        for path in entry.sources(self.reference) if self.reference in entry.implementations else ():
-            # The spec counts by what it says, in the fingerprint.
-            if path != entry.spec and path.name != "__init__.py":
-                digest.update(_code(path.read_bytes()))
-        return digest.hexdigest()
-
     @property
     def labels(self) -> list[str]:
         """Every implementation label of the suite, the reference first."""
@@ -209,48 +191,3 @@ def _implementations(package: str, model: str, folder: Path) -> dict[str, Implem
             raise SuiteError(f"{path}: {error}; what is no implementation needs another name") from error
         found[label] = Implementation(label, f"{package}.{model}.{path.stem}", path)
     return {label: found[label] for label in sorted(found, key=rank)}
-
-
-def fingerprint(case: Case, epochs: int, exact: bool = True) -> str:
-    """What a run of the case depends on beside code and versions, as a SHA-256 in hexadecimal.
-
-    ``exact`` covers every byte of the data and of the initial parameters. Without it arrays count by shape and by
-    the sum of their magnitudes to six digits, which is the same on machines whose sine differs in the last bit.
-    """
-    digest = hashlib.sha256()
-    try:
-        data = case.data()
-    except (OSError, ValueError) as error:
-        raise SuiteError(f"the data of {case.name}: {error}") from error
-    arrays = {"x": data.x, "y": data.y, "x_test": data.x_test, "y_test": data.y_test, **case.initial()}
-    for name, array in arrays.items():
-        if array is None:
-            continue
-        digest.update(f"{name} {array.dtype} {array.shape}".encode())
-        if exact:
-            digest.update(np.ascontiguousarray(array).data)
-        else:
-            digest.update(f"{np.nansum(np.abs(array), dtype=np.float64):.5e}".encode())
-    digest.update(repr((case.name, case.loss, case.optimizer, case.schedule, case.every, epochs)).encode())
-    return digest.hexdigest()
-
-
-def _code(source: bytes) -> bytes:
-    """What a source says to the interpreter: without comments, docstrings and layout, in every version of Python alike.
-
-    As it stands where it is no Python.
-    """
-
-    def plain(node: Any) -> Any:
-        if isinstance(node, list):
-            texts = [isinstance(one, ast.Expr) and isinstance(one.value, ast.Constant) for one in node]
-            return [plain(one) for one, text in zip(node, texts, strict=True) if not text]
-        if not isinstance(node, ast.AST):
-            return node
-        # Versions differ in which empty fields they have.
-        return type(node).__name__, [(k, plain(v)) for k, v in ast.iter_fields(node) if v is not None and v != []]
-
-    try:
-        return repr(plain(ast.parse(source))).encode()
-    except (SyntaxError, ValueError, RecursionError):  # no Python, or more deeply nested than a function can go
-        return source

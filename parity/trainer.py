@@ -9,11 +9,12 @@ from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
-from parity.spec import Array, Batches, Case, Metric, Params
+from parity.spec import Case, Metric
+from parity.trajectory import Chunk
+from parity.typing import Array, Batches, Params
 
 CHUNK_BYTES = 16 << 20
 CHUNK_EPOCHS = 256
-
 T = TypeVar("T")
 
 
@@ -116,19 +117,6 @@ class Trainer(Protocol):
         ...
 
 
-class Chunk(NamedTuple):
-    """A stretch of a run: S snapshots, in order."""
-
-    epochs: Array
-    """(S,) int64: the epoch after which each snapshot was taken."""
-    losses: Array
-    """(epochs trained in this stretch, batches): empty in the first chunk, which is epoch 0."""
-    params: Params
-    """Canonical name to (S, *shape)."""
-    metrics: dict[str, Array]
-    """Name to (S,) float64."""
-
-
 def predicted(trainer: Trainer, inputs: Sequence[Array]) -> tuple[Array, ...]:
     """``Trained.predictions`` of a segment that ends where the trainer is now."""
     return tuple(trainer.predict(x)[None] for x in inputs)
@@ -179,3 +167,6 @@ def _scores(metric: Metric, predictions: Array, y: Array) -> Array:
             f"{len(predictions)} snapshots: it must leave one number for each, so reduce every axis but the first"
         )
     return scores
+
+
+Build = Callable[[Case, str, str], Trainer]

@@ -11,12 +11,21 @@ from typing import Any
 import numpy as np
 
 from impls.char_gru import char_gru_numpy
-from parity.hypotheses import Hypothesis, anywhere
-from parity.planting import Plant, either, is_torch, on_pieces, on_rows, replaced, stepwise, torch_functions
+from parity.mistakes import (
+    Mistake,
+    Plant,
+    anywhere,
+    either,
+    is_torch,
+    on_pieces,
+    on_rows,
+    on_step,
+    replaced,
+    torch_functions,
+)
 from parity.spec import Array, Batches, Case, Params
-from parity.tolerance import Build
-from parity.trainer import State, Trained, Trainer
-from parity.trainers import numpy_trainer as nn
+from parity.trainer import Build, State, Trained, Trainer
+from parity.trainers.numpy_trainer import NumpyTrainer
 
 START = "gru/initial_state"
 CARRIED = f"carried_state/{START}"
@@ -125,7 +134,7 @@ def backward(
 
 
 def with_passes(*, learned: bool = False, reset_first: bool = False, hard: bool = False) -> Plant:
-    def change(trainer: nn.NumpyTrainer) -> None:
+    def change(trainer: NumpyTrainer) -> None:
         trainer.forward = partial(forward, learned=learned, reset_first=reset_first, hard=hard)
         trainer.backward = partial(backward, learned=learned, reset_first=reset_first, hard=hard)
 
@@ -159,7 +168,7 @@ def torch_gru(
 class Carried:
     """A trainer whose training begins each portion in the state in which the portion before ended."""
 
-    def __init__(self, trainer: nn.NumpyTrainer) -> None:
+    def __init__(self, trainer: NumpyTrainer) -> None:
         self.trainer, self.state = trainer, np.zeros_like(trainer.state.params[START][0])
         self.honest = trainer.forward, trainer.backward
         self.predict, self.gradients = trainer.predict, trainer.gradients
@@ -216,34 +225,34 @@ class CarriedInTorch:
 
 def carried(build: Build, case: Case, dtype: str, device: str) -> Trainer | None:
     trainer = build(case, dtype, device)
-    if isinstance(trainer, nn.NumpyTrainer):
+    if isinstance(trainer, NumpyTrainer):
         return Carried(trainer)
     return CarriedInTorch(trainer, sys.modules["torch"]) if is_torch(trainer) else None
 
 
 MISTAKES = (
-    Hypothesis(
+    Mistake(
         "gru-gates-in-another-order",
         "prediction",
         "The blocks of the GRU's tensors are taken in the order z, r, n instead of r, z, n.",
         "keras-team/keras#8720",
-        stepwise(anywhere, reset_and_update_exchanged, reset_and_update_exchanged),
+        on_step(anywhere, reset_and_update_exchanged, reset_and_update_exchanged),
     ),
-    Hypothesis(
+    Mistake(
         "gru-update-gate-reversed",
         "prediction",
         "z and 1 - z change places in h' = (1 - z) n + z h.",
         "pytorch/pytorch#20129; microsoft/CNTK#3292; keras-team/keras#785",
-        stepwise(anywhere, update_gate_reversed, update_gate_reversed),
+        on_step(anywhere, update_gate_reversed, update_gate_reversed),
     ),
-    Hypothesis(
+    Mistake(
         "gru-one-bias-dropped",
         "prediction",
         "The GRU has its input bias alone, and the recurrent one is dropped.",
         "keras-team/keras#9112; nntrainer/nntrainer#1787",
-        stepwise(anywhere, one_bias, one_bias),
+        on_step(anywhere, one_bias, one_bias),
     ),
-    Hypothesis(
+    Mistake(
         "gru-reset-before-the-product",
         "prediction",
         "The reset gate multiplies the state before the matrix product instead of the product.",
@@ -251,7 +260,7 @@ MISTAKES = (
         with_passes(reset_first=True),
         pieces_of=("torch",),
     ),
-    Hypothesis(
+    Mistake(
         "gru-hard-sigmoid",
         "prediction",
         "The gates have Keras's old default, a hard sigmoid, instead of the sigmoid.",
@@ -259,7 +268,7 @@ MISTAKES = (
         with_passes(hard=True),
         pieces_of=("torch",),
     ),
-    Hypothesis(
+    Mistake(
         "gru-initial-state-learned",
         "gradient",
         "The initial state is trained instead of staying zero.",
@@ -267,7 +276,7 @@ MISTAKES = (
         with_passes(learned=True),
         pieces_of=("torch",),
     ),
-    Hypothesis(
+    Mistake(
         "gru-state-carried-over",
         "state",
         "A portion begins in the state in which the one before ended instead of in zeros.",
@@ -275,14 +284,14 @@ MISTAKES = (
         carried,
         pieces_of=("torch",),
     ),
-    Hypothesis(
+    Mistake(
         "targets-not-shifted",
         "batch",
         "A character's target is the character itself instead of the next.",
         "huggingface/transformers#3711",
         on_rows(lambda data, case: replace(data, y=data.x)),
     ),
-    Hypothesis(
+    Mistake(
         "targets-shifted-twice",
         "batch",
         "A character's target is the one after the next.",

@@ -1,7 +1,8 @@
 """Logistic regression in NumPy, derivatives by hand."""
 
+from parity import nn
 from parity.spec import Array, Case, Params
-from parity.trainers import numpy_trainer as nn
+from parity.trainers.numpy_trainer import NumpyTrainer
 
 
 def forward(params: Params, x: Array) -> tuple[Array, tuple[Array, Array]]:
@@ -16,5 +17,5 @@ def backward(params: Params, cache: tuple[Array, Array], d_p: Array) -> Params:
     return {"dense/kernel": x.T @ d_z, "dense/bias": d_z.sum(0)}
 
 
-def build(case: Case, dtype: str, device: str) -> nn.NumpyTrainer:
-    return nn.NumpyTrainer(case, dtype, forward, backward)
+def build(case: Case, dtype: str, device: str) -> NumpyTrainer:
+    return NumpyTrainer(case, dtype, forward, backward)

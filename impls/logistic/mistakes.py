@@ -7,11 +7,9 @@ from importlib.resources import files
 import numpy as np
 
 from fixtures import iris
-from parity.hypotheses import Hypothesis
-from parity.planting import Plant, batches, on_case
+from parity.mistakes import Mistake, Plant, batches, on_case
 from parity.spec import Array, Batches, Case, Dataset
-from parity.tolerance import Build
-from parity.trainer import Trained, Trainer
+from parity.trainer import Build, Trained, Trainer
 
 
 def measured() -> tuple[Array, Array, Array]:
@@ -105,35 +103,35 @@ def ties(build: Build, case: Case, dtype: str, device: str) -> Trainer | None:
 
 
 MISTAKES = (
-    Hypothesis(
+    Mistake(
         "iris-of-scikit-learn",
         "batch",
         "The data are scikit-learn's, which differ from the UCI file in two rows.",
         "scikit-learn/scikit-learn#11082; scikit-learn/scikit-learn#27708",
         on_iris(scikit_learn),
     ),
-    Hypothesis(
+    Mistake(
         "iris-not-standardized",
         "batch",
         "The inputs are centimetres instead of deviations from the mean.",
         "scikit-learn documentation, Importance of Feature Scaling",
         on_iris(as_measured),
     ),
-    Hypothesis(
+    Mistake(
         "iris-standardized-twice",
         "batch",
         "Mean and deviation of the centimetres are applied twice.",
         "talshaharabany/AutoSAM#3; hao-ai-lab/FastVideo#1055",
         on_iris(standardized_twice),
     ),
-    Hypothesis(
+    Mistake(
         "average-cost-a-mean",
         "batch",
         "The column AvgCost is taken for the mean of an epoch's costs; it divides by a count that is never reset.",
         "kekmodel/FixMatch-pytorch#40; ludwig-ai/ludwig#1659",
         mean_cost,
     ),
-    Hypothesis(
+    Mistake(
         "ties-rounded-the-other-way",
         "prediction",
         "A probability of exactly one half counts as the other class.",

@@ -7,10 +7,10 @@ from typing import Any
 
 from fixtures import mnist
 from impls.mlp import mlp_numpy
-from parity.hypotheses import Hypothesis
-from parity.planting import Plant, either, on_pieces, on_rows, torch_functions
+from parity import nn
+from parity.mistakes import Mistake, Plant, either, on_pieces, on_rows, torch_functions
 from parity.spec import Array, Case, Dataset, Params
-from parity.trainers import numpy_trainer as nn
+from parity.trainers.numpy_trainer import NumpyTrainer
 
 SCALED: dict[Callable[[], Dataset], Callable[[], Dataset]] = {
     mnist.normalized: mnist.scaled,
@@ -28,7 +28,7 @@ def normalized_twice(data: Dataset, case: Case) -> Dataset | None:
 
 
 def without_last_relu() -> Plant:
-    def change(trainer: nn.NumpyTrainer) -> None:
+    def change(trainer: NumpyTrainer) -> None:
         trainer.forward, trainer.backward = forward, backward
 
     return on_pieces(change)
@@ -64,7 +64,7 @@ def backward(params: Params, cache: list[Array], d_log_p: Array) -> Params:
 
 
 MISTAKES = (
-    Hypothesis(
+    Mistake(
         "last-relu-missing",
         "prediction",
         "The last layer has no ReLU, as most have none.",
@@ -72,14 +72,14 @@ MISTAKES = (
         either(without_last_relu(), torch_functions(without_each_last_relu)),
         pieces_of=("torch",),
     ),
-    Hypothesis(
+    Mistake(
         "mnist-not-normalized",
         "batch",
         "The pixels are between 0 and 1 instead of normalized by mean and deviation.",
         "airctic/icevision#15",
         on_rows(not_normalized),
     ),
-    Hypothesis(
+    Mistake(
         "mnist-normalized-twice",
         "batch",
         "The pixels are normalized twice.",

@@ -1,7 +1,8 @@
 """The perceptron with several layers in NumPy, derivatives by hand."""
 
+from parity import nn
 from parity.spec import Array, Case, Params
-from parity.trainers import numpy_trainer as nn
+from parity.trainers.numpy_trainer import NumpyTrainer
 
 
 def forward(params: Params, x: Array) -> tuple[Array, list[Array]]:
@@ -25,5 +26,5 @@ def backward(params: Params, cache: list[Array], d_log_p: Array) -> Params:
     return gradients
 
 
-def build(case: Case, dtype: str, device: str) -> nn.NumpyTrainer:
-    return nn.NumpyTrainer(case, dtype, forward, backward)
+def build(case: Case, dtype: str, device: str) -> NumpyTrainer:
+    return NumpyTrainer(case, dtype, forward, backward)

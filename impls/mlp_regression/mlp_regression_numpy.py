@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from parity import nn
 from parity.spec import Array, Case, Params
-from parity.trainers import numpy_trainer as nn
+from parity.trainers.numpy_trainer import NumpyTrainer
 
 
 def with_ones(x: Array) -> Array:
@@ -33,5 +34,5 @@ def backward(params: Params, cache: tuple[Array, Array], d_prediction: Array) ->
     }
 
 
-def build(case: Case, dtype: str, device: str) -> nn.NumpyTrainer:
-    return nn.NumpyTrainer(case, dtype, forward, backward)
+def build(case: Case, dtype: str, device: str) -> NumpyTrainer:
+    return NumpyTrainer(case, dtype, forward, backward)

@@ -3,8 +3,7 @@
 from dataclasses import replace
 
 from fixtures import mnist
-from parity.hypotheses import Hypothesis
-from parity.planting import on_rows
+from parity.mistakes import Mistake, on_rows
 from parity.spec import Case, Dataset
 
 
@@ -17,14 +16,14 @@ def scaled_twice(data: Dataset, case: Case) -> Dataset:
 
 
 MISTAKES = (
-    Hypothesis(
+    Mistake(
         "mnist-normalized",
         "batch",
         "The pixels are normalized by mean and deviation instead of only divided by 255.",
         "Alibaba-MIIL/ImageNet21K#29",
         on_rows(normalized),
     ),
-    Hypothesis(
+    Mistake(
         "mnist-scaled-twice",
         "batch",
         "The pixels are divided by 255 twice.",

@@ -8,10 +8,10 @@ import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from parity.outcome import Outcome
+from parity.judging.outcome import Outcome
+from parity.judging.verdict import Verdict
 from parity.report.words import count_cells, count_published, missed, share
 from parity.suite import rank
-from parity.verdict import Verdict
 
 _MARKDOWN = re.compile(r"([\\`*_\[\]#|~$@])")
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")

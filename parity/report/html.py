@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 
 from parity import __version__
-from parity.outcome import Outcome, total
-from parity.published import log_lines
+from parity.judging.outcome import Outcome, total
+from parity.judging.published import log_lines
+from parity.judging.verdict import Evidence, Verdict
 from parity.report.page import plotly, policy, render, resource
 from parity.report.words import count_cells, count_published, missed, share
-from parity.spec import Array
 from parity.suite import Entry, rank
 from parity.tolerance import FACTOR
-from parity.verdict import Evidence, Verdict
+from parity.typing import Array
 
 FILES = ("base.html", "report.html", "report.js")
 BINS = 100

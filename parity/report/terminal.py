@@ -15,15 +15,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from parity.crosscheck import Comparison
-from parity.matrix import Availability, Cell
-from parity.outcome import Outcome
-from parity.published import Figure, log_lines
+from parity.judging.diff import Comparison
+from parity.judging.outcome import Outcome
+from parity.judging.published import Figure, log_lines
+from parity.judging.verdict import Judgement, Verdict
 from parity.report.words import count_cells, count_published, missed, share
+from parity.running.cells import Cell
+from parity.running.versions import Availability
 from parity.spec import Case
 from parity.suite import rank
 from parity.tolerance import FACTOR
-from parity.verdict import Judgement, Verdict
 
 STYLES = {Verdict.PASS: "green", Verdict.FAIL: "bold red", Verdict.INCONCLUSIVE: "yellow"}
 COLUMN = 10

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from parity.outcome import Outcome
-from parity.published import Figure
-from parity.verdict import Verdict
+from parity.judging.outcome import Outcome
+from parity.judging.published import Figure
+from parity.judging.verdict import Verdict
 
 
 def share(ratio: float | None) -> str:

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from parity.frameworks import FRAMEWORKS
-from parity.matrix import Versions, find_devices
+from parity.running.versions import Versions, find_devices
 
 _SAID = pytest.StashKey[list[str]]()
 

@@ -14,11 +14,11 @@ from unittest import mock
 
 import numpy as np
 
-from parity import hypotheses
 from parity.layout import Slot
-from parity.spec import Adam, Array, Batches, Case, Params
-from parity.tolerance import Build
-from parity.trainer import State, Trained, Trainer
+from parity.mistakes import catalogue as hypotheses
+from parity.spec import Adam, Case
+from parity.trainer import Build, State, Trained, Trainer
+from parity.typing import Array, Batches, Params
 
 Mistake = Callable[[Build], Build]
 Verb = Callable[..., Any]

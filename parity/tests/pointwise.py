@@ -13,8 +13,9 @@ from safetensors.numpy import save_file
 
 from fixtures import synthetic
 from impls.activations import spec
-from parity.spec import Array, Dataset, Params
+from parity.spec import Dataset
 from parity.suite import load_suite
+from parity.typing import Array, Params
 
 POINTS = {
     "float32": {

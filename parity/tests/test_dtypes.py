@@ -11,14 +11,18 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from parity.dtypes import DTYPES, KNOWN, NARROW, carrier, packed, rounded, smallest, spacing, unit, unpacked
-from parity.ladder import Climb, contract, gradients, prediction, resume, update
+from parity.judging.floor import load, save
+from parity.judging.ladder import Climb, contract, gradients, prediction, resume, update
+from parity.judging.noise import measure, runs_of
+from parity.judging.verdict import Verdict, judge
+from parity.nn.losses import binary_crossentropy
+from parity.nn.narrow import Bfloat16, Float16, Narrow
+from parity.recording.places import floor_name
 from parity.spec import Loss, Sgd
 from parity.tests import toy
-from parity.tolerance import FACTOR, RUNS, file_name, load, measure, runs_of, save, stir
+from parity.tolerance import FACTOR, RUNS, stir
 from parity.trainer import record
-from parity.trainers.numpy_trainer import Bfloat16, Float16, Narrow, binary_crossentropy
 from parity.trajectory import gather
-from parity.verdict import Verdict, judge
 
 exhaustive = settings(derandomize=True, deadline=None, max_examples=200, database=None)
 # Significant bits, the exponent of the smallest normal number, and the largest exponent, of each format.
@@ -181,8 +185,8 @@ def test_updates_too_small_for_a_narrow_parameter_are_part_of_its_floor() -> Non
 
 
 def test_each_narrow_dtype_has_a_floor_file_of_its_own(tmp_path) -> None:
-    assert file_name("toy", None, "float32") == file_name("toy", None, "float64") == "toy.safetensors"
-    assert file_name("toy", 10, "bfloat16") == "toy-lockstep10-bfloat16.safetensors"
+    assert floor_name("toy", None, "float32") == floor_name("toy", None, "float64") == "toy.safetensors"
+    assert floor_name("toy", 10, "bfloat16") == "toy-lockstep10-bfloat16.safetensors"
     assert runs_of(DTYPES) == 2 * RUNS
     assert runs_of(("float16",)) == RUNS + 1
     floors = measure(toy.build, toy.MOMENTUM, 1, dtypes=("float16",))

@@ -17,12 +17,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from parity.crosscheck import compare
 from parity.frameworks import TF32, framework_of
-from parity.hypotheses import CATALOGUE
-from parity.matrix import Matrix, Options, Outcome
+from parity.judging.diff import compare
+from parity.judging.verdict import Verdict
+from parity.mistakes.catalogue import CATALOGUE
+from parity.running.cells import Options
+from parity.running.matrix import Matrix, Outcome
 from parity.suite import Entry, Suite, SuiteError, load_suite
-from parity.verdict import Verdict
 
 WIDE = "mnist-mlp"
 """The case whose first product is wide enough for tensor cores: 784 pixels of each row of a batch."""

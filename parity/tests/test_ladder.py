@@ -1,4 +1,4 @@
-"""Every case × implementation × dtype on every rung of the ladder; see ``parity.ladder`` for what each asserts."""
+"""Every case × implementation × dtype on every rung of the ladder; ``parity.judging.ladder`` says what each asserts."""
 
 from collections.abc import Callable
 

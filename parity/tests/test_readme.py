@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from parity.hypotheses import hypotheses_for
+from parity.mistakes.catalogue import mistakes_for
 from parity.suite import load_suite
 
 ROOT = Path(__file__).parents[2]
@@ -50,7 +50,7 @@ def test_every_command_that_the_readme_names_exists() -> None:
 
 def test_the_mistakes_are_as_many_as_is_said() -> None:
     entries = load_suite("impls").entries.values()
-    known = {hypothesis.name for entry in entries for hypothesis in hypotheses_for(entry)}
+    known = {hypothesis.name for entry in entries for hypothesis in mistakes_for(entry)}
     said = re.findall(r"catalogue, (\d+) of them", README)
     said += re.findall(r"which of (\d+) porting\s+mistakes", (ROOT / "CHANGELOG.md").read_text())
     assert said == [str(len(known))] * 2

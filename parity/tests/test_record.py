@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from parity import trainer
-from parity.spec import Array, Metric
+from parity.spec import Metric
 from parity.tests import toy
 from parity.trainer import record
 from parity.trajectory import gather
+from parity.typing import Array
 
 
 def mean_error(predictions: Array, y: Array) -> Array:

@@ -13,15 +13,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parity.deep import steps_of
 from parity.frameworks import FRAMEWORKS
 from parity.layout import Slot
-from parity.pool import worker_environment
 from parity.recorder import Recorder
-from parity.spec import Adam, Params, Sgd, Shuffled, optimizer_from
+from parity.recording.format import MANIFEST, batch_order_hash
+from parity.recording.places import keep_failure, partial_path
+from parity.recording.reader import read
+from parity.recording.steps import steps_of
+from parity.running.pool import worker_environment
+from parity.spec import Adam, Sgd, Shuffled, optimizer_from
+from parity.tests.cli.test_cli import Parity, complaint, parity
 from parity.tests.suites import each_framework
-from parity.tests.test_cli import Parity, complaint, parity
-from parity.trajectory import MANIFEST, Trajectory, batch_order_hash, keep_failure, partial_path, read
+from parity.trajectory import Trajectory
+from parity.typing import Params
 
 __all__ = ["parity"]  # a fixture
 pytest_generate_tests = each_framework

@@ -6,8 +6,9 @@ from functools import partial
 
 import numpy as np
 
-from parity.spec import Adam, AdamW, Array, Case, Dataset, Loss, Optimizer, Params, Sgd, Shuffled
+from parity.spec import Adam, AdamW, Case, Dataset, Loss, Optimizer, Sgd, Shuffled
 from parity.trainers.numpy_trainer import NumpyTrainer
+from parity.typing import Array, Params
 
 SIZE, ROWS = 3, 24
 

@@ -21,8 +21,9 @@ from jax import lax
 from parity.dtypes import NARROW, smallest
 from parity.frameworks import TF32
 from parity.layout import Layout, to_canonical, to_framework
-from parity.spec import Adam, AdamW, Array, Batches, Case, Loss, Optimizer, Params
+from parity.spec import Adam, AdamW, Case, Loss, Optimizer
 from parity.trainer import State, Trained, all_rows, continued, joined, placing
+from parity.typing import Array, Batches, Params
 
 # Without x64 optax corrects Adam's moments with float32 powers, and float64 arrays become float32 silently.
 jax.config.update("jax_enable_x64", True)

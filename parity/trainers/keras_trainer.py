@@ -17,12 +17,13 @@ from keras import ops
 
 from parity.dtypes import NARROW, carrier, smallest
 from parity.layout import Layout, to_canonical, to_framework
-from parity.spec import Adam, AdamW, Array, Batches, Case, Optimizer, Params, Sgd
+from parity.spec import Adam, AdamW, Case, Optimizer, Sgd
 from parity.trainer import State, Trained
 
 # The same TensorFlow: one thread, one order of every sum and its devices are settled there, on import.
 from parity.trainers.tf1_trainer import device_of, gathered
 from parity.trainers.tf1_trainer import find_cuda as find_cuda
+from parity.typing import Array, Batches, Params
 
 
 def binary_crossentropy(p: tf.Tensor, y: tf.Tensor) -> tf.Tensor:

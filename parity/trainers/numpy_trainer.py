@@ -12,181 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from parity.dtypes import NARROW, carrier, rounded, smallest
-from parity.spec import Adam, AdamW, Array, Batches, Case, Optimizer, Params, Sgd
+from parity.dtypes import NARROW, carrier
+from parity.nn.losses import LOSSES, Loss
+from parity.nn.narrow import narrowed
+from parity.nn.updates import UPDATES, slot_names
+from parity.spec import Case
 from parity.trainer import State, Trained, all_rows
+from parity.typing import Array, Batches, Params
 
 Forward = Callable[[Params, Array], tuple[Array, Any]]
 Backward = Callable[[Params, Any, Array], Params]
-Loss = Callable[[Array, Array], tuple[Array, Array]]
-"""``(prediction, y)`` to the loss of each row and the derivatives of their sum."""
-
-
-def relu(x: Array) -> Array:
-    """max(x, 0); NaN passes."""
-    return np.maximum(x, 0)
-
-
-def relu_backward(d_output: Array, output: Array) -> Array:
-    """The derivative by the input: 0 where the output is exactly 0, as every framework's relu has it."""
-    return d_output * (output > 0)
-
-
-def sigmoid(x: Array) -> Array:
-    """1 / (1 + exp(-x)). As exp(-|x|) cannot overflow, the value for x < 0 is taken as e / (1 + e)."""
-    e = np.exp(-np.abs(x))
-    return np.where(x >= 0, 1, e) / (1 + e)
-
-
-def sigmoid_backward(d_output: Array, output: Array) -> Array:
-    """The derivative by the input."""
-    return d_output * output * (1 - output)
-
-
-def log_softmax(x: Array, axis: int = -1) -> Array:
-    """x - log Σ exp(x) along ``axis``, which cannot overflow."""
-    shifted = x - x.max(axis, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis, keepdims=True))
-
-
-def log_softmax_backward(d_output: Array, output: Array, axis: int = -1) -> Array:
-    """The derivative by the input."""
-    return d_output - np.exp(output) * d_output.sum(axis, keepdims=True)
-
-
-def binary_crossentropy(p: Array, y: Array) -> tuple[Array, Array]:
-    """Loss of each row and its derivative, as torch's BCELoss has them: logs clamped at -100, p (1 - p) at 1e-12.
-
-    The clamps matter where float32 rounds a probability to 0 or 1: without them the gradient is NaN.
-    """
-    with np.errstate(divide="ignore"):
-        loss = -(y * np.maximum(np.log(p), -100) + (1 - y) * np.maximum(np.log1p(-p), -100))
-    # In float16 the clamp would be 0, and 0 / 0 the derivative of a row that is right beyond doubt.
-    least = max(1e-12, smallest(p.narrow if isinstance(p, Narrow) else p.dtype.name))
-    return loss, (p - y) / np.maximum(p * (1 - p), least)
-
-
-def crossentropy(logits: Array, y: Array) -> tuple[Array, Array]:
-    """Loss of each row and its derivative, from logits ``(n, classes)`` and integer classes ``(n,)``.
-
-    Softmax and logarithm are one step: the logarithm of a softmax that underflowed would be infinite.
-    """
-    shifted = logits - logits.max(-1, keepdims=True)
-    exponential = np.exp(shifted)
-    total = exponential.sum(-1, keepdims=True)
-    rows = np.arange(len(y))
-    derivative = exponential / total
-    derivative[rows, y] -= 1
-    return np.log(total[:, 0]) - shifted[rows, y], derivative
-
-
-def nll(log_probabilities: Array, y: Array) -> tuple[Array, Array]:
-    """Loss of each row and its derivative, from log-probabilities ``(n, classes)`` and integer classes ``(n,)``."""
-    rows = np.arange(len(y))
-    derivative = np.zeros_like(log_probabilities)
-    derivative[rows, y] = -1
-    return -log_probabilities[rows, y], derivative
-
-
-def squared_error(prediction: Array, y: Array) -> tuple[Array, Array]:
-    """Squared error, not halved, and its derivative."""
-    error = prediction - y
-    return error * error, 2 * error
-
-
-def total(prediction: Array, y: Array) -> tuple[Array, Array]:
-    """The predictions themselves, whose sum differentiates each output by its own input."""
-    return prediction, np.ones_like(prediction)
-
-
-LOSSES = {
-    "binary_crossentropy": binary_crossentropy,
-    "crossentropy": crossentropy,
-    "nll": nll,
-    "squared_error": squared_error,
-    "total": total,
-}
-
-
-def sgd(rule: Sgd, name: str, p: Array, g: Array, state: State) -> Array:
-    """The parameter after one step; see ``parity.spec.Sgd``."""
-    if rule.weight_decay:
-        g = g + rule.weight_decay * p
-    if rule.momentum:
-        slot = f"momentum/{name}"
-        g = state.slots[slot] = rule.momentum * state.slots[slot] + g
-    return p - rule.learning_rate * g
-
-
-def adam(rule: Adam, name: str, p: Array, g: Array, state: State) -> Array:
-    """The parameter after one step; see ``parity.spec.Adam``. ``state.step`` counts this step already."""
-    first, second = f"first_moment/{name}", f"second_moment/{name}"
-    m = state.slots[first] = rule.beta1 * state.slots[first] + (1 - rule.beta1) * g
-    v = state.slots[second] = rule.beta2 * state.slots[second] + (1 - rule.beta2) * (g * g)
-    m_scale = rule.learning_rate / (1 - rule.beta1**state.step)
-    v_scale = (1 - rule.beta2**state.step) ** 0.5
-    return decayed(rule, p) - m_scale * (m / (np.sqrt(v) / v_scale + rule.epsilon))
-
-
-def decayed(rule: Adam, p: Array) -> Array:
-    """The parameter that Adam's step is taken from."""
-    return p - rule.learning_rate * rule.weight_decay * p if isinstance(rule, AdamW) else p
-
-
-UPDATES: dict[type, Callable[..., Array]] = {Sgd: sgd, Adam: adam, AdamW: adam}
-
-
-def slot_names(optimizer: Optimizer) -> tuple[str, ...]:
-    """The slots that an optimizer keeps for each parameter, by canonical name."""
-    if isinstance(optimizer, Adam):
-        return ("first_moment", "second_moment")
-    return ("momentum",) if optimizer.momentum else ()
-
-
-class Narrow(np.ndarray):
-    """A float32 array every one of whose results is rounded to a narrow dtype, as processors have it.
-
-    They add up in float32 and keep what comes of an operation in two bytes. Sums and matrix products are one
-    operation each. What is computed from such an array is one.
-    """
-
-    narrow: str
-
-    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, out: Any = (), **kwargs: Any) -> Any:
-        plain = [_plain(value) for value in inputs]
-        if out:
-            kwargs["out"] = tuple(_plain(value) for value in out)
-        result = getattr(ufunc, method)(*plain, **kwargs)
-        for written in inputs[:1] if method == "at" else out:
-            _plain(written)[...] = rounded(_plain(written), self.narrow)
-        if method == "at":
-            return None
-        if out:
-            return out[0] if len(out) == 1 else out
-        return _narrow(result, self.narrow) if _is_float(result) else result
-
-
-class Float16(Narrow):
-    narrow = "float16"
-
-
-class Bfloat16(Narrow):
-    narrow = "bfloat16"
-
-
-_NARROW = {kind.narrow: kind for kind in (Float16, Bfloat16)}
-
-
-def _narrow(values: Any, dtype: str) -> Narrow:
-    return rounded(np.asarray(values), dtype).astype(np.float32, copy=False).view(_NARROW[dtype])
-
-
-def _plain(value: Any) -> Any:
-    return value.view(np.ndarray) if isinstance(value, np.ndarray) else value
-
-
-def _is_float(value: Any) -> bool:
-    return getattr(getattr(value, "dtype", None), "kind", "") == "f"
 
 
 class NumpyTrainer:
@@ -251,7 +86,7 @@ class NumpyTrainer:
         if values.dtype.kind != "f":
             return values
         if self.name in NARROW:
-            return _narrow(np.array(values), self.name)
+            return narrowed(np.array(values), self.name)
         return values.astype(self.dtype)
 
     def _predict(self, x: Array) -> Array:

@@ -17,8 +17,9 @@ import tensorflow.compat.v1 as v1
 from parity.dtypes import NARROW, smallest
 from parity.frameworks import TF32
 from parity.layout import Layout, to_canonical, to_framework
-from parity.spec import Adam, AdamW, Array, Batches, Case, Optimizer, Params, Sgd
+from parity.spec import Adam, AdamW, Case, Optimizer, Sgd
 from parity.trainer import State, Trained, all_rows
+from parity.typing import Array, Batches, Params
 
 # One thread and one order of every sum: the same bits at every run.
 tf.config.threading.set_intra_op_parallelism_threads(1)

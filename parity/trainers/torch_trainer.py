@@ -20,8 +20,9 @@ from torch.optim.sgd import sgd
 
 from parity.frameworks import TF32
 from parity.layout import Layout, to_canonical, to_framework
-from parity.spec import Adam, AdamW, Array, Batches, Case, Params, Sgd
+from parity.spec import Adam, AdamW, Case, Sgd
 from parity.trainer import State, Trained, all_rows, placing
+from parity.typing import Array, Batches, Params
 
 torch.set_num_threads(1)
 torch.use_deterministic_algorithms(True)

@@ -1,0 +1,53 @@
+"""The command line. Only typer is imported here; each command imports what it needs when it is called."""
+
+from __future__ import annotations
+
+import signal
+import traceback
+from typing import NoReturn
+
+import typer
+
+from parity.cli import cases, evidence, recordings
+from parity.cli.output import OURS, fail
+
+# Plain help: drawing it with rich would cost more than importing NumPy.
+app = typer.Typer(
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Prove that one model, written in several frameworks, trains the same way in each.\n\n"
+    "Exit status: 0 all pass, 1 a difference, 2 wrong use or unreadable input, 3 inconclusive, 70 a mistake in parity "
+    "itself.",
+)
+
+# In the order in which the help lists them.
+app.command()(cases.run)
+app.command()(recordings.report)
+app.command("list")(cases.list_cells)
+app.command()(cases.show)
+app.command()(cases.sample)
+app.command()(recordings.explain)
+app.command()(evidence.prove)
+app.command()(evidence.bench)
+app.command()(recordings.diff)
+app.command()(cases.floor)
+
+
+def main() -> None:
+    """Run the command line; every expected failure is one line on standard error and an exit status."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        app(standalone_mode=True)
+    except SystemExit as end:
+        if end.code == 130:  # typer's answer to Ctrl-C
+            fail("stopped; what had finished is on disk", 130)
+        raise
+    except Exception:
+        traceback.print_exc()
+        fail("a mistake in parity itself or in the suite's code, and no verdict: report it with the lines above", OURS)
+
+
+def _interrupt(number: int, frame: object) -> NoReturn:
+    raise KeyboardInterrupt

@@ -1,0 +1,287 @@
+"""Commands that run a suite's cases: run, list, show, sample, floor."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from parity.cli.asked import check_device, find_suite, interpreters, matrix_of
+from parity.cli.options import (
+    CORES,
+    Cases,
+    Data,
+    Device,
+    Dtypes,
+    ElseFloat32,
+    ElseFloat64,
+    Epochs,
+    Frameworks,
+    Fresh,
+    Impls,
+    Jobs,
+    Json,
+    LockstepLength,
+    Out,
+    Pythons,
+    SuiteName,
+)
+from parity.cli.output import PAGE, clear_errors, write_json, write_page
+
+
+def run(
+    cases: Cases = None,
+    impl: Impls = None,
+    framework: Frameworks = None,
+    dtype: Dtypes = None,
+    device: Device = "cpu",
+    epochs: Epochs = None,
+    suite: SuiteName = "impls",
+    out: Out = Path("runs"),
+    jobs: Jobs = CORES,
+    python: Pythons = None,
+    fresh: Fresh = False,
+    json_file: Json = None,
+    data: Data = None,
+    lockstep: LockstepLength = None,
+    deep: Annotated[
+        int | None,
+        typer.Option("--deep", min=1, metavar="N", help="Record all of the first N updates, for 'explain A B'."),
+    ] = None,
+    page: Annotated[
+        bool, typer.Option("--report/--no-report", help="Write the result as a page, report.html in the --out folder.")
+    ] = True,
+) -> None:
+    """Train every case in every implementation and compare each with the float64 reference, epoch by epoch.
+
+    What is on disk and has not changed is not run again. Each cell of the table shows its verdict and the largest
+    share of its tolerance that any loss or parameter used at any epoch: below 1 passes.
+    """
+    from parity.judging.outcome import as_json, total
+    from parity.judging.verdict import EXIT_STATUS
+    from parity.report.terminal import Watch, make_console, print_matrix, print_preflight, print_summary
+    from parity.running.cells import left_out
+
+    begun = time.perf_counter()
+    with clear_errors():
+        matrix = matrix_of(
+            suite,
+            out,
+            cases,
+            dtype=dtype,
+            device=device,
+            python=python,
+            implementations=impl,
+            frameworks=framework,
+            epochs=epochs,
+            variant=data,
+            lockstep=lockstep,
+            deep=deep,
+            jobs=jobs,
+            fresh=fresh,
+        )
+        with Watch(make_console(stderr=True), len(matrix.cells), matrix.cells) as watch:
+            outcomes = matrix.run(watch.epoch, watch.outcome)
+    console = make_console(stderr=str(json_file) == "-")
+    print_preflight(console, [(outcome.name, outcome.preflight) for outcome in outcomes])
+    print_matrix(console, outcomes)
+    for reason in left_out(matrix.options):
+        console.print(f"left out: {reason}", markup=False, highlight=False)
+    print_summary(console, outcomes, time.perf_counter() - begun)
+    write_json(json_file, as_json(outcomes))
+    if page:
+        console.print(write_page(out / PAGE, outcomes), markup=False, highlight=False, soft_wrap=True)
+    raise SystemExit(EXIT_STATUS[total(outcomes)])
+
+
+def list_cells(
+    suite: SuiteName = "impls",
+    device: Device = "cpu",
+    python: Pythons = None,
+    json_file: Json = None,
+) -> None:
+    """List cases × implementations: what can run here, and why not where it cannot.
+
+    With --device cuda each framework is imported and asked for a GPU, which takes some seconds.
+    """
+    from parity.report.terminal import make_console, print_list
+    from parity.running.versions import Versions, find_devices
+
+    with clear_errors():
+        found, versions = find_suite(suite), Versions(interpreters(python))
+        check_device(device)
+        on_cuda = find_devices(versions, found.labels) if device != "cpu" else {}
+        rows = [
+            (entry.case.name, on_cuda.get(label) or versions.availability(label), entry.case.absent.get(label, ""))
+            for entry in found.entries.values()
+            for label in (
+                *entry.implementations,
+                *(name for name in entry.case.absent if name not in entry.implementations),
+            )
+        ]
+    print_list(make_console(stderr=str(json_file) == "-"), rows)
+    cells = [
+        {
+            "case": case,
+            "implementation": availability.implementation,
+            "framework": availability.framework,
+            "available": availability.available and not absent,
+            "reason": absent or availability.reason,
+        }
+        for case, availability, absent in rows
+    ]
+    write_json(json_file, {"cells": cells})
+
+
+def show(
+    case: Annotated[str, typer.Argument(metavar="CASE", help="The case whose log is shown.")],
+    impl: Impls = None,
+    dtype: ElseFloat32 = None,
+    suite: SuiteName = "impls",
+    out: Out = Path("runs"),
+    python: Pythons = None,
+    data: Data = None,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE", help="Also draw a figure: .png, .svg or .html.")
+    ] = None,
+) -> None:
+    """Print the log that the case's source printed, from our run, with the published lines beside it.
+
+    Without --impl the first implementation that can run here, in the order in which the source shows them. --plot
+    draws the source's own figure where the case has one, the losses elsewhere, of the runs that are shown.
+    """
+    from parity.judging.verdict import EXIT_STATUS, overall
+    from parity.recording.reader import read
+    from parity.report import plot as figures
+    from parity.report.terminal import Watch, make_console, print_log, print_texts
+
+    with clear_errors():
+        if plot is not None:
+            figures.check(plot)
+        matrix = matrix_of(
+            suite,
+            out,
+            [case],
+            dtype=dtype or ["float32"],
+            python=python,
+            implementations=impl,
+            variant=data,
+            jobs=CORES,
+        )
+        available = [cell for cell in matrix.cells if matrix.versions.availability(cell.implementation).available]
+        if not impl:
+            labels = [cell.implementation for cell in available if cell.implementation != matrix.suite.reference]
+            chosen = (labels or [matrix.suite.reference])[0]
+            matrix.cells = [cell for cell in matrix.cells if cell.implementation == chosen]
+        with Watch(make_console(stderr=True), len(matrix.cells)) as watch:
+            outcomes = matrix.run(watch.epoch, watch.outcome)
+    console = make_console()
+    verdicts = []
+    for outcome in outcomes:
+        if not outcome.figures and outcome.judgement.reason:
+            console.print(f"{outcome.name}: {outcome.judgement.reason}", markup=False)
+        print_log(console, matrix.cells[0].entry.case, outcome.implementation, outcome.dtype, outcome.figures)
+        verdicts += [outcome.judgement.verdict, *(figure.verdict for figure in outcome.figures)]
+    if plot is not None:
+        with clear_errors():
+            runs = {f"{cell.implementation} {cell.dtype}": read(cell.folder(out)) for cell in matrix.cells}
+            figures.save(figures.draw(matrix.cells[0].entry.case, runs), plot)
+    if matrix.cells[0].entry.case.alphabet:
+        texts = matrix.sample({"prime": "Th", "length": 200, "temperature": 0.8, "seed": 0})
+        print_texts(console, "", matrix.epochs(matrix.cells[0]), texts)
+    raise SystemExit(EXIT_STATUS[overall(verdicts)])
+
+
+def sample(
+    case: Annotated[str, typer.Argument(metavar="CASE", help="A case whose model writes text.")],
+    prime: Annotated[str, typer.Option("--prime", metavar="TEXT", help="How the text begins.")] = "Th",
+    length: Annotated[int, typer.Option("--length", min=0, metavar="N", help="Characters to add.")] = 200,
+    temperature: Annotated[
+        float, typer.Option("--temperature", metavar="T", help="Below 1 keeps to the likely, above 1 strays from it.")
+    ] = 0.8,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, metavar="N", help="Of the uniforms drawn.")] = 0,
+    weights: Annotated[
+        str, typer.Option("--weights", metavar="NAME", help="All take this implementation's trained parameters.")
+    ] = "",
+    impl: Impls = None,
+    framework: Frameworks = None,
+    dtype: ElseFloat64 = None,
+    epochs: Epochs = None,
+    suite: SuiteName = "impls",
+    out: Out = Path("runs"),
+    jobs: Jobs = CORES,
+    python: Pythons = None,
+    data: Data = None,
+) -> None:
+    """Let each implementation write text after its own run, in float64 unless told otherwise.
+
+    A run that is not on disk is made first. The random numbers are NumPy's: the same parameters write the same text
+    in every framework.
+    """
+    from parity.report.terminal import Watch, make_console, print_texts
+    from parity.running.sampling import check
+    from parity.suite import SuiteError
+
+    with clear_errors():
+        matrix = matrix_of(
+            suite,
+            out,
+            [case],
+            dtype=dtype or ["float64"],
+            python=python,
+            implementations=impl,
+            frameworks=framework,
+            epochs=epochs,
+            variant=data,
+            jobs=jobs,
+        )
+        try:
+            check(matrix.cells[0].entry.case.alphabet, prime, length, temperature)
+        except ValueError as error:
+            raise SuiteError(f"{case}: {error}") from error
+        if weights:
+            matrix.suite.implementation(matrix.cells[0].entry, weights)
+        wish = {"prime": prime, "length": length, "temperature": temperature, "seed": seed}
+        with Watch(make_console(stderr=True), len(matrix.cells)) as watch:
+            texts = matrix.sample(wish, weights, watch.epoch)
+    print_texts(make_console(), weights, matrix.epochs(matrix.cells[0]), texts)
+    raise SystemExit(3 if any(isinstance(text, BaseException) for text in texts.values()) else 0)
+
+
+def floor(
+    cases: Cases = None,
+    suite: SuiteName = "impls",
+    out: Out = Path("runs"),
+    jobs: Jobs = CORES,
+    python: Pythons = None,
+    fresh: Fresh = False,
+    dtype: Dtypes = None,
+    data: Data = None,
+    lockstep: LockstepLength = None,
+) -> None:
+    """Measure the noise floors that are missing or were measured on something else, and keep them with the suite.
+
+    A floor belongs to its case as the data does: commit it. 'parity run' measures for itself what is missing.
+    """
+    from parity.report.terminal import Watch, make_console
+
+    with clear_errors():
+        matrix = matrix_of(
+            suite,
+            out,
+            cases,
+            dtype=dtype,
+            python=python,
+            variant=data,
+            lockstep=lockstep,
+            jobs=jobs,
+            fresh=fresh,
+        )
+        with Watch(make_console(stderr=True), len(matrix.cells)) as watch:
+            measured = matrix.measure_floors(watch.epoch)
+    for path, error in measured.items():
+        typer.echo(f"{path.stem}: " + (f"failed, {error}" if error else "measured"))
+    typer.echo(f"{len(measured)} floors measured, the others fit")
+    raise SystemExit(3 if any(measured.values()) else 0)

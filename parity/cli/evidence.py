@@ -1,0 +1,101 @@
+"""Commands that measure the harness itself: prove, bench."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from parity.cli.asked import find_suite, interpreters
+from parity.cli.options import CORES, Impls, Jobs, Json, Pythons, SuiteName
+from parity.cli.output import check_writable, clear_errors, fail, write, write_json
+
+
+def prove(
+    subset: Annotated[bool, typer.Option("--subset", help="A representative part, within a minute.")] = False,
+    suite: SuiteName = "impls",
+    jobs: Jobs = CORES,
+    python: Pythons = None,
+    json_file: Json = None,
+    page_file: Annotated[
+        Path | None, typer.Option("--page", metavar="FILE", help="Also write the result as an HTML page.")
+    ] = None,
+) -> None:
+    """Plant every porting mistake of the catalogue and see whether it is caught, located and named.
+
+    Right runs with other seeds and weights must raise no alarm, and the smallest change of a learning rate that
+    fails is measured. Status 0 where every mistake is caught, 95 % of them in their phase and 85 % under their name,
+    and there is no false alarm, else 1.
+    """
+    from parity.proving.prove import prove as prove_suite
+    from parity.report import proof as report
+    from parity.report.page import check_page
+    from parity.report.terminal import make_console
+
+    with clear_errors():
+        if page_file is not None:
+            check_page(page_file)
+        found, pythons = find_suite(suite), interpreters(python)
+        with report.Steps(make_console(stderr=True)) as steps:
+            evidence = prove_suite(found, subset, jobs, pythons, sys.path, steps.plan, steps.step, steps.job)
+    report.print_evidence(make_console(stderr=str(json_file) == "-"), evidence)
+    write_json(json_file, evidence.as_json())
+    if page_file is not None:
+        write(page_file, report.page(evidence))
+    raise SystemExit(0 if evidence.proved else 1)
+
+
+def bench(
+    quick: Annotated[bool, typer.Option("--quick", help="Few cases and few rounds: about a minute.")] = False,
+    case: Annotated[
+        list[str] | None, typer.Option("--case", metavar="NAME", help="Only what trains this case; may be repeated.")
+    ] = None,
+    part: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--part",
+            metavar="NAME",
+            help="Only training, recording, comparison, startup or matrix; may be repeated.",
+        ),
+    ] = None,
+    impl: Impls = None,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the report is written.")] = Path("."),
+    against: Annotated[
+        Path | None,
+        typer.Option("--against", metavar="FILE", help="An earlier parity-benchmarks.json to compare to."),
+    ] = None,
+) -> None:
+    """Measure how fast everything is beside its peers, and write parity-benchmarks.html, .md and .json.
+
+    Training beside the documents' own scripts, what recording costs, comparing, start-up and the whole matrix. A limit
+    that is not held is reported and is no failure. Status 3 where something could not be measured.
+    """
+    from importlib import import_module
+    from importlib.util import find_spec
+
+    missing = [name for name in ("pytest", "pytest_benchmark", "jinja2", "plotly") if find_spec(name) is None]
+    if missing:
+        fail(f"bench needs {', '.join(missing)}: python -m pip install 'cross-framework-parity[bench]'")
+    if find_spec("benchmarks") is None or find_spec("benchmarks.result") is None:  # a common name
+        fail("bench runs the package 'benchmarks', which cannot be found: call it in a clone of the project")
+    from parity.report.terminal import make_console
+
+    suites, results, report = (import_module(f"benchmarks.{name}") for name in ("run", "result", "report"))
+    file = out / "parity-benchmarks.json"
+    try:
+        earlier = results.read(against) if against is not None else None
+        check_writable(out)
+        with clear_errors():
+            suites.run(file, quick, case or (), impl or (), part or (), make_console(stderr=True))
+        result = results.read(file)
+        report.write(report.build(result, earlier), file.with_suffix(".html"), file.with_suffix(".md"))
+    except (results.ResultError, suites.BenchError) as error:
+        fail(str(error))
+    console = make_console()
+    for limit in report.limits(result):
+        word = "holds   " if limit.holds else "exceeded"
+        console.print(f"{word} {limit.what}: {limit.measured}, at most {limit.limit}", markup=False, highlight=False)
+    console.print(f"{len(result.benchmarks)} benchmarks in {file.with_suffix('.html')}, .md and .json", markup=False)
+    raise SystemExit(3 if result.unmeasured else 0)

@@ -1,0 +1,73 @@
+"""The options that commands share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    pass
+
+
+Cases = Annotated[list[str] | None, typer.Argument(metavar="[CASE]...", help="Cases to run; all of them by default.")]
+SuiteName = Annotated[str, typer.Option("--suite", metavar="PACKAGE", help="Package that holds the cases.")]
+Impls = Annotated[
+    list[str] | None, typer.Option("--impl", metavar="NAME", help="Only this implementation; may be repeated.")
+]
+Frameworks = Annotated[
+    list[str] | None, typer.Option("--framework", metavar="NAME", help="Only this framework's; may be repeated.")
+]
+
+
+def _dtypes(otherwise: str) -> Any:
+    return typer.Option(
+        "--dtype",
+        metavar="float64|float32|float16|bfloat16",
+        help=f"Only this dtype; may be repeated. Else {otherwise}.",
+    )
+
+
+Dtypes = Annotated[list[str] | None, _dtypes("float32 and float64")]
+ElseFloat32 = Annotated[list[str] | None, _dtypes("float32")]
+ElseFloat64 = Annotated[list[str] | None, _dtypes("float64")]
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        metavar="cpu|cuda|cuda_tf32",
+        help="Where the implementations run; the last with float32 products in TF32, which should fail.",
+    ),
+]
+Epochs = Annotated[
+    int | None, typer.Option("--epochs", min=1, metavar="N", help="Train N epochs instead of the case's own number.")
+]
+Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where trajectories go and are found again.")]
+Jobs = Annotated[int, typer.Option("--jobs", min=1, metavar="N", help="Worker processes at a time.")]
+Pythons = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--python", metavar="FRAMEWORK=PATH", help="Run a framework's workers with another environment's interpreter."
+    ),
+]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Run again what is already on disk.")]
+Json = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE", help="Also write the result as JSON; - is standard output.")
+]
+Data = Annotated[
+    str | None,
+    typer.Option("--data", metavar="NAME|FILE", help="The case's other data, such as 'full', or a file of your own."),
+]
+Noise = Annotated[
+    list[Path] | None,
+    typer.Option("--noise", metavar="RUN", help="A repetition of A or B with its roundings stirred; may be repeated."),
+]
+LockstepLength = Annotated[
+    int | None,
+    typer.Option(
+        "--lockstep", min=1, metavar="N", help="Also restart from the reference's exact state every N epochs."
+    ),
+]
+CORES = max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)

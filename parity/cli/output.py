@@ -1,0 +1,95 @@
+"""What every command writes, and how it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from parity.judging.outcome import Outcome
+
+
+PAGE = "report.html"
+OURS = 70
+"""The exit status of our own mistakes, as in sysexits.h: Python's 1 would read as a difference."""
+
+
+def fail(message: str, status: int = 2) -> NoReturn:
+    typer.echo(f"parity: {message}", err=True)
+    raise SystemExit(status)
+
+
+@contextlib.contextmanager
+def clear_errors() -> Iterator[None]:
+    """What the user can mend is said in a line; anything else is our mistake and keeps its traceback."""
+    from parity.report.page import PageError
+    from parity.report.plot import PlotError
+    from parity.suite import SuiteError
+    from parity.trajectory import TrajectoryError
+
+    try:
+        yield
+    except (SuiteError, TrajectoryError, PlotError, PageError) as error:
+        fail(str(error))
+
+
+def check_writable(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe = out / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        fail(f"cannot write to {out}: {error.strerror}; choose another folder with --out")
+
+
+def _finite(content: Any) -> Any:
+    """The same with null for what JSON has no number for: NaN and the infinities."""
+    if isinstance(content, dict):
+        return {key: _finite(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
+def write_json(path: Path | None, content: Any) -> None:
+    if path is None:
+        return
+    write(path, json.dumps(_finite(content), indent=1, allow_nan=False) + "\n")
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file whole, or to standard output where its name is -."""
+    # A name that is no text, as a folder's may be, is written as its bytes.
+    data = text.encode(errors="backslashreplace")
+    if str(path) == "-":
+        typer.echo(data, nl=False)
+        return
+    if path.is_dir():
+        fail(f"cannot write {path}: it is a folder, name a file")
+    try:
+        scratch = path.with_name(f".{path.name}.partial")
+        scratch.write_bytes(data)
+        scratch.replace(path)
+    except OSError as error:
+        fail(f"cannot write {path}: {error.strerror}")
+
+
+def write_page(path: Path, outcomes: list[Outcome]) -> str:
+    """Write the report's page unless it is there, and say so; a run does not fail for want of a page."""
+    from parity.report import html
+    from parity.report.page import PageError, check_page
+
+    try:
+        check_page(path, "plotly")
+    except PageError as error:
+        return f"no report: {error}"
+    if not html.is_current(path, html.fingerprint(outcomes)):
+        write(path, html.page(outcomes))
+    return f"report: {path}"

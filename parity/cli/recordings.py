@@ -1,0 +1,160 @@
+"""Commands on recordings: report, explain, diff."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from parity.cli.asked import find_suite, matrix_of
+from parity.cli.options import CORES, Data, Device, ElseFloat64, Epochs, Impls, Json, Noise, Out, Pythons, SuiteName
+from parity.cli.output import PAGE, clear_errors, fail, write, write_json
+
+
+def report(
+    root: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of runs, as --out names it.")] = Path("runs"),
+    form: Annotated[
+        str, typer.Option("--format", metavar="html|md|junit|json", help="A page, or what CI reads.")
+    ] = "html",
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", metavar="FILE", help="Where it goes; - is standard output, the default but for html."),
+    ] = None,
+    suite: SuiteName = "impls",
+) -> None:
+    """Make a report of recorded runs, from the folder alone: nothing is trained and no framework is needed.
+
+    Every run below DIR is judged as 'parity run' judges it, against the reference run and the noise floor that lie
+    there. The page, DIR/report.html unless --output says otherwise, needs nothing else and asks for nothing from
+    elsewhere: send it, keep it, print it. It holds the matrix as a heat map; for each cell its loss, its distance
+    from the reference, the published figures, versions and settings; for each case its sources side by side.
+
+    'md' is for a pull request's summary, 'junit' for a CI server's test view, 'json' is what 'parity run --json'
+    writes. A run that is damaged, unfinished or has no reference is inconclusive, with the reason. What the suite
+    knows of a case (published figures, sources) is missing for cases that it does not have.
+    """
+    from parity.judging.folder import recorded
+    from parity.judging.outcome import as_json, total
+    from parity.judging.verdict import EXIT_STATUS
+    from parity.report.formats import FORMATS
+    from parity.report.html import page
+    from parity.report.page import check_page
+    from parity.report.words import count_cells
+
+    if form not in (*FORMATS, "html", "json"):
+        fail(f"unknown format {form!r}: choose html, md, junit or json")
+    target = output or (root / PAGE if form == "html" else Path("-"))
+    with clear_errors():
+        if form == "html":
+            check_page(target, "plotly")
+        outcomes = recorded(root, find_suite(suite))
+    if form == "json":
+        write_json(target, as_json(outcomes))
+    else:
+        text = page(outcomes) if form == "html" else FORMATS[form](outcomes)
+        write(target, text)
+    if str(target) != "-":
+        typer.echo(f"{target}: {count_cells(outcomes)}")
+    raise SystemExit(EXIT_STATUS[total(outcomes)])
+
+
+def explain(
+    what: Annotated[list[str], typer.Argument(metavar="CASE | A B", help="A case with --impl, or two trajectories.")],
+    impl: Impls = None,
+    dtype: ElseFloat64 = None,
+    device: Device = "cpu",
+    epochs: Epochs = None,
+    suite: SuiteName = "impls",
+    out: Out = Path("runs"),
+    python: Pythons = None,
+    noise: Noise = None,
+    json_file: Json = None,
+    data: Data = None,
+) -> None:
+    """Say where a failed run first parts from the reference, what that looks like, and which mistake explains it.
+
+    With a case the implementation is run again from a state that it shares with the reference, phase by phase. With
+    two recorded trajectories, A held against B, the recording alone must do; A's case is looked up in the suite. Of
+    runs of your own parity.recorder keeps what is needed.
+    """
+    from parity.explaining.folders import explain_folders
+    from parity.judging.verdict import EXIT_STATUS, overall
+    from parity.report.terminal import Watch, make_console, print_explanation, print_preflight
+
+    found: list[tuple[str, Any, Sequence[str], Any]] = []
+    with clear_errors():
+        if len(what) == 2:
+            _belongs_to_a_case(impl=impl, dtype=dtype, device=device != "cpu", epochs=epochs, python=python)
+            comparison, explanation = explain_folders(
+                find_suite(suite), Path(what[0]), Path(what[1]), noise or (), data
+            )
+            title = f"{what[0]} against {what[1]}"
+            found.append((title, comparison.judgement, comparison.preflight, explanation))
+        elif len(what) > 2:
+            fail("explain takes one case, or the folders of two trajectories")
+        elif noise:
+            fail("--noise belongs to two trajectories: a case has its own noise floor")
+        else:
+            matrix = matrix_of(
+                suite,
+                out,
+                what,
+                dtype=dtype or ["float64"],
+                device=device,
+                python=python,
+                implementations=impl,
+                epochs=epochs,
+                variant=data,
+                jobs=CORES,
+            )
+            with Watch(make_console(stderr=True), len(matrix.cells)) as watch:
+                outcomes = matrix.run(watch.epoch, watch.outcome)
+            found = [(one.name, one.judgement, one.preflight, one.explanation) for one in outcomes]
+    console = make_console(stderr=str(json_file) == "-")
+    print_preflight(console, [(title, notes) for title, _, notes, _ in found])
+    for title, judgement, _, explanation in found:
+        print_explanation(console, title, judgement, explanation)
+    write_json(json_file, {"explanations": [explanation for *_, explanation in found]})
+    raise SystemExit(EXIT_STATUS[overall([judgement.verdict for _, judgement, *_ in found])])
+
+
+def _belongs_to_a_case(**given: Any) -> None:
+    """Refuse options that say how a case is run, where two recorded trajectories are named."""
+    for name, value in given.items():
+        if value:
+            fail(f"--{name} belongs to a case: two recorded trajectories are taken as they are")
+
+
+def diff(
+    a: Annotated[Path, typer.Argument(metavar="A", help="A trajectory's folder, or a folder of runs.")],
+    b: Annotated[Path, typer.Argument(metavar="B", help="What it is held against.")],
+    noise: Noise = None,
+    json_file: Json = None,
+) -> None:
+    """Compare the losses and parameters of two recorded trajectories, not their metrics; no framework is needed.
+
+    The tolerance is the noise floor that 'parity run' left beside the trajectories. Runs of your own have none: run
+    one of the scripts again, a few times, from initial values that parity.tolerance.stir has moved by one unit in the
+    last place, and name those recordings with --noise. Two folders of runs, as --out names them, are compared wherever
+    both hold the same case in the same dtype.
+    """
+    from parity.judging.diff import compare_folders, unpaired
+    from parity.judging.verdict import EXIT_STATUS, overall
+    from parity.report.terminal import make_console, print_diff, print_unpaired
+
+    with clear_errors():
+        comparisons = compare_folders(a, b, noise or ())
+    console = make_console(stderr=str(json_file) == "-")
+    print_diff(console, comparisons)
+    alone = unpaired(a, b, comparisons)
+    print_unpaired(console, alone)
+    write_json(
+        json_file,
+        {
+            "pairs": [comparison.as_json() for comparison in comparisons],
+            "unpaired": [str(run) for runs in alone.values() for run in runs],
+        },
+    )
+    raise SystemExit(EXIT_STATUS[overall([comparison.judgement.verdict for comparison in comparisons])])

@@ -1,0 +1,254 @@
+"""A failed run explained: where it parts from the reference, what that looks like, and which mistake replays it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from parity.explaining.diagnose import Diagnosis, diagnose
+from parity.explaining.location import UNRECORDED, Location
+from parity.explaining.pattern import growth, pattern
+from parity.explaining.recordings import SENTENCES, explain_steps
+from parity.explaining.replay import Replays
+from parity.explaining.walk import Noise, locate, walk_pair, walk_recorded
+from parity.judging.compare import Difference
+from parity.judging.floor import Floor
+from parity.judging.verdict import Judgement, Verdict
+from parity.judging.witness import Check, Witness
+from parity.mistakes.catalogue import mistakes_for
+from parity.spec import Case
+from parity.suite import Entry, Implementation
+from parity.tolerance import FACTOR
+from parity.trainer import Trainer
+from parity.trajectory import Trajectory, TrajectoryError
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A diagnosis, the sentences of the mistakes that it names, and how the distance grows, in words."""
+
+    diagnosis: Diagnosis
+    sentences: Mapping[str, str]
+    growth: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data: what travels from a worker, and what ``--json`` writes."""
+        location, check = self.diagnosis.location, self.diagnosis.location.check
+        sentences = dict(self.sentences)
+        return {
+            "sentence": self.diagnosis.sentence(sentences),
+            "why": self.diagnosis.why(sentences),
+            "place": location.place,
+            "phase": location.phase,
+            "epoch": location.epoch,
+            "batch": location.batch,
+            "parameter": check.tensor if check else None,
+            "floors": check.floors if check else None,
+            "difference": _plain(check.worst) if check and check.worst else None,
+            "parts": [[part.tensor, part.floors] for part in location.parts],
+            "agreed": location.agreed,
+            "note": location.note,
+            "pattern": self.diagnosis.pattern,
+            "growth": self.growth,
+            "untouched": self.diagnosis.untouched,
+            "epochs": self.diagnosis.epochs,
+            "unfinished": self.diagnosis.unfinished,
+            "replays": [
+                {"names": list(replay.names), "phase": replay.phase, "floors": replay.floors}
+                for replay in self.diagnosis.replays
+            ],
+            "named": list(self.diagnosis.explanations[0].names) if self.diagnosis.explanations else [],
+            "sentences": {name: sentences[name] for replay in self.diagnosis.replays[:8] for name in replay.names},
+        }
+
+
+def _plain(worst: Difference) -> dict[str, Any]:
+    return {
+        "index": list(worst.index),
+        "ours": float(worst.a),
+        "reference": float(worst.b),
+        "absolute": worst.absolute,
+        "relative": worst.relative,
+        "ulp": worst.ulp,
+    }
+
+
+def explain(
+    entry: Entry,
+    implementation: Trainer,
+    reference: Implementation,
+    run: Trajectory,
+    judgement: Judgement,
+    dtype: str,
+    floor: Floor,
+    on_step: Callable[[], None] = lambda: None,
+    replays: Replays | None = None,
+    seconds: float = 45.0,
+) -> Explanation:
+    """Explain a run of ``implementation`` that ``judgement`` found to differ; framework and reference are at hand.
+
+    ``replays`` are those that other runs of the same case have left. No replay begins after ``seconds``.
+    """
+    case = replace(entry.case, metrics=())
+    witness = Witness(reference.build, case, dtype)
+
+    def walk(start: int, until: int) -> Location:
+        return locate(implementation, witness, reference.build(case, "float64", "cpu"), start, until)
+
+    # A mistake in every step shows in the first, long before it has grown beyond the tolerance of a run.
+    location = walk(0, 1)
+    last_agreed = _last_agreed(run, judgement)
+    if location.phase == "state" and location.check is None and (judgement.epoch or 0) > 1:
+        location = walk(max(1, last_agreed), last_agreed + case.every)
+    return _diagnosed(entry, reference, run, location, dtype, floor, on_step, replays, seconds)
+
+
+def explain_recorded(
+    entry: Entry,
+    reference: Implementation,
+    run: Trajectory,
+    other: Trajectory,
+    judgement: Judgement,
+    floor: Floor,
+    seconds: float = 45.0,
+) -> Explanation:
+    """Explain a recorded run that ``judgement`` found to differ from ``other``, from what was recorded alone.
+
+    Where its updates are recorded deeply, each is held against the reference at the run's own states. ValueError where
+    the deep recording is of other shapes than the case, TrajectoryError where its parameters are others.
+    """
+    _check_parameters(run, entry.case)
+    dtype = run.meta["dtype"]
+    witness = Witness(reference.build, replace(entry.case, metrics=()), dtype)
+    location = _placed(walk_recorded(run, witness), run, other, judgement, f"{_command(run)} --deep 20'")
+    return _diagnosed(entry, reference, run, location, dtype, floor, lambda: None, seconds=seconds)
+
+
+def _check_parameters(run: Trajectory, case: Case) -> None:
+    """TrajectoryError for a run that has other parameters than the case that it says it is of."""
+    ours = {name: values.shape[1:] for name, values in run.params.items()}
+    theirs = {name: value.shape for name, value in case.initial().items()}
+    if ours != theirs:
+        said, known = (", ".join(f"{name} {shape}" for name, shape in sorted(of.items())) for of in (ours, theirs))
+        raise TrajectoryError(
+            f"the recording says that it is of the case {case.name}, but has the parameters {said}, and not {known}: "
+            "name the suite that it is of with --suite"
+        )
+
+
+def explain_pair(
+    run: Trajectory,
+    other: Trajectory,
+    judgement: Judgement,
+    untried: str,
+    noise: Sequence[tuple[Trajectory, Trajectory]] = (),
+) -> Explanation:
+    """Say where two recorded runs part and what that looks like, where no reference is at hand, for the reason given.
+
+    ``parity.explaining.recordings`` says which mistakes are tried on what both recorded deeply; ``noise`` is as in
+    ``walk.Noise``.
+    ValueError where what both recorded deeply has other shapes.
+    """
+    repeated = Noise(noise)
+    walked = walk_pair(run, other, repeated)
+    location = _placed(walked, run, other, judgement, "a deep recording of both (parity.recorder makes one)")
+    found = explain_steps(run, other, location, repeated)
+    if found is None:
+        of_a_case = run.meta.get("case") or other.meta.get("case")
+        name = location.check.tensor if location.check is not None else ""
+        alike = name in run.params and np.array_equal(run.params[name][0], other.params[name][0])
+        why = _why_untried(location, untried if of_a_case else "", alike)
+        found = Diagnosis(location, pattern(location), (), None, 0, False, why)
+    return Explanation(found, SENTENCES, growth(run, other))
+
+
+def _why_untried(location: Location, untried: str, alike: bool) -> str:
+    """Why no mistake was tried at a place.
+
+    ``untried`` says why no case was at hand, empty where there is none; ``alike`` whether the tensor began alike.
+    """
+    if not location.finite:
+        return "what parts is not finite, and nothing that follows from it was replayed"
+    if location.phase == "batch":
+        return "the runs take other rows: give both one order"
+    if location.phase == "state" and location.check is not None and (location.epoch, location.batch) == (1, 0):
+        if alike:
+            return "it began alike and was moved before the first update, as a forward pass moves running statistics"
+        return "the runs do not begin with the same parameters: give both the same"
+    if location.phase == UNRECORDED:
+        return (
+            f"no mistake could be replayed, because {untried or 'too little is recorded and these runs are of no case'}"
+        )
+    if location.check is None:
+        return "the same parameters are to be trained in both"
+    a_case = f"and {untried}" if untried else "which these runs are not of"
+    return f"recordings do not tell mistakes in a model apart: those are replayed on a case, {a_case}"
+
+
+def _command(run: Trajectory) -> str:
+    case, _, data = str(run.meta.get("case", "CASE")).partition("@")
+    what = f"--impl {run.meta.get('implementation', 'NAME')} --dtype {run.meta['dtype']}"
+    return f"'parity run {case} {what}{f' --data {data}' if data else ''}"
+
+
+def _placed(walked: Location | None, run: Trajectory, other: Trajectory, judgement: Judgement, deeper: str) -> Location:
+    """Where a walk found the runs to part; where it found nothing, or there was none, what the judgement says."""
+    if walked is None:
+        return _where_judged(run, other, judgement, deeper)
+    if walked.phase == "state" and walked.check is None:
+        judged = _where_judged(run, other, judgement, deeper)
+        return replace(judged, agreed=walked.agreed, note=walked.note)
+    return walked
+
+
+def _where_judged(run: Trajectory, other: Trajectory, judgement: Judgement, deeper: str) -> Location:
+    """The place where a judgement found two runs to part: an epoch, not a phase."""
+    name, epoch, difference = judgement.parameter, judgement.epoch, judgement.difference
+    assert name is not None
+    assert epoch is not None
+    assert difference is not None
+    assert judgement.tolerance is not None
+    batch, params = 0, {}
+    if name == "loss":
+        got, wanted = run.loss[epoch - 1], other.loss[epoch - 1]
+        batch = int(np.argmax(~(np.abs(got.astype(np.float64) - wanted) <= judgement.tolerance)))
+    else:
+        place = int(np.searchsorted(run.epochs, epoch))
+        params = {key: values[place] for key, values in other.params.items()}
+        got, wanted = run.params[name][place], params[name]
+    floors = FACTOR * difference.absolute / judgement.tolerance if judgement.tolerance else np.inf
+    check = Check(name, floors / FACTOR, floors, difference, got, wanted)
+    note = f"losses and snapshots alone are recorded: {deeper} would tell prediction, loss, gradient and update apart"
+    return Location(UNRECORDED, epoch, batch, check, {}, (check,), {}, params, note)
+
+
+def _diagnosed(
+    entry: Entry,
+    reference: Implementation,
+    run: Trajectory,
+    location: Location,
+    dtype: str,
+    floor: Floor,
+    on_step: Callable[[], None],
+    replays: Replays | None = None,
+    seconds: float = 45.0,
+) -> Explanation:
+    replays = replays or Replays(reference.build, entry.case, mistakes_for(entry))
+    params = dtype == "float64" or entry.case.float32_parameters == "free"
+    diagnosis = diagnose(run, location, replays, floor, dtype, params, seconds, on_step)
+    right = replays.path((), diagnosis.epochs)
+    assert right is not None
+    # From where a mistake is replayed to: beyond, rounding may have grown as large as what it makes.
+    grown = growth(run.until(diagnosis.epochs), right.until(diagnosis.epochs))
+    return Explanation(diagnosis, {hypothesis.name: hypothesis.sentence for hypothesis in replays.hypotheses}, grown)
+
+
+def _last_agreed(run: Trajectory, judgement: Judgement) -> int:
+    """The epoch of the last snapshot before the one where the run left its tolerance."""
+    if judgement.verdict is not Verdict.FAIL or not judgement.epoch:
+        return 0
+    before = [int(epoch) for epoch in run.epochs if epoch < judgement.epoch]
+    return before[-1] if before else 0

@@ -1,0 +1,81 @@
+"""Two recorded runs explained, from their folders alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from parity.judging.diff import Comparison, compare_runs, repetitions
+from parity.judging.floor import recorded_floor
+from parity.judging.verdict import Verdict
+from parity.recording.reader import read
+from parity.suite import Entry, Suite, SuiteError
+from parity.tolerance import FACTOR
+from parity.trajectory import Trajectory, TrajectoryError
+
+
+def explain_folders(
+    suite: Suite, a: Path, b: Path, noise: Sequence[Path] = (), data: str | None = None
+) -> tuple[Comparison, dict[str, Any] | None]:
+    """Judge trajectory ``a`` against ``b`` and explain what differs from the recordings alone.
+
+    ``noise`` are repetitions, as in ``parity.judging.diff.compare``; ``data`` is the file of runs on a user's own data.
+
+    The mistakes are replayed on the suite's reference, in this process, where the suite knows the case and a noise
+    floor lies beside the run. What is explained is ``a``, or ``b`` where ``a`` is what the reference is.
+    TrajectoryError for what cannot be read.
+    """
+    from parity.explaining.explain import explain_pair, explain_recorded
+
+    run, other = read(a), read(b)
+    repeated = repetitions(run, other, noise)
+    comparison = compare_runs(a, run, b, other, repeated)
+    if comparison.judgement.verdict is not Verdict.FAIL:
+        return comparison, None
+    sides = [(a, run, other), (b, other, run)]
+    if run.meta.get("implementation") == suite.reference != other.meta.get("implementation"):
+        sides.reverse()
+    untried = f"neither {a} nor {b} has a noise floor beside it: record them with 'parity run'"
+    if held := [folder for folder, mine, _ in sides if mine.meta.get("lockstep")]:
+        # What a free run would leave says nothing of one that starts from the reference's states again and again.
+        untried = f"{held[0]} is in lockstep and mistakes are replayed in free runs: explain the free run beside it"
+        sides = []
+    found: dict[str, Any] | None = None
+    try:
+        for folder, mine, theirs in sides:
+            floor = recorded_floor(folder, mine)
+            try:
+                entry = _entry_of(suite, folder, mine, data)
+            except SuiteError as error:
+                untried = str(error)
+                continue
+            if floor is not None:
+                reference = suite.implementation(entry, suite.reference)
+                found = explain_recorded(entry, reference, mine, theirs, comparison.judgement, floor).as_json()
+                found["note"] = "; ".join(filter(None, (found["note"], f"what is explained is {folder}")))
+                # What the reference leaves untouched within its noise is no mistaken run: then the other one is.
+                if found["untouched"] > FACTOR:
+                    break
+        pairs = [(repetition.run, repetition.base) for repetition in repeated]
+        return comparison, found or explain_pair(run, other, comparison.judgement, untried, pairs).as_json()
+    except TrajectoryError:
+        raise
+    except ValueError as error:
+        raise TrajectoryError(
+            f"{a} and {b}: the deep recordings do not fit each other or their case: {error}"
+        ) from error
+
+
+def _entry_of(suite: Suite, folder: Path, run: Trajectory, data: str | None) -> Entry:
+    """The case that a run says it is of, on its data; SuiteError says why the suite has it not."""
+    name, _, variant = str(run.meta.get("case", "")).partition("@")
+    if not name:
+        raise SuiteError(f"{folder} does not say which case of the suite {suite.package} it is")
+    if name not in suite.entries:
+        raise SuiteError(f"the suite {suite.package} has no case {name!r}")
+    if variant and data is not None and Path(data).stem == variant:
+        return suite.entry(name, data)
+    if variant and variant not in suite.entries[name].case.variants:
+        raise SuiteError(f"the data {variant!r} of {folder} are not the suite's: name their file with --data")
+    return suite.entry(name, variant or None)

@@ -1,0 +1,213 @@
+"""Two deep recordings and no model: which mistake makes one of the other, as far as that can be read off them.
+
+A loss or a gradient that differs is tried by its size and by what came before it. An update is made of a state and of
+gradients: where both were recorded (see ``parity.recording.steps``) it can be made again, by the optimizer as it should
+be and by every mistaken one. For that the recorded gradients are played back, and the mistakes of the phase
+``update`` replayed on them as ``parity.explaining.diagnose`` replays mistakes on a reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from parity.dtypes import unit
+from parity.explaining.diagnose import Diagnosis
+from parity.explaining.location import UNRECORDED, Location
+from parity.explaining.pattern import multiple, pattern
+from parity.explaining.replay import Replay
+from parity.explaining.updates import Updates, optimizer_said
+from parity.explaining.walk import Noise
+from parity.judging.witness import with_loss, within_rounding
+from parity.mistakes.catalogue import CATALOGUE
+from parity.mistakes.catalogue.recorded import added_up, other_losses
+from parity.recording.steps import Step, steps_of
+from parity.spec import Optimizer
+from parity.tolerance import FACTOR
+from parity.trajectory import Trajectory
+from parity.typing import Params
+
+OTHER_RATE = "another-learning-rate"
+SENTENCES = {known.name: known.sentence for known in CATALOGUE} | {
+    OTHER_RATE: "The learning rate is not the one that it is said to be."
+}
+
+
+@dataclass(frozen=True)
+class Side:
+    """One run of a pair: which it is, what it recorded deeply, and the optimizer that it is meant to have."""
+
+    which: str
+    run: Trajectory
+    steps: Sequence[Step]
+    optimizer: Optimizer | None
+
+
+def explain_steps(
+    run: Trajectory, other: Trajectory, location: Location, noise: Noise | None = None
+) -> Diagnosis | None:
+    """Why two runs part at ``location``, which a walk along what both recorded deeply has found; ``noise`` as there.
+
+    None where nothing can be tried. ValueError where what was recorded has other shapes.
+    """
+    if location.phase == "batch" or not location.finite:
+        return None
+    # A run that says no optimizer is meant to have the other's.
+    said = optimizer_said(run), optimizer_said(other)
+    sides = (
+        Side("first", run, steps_of(run), said[0] or said[1]),
+        Side("second", other, steps_of(other), said[1] or said[0]),
+    )
+    batches = max(1, run.loss.shape[1])
+    number = (location.epoch - 1) * batches + location.batch
+    if location.phase == UNRECORDED:  # seen at the end of an epoch, which any update before may have made
+        number = location.epoch * batches
+    tries: dict[str, Callable[[Side, Step], Mapping[str, Sequence[Params]]]] = {
+        "loss": lambda mine, step: other_losses(mine.optimizer, step),
+        "gradient": lambda mine, step: added_up(mine.steps, step),
+    }
+    mistakes = tries.get(location.phase)
+    tried = None
+    if mistakes:
+        if location.phase == "gradient" and len({frozenset(side.steps[number].gradients) for side in sides}) > 1:
+            return None  # not the same is trained in both
+        tried = _tried(sides, location, number, mistakes, noise.at(number) if noise else {})
+    if tried is not None and tried.explanations:
+        return tried
+    # From other states everything differs: then updates that are wrong by themselves say more.
+    return (_of_updates(sides, location, number) if number or location.phase == "update" else None) or tried
+
+
+def _tried(
+    sides: tuple[Side, Side],
+    location: Location,
+    number: int,
+    mistakes: Callable[[Side, Step], Mapping[str, Sequence[Params]]],
+    strayed: Mapping[str, Sequence[Mapping[str, float]]],
+) -> Diagnosis | None:
+    """What each run's loss and gradients would be with a mistake that the other has not, held against what they are."""
+    dtype = max((side.run.meta["dtype"] for side in sides), key=unit)
+    # A loss and its gradients stray together, and are one comparison here.
+    repeated = (strayed.get(phase, ()) for phase in ("loss", "gradient"))
+    noise = [{**loss, **gradients} for loss, gradients in zip(*repeated, strict=True)]
+    found = []
+    for mine, other in (sides, sides[::-1]):
+        step = mine.steps[number]
+        got = with_loss(float(step.loss), step.gradients)
+        replays = [
+            Replay((name,), location.phase, min(_left(got, wanted, dtype, noise) for wanted in each))
+            for name, each in mistakes(mine, other.steps[number]).items()
+        ]
+        if not replays:
+            return None
+        note = (
+            f"what is explained is the {location.phase} of the {mine.which} run, from the other's: which of the two is "
+            "meant, recordings do not tell"
+        )
+        ranked = tuple(sorted(replays, key=lambda replay: replay.floors))
+        found.append(_diagnosis(replace(location, note=note), ranked))
+    return next((one for one in found if one.explanations), replace(found[0], location=location))
+
+
+def _left(got: Params, wanted: Params, dtype: str, noise: Sequence[Mapping[str, float]]) -> float:
+    """How far the farthest tensor is off, in noise floors."""
+    return within_rounding(got, wanted, dtype, noise)[0].floors
+
+
+def _diagnosis(location: Location, replays: tuple[Replay, ...] = (), untried: str = "") -> Diagnosis:
+    untouched = location.check.floors if replays and location.check else None
+    return Diagnosis(location, pattern(location), replays, untouched, 1, False, untried)
+
+
+def _of_updates(sides: tuple[Side, Side], location: Location, number: int) -> Diagnosis | None:
+    """The run whose updates are the first that are not its optimizer's; of an update that parts, the reason else."""
+    found: list[tuple[int, Location, Updates, Side]] = []
+    for side in sides:
+        if side.optimizer is not None and side.steps:
+            updates = Updates(side.run, side.steps, side.optimizer)
+            mistaken = updates.first_mistaken()
+            if mistaken is not None:
+                found.append((*mistaken, updates, side))
+    if not found:
+        return _diagnosis(location, untried=_untried(sides, location)) if location.phase == "update" else None
+    if len({first for first, *_ in found}) < len(found):
+        return _of_both(location, found)
+    first, place, updates, side = min(found, key=lambda one: one[0])
+    # From where the other run leaves it, too, they may share what nobody can tell of.
+    diagnosis, steps = _named(updates, first, place, min((other for other, *_ in found if other > first), default=None))
+    note = (
+        f"it is the {side.which} run whose updates, made again from its own gradients, are not those of the optimizer "
+        "that it is meant to have"
+    )
+    # What makes runs part may be beyond the roundings of its own updates later than of what follows from them.
+    there = place if first < number else location
+    note = ": ".join(filter(None, (note, steps)))
+    return replace(diagnosis, location=replace(there, note=note), pattern=pattern(there))
+
+
+def _named(updates: Updates, first: int, place: Location, until: int | None = None) -> tuple[Diagnosis, str]:
+    """Which mistake makes a run's updates, another learning rate if none else; and what is seen of its steps."""
+    diagnosis = updates.diagnose(first, place, until)
+    ratio = None if diagnosis.explanations else _ratio_of_steps(place, updates.dtype)
+    if ratio is None:
+        return diagnosis, ""
+    seen = f"in this update its steps are {ratio:.4g} times that optimizer's, everywhere"
+    optimizer = replace(updates.optimizer, learning_rate=ratio * updates.optimizer.learning_rate)
+    # A rate that was fitted to one update is told from a changing one by others.
+    if len(updates.steps[:until]) >= first + 3:
+        left = Replay((OTHER_RATE,), "update", updates.left_by(optimizer, until))
+        if left.explains:
+            some = "all that were recorded" if until is None else f"all before update {until}"
+            seen += f", and {some} are those of a learning rate of {optimizer.learning_rate:.6g}"
+            diagnosis = replace(diagnosis, replays=(left, *diagnosis.replays))
+    return diagnosis, seen
+
+
+def _of_both(location: Location, found: Sequence[tuple[int, Location, Updates, Side]]) -> Diagnosis | None:
+    """Two runs whose updates leave the optimizers that they are meant to have at one and the same update.
+
+    Neither is to blame alone: what they share, or each mistake for itself, is said where it has a name. None where what
+    parts is no update.
+    """
+    if location.phase in ("prediction", "loss", "gradient"):
+        return None
+    said: list[str] = []
+    for first, place, updates, side in found:
+        for one in _named(updates, first, place)[0].explanations[:1]:
+            said.append(f"the updates of the {side.which} run are explained by {' and '.join(one.names)}")
+    why = f"from update {found[0][0]} on, neither run's updates are those of the optimizer that it is meant to have"
+    if len(said) < len(found):
+        why += ", perhaps for a schedule, clipping or a choice of what decays, of which parity.spec has no words"
+    dtype = max((updates.dtype for _, _, updates, _ in found), key=unit)
+    if location.phase == "update" and (ratio := _ratio_of_steps(location, dtype)) is not None:
+        said.append(f"in this update the first run's steps are {ratio:.4g} times the second's, everywhere")
+    optimizers = " and ".join(dict.fromkeys(repr(side.optimizer) for *_, side in found))
+    return _diagnosis(replace(location, note="; ".join(said)), untried=f"{why}: {optimizers}")
+
+
+def _ratio_of_steps(place: Location, dtype: str) -> float | None:
+    """The one number that takes the steps that were expected to those that were made; None where there is none."""
+    ratios = []
+    for check in place.parts:
+        if check.tensor not in place.params:  # a slot
+            continue
+        before = place.params[check.tensor].astype(np.float64)
+        allowed = FACTOR * 4 * unit(dtype) * float(np.max(np.abs(check.wanted)))
+        ratio = multiple(check.got - before, check.wanted - before, allowed)
+        if ratio is None:
+            return None
+        ratios.append(ratio)
+    return float(np.median(ratios)) if ratios and np.ptp(ratios) <= 0.01 * abs(np.median(ratios)) else None
+
+
+def _untried(sides: tuple[Side, Side], location: Location) -> str:
+    ours, theirs = (side.optimizer for side in sides)
+    if ours is None:
+        return "no update could be made again, because neither run says its optimizer, as parity.recorder lets it"
+    untrained = [check.tensor for check in location.parts if check.tensor not in location.gradient]
+    if untrained:
+        return f"{untrained[0]} has no gradient, hence is no work of the optimizer"
+    which = f"{ours}" if ours == theirs else f"{ours} and {theirs}"
+    return f"each run's updates are those of the optimizer that it is meant to have: {which}"

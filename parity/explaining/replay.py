@@ -1,0 +1,96 @@
+"""Mistakes replayed on the reference, and how much of a difference each leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from parity.judging.floor import Floor, strays
+from parity.judging.noise import Stirred
+from parity.mistakes.mistake import Mistake
+from parity.spec import Case
+from parity.tolerance import FACTOR
+from parity.trainer import Build, Trainer, record
+from parity.trajectory import Trajectory, gather
+
+UNSTEADY, STIRRED = 3, 4
+"""Where none explains a run, so many of the closest are stirred so many times: a mistake may amplify rounding."""
+INSIDE_OUT = ("prediction", "loss", "gradient", "update", "state", "batch")
+"""How mistakes are planted around each other: who makes the update would pass over another's, who chooses the rows
+of a step over none."""
+
+
+@dataclass(frozen=True)
+class Replay:
+    """One hypothesis, or two at once, replayed: what it left of the difference, in noise floors (16 are tolerated)."""
+
+    names: tuple[str, ...]
+    phase: str
+    floors: float
+
+    @property
+    def explains(self) -> bool:
+        return self.floors <= FACTOR
+
+
+class Replays:
+    """Mistakes replayed on the reference, each recorded once, however many runs of the case are held against it."""
+
+    def __init__(self, reference: Build, case: Case, hypotheses: Sequence[Mistake]) -> None:
+        self.reference, self.case, self.hypotheses = reference, replace(case, metrics=()), hypotheses
+        self._known = {hypothesis.name: hypothesis for hypothesis in hypotheses}
+        self._recorded: dict[tuple[tuple[str, ...], str], Trajectory | None] = {}
+
+    def path(self, names: tuple[str, ...], epochs: int, dtype: str = "float64") -> Trajectory | None:
+        """The path with these mistakes, none or more at once, over at least ``epochs``; None where one has no effect.
+
+        A path that was recorded longer before is given whole.
+        """
+        key = names, dtype
+        known = self._recorded.get(key)
+        if key not in self._recorded or (known is not None and len(known.loss) < epochs):
+            trainer = self._planted(names, dtype)
+            with np.errstate(all="ignore"):
+                self._recorded[key] = None if trainer is None else gather(record(trainer, self.case, epochs))
+        return self._recorded[key]
+
+    def floor(self, names: tuple[str, ...], epochs: int, dtype: str, floor: Floor) -> Floor:
+        """The noise floor, and where the path with these mistakes strays further by itself, that."""
+        path = self.path(names, epochs)
+        assert path is not None
+        path = path.until(epochs)
+
+        floor = floor.until(epochs, len(path.epochs))
+        loss, params = floor.loss.ravel(), dict(floor.params)
+        for seed in range(STIRRED):
+            trainer = self._planted(names, dtype)
+            if trainer is None:  # there is no such mistake in a dtype as coarse as this
+                break
+            unsteady = Stirred(trainer, np.random.default_rng(seed), self.case.schedule.ordered, dtype)
+            with np.errstate(all="ignore"):
+                found = strays(gather(record(unsteady, self.case, epochs)), path)
+            loss = np.fmax(loss, np.maximum.accumulate(found.pop("loss")))
+            params = {name: np.fmax(params[name], np.maximum.accumulate(values)) for name, values in found.items()}
+        return Floor(loss.reshape(floor.loss.shape), params)
+
+    def possible(self, names: tuple[str, ...], dtype: str) -> bool:
+        """Whether a run of that dtype can have these mistakes: float32 layers are none in float32."""
+        return self._planted(names, dtype) is not None
+
+    def _planted(self, names: tuple[str, ...], dtype: str) -> Trainer | None:
+        build = self.reference
+        if not names:
+            return build(self.case, dtype, "cpu")
+        *inner, outer = sorted((self._known[name] for name in names), key=lambda known: INSIDE_OUT.index(known.phase))
+        for hypothesis in inner:
+            build = _planted(hypothesis, build)
+        return outer.plant(build, self.case, dtype, "cpu")
+
+
+def _planted(hypothesis: Mistake, reference: Build) -> Build:
+    def build(case: Case, dtype: str, device: str) -> Trainer:
+        return hypothesis.plant(reference, case, dtype, device) or reference(case, dtype, device)
+
+    return build

@@ -1,0 +1,237 @@
+"""Recorded trajectories held against each other: no framework, no suite, only what is on disk."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from parity.dtypes import KNOWN, unit
+from parity.judging.compare import Difference, Worst, differences
+from parity.judging.floor import Floor, floor_of, least_floor, recorded_floor
+from parity.judging.preflight import preflight
+from parity.judging.verdict import Judgement, Verdict, incomparable, judge
+from parity.recording.format import MANIFEST
+from parity.recording.places import kept_failure
+from parity.recording.reader import read, read_manifest, superseded
+from parity.tolerance import FACTOR
+from parity.trajectory import Trajectory, TrajectoryError
+from parity.typing import Params
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two trajectories, the judgement on them and the largest differences anywhere in them.
+
+    ``preflight`` says what differs that would make the numbers meaningless, or what they mean: settings, versions,
+    batch orders, initial parameters. ``notes`` say what the verdict rests on where that is less than a noise floor.
+    """
+
+    a: Path
+    b: Path
+    judgement: Judgement
+    absolute: Difference | None
+    relative: Difference | None
+    ulp: Difference | None
+    notes: tuple[str, ...]
+    preflight: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        def plain(found: Difference | None) -> dict[str, Any] | None:
+            if found is None:
+                return None
+            return {
+                "tensor": found.tensor,
+                "epoch": found.epoch,
+                "index": list(found.index),
+                "a": float(found.a),
+                "b": float(found.b),
+                "absolute": found.absolute,
+                "relative": found.relative,
+                "ulp": found.ulp,
+            }
+
+        return {
+            "a": str(self.a),
+            "b": str(self.b),
+            "verdict": self.judgement.verdict,
+            "ratio": self.judgement.ratio,
+            "epoch": self.judgement.epoch,
+            "parameter": self.judgement.parameter,
+            "reason": self.judgement.reason,
+            "absolute": plain(self.absolute),
+            "relative": plain(self.relative),
+            "ulp": plain(self.ulp),
+            "notes": [*self.preflight, *self.notes],
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Repetition:
+    """A run that repeats ``base`` with its roundings stirred, and how far it strays: see ``tolerance.strays``."""
+
+    run: Trajectory
+    base: Trajectory
+    distances: Params
+
+
+def compare_folders(a: Path, b: Path, noise: Sequence[Path] = ()) -> list[Comparison]:
+    """Compare two trajectories' folders, or every pair of the same case, dtype and kind in two folders of runs.
+
+    ``noise`` as in ``compare``, for two trajectories alone. TrajectoryError for what cannot be read, and where there is
+    nothing to compare.
+    """
+    if (a / MANIFEST).exists() or (b / MANIFEST).exists():
+        return [compare(a, b, noise)]
+    if noise:
+        raise TrajectoryError("--noise belongs to two trajectories: name their folders, not folders of runs")
+    for root in (a, b):
+        if not root.is_dir():
+            raise TrajectoryError(f"{root} is not a folder: name a trajectory's folder or a folder of runs")
+    same = a.resolve() == b.resolve()
+    candidates = itertools.combinations(_runs(a), 2) if same else itertools.product(_runs(a), _runs(b))
+    pairs = [
+        (ours, other)
+        for ours, other in candidates
+        if ours != other and ours.parent.name == other.parent.name and _kind(ours) == _kind(other)
+    ]
+    if not pairs:
+        raise TrajectoryError(f"{a} and {b} have no case and dtype in common: nothing was compared")
+    return [compare(*pair) for pair in pairs]
+
+
+def unpaired(a: Path, b: Path, comparisons: Sequence[Comparison]) -> dict[Path, list[Path]]:
+    """Of two folders of runs, those that ``compare_folders`` found no counterpart for, by folder.
+
+    Not those by which a reference is checked: they are a part of it.
+    """
+    compared = {folder for found in comparisons for folder in (found.a, found.b)}
+    roots = (a,) if a.resolve() == b.resolve() else (a, b)
+    return {
+        root: [run for run in _runs(root) if run not in compared and "checked" not in run.name.split("-")]
+        for root in roots
+    }
+
+
+def compare(a: Path, b: Path, noise: Sequence[Path] = ()) -> Comparison:
+    """Compare two trajectories. The tolerance is the sum of both runs' own: either may be off by its share.
+
+    ``noise`` are repetitions of either with its roundings stirred, for runs without a noise floor beside them.
+    """
+    ours, theirs = read(a), read(b)
+    return compare_runs(a, ours, b, theirs, repetitions(ours, theirs, noise))
+
+
+def compare_runs(
+    a: Path, ours: Trajectory, b: Path, theirs: Trajectory, noise: Sequence[Repetition] = ()
+) -> Comparison:
+    """The same for what was read from there already."""
+    sides = ((a, ours), (b, theirs))
+    stale = [
+        f"{folder} is an earlier run: a newer one was begun and not finished"
+        for folder, run in sides
+        if superseded(folder, run)
+    ]
+    before, notes = (*stale, *preflight(ours, theirs)), []
+    floors = []
+    for folder, run in sides:
+        own = [one.distances for one in noise if one.run.meta["dtype"] == run.meta["dtype"]]
+        floor = recorded_floor(folder, run)
+        if floor is None and own:
+            notes.append(f"the noise floor of {folder} is as far as repetitions strayed, {len(own)} of them")
+            floor = floor_of(own, run, run.meta["dtype"])
+        if floor is None:
+            notes.append(
+                f"{folder} has no noise floor beside it: only 64 roundings of each tensor's largest value are allowed"
+            )
+            floor = least_floor(run)
+        floors.append(floor.carried(run) if run.meta.get("lockstep") else floor)
+    params = all(_counts_params(run) for run in (ours, theirs))
+    if not params:
+        notes.append(
+            "this case's parameters are compared in lockstep only, but in float64; of a free run, the losses count"
+        )
+    failed = [f"{folder}: the last run failed: {reason}" for folder, _ in sides if (reason := kept_failure(folder))]
+    doubt = "; ".join(failed) or incomparable(ours, theirs)
+    if doubt:
+        return Comparison(a, b, Judgement(Verdict.INCONCLUSIVE, reason=doubt), None, None, None, tuple(notes), before)
+    # A floor may end before the run does; then both runs are judged that far.
+    epochs, snapshots = (min(lengths) for lengths in zip(*map(_lengths, floors), strict=True))
+    one, other = (floor.until(epochs, snapshots) for floor in floors)
+    both = Floor(one.loss + other.loss, {name: one.params[name] + other.params[name] for name in one.params})
+    judgement = judge(ours, theirs, both, params=params)
+    coarser = max((run.meta["dtype"] for run in (ours, theirs)), key=unit)
+    found = [
+        differences(ours.params[name], theirs.params[name], name, ours.epochs, dtype=coarser) for name in ours.params
+    ]
+    found.append(differences(ours.loss, theirs.loss, "loss", np.arange(1, len(ours.loss) + 1), dtype=coarser))
+    return Comparison(a, b, judgement, *_worst(found), tuple(notes), before)
+
+
+def _counts_params(run: Trajectory) -> bool:
+    """Whether a run's parameters are asserted: see ``Case.float32_parameters``."""
+    in_lockstep = bool(run.meta.get("lockstep"))
+    return in_lockstep or run.meta["dtype"] == "float64" or run.meta.get("float32_parameters", "free") == "free"
+
+
+def _lengths(floor: Floor) -> tuple[int, int]:
+    return len(floor.loss), len(next(iter(floor.params.values()), ()))
+
+
+def repetitions(ours: Trajectory, theirs: Trajectory, noise: Sequence[Path]) -> list[Repetition]:
+    """Each of these runs beside that one of the two whose repetition it is: the nearer one.
+
+    TrajectoryError where one cannot be read or held against them.
+    """
+    found = []
+    for folder in noise:
+        run = read(folder)
+        if doubt := incomparable(run, ours):
+            raise TrajectoryError(f"{folder}: shows no noise of these runs: {doubt}")
+        judged = [(judge(run, base, least_floor(base)), base) for base in (ours, theirs)]
+        nearer, base = min(judged, key=lambda pair: np.inf if pair[0].ratio is None else pair[0].ratio)
+        distances = nearer.evidence[0].distances
+        if not any(values.any() for values in distances.values()):
+            raise TrajectoryError(
+                f"{folder}: shows no noise: it is one of these runs to the bit, where a repetition begins from values "
+                "that parity.tolerance.stir has moved (it leaves zeros as they are)"
+            )
+        for name, values in base.params.items():
+            begun = np.asarray(values[0], np.float64)
+            if not distances[name][0] <= 4 * FACTOR * unit(run.meta["dtype"]) * np.max(np.abs(begun), initial=0.0):
+                raise TrajectoryError(
+                    f"{folder}: shows no noise of these runs: {name} begins {distances[name][0]:.3g} away from both, "
+                    "which is no rounding"
+                )
+        found.append(Repetition(run, base, distances))
+    return found
+
+
+def _worst(found: list[Worst]) -> tuple[Difference | None, Difference | None, Difference | None]:
+    def largest(kind: str) -> Difference | None:
+        candidates = [
+            worst for one in found if (worst := getattr(one, kind)) is not None and getattr(worst, kind) is not None
+        ]
+        return max(candidates, key=lambda worst: float(getattr(worst, kind)), default=None)
+
+    return largest("absolute"), largest("relative"), largest("ulp")
+
+
+def _runs(root: Path) -> list[Path]:
+    return sorted(path.parent for path in root.glob(f"*/*/{MANIFEST}") if not path.parent.name.startswith("."))
+
+
+def _kind(folder: Path) -> tuple[str, ...]:
+    """dtype and stretch from a folder's name ``<implementation>-<dtype>-<device>[-lockstepN]``.
+
+    The dtype from the run itself where a user gave it another name.
+    """
+    parts = folder.name.split("-")
+    start = next((place for place, part in enumerate(parts) if part in (*KNOWN, "checked")), None)
+    if start is None:
+        return (str(read_manifest(folder)["dtype"]),)
+    return tuple(part for place, part in enumerate(parts[start:]) if place != 1)

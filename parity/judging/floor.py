@@ -1,0 +1,136 @@
+"""The noise floor of one case in one dtype: how it follows from repetitions, and its file on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from parity.dtypes import unit
+from parity.judging.compare import distance, scale
+from parity.recording.places import floor_name
+from parity.tolerance import RUNS
+from parity.trajectory import Trajectory, TrajectoryError
+from parity.typing import Array, Params
+
+
+@dataclass(frozen=True)
+class Floor:
+    """The noise floor of one case in one dtype: ``loss`` (E, B) and each parameter (S,), in the quantity's units."""
+
+    loss: Array
+    params: Params
+
+    def until(self, epochs: int, snapshots: int) -> Floor:
+        """The floor of a shorter run of the same case: it grows along the run, so its beginning is its own."""
+        return Floor(self.loss[:epochs], {name: values[:snapshots] for name, values in self.params.items()})
+
+    def carried(self, reference: Trajectory) -> Floor:
+        """The floor on the whole of a longer run, where a run in lockstep may be as far off as it ever was measured.
+
+        In lockstep nothing grows from stretch to stretch but what the rounding errors are relative to. So the last
+        value stays, in proportion to the running max|reference|.
+        """
+        if len(self.loss) == len(reference.loss):
+            return self
+        scales = {name: np.maximum.accumulate(scale(values)) for name, values in reference.params.items()}
+        loss = np.maximum.accumulate(np.abs(reference.loss.astype(np.float64)).ravel()).reshape(reference.loss.shape)
+        return Floor(
+            _carried(self.loss.ravel(), loss.ravel()).reshape(loss.shape),
+            {name: _carried(values, scales[name]) for name, values in self.params.items()},
+        )
+
+
+def _carried(floor: Array, scales: Array) -> Array:
+    measured = len(floor)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        # A tensor that is still zero where the floor ends has no proportion to keep.
+        growth = np.where(scales[measured - 1] > 0, scales[measured:] / scales[measured - 1], 1.0)
+    return np.concatenate([floor, floor[-1] * growth])
+
+
+def floor_of(strayed: Sequence[Params], reference: Trajectory, dtype: str) -> Floor:
+    """The noise floor that follows from how far runs strayed, each as ``strays`` says it; the least without any."""
+    losses = np.abs(reference.loss.astype(np.float64).ravel())
+    # As ``scale`` has it: nothing lies within a tolerance that is made of what is not finite.
+    scales = {"loss": np.where(np.isfinite(losses), losses, np.nan)}
+    scales |= {name: scale(values) for name, values in reference.params.items()}
+    grown = {name: 4 * unit(dtype) * np.maximum.accumulate(values) for name, values in scales.items()}
+    for stray in strayed:
+        for name, values in stray.items():
+            grown[name] = np.maximum(np.maximum.accumulate(values), grown[name])
+    return Floor(grown.pop("loss").reshape(reference.loss.shape), grown)
+
+
+def strays(run: Trajectory, reference: Trajectory) -> Params:
+    """The largest distance of a run from the reference: ``loss`` (E·B,) and each parameter (S,), float64."""
+    # Each loss counts as a snapshot: what is not finite is infinitely far, even from its like.
+    loss = distance(run.loss.reshape(-1), reference.loss.reshape(-1))
+    return {"loss": loss} | {name: distance(run.params[name], reference.params[name]) for name in reference.params}
+
+
+def save(floors: dict[str, Floor], path: Path, fingerprint: str) -> None:
+    """Write the floors of one case, float32 rounded up, with the fingerprint of what they were measured on."""
+    tensors = {}
+    for dtype, floor in floors.items():
+        for name, values in ({"loss": floor.loss} | {f"params/{n}": v for n, v in floor.params.items()}).items():
+            tensors[f"{dtype}/{name}"] = np.nextafter(values.astype(np.float32), np.float32(np.inf))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.partial")
+    save_file(tensors, scratch, {"fingerprint": fingerprint, "runs": str(RUNS)})
+    scratch.replace(path)
+
+
+def load(path: Path, fingerprint: str) -> dict[str, Floor] | None:
+    """The floors in a file that ``save`` wrote; None where there is no file or it was measured on something else.
+
+    TrajectoryError says that the file is damaged and how to make it anew.
+    """
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, "numpy") as file:
+            if (file.metadata() or {}).get("fingerprint") != fingerprint:
+                return None
+            tensors = {name: file.get_tensor(name).astype(np.float64) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError, TypeError, AttributeError) as error:  # the last two for a dtype that NumPy lacks
+        raise _damaged(path, str(error)) from error
+    floors: dict[str, Floor] = {}
+    for dtype in {name.split("/", 1)[0] for name in tensors}:
+        prefix = f"{dtype}/params/"
+        params = {name.removeprefix(prefix): values for name, values in tensors.items() if name.startswith(prefix)}
+        loss = tensors.get(f"{dtype}/loss")
+        if loss is None or loss.ndim != 2:
+            raise _damaged(path, f"it holds no {dtype}/loss of epochs and batches")
+        for name, values in params.items():
+            if values.ndim != 1:
+                raise _damaged(path, f"{prefix}{name} is not one value a snapshot")
+        floors[dtype] = Floor(loss, params)
+    return floors
+
+
+def _damaged(path: Path, how: str) -> TrajectoryError:
+    return TrajectoryError(f"{path} is damaged ({how}): delete it, or measure it with 'parity floor'")
+
+
+def recorded_floor(folder: Path, run: Trajectory) -> Floor | None:
+    """The noise floor that ``parity run`` left beside a trajectory, None where there is none of this very run."""
+    lockstep = run.meta.get("lockstep")
+    name = floor_name(folder.resolve().parent.name, lockstep, run.meta["dtype"])
+    mark = run.meta.get("floor")
+    floors = load(folder.resolve().parent.parent / "floors" / name, mark) if isinstance(mark, str) else None
+    if floors is None or run.meta["dtype"] not in floors:
+        return None
+    floor = floors[run.meta["dtype"]].until(len(run.loss), len(run.epochs))
+    if set(floor.params) != set(run.params) or floor.loss.shape[1:] != run.loss.shape[1:]:
+        return None
+    return floor
+
+
+def least_floor(run: Trajectory) -> Floor:
+    """The part of the noise floor that needs no measurement: four roundings of the largest value so far."""
+    return floor_of((), run, run.meta["dtype"])

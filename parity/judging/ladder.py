@@ -1,0 +1,302 @@
+"""The ladder: six rungs that every implementation climbs, each a place where a port can go wrong.
+
+contract → prediction → gradients → update → training → resume. A rung compares with the float64 reference from
+shared states, so that a mistake shows on the rung of its own phase: a wrong loss on ``gradients``, a wrong
+optimizer on ``update``, batches in another order on ``training``. Tolerances are those of ``parity.tolerance``,
+measured for each comparison: the reference evaluated again at the same state with its rounding errors stirred.
+"""
+
+from __future__ import annotations
+
+import itertools
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from parity.dtypes import carrier, rounded
+from parity.judging.floor import Floor
+from parity.judging.noise import Lockstep
+from parity.judging.verdict import Verdict, judge
+from parity.judging.witness import Expected, Witness, held, one_step, with_loss
+from parity.spec import Case
+from parity.tolerance import FACTOR
+from parity.trainer import Build, State, Trainer, joined, record
+from parity.trajectory import gather
+from parity.typing import Array, Batches, Params
+
+RUNGS = ("contract", "prediction", "gradients", "update", "training", "resume")
+STATES = 3
+"""Shared states on which predictions, gradients and single updates are compared: first, middle and last epoch."""
+
+
+class FallError(AssertionError):
+    """An implementation does not hold a rung; the message says where, by how much, and what would have passed."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """How one rung went: the largest share of the tolerance used, and what went wrong where it did."""
+
+    rung: str
+    verdict: Verdict
+    ratio: float | None
+    message: str
+
+
+@dataclass
+class Climb:
+    """What the rungs of one cell share: the case, both builds and the states they meet at."""
+
+    build: Build
+    reference: Build
+    case: Case
+    dtype: str
+    device: str
+    floor: Floor
+    lockstep_floor: Floor | None = None
+
+    def __post_init__(self) -> None:
+        self.data = self.case.data()
+        self._trainer: Trainer | None = None
+        self.witness = Witness(self.reference, self.case, self.dtype)
+        trainer = self.reference(self.case, "float64", "cpu")
+        order = self.case.schedule.epochs(len(self.data.x))
+        self.first_epoch: Batches = next(order)
+        marks = sorted({0, self.case.epochs // 2, self.case.epochs - 1})[:STATES]
+        self.meetings: list[tuple[int, State, Array]] = []
+        done = 0
+        batches = self.first_epoch
+        for mark in marks:
+            while done < mark:
+                trainer.train([batches])
+                batches = next(order)
+                done += 1
+            self.meetings.append((mark, trainer.export(), batches[0]))
+
+    def new(self) -> Trainer:
+        """A trainer as the implementation builds it."""
+        self._trainer = self.build(self.case, self.dtype, self.device)
+        return self._trainer
+
+    def begin(self) -> Trainer:
+        """A trainer at the beginning of the run: the last one built, because to build may mean to compile."""
+        trainer = self._trainer or self.new()
+        trainer.load(self.meetings[0][1])
+        return trainer
+
+
+def climb(
+    build: Build,
+    reference: Build,
+    case: Case,
+    dtype: str,
+    device: str,
+    floor: Floor,
+    lockstep_floor: Floor | None = None,
+    rungs: tuple[str, ...] = RUNGS,
+) -> list[Step]:
+    """Climb the rungs in order; a rung that is not held is reported and the next is tried all the same."""
+    shared = Climb(build, reference, case, dtype, device, floor, lockstep_floor)
+    steps = []
+    for rung in rungs:
+        try:
+            ratio = HOLDS[rung](shared)
+            steps.append(Step(rung, Verdict.PASS, ratio, ""))
+        except FallError as fall:
+            steps.append(Step(rung, Verdict.FAIL, None, f"{case.name} {dtype}, {rung}: {fall}"))
+        except Exception as error:
+            # What an implementation raises costs it this rung; what the others say is worth having.
+            message = f"{case.name} {dtype}, {rung}: {type(error).__name__}: {error}\n{traceback.format_exc()}"
+            steps.append(Step(rung, Verdict.INCONCLUSIVE, None, message))
+    return steps
+
+
+def contract(shared: Climb) -> float:
+    """Shapes, dtypes and names are the case's; what comes out is a copy; looking changes nothing."""
+    case, dtype = shared.case, carrier(shared.dtype)
+    trainer = shared.new()
+    initial = case.initial()
+    state = trainer.export()
+    _same_names("export", state.params, initial)
+    for name, value in state.params.items():
+        _expect(value.dtype == dtype, f"parameter {name} has dtype {value.dtype}, the run {dtype}")
+        _expect(
+            value.shape == initial[name].shape, f"parameter {name} is {value.shape}, the case {initial[name].shape}"
+        )
+        _expect(
+            np.array_equal(value, rounded(initial[name], shared.dtype)),
+            f"parameter {name} does not start from the case's initial values",
+        )
+    _expect(state.step == 0, f"a new trainer says that it has done {state.step} updates")
+    wanted = shared.meetings[0][1].slots_at(1.0)
+    _same_names("optimizer slots", state.slots, wanted)
+    for name, value in state.slots.items():
+        _expect(value.dtype == dtype, f"slot {name} has dtype {value.dtype}, the run {dtype}")
+        _expect(value.shape == wanted[name].shape, f"slot {name} is {value.shape}, the reference {wanted[name].shape}")
+    for value in (*state.params.values(), *state.slots.values()):
+        value[...] = 7  # A view into the trainer would let this through.
+    _expect_state(trainer.export(), initial, shared.dtype, "writing into an exported array changed the trainer")
+
+    rows = shared.first_epoch[0]
+    x, y = shared.data.x[rows], shared.data.y[rows]
+    kept = x.copy(), y.copy()
+    prediction = trainer.predict(x)
+    _expect(isinstance(prediction, np.ndarray), f"predict returned {type(prediction).__name__}, not a NumPy array")
+    _expect(prediction.dtype == dtype, f"predictions have dtype {prediction.dtype}, the run {dtype}")
+    wide = shared.witness.prediction(shared.meetings[0][1], rows).values["prediction"]
+    _expect(prediction.shape == wide.shape, f"predictions are {prediction.shape}, the reference's {wide.shape}")
+    loss, gradients = trainer.gradients(x, y)
+    _expect(np.ndim(loss) == 0, f"the loss is not one number but {np.shape(loss)}")
+    _same_names("gradients", gradients, initial)
+    for name, value in gradients.items():
+        _expect(value.dtype == dtype, f"the gradient of {name} has dtype {value.dtype}, the run {dtype}")
+        _expect(value.shape == initial[name].shape, f"the gradient of {name} is {value.shape}")
+    _expect(
+        np.array_equal(x, kept[0], equal_nan=True) and np.array_equal(y, kept[1], equal_nan=True),
+        "predict or gradients wrote into its input",
+    )
+    _expect_state(trainer.export(), initial, shared.dtype, "predict or gradients changed the parameters")
+
+    losses, params, predictions = trainer.train([shared.first_epoch, shared.first_epoch], [x, x[:1]])
+    _expect(losses.shape == (2, len(shared.first_epoch)), f"train returned losses {losses.shape}")
+    _expect(losses.dtype == dtype, f"losses have dtype {losses.dtype}, the run {dtype}")
+    _same_names("train", params, initial)
+    for name, value in params.items():
+        _expect(value.shape == (2, *initial[name].shape), f"snapshots of {name} are {value.shape}")
+        _expect(value.dtype == dtype, f"snapshots of {name} have dtype {value.dtype}, the run {dtype}")
+    after = trainer.export()
+    _expect(
+        after.step == 2 * len(shared.first_epoch),
+        f"the trainer counts {after.step} updates after {2 * len(shared.first_epoch)}",
+    )
+    for name, value in params.items():
+        _expect(np.array_equal(value[-1], after.params[name]), f"the last snapshot of {name} is not what export gives")
+    _expect(len(predictions) == 2, f"train predicted {len(predictions)} inputs, not the 2 that it was given")
+    for given, asked in zip(predictions, (prediction, prediction[:1]), strict=True):
+        _expect(given.shape == (2, *asked.shape), f"the predictions of train are {given.shape}, of {asked.shape} twice")
+        _expect(given.dtype == dtype, f"the predictions of train have dtype {given.dtype}, the run {dtype}")
+    expected = replace(shared.witness.prediction(after, rows), values={"prediction": trainer.predict(x)})
+    # A compiler may round what it makes part of a loop otherwise, so within the tolerance.
+    for check in held({"prediction": predictions[0][-1]}, expected):
+        _expect(check.agrees, f"train's last prediction is not what predict says, {check.floors:.3g} noise floors away")
+    return 0.0
+
+
+def prediction(shared: Climb) -> float:
+    """The same prediction from the same state."""
+    trainer = shared.begin()
+    shares = []
+    for epoch, state, rows in shared.meetings:
+        trainer.load(state)
+        got = {"prediction": trainer.predict(shared.data.x[rows])}
+        shares.append(_hold(got, shared.witness.prediction(state, rows), epoch))
+    return max(shares)
+
+
+def gradients(shared: Climb) -> float:
+    """The same loss and the same gradients from the same state and batch."""
+    trainer = shared.begin()
+    shares = []
+    for epoch, state, rows in shared.meetings:
+        trainer.load(state)
+        got = with_loss(*trainer.gradients(shared.data.x[rows], shared.data.y[rows]))
+        shares.append(_hold(got, shared.witness.gradients(state, rows), epoch))
+    return max(shares)
+
+
+def update(shared: Climb) -> float:
+    """The same parameters and optimizer slots after one update from the same state; the loss is that before it."""
+    trainer = shared.begin()
+    shares = []
+    for epoch, state, rows in shared.meetings:
+        trainer.load(state)
+        shares.append(_hold(one_step(trainer, (rows,)), shared.witness.update(state, rows), epoch))
+    return max(shares)
+
+
+def training(shared: Climb) -> float:
+    """Every batch's loss and every snapshot's parameters, on a free run; where the case says so, in lockstep."""
+    case = replace(shared.case, metrics=())
+    lockstep = shared.dtype != "float64" and case.float32_parameters == "lockstep"
+    reference = gather(record(shared.reference(case, "float64", "cpu"), case, case.epochs))
+    run = gather(record(shared.begin(), case, case.epochs))
+    judgements = [judge(run, reference, shared.floor, params=not lockstep)]
+    if lockstep:
+        if shared.lockstep_floor is None:
+            raise FallError("no noise floor was measured for the lockstep run")
+        held = Lockstep(shared.begin(), shared.reference(case, "float64", "cpu"), case, case.stretch)
+        judgements.append(judge(gather(record(held, case, case.epochs)), reference, shared.lockstep_floor))
+    for judgement in judgements:
+        if judgement.verdict is not Verdict.PASS:
+            smallest = f"; {judgement.ratio:.3g} times the tolerance would have passed" if judgement.ratio else ""
+            raise FallError(judgement.reason + smallest)
+    return max(judgement.ratio or 0.0 for judgement in judgements)
+
+
+def resume(shared: Climb) -> float:
+    """A run that is stopped, exported, loaded into a new trainer and continued equals the run that was not."""
+    case = shared.case
+    order = case.schedule.epochs(len(shared.data.x))
+    segments = list(itertools.islice(order, min(case.epochs, 8)))
+    whole = shared.begin()
+    losses, params, _ = whole.train(segments)
+    half = len(segments) // 2
+    finished = whole.export()
+    first = shared.begin()
+    begun = first.train(segments[:half]) if half else None
+    second = shared.new()  # Nothing was trained in it: all that it needs must come with the state.
+    second.load(first.export())
+    ended = second.train(segments[half:])
+    resumed = joined([begun, ended]) if begun else ended
+    _expect(np.array_equal(losses, resumed.losses), "resuming changed the losses")
+    for name, value in params.items():
+        _expect(np.array_equal(value, resumed.params[name]), f"resuming changed {name}")
+    left, right = finished, second.export()
+    _expect(left.step == right.step, f"the step count is {right.step} after resuming, not {left.step}")
+    for name, value in left.slots.items():
+        _expect(np.array_equal(value, right.slots[name]), f"resuming changed slot {name}")
+    return 0.0
+
+
+HOLDS: dict[str, Callable[[Climb], float]] = {
+    "contract": contract,
+    "prediction": prediction,
+    "gradients": gradients,
+    "update": update,
+    "training": training,
+    "resume": resume,
+}
+
+
+def _hold(got: Params, expected: Expected, epoch: int) -> float:
+    """The largest share of the tolerance that any tensor uses; FallError says which one uses more than all of it."""
+    try:
+        checks = held(got, expected)
+    except ValueError as error:
+        raise FallError(str(error)) from error
+    for check in checks:
+        if not check.agrees and check.worst is not None:
+            worst, allowed = check.worst, FACTOR * expected.floors[check.tensor]
+            raise FallError(
+                f"from the reference's state after epoch {epoch}, {check.tensor}{list(worst.index)} is {worst.a:.9g}, "
+                f"the reference has {worst.b:.9g}; the largest difference {worst.absolute:.3g} exceeds {allowed:.3g} "
+                f"and a tolerance of {worst.absolute:.3g} would have passed"
+            )
+    return max(check.share for check in checks)
+
+
+def _same_names(what: str, got: Params, wanted: Params) -> None:
+    missing, extra = sorted(set(wanted) - set(got)), sorted(set(got) - set(wanted))
+    _expect(not missing, f"{what} lacks {', '.join(missing)}")
+    _expect(not extra, f"{what} has {', '.join(extra)}, which the case does not know")
+
+
+def _expect_state(state: State, initial: Params, dtype: str, message: str) -> None:
+    _expect(all(np.array_equal(state.params[n], rounded(v, dtype)) for n, v in initial.items()), message)
+
+
+def _expect(holds: bool, message: str) -> None:
+    if not holds:
+        raise FallError(message)

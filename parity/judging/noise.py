@@ -1,0 +1,164 @@
+"""Runs whose rounding errors are stirred, and the noise floor that they measure. See ``parity.tolerance``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+
+from parity.dtypes import DTYPES, NARROW
+from parity.judging.floor import Floor, floor_of, strays
+from parity.spec import Case, Dataset
+from parity.tolerance import RUNS, stir
+from parity.trainer import Build, State, Trained, Trainer, continued, joined, predicted, record
+from parity.trajectory import gather
+from parity.typing import Array, Batches, Params
+
+
+class Stirred:
+    """A trainer whose every rounding error is stirred: see the module's docstring."""
+
+    def __init__(self, trainer: Trainer, generator: np.random.Generator, ordered: bool, dtype: str) -> None:
+        self.trainer, self.generator, self.ordered, self.dtype = trainer, generator, ordered, dtype
+        self.predict, self.gradients = trainer.predict, trainer.gradients
+        self.export, self.load = trainer.export, trainer.load
+
+    def train(self, segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
+        return joined([self._segment(segment, inputs) for segment in segments])
+
+    def _segment(self, segment: Batches, inputs: Sequence[Array]) -> Trained:
+        pieces = []
+        for rows in segment:
+            stirred = rows if self.ordered else self.generator.permutation(rows)
+            pieces.append(self.trainer.train([(stirred,)]))
+            state = self.trainer.export()
+            self.trainer.load(State(self._stir(state.params), self._stir(state.slots), state.step, state.slot_scale))
+        params = {name: value[None] for name, value in self.trainer.export().params.items()}
+        return continued(pieces)._replace(params=params, predictions=predicted(self.trainer, inputs))
+
+    def _stir(self, params: Params) -> Params:
+        return {name: stir(value, self.generator, self.dtype) for name, value in params.items()}
+
+
+class Lockstep:
+    """A trainer that starts every stretch of ``length`` epochs from the exact state of a reference beside it."""
+
+    def __init__(self, trainer: Trainer, reference: Trainer, case: Case, length: int) -> None:
+        self.trainer, self.reference = trainer, reference
+        self.stretch = length * len(next(case.schedule.epochs(len(case.data().x))))
+        self.done = 0
+        self.predict, self.gradients = trainer.predict, trainer.gradients
+        self.export, self.load = trainer.export, trainer.load
+
+    def train(self, segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
+        return joined([self._segment(segment, inputs) for segment in segments])
+
+    def checkpoint(self) -> State | None:
+        """What the run can go on from: at the end of a stretch the reference's state is all there is, else None."""
+        return None if self.done % self.stretch else self.reference.export()
+
+    def resume(self, state: State) -> None:
+        """Go on from what ``checkpoint`` gave."""
+        self.reference.load(state)
+        self.done = state.step
+
+    def _segment(self, segment: Batches, inputs: Sequence[Array]) -> Trained:
+        pieces = []
+        cuts = range(self.stretch - self.done % self.stretch, len(segment), self.stretch)
+        for start, end in pairwise((0, *cuts, len(segment))):
+            if self.done and self.done % self.stretch == 0:
+                self.trainer.load(self.reference.export())
+            pieces.append(self.trainer.train([segment[start:end]], inputs if end == len(segment) else ()))
+            self.reference.train([segment[start:end]])
+            self.done += end - start
+        return continued(pieces)
+
+
+def stirred(build: Build, case: Case, dtype: str, seed: int) -> tuple[Trainer, Case]:
+    """The reference in ``dtype`` with its rounding errors stirred by ``default_rng(seed)``, and its stirred case."""
+    generator = np.random.default_rng(seed)
+    # Stirring the inputs means moving what the run in this dtype sees, after its cast.
+    data = case.data()
+    x = stir(data.x, generator, dtype)
+    stirred_data = Dataset(x, data.y, data.x_test, data.y_test)
+    initial = {name: stir(value, generator, dtype) for name, value in case.initial().items()}
+    stirred_case = replace(case, data=lambda: stirred_data, initial=lambda: initial, metrics=())
+    return Stirred(build(stirred_case, dtype, "cpu"), generator, case.schedule.ordered, dtype), stirred_case
+
+
+class Rounded:
+    """A longdouble trainer whose results are rounded to float64, so that they can be stored."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer = trainer
+        self.gradients, self.load = trainer.gradients, trainer.load
+
+    def predict(self, x: Array) -> Array:
+        return self.trainer.predict(x).astype(np.float64)
+
+    def export(self) -> State:
+        state = self.trainer.export()
+        return State(_rounded(state.params), _rounded(state.slots), state.step, state.slot_scale)
+
+    def train(self, segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
+        losses, params, predictions = self.trainer.train(segments, inputs)
+        wide = tuple(prediction.astype(np.float64) for prediction in predictions)
+        return Trained(losses.astype(np.float64), _rounded(params), wide)
+
+
+def _rounded(params: Params) -> Params:
+    return {name: value.astype(np.float64) for name, value in params.items()}
+
+
+def checked(build: Build, case: Case, longdouble: bool) -> tuple[Trainer, Case]:
+    """What the float64 reference itself is held against: the same in longdouble, where it can and that is wider.
+
+    Elsewhere a stirred run that the floor was not made from.
+    """
+    if longdouble and np.finfo(np.longdouble).eps < np.finfo(np.float64).eps:
+        return Rounded(build(case, "longdouble", "cpu")), case
+    return stirred(build, case, "float64", seed=RUNS)
+
+
+def measure(
+    build: Build,
+    case: Case,
+    epochs: int,
+    lockstep: int | None = None,
+    on_run: Callable[[], None] = lambda: None,
+    dtypes: Sequence[str] = DTYPES,
+) -> dict[str, Floor]:
+    """Measure the noise floor of ``case`` in each dtype on the reference that ``build`` makes.
+
+    ``lockstep`` measures runs that start every so many epochs from the reference's state. ``on_run`` is called
+    after each of the ``runs_of(dtypes)`` runs.
+    """
+    plain = replace(case, metrics=())
+    reference = gather(record(build(plain, "float64", "cpu"), plain, epochs))
+    floors: dict[str, Floor] = {}
+    for dtype in dtypes:
+        strayed: list[Params] = []
+        for seed in range(runs_of((dtype,))):
+            trainer, run_case = (
+                stirred(build, case, dtype, seed) if seed < RUNS else (build(plain, dtype, "cpu"), plain)
+            )
+            if lockstep is not None:
+                trainer = Lockstep(trainer, build(case, "float64", "cpu"), case, lockstep)
+            with np.errstate(all="ignore"):  # what overflows makes the floor infinite, and that is said
+                run = gather(record(trainer, run_case, epochs))
+            strayed.append(strays(run, reference))
+            on_run()
+        if dtype == "float64" and "float32" in floors:
+            wide = {"loss": floors["float32"].loss.ravel(), **floors["float32"].params}
+            strayed.append({name: 2.0**-29 * values for name, values in wide.items()})
+        floors[dtype] = floor_of(strayed, reference, dtype)
+    return floors
+
+
+def runs_of(dtypes: Sequence[str]) -> int:
+    """The number of runs that measuring the floors of these dtypes takes."""
+    # An update of less than half a unit in the last place of its parameter is lost, and in a narrow dtype most may
+    # be. Stirring would carry some of them over: there the floor must know the run that nothing stirs, too.
+    return sum(RUNS + (dtype in NARROW) for dtype in dtypes)

@@ -1,0 +1,160 @@
+"""Our figures beside the ones that a case's source printed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+import numpy as np
+
+from parity.judging.floor import Floor
+from parity.judging.verdict import Verdict, overall
+from parity.spec import Case, Published
+from parity.tolerance import FACTOR
+from parity.trajectory import Trajectory, TrajectoryError
+
+NEAR = {"floor": "≈ within the noise floor", "envelope": "≈ within the spread of other draws"}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One published figure and ours, both as text in the published format; ``reason`` says why ours is not there."""
+
+    quantity: str
+    epoch: int
+    published: str
+    ours: str
+    verdict: Verdict
+    rule: str = "printed"
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of the source's log from our run, the published one, and how they compare.
+
+    ``mark`` is ``=``, ``≈ …`` or ``≠ …``, or ``? …`` where that is not known.
+    """
+
+    ours: str
+    published: str
+    mark: str
+    verdict: Verdict
+
+
+def series(published: Published, run: Trajectory) -> dict[int, float]:
+    """Our values of a published quantity by epoch; TrajectoryError for one that the run did not record."""
+    try:
+        return _series(published, run)
+    except (KeyError, IndexError) as error:
+        place = str(list(published.index)) if published.index else ""
+        missing = error if callable(published.of) else published.of + place
+        raise TrajectoryError(
+            f"published {published.quantity!r}: the run holds no {missing}: have it among Case.metrics, or mend "
+            "Published.of"
+        ) from error
+
+
+def _series(published: Published, run: Trajectory) -> dict[int, float]:
+    if published.of == "loss":
+        batch = published.index or (-1,)
+        return {epoch: float(row[batch]) for epoch, row in enumerate(run.loss, 1)}
+    if callable(published.of):
+        return dict(enumerate(np.asarray(published.of(run), np.float64).tolist()))
+    kind, _, name = published.of.partition("/")
+    values = run.metrics[name] if kind == "metrics" else run.params[name]
+    place: tuple[slice | int, ...] = (slice(None), *published.index)
+    picked = np.asarray(values[:], np.float64)[place]
+    if picked.ndim != 1:
+        raise ValueError(f"published {published.quantity!r}: {published.of} is a tensor, say which value with index")
+    return dict(zip(run.epochs.tolist(), picked.tolist(), strict=True))
+
+
+def figures(case: Case, run: Trajectory, dtype: str, floor: Floor | None) -> list[Figure]:
+    """Every published figure that a run of this length and dtype reaches; INCONCLUSIVE where it recorded none there."""
+    found = []
+    for published in case.published:
+        if dtype not in published.dtypes:
+            continue
+        values = series(published, run)
+        for epoch, text in published.values.items():
+            if epoch in values:
+                verdict = _verdict(published, text, values[epoch], _allowed(published, run, floor, epoch))
+                ours, reason = published.format % values[epoch], ""
+            elif epoch <= len(run.loss):
+                verdict, ours = Verdict.INCONCLUSIVE, "not recorded"
+                reason = "losses begin at epoch 1" if published.of == "loss" else f"snapshots every {case.every} epochs"
+            else:
+                continue  # The run ended before.
+            found.append(Figure(published.quantity, epoch, text, ours, verdict, published.rule, reason))
+    return found
+
+
+def _allowed(published: Published, run: Trajectory, floor: Floor | None, epoch: int) -> float | None:
+    """What ours may be off beside the rounding of the print: None where nothing may be, or it is not known."""
+    if published.rule == "envelope":
+        return published.margin
+    if published.rule == "printed" or floor is None or callable(published.of) or epoch > len(floor.loss):
+        return None
+    if published.of == "loss":
+        return FACTOR * float(floor.loss[epoch - 1][published.index or (-1,)])
+    place = int(np.searchsorted(run.epochs, epoch))
+    values = floor.params.get(published.of.removeprefix("params/"), ())  # metrics have no floor
+    return FACTOR * float(values[place]) if place < len(values) else None
+
+
+def _verdict(published: Published, text: str, value: float, allowed: float | None) -> Verdict:
+    if published.rule == "printed":
+        return Verdict.PASS if published.format % value == text else Verdict.FAIL
+    if allowed is None or not math.isfinite(allowed) or not math.isfinite(float(text)):
+        return Verdict.INCONCLUSIVE
+    # Half a unit of the last digit is what printing itself may have rounded away.
+    last = Decimal(text).as_tuple().exponent
+    assert isinstance(last, int)
+    rounding = float(Decimal((0, (5,), last - 1)))
+    near = math.isfinite(value) and abs(value - float(text)) <= allowed + rounding
+    return Verdict.PASS if near else Verdict.FAIL
+
+
+def log_lines(case: Case, figures: Sequence[Figure]) -> list[Line]:
+    """The source's own log lines, ours beside the published ones; then, each by itself, the figures beyond those."""
+    by_epoch: dict[int, dict[str, Figure]] = {}
+    for figure in figures:
+        by_epoch.setdefault(figure.epoch, {})[figure.quantity] = figure
+    found = []
+    shown: set[tuple[int, str]] = set()
+    for epoch, line in sorted(by_epoch.items()):
+        try:
+            ours, theirs = (
+                case.log.format(
+                    epoch=epoch, step=epoch - 1, **{name: getattr(figure, side) for name, figure in line.items()}
+                )
+                for side in ("ours", "published")
+            )
+        except KeyError:
+            continue  # This epoch has figures, but not all that the log line prints.
+        used = [name for name in line if "{" + name + "}" in case.log]
+        shown |= {(epoch, name) for name in used}
+        found.append(_line(ours, theirs, [line[name] for name in used]))
+    for figure in figures:
+        if (figure.epoch, figure.quantity) not in shown:
+            name = f"{figure.quantity} (epoch {figure.epoch})"
+            found.append(_line(f"{name}: {figure.ours}", figure.published, [figure]))
+    return found
+
+
+def _line(ours: str, theirs: str, figures: Sequence[Figure]) -> Line:
+    worst = overall([Verdict.PASS, *(f.verdict for f in figures)])
+    if worst is Verdict.PASS:
+        near = {f.rule for f in figures if f.ours != f.published}
+        mark = "=" if not near else " and ".join(sorted(NEAR[rule] for rule in near))
+    else:
+        sign = "≠ " if worst is Verdict.FAIL else "? "
+        mark = sign + ", ".join(_named(f) for f in figures if f.verdict is worst)
+    return Line(ours, theirs, mark, worst)
+
+
+def _named(figure: Figure) -> str:
+    return figure.quantity + (f" ({figure.reason})" if figure.reason else "")

@@ -1,0 +1,296 @@
+"""PASS, FAIL or INCONCLUSIVE, with the evidence. What was not compared never passes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from parity.judging.compare import Difference, differences
+from parity.judging.floor import Floor, strays
+from parity.tolerance import FACTOR
+from parity.typing import Array, Params
+
+if TYPE_CHECKING:
+    from parity.trajectory import Trajectory
+
+
+class Verdict(StrEnum):
+    PASS = "PASS"
+    FAIL = "FAIL"
+    INCONCLUSIVE = "INCONCLUSIVE"
+
+
+EXIT_STATUS = {Verdict.PASS: 0, Verdict.FAIL: 1, Verdict.INCONCLUSIVE: 3}
+
+
+def overall(verdicts: list[Verdict]) -> Verdict:
+    """The verdict on all of them: a failure outweighs a doubt, a doubt a pass, and nothing is a doubt."""
+    if not verdicts:
+        return Verdict.INCONCLUSIVE
+    return max(verdicts, key=[Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.FAIL].index)
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """How far a run is from what it was held against, and the noise floor of each distance.
+
+    ``distances`` are those of ``parity.tolerance.strays``: ``loss`` (E·B,), each parameter (S,). ``floors`` have the
+    same names and may be shorter: there the noise floor ends. ``asserted`` are the names that the verdict rests on.
+    ``epochs`` (S,) are those of the snapshots, ``batches`` is B. ``lockstep`` is the length of the stretches of a run
+    that started each from the reference's state, None for a free run.
+    """
+
+    distances: Params
+    floors: Params
+    asserted: tuple[str, ...]
+    epochs: Array
+    batches: int
+    lockstep: int | None = None
+
+    def epoch(self, name: str, place: int) -> int:
+        """The epoch of one distance."""
+        return place // self.batches + 1 if name == "loss" else int(self.epochs[place])
+
+    def share(self, name: str) -> Array:
+        """The distances as shares of their tolerance, as far as the noise floor reaches."""
+        floor = self.floors[name]
+        values = self.distances[name][: len(floor)]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            # 0 / 0: no difference where none is allowed.
+            return np.where(values == 0, 0.0, values / (FACTOR * floor))
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A verdict and what it rests on.
+
+    ``ratio`` is the largest share of its tolerance that any quantity used: below 1 passes. ``epoch`` and
+    ``parameter`` name where that was, or, in a failure, where the tolerance was first exceeded; the loss of an
+    epoch comes before the parameters at its end. ``difference`` shows the largest difference there and
+    ``tolerance`` what was allowed. ``reach`` is the epoch up to which a run was judged that is longer than its noise
+    floor, and ``note`` says how it went on. ``evidence`` holds every distance that was looked at: of the free run and
+    then of the one in lockstep, where there was one.
+    """
+
+    verdict: Verdict
+    ratio: float | None = None
+    epoch: int | None = None
+    parameter: str | None = None
+    reason: str = ""
+    difference: Difference | None = None
+    tolerance: float | None = None
+    reach: int | None = None
+    note: str = ""
+    evidence: tuple[Evidence, ...] = field(default=(), compare=False, repr=False)
+
+
+def judge_run(
+    run: Trajectory,
+    reference: Trajectory,
+    floor: Floor,
+    *,
+    check: Trajectory | None = None,
+    params: bool = True,
+    stretches: Callable[[], tuple[int, Trajectory, Floor]] | None = None,
+) -> Judgement:
+    """The whole judgement on a cell: of its free run and, where it has one, of its run in lockstep.
+
+    ``check`` is what the reference itself is held against, None for every other run. ``stretches`` gives the length
+    of the stretches, the run in lockstep and its floor; it is asked where the free run does not fail by itself.
+    """
+    found = judge(run, reference, floor, params) if check is None else judge_check(run, check, floor)
+    if stretches is None or (found.verdict is not Verdict.PASS and found.reach is None):
+        return found
+    length, held, allowed = stretches()
+    stretched = judge(held, reference, allowed.carried(reference))
+    reach = len(allowed.loss)
+    if stretched.verdict is Verdict.FAIL and stretched.epoch is not None and stretched.epoch > reach:
+        # How far rounding leads a stretch depends on where it begins: what was not measured cannot convict.
+        reason = (
+            f"{stretched.reason}, in lockstep every {length} epochs; the noise floor was measured up to epoch {reach} "
+            "and carried on from there, so this may be rounding: shorter stretches (--lockstep N) tell"
+        )
+        stretched = replace(stretched, verdict=Verdict.INCONCLUSIVE, reason=reason)
+    return judge_both(found, stretched, length)
+
+
+def judge(run: Trajectory, reference: Trajectory, floor: Floor, params: bool = True) -> Judgement:
+    """Compare a run with its reference, every batch's loss and every snapshot of every parameter.
+
+    ``params=False`` leaves the parameters out; the case's spec says where and why that is right. A run longer than
+    its floor is judged as far as that reaches: it may fail there, and is inconclusive otherwise.
+    """
+    doubt = incomparable(run, reference)
+    if doubt:
+        return Judgement(Verdict.INCONCLUSIVE, reason=doubt)
+    reach = min(len(floor.loss), len(reference.loss))
+    if not _fits(floor, reference.until(reach)):
+        return Judgement(Verdict.INCONCLUSIVE, reason="the noise floor was measured on a run of another shape")
+    evidence = Evidence(
+        strays(run, reference),
+        {"loss": floor.loss.ravel()} | floor.params,
+        ("loss", *(reference.params if params else ())),
+        run.epochs,
+        max(1, reference.loss.shape[1]),
+    )
+    if reach < len(reference.loss):
+        found = _judge_beginning(run, reference, floor, evidence)
+    else:
+        found = _judge_whole(run, reference, evidence)
+    return replace(found, evidence=(evidence,))
+
+
+def _fits(floor: Floor, reference: Trajectory) -> bool:
+    lengths = {name: len(values) for name, values in reference.params.items()}
+    return floor.loss.shape == reference.loss.shape and {n: len(v) for n, v in floor.params.items()} == lengths
+
+
+def _judge_whole(run: Trajectory, reference: Trajectory, evidence: Evidence) -> Judgement:
+    floors = {name: evidence.floors[name] for name in evidence.asserted}
+    shares = {name: evidence.share(name) for name in evidence.asserted}
+    if not any(share.size for share in shares.values()):
+        return Judgement(Verdict.INCONCLUSIVE, reason="nothing was compared: the run has no losses and no parameters")
+    # Where stirred runs overflowed the tolerance is infinite, and even a NaN says nothing about the run.
+    beyond = {name: ~(share <= 1) & ~np.isposinf(floors[name]) for name, share in shares.items()}
+    exceeded = [
+        (evidence.epoch(name, place), name != "loss", -float(shares[name][place]), name, place)
+        for name, places in beyond.items()
+        if places.any()
+        for place in [int(np.argmax(places))]
+    ]
+    if exceeded:
+        epoch, _, _, name, place = min(exceeded)
+        worst = max(float(np.max(np.nan_to_num(share, nan=np.inf))) for share in shares.values() if share.size)
+        allowed = float(FACTOR * floors[name][place])
+        difference = _difference(run, reference, name, place)
+        return Judgement(
+            Verdict.FAIL,
+            worst,
+            epoch,
+            name,
+            _where(name, epoch, place, evidence.batches, difference, allowed),
+            difference,
+            allowed,
+        )
+    unbounded = [name for name, values in floors.items() if not np.isfinite(values).all()]
+    if unbounded:
+        return Judgement(
+            Verdict.INCONCLUSIVE, reason=f"the noise floor of {unbounded[0]} is not finite: no run can be held to it"
+        )
+    if not shares["loss"].size:
+        return Judgement(Verdict.INCONCLUSIVE, reason="nothing was trained: both runs hold their beginning alone")
+    name = max(shares, key=lambda name: float(shares[name].max(initial=0.0)))
+    place = int(np.argmax(shares[name]))
+    return Judgement(Verdict.PASS, float(shares[name][place]), evidence.epoch(name, place), name)
+
+
+def judge_check(reference: Trajectory, check: Trajectory, floor: Floor) -> Judgement:
+    """Judge the reference by its own check, which may end where the noise floor does."""
+    reach, epochs = len(check.loss), len(reference.loss)
+    if reach == epochs:
+        return judge(reference, check, floor)
+    found = judge(reference.until(reach), check, floor)
+    if found.verdict is not Verdict.PASS:
+        return found
+    note = f"the free run was checked up to epoch {reach} of {epochs}"
+    reason = f"{note}, where its noise floor ends: --lockstep N checks every epoch"
+    return replace(found, verdict=Verdict.INCONCLUSIVE, reach=reach, reason=reason, note=note)
+
+
+def judge_both(free: Judgement, lockstep: Judgement, length: int) -> Judgement:
+    """The verdict on a cell that ran free and, in stretches of ``length`` epochs, from the reference's states.
+
+    A free run that agrees as far as its floor reaches, and agrees in every stretch, was led away by rounding alone.
+    """
+    evidence = (*free.evidence, *(replace(one, lockstep=length) for one in lockstep.evidence))
+    free, lockstep = replace(free, evidence=evidence), replace(lockstep, evidence=evidence)
+    if free.reach is not None:
+        if lockstep.verdict is not Verdict.PASS:
+            return lockstep
+        note = f"{free.note}; every stretch of {length} epochs agrees, so what parts it later is rounding alone"
+        free = replace(free, verdict=Verdict.PASS, reason="", note=note)
+        lockstep = replace(lockstep, note=note)
+    return max(free, lockstep, key=lambda found: (found.verdict is not Verdict.PASS, found.ratio or 0.0))
+
+
+def _judge_beginning(run: Trajectory, reference: Trajectory, floor: Floor, evidence: Evidence) -> Judgement:
+    reach, epochs = len(floor.loss), len(reference.loss)
+    begun, other = run.until(reach), reference.until(reach)
+    ends = {name: reach * evidence.batches if name == "loss" else len(begun.epochs) for name in evidence.distances}
+    distances = {name: values[: ends[name]] for name, values in evidence.distances.items()}
+    found = _judge_whole(begun, other, replace(evidence, distances=distances, epochs=begun.epochs))
+    if found.verdict is not Verdict.PASS:
+        return found
+    last = _last_within(reference, floor, evidence)
+    note = f"the free run keeps the tolerance of epoch {reach} up to epoch {last} of {epochs}"
+    reason = f"agrees up to epoch {reach}, where its noise floor ends; {note}: --lockstep N compares every epoch"
+    return replace(found, verdict=Verdict.INCONCLUSIVE, reach=reach, reason=reason, note=note)
+
+
+def _last_within(reference: Trajectory, floor: Floor, evidence: Evidence) -> int:
+    """The last epoch up to which no quantity is farther off than at the end of its floor it might have been."""
+    allowed = floor.carried(reference)
+    beyond = np.flatnonzero(~(evidence.distances["loss"] <= FACTOR * allowed.loss.ravel())) // evidence.batches
+    last = int(beyond[0]) if len(beyond) else len(reference.loss)
+    for name in evidence.asserted[1:]:
+        beyond = np.flatnonzero(~(evidence.distances[name] <= FACTOR * allowed.params[name]))
+        last = min(last, int(evidence.epochs[beyond[0] - 1])) if len(beyond) else last
+    return last
+
+
+def incomparable(a: Trajectory, b: Trajectory) -> str:
+    """Why two trajectories cannot be held against each other, or nothing."""
+    missing, extra = sorted(set(b.params) - set(a.params)), sorted(set(a.params) - set(b.params))
+    if missing:
+        return f"parameter {missing[0]} is missing from the first run" + _likely(missing[0], b, extra, a)
+    if extra:
+        return f"parameter {extra[0]} is missing from the second run"
+    if not np.array_equal(a.epochs, b.epochs):
+        return f"snapshots were taken after other epochs: {_ends(a.epochs)} and {_ends(b.epochs)}"
+    if a.loss.shape != b.loss.shape:
+        return f"the runs hold other numbers of losses (epochs, batches): {a.loss.shape} and {b.loss.shape}"
+    for name in a.params:
+        if a.params[name].shape != b.params[name].shape:
+            return f"parameter {name} has other shapes: {a.params[name].shape[1:]} and {b.params[name].shape[1:]}"
+    ours, theirs = a.meta.get("batch_order"), b.meta.get("batch_order")
+    if ours and theirs and ours != theirs:
+        return "the runs saw their batches in different orders"
+    return ""
+
+
+def _likely(name: str, run: Trajectory, others: Sequence[str], other: Trajectory) -> str:
+    """Which of the parameters that ``run`` lacks may be its ``name`` under another: the only one of such a shape."""
+    shape = run.params[name].shape[1:]
+    found = [one for one in others if sorted(other.params[one].shape[1:]) == sorted(shape)]
+    if len(found) != 1:
+        return ""
+    turned = "" if other.params[found[0]].shape[1:] == shape else ", with its axes in another order"
+    return f"; {found[0]} there may be it{turned}: both runs need one name and one layout for it"
+
+
+def _ends(epochs: Array) -> str:
+    return f"{len(epochs)} from {epochs[0]} to {epochs[-1]}" if len(epochs) else "none"
+
+
+def _difference(run: Trajectory, reference: Trajectory, name: str, place: int) -> Difference:
+    if name == "loss":
+        ours, theirs = run.loss.reshape(-1)[place : place + 1], reference.loss.reshape(-1)[place : place + 1]
+    else:
+        ours, theirs = run.params[name][place : place + 1], reference.params[name][place : place + 1]
+    found = differences(ours, theirs, name, dtype=run.meta.get("dtype"))
+    worst = found.nonfinite or found.absolute
+    assert worst is not None, "a tolerance was exceeded by no difference"
+    return worst
+
+
+def _where(name: str, epoch: int, place: int, batches: int, worst: Difference, allowed: float) -> str:
+    batch = f", batch {place % batches}" if name == "loss" else ""
+    index = "" if name == "loss" else "[" + ", ".join(map(str, worst.index)) + "]"
+    found = f"first differs at epoch {epoch}{batch}: {name}{index} is {worst.a:.9g}, the reference has {worst.b:.9g}"
+    if not (np.isfinite(worst.a) and np.isfinite(worst.b)):
+        return f"{found}: what is not finite agrees with nothing"
+    return f"{found}; the difference {worst.absolute:.3g} exceeds {allowed:.3g}"

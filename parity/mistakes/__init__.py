@@ -1,0 +1,52 @@
+"""What people get wrong when they port a model, each as something that can be replayed.
+
+A model's own mistakes, ``mistakes.py`` beside its ``spec.py``, are written with what stands here.
+"""
+
+from parity.mistakes.in_torch import in_torch, is_torch, torch_functions, torch_loss, torch_output
+from parity.mistakes.mistake import Gradients, Mistake, Plant, anywhere, has_adam, has_classes, has_decay, has_momentum
+from parity.mistakes.pieces import after_output, on_pieces, with_functions, with_loss, with_products
+from parity.mistakes.planting import (
+    batches,
+    either,
+    in_order,
+    on_case,
+    on_optimizer,
+    on_rows,
+    one_by_one,
+    replaced,
+    where,
+)
+from parity.mistakes.stepwise import Stepwise, on_step
+
+__all__ = [
+    "Gradients",
+    "Mistake",
+    "Plant",
+    "Stepwise",
+    "after_output",
+    "anywhere",
+    "batches",
+    "either",
+    "has_adam",
+    "has_classes",
+    "has_decay",
+    "has_momentum",
+    "in_order",
+    "in_torch",
+    "is_torch",
+    "on_case",
+    "on_optimizer",
+    "on_pieces",
+    "on_rows",
+    "on_step",
+    "one_by_one",
+    "replaced",
+    "torch_functions",
+    "torch_loss",
+    "torch_output",
+    "where",
+    "with_functions",
+    "with_loss",
+    "with_products",
+]

@@ -1,0 +1,33 @@
+"""The porting mistakes that any model may make, a file for each family."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from parity.mistakes.catalogue import batches, data, layers, losses, precision, updates
+from parity.mistakes.mistake import Mistake
+
+if TYPE_CHECKING:
+    from parity.suite import Entry
+
+CATALOGUE: tuple[Mistake, ...] = tuple(
+    mistake for family in (batches, data, layers, precision, losses, updates) for mistake in family.MISTAKES
+)
+
+
+def mistakes_for(entry: Entry) -> tuple[Mistake, ...]:
+    """The catalogue, and the mistakes of the entry's own model where its folder has a ``mistakes.py``.
+
+    ValueError where two mistakes have the same name.
+    """
+    own: tuple[Mistake, ...] = ()
+    if entry.implementations and entry.spec.with_name("mistakes.py").exists():
+        package = next(iter(entry.implementations.values())).module.rpartition(".")[0]
+        own = importlib.import_module(f"{package}.mistakes").MISTAKES
+    found = (*CATALOGUE, *own)
+    names = [hypothesis.name for hypothesis in found]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"two mistakes of {entry.case.name} are called {twice!r}")
+    return found

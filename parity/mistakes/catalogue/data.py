@@ -1,0 +1,52 @@
+"""Mistakes in how the inputs are prepared."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from parity.mistakes.mistake import Mistake as Mistake
+from parity.mistakes.planting import on_rows
+from parity.spec import Case, Dataset
+
+if TYPE_CHECKING:
+    pass
+
+
+def standardized(data: Dataset) -> bool:
+    """Whether the training rows were: each column's mean 0 and population deviation 1, up to rounding."""
+    if data.x.ndim != 2 or data.x.dtype.kind != "f" or len(data.x) < 2:
+        return False
+    return bool(np.allclose(data.x.mean(0), 0, atol=1e-9) and np.allclose(data.x.std(0), 1, atol=1e-9))
+
+
+def by_sample_deviation(data: Dataset, case: Case) -> Dataset | None:
+    return replace(data, x=data.x / data.x.std(0, ddof=1)) if standardized(data) else None
+
+
+def by_all_rows(data: Dataset, case: Case) -> Dataset | None:
+    """Standardizing anew undoes what was done by the training rows: scale and shift of the raw values cancel."""
+    if not standardized(data) or data.x_test is None:
+        return None
+    everything = np.concatenate([data.x, data.x_test])
+    return replace(data, x=(data.x - everything.mean(0)) / everything.std(0))
+
+
+MISTAKES: tuple[Mistake, ...] = (
+    Mistake(
+        "sample-standard-deviation",
+        "batch",
+        "The inputs are divided by their sample standard deviation (n - 1) instead of the population's (n).",
+        "pytorch/pytorch#1082; scikit-learn/scikit-learn#12901",
+        on_rows(by_sample_deviation),
+    ),
+    Mistake(
+        "statistics-of-train-and-test",
+        "batch",
+        "Mean and deviation are those of training and test rows together instead of the training rows alone.",
+        "scikit-learn/scikit-learn#24695; scikit-learn/scikit-learn#24399",
+        on_rows(by_all_rows),
+    ),
+)

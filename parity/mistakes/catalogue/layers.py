@@ -1,0 +1,190 @@
+"""Mistakes in a model's layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from parity import nn
+from parity.mistakes.in_torch import torch_functions, torch_output
+from parity.mistakes.mistake import Mistake as Mistake
+from parity.mistakes.mistake import anywhere
+from parity.mistakes.pieces import after_output, with_functions
+from parity.mistakes.planting import either
+from parity.mistakes.stepwise import on_step
+from parity.spec import Case
+from parity.typing import Array, Params
+
+if TYPE_CHECKING:
+    pass
+
+
+def softmax(x: Array) -> Array:
+    return np.exp(nn.log_softmax(x))
+
+
+def softmax_backward(d_output: Array, output: Array) -> Array:
+    return output * (d_output - (d_output * output).sum(-1, keepdims=True))
+
+
+def squares_transposed(params: Params) -> Params:
+    return {name: p.T if name.endswith("kernel") and p.shape[0] == p.shape[1] else p for name, p in params.items()}
+
+
+def rearranged(params: Params, back: bool) -> Params:
+    """The first kernel with its rows in another order: down the columns of a square image, or the last input first.
+
+    The first by its name: parameters and gradients come in any order.
+    """
+    name = min((name for name in params if name.endswith("kernel")), default=None)
+    if name is None:
+        return params
+    rows = len(params[name])
+    side = round(rows**0.5)
+    order = np.arange(rows).reshape(side, side).T.ravel() if side > 1 and side * side == rows else np.arange(rows)[::-1]
+    return params | {name: params[name][np.argsort(order) if back else order]}
+
+
+def without_biases(params: Params) -> Params:
+    return {name: np.zeros_like(p) if name.endswith("bias") else p for name, p in params.items()}
+
+
+def tables_scaled(params: Params) -> Params:
+    """Embeddings times the root of their width; the same factor takes a gradient back."""
+    return {name: p * p.shape[1] ** 0.5 if name.endswith("/table") else p for name, p in params.items()}
+
+
+def leaky_relu(x: Array) -> Array:
+    return np.where(x > 0, x, 0.01 * x)
+
+
+def leaky_relu_backward(d_output: Array, output: Array) -> Array:
+    return np.where(output > 0, d_output, 0.01 * d_output)
+
+
+def one_at_zero(d_output: Array, output: Array) -> Array:
+    return d_output * (output >= 0)
+
+
+def tanh_backward(d_output: Array, output: Array) -> Array:
+    return d_output * (1 - output * output)
+
+
+def torch_leaky_relu(torch: Any, trainer: Any, case: Case) -> dict[str, Callable[..., Any]]:
+    return {"relu": lambda x, inplace=False: torch.where(x > 0, x, 0.01 * x)}
+
+
+def torch_relu_let_through(torch: Any, trainer: Any, case: Case) -> dict[str, Callable[..., Any]]:
+    """Where the derivative is 1 at an output of 0, all of them are: the function is the identity, going back."""
+    return {"relu": lambda x, inplace=False: x + (torch.relu(x) - x).detach()}
+
+
+def torch_log_softmax_over_rows(torch: Any, trainer: Any, case: Case) -> dict[str, Callable[..., Any]]:
+    return {"log_softmax": lambda x, *arguments, **options: torch.log_softmax(x, 0)}
+
+
+MISTAKES: tuple[Mistake, ...] = (
+    Mistake(
+        "kernel-transposed",
+        "prediction",
+        "Square kernels are taken for (out, in) instead of (in, out).",
+        "PyTorch documentation, Linear: weight is (out_features, in_features), Keras's Dense has (inputs, units)",
+        on_step(anywhere, squares_transposed, squares_transposed),
+    ),
+    Mistake(
+        "rows-permuted",
+        "prediction",
+        "The rows of the first kernel belong to the inputs in another order.",
+        "microsoft/MMdnn#250; keras-team/keras#13830",
+        on_step(anywhere, partial(rearranged, back=False), partial(rearranged, back=True)),
+    ),
+    Mistake(
+        "bias-missing",
+        "prediction",
+        "The layers have no bias.",
+        "pudae/tensorflow-densenet#21; OpenNMT/CTranslate2#833",
+        on_step(anywhere, without_biases, without_biases),
+    ),
+    Mistake(
+        "embedding-scaled",
+        "prediction",
+        "Embeddings are multiplied by the root of their width.",
+        "SamLynnEvans/Transformer#10; OpenNMT/OpenNMT-py#1722",
+        on_step(anywhere, tables_scaled, tables_scaled),
+    ),
+    Mistake(
+        "relu-after-the-last-layer",
+        "prediction",
+        "A ReLU follows the last layer, which should have none.",
+        "hunkim/PyTorchZeroToAll#4; pytorch/tutorials#1654; nerfstudio-project/nerfstudio#932",
+        either(
+            after_output(nn.relu, nn.relu_backward, "squared_error", "crossentropy"),
+            torch_output(lambda torch, z: torch.relu(z), "squared_error", "crossentropy"),
+        ),
+        pieces_of=("torch",),
+    ),
+    Mistake(
+        "leaky-relu",
+        "prediction",
+        "ReLUs have a slope of .01 below 0 instead of none.",
+        "torch-points3d/torch-points3d#248; jinyu121/DW2TF#2",
+        either(
+            with_functions(nn, relu=leaky_relu, relu_backward=leaky_relu_backward),
+            torch_functions(torch_leaky_relu),
+        ),
+        pieces_of=("torch",),
+    ),
+    Mistake(
+        "tanh-for-sigmoid",
+        "prediction",
+        "A tanh takes the place of the sigmoid.",
+        "tflearn/tflearn#200; google/e3d_lstm#17",
+        with_functions(nn, sigmoid=np.tanh, sigmoid_backward=tanh_backward),
+    ),
+    Mistake(
+        "softmax-twice",
+        "prediction",
+        "The model ends with a softmax, and the loss, which takes logits, applies another.",
+        "tflearn/tflearn#562; nfmcclure/tensorflow_cookbook#86",
+        either(
+            after_output(softmax, softmax_backward, "crossentropy"),
+            torch_output(lambda torch, z: torch.softmax(z, -1), "crossentropy"),
+        ),
+        pieces_of=("torch",),
+    ),
+    Mistake(
+        "log-softmax-over-the-batch",
+        "prediction",
+        "The model's log-softmax runs over the rows of a batch instead of the classes.",
+        "MicrosoftDocs/pytorchfundamentals#21",
+        either(
+            with_functions(
+                nn,
+                log_softmax=partial(nn.log_softmax, axis=0),
+                log_softmax_backward=partial(nn.log_softmax_backward, axis=0),
+            ),
+            torch_functions(torch_log_softmax_over_rows),
+        ),
+        pieces_of=("torch",),
+    ),
+    Mistake(
+        "probabilities-for-log-probabilities",
+        "prediction",
+        "The model ends with a softmax instead of the log-softmax that the negative log-likelihood needs.",
+        "AnubhavGupta3377/Text-Classification-Models-Pytorch#9; clvrai/ACGAN-PyTorch#4",
+        either(after_output(np.exp, np.multiply, "nll"), torch_output(lambda torch, log_p: torch.exp(log_p), "nll")),
+        pieces_of=("torch",),
+    ),
+    # The gradient.
+    Mistake(
+        "relu-derivative-one-at-zero",
+        "gradient",
+        "The derivative of ReLU, asked of its output, is 1 at 0, where every closed unit stands.",
+        "tensorflow/playground#19; pytorch/tutorials#269",
+        either(with_functions(nn, relu_backward=one_at_zero), torch_functions(torch_relu_let_through)),
+        pieces_of=("torch",),
+    ),
+)

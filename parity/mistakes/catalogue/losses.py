@@ -1,0 +1,275 @@
+"""Mistakes in the loss."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from parity import nn
+from parity.mistakes.in_torch import torch_loss
+from parity.mistakes.mistake import Gradients, has_decay
+from parity.mistakes.mistake import Mistake as Mistake
+from parity.mistakes.pieces import with_loss
+from parity.mistakes.planting import batches, either, on_case, one_by_one
+from parity.mistakes.stepwise import Stepwise, on_step
+from parity.spec import Case, Sgd
+from parity.trainer import Build, Trainer
+from parity.trainers.numpy_trainer import NumpyTrainer
+from parity.typing import Array, Params
+
+if TYPE_CHECKING:
+    pass
+from parity.mistakes.mistake import has_classes
+
+
+def other_reduction(case: Case, wanted: Literal["sum", "mean"]) -> Case | None:
+    data = case.data()
+    rows = max(len(rows) for rows in itertools.islice(one_by_one(case.schedule, len(data.x)), batches(case)))
+    alone = rows == 1 and data.y[:1].size == 1 and case.loss.kind != "total"
+    if case.loss.reduction == wanted or alone:
+        return None  # the mean over one value is its sum
+    return replace(case, loss=replace(case.loss, reduction=wanted))
+
+
+def scaled(factor: float) -> Callable[..., tuple[float, Params]]:
+    def evaluate(gradients: Gradients, params: Params, x: Array, y: Array) -> tuple[float, Params]:
+        loss, found = gradients(x, y)
+        return loss * factor, {name: g * factor for name, g in found.items()}
+
+    return evaluate
+
+
+def over_classes(build: Build, case: Case, dtype: str, device: str) -> Trainer | None:
+    if not has_classes(case) or case.loss.reduction != "mean":
+        return None
+    trainer = build(case, dtype, device)
+    classes = trainer.predict(case.data().x[:1]).shape[-1]
+    return Stepwise(trainer, case, dtype, evaluate=scaled(1 / classes))
+
+
+def broadcast(build: Build, case: Case, dtype: str, device: str) -> Trainer | None:
+    """Every prediction against every target: (ŷᵢ - yⱼ)² over all j is n ((ŷᵢ - ȳ)² + variance of y)."""
+    data = case.data()
+    rows = next(one_by_one(case.schedule, len(data.x)))
+    if case.loss.kind != "squared_error" or data.y.shape[1:] != (1,) or len(rows) == 1:
+        return None
+
+    def evaluate(gradients: Gradients, params: Params, x: Array, y: Array) -> tuple[float, Params]:
+        loss, found = gradients(x, np.full_like(y, y.mean()))
+        if case.loss.reduction == "mean":
+            return loss + y.var(), found
+        n = len(y)
+        return n * (loss + n * y.var()), {name: n * g for name, g in found.items()}
+
+    return Stepwise(build(case, dtype, device), case, dtype, evaluate=evaluate)
+
+
+def penalty_in_the_loss(gradients: Gradients, params: Params, x: Array, y: Array, case: Case) -> tuple[float, Params]:
+    loss, found = gradients(x, y)
+    decay = case.optimizer.weight_decay if isinstance(case.optimizer, Sgd) else 0.0
+    return loss + decay / 2 * sum(float((p * p).sum()) for p in params.values()), found
+
+
+def with_penalty(build: Build, case: Case, dtype: str, device: str) -> Trainer | None:
+    if not has_decay(case, Sgd):
+        return None
+    return Stepwise(build(case, dtype, device), case, dtype, evaluate=partial(penalty_in_the_loss, case=case))
+
+
+SMOOTHING = 0.1
+
+
+def smoothed(build: Build, case: Case, dtype: str, device: str) -> Trainer | None:
+    if has_classes(case):
+        return with_loss(smoothed_classes, case.loss.kind)(build, case, dtype, device)
+
+    def evaluate(gradients: Gradients, params: Params, x: Array, y: Array) -> tuple[float, Params]:
+        return gradients(x, y * (1 - SMOOTHING) + SMOOTHING / 2)
+
+    binary = on_step(lambda case: case.loss.kind == "binary_crossentropy", evaluate=evaluate)
+    return binary(build, case, dtype, device)
+
+
+def smoothed_classes(loss: nn.Loss) -> nn.Loss:
+    """A share of each target spread over all classes: linear in the target, so the mean over targets of the loss."""
+
+    def mistaken(prediction: Array, y: Array) -> tuple[Array, Array]:
+        classes = prediction.shape[-1]
+        losses, derivative = loss(prediction, y)
+        losses, derivative = (1 - SMOOTHING) * losses, (1 - SMOOTHING) * derivative
+        for other in range(classes):
+            more, d_more = loss(prediction, np.full_like(y, other))
+            losses, derivative = losses + SMOOTHING / classes * more, derivative + SMOOTHING / classes * d_more
+        return losses, derivative
+
+    return mistaken
+
+
+def log_with_epsilon(loss: nn.Loss) -> nn.Loss:
+    def mistaken(p: Array, y: Array) -> tuple[Array, Array]:
+        inside, outside = p + 1e-7, 1 - p + 1e-7
+        return -y * np.log(inside) - (1 - y) * np.log(outside), (1 - y) / outside - y / inside
+
+    return mistaken
+
+
+def unclamped(p: Array, y: Array) -> tuple[Array, Array]:
+    """Binary cross-entropy as it is written down, NaN where a probability is 0 or 1."""
+    return -y * np.log(p) - (1 - y) * np.log(1 - p), (1 - y) / (1 - p) - y / p
+
+
+CLAMPED_STEPS = 200
+"""So many updates are looked at for a probability that the clamps of the loss would touch."""
+
+
+def unclamped_value(p: Array, y: Array) -> tuple[Array, Array]:
+    """The same beside the derivative that a sigmoid's turns into p - y, which needs no clamp."""
+    return unclamped(p, y)[0], nn.binary_crossentropy(p, y)[1]
+
+
+def without_clamp(build: Build, case: Case, dtype: str, device: str, loss: nn.Loss = unclamped) -> Trainer | None:
+    """Only where training meets a probability that the clamps touch: elsewhere the formula is the same."""
+    trainer = build(case, dtype, device)
+    if not isinstance(trainer, NumpyTrainer) or case.loss.kind != "binary_crossentropy":
+        return None
+    clamped, data = trainer.loss, case.data()
+    start = trainer.export()
+    steps = min(CLAMPED_STEPS, case.epochs * batches(case))
+    for rows in itertools.islice(one_by_one(case.schedule, len(data.x)), steps):
+        p = trainer.predict(data.x[rows]).astype(np.float64)  # a float16 would make 0 of the bound
+        if np.any(p * (1 - p) < 1e-12):
+            trainer.load(start)
+            trainer.loss = np.errstate(all="ignore")(loss)
+            return trainer
+        trainer.train([(rows,)])
+    assert trainer.loss is clamped
+    return None
+
+
+def softmax_over_rows(loss: nn.Loss) -> nn.Loss:
+    def mistaken(logits: Array, y: Array) -> tuple[Array, Array]:
+        log_p, rows = nn.log_softmax(logits, 0), np.arange(len(y))
+        derivative = np.exp(log_p) * np.bincount(y, minlength=logits.shape[1]).astype(logits.dtype)
+        derivative[rows, y] -= 1
+        return -log_p[rows, y], derivative
+
+    return mistaken
+
+
+def of_a_sigmoid(loss: nn.Loss) -> nn.Loss:
+    def mistaken(p: Array, y: Array) -> tuple[Array, Array]:
+        losses, _ = loss(nn.sigmoid(p), y)
+        return losses, nn.sigmoid(p) - y
+
+    return mistaken
+
+
+def torch_log_with_epsilon(torch: Any, p: Any, y: Any) -> Any:
+    return -y * torch.log(p + 1e-7) - (1 - y) * torch.log(1 - p + 1e-7)
+
+
+def torch_softmax_over_rows(torch: Any, logits: Any, y: Any) -> Any:
+    return -torch.log_softmax(logits, 0).gather(1, y[:, None])
+
+
+def torch_of_a_sigmoid(torch: Any, p: Any, y: Any) -> Any:
+    return torch.nn.functional.binary_cross_entropy_with_logits(p, y, reduction="none")
+
+
+MISTAKES: tuple[Mistake, ...] = (
+    Mistake(
+        "mean-for-sum",
+        "loss",
+        "The losses of a batch are averaged instead of added up.",
+        "aymericdamien/TensorFlow-Examples#76; Open-Deep-ML/DML-OpenProblem#358",
+        on_case(partial(other_reduction, wanted="mean")),
+    ),
+    Mistake(
+        "sum-for-mean",
+        "loss",
+        "The losses of a batch are added up instead of averaged.",
+        "pytorch/pytorch#10148; pytorch/pytorch#12933",
+        on_case(partial(other_reduction, wanted="sum")),
+    ),
+    Mistake(
+        "mean-over-classes",
+        "loss",
+        "The loss is averaged over a row's outputs, too, as over the classes, instead of over the rows alone.",
+        "PyTorch documentation, KLDivLoss: 'mean' divides by all elements, 'batchmean' by the rows",
+        over_classes,
+    ),
+    Mistake(
+        "half-squared-error",
+        "loss",
+        "The squared error is halved.",
+        "BVLC/caffe#2176; davisking/dlib#1169",
+        on_step(lambda case: case.loss.kind == "squared_error", evaluate=scaled(0.5)),
+    ),
+    Mistake(
+        "broadcast-targets",
+        "loss",
+        "Predictions (n, 1) meet targets (n,), and every prediction is held against every target.",
+        "pytorch/pytorch#16045; pytorch/pytorch#19699",
+        broadcast,
+    ),
+    Mistake(
+        "log-without-clamp",
+        "loss",
+        "The binary cross-entropy takes its logarithms as they are, of 0, too, and becomes NaN.",
+        "ml-explore/mlx#1280; zylo117/Yet-Another-EfficientDet-Pytorch#717",
+        without_clamp,
+    ),
+    Mistake(
+        "log-without-clamp-beside-its-gradient",
+        "loss",
+        "The binary cross-entropy takes its logarithms as they are and becomes NaN; its gradient, by hand, does not.",
+        "rasbt/python-machine-learning-book-2nd-edition#49; jdwittenauer/ipython-notebooks#8",
+        partial(without_clamp, loss=unclamped_value),
+    ),
+    Mistake(
+        "log-with-epsilon",
+        "loss",
+        "The binary cross-entropy adds 1e-7 inside its logarithms instead of clamping them.",
+        "TensorFlow documentation, tf.compat.v1.losses.log_loss(epsilon=1e-7); pytorch/pytorch#4867",
+        either(
+            with_loss(log_with_epsilon, "binary_crossentropy"),
+            torch_loss(torch_log_with_epsilon, "binary_crossentropy"),
+        ),
+        pieces_of=("torch",),
+    ),
+    Mistake(
+        "label-smoothing",
+        "loss",
+        "A tenth of every target is spread over all classes.",
+        "scikit-adaptation/skada#279",
+        smoothed,
+    ),
+    Mistake(
+        "softmax-over-the-batch",
+        "loss",
+        "The loss's softmax runs over the rows of a batch instead of the classes.",
+        "perone/euclidesdb#2; DeepReinforcementLearning/DeepReinforcementLearningInAction#32",
+        either(with_loss(softmax_over_rows, "crossentropy"), torch_loss(torch_softmax_over_rows, "crossentropy")),
+        pieces_of=("torch",),
+    ),
+    Mistake(
+        "sigmoid-before-a-with-logits-loss",
+        "loss",
+        "A probability goes into a loss that takes a logit and applies a sigmoid of its own.",
+        "yudi-mars/daisyRec#15; itakurah/focal-loss-pytorch#5",
+        either(with_loss(of_a_sigmoid, "binary_crossentropy"), torch_loss(torch_of_a_sigmoid, "binary_crossentropy")),
+        pieces_of=("torch",),
+    ),
+    Mistake(
+        "weight-decay-in-the-reported-loss",
+        "loss",
+        "The reported loss has the penalty of the weight decay added.",
+        "Keras documentation, Layer weight regularizers: penalties are summed into the loss",
+        with_penalty,
+    ),
+)

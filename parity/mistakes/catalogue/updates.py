@@ -1,0 +1,377 @@
+"""Mistakes in the optimizer's update."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from parity import nn
+from parity.mistakes.mistake import Mistake as Mistake
+from parity.mistakes.mistake import Plant, has_adam, has_decay, has_momentum
+from parity.mistakes.planting import batches, on_optimizer, one_by_one
+from parity.mistakes.stepwise import Stepwise, honest, on_step
+from parity.spec import Adam, AdamW, Case, Optimizer, Sgd
+from parity.trainer import Build, State, Trainer
+from parity.typing import Array
+
+if TYPE_CHECKING:
+    pass
+
+
+def moments(rule: Adam, name: str, g: Array, state: State) -> tuple[Array, Array]:
+    """Adam's two moments after a gradient, kept in the state's slots."""
+    first, second = f"first_moment/{name}", f"second_moment/{name}"
+    m = state.slots[first] = rule.beta1 * state.slots[first] + (1 - rule.beta1) * g
+    v = state.slots[second] = rule.beta2 * state.slots[second] + (1 - rule.beta2) * (g * g)
+    return m, v
+
+
+def epsilon_inside_the_root(rule: Adam, name: str, p: Array, g: Array, state: State) -> Array:
+    m, v = moments(rule, name, g, state)
+    m_hat, v_hat = m / (1 - rule.beta1**state.step), v / (1 - rule.beta2**state.step)
+    return nn.decayed(rule, p) - rule.learning_rate * m_hat / np.sqrt(v_hat + rule.epsilon)
+
+
+def _in_float32_powers(rule: Adam, state: State) -> tuple[np.float32, np.float32]:
+    """1 - beta1ᵗ and 1 - beta2ᵗ, worked out in float32."""
+    first, second = (np.float32(1) - np.float32(b) ** np.float32(state.step) for b in (rule.beta1, rule.beta2))
+    return first, second
+
+
+KERAS_EPSILON = 1e-7
+"""What Keras's Adam has for epsilon unless told otherwise."""
+
+
+def _before(rule: Adam, name: str, p: Array, g: Array, state: State, first: Any, second: Any, epsilon: float) -> Array:
+    """Adam whose epsilon is added before the bias is corrected, by 1 - beta1ᵗ and 1 - beta2ᵗ as they are given."""
+    m, v = moments(rule, name, g, state)
+    rate = rule.learning_rate * second**0.5 / first
+    return nn.decayed(rule, p) - rate * m / (np.sqrt(v) + epsilon)
+
+
+def epsilon_before_the_correction(rule: Adam, name: str, p: Array, g: Array, state: State) -> Array:
+    first, second = (1 - b**state.step for b in (rule.beta1, rule.beta2))
+    return _before(rule, name, p, g, state, first, second, rule.epsilon)
+
+
+def as_keras_has_it(rule: Adam, name: str, p: Array, g: Array, state: State) -> Array:
+    """Keras's own Adam in a float32 run: its epsilon, where it adds it, and its correction in float32."""
+    return _before(rule, name, p, g, state, *_in_float32_powers(rule, state), KERAS_EPSILON)
+
+
+def as_keras_has_it_in_float64(rule: Adam, name: str, p: Array, g: Array, state: State) -> Array:
+    """The same in a float64 run, with the case's epsilon: what is Python's own passes through float32 on its way."""
+    first, second = (1 - float(np.float32(b)) ** state.step for b in (rule.beta1, rule.beta2))
+    return _before(rule, name, p, g, state, first, second, rule.epsilon)
+
+
+def all_of_keras_in_float64(rule: Adam, name: str, p: Array, g: Array, state: State) -> Array:
+    return as_keras_has_it_in_float64(replace(rule, epsilon=KERAS_EPSILON), name, p, g, state)
+
+
+def in_float64_alone(plant: Plant) -> Plant:
+    """What no other run can have."""
+    return lambda build, case, dtype, device: plant(build, case, dtype, device) if dtype == "float64" else None
+
+
+def without_correction(rule: Adam, name: str, p: Array, g: Array, state: State) -> Array:
+    m, v = moments(rule, name, g, state)
+    return nn.decayed(rule, p) - rule.learning_rate * m / (np.sqrt(v) + rule.epsilon)
+
+
+def correction_one_step_off(rule: Adam, name: str, p: Array, g: Array, state: State) -> Array:
+    ahead = State(state.params, state.slots, state.step + 1)
+    return nn.adam(rule, name, p, g, ahead)
+
+
+def correction_in_float32(rule: Adam, name: str, p: Array, g: Array, state: State) -> Array:
+    m, v = moments(rule, name, g, state)
+    m_scale, v_scale = _in_float32_powers(rule, state)
+    return nn.decayed(rule, p) - rule.learning_rate * (m / m_scale) / (np.sqrt(v / v_scale) + rule.epsilon)
+
+
+def amsgrad(rule: Adam, name: str, p: Array, g: Array, state: State) -> Array:
+    slot = f"largest_second_moment/{name}"
+    largest = state.slots.get(slot, state.slots[f"second_moment/{name}"])
+    m, v = moments(rule, name, g, state)
+    largest = state.slots[slot] = np.maximum(largest, v)
+    m_hat, v_hat = m / (1 - rule.beta1**state.step), largest / (1 - rule.beta2**state.step)
+    return nn.decayed(rule, p) - rule.learning_rate * m_hat / (np.sqrt(v_hat) + rule.epsilon)
+
+
+def velocity(rule: Sgd, name: str, d: Array, state: State, share: float = 1.0) -> Array:
+    """The momentum buffer after ``share`` of a step direction came in; the direction itself where there is none."""
+    if not rule.momentum:
+        return d
+    slot = f"momentum/{name}"
+    b = state.slots[slot] = rule.momentum * state.slots[slot] + share * d
+    return b
+
+
+def decoupled_decay(rule: Sgd, name: str, p: Array, g: Array, state: State) -> Array:
+    shrunk = p - rule.learning_rate * rule.weight_decay * p
+    return shrunk - rule.learning_rate * velocity(rule, name, g, state)
+
+
+def through_the_gradient(build: Build, case: Case, dtype: str, device: str) -> Trainer | None:
+    """L2 in the place of what the implementation does; nowhere where a first update's slots say that it is L2.
+
+    AdamW's decay is decoupled wherever it is AdamW's.
+    """
+    if has_decay(case, AdamW):
+        return Stepwise(build(case, dtype, device), case, dtype, rule=decay_in_the_moments)
+    if not (has_decay(case, Sgd) and has_momentum(case)):
+        return None  # Without a velocity both are the same.
+    trainer, rows = build(case, dtype, device), next(one_by_one(case.schedule, len(case.data().x)))
+    start = trainer.export()
+    trainer.train([(rows,)])
+    own = trainer.export().slots_at(1.0)
+    trainer.load(start)
+    mistaken = Stepwise(trainer, case, dtype)
+    mistaken.train([(rows,)])
+    other = mistaken.export().slots
+    mistaken.load(start)
+    # A decay that is missing from the velocity is far more than what rounding leaves.
+    near = (np.allclose(own[name], value, 1e-3, 1e-3 * np.abs(value).max()) for name, value in other.items())
+    return None if all(near) else mistaken
+
+
+def decay_in_the_moments(rule: AdamW, name: str, p: Array, g: Array, state: State) -> Array:
+    return nn.adam(replace(rule, weight_decay=0.0), name, p, g + rule.weight_decay * p, state)
+
+
+def decay_without_the_rate(rule: Sgd | AdamW, name: str, p: Array, g: Array, state: State) -> Array:
+    if isinstance(rule, AdamW):
+        return nn.adam(replace(rule, weight_decay=0.0), name, p - rule.weight_decay * p, g, state)
+    return p - rule.weight_decay * p - rule.learning_rate * velocity(rule, name, g, state)
+
+
+def decay_of_weights_alone(rule: Sgd | AdamW, name: str, p: Array, g: Array, state: State) -> Array:
+    return honest(replace(rule, weight_decay=0.0) if name.endswith("bias") else rule, name, p, g, state)
+
+
+def dampened(rule: Sgd, name: str, p: Array, g: Array, state: State) -> Array:
+    d = g + rule.weight_decay * p
+    return p - rule.learning_rate * velocity(rule, name, d, state, share=1 - rule.momentum)
+
+
+def nesterov(rule: Sgd, name: str, p: Array, g: Array, state: State) -> Array:
+    d = g + rule.weight_decay * p
+    return p - rule.learning_rate * (d + rule.momentum * velocity(rule, name, d, state))
+
+
+def no_momentum(rule: Sgd, name: str, p: Array, g: Array, state: State) -> Array:
+    return p - rule.learning_rate * (g + rule.weight_decay * p)
+
+
+def not_zeroed(rule: Optimizer, name: str, p: Array, g: Array, state: State) -> Array:
+    slot = f"accumulated_gradient/{name}"
+    total = state.slots[slot] = g + state.slots.get(slot, 0)
+    return honest(rule, name, p, total, state)
+
+
+FALL = 0.1
+"""By how much a learning rate falls at a step of its schedule: the default of torch's and of most listings."""
+
+
+def falls_early(build: Build, case: Case, dtype: str, device: str, folded: bool) -> Trainer | None:
+    """A rate that is to fall after the last epoch falls before it; ``folded`` keeps what the velocity has had of it."""
+    if folded and not has_momentum(case):
+        return None
+    constant = (case.epochs - 1) * batches(case)
+
+    def rule(optimizer: Any, name: str, p: Array, g: Array, state: State) -> Array:
+        if state.step <= constant:
+            return honest(optimizer, name, p, g, state)
+        if folded:
+            d = g + optimizer.weight_decay * p
+            return p - optimizer.learning_rate * velocity(optimizer, name, d, state, share=FALL)
+        return honest(replace(optimizer, learning_rate=FALL * optimizer.learning_rate), name, p, g, state)
+
+    return Stepwise(build(case, dtype, device), case, dtype, rule=rule)
+
+
+def float32_rate(build: Build, case: Case, dtype: str, device: str) -> Trainer | None:
+    rate = float(np.float32(case.optimizer.learning_rate))
+    if dtype != "float64" or rate == case.optimizer.learning_rate:
+        return None
+    return build(replace(case, optimizer=replace(case.optimizer, learning_rate=rate)), dtype, device)
+
+
+MISTAKES: tuple[Mistake, ...] = (
+    Mistake(
+        "adam-epsilon-inside-the-root",
+        "update",
+        "Adam adds epsilon to the second moment instead of to its root.",
+        "CyberZHG/keras-radam#29; FluxML/Flux.jl#448",
+        on_step(has_adam, rule=epsilon_inside_the_root),
+    ),
+    Mistake(
+        "adam-epsilon-before-bias-correction",
+        "update",
+        "Adam adds epsilon to the root before the bias is corrected, as TF1 and Keras do.",
+        "tensorflow/tensorflow#35102; tensorflow/tensorflow#9047",
+        on_step(has_adam, rule=epsilon_before_the_correction),
+    ),
+    Mistake(
+        "adam-epsilon-1e-7",
+        "update",
+        "Adam's epsilon is 1e-7, Keras's default, instead of the case's.",
+        "juntang-zhuang/Adabelief-Optimizer#12; Keras documentation, Adam(epsilon=1e-07)",
+        on_optimizer(lambda rule: replace(rule, epsilon=KERAS_EPSILON), Adam),
+    ),
+    Mistake(
+        "adam-of-keras",
+        "update",
+        "Adam is Keras's own: epsilon 1e-7, added before the bias is corrected, and a correction in float32.",
+        "keras-team/keras#17391; Keras documentation, Adam(epsilon=1e-07), the epsilon hat of Kingma and Ba",
+        on_step(has_adam, rule=as_keras_has_it),
+    ),
+    Mistake(
+        "adam-of-keras-in-float64",
+        "update",
+        "Adam is Keras's own in a float64 run: epsilon 1e-7, added before the correction, whose betas were float32.",
+        "keras-team/keras#17391; Keras 3.15, Adam.update_step: ops.cast makes a float32 of a Python number first",
+        in_float64_alone(on_step(has_adam, rule=all_of_keras_in_float64)),
+    ),
+    Mistake(
+        "adam-of-keras-in-float64-but-epsilon",
+        "update",
+        "Adam is Keras's own in a float64 run save its epsilon: added before the correction, whose betas were float32.",
+        "keras-team/keras#17391; Keras 3.15, Adam.update_step: ops.cast makes a float32 of a Python number first",
+        in_float64_alone(on_step(has_adam, rule=as_keras_has_it_in_float64)),
+    ),
+    Mistake(
+        "adam-without-bias-correction",
+        "update",
+        "Adam's moments are not corrected for their bias towards zero.",
+        "google-research/bert#153; ml-explore/mlx#1640",
+        on_step(has_adam, rule=without_correction),
+    ),
+    Mistake(
+        "adam-bias-correction-one-step-off",
+        "update",
+        "Adam corrects its bias as if one more update had been made.",
+        "cs231n/cs231n.github.io#179; tensorflow/tensorflow#35444",
+        on_step(has_adam, rule=correction_one_step_off),
+    ),
+    Mistake(
+        "adam-bias-correction-in-float32",
+        "update",
+        "Adam's bias correction is worked out in float32, where 1 - beta2ᵗ has lost its last digits.",
+        "ekzhang/jax-js#149; optax, tree_bias_correction: decay**count is float32 unless x64 is on",
+        on_step(has_adam, rule=correction_in_float32),
+    ),
+    Mistake(
+        "adam-beta2-0.99",
+        "update",
+        "Adam's second moment forgets at .99 instead of the case's beta2.",
+        "Keras documentation, Adam(beta_2=0.999); fast.ai documentation, Optimizers: Adam(sqr_mom=0.99)",
+        on_optimizer(lambda rule: replace(rule, beta2=0.99), Adam),
+    ),
+    Mistake(
+        "amsgrad",
+        "update",
+        "Adam divides by the largest second moment so far instead of the present one.",
+        "mir-group/nequip#322; ooples/AiDotNet#1469: the variant as a default",
+        on_step(has_adam, rule=amsgrad),
+    ),
+    Mistake(
+        "decoupled-weight-decay",
+        "update",
+        "The weight decay shrinks the parameters beside the momentum instead of going through the gradient.",
+        "pytorch/pytorch#13801: C++ SGD decayed beside the momentum, Python SGD through the gradient",
+        on_step(lambda case: has_decay(case) and has_momentum(case), rule=decoupled_decay),
+    ),
+    Mistake(
+        "weight-decay-through-the-gradient",
+        "update",
+        "The weight decay goes through the gradient, as an L2 penalty's does, instead of shrinking the parameters.",
+        "keras-team/keras#19051; pytorch/pytorch#38767",
+        through_the_gradient,
+    ),
+    Mistake(
+        "weight-decay-without-learning-rate",
+        "update",
+        "The weight decay shrinks the parameters by itself, not multiplied by the learning rate.",
+        "pytorch/pytorch#3740; egg-west/AdamW-pytorch#1",
+        on_step(has_decay, rule=decay_without_the_rate),
+    ),
+    Mistake(
+        "weight-decay-not-on-biases",
+        "update",
+        "The weight decay leaves the biases out.",
+        "d2l-ai/d2l-en#2284; ultralytics/yolov5#4104",
+        on_step(
+            lambda case: has_decay(case) and any(p.endswith("bias") for p in case.initial()),
+            rule=decay_of_weights_alone,
+        ),
+    ),
+    Mistake(
+        "weight-decay-missing",
+        "update",
+        "There is no weight decay.",
+        "ml-explore/mlx#473: a decay that had no effect without momentum",
+        on_optimizer(lambda rule: replace(rule, weight_decay=0.0), Sgd | AdamW),
+    ),
+    Mistake(
+        "weight-decay-doubled",
+        "update",
+        "The weight decay counts twice, because a penalty without the factor one half has twice the derivative.",
+        "tensorpack/tensorpack#1381; titu1994/DenseNet#57; mlcommons/hpc#22",
+        on_optimizer(lambda rule: replace(rule, weight_decay=2 * rule.weight_decay), Sgd),
+    ),
+    Mistake(
+        "momentum-dampened",
+        "update",
+        "A gradient enters the velocity times one minus the momentum.",
+        "torch/optim#163; HIPS/autograd#289",
+        on_step(has_momentum, rule=dampened),
+    ),
+    Mistake(
+        "nesterov-momentum",
+        "update",
+        "The momentum is Nesterov's.",
+        "PyTorch documentation, SGD(nesterov)",
+        on_step(has_momentum, rule=nesterov),
+    ),
+    Mistake(
+        "momentum-missing",
+        "update",
+        "There is no momentum.",
+        "PyTorch documentation, SGD(momentum=0): none by default",
+        on_step(has_momentum, rule=no_momentum),
+    ),
+    Mistake(
+        "learning-rate-folded-into-the-velocity",
+        "update",
+        "The velocity keeps gradients times the learning rate of their time, and the rate falls an epoch early.",
+        "PyTorch documentation, SGD, note on Sutskever's form; pytorch/pytorch#1099",
+        partial(falls_early, folded=True),
+    ),
+    Mistake(
+        "learning-rate-a-decay-step-off",
+        "update",
+        "The learning rate falls to a tenth an epoch early.",
+        "huggingface/pytorch-image-models#2753; huggingface/pytorch-image-models#2745",
+        partial(falls_early, folded=False),
+    ),
+    Mistake(
+        "float32-learning-rate",
+        "update",
+        "In a float64 run the learning rate passes through float32.",
+        "tinygrad/tinygrad#4297; LBANN/lbann#1979: a rate kept in less precision than it is used in",
+        float32_rate,
+    ),
+    # What one step leaves the next.
+    Mistake(
+        "gradient-not-zeroed",
+        "state",
+        "Gradients are not zeroed between updates and add up.",
+        "pytorch/pytorch#47175; meta-pytorch/torchforge#71",
+        on_step(lambda case: case.epochs * batches(case) > 1, rule=not_zeroed),
+    ),
+)

@@ -1,0 +1,68 @@
+"""Mistakes planted into the pieces of a PyTorch model, without importing PyTorch."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from parity.mistakes.mistake import Plant
+from parity.mistakes.planting import replaced
+from parity.spec import Case
+from parity.trainer import Build, Trainer
+
+
+def is_torch(trainer: Trainer) -> bool:
+    """Whether it is the torch trainer; asked by name, because asking its class would import the framework."""
+    return type(trainer).__module__ == "parity.trainers.torch_trainer"
+
+
+def in_torch(change: Callable[[Any, Any, Case], None], *kinds: str) -> Plant:
+    """The PyTorch implementation after ``change(torch, trainer, case)``, under a loss of one of the kinds, or any."""
+
+    def plant(build: Build, case: Case, dtype: str, device: str) -> Trainer | None:
+        trainer = build(case, dtype, device)
+        if not is_torch(trainer) or (kinds and case.loss.kind not in kinds):
+            return None
+        change(sys.modules["torch"], trainer, case)  # imported already: it is the trainer's own
+        return trainer
+
+    return plant
+
+
+def torch_output(function: Callable[[Any, Any], Any], *kinds: str) -> Plant:
+    """``function(torch, prediction)`` after a torch model's last layer."""
+
+    def change(torch: Any, trainer: Any, case: Case) -> None:
+        forward = trainer.forward
+        trainer.forward = lambda params, x: function(torch, forward(params, x))
+
+    return in_torch(change, *kinds)
+
+
+def torch_loss(losses: Callable[[Any, Any, Any], Any], *kinds: str) -> Plant:
+    """A torch model whose rows' losses are ``losses(torch, prediction, y)``."""
+
+    def change(torch: Any, trainer: Any, case: Case) -> None:
+        reduce = torch.sum if case.loss.reduction == "sum" else torch.mean
+        trainer.cost = lambda prediction, y: reduce(losses(torch, prediction, y))
+
+    return in_torch(change, *kinds)
+
+
+def torch_functions(
+    make: Callable[[Any, Any, Case], dict[str, Callable[..., Any]]],
+    owner: Callable[[Any], Any] = lambda torch: torch.nn.functional,
+) -> Plant:
+    """A torch model with other functions, ``make(torch, trainer, case)``, in the place of an owner's as it runs."""
+
+    def change(torch: Any, trainer: Any, case: Case) -> None:
+        forward, functions = trainer.forward, make(torch, trainer, case)
+
+        def mistaken(params: Any, x: Any) -> Any:
+            with replaced(owner(torch), functions):
+                return forward(params, x)
+
+        trainer.forward = mistaken
+
+    return in_torch(change)

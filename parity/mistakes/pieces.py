@@ -1,0 +1,137 @@
+"""Mistakes planted into the pieces of a NumPy model: its loss, its output, its functions, its products."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from parity import nn
+from parity.mistakes.mistake import Plant
+from parity.mistakes.planting import ROWS, off_initial, replaced, where
+from parity.spec import Case
+from parity.trainer import Build, Trainer
+from parity.trainers.numpy_trainer import NumpyTrainer
+from parity.typing import Array, Params
+
+
+def on_pieces(change: Callable[[NumpyTrainer], None]) -> Plant:
+    """The NumPy implementation with a piece replaced, where that changes what it says."""
+
+    def plant(build: Build, case: Case, dtype: str, device: str) -> Trainer | None:
+        trainer = build(case, dtype, device)
+        if not isinstance(trainer, NumpyTrainer):
+            return None
+        before = _answers(trainer, case)
+        change(trainer)
+        after = _answers(trainer, case)
+        same = all(np.array_equal(a, b, equal_nan=True) for a, b in zip(before, after, strict=True))
+        return None if same else trainer
+
+    return plant
+
+
+@np.errstate(all="ignore")
+def _answers(trainer: NumpyTrainer, case: Case) -> list[Array]:
+    """Prediction, loss and gradients on some rows, off the initial parameters; the trainer stays as it is."""
+    kept, data = trainer.export(), case.data()
+    x, y = data.x[:ROWS], data.y[:ROWS]
+    trainer.load(replace(kept, params=off_initial(case)))
+    loss, gradients = trainer.gradients(x, y)
+    answers = [trainer.predict(x), np.asarray(loss), *gradients.values()]
+    trainer.load(kept)
+    return answers
+
+
+def with_loss(loss: Callable[[nn.Loss], nn.Loss], *kinds: str) -> Plant:
+    """The NumPy implementation with ``loss(its own loss)`` where that is of one of the kinds."""
+
+    def change(trainer: NumpyTrainer) -> None:
+        trainer.loss = loss(trainer.loss)
+
+    return where(lambda case: case.loss.kind in kinds, on_pieces(change))
+
+
+def after_output(function: Callable[[Array], Array], derivative: Callable[[Array, Array], Array], *kinds: str) -> Plant:
+    """The NumPy implementation with ``function`` after its last layer, under a loss of one of the kinds.
+
+    ``derivative(d_output, output)`` is that by the function's input.
+    """
+
+    def change(trainer: NumpyTrainer) -> None:
+        forward, backward = trainer.forward, trainer.backward
+
+        def mistaken_forward(params: Params, x: Array) -> tuple[Array, Any]:
+            prediction, cache = forward(params, x)
+            output = function(prediction)
+            return output, (cache, output)
+
+        def mistaken_backward(params: Params, cache: Any, d_output: Array) -> Params:
+            inner, output = cache
+            return backward(params, inner, derivative(d_output, output))
+
+        trainer.forward, trainer.backward = mistaken_forward, mistaken_backward
+
+    return where(lambda case: case.loss.kind in kinds, on_pieces(change))
+
+
+def with_functions(module: ModuleType, **functions: Callable[..., Any]) -> Plant:
+    """The NumPy implementation, with other functions in the place of a module's while it runs."""
+
+    def change(trainer: NumpyTrainer) -> None:
+        forward, backward = trainer.forward, trainer.backward
+
+        def mistaken_forward(params: Params, x: Array) -> tuple[Array, Any]:
+            with replaced(module, functions):
+                return forward(params, x)
+
+        def mistaken_backward(params: Params, cache: Any, d_prediction: Array) -> Params:
+            with replaced(module, functions):
+                return backward(params, cache, d_prediction)
+
+        trainer.forward, trainer.backward = mistaken_forward, mistaken_backward
+
+    return on_pieces(change)
+
+
+def with_products(product: Callable[[Array, Array], Array]) -> Plant:
+    """The NumPy implementation with every matrix product made by ``product``."""
+
+    class Factor(np.ndarray):
+        """An array whose products are ``product``'s, and so are those of whatever is computed from it."""
+
+        __array_priority__ = 1
+
+        def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, out: Any = (), **kwargs: Any) -> Any:
+            plain = [_plain(value) for value in inputs]
+            if ufunc is np.matmul and method == "__call__":
+                result = product(*plain)
+            else:
+                kwargs |= {"out": tuple(_plain(value) for value in out)} if out else {}
+                result = getattr(ufunc, method)(*plain, **kwargs)
+            return result.view(Factor) if isinstance(result, np.ndarray) else result
+
+    def change(trainer: NumpyTrainer) -> None:
+        forward, backward = trainer.forward, trainer.backward
+
+        def factors(params: Params) -> Params:
+            return {name: p.view(Factor) for name, p in params.items()}
+
+        def mistaken_forward(params: Params, x: Array) -> tuple[Array, Any]:
+            prediction, cache = forward(factors(params), x.view(Factor))
+            return np.asarray(prediction), cache
+
+        def mistaken_backward(params: Params, cache: Any, d_prediction: Array) -> Params:
+            gradients = backward(factors(params), cache, d_prediction.view(Factor))
+            return {name: np.asarray(g) for name, g in gradients.items()}
+
+        trainer.forward, trainer.backward = mistaken_forward, mistaken_backward
+
+    return on_pieces(change)
+
+
+def _plain(value: Any) -> Any:
+    return value.view(np.ndarray) if isinstance(value, np.ndarray) else value

@@ -1,0 +1,1 @@
+"""Would the harness notice? Mistakes planted and looked for, right runs left alone."""

@@ -1,0 +1,111 @@
+"""The format of a recorded run on disk: what its files hold and what they may say.
+
+A recorded run is a folder: ``trajectory.json`` and the safetensors shards that it names. A shard holds a
+stretch of snapshots, in order:
+
+    epochs                  (S,) int64, the epoch of each snapshot; the first of the first shard is 0
+    loss                    (epochs trained since the shard before, batches): each batch's loss before its update
+    params/<layer>/<role>   (S, *shape) in the declared dtype: float64, float32, float16 or bfloat16
+    metrics/<name>          (S,) float64, optional
+
+``slots/...`` (shaped as ``params``) and ``steps/...`` (see ``parity.recording.steps``; each in one shard, whichever)
+may stand beside them. ``trajectory.json`` must have ``schema``,
+``version``, ``complete``, ``dtype`` and ``shards``, a list of ``{"file", "sha256"}`` in order;
+``OPTIONAL`` and ``SHARD_OPTIONAL`` list what else is understood. Anything more is kept as it is.
+
+A file that is read may come from anywhere: nothing in it is believed before it was checked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from parity.spec import Schedule
+from parity.trajectory import TrajectoryError
+from parity.typing import Array
+
+SCHEMA = "parity-trajectory"
+VERSION = 1
+MANIFEST = "trajectory.json"
+MANIFEST_BYTES = 16 << 20
+"""No ``trajectory.json`` larger than this is read: room for more than 50,000 shards."""
+HEADER_BYTES = 4 << 20
+"""No shard header larger than this is parsed: room for more than 30,000 tensors."""
+FLOATS = {"float32": "F32", "float64": "F64", "float16": "F16", "bfloat16": "BF16"}
+"""The dtypes that a run may declare, and what safetensors calls them. In memory bfloat16 is exact in float32."""
+OPTIONAL: Mapping[str, tuple[type, ...]] = {
+    "case": (str,),
+    "implementation": (str,),
+    "device": (str,),
+    "versions": (dict,),
+    "platform": (dict,),
+    "threads": (int,),
+    "settings": (dict,),
+    "batch_order": (str, type(None)),
+    "key": (str, type(None)),
+    "origin": (str,),
+    "lockstep": (int, type(None)),
+    "deep": (int,),
+    "floor": (str, type(None)),
+    "seconds": (int, float),
+    "timings": (dict,),
+}
+"""What ``trajectory.json`` may say beside what it must, with the types. ``versions`` maps names to texts."""
+SHARD_OPTIONAL = ("bytes", "first_epoch", "last_epoch")
+CODES = {"BF16": "<u2", "F16": "<f2", "F32": "<f4", "F64": "<f8", "I64": "<i8"}
+STORED: dict[str, np.dtype[Any]] = {name: np.dtype(code) for name, code in CODES.items()}
+SHARD_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*\.safetensors")
+SHA256 = re.compile(r"[0-9a-f]{64}")
+_PART = r"(?!\.\.?(?:/|\Z))[A-Za-z0-9_.-]+"
+NAMES = "a name is parts of letters, digits, _ . - between slashes"
+TENSOR_NAME = re.compile(rf"epochs|loss|(?:params|metrics|slots|steps)(?:/{_PART})+")
+
+
+def batch_order_hash(schedule: Schedule, rows: int, epochs: int) -> str:
+    """SHA-256, in hex, of the rows in every batch of the first ``epochs`` epochs.
+
+    The hash of the epochs' own digests; an epoch's digest is over each batch's length and its row indices, all as
+    little-endian int64.
+    """
+    order = hashlib.sha256()
+    previous, digest = None, b""
+    for _, batches in zip(range(epochs), schedule.epochs(rows), strict=False):
+        if batches is not previous:
+            previous, digest = batches, order_of_epoch(batches)
+        order.update(digest)
+    return order.hexdigest()
+
+
+def order_of_epoch(batches: Sequence[Array]) -> bytes:
+    """One epoch's digest in ``batch_order_hash``."""
+    epoch = hashlib.sha256()
+    for batch in batches:
+        epoch.update(len(batch).to_bytes(8, "little"))
+        epoch.update(np.asarray(batch, "<i8").tobytes())
+    return epoch.digest()
+
+
+def check_optional(meta: Mapping[str, Any], where: Path) -> None:
+    """TrajectoryError unless what ``meta`` says beyond the necessary has the types that readers expect."""
+    for key, kinds in OPTIONAL.items():
+        if key in meta and type(meta[key]) not in kinds:
+            wanted = " or ".join("null" if kind is type(None) else kind.__name__ for kind in kinds)
+            raise TrajectoryError(f"{where}: {key} must be {wanted}, not {meta[key]!r:.80}")
+    if not all(isinstance(value, str) for value in meta.get("versions", {}).values()):
+        raise TrajectoryError(f"{where}: versions must map names to texts")
+    order = meta.get("batch_order")
+    if order is not None and not SHA256.fullmatch(order):
+        raise TrajectoryError(f"{where}: batch_order must be 64 lower-case hexadecimal digits")
+
+
+def check_steps(steps: Mapping[str, Array]) -> None:
+    """ValueError where what is recorded of steps could not be read again."""
+    for name, value in steps.items():
+        if not TENSOR_NAME.fullmatch(f"steps/{name}") or value.dtype not in STORED.values():
+            raise ValueError(f"{name} cannot be kept as {value.dtype} under that name: {NAMES}")

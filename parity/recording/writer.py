@@ -1,0 +1,303 @@
+"""Write a run to its folder, a chunk at a time, so that a reader sees it whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save
+
+from parity.dtypes import carrier, packed
+from parity.recording import checkpoint
+from parity.recording.format import (
+    FLOATS,
+    HEADER_BYTES,
+    MANIFEST,
+    NAMES,
+    SCHEMA,
+    TENSOR_NAME,
+    VERSION,
+    check_optional,
+    check_steps,
+)
+from parity.recording.places import keep_failure, partial_path
+from parity.recording.reader import read, read_manifest
+from parity.trainer import State
+from parity.trajectory import Chunk, Stack, TrajectoryError, check_chunk, merged
+from parity.typing import Array
+
+SHARD_BYTES = 8 << 20
+SHARD_SECONDS = 5.0
+
+
+class Writer:
+    """Writes a run to ``folder``, a chunk at a time; a context manager.
+
+    Shards go to ``partial_path(folder)``, each whole, and ``trajectory.json`` there names those that are. Small
+    chunks wait in memory until they make a shard of ``SHARD_BYTES`` or are ``SHARD_SECONDS`` old. ``finish`` puts
+    the folder in its place; an earlier result stays as it was until then. Leaving the context finishes, or, on an
+    exception, writes out what waits and leaves an incomplete trajectory where it is. A new writer for the same
+    folder begins anew. TrajectoryError where the folder holds something else, or ``meta`` what readers refuse.
+
+    ``state`` gives the state after the last chunk, or None where that cannot be had exactly: it is kept with the
+    shards. With ``resume`` a writer takes over what another left under the same ``meta["key"]``; ``start`` is the
+    epoch and ``resumed`` the state to go on from, 0 and None where there was nothing to take over.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        meta: Mapping[str, Any],
+        state: Callable[[], State | None] = lambda: None,
+        resume: bool = False,
+    ) -> None:
+        self.folder = Path(os.path.abspath(folder))
+        self.partial = partial_path(folder)
+        self._old = self.folder.with_name(f".{self.folder.name}.old")
+        self._meta = dict(meta)
+        check_optional(self._meta, self.folder)
+        json.dumps(self._meta, allow_nan=False)
+        if self.folder.exists() and any(self.folder.iterdir()) and not (self.folder / MANIFEST).exists():
+            raise TrajectoryError(f"{self.folder}: holds other things than a trajectory: choose another folder")
+        self._shards: list[dict[str, Any]] = []
+        self._waiting: list[Chunk] = []
+        self._steps: dict[str, Array] = {}
+        self._bytes, self._since = 0, 0.0
+        self._last: Chunk | None = None
+        self._finished = False
+        self._state = state
+        self.start = 0
+        self.resumed: State | None = None
+        if self._old.exists() and not self.folder.exists():
+            os.rename(self._old, self.folder)
+        _remove(self._old)
+        if resume:
+            self._take_over()
+        if self.resumed is None:
+            self._shards, self._last = [], None
+            _remove(self.partial)
+            self.partial.mkdir(parents=True)
+
+    def add(self, chunk: Chunk, steps: Mapping[str, Array] | None = None) -> None:
+        """Take one chunk, and what was recorded of its ``steps``.
+
+        ValueError where it does not follow the one before or cannot be stored.
+        """
+        if self._finished:
+            raise ValueError(f"{self.folder} is finished: nothing can be added")
+        self.check(chunk)
+        check_steps(steps or {})
+        if not self._waiting:
+            self._since = time.monotonic()
+        self._waiting.append(chunk)
+        self._last = chunk
+        self._steps |= steps or {}
+        new = (chunk.losses, *chunk.params.values(), *(steps or {}).values())
+        self._bytes += sum(value.nbytes for value in new)
+        if self._bytes >= SHARD_BYTES or time.monotonic() - self._since >= SHARD_SECONDS:
+            self.flush()
+            epoch, key = int(chunk.epochs[-1]), self._meta.get("key")
+            state = self._state()
+            if epoch and key is not None and state is not None:
+                packed = checkpoint.pack(state, epoch, key)
+                _write_atomically(self.partial / checkpoint.FILE, packed)
+
+    def check(self, chunk: Chunk) -> None:
+        """ValueError where a chunk does not follow the one before or cannot be stored."""
+        check_chunk(chunk, self._last)
+        self._check_storable(chunk)
+
+    def flush(self) -> None:
+        """Write what waits as a shard."""
+        if self._waiting:
+            self._write_shard()
+            self._write_manifest(complete=False)
+
+    def finish(self, **meta: Any) -> None:
+        """Complete the trajectory, with ``meta`` added to what it says of itself, and put it in its place."""
+        check_optional(meta, self.folder)
+        self._meta |= meta
+        if self._waiting:
+            self._write_shard()
+        if not self._shards:
+            raise ValueError(f"{self.folder}: a trajectory needs at least the snapshot of epoch 0")
+        self._write_manifest(complete=True)
+        if self.folder.exists():
+            os.rename(self.folder, self._old)
+        os.rename(self.partial, self.folder)
+        self._finished = True
+        (self.folder / checkpoint.FILE).unlink(missing_ok=True)
+        _remove(self._old)
+        keep_failure(self.folder, "")
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._finished:
+            return
+        if kind is None:
+            self.finish()
+            return
+        self.flush()
+        if self._shards:
+            self._write_manifest(complete=False)
+
+    def _take_over(self) -> None:
+        found = checkpoint.unpack(self.partial / checkpoint.FILE, self._meta["key"])
+        if found is None:
+            return
+        epoch, state = found
+        try:
+            # A shard may have been written after the last checkpoint: its epochs are trained again.
+            shards = read_manifest(self.partial)["shards"]
+            self._shards = [shard for shard in shards if shard.get("last_epoch", epoch + 1) <= epoch]
+            self._write_manifest(complete=False)
+            run = read(self.partial, partial=True)
+        except (OSError, TrajectoryError):
+            return
+        if run.epochs[-1] != epoch:
+            return
+        for file in self.partial.glob("*.safetensors"):
+            if file.name not in (checkpoint.FILE, *(shard["file"] for shard in self._shards)):
+                file.unlink()
+        last = slice(len(run.epochs) - 1, None)
+        params = {name: values[last] for name, values in run.params.items()}
+        metrics = {name: values[last] for name, values in run.metrics.items()}
+        self._last = Chunk(run.epochs[last], run.loss[-1:], params, metrics)
+        self.start, self.resumed = epoch, state
+
+    def _check_storable(self, chunk: Chunk) -> None:
+        dtypes = {value.dtype.name for value in chunk.params.values()}
+        declared = self._meta.setdefault("dtype", min(dtypes))
+        if declared not in FLOATS or dtypes != {carrier(declared).name}:
+            raise ValueError(f"parameters are {', '.join(sorted(dtypes))} where the run declares {declared!r}")
+        if len(chunk.losses) and chunk.losses.dtype.name not in FLOATS:
+            raise ValueError(f"losses are {chunk.losses.dtype.name}: only {', '.join(FLOATS)} can be stored")
+        if declared == "bfloat16":
+            for name, value in {"loss": chunk.losses, **chunk.params}.items():
+                try:
+                    packed(value)
+                except ValueError as error:
+                    raise ValueError(f"{name} cannot be stored as the run declares: {error}") from error
+        for name in (*chunk.params, *chunk.metrics):
+            if not TENSOR_NAME.fullmatch(f"params/{name}"):
+                raise ValueError(f"{name!r} is no tensor name: {NAMES}")
+
+    def _write_shard(self) -> None:
+        """Write what waits as a shard, which ``trajectory.json`` does not name yet."""
+        whole = merged(self._waiting)
+        tensors = {"epochs": whole.epochs.astype(np.int64, copy=False)}
+        dtype = self._meta["dtype"]
+        tensors["loss"] = whole.losses if len(whole.losses) else np.zeros((0, 0), carrier(dtype))
+        tensors |= {f"params/{name}": value for name, value in whole.params.items()}
+        tensors |= {f"metrics/{name}": value.astype(np.float64, copy=False) for name, value in whole.metrics.items()}
+        tensors |= {f"steps/{name}": value for name, value in self._steps.items()}
+        halves = [name for name in tensors if dtype == "bfloat16" and name.startswith(("loss", "params/"))]
+        tensors |= {name: packed(tensors[name]) for name in halves}
+        data = _as_bfloat16(save({name: np.asarray(value, order="C") for name, value in tensors.items()}), halves)
+        if int.from_bytes(data[:8], "little") > HEADER_BYTES:
+            raise ValueError(
+                f"{len(tensors)} tensors in one shard could not be read again: record fewer updates deeply"
+            )
+        name = f"{len(self._shards):05d}.safetensors"
+        _write_atomically(self.partial / name, data)
+        shard = {
+            "file": name,
+            "sha256": hashlib.sha256(data).hexdigest(),
+            "bytes": len(data),
+            "first_epoch": int(whole.epochs[0]),
+            "last_epoch": int(whole.epochs[-1]),
+        }
+        # Together, so that an interrupt finds the chunks either waiting or written.
+        self._shards, self._waiting, self._steps, self._bytes = [*self._shards, shard], [], {}, 0
+
+    def _write_manifest(self, complete: bool) -> None:
+        first = {"schema": SCHEMA, "version": VERSION, "complete": complete}
+        meta = {key: value for key, value in self._meta.items() if key not in (*first, "shards")}
+        text = json.dumps({**first, **meta, "shards": self._shards}, indent=1, allow_nan=False)
+        _write_atomically(self.partial / MANIFEST, text.encode())
+
+
+def write(
+    folder: str | os.PathLike[str],
+    epochs: Array,
+    loss: Array,
+    params: Mapping[str, Stack],
+    metrics: Mapping[str, Array] | None = None,
+    meta: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a whole run from arrays or stacks. Shapes as in ``Trajectory``; ValueError where they do not fit."""
+    epochs, metrics = np.asarray(epochs), metrics or {}
+    lengths = {len(value) for value in (epochs, *params.values(), *metrics.values())}
+    if len(lengths) != 1:
+        raise ValueError(f"epochs, parameters and metrics have different numbers of snapshots: {sorted(lengths)}")
+    if len(epochs) and len(loss) != epochs[-1]:
+        raise ValueError(f"the loss has {len(loss)} rows where {epochs[-1]} epochs were trained")
+    each = sum(math.prod(value.shape[1:]) * value.dtype.itemsize for value in params.values())
+    step = max(1, SHARD_BYTES // max(1, each))
+    done = 0
+    with Writer(folder, meta or {}) as writer:
+        for start in range(0, len(epochs), step):
+            part = slice(start, start + step)
+            end = int(epochs[part][-1])
+            writer.add(
+                Chunk(
+                    epochs[part],
+                    loss[done:end],
+                    {name: value[part] for name, value in params.items()},
+                    {name: value[part] for name, value in metrics.items()},
+                )
+            )
+            done = end
+
+
+def _as_bfloat16(data: bytes, names: Sequence[str]) -> bytes:
+    """A safetensors file in which the named tensors, of two-byte integers, are said to be bfloat16.
+
+    safetensors can write the type, but takes it from NumPy, which has none.
+    """
+    if not names:
+        return data
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    for name in names:
+        header[name]["dtype"] = "BF16"
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + data[8 + length :]
+
+
+def _write_atomically(path: Path, data: bytes) -> None:
+    """Put a file in its place whole: a reader sees the old one or the new one, after a power cut too.
+
+    TrajectoryError where the folder was taken away, as another writer to the same place does.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except FileNotFoundError as error:
+        raise TrajectoryError(
+            f"{path.parent} was taken away while this run was written there: let no other run write to the same "
+            "folder, and record it again"
+        ) from error
+
+
+def _remove(folder: Path) -> None:
+    if folder.exists():
+        shutil.rmtree(folder)

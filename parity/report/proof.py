@@ -1,0 +1,161 @@
+"""What ``parity prove`` found, in the terminal and as one page that needs nothing else."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from parity.proving.experiments import Planted
+from parity.proving.prove import Evidence, confusion
+from parity.report.page import render
+
+
+class Steps:
+    """Progress on standard error: a bar where someone watches, a line for every finished job where nobody does."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        columns = BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("[dim]{task.description}")
+        self.progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self.task = self.progress.add_task("planning", total=None)
+
+    def __enter__(self) -> Steps:
+        self.progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.progress.stop()
+
+    def plan(self, jobs: int) -> None:
+        self.progress.update(self.task, total=jobs)
+
+    def step(self, name: str) -> None:
+        self.progress.update(self.task, description=name)
+
+    def job(self, name: str) -> None:
+        self.progress.advance(self.task)
+        if not self.console.is_terminal:
+            self.console.print(f"{name}: done", markup=False, highlight=False)
+
+
+def rows(evidence: Evidence) -> list[dict[str, Any]]:
+    """The confusion matrix, a row for each mistake, in words."""
+    return [
+        {
+            "name": name,
+            "phase": phase,
+            "where": ", ".join(dict.fromkeys(plant.case for plant in plants)),
+            "in": ", ".join(f"{label} {n}" for label, n in Counter(p.implementation for p in plants).items()),
+            "caught": share([plant.caught for plant in plants]),
+            "located": share([plant.phase_right for plant in plants]),
+            "named": share([plant.name_right for plant in plants]) + (" tied" if any(p.tied for p in plants) else ""),
+            "taken": ", ".join(taken),
+            "whole": all(plant.caught and plant.phase_right and plant.name_right for plant in plants),
+        }
+        for name, phase, plants, taken in confusion(evidence.plants)
+    ]
+
+
+def share(right: Sequence[bool]) -> str:
+    return f"{sum(right)}/{len(right)}"
+
+
+def totals(evidence: Evidence) -> list[str]:
+    """The result in a few lines."""
+    plants: list[Planted] = evidence.plants
+    count = max(1, len(plants))
+
+    def percent(found: Sequence[bool]) -> str:
+        return f"{sum(found)} of {len(plants)} ({100 * sum(found) / count:.1f} %)"
+
+    tied = sum(plant.tied for plant in plants)
+    lines = [
+        f"{percent([p.caught for p in plants])} plants of {len({p.hypothesis for p in plants})} mistakes caught",
+        f"{percent([p.phase_right for p in plants])} in the right phase",
+        f"{percent([p.name_right for p in plants])} under the right name, of them {tied} tied with others",
+        f"{len(evidence.false_alarms)} false alarms in {len(evidence.clean)} right runs with other seeds and initial "
+        "weights" + _most([run["ratio"] for run in evidence.clean]),
+        *_smallest(evidence),
+    ]
+    if evidence.unseen:
+        lines.append(f"{len(evidence.unseen)} plants left out in float32, whose noise floor hides them")
+    if evidence.nowhere:
+        what = f"left to the whole proof: {len(evidence.nowhere)} mistakes" if evidence.subset else ""
+        lines.append(what or f"no case of the suite can have: {', '.join(evidence.nowhere)}")
+    return lines
+
+
+def _most(ratios: Sequence[float | None]) -> str:
+    known = [ratio for ratio in ratios if ratio is not None]
+    return f", at most {max(known):.2f} of the tolerance used" if known else ""
+
+
+def _smallest(evidence: Evidence) -> Iterator[str]:
+    """The smallest fault that is caught, from the case that sees most to the one that sees least."""
+    for dtype in ("float64", "float32"):
+        seen = {case: found[dtype] for case, found in evidence.smallest.items()}
+        known = sorted((change, case) for case, change in seen.items() if change is not None)
+        if known:
+            (least, where), (most, there) = known[0], known[-1]
+            blind = "" if len(known) == len(seen) else f"; {len(seen) - len(known)} cases see none up to 1"
+            yield (
+                f"{dtype}: a learning rate off by {small(least)} of itself fails in {where}, by {small(most)} in "
+                f"{there}, the others between{blind}"
+            )
+
+
+def print_evidence(console: Console, evidence: Evidence) -> None:
+    """The confusion matrix, the smallest changes seen, and the totals."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("mistake", "phase", "planted in", "caught", "phase right", "name right", "else taken for"):
+        table.add_column(heading, no_wrap=heading != "else taken for")
+    for row in rows(evidence):
+        style = "" if row["whole"] else "yellow"
+        cells = (row[key] for key in ("name", "phase", "in", "caught", "located", "named", "taken"))
+        table.add_row(*(Text(cell) for cell in cells), style=style)
+    console.print(table)
+    console.print()
+    changes = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("smallest change of the learning rate that fails", "float64", "float32", "followed for"):
+        changes.add_column(heading)
+    for case, found in evidence.smallest.items():
+        changes.add_row(case, small(found["float64"]), small(found["float32"]), evidence.cut.get(case, "the whole run"))
+    console.print(changes)
+    console.print()
+    for run in evidence.false_alarms:
+        what = f"{run['case']} {run['implementation']} {run['dtype']} seed {run['seed']}: {run['reason']}"
+        console.print(Text("FALSE ALARM ", "bold red") + Text(what), soft_wrap=True)
+    for failure in evidence.failures:
+        console.print(Text("could not be run: ", "bold red") + Text(failure), soft_wrap=True)
+    for line in totals(evidence):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    console.print(f"{evidence.seconds:.0f} s", style="dim", highlight=False)
+
+
+def small(change: float | None) -> str:
+    return "none up to 1" if change is None else f"{change:.1e}"
+
+
+def page(evidence: Evidence) -> str:
+    """The evidence as a page."""
+    changes = [
+        (case, small(found["float64"]), small(found["float32"]), evidence.cut.get(case, "the whole run"))
+        for case, found in evidence.smallest.items()
+    ]
+    return render(
+        "evidence.html",
+        evidence=evidence,
+        rows=rows(evidence),
+        totals=totals(evidence),
+        changes=changes,
+        proved=evidence.proved,
+    )

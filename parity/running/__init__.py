@@ -1,0 +1,1 @@
+"""Many cells: which there are, what they depend on, worker processes, the matrix."""

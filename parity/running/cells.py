@@ -1,0 +1,100 @@
+"""Which cells one call of the matrix asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from parity.dtypes import DTYPES
+from parity.frameworks import FRAMEWORKS, framework_of
+from parity.recording.places import folder_name
+from parity.suite import Entry, Suite, SuiteError
+
+
+@dataclass(frozen=True)
+class Options:
+    """What one call of the matrix is asked for. ``epochs`` and ``lockstep`` None leave each case its own."""
+
+    suite: Suite
+    out: Path
+    cases: Sequence[str] = ()
+    implementations: Sequence[str] = ()
+    frameworks: Sequence[str] = ()
+    dtypes: Sequence[str] = DTYPES
+    device: str = "cpu"
+    epochs: int | None = None
+    variant: str | None = None
+    lockstep: int | None = None
+    deep: int = 0
+    jobs: int = 2
+    pythons: Mapping[str, str] = field(default_factory=dict)
+    fresh: bool = False
+
+    def __post_init__(self) -> None:
+        known = [framework.name for framework in FRAMEWORKS]
+        for framework in (*self.frameworks, *self.pythons):
+            if framework not in known:
+                raise SuiteError(f"unknown framework {framework!r}: known are {', '.join(known)}")
+        for label in self.implementations:
+            if label not in self.suite.labels:
+                labels = ", ".join(self.suite.labels)
+                raise SuiteError(f"unknown implementation {label!r}: {self.suite.package} has {labels}")
+
+    def wants(self, label: str) -> bool:
+        """Whether an implementation is among those asked for; all are where none is named."""
+        named = not self.implementations or label in self.implementations
+        return named and (not self.frameworks or framework_of(label).name in self.frameworks)
+
+    def entries(self) -> list[Entry]:
+        return [self.suite.entry(name, self.variant) for name in self.cases or self.suite.entries]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One implementation of one case in one dtype on one device."""
+
+    entry: Entry
+    implementation: str
+    dtype: str
+    device: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.entry.folder}-{self.implementation}-{self.dtype}"
+
+    def folder(self, out: Path, lockstep: int | None = None) -> Path:
+        return out / self.entry.folder / folder_name(self.implementation, self.dtype, self.device, lockstep)
+
+
+OnEpoch = Callable[[Cell, int, int], None]
+"""Told how far a cell is: the cell, what is done, of how much."""
+
+
+def cells(options: Options) -> list[Cell]:
+    """The cells asked for: every implementation of every case unless some are named.
+
+    What can never be, because the case or the framework has no such thing, is left out; ``left_out`` says so.
+    SuiteError where nothing remains.
+    """
+    found = [
+        Cell(entry, label, dtype, options.device)
+        for entry in options.entries()
+        for label in entry.implementations
+        if options.wants(label) and label not in entry.case.absent
+        for dtype in options.dtypes
+        if not framework_of(label).never.keys() & {dtype, options.device}
+    ]
+    if not found:
+        asked = ", ".join((*options.implementations, *options.frameworks))
+        why = left_out(options)
+        raise SuiteError(why[0] if why else f"none of the cases asked for has an implementation {asked}")
+    return found
+
+
+def left_out(options: Options) -> list[str]:
+    """Why implementations asked for are in no cell, a sentence for each that their framework can never have."""
+    labels = {label for entry in options.entries() for label in entry.implementations if options.wants(label)}
+    never = [framework_of(label).never for label in sorted(labels)]
+    asked = (*options.dtypes, options.device)
+    return list(dict.fromkeys(reasons[what] for reasons in never for what in asked if what in reasons))

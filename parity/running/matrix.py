@@ -1,0 +1,426 @@
+"""Cases × implementations × dtypes as cells: run what is not yet on disk, then judge every cell."""
+
+from __future__ import annotations
+
+import filecmp
+import hashlib
+import platform
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from parity.dtypes import DTYPES, NARROW
+from parity.frameworks import framework_of
+from parity.judging.floor import Floor, load
+from parity.judging.outcome import Outcome, compares_params
+from parity.judging.published import Figure, figures
+from parity.judging.verdict import Judgement, Verdict, judge_run
+from parity.recording.places import CHECKED, floor_name, keep_explanation, keep_failure
+from parity.recording.reader import read
+from parity.running.cells import Cell, OnEpoch, Options, cells
+from parity.running.keys import fingerprint, harness_code, mark
+from parity.running.pool import Pool, UnrunError, WorkerError
+from parity.running.versions import Versions
+from parity.suite import SuiteError
+from parity.trajectory import Trajectory, TrajectoryError
+
+
+class Matrix:
+    """One call of ``parity run``: what to record, where it lies, and the judgement of every cell."""
+
+    def __init__(self, options: Options) -> None:
+        self.options, self.suite = options, options.suite
+        self.cells = cells(options)
+        self.versions = Versions(options.pythons)
+        self._fingerprints: dict[tuple[str, int], str] = {}
+        self._marks: dict[str, str] = {}
+        self._placed: set[Path] = set()
+        self._origins: dict[tuple[str, str], str] = {}
+        self._trajectories: dict[Path, Trajectory] = {}
+        self._submitted: dict[Path, Future[dict[str, Any]]] = {}
+
+    def epochs(self, cell: Cell) -> int:
+        return cell.entry.case.epochs if self.options.epochs is None else self.options.epochs
+
+    def reference(self, cell: Cell) -> Cell:
+        return Cell(cell.entry, self.suite.reference, "float64", "cpu")
+
+    def is_reference(self, cell: Cell) -> bool:
+        return (cell.implementation, cell.dtype, cell.device) == (self.suite.reference, "float64", "cpu")
+
+    def lockstep(self, cell: Cell) -> int | None:
+        """The length of the stretches in which the cell is run a second time, from the reference's states."""
+        case = cell.entry.case
+        if self.options.lockstep is not None or self.is_reference(cell):
+            return self.options.lockstep
+        return case.stretch if cell.dtype != "float64" and case.float32_parameters == "lockstep" else None
+
+    def run(
+        self,
+        on_epoch: OnEpoch = lambda cell, epoch, of: None,
+        on_outcome: Callable[[Outcome], None] = lambda outcome: None,
+        explain: bool = True,
+    ) -> list[Outcome]:
+        """Record what is not on disk yet, judge every cell as soon as what it needs is there; in the cells' order."""
+        with Pool(self.options.jobs, self.options.pythons, sys.path, self.options.device) as pool:
+            waiting = {cell: self._needs(cell, pool, on_epoch) for cell in self.cells}
+            outcomes: dict[Cell, Outcome] = {}
+            while waiting:
+                for cell in [cell for cell, needs in waiting.items() if all(need.done() for need in needs.values())]:
+                    outcome = self._judge(cell, waiting.pop(cell))
+                    if outcome.judgement.verdict is Verdict.FAIL and explain:
+                        outcome = self._explained(cell, outcome, pool, on_epoch)
+                    outcomes[cell] = outcome
+                    on_outcome(outcome)
+                if waiting:
+                    open_needs = {need for needs in waiting.values() for need in needs.values() if not need.done()}
+                    wait(open_needs, timeout=0.5, return_when=FIRST_COMPLETED)
+        return [outcomes[cell] for cell in self.cells]
+
+    def sample(
+        self, wish: Mapping[str, Any], weights: str = "", on_epoch: OnEpoch = lambda cell, epoch, of: None
+    ) -> dict[Cell, str | BaseException]:
+        """The text that each cell's implementation writes after its run, which is made where it is not on disk yet.
+
+        ``wish`` has the keywords of ``sampling.sample``: prime, length, temperature, seed. ``weights`` names
+        the implementation whose trained parameters all of them take, in the cell's dtype; "" is each its own.
+        """
+        with Pool(self.options.jobs, self.options.pythons, sys.path, self.options.device) as pool:
+            runs = {cell: replace(cell, implementation=weights) if weights else cell for cell in self.cells}
+            recorded = {run: self._submit(run, None, pool, on_epoch) for run in runs.values()}
+            wait(recorded.values())
+            texts: dict[Cell, Future[dict[str, Any]]] = {}
+            for cell, run in runs.items():
+                error = recorded[run].exception()
+                job = self._job(cell, "sample", self.epochs(cell)) | dict(wish)
+                job["folder"] = str(run.folder(self.options.out))
+                texts[cell] = _failed(error) if error else pool.submit(framework_of(cell.implementation).name, job)
+            wait(texts.values())
+        return {cell: text.exception() or str(text.result()["result"]) for cell, text in texts.items()}
+
+    def measure_floors(self, on_epoch: OnEpoch = lambda cell, epoch, of: None) -> dict[Path, BaseException | None]:
+        """Measure the noise floor of every case asked for and keep it with the suite; what failed, and why.
+
+        Floors that are there and fit are left alone unless the options say ``fresh``.
+        """
+        if self.suite.floors is None:
+            raise SuiteError(
+                f"{self.suite.package} does not say where its floors are kept: set FLOORS in its __init__.py"
+            )
+        with Pool(self.options.jobs, self.options.pythons, sys.path, self.options.device) as pool:
+            jobs = {}
+            for cell in {(cell.entry.folder, cell.dtype): cell for cell in self.cells}.values():
+                for lockstep in dict.fromkeys((None, self.lockstep(cell))):
+                    kept, mark = self._floor_path(cell, lockstep)
+                    path = self.suite.floors / kept.name
+                    if path not in jobs and (self.options.fresh or load(path, mark) is None):
+                        jobs[path] = self._measure(cell, lockstep, path, mark, pool, on_epoch)
+            wait(jobs.values())
+        return {path: job.exception() for path, job in jobs.items()}
+
+    def climb(self, pool: Pool) -> dict[Cell, Future[dict[str, Any]]]:
+        """Send every cell up the ladder; each future's ``result`` is the list of its steps."""
+        floors = {cell: self._floors(cell, pool) for cell in self.cells}
+        wait({future for wanted in floors.values() for future in wanted})
+        return {cell: self._start_climb(cell, floors[cell], pool) for cell in self.cells}
+
+    def _floors(self, cell: Cell, pool: Pool) -> list[Future[dict[str, Any]]]:
+        lengths = [None, self.lockstep(cell)] if self.lockstep(cell) else [None]
+        return [self._submit_floor(cell, length, pool, lambda cell, epoch, of: None) for length in lengths]
+
+    def _start_climb(self, cell: Cell, floors: list[Future[dict[str, Any]]], pool: Pool) -> Future[dict[str, Any]]:
+        availability = self.versions.availability(cell.implementation)
+        if not availability.available:
+            return _failed(WorkerError(availability.reason))
+        for error in (floor.exception() for floor in floors):
+            if error is not None:
+                return _failed(WorkerError(f"its noise floor: {error}"))
+        lockstep = self.lockstep(cell)
+        path, mark = self._floor_path(cell, None)
+        job = self._job(cell, "climb", self.epochs(cell)) | {
+            "floor": str(path),
+            "lockstep_floor": str(self._floor_path(cell, lockstep)[0]) if lockstep else None,
+            "fingerprint": mark,
+        }
+        return pool.submit(framework_of(cell.implementation).name, job)
+
+    def _needs(self, cell: Cell, pool: Pool, on_epoch: OnEpoch) -> dict[str, Future[dict[str, Any]]]:
+        """What a cell's judgement waits for, by name; submitted once however many cells wait for it."""
+        lockstep = self.lockstep(cell)
+        needs = {"run": self._submit(cell, None, pool, on_epoch)}
+        if self.is_reference(cell):
+            needs["check"] = self._submit(_checked(cell), None, pool, on_epoch)
+        else:
+            needs["reference"] = self._submit(self.reference(cell), None, pool, on_epoch)
+        needs["floor"] = self._submit_floor(cell, None, pool, on_epoch)
+        if lockstep:
+            held = _checked(cell) if self.is_reference(cell) else cell
+            needs["lockstep run"] = self._submit(held, lockstep, pool, on_epoch)
+            needs["lockstep floor"] = self._submit_floor(cell, lockstep, pool, on_epoch)
+        return needs
+
+    def _submit(self, cell: Cell, lockstep: int | None, pool: Pool, on_epoch: OnEpoch) -> Future[dict[str, Any]]:
+        folder = cell.folder(self.options.out, lockstep)
+        if folder not in self._submitted:
+            self._submitted[folder] = self._start(cell, lockstep, folder, pool, on_epoch)
+            self._submitted[folder].add_done_callback(partial(_keep_failure, folder))
+        return self._submitted[folder]
+
+    def _start(
+        self, cell: Cell, lockstep: int | None, folder: Path, pool: Pool, on_epoch: OnEpoch
+    ) -> Future[dict[str, Any]]:
+        availability = self.versions.availability(cell.implementation)
+        if not availability.available:
+            return _failed(UnrunError(availability.reason))
+        key = self._key(cell, lockstep)
+        if not self.options.fresh and self._cached(folder, key, self._deep(cell, lockstep)):
+            return _finished({"cached": True})
+        case = cell.entry.case
+        meta = {
+            "case": cell.entry.folder,
+            "implementation": cell.implementation,
+            "dtype": "float64" if cell.dtype == CHECKED else cell.dtype,
+            "device": cell.device,
+            "lockstep": lockstep,
+            "key": key,
+            "origin": self._origin(cell),
+            "versions": self.versions.of(cell.implementation),
+            "hyper_parameters": {part: repr(getattr(case, part)) for part in ("loss", "optimizer", "schedule")},
+            "deep": self._deep(cell, lockstep),
+            "float32_parameters": case.float32_parameters,
+            "floor": self._floor_path(cell, lockstep)[1],
+        }
+        job = self._job(cell, "record", self._length(cell, lockstep)) | {
+            "lockstep": lockstep,
+            "folder": str(folder),
+            "meta": meta,
+            "deep": meta["deep"],
+            # What a stopped run has not looked at cannot be looked at again.
+            "resume": not self.options.fresh and not meta["deep"],
+        }
+        return pool.submit(
+            framework_of(cell.implementation).name, job, lambda event: on_epoch(cell, event["epoch"], event["of"])
+        )
+
+    def _submit_floor(self, cell: Cell, lockstep: int | None, pool: Pool, on_epoch: OnEpoch) -> Future[dict[str, Any]]:
+        path, mark = self._floor_path(cell, lockstep)
+        if path not in self._submitted:
+            if load(path, mark) is not None and not (self.options.fresh and self._shipped(path, mark) is None):
+                self._submitted[path] = _finished({"cached": True})
+            else:
+                self._submitted[path] = self._measure(cell, lockstep, path, mark, pool, on_epoch)
+        return self._submitted[path]
+
+    def _measure(
+        self, cell: Cell, lockstep: int | None, path: Path, mark: str, pool: Pool, on_epoch: OnEpoch
+    ) -> Future[dict[str, Any]]:
+        reference = self.reference(cell)
+        job = self._job(reference, "floor", self._floor_length(reference))
+        dtypes = [cell.dtype] if cell.dtype in NARROW else list(DTYPES)
+        job |= {"lockstep": lockstep, "path": str(path), "fingerprint": mark, "dtypes": dtypes}
+        return pool.submit(
+            framework_of(reference.implementation).name,
+            job,
+            lambda event: on_epoch(reference, event["epoch"], event["of"]),
+        )
+
+    def _job(self, cell: Cell, do: str, epochs: int) -> dict[str, Any]:
+        return {
+            "do": do,
+            "suite": self.suite.package,
+            "case": cell.entry.case.name,
+            "variant": cell.entry.data,
+            "implementation": cell.implementation,
+            "dtype": cell.dtype,
+            "device": cell.device,
+            "epochs": epochs,
+        }
+
+    def _length(self, cell: Cell, lockstep: int | None) -> int:
+        """The epochs of a cell's run. The reference is checked as far as its floor reaches; in lockstep, to the end."""
+        epochs = self.epochs(cell)
+        return cell.entry.case.floor_length(epochs) if cell.dtype == CHECKED and not lockstep else epochs
+
+    def _floor_length(self, cell: Cell) -> int:
+        case = cell.entry.case
+        return case.floor_length(max(self.epochs(cell), case.epochs))
+
+    def _floor_path(self, cell: Cell, lockstep: int | None) -> tuple[Path, str]:
+        """Where the floor of a cell's case is or will be, and the mark that it must bear.
+
+        A floor grows along the run, so the one of the case's own length serves every shorter run.
+        """
+        mark = self._mark(cell)
+        path = self.options.out / "floors" / floor_name(cell.entry.folder, lockstep, cell.dtype)
+        shipped = None if path in self._placed else self._shipped(path, mark)
+        self._placed.add(path)
+        if shipped is not None and not (path.exists() and filecmp.cmp(shipped, path, shallow=False)):
+            # Kept with the results, so that they can be compared again without the suite.
+            path.parent.mkdir(parents=True, exist_ok=True)
+            scratch = path.with_name(f".{path.name}.partial")
+            shutil.copyfile(shipped, scratch)
+            scratch.replace(path)
+        return path, mark
+
+    def _shipped(self, path: Path, mark: str) -> Path | None:
+        """The suite's own floor in place of ``path``, None where it has none or that was measured on something else."""
+        if self.suite.floors is None:
+            return None
+        shipped = self.suite.floors / path.name
+        return None if load(shipped, mark) is None else shipped
+
+    def _mark(self, cell: Cell) -> str:
+        if cell.entry.folder not in self._marks:
+            self._marks[cell.entry.folder] = mark(self.suite, cell.entry, self._floor_length(cell))
+        return self._marks[cell.entry.folder]
+
+    def _fingerprint(self, cell: Cell, epochs: int) -> str:
+        known = (cell.entry.folder, epochs)
+        if known not in self._fingerprints:
+            self._fingerprints[known] = fingerprint(cell.entry.case, epochs)
+        return self._fingerprints[known]
+
+    def _key(self, cell: Cell, lockstep: int | None) -> str:
+        """What a recorded run depends on, as a hash: a run on disk under the same key need not be made again."""
+        parts = (
+            self._origin(cell),
+            self._fingerprint(cell, self._length(cell, lockstep)),
+            cell.dtype,
+            cell.device,
+            lockstep,
+        )
+        return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+    def _origin(self, cell: Cell) -> str:
+        """The part of the key that a free run and those in lockstep share: what they are made by, not how."""
+        known = (cell.entry.folder, cell.implementation)
+        if known not in self._origins:
+            parts = (
+                harness_code(*cell.entry.sources(cell.implementation)),
+                # A run names its floor, and one in lockstep starts from the states of the reference: its code is here.
+                self._mark(cell),
+                sorted(self.versions.of(cell.implementation).items()),
+                platform.machine(),
+            )
+            self._origins[known] = hashlib.sha256(repr(parts).encode()).hexdigest()
+        return self._origins[known]
+
+    def _deep(self, cell: Cell, lockstep: int | None) -> int:
+        """How many updates of a run are recorded deeply: of a free run alone, and not of the reference's check."""
+        return 0 if lockstep or cell.dtype == CHECKED else self.options.deep
+
+    def _cached(self, folder: Path, key: str, deep: int) -> bool:
+        """Whether a run on disk is the one that is wanted. Only then is it kept: any other will be made again."""
+        try:
+            run = read(folder)
+        except (OSError, TrajectoryError):
+            return False
+        fits = bool(run.meta.get("key") == key and run.meta.get("deep", 0) >= deep)
+        if fits:
+            self._trajectories[folder] = run
+        return fits
+
+    def _read(self, folder: Path) -> Trajectory:
+        if folder not in self._trajectories:
+            self._trajectories[folder] = read(folder)
+        return self._trajectories[folder]
+
+    def _judge(self, cell: Cell, needs: Mapping[str, Future[dict[str, Any]]]) -> Outcome:
+        outcome = Outcome(
+            cell.entry.folder,
+            cell.implementation,
+            cell.dtype,
+            cell.device,
+            Judgement(Verdict.INCONCLUSIVE),
+            entry=cell.entry,
+            checked=self.is_reference(cell),
+        )
+        for name, need in needs.items():
+            error = need.exception()
+            if error is not None:
+                about = "" if name == "run" else f"its {name}: "
+                doubt = Judgement(Verdict.INCONCLUSIVE, reason=f"{about}{error}")
+                return replace(outcome, judgement=doubt, trace=getattr(error, "trace", ""))
+        outcome = replace(outcome, cached=bool(needs["run"].result().get("cached")))
+        try:
+            run = self._read(cell.folder(self.options.out))
+            outcome = replace(outcome, run=run)
+            reference = self._read(self.reference(cell).folder(self.options.out))
+            judgement, found = self._compare(cell, run, reference)
+        except (OSError, ValueError) as error:
+            return replace(outcome, judgement=Judgement(Verdict.INCONCLUSIVE, reason=str(error)))
+        return replace(outcome, judgement=judgement, figures=found, reference=reference)
+
+    def _explained(self, cell: Cell, outcome: Outcome, pool: Pool, on_epoch: OnEpoch) -> Outcome:
+        """A failed outcome with its explanation; without one, and its reason extended, where explaining failed."""
+        path, mark = self._floor_path(cell, None)
+        job = self._job(cell, "explain", self.epochs(cell)) | {
+            "folder": str(cell.folder(self.options.out)),
+            "reference": str(self.reference(cell).folder(self.options.out)),
+            "floor": str(path),
+            "fingerprint": mark,
+        }
+        framework = framework_of(cell.implementation).name
+        future = pool.submit(framework, job, lambda event: on_epoch(cell, event["epoch"], event["of"]))
+        try:
+            explanation = future.result()["result"]
+            keep_explanation(cell.folder(self.options.out), outcome.judgement.reason, explanation)
+            return replace(outcome, explanation=explanation)
+        except WorkerError as error:
+            reason = f"{outcome.judgement.reason}; it could not be explained: {error}"
+            return replace(outcome, judgement=replace(outcome.judgement, reason=reason), trace=error.trace)
+
+    def _compare(self, cell: Cell, run: Trajectory, reference: Trajectory) -> tuple[Judgement, tuple[Figure, ...]]:
+        out, case, lockstep = self.options.out, cell.entry.case, self.lockstep(cell)
+        floor = self._floor(cell, None, run)
+
+        def stretches() -> tuple[int, Trajectory, Floor]:
+            assert lockstep is not None
+            held = self._read((_checked(cell) if self.is_reference(cell) else cell).folder(out, lockstep))
+            return lockstep, held, self._floor(cell, lockstep, held)
+
+        judgement = judge_run(
+            run,
+            reference,
+            floor,
+            check=self._read(_checked(cell).folder(out)) if self.is_reference(cell) else None,
+            params=compares_params(cell.dtype, case.float32_parameters),
+            stretches=stretches if lockstep else None,
+        )
+        return judgement, tuple(figures(case, run, cell.dtype, floor))
+
+    def _floor(self, cell: Cell, lockstep: int | None, run: Trajectory) -> Floor:
+        path, mark = self._floor_path(cell, lockstep)
+        floors = load(path, mark)
+        if floors is None:
+            raise ValueError(f"the noise floor {path} was measured on something else: delete it")
+        # A case's own length may end between two snapshots of a shorter run's: the floor of the next one covers it.
+        floor = floors[cell.dtype].until(len(run.loss), len(run.epochs))
+        return floor
+
+
+def _checked(reference: Cell) -> Cell:
+    return replace(reference, dtype=CHECKED)
+
+
+def _keep_failure(folder: Path, run: Future[dict[str, Any]]) -> None:
+    error = None if run.cancelled() else run.exception()
+    if not (run.cancelled() or isinstance(error, UnrunError)):
+        keep_failure(folder, "" if error is None else str(error) or type(error).__name__)
+
+
+def _finished(result: dict[str, Any]) -> Future[dict[str, Any]]:
+    future: Future[dict[str, Any]] = Future()
+    future.set_result(result)
+    return future
+
+
+def _failed(error: BaseException) -> Future[dict[str, Any]]:
+    future: Future[dict[str, Any]] = Future()
+    future.set_exception(error)
+    return future

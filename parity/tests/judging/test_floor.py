@@ -1,0 +1,218 @@
+"""The noise floor: what is measured, what it must never be, and that it can be kept and shortened."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from safetensors.numpy import save_file
+
+from parity.dtypes import DTYPES, KNOWN
+from parity.judging.floor import Floor, load, save
+from parity.judging.noise import measure, stirred
+from parity.running.keys import mark
+from parity.spec import Adam, Case, Dataset, FullBatch, Sgd
+from parity.suite import Entry, Suite
+from parity.tests import toy
+from parity.tolerance import RUNS, stir
+from parity.trainer import record
+from parity.trajectory import TrajectoryError, gather
+
+exhaustive = settings(derandomize=True, deadline=None, max_examples=60, database=None)
+UNIT = {dtype: np.finfo(dtype).eps / 2 for dtype in DTYPES}
+CASES = [toy.case(Sgd(0.1, momentum=0.9, weight_decay=0.01)), toy.ADAM]
+
+
+@pytest.fixture(scope="module", params=CASES, ids=lambda case: case.name)
+def measured(request: pytest.FixtureRequest) -> tuple[Case, dict[str, Floor]]:
+    return request.param, measure(toy.build, request.param, request.param.epochs)
+
+
+def test_a_floor_grows_with_the_run_and_covers_the_roundings_of_the_largest_value(
+    measured: tuple[Case, dict[str, Floor]],
+) -> None:
+    case, floors = measured
+    reference = gather(record(toy.build(case, "float64", "cpu"), case, case.epochs))
+    assert set(floors) == set(DTYPES)
+    for dtype, floor in floors.items():
+        assert floor.loss.shape == reference.loss.shape
+        largest = {"loss": np.maximum.accumulate(np.abs(reference.loss).ravel())}
+        for name, values in reference.params.items():
+            assert floor.params[name].shape == (len(reference.epochs),)
+            largest[name] = np.maximum.accumulate(np.abs(values).reshape(len(values), -1).max(1))
+        assert set(floor.params) == set(reference.params)
+        for name, values in ({"loss": floor.loss.ravel()} | floor.params).items():
+            assert np.isfinite(values).all()
+            assert (np.diff(values) >= 0).all()
+            assert (values >= 4 * UNIT[dtype] * largest[name]).all()
+            assert (values > 0).all()
+            # No floor so wide that a change in the fourth digit would be lost in it.
+            assert (values <= 1e-4 * largest[name].max()).all()
+
+
+def test_the_float64_floor_is_no_less_than_what_float32_shows(measured: tuple[Case, dict[str, Floor]]) -> None:
+    _, floors = measured
+    assert (floors["float64"].loss >= 2.0**-29 * floors["float32"].loss).all()
+    for name, values in floors["float64"].params.items():
+        assert (values >= 2.0**-29 * floors["float32"].params[name]).all()
+        assert (values <= 2.0**-20 * floors["float32"].params[name]).all()
+
+
+def test_every_stirred_run_lies_within_the_floor_and_some_run_reaches_it(
+    measured: tuple[Case, dict[str, Floor]],
+) -> None:
+    case, floors = measured
+    reference = gather(record(toy.build(case, "float64", "cpu"), case, case.epochs))
+    for dtype, floor in floors.items():
+        farthest = np.zeros(reference.loss.shape)
+        for seed in range(RUNS):
+            trainer, case_of_it = stirred(toy.build, case, dtype, seed)
+            run = gather(record(trainer, case_of_it, case.epochs))
+            farthest = np.maximum(farthest, np.abs(run.loss.astype(np.float64) - reference.loss))
+        assert (farthest <= floor.loss).all()
+        assert farthest.any()
+
+
+def test_a_floor_is_the_same_at_every_measurement() -> None:
+    first, second = (measure(toy.build, toy.MOMENTUM, 2) for _ in range(2))
+    for dtype in DTYPES:
+        assert first[dtype].loss.tobytes() == second[dtype].loss.tobytes()
+        for name, values in first[dtype].params.items():
+            assert values.tobytes() == second[dtype].params[name].tobytes()
+
+
+def test_the_beginning_of_a_floor_is_the_floor_of_the_beginning(measured: tuple[Case, dict[str, Floor]]) -> None:
+    case, floors = measured
+    short = measure(toy.build, case, 2)
+    for dtype, floor in floors.items():
+        beginning = floor.until(2, 3)
+        np.testing.assert_array_equal(beginning.loss, short[dtype].loss)
+        for name, values in short[dtype].params.items():
+            np.testing.assert_array_equal(beginning.params[name], values)
+
+
+def test_a_floor_comes_back_from_the_disk_no_smaller(measured: tuple[Case, dict[str, Floor]], tmp_path: Path) -> None:
+    _, floors = measured
+    path = tmp_path / "kept" / "floor.safetensors"
+    save(floors, path, "this case")
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+    kept = load(path, "this case")
+    assert kept is not None
+    for dtype, floor in floors.items():
+        for name, values in ({"loss": floor.loss} | floor.params).items():
+            back = kept[dtype].loss if name == "loss" else kept[dtype].params[name]
+            assert (back >= values).all()
+            assert (back <= values * (1 + 2.0**-22)).all()
+
+
+def test_a_floor_of_another_case_is_none_and_a_damaged_one_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "floor.safetensors"
+    assert load(path, "this case") is None
+    save(measure(toy.build, toy.MOMENTUM, 1), path, "this case")
+    assert load(path, "another case") is None
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(ValueError, match=r"is damaged .*: delete it"):
+        load(path, "this case")
+
+
+@pytest.mark.parametrize(
+    ("tensors", "how"),
+    [
+        ({"float64/params/w": np.ones(4)}, "it holds no float64/loss"),
+        ({"float64/loss": np.ones(3), "float64/params/w": np.ones(4)}, "it holds no float64/loss of epochs"),
+        ({"float64/loss": np.array(1.0), "float64/params/w": np.ones(4)}, "it holds no float64/loss of epochs"),
+        ({"float64/loss": np.ones((3, 1)), "float64/params/w": np.ones((4, 1))}, "float64/params/w is not one value"),
+        ({"float64/loss": np.ones((3, 1)), "float64/params/w": np.array(1.0)}, "float64/params/w is not one value"),
+        ({"nothing": np.ones(3)}, "it holds no nothing/loss"),
+    ],
+)
+def test_a_floor_of_other_shapes_is_damaged(tmp_path: Path, tensors: dict[str, np.ndarray], how: str) -> None:
+    path = tmp_path / "floor.safetensors"
+    save_file(tensors, path, {"fingerprint": "this case"})
+    assert load(path, "another case") is None
+    with pytest.raises(TrajectoryError, match=rf"is damaged \({how}.*\): delete it"):
+        load(path, "this case")
+
+
+@pytest.mark.parametrize(("stored", "size"), [("BF16", 2), ("F8_E4M3", 1)])
+def test_a_floor_in_a_dtype_that_numpy_lacks_is_damaged(tmp_path: Path, stored: str, size: int) -> None:
+    path = tmp_path / "floor.safetensors"
+    loss = {"dtype": stored, "shape": [1, 1], "data_offsets": [0, size]}
+    header = json.dumps({"__metadata__": {"fingerprint": "it"}, "float64/loss": loss}).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(size))
+    with pytest.raises(TrajectoryError, match=r"is damaged .*: delete it"):
+        load(path, "it")
+
+
+@pytest.mark.parametrize("dtype", KNOWN)
+def test_the_largest_number_is_stirred_to_its_neighbour_or_over(dtype: str) -> None:
+    if dtype == "bfloat16":
+        largest, below = np.array([2.0**128 - 2.0**120], np.float32), 2.0**128 - 2.0**121
+    else:
+        largest = np.array([np.finfo(dtype).max])
+        below = float(np.nextafter(largest, np.zeros(1, dtype))[0])
+    found = {
+        float(stir(sign * largest, np.random.default_rng(seed), dtype)[0]) for seed in range(8) for sign in (1, -1)
+    }
+    assert found == {below, -below, np.inf, -np.inf}
+
+
+@exhaustive
+@given(
+    hnp.arrays(np.float64, hnp.array_shapes(max_dims=2, max_side=5), elements=st.floats(allow_subnormal=False))
+    | hnp.arrays(np.float32, 6, elements=st.floats(width=32, allow_subnormal=False)),
+    st.integers(0, 9),
+)
+def test_stirring_moves_each_value_to_a_neighbour(values: np.ndarray, seed: int) -> None:
+    moved = stir(values, np.random.default_rng(seed), values.dtype.name)
+    assert (moved.dtype, moved.shape) == (values.dtype, values.shape)
+    still = (values == 0) | ~np.isfinite(values)
+    np.testing.assert_array_equal(moved[still], values[still])
+    with np.errstate(over="ignore"):
+        up = np.nextafter(values, np.array(np.inf, values.dtype))
+        down = np.nextafter(values, np.array(-np.inf, values.dtype))
+        # Below a power of two the spacing halves: one step down there is two steps.
+        down_twice = np.nextafter(down, np.array(-np.inf, values.dtype))
+        up_twice = np.nextafter(up, np.array(np.inf, values.dtype))
+    near = (moved == up) | (moved == down) | (moved == up_twice) | (moved == down_twice)
+    assert (near | still).all()
+    assert (moved != values)[~still].all()
+
+
+def test_integers_are_not_stirred() -> None:
+    values = np.arange(5)
+    assert stir(values, np.random.default_rng(0), "float32") is values
+
+
+def test_a_stirred_run_permutes_rows_unless_their_order_means_something() -> None:
+    class Text(FullBatch):
+        ordered = True
+
+    for schedule, permuted in ((FullBatch(), True), (Text(), False)):
+        seen = []
+        case = toy.case(Adam(0.1))
+        object.__setattr__(case, "schedule", schedule)
+        trainer, _ = stirred(toy.build, case, "float64", seed=0)
+        inner = trainer.trainer
+        honest = inner.train
+        inner.train = lambda segments, honest=honest, seen=seen: (seen.append(segments[0][0]), honest(segments))[1]
+        trainer.train([next(schedule.epochs(toy.ROWS))])
+        assert sorted(seen[0]) == list(range(toy.ROWS))
+        assert np.array_equal(seen[0], np.arange(toy.ROWS)) is not permuted
+
+
+def test_a_floor_that_is_not_shipped_is_of_the_very_data(tmp_path: Path) -> None:
+    """Sums alone do not see labels that changed places."""
+    data = toy.data()
+    turned = replace(toy.MOMENTUM, data=lambda: Dataset(data.x, data.y[::-1]))
+    marks = [
+        mark(Suite("mine", "numpy", {}, None), Entry(case, tmp_path / "toy" / "spec.py", {}), 3)
+        for case in (toy.MOMENTUM, turned)
+    ]
+    assert marks[0] != marks[1]

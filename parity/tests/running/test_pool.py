@@ -1,0 +1,223 @@
+"""Worker processes: used again, replaced after a crash, and never left behind."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import CancelledError, Future
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from parity.frameworks import COMMON, FRAMEWORKS
+from parity.recording.reader import read
+from parity.running.pool import Pool, UnrunError, WorkerError, worker_environment
+from parity.tests import suites
+
+WAIT = 60
+
+
+@pytest.fixture
+def suite(tmp_path: Path) -> str:
+    return suites.write_suite(
+        tmp_path,
+        numpy_counted=suites.COUNTED,
+        numpy_raises=suites.RAISES,
+        numpy_aborts=suites.ABORTS,
+        numpy_stuck=suites.STUCK,
+    )
+
+
+@pytest.fixture
+def pool(tmp_path: Path) -> Iterator[Pool]:
+    with Pool(1, path=[str(tmp_path), *sys.path]) as pool:
+        yield pool
+
+
+def job(suite: str, folder: Path, implementation: str = "numpy-counted", epochs: int = 3) -> dict[str, Any]:
+    return {
+        "do": "record",
+        "suite": suite,
+        "case": suites.CASE,
+        "variant": None,
+        "implementation": implementation,
+        "dtype": "float64",
+        "device": "cpu",
+        "epochs": epochs,
+        "lockstep": None,
+        "resume": False,
+        "folder": str(folder),
+        "meta": {"case": suites.CASE, "dtype": "float64"},
+    }
+
+
+def pids(tmp_path: Path) -> list[int]:
+    (file,) = tmp_path.glob("*/toy/pids")
+    return [int(line) for line in file.read_text().split()]
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def wait_for(path: Path, future: Future[Any]) -> str:
+    limit = time.monotonic() + WAIT
+    while not path.exists():
+        assert not future.done(), future.exception()
+        assert time.monotonic() < limit, f"{path} was never written"
+        time.sleep(0.01)
+    return path.read_text()
+
+
+def test_a_worker_serves_one_job_after_another_and_ends_with_its_pool(suite: str, tmp_path: Path) -> None:
+    with Pool(1, path=[str(tmp_path), *sys.path]) as pool:
+        futures = [pool.submit("numpy", job(suite, tmp_path / name)) for name in ("a", "b", "c")]
+        for future in futures:
+            assert future.result(WAIT)["seconds"] >= 0
+    first, second, third = pids(tmp_path)
+    assert first == second == third != os.getpid()
+    assert not alive(first)
+    runs = [read(tmp_path / name) for name in ("a", "b", "c")]
+    assert [run.epochs.tolist() for run in runs] == 3 * [[0, 1, 2, 3]]
+
+
+def test_events_say_how_far_a_job_is(suite: str, tmp_path: Path, pool: Pool) -> None:
+    events: list[dict[str, Any]] = []
+    pool.submit("numpy", job(suite, tmp_path / "a", epochs=5), events.append).result(WAIT)
+    assert [event["event"] for event in events] == len(events) * ["epoch"]
+    assert (events[0]["epoch"], events[-1]["epoch"]) == (0, 5)
+    assert {event["of"] for event in events} == {5}
+
+
+def test_an_exception_costs_its_job_alone(suite: str, tmp_path: Path, pool: Pool) -> None:
+    before = pool.submit("numpy", job(suite, tmp_path / "a"))
+    failing = pool.submit("numpy", job(suite, tmp_path / "b", "numpy-raises"))
+    after = pool.submit("numpy", job(suite, tmp_path / "c"))
+    with pytest.raises(WorkerError, match=r"^ValueError: no such layer$") as caught:
+        failing.result(WAIT)
+    assert "toy_numpy_raises.py" in caught.value.trace
+    assert before.result(WAIT)["event"] == after.result(WAIT)["event"] == "done"
+    first, second = pids(tmp_path)
+    assert first == second
+
+
+def test_an_exception_in_a_callback_costs_its_job_and_its_process(suite: str, tmp_path: Path, pool: Pool) -> None:
+    """What the process answers after that belongs to the job that is lost, and to no other."""
+
+    def broken(event: dict[str, Any]) -> None:
+        raise OSError("the terminal was closed")
+
+    failing = pool.submit("numpy", job(suite, tmp_path / "a"), broken)
+    after = [pool.submit("numpy", job(suite, tmp_path / name)) for name in ("b", "c")]
+    with pytest.raises(OSError, match="the terminal was closed"):
+        failing.result(WAIT)
+    for future, name in zip(after, ("b", "c"), strict=True):
+        future.result(WAIT)
+        assert read(tmp_path / name).epochs.tolist() == [0, 1, 2, 3]
+    first, second, third = pids(tmp_path)
+    assert first != second == third
+    assert not alive(first)
+
+
+def test_an_answer_that_is_no_json_costs_its_job_and_its_process(tmp_path: Path) -> None:
+    (tmp_path / "chatty.py").write_text(
+        "import os\n"
+        "from parity.running.worker import serve\n"
+        "def say(job, emit):\n"
+        "    if job['noise']:\n"
+        "        os.write(3, b'no JSON\\n')\n"
+        "    return job['name']\n"
+        "serve({'say': say})\n"
+    )
+    with Pool(1, path=[str(tmp_path), *sys.path], module="chatty") as pool:
+        noisy = pool.submit("numpy", {"do": "say", "name": "a", "noise": True})
+        after = [pool.submit("numpy", {"do": "say", "name": name, "noise": False}) for name in ("b", "c")]
+        with pytest.raises(ValueError, match="Expecting value"):
+            noisy.result(WAIT)
+        assert [future.result(WAIT)["result"] for future in after] == ["b", "c"]
+
+
+def test_a_job_that_was_cancelled_leaves_room_for_the_next(suite: str, tmp_path: Path, pool: Pool) -> None:
+    with pool._condition:  # no slot takes it before it is cancelled
+        assert pool.submit("numpy", job(suite, tmp_path / "a")).cancel()
+    pool.submit("numpy", job(suite, tmp_path / "b")).result(WAIT)
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_crash_costs_its_job_alone_and_names_the_signal(suite: str, tmp_path: Path, pool: Pool) -> None:
+    before = pool.submit("numpy", job(suite, tmp_path / "a"))
+    crashing = pool.submit("numpy", job(suite, tmp_path / "b", "numpy-aborts"))
+    after = pool.submit("numpy", job(suite, tmp_path / "c"))
+    with pytest.raises(WorkerError, match=r"^the numpy worker died of SIGABRT$"):
+        crashing.result(WAIT)
+    assert before.result(WAIT)["event"] == after.result(WAIT)["event"] == "done"
+    first, second = pids(tmp_path)
+    assert first != second
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_worker_that_cannot_start_says_so_and_the_next_is_tried(suite: str, tmp_path: Path) -> None:
+    stub = tmp_path / "python"
+    stub.write_text("#!/bin/sh\necho 'no NumPy in here' >&2\nexit 3\n")
+    stub.chmod(0o755)
+    with Pool(1, {"numpy": str(stub)}) as pool:
+        for name in ("a", "b"):
+            with pytest.raises(WorkerError, match="ended with status 3: no NumPy in here"):
+                pool.submit("numpy", job(suite, tmp_path / name)).result(WAIT)
+    with Pool(1, {"numpy": str(tmp_path / "missing")}) as pool, pytest.raises(OSError, match="missing"):
+        pool.submit("numpy", job(suite, tmp_path / "a")).result(WAIT)
+
+
+def test_closing_ends_what_runs_and_cancels_what_waits(suite: str, tmp_path: Path) -> None:
+    with Pool(1, path=[str(tmp_path), *sys.path]) as pool:
+        running = pool.submit("numpy", job(suite, tmp_path / "a", "numpy-stuck"))
+        waiting = [pool.submit("numpy", job(suite, tmp_path / name)) for name in ("b", "c")]
+        pid = int(wait_for(tmp_path / suite / "toy" / "pid", running))
+        assert alive(pid)
+    assert not alive(pid)
+    with pytest.raises(UnrunError, match="SIGKILL"):  # we did it: it says nothing of the job
+        running.result(0)
+    for future in waiting:
+        with pytest.raises(CancelledError):
+            future.result(0)
+    assert not (tmp_path / "b").exists()
+
+
+def test_nothing_is_taken_after_closing(suite: str, tmp_path: Path) -> None:
+    pool = Pool(1, path=[str(tmp_path), *sys.path])
+    pool.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        pool.submit("numpy", job(suite, tmp_path / "a"))
+
+
+def test_frameworks_do_not_share_a_process(suite: str, tmp_path: Path) -> None:
+    """Jobs of two frameworks, one slot: the second gets a process of its own, with its own environment."""
+    with Pool(1, path=[str(tmp_path), *sys.path]) as pool:
+        for framework in ("numpy", "torch", "numpy"):
+            pool.submit(framework, job(suite, tmp_path / framework)).result(WAIT)
+        assert len(set(pids(tmp_path))) == 3
+        assert [alive(pid) for pid in pids(tmp_path)] == [False, False, True]
+
+
+def test_many_jobs_of_one_framework_get_another_process(suite: str, tmp_path: Path) -> None:
+    with Pool(2, path=[str(tmp_path), *sys.path]) as pool:
+        stuck = pool.submit("numpy", job(suite, tmp_path / "stuck", "numpy-stuck"))
+        wait_for(tmp_path / suite / "toy" / "pid", stuck)
+        futures = [pool.submit("numpy", job(suite, tmp_path / str(number))) for number in range(5)]
+        for future in futures:
+            future.result(WAIT)
+        assert not stuck.done()
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS, ids=lambda framework: framework.name)
+def test_a_workers_environment_has_the_frameworks_settings_before_it_starts(framework: Any) -> None:
+    environment = worker_environment(framework.name, ["/somewhere/of/mine"])
+    assert (COMMON | dict(framework.environment)).items() <= environment.items()
+    assert "/somewhere/of/mine" in environment["PYTHONPATH"].split(os.pathsep)

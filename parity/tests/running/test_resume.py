@@ -1,0 +1,129 @@
+"""A run whose worker is killed goes on where it was, and ends bit for bit as one that was never stopped."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from parity.recording.checkpoint import FILE, pack, unpack
+from parity.recording.places import partial_path
+from parity.recording.reader import read
+from parity.running.pool import worker_environment
+from parity.trainer import State
+from parity.trajectory import Trajectory
+
+# Every chunk is a snapshot, written at once. "epoch N" kills the worker when it says that epoch N is done,
+# "pack N" when the shard of epoch N is on disk and its checkpoint is not.
+WORKER = """
+import json, os, signal, sys
+from parity import trainer
+from parity.recording import checkpoint, writer
+from parity.running import jobs
+
+writer.SHARD_SECONDS, trainer.CHUNK_EPOCHS = 0.0, 1
+where, _, at = sys.argv[2].partition(" ")
+whole_pack = checkpoint.pack
+
+def emit(event, epoch, of):
+    print(epoch, flush=True)
+    if where == "epoch" and epoch == int(at):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+def pack(state, epoch, key):
+    if where == "pack" and epoch == int(at):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return whole_pack(state, epoch, key)
+
+checkpoint.pack = pack
+jobs.record_run(json.loads(sys.argv[1]), emit)
+"""
+EPOCHS = 40
+
+
+def work(
+    folder: Path, kill: str = "", key: str = "k", dtype: str = "float32", lockstep: int | None = None
+) -> list[int]:
+    """Record char-gru in NumPy, a snapshot every 10 epochs; the epochs that the worker said it had done."""
+    job = {
+        "suite": "impls",
+        "case": "char-gru",
+        "implementation": "numpy",
+        "dtype": "float32",
+        "device": "cpu",
+        "lockstep": lockstep,
+        "epochs": EPOCHS,
+        "folder": str(folder),
+        "resume": True,
+        "meta": {"dtype": "float32", "key": key},
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", WORKER, json.dumps(job), kill],
+        env=worker_environment("numpy", sys.path),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == (-9 if kill else 0), done.stderr
+    return [int(epoch) for epoch in done.stdout.split()]
+
+
+def assert_same(ours: Trajectory, theirs: Trajectory) -> None:
+    assert ours.epochs.tolist() == theirs.epochs.tolist()
+    assert ours.loss.tobytes() == theirs.loss.tobytes()
+    for name, values in theirs.params.items():
+        assert np.asarray(ours.params[name]).tobytes() == np.asarray(values).tobytes(), name
+
+
+@pytest.mark.parametrize(
+    ("kill", "lockstep", "goes_on"),
+    [
+        ("epoch 20", None, [30, 40]),
+        ("pack 20", None, [20, 30, 40]),  # the shard of epoch 20 has no checkpoint
+        ("epoch 20", 10, [30, 40]),
+        ("epoch 30", 4, [30, 40]),  # epoch 30 is in the middle of a stretch, 20 is the end of one
+        ("epoch 10", 4, [0, 10, 20, 30, 40]),  # no stretch has ended with a snapshot yet
+    ],
+)
+def test_a_killed_run_goes_on_bit_for_bit(tmp_path: Path, kill: str, lockstep: int | None, goes_on: list[int]) -> None:
+    assert work(tmp_path / "whole", lockstep=lockstep) == [0, 10, 20, 30, 40]
+    stopped = tmp_path / "stopped"
+    work(stopped, kill, lockstep=lockstep)
+    assert partial_path(stopped).exists()
+    assert not stopped.exists()
+    assert work(stopped, lockstep=lockstep) == goes_on
+    assert_same(read(stopped), read(tmp_path / "whole"))
+    assert not (stopped / FILE).exists()
+    assert not partial_path(stopped).exists()
+
+
+def test_what_was_left_under_another_key_is_discarded(tmp_path: Path) -> None:
+    work(tmp_path / "run", "epoch 20", key="old")
+    assert work(tmp_path / "run", key="new") == [0, 10, 20, 30, 40]
+
+
+def test_a_damaged_shard_is_not_taken_over(tmp_path: Path) -> None:
+    work(tmp_path / "run", "epoch 20")
+    shard = sorted(partial_path(tmp_path / "run").glob("0*.safetensors"))[0]
+    data = bytearray(shard.read_bytes())
+    data[-1] ^= 1
+    shard.write_bytes(data)
+    assert work(tmp_path / "run") == [0, 10, 20, 30, 40]
+
+
+def test_a_state_survives_the_disk(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    params = {"dense/kernel": generator.normal(size=(3, 2)), "scale": np.float64(generator.normal(size=()))}
+    state = State(params, {f"momentum/{name}": value * 3 for name, value in params.items()}, 7, -0.1)
+    path = tmp_path / FILE
+    assert unpack(path, "k") is None
+    path.write_bytes(pack(state, 5, "k"))
+    epoch, found = unpack(path, "k")
+    assert (epoch, found.step, found.slot_scale) == (5, 7, -0.1)
+    for ours, theirs in ((found.params, state.params), (found.slots, state.slots)):
+        assert {name: value.tobytes() for name, value in ours.items()} == {n: v.tobytes() for n, v in theirs.items()}
+    assert unpack(path, "another") is None
+    path.write_bytes(path.read_bytes()[:-1])
+    assert unpack(path, "k") is None

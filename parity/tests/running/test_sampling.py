@@ -1,0 +1,80 @@
+"""Text generation: what is drawn, from what, and that every framework writes the same."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from parity.running.cells import Options
+from parity.running.matrix import Matrix
+from parity.running.sampling import check, sample
+from parity.suite import load_suite
+
+ALPHABET = "abc"
+
+
+def certain(text: np.ndarray) -> np.ndarray:
+    """After every character the next of the alphabet, with hardly a doubt."""
+    return 1e4 * np.eye(3)[(text + 1) % 3]
+
+
+def test_goes_on_from_the_last_character_of_the_prime() -> None:
+    assert sample(certain, ALPHABET, "cab", 4, 1.0, 0) == "cabcabc"
+    assert sample(certain, ALPHABET, "b", 0, 1.0, 0) == "b"
+
+
+def test_frequencies_are_those_of_the_softmax_at_the_temperature() -> None:
+    logits = np.log([0.5, 0.3, 0.2])
+    text = sample(lambda text: np.tile(logits, (len(text), 1)), ALPHABET, "a", 20000, 0.5, 3)[1:]
+    wanted = np.array([0.25, 0.09, 0.04]) / 0.38
+    found = [text.count(character) / len(text) for character in ALPHABET]
+    np.testing.assert_allclose(found, wanted, atol=4 * np.sqrt(0.25 / len(text)))
+
+
+def test_a_class_without_probability_is_never_drawn() -> None:
+    logits = np.array([0.0, -np.inf, 0.0])
+    text = sample(lambda text: np.tile(logits, (len(text), 1)), ALPHABET, "a", 200, 1.0, 0)
+    assert "b" not in text
+
+
+def test_always_predicts_on_one_shape() -> None:
+    shapes = set()
+
+    def predict(text: np.ndarray) -> np.ndarray:
+        shapes.add((text.shape, text.dtype))
+        return certain(text)
+
+    sample(predict, ALPHABET, "ab", 5, 1.0, 0)
+    assert shapes == {((7,), np.dtype(np.int64))}
+
+
+@pytest.mark.parametrize(
+    ("wish", "message"),
+    [
+        (("", "a", 1, 1.0), "gives no alphabet"),
+        ((ALPHABET, "", 1, 1.0), "at least one character"),
+        ((ALPHABET, "aé", 1, 1.0), "'é' is not in the case's alphabet"),
+        ((ALPHABET, "a", -1, 1.0), "-1 characters"),
+        ((ALPHABET, "a", 1, 0.0), "positive number"),
+        ((ALPHABET, "a", 1, float("nan")), "positive number"),
+    ],
+)
+def test_says_what_cannot_be_met(wish: tuple, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        check(*wish)
+
+
+def test_the_same_weights_write_the_same_text_in_every_framework(tmp_path: Path, monkeypatch) -> None:
+    """Every implementation that can run here is given what the reference trained."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[3]))
+    suite = load_suite("impls")
+    matrix = Matrix(Options(suite, tmp_path, cases=["char-gru"], dtypes=["float64"], epochs=30))
+    matrix.cells = [cell for cell in matrix.cells if matrix.versions.availability(cell.implementation).available]
+    assert suite.reference in [cell.implementation for cell in matrix.cells]
+    wish = {"prime": "Th", "length": 200, "temperature": 0.8, "seed": 0}
+    texts = {cell.implementation: text for cell, text in matrix.sample(wish, weights=suite.reference).items()}
+    written = texts[suite.reference]
+    assert len(written) == 202
+    assert written.startswith("Th")
+    assert texts == dict.fromkeys(texts, written), sys.path

@@ -1,0 +1,17 @@
+"""What the numbers are kept in: the types that every room of the harness shares."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    pass
+
+
+Array = np.ndarray
+Params = dict[str, Array]
+"""Canonical name (``layer/role``) to array. Kernels are ``(in, out)``; GRU gates are in the order r, z, n."""
+Batches = tuple[Array, ...]
+"""The batches of one epoch: for each, the row indices into the training data, ``(batch,)`` int64."""
