@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
+from benchmarks.worker import Listing, Run
 from parity.frameworks import FRAMEWORKS
 from parity.running.cells import Cell, Options, cells
+from parity.running.executor import Environment, Job
+from parity.running.packages import reach_of
 from parity.running.pool import Pool
 from parity.running.versions import Versions
 from parity.spec import Case
 from parity.suite import SuiteError, load_suite
 
+T = TypeVar("T")
 SUITE = "impls"
 """The listings are those of these cases."""
 QUICK_CASES = ("iris-logistic", "mlp-regression", "char-gru")
@@ -90,17 +93,15 @@ class Workers:
         label = next(label for known in FRAMEWORKS if known.name == framework for label in known.packages)
         return self._versions.availability(label).available
 
-    def ask(self, framework: str, do: str, **job: Any) -> Any:
-        """The result of a job of ``benchmarks.worker``; WorkerError where it failed."""
+    def ask(self, framework: str, kind: Callable[..., Job[T]], **job: Any) -> T:
+        """The result of a job of that kind, of ``benchmarks.worker``; WorkerError where it failed."""
         if framework not in self._pools:
-            pool = Pool(1, path=sys.path, module="benchmarks.worker")
-            self._pools[framework] = self._stack.enter_context(pool)
-        job |= {"do": do, "suite": SUITE}
-        return self._pools[framework].submit(framework, job).result()["result"]
+            self._pools[framework] = self._stack.enter_context(Pool(1, reach=reach_of(SUITE)))
+        return self._pools[framework].submit(kind(Environment(framework), SUITE, **job)).result()
 
-    def timed(self, framework: str, do: str, **job: Any) -> Callable[[int], float]:
+    def timed(self, framework: str, kind: type[Run] | type[Listing], **job: Any) -> Callable[[int], float]:
         """A work of ``in_turns``."""
-        return lambda repeats: self.ask(framework, do, **job, repeats=repeats)
+        return lambda repeats: self.ask(framework, kind, **job, repeats=repeats)
 
 
 def trained_cells(config: pytest.Config) -> list[Cell]:

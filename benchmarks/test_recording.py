@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from benchmarks.measuring import CLOCK, Workers, in_turns, steps, take
+from benchmarks.worker import Prepare, Run
 from parity.running.cells import Cell
 
 EPOCHS = {"mnist-mlp": 10, "char-gru": 100, "iris-logistic": 10}
@@ -31,9 +32,9 @@ def test_recording(benchmark: Any, trained: Cell, workers: Workers, rounds: int,
     # The shorter the run, the more the few files weigh that any run writes: a quick ratio is an upper one.
     epochs = min(10, EPOCHS[case.name]) if quick else EPOCHS[case.name]
     job = {"case": case.name, "implementation": label, "epochs": epochs}
-    workers.ask(framework, "prepare", **job, way="train")
+    workers.ask(framework, Prepare, **job, way="train")
     ways = ["train", "write", *["write each"] * (case.every > 1), *["evaluate"] * bool(case.metrics)]
-    seconds = in_turns({way: workers.timed(framework, "run", **job, way=way) for way in ways}, rounds)
+    seconds = in_turns({way: workers.timed(framework, Run, **job, way=way) for way in ways}, rounds)
     take(benchmark, seconds["write"])
     benchmark.extra_info |= {
         "case": case.name,

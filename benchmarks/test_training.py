@@ -12,6 +12,7 @@ import pytest
 
 from benchmarks.measuring import CLOCK, Workers, in_turns, steps, take
 from benchmarks.plain import LISTINGS
+from benchmarks.worker import Listing, Prepare, Run
 from parity.running.cells import Cell
 
 EPOCHS = {
@@ -34,12 +35,12 @@ def test_training(benchmark: Any, trained: Cell, workers: Workers, rounds: int) 
         listing = None
     epochs = EPOCHS.get(case.name, case.epochs)
     job: dict[str, Any] = {"case": case.name, "implementation": label, "epochs": epochs}
-    first = workers.ask(framework, "prepare", **job, way="record")
+    first = workers.ask(framework, Prepare, **job, way="record").as_json()
     works = {}
     if listing:
-        works["listing"] = workers.timed(listing.framework, "listing", case=case.name, epochs=epochs)
+        works["listing"] = workers.timed(listing.framework, Listing, case=case.name, epochs=epochs)
     for way in ("record", "keep") if case.metrics else ("record",):
-        works[way] = workers.timed(framework, "run", **job, way=way)
+        works[way] = workers.timed(framework, Run, **job, way=way)
     seconds = in_turns(works, rounds)
     take(benchmark, seconds["record"])
     benchmark.extra_info |= {

@@ -9,7 +9,6 @@ itself imports none and a crash costs one cell.
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ import pytest
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
+    from parity.judging.ladder import Step
     from parity.running.cells import Cell
     from parity.running.matrix import Matrix
 
@@ -41,18 +41,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def _matrix(config: pytest.Config) -> Matrix:
     from parity.running.cells import Options
     from parity.running.matrix import Matrix
+    from parity.running.packages import find
     from parity.suite import SuiteError, load_suite
 
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
     cache = getattr(config, "cache", None)  # absent under -p no:cacheprovider
     try:
         options = Options(
-            load_suite(config.getoption("--suite")),
+            load_suite(find(config.getoption("--suite"))),
             Path(cache.mkdir("parity")) if cache else Path(tempfile.mkdtemp(prefix="parity-")),
             cases=config.getoption("--case"),
             implementations=config.getoption("--impl"),
             frameworks=config.getoption("--framework"),
+            jobs=max(1, min(4, os.cpu_count() or 1)),
         )
         return Matrix(options)
     except SuiteError as error:
@@ -71,14 +71,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture(scope="session")
-def climbs(request: pytest.FixtureRequest) -> Iterator[dict[Cell, Future[dict[str, Any]]]]:
+def climbs(request: pytest.FixtureRequest) -> Iterator[dict[Cell, Future[tuple[Step, ...]]]]:
     """Every selected cell on its way up the ladder, in worker processes."""
-    from parity.running.pool import Pool
-
     matrix = request.config.stash[_MATRIX]
     selected = {params["cell"] for params in map(_params, request.session.items) if "cell" in params}
     matrix.cells = [cell for cell in matrix.cells if cell in selected]
-    with Pool(max(1, min(4, os.cpu_count() or 1)), path=sys.path) as pool:
+    with matrix.executor() as pool:
         yield matrix.climb(pool)
 
 
@@ -88,13 +86,13 @@ def _params(item: pytest.Item) -> dict[str, Any]:
 
 
 @pytest.fixture
-def hold(cell: Cell, climbs: dict[Cell, Future[dict[str, Any]]]) -> Any:
+def hold(cell: Cell, climbs: dict[Cell, Future[tuple[Step, ...]]]) -> Any:
     """Assert that the cell holds a rung: ``hold("gradients")``."""
     from parity.judging.verdict import Verdict
 
     def check(rung: str) -> None:
-        steps = {step["rung"]: step for step in climbs[cell].result()["result"]}
-        if steps[rung]["verdict"] != Verdict.PASS:
-            pytest.fail(steps[rung]["message"], pytrace=False)
+        steps = {step.rung: step for step in climbs[cell].result()}
+        if steps[rung].verdict is not Verdict.PASS:
+            pytest.fail(steps[rung].message, pytrace=False)
 
     return check
