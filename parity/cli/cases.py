@@ -11,6 +11,7 @@ import typer
 from parity.cli.asked import check_device, find_suite, interpreters, matrix_of
 from parity.cli.options import (
     CORES,
+    SUITE,
     Cases,
     Data,
     Device,
@@ -38,7 +39,7 @@ def run(
     dtype: Dtypes = None,
     device: Device = "cpu",
     epochs: Epochs = None,
-    suite: SuiteName = "impls",
+    suite: SuiteName = SUITE,
     out: Out = Path("runs"),
     jobs: Jobs = CORES,
     python: Pythons = None,
@@ -59,10 +60,12 @@ def run(
     What is on disk and has not changed is not run again. Each cell of the table shows its verdict and the largest
     share of its tolerance that any loss or parameter used at any epoch: below 1 passes.
     """
+    from parity.judging.folder import whole_folder
     from parity.judging.outcome import as_json, total
     from parity.judging.verdict import EXIT_STATUS
     from parity.report.terminal import Watch, make_console, print_matrix, print_preflight, print_summary
     from parity.running.cells import left_out
+    from parity.running.keys import mark
 
     begun = time.perf_counter()
     with clear_errors():
@@ -92,12 +95,14 @@ def run(
     print_summary(console, outcomes, time.perf_counter() - begun)
     write_json(json_file, as_json(outcomes))
     if page:
-        console.print(write_page(out / PAGE, outcomes), markup=False, highlight=False, soft_wrap=True)
+        # The page is of the whole folder: a call for one case leaves the others on it.
+        shown = whole_folder(out, matrix.suite, outcomes, mark)
+        console.print(write_page(out / PAGE, shown), markup=False, highlight=False, soft_wrap=True)
     raise SystemExit(EXIT_STATUS[total(outcomes)])
 
 
 def list_cells(
-    suite: SuiteName = "impls",
+    suite: SuiteName = SUITE,
     device: Device = "cpu",
     python: Pythons = None,
     json_file: Json = None,
@@ -139,7 +144,7 @@ def show(
     case: Annotated[str, typer.Argument(metavar="CASE", help="The case whose log is shown.")],
     impl: Impls = None,
     dtype: ElseFloat32 = None,
-    suite: SuiteName = "impls",
+    suite: SuiteName = SUITE,
     out: Out = Path("runs"),
     python: Pythons = None,
     data: Data = None,
@@ -209,7 +214,7 @@ def sample(
     framework: Frameworks = None,
     dtype: ElseFloat64 = None,
     epochs: Epochs = None,
-    suite: SuiteName = "impls",
+    suite: SuiteName = SUITE,
     out: Out = Path("runs"),
     jobs: Jobs = CORES,
     python: Pythons = None,
@@ -252,7 +257,7 @@ def sample(
 
 def floor(
     cases: Cases = None,
-    suite: SuiteName = "impls",
+    suite: SuiteName = SUITE,
     out: Out = Path("runs"),
     jobs: Jobs = CORES,
     python: Pythons = None,

@@ -9,13 +9,13 @@ from typing import Annotated
 import typer
 
 from parity.cli.asked import find_suite, interpreters
-from parity.cli.options import CORES, Impls, Jobs, Json, Pythons, SuiteName
+from parity.cli.options import CORES, SUITE, Impls, Jobs, Json, Pythons, SuiteName
 from parity.cli.output import check_writable, clear_errors, fail, write, write_json
 
 
 def prove(
     subset: Annotated[bool, typer.Option("--subset", help="A representative part, within a minute.")] = False,
-    suite: SuiteName = "impls",
+    suite: SuiteName = SUITE,
     jobs: Jobs = CORES,
     python: Pythons = None,
     json_file: Json = None,
