@@ -135,7 +135,7 @@ def _on_file(entry: Entry, file: Path, read: Callable[[Path], Dataset]) -> Entry
         raise SuiteError(f"{file}: {error.strerror or error}") from error
     except ValueError as error:
         raise SuiteError(str(error)) from error
-    case = replace(entry.case, data=partial(read, file), note=f"data from {file}", published=(), variants={})
+    case = replace(entry.case.on_other_data(f"data from {file}"), data=partial(read, file), variants={})
     return replace(entry, case=case, variant=file.stem, file=file.absolute())
 
 

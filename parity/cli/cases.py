@@ -188,7 +188,7 @@ def show(
         with clear_errors():
             runs = {f"{cell.implementation} {cell.dtype}": read(cell.folder(out)) for cell in matrix.cells}
             figures.save(figures.draw(matrix.cells[0].entry.case, runs), plot)
-    if matrix.cells[0].entry.case.alphabet:
+    if matrix.cells[0].entry.case.display.alphabet:
         texts = matrix.sample({"prime": "Th", "length": 200, "temperature": 0.8, "seed": 0})
         print_texts(console, "", matrix.epochs(matrix.cells[0]), texts)
     raise SystemExit(EXIT_STATUS[overall(verdicts)])
@@ -238,7 +238,7 @@ def sample(
             jobs=jobs,
         )
         try:
-            check(matrix.cells[0].entry.case.alphabet, prime, length, temperature)
+            check(matrix.cells[0].entry.case.display.alphabet, prime, length, temperature)
         except ValueError as error:
             raise SuiteError(f"{case}: {error}") from error
         if weights:

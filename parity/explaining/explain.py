@@ -237,7 +237,7 @@ def _diagnosed(
     seconds: float = 45.0,
 ) -> Explanation:
     replays = replays or Replays(reference.build, entry.case, mistakes_for(entry))
-    params = dtype == "float64" or entry.case.float32_parameters == "free"
+    params = dtype == "float64" or entry.case.policy.float32_parameters == "free"
     diagnosis = diagnose(run, location, replays, floor, dtype, params, seconds, on_step)
     right = replays.path((), diagnosis.epochs)
     assert right is not None

@@ -173,7 +173,7 @@ def compare_runs(
 
 
 def _counts_params(run: Trajectory) -> bool:
-    """Whether a run's parameters are asserted: see ``Case.float32_parameters``."""
+    """Whether a run's parameters are asserted: see ``Policy.float32_parameters``."""
     in_lockstep = bool(run.meta.get("lockstep"))
     return in_lockstep or run.meta["dtype"] == "float64" or run.meta.get("float32_parameters", "free") == "free"
 

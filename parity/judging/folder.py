@@ -222,4 +222,4 @@ def _entry(name: str, suite: Suite) -> Entry | None:
     entry = suite.entry(case)
     if not variant or variant in entry.case.variants:
         return suite.entry(case, variant or None)
-    return replace(entry, case=replace(entry.case, published=(), note=f"on other data, {variant}"), variant=variant)
+    return replace(entry, case=entry.case.on_other_data(f"on other data, {variant}"), variant=variant)

@@ -219,7 +219,7 @@ def update(shared: Climb) -> float:
 def training(shared: Climb) -> float:
     """Every batch's loss and every snapshot's parameters, on a free run; where the case says so, in lockstep."""
     case = replace(shared.case, metrics=())
-    lockstep = shared.dtype != "float64" and case.float32_parameters == "lockstep"
+    lockstep = shared.dtype != "float64" and case.policy.float32_parameters == "lockstep"
     reference = gather(record(shared.reference(case, "float64", "cpu"), case, case.epochs))
     run = gather(record(shared.begin(), case, case.epochs))
     judgements = [judge(run, reference, shared.floor, params=not lockstep)]

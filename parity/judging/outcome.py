@@ -55,7 +55,7 @@ class Outcome:
     @property
     def note(self) -> str:
         """What a reader of the results must know of the case's data."""
-        return self.entry.case.note if self.entry is not None else ""
+        return self.entry.case.display.note if self.entry is not None else ""
 
     @property
     def preflight(self) -> tuple[str, ...]:
@@ -76,7 +76,7 @@ class Outcome:
 
 
 def compares_params(dtype: str, rule: str) -> bool:
-    """Whether a free run's parameters are asserted: ``rule`` is ``Case.float32_parameters``."""
+    """Whether a free run's parameters are asserted: ``rule`` is ``Policy.float32_parameters``."""
     return dtype == "float64" or rule == "free"
 
 

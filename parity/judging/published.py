@@ -75,7 +75,7 @@ def _series(published: Published, run: Trajectory) -> dict[int, float]:
 def figures(case: Case, run: Trajectory, dtype: str, floor: Floor | None) -> list[Figure]:
     """Every published figure that a run of this length and dtype reaches; INCONCLUSIVE where it recorded none there."""
     found = []
-    for published in case.published:
+    for published in case.publication.figures:
         if dtype not in published.dtypes:
             continue
         values = series(published, run)
@@ -128,14 +128,14 @@ def log_lines(case: Case, figures: Sequence[Figure]) -> list[Line]:
     for epoch, line in sorted(by_epoch.items()):
         try:
             ours, theirs = (
-                case.log.format(
+                case.publication.log.format(
                     epoch=epoch, step=epoch - 1, **{name: getattr(figure, side) for name, figure in line.items()}
                 )
                 for side in ("ours", "published")
             )
         except KeyError:
             continue  # This epoch has figures, but not all that the log line prints.
-        used = [name for name in line if "{" + name + "}" in case.log]
+        used = [name for name in line if "{" + name + "}" in case.publication.log]
         shown |= {(epoch, name) for name in used}
         found.append(_line(ours, theirs, [line[name] for name in used]))
     for figure in figures:

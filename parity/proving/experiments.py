@@ -174,7 +174,7 @@ def _planted(
 
 
 def _free(case: Case, dtype: str) -> bool:
-    return dtype == "float64" or case.float32_parameters == "free"
+    return dtype == "float64" or case.policy.float32_parameters == "free"
 
 
 def _visible(hypothesis: Mistake, replays: Replays, case: Case, dtype: str, floors: Mapping[str, Floor]) -> bool:

@@ -58,7 +58,7 @@ class Matrix:
         case = cell.entry.case
         if self.options.lockstep is not None or self.is_reference(cell):
             return self.options.lockstep
-        return case.stretch if cell.dtype != "float64" and case.float32_parameters == "lockstep" else None
+        return case.stretch if cell.dtype != "float64" and case.policy.float32_parameters == "lockstep" else None
 
     def run(
         self,
@@ -192,7 +192,7 @@ class Matrix:
             "versions": self.versions.of(cell.implementation),
             "hyper_parameters": {part: repr(getattr(case, part)) for part in ("loss", "optimizer", "schedule")},
             "deep": self._deep(cell, lockstep),
-            "float32_parameters": case.float32_parameters,
+            "float32_parameters": case.policy.float32_parameters,
             "floor": self._floor_path(cell, lockstep)[1],
         }
         job = self._job(cell, "record", self._length(cell, lockstep)) | {
@@ -389,7 +389,7 @@ class Matrix:
             reference,
             floor,
             check=self._read(_checked(cell).folder(out)) if self.is_reference(cell) else None,
-            params=compares_params(cell.dtype, case.float32_parameters),
+            params=compares_params(cell.dtype, case.policy.float32_parameters),
             stretches=stretches if lockstep else None,
         )
         return judgement, tuple(figures(case, run, cell.dtype, floor))
