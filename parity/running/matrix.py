@@ -22,7 +22,7 @@ from parity.judging.published import Figure, figures
 from parity.judging.verdict import Judgement, Verdict, judge_run
 from parity.recording.places import CHECKED, floor_name, keep_explanation, keep_failure
 from parity.recording.reader import read
-from parity.running.cells import Cell, OnEpoch, Options, cells
+from parity.running.cells import Cell, OnEpoch, Options, cells, owed
 from parity.running.keys import fingerprint, harness_code, mark
 from parity.running.pool import Pool, UnrunError, WorkerError
 from parity.running.versions import Versions
@@ -36,6 +36,7 @@ class Matrix:
     def __init__(self, options: Options) -> None:
         self.options, self.suite = options, options.suite
         self.cells = cells(options)
+        self.owed = owed(options)
         self.versions = Versions(options.pythons)
         self._fingerprints: dict[tuple[str, int], str] = {}
         self._marks: dict[str, str] = {}
@@ -69,7 +70,9 @@ class Matrix:
         """Record what is not on disk yet, judge every cell as soon as what it needs is there; in the cells' order."""
         with Pool(self.options.jobs, self.options.pythons, sys.path, self.options.device) as pool:
             waiting = {cell: self._needs(cell, pool, on_epoch) for cell in self.cells}
-            outcomes: dict[Cell, Outcome] = {}
+            outcomes = {cell: _missing(cell, reason) for cell, reason in self.owed.items()}
+            for outcome in outcomes.values():
+                on_outcome(outcome)
             while waiting:
                 for cell in [cell for cell, needs in waiting.items() if all(need.done() for need in needs.values())]:
                     outcome = self._judge(cell, waiting.pop(cell))
@@ -80,7 +83,7 @@ class Matrix:
                 if waiting:
                     open_needs = {need for needs in waiting.values() for need in needs.values() if not need.done()}
                     wait(open_needs, timeout=0.5, return_when=FIRST_COMPLETED)
-        return [outcomes[cell] for cell in self.cells]
+        return [outcomes[cell] for cell in (*self.cells, *self.owed)]
 
     def sample(
         self, wish: Mapping[str, Any], weights: str = "", on_epoch: OnEpoch = lambda cell, epoch, of: None
@@ -177,6 +180,8 @@ class Matrix:
         availability = self.versions.availability(cell.implementation)
         if not availability.available:
             return _failed(UnrunError(availability.reason))
+        if cell.implementation not in cell.entry.implementations:  # the reference, which every cell needs
+            return _failed(UnrunError(f"{cell.entry.case.name} has no {cell.implementation} implementation"))
         key = self._key(cell, lockstep)
         if not self.options.fresh and self._cached(folder, key, self._deep(cell, lockstep)):
             return _finished({"cached": True})
@@ -402,6 +407,11 @@ class Matrix:
         # A case's own length may end between two snapshots of a shorter run's: the floor of the next one covers it.
         floor = floors[cell.dtype].until(len(run.loss), len(run.epochs))
         return floor
+
+
+def _missing(cell: Cell, reason: str) -> Outcome:
+    judgement = Judgement(Verdict.FAIL, reason=reason)
+    return Outcome(cell.entry.folder, cell.implementation, cell.dtype, cell.device, judgement, entry=cell.entry)
 
 
 def _checked(reference: Cell) -> Cell:
