@@ -231,7 +231,8 @@ class Published:
     returns one value an epoch, from epoch 0 on.
 
     ``rule`` says what must hold. ``printed``: both texts are equal. ``floor``: the values differ by no more than
-    the tolerance of that tensor plus half a unit of the last printed digit. ``envelope``: ours lies within
+    two runs of one listing part by rounding, a share of the tensor's noise floor (``parity.judging.published.APART``),
+    plus half a unit of the last printed digit. ``envelope``: ours lies within
     ``margin`` of the published value, for figures that were one draw of many.
     """
 

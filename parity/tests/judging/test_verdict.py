@@ -12,8 +12,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-import parity.tolerance
 from parity.judging.floor import Floor
+from parity.judging.floor import floor_of as measured_floor
 from parity.judging.outcome import Outcome
 from parity.judging.published import figures, log_lines
 from parity.judging.verdict import EXIT_STATUS, Judgement, Verdict, judge, overall
@@ -252,7 +252,7 @@ def test_what_is_not_finite_in_the_reference_agrees_with_nothing(value: float) -
     run, other = make(), make()
     put(other, ("loss", 1, 2), value)
     for pair in ((run, other), (other, run), (other, other)):
-        found = judge(*pair, parity.tolerance.floor_of((), pair[1], "float64"))
+        found = judge(*pair, measured_floor((), pair[1], "float64"))
         assert (found.verdict, found.epoch, found.parameter) == (Verdict.FAIL, 2, "loss")
         assert found.reason.endswith("what is not finite agrees with nothing")
 
@@ -344,7 +344,7 @@ def test_printed_figures_must_read_the_same(text: str, value: float, verdict: Ve
 def test_figures_within_the_floor_may_be_off_by_it_and_by_the_rounding_of_the_print() -> None:
     run = make()
     floor = floor_of(run)
-    allowed = FACTOR * floor.params["scale"][2] + 0.5e-3
+    allowed = floor.params["scale"][2] / 6**0.5 + 0.5e-3
     for off, verdict in ((0.99 * allowed, Verdict.PASS), (1.01 * allowed, Verdict.FAIL), (np.nan, Verdict.FAIL)):
         for sign in (-1, 1):
             found = verdict_of(published("1.235", "floor"), with_value(1.235 + sign * off), floor)
