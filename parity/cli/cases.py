@@ -85,7 +85,8 @@ def run(
             jobs=jobs,
             fresh=fresh,
         )
-        with Watch(make_console(stderr=True), len(matrix.cells), matrix.cells) as watch:
+        shown = [*matrix.cells, *matrix.owed]
+        with Watch(make_console(stderr=True), len(shown), shown) as watch:
             outcomes = matrix.run(watch.epoch, watch.outcome)
     console = make_console(stderr=str(json_file) == "-")
     print_preflight(console, [(outcome.name, outcome.preflight) for outcome in outcomes])
@@ -109,8 +110,10 @@ def list_cells(
 ) -> None:
     """List cases × implementations: what can run here, and why not where it cannot.
 
+    A case that lacks a framework of its suite and gives no reason, or a reason for what is there, fails.
     With --device cuda each framework is imported and asked for a GPU, which takes some seconds.
     """
+    from parity.judging.verdict import EXIT_STATUS, Verdict
     from parity.report.terminal import make_console, print_list
     from parity.running.versions import Versions, find_devices
 
@@ -118,13 +121,15 @@ def list_cells(
         found, versions = find_suite(suite), Versions(interpreters(python))
         check_device(device)
         on_cuda = find_devices(versions, found.labels) if device != "cpu" else {}
+        owed = {name: found.owed(entry) for name, entry in found.entries.items()}
         rows = [
-            (entry.case.name, on_cuda.get(label) or versions.availability(label), entry.case.absent.get(label, ""))
-            for entry in found.entries.values()
-            for label in (
-                *entry.implementations,
-                *(name for name in entry.case.absent if name not in entry.implementations),
+            (
+                entry.case.name,
+                on_cuda.get(label) or versions.availability(label),
+                owed[name].get(label) or entry.case.absent.get(label, ""),
             )
+            for name, entry in found.entries.items()
+            for label in dict.fromkeys((*entry.implementations, *entry.case.absent, *owed[name]))
         ]
     print_list(make_console(stderr=str(json_file) == "-"), rows)
     cells = [
@@ -138,6 +143,7 @@ def list_cells(
         for case, availability, absent in rows
     ]
     write_json(json_file, {"cells": cells})
+    raise SystemExit(EXIT_STATUS[Verdict.FAIL if any(owed.values()) else Verdict.PASS])
 
 
 def show(
@@ -175,6 +181,7 @@ def show(
             variant=data,
             jobs=CORES,
         )
+        matrix.owed = {}  # A log is shown of what there is; whether a case is whole, 'parity run' says.
         available = [cell for cell in matrix.cells if matrix.versions.availability(cell.implementation).available]
         if not impl:
             labels = [cell.implementation for cell in available if cell.implementation != matrix.suite.reference]
@@ -193,7 +200,7 @@ def show(
         with clear_errors():
             runs = {f"{cell.implementation} {cell.dtype}": read(cell.folder(out)) for cell in matrix.cells}
             figures.save(figures.draw(matrix.cells[0].entry.case, runs), plot)
-    if matrix.cells[0].entry.case.alphabet:
+    if matrix.cells[0].entry.case.display.alphabet:
         texts = matrix.sample({"prime": "Th", "length": 200, "temperature": 0.8, "seed": 0})
         print_texts(console, "", matrix.epochs(matrix.cells[0]), texts)
     raise SystemExit(EXIT_STATUS[overall(verdicts)])
@@ -243,7 +250,7 @@ def sample(
             jobs=jobs,
         )
         try:
-            check(matrix.cells[0].entry.case.alphabet, prime, length, temperature)
+            check(matrix.cells[0].entry.case.display.alphabet, prime, length, temperature)
         except ValueError as error:
             raise SuiteError(f"{case}: {error}") from error
         if weights:

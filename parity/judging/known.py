@@ -34,7 +34,7 @@ class Known:
         entry = self.suite.entry(name)
         if not variant or variant in entry.case.variants:
             return self.suite.entry(name, variant or None)
-        return replace(entry, case=replace(entry.case, published=(), note=f"on other data, {variant}"), variant=variant)
+        return replace(entry, case=entry.case.on_other_data(f"on other data, {variant}"), variant=variant)
 
     def entry_of(self, run: Trajectory) -> Entry | None:
         """The case that a recording says it is of; None where it says none, or has other parameters than that case."""

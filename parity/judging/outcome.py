@@ -55,7 +55,7 @@ class Outcome:
     @property
     def note(self) -> str:
         """What a reader of the results must know of the case's data."""
-        return self.entry.case.note if self.entry is not None else ""
+        return self.entry.case.display.note if self.entry is not None else ""
 
     @property
     def preflight(self) -> tuple[str, ...]:

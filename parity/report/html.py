@@ -182,13 +182,13 @@ class _Content:
         case = entry.case
         every = "every epoch" if case.every == 1 else f"every {case.every} epochs"
         facts = {
-            "source": case.source,
-            "data": case.note,
+            "source": case.publication.source,
+            "data": case.display.note,
             "loss": f"{case.loss.kind}, the {case.loss.reduction} over a batch",
             "optimizer": _words(case.optimizer),
             "batches": _words(case.schedule),
             "epochs": f"{case.epochs}, with a snapshot {every}",
-            "float32": case.why,
+            "float32": case.policy.reason,
             **{f"no {label}": reason for label, reason in case.absent.items()},
         }
         found["facts"] = [[name, text] for name, text in facts.items() if text]
@@ -206,7 +206,8 @@ class _Content:
     def _details(self, o: Outcome) -> dict[str, Any]:
         found = o.judgement
         lines = log_lines(o.entry.case, o.figures) if o.entry is not None else []
-        published = list(dict.fromkeys(figure.source for figure in o.entry.case.published)) if lines and o.entry else []
+        printed = o.entry.case.publication.figures if lines and o.entry else ()
+        published = list(dict.fromkeys(figure.source for figure in printed))
         return {
             "case": self.cases.index(o.folder),
             "implementation": o.implementation,

@@ -97,7 +97,9 @@ def sample_text(job: Job, emit: Emit) -> str:
     state = trainer.export()
     state.params = {name: values[len(values) - 1] for name, values in read(job["folder"]).params.items()}
     trainer.load(state)
-    return sample(trainer.predict, entry.case.alphabet, job["prime"], job["length"], job["temperature"], job["seed"])
+    return sample(
+        trainer.predict, entry.case.display.alphabet, job["prime"], job["length"], job["temperature"], job["seed"]
+    )
 
 
 def measure_floor(job: Job, emit: Emit) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from parity.judging.policy import asserts_parameters
 from parity.judging.verdict import Judgement, Verdict
 from parity.recording.places import CHECKED, Place, floor_name, keep_explanation, keep_failure
 from parity.recording.reader import read
-from parity.running.cells import Cell, OnEpoch, Options, cells
+from parity.running.cells import Cell, OnEpoch, Options, cells, owed
 from parity.running.keys import fingerprint, harness_code, mark
 from parity.running.pool import Pool, UnrunError, WorkerError
 from parity.running.versions import Versions
@@ -38,6 +38,7 @@ class Matrix:
     def __init__(self, options: Options) -> None:
         self.options, self.suite = options, options.suite
         self.cells = cells(options)
+        self.owed = owed(options)
         self.versions = Versions(options.pythons)
         self._fingerprints: dict[tuple[str, int], str] = {}
         self._marks: dict[str, str] = {}
@@ -73,7 +74,9 @@ class Matrix:
         with Pool(self.options.jobs, self.options.pythons, sys.path, self.options.device) as pool:
             waiting = {cell: self._needs(cell, pool, on_epoch) for cell in self.cells}
             failed: dict[Cell, tuple[Outcome, Future[dict[str, Any]]]] = {}
-            outcomes: dict[Cell, Outcome] = {}
+            outcomes = {cell: _missing(cell, reason) for cell, reason in self.owed.items()}
+            for outcome in outcomes.values():
+                on_outcome(outcome)
 
             def end(cell: Cell, outcome: Outcome) -> None:
                 outcomes[cell] = outcome
@@ -93,7 +96,7 @@ class Matrix:
                 open_needs |= {explanation for _, explanation in failed.values() if not explanation.done()}
                 if open_needs:
                     wait(open_needs, timeout=0.5, return_when=FIRST_COMPLETED)
-        return [outcomes[cell] for cell in self.cells]
+        return [outcomes[cell] for cell in (*self.cells, *self.owed)]
 
     def sample(
         self, wish: Mapping[str, Any], weights: str = "", on_epoch: OnEpoch = lambda cell, epoch, of: None
@@ -190,6 +193,8 @@ class Matrix:
         availability = self.versions.availability(cell.implementation)
         if not availability.available:
             return _failed(UnrunError(availability.reason))
+        if cell.implementation not in cell.entry.implementations:  # the reference, which every cell needs
+            return _failed(UnrunError(f"{cell.entry.case.name} has no {cell.implementation} implementation"))
         key = self._key(cell, lockstep)
         if not self.options.fresh and self._cached(cell, folder, key, self._deep(cell, lockstep)):
             return _finished({"cached": True})
@@ -205,7 +210,7 @@ class Matrix:
             "versions": self.versions.of(cell.implementation),
             "hyper_parameters": {part: repr(getattr(case, part)) for part in ("loss", "optimizer", "schedule")},
             "deep": self._deep(cell, lockstep),
-            "float32_parameters": case.float32_parameters,
+            "float32_parameters": case.policy.float32_parameters,
             "floor": self._floor_path(cell, lockstep)[1],
         }
         job = self._job(cell, "record", self._length(cell, lockstep)) | {
@@ -390,6 +395,11 @@ class Matrix:
             return replace(outcome, judgement=replace(outcome.judgement, reason=reason), trace=error.trace)
         keep_explanation(cell.folder(self.options.out), outcome.judgement.reason, found)
         return replace(outcome, explanation=found)
+
+
+def _missing(cell: Cell, reason: str) -> Outcome:
+    judgement = Judgement(Verdict.FAIL, reason=reason)
+    return Outcome(cell.entry.folder, cell.implementation, cell.dtype, cell.device, judgement, entry=cell.entry)
 
 
 def _checked(reference: Cell) -> Cell:

@@ -405,8 +405,8 @@ def test_a_shorter_run_is_another_run(parity: Parity, tmp_path: Path) -> None:
 def test_a_floor_that_ends_between_two_snapshots_ends_at_the_first_of_them(parity: Parity, tmp_path: Path) -> None:
     package = write_suite(tmp_path, numpy_mine=suites.HONEST)
     (tmp_path / package / "toy" / "spec.py").write_text(
-        "from dataclasses import replace\nfrom parity.tests import toy\n"
-        "CASES = (replace(toy.MOMENTUM, every=4, floor_epochs=10, epochs=20),)\n"
+        "from dataclasses import replace\nfrom parity.spec import Policy\nfrom parity.tests import toy\n"
+        "CASES = (replace(toy.MOMENTUM, every=4, policy=Policy(floor_epochs=10), epochs=20),)\n"
     )
     result = parity("run", "--suite", package, "--out", "out", "--lockstep", "4")
     assert result.status == 0, result.out
@@ -439,10 +439,10 @@ def test_a_published_figure_of_what_is_not_recorded_is_a_doubt(parity: Parity, t
     package = write_suite(tmp_path)
     (tmp_path / package / "toy" / "spec.py").write_text(
         "from dataclasses import replace\n"
-        "from parity.spec import Published\n"
+        "from parity.spec import Publication, Published\n"
         "from parity.tests import toy\n"
         "figure = Published('accuracy', {1: '1.0'}, '%.1f', 'metrics/accuracy', 'made up')\n"
-        "CASES = (replace(toy.MOMENTUM, published=(figure,)),)\n"
+        "CASES = (replace(toy.MOMENTUM, publication=Publication(figures=(figure,))),)\n"
     )
     result = parity("run", "--suite", package, "--dtype", "float64", "--no-report")
     assert result.status == 3

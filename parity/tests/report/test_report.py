@@ -37,6 +37,7 @@ from parity.report.page import resource
 from parity.running.cells import Options
 from parity.running.keys import mark
 from parity.running.matrix import Matrix
+from parity.spec import Policy
 from parity.suite import Suite, load_suite
 from parity.tests import suites
 from parity.tests.browser import Browser
@@ -160,7 +161,7 @@ def test_a_run_whose_parameters_count_in_lockstep_needs_that_run(
 def in_lockstep(suite: Suite) -> Suite:
     """The suite with a case whose float32 parameters are asserted in lockstep alone."""
     entry = suite.entries[CASE]
-    case = replace(entry.case, float32_parameters="lockstep", why="a test")
+    case = replace(entry.case, policy=Policy(float32_parameters="lockstep", reason="a test"))
     return replace(suite, entries={CASE: replace(entry, case=case)})
 
 

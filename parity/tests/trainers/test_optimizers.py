@@ -17,9 +17,9 @@ SPEC = """
 from dataclasses import replace
 
 from impls.logistic.spec import CASES as DOCUMENTED
-from parity.spec import Adam, AdamW
+from parity.spec import Adam, AdamW, Publication
 
-PLAIN = replace(DOCUMENTED[0], metrics=(), published=(), log="", absent={}, epochs=12)
+PLAIN = replace(DOCUMENTED[0], metrics=(), publication=Publication(), absent={}, epochs=12)
 CASES = (
     replace(PLAIN, name="adam", optimizer=Adam(0.05)),
     replace(PLAIN, name="adamw", optimizer=AdamW(0.05, weight_decay=0.2)),
