@@ -105,15 +105,15 @@ class Workers:
 
 def trained_cells(config: pytest.Config) -> list[Cell]:
     """The cells asked for, in float32. The activations are left out: they are looked at and not trained."""
-    quick, cases = config.getoption("--quick"), config.getoption("--case")
+    quick, cases = config.getoption("--quick"), config.getoption("--parity-case")
     suite = load_suite(SUITE)
     try:
         options = Options(
             suite,
             Path(),
             cases=cases or (QUICK_CASES if quick else [name for name in suite.entries if name != "activations"]),
-            implementations=config.getoption("--impl") or (QUICK_LABELS if quick else ()),
-            frameworks=config.getoption("--framework"),
+            implementations=config.getoption("--parity-impl") or (QUICK_LABELS if quick else ()),
+            frameworks=config.getoption("--parity-framework"),
             dtypes=("float32",),
         )
         return cells(options)

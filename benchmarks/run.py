@@ -90,8 +90,8 @@ def run(
     # Where nothing was measured, what is said below says why.
     arguments += ["-W", "ignore:Not saving anything"]
     arguments += ["--quick"] if quick else []
-    arguments += [word for case in cases for word in ("--case", case)]
-    arguments += [word for label in labels for word in ("--impl", label)]
+    arguments += [word for case in cases for word in ("--parity-case", case)]
+    arguments += [word for label in labels for word in ("--parity-impl", label)]
     console.file = sys.stderr  # what it would look up later is redirected
     log, watch = io.StringIO(), _Watch(console)
     with watch.progress, redirect_stdout(log), redirect_stderr(log):

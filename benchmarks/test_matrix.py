@@ -59,11 +59,11 @@ def runs(
     request: pytest.FixtureRequest, quick: bool, workers: Workers, tmp_path_factory: pytest.TempPathFactory
 ) -> Runs:
     option = request.config.getoption
-    cases = option("--case") or (QUICK if quick else ())
-    labels = option("--impl") or (QUICK_LABELS if quick else ())
+    cases = option("--parity-case") or (QUICK if quick else ())
+    labels = option("--parity-impl") or (QUICK_LABELS if quick else ())
     arguments = [*cases, *(word for label in labels for word in ("--impl", label))]
     here = [framework.name for framework in FRAMEWORKS if workers.has(framework.name)]
-    frameworks = option("--framework") or (here if len(here) < len(FRAMEWORKS) else [])
+    frameworks = option("--parity-framework") or (here if len(here) < len(FRAMEWORKS) else [])
     arguments += [word for name in frameworks for word in ("--framework", name)]
     return Runs(tmp_path_factory.mktemp("matrix"), arguments)
 

@@ -85,8 +85,8 @@ def run(
             jobs=jobs,
             fresh=fresh,
         )
-        shown = [*matrix.cells, *matrix.owed]
-        with Watch(make_console(stderr=True), len(shown), shown) as watch:
+        asked = [*matrix.cells, *matrix.owed]
+        with Watch(make_console(stderr=True), len(asked), asked) as watch:
             outcomes = matrix.run(watch.epoch, watch.outcome)
     console = make_console(stderr=str(json_file) == "-")
     print_preflight(console, [(outcome.name, outcome.preflight) for outcome in outcomes])

@@ -9,8 +9,8 @@ def asserts_parameters(case: Case | None, dtype: str) -> bool:
     """Whether the verdict on a free run in ``dtype`` rests on its parameters too, and not on its losses alone.
 
     Rounding may lead the parameters of a case so far away that a free run's say nothing: such a case says
-    ``Policy.float32_parameters="lockstep"``, and they are asserted where each stretch starts from the reference's state.
-    Only a suite's case can say so. Where there is none (``case=None``) they are asserted: a recording must not
+    ``Policy.float32_parameters="lockstep"``, and they are asserted where each stretch starts from the reference's
+    state. Only a suite's case can say so. Where there is none (``case=None``) they are asserted: a recording must not
     loosen its own judgement.
     """
     return case is None or dtype == "float64" or case.policy.float32_parameters == "free"

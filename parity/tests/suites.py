@@ -97,5 +97,5 @@ def selected(request: pytest.FixtureRequest) -> list[dict[str, Any]]:
 def each_framework(metafunc: pytest.Metafunc) -> None:
     """Run a test that asks for ``framework`` once for each framework, or for those that the session names."""
     if "framework" in metafunc.fixturenames:
-        chosen = metafunc.config.getoption("--framework") or [framework.name for framework in FRAMEWORKS]
+        chosen = metafunc.config.getoption("--parity-framework") or [framework.name for framework in FRAMEWORKS]
         metafunc.parametrize("framework", [framework.name for framework in FRAMEWORKS if framework.name in chosen])
