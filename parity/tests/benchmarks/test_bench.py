@@ -21,8 +21,9 @@ from hypothesis import strategies as st
 
 from benchmarks.measuring import CLOCK, Clock
 from benchmarks.plain import LISTINGS
-from benchmarks.report import PHASES, build, markdown, page
+from benchmarks.report import build, markdown, page
 from benchmarks.result import SURE, ResultError, Spread, beyond_noise, chance, read
+from benchmarks.sections.commands import PHASES
 from benchmarks.test_matrix import Runs
 from parity.cli import app as cli
 from parity.running.pool import worker_environment
