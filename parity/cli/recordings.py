@@ -39,7 +39,7 @@ def report(
     from parity.judging.outcome import as_json, total
     from parity.judging.verdict import EXIT_STATUS
     from parity.report.formats import FORMATS
-    from parity.report.html import page
+    from parity.report.html import PACKAGES, page
     from parity.report.page import check_page
     from parity.report.words import count_cells
 
@@ -48,7 +48,7 @@ def report(
     target = output or (root / PAGE if form == "html" else Path("-"))
     with clear_errors():
         if form == "html":
-            check_page(target, "plotly")
+            check_page(target, *PACKAGES)
         outcomes = recorded(root, find_suite(suite))
     if form == "json":
         write_json(target, as_json(outcomes))
