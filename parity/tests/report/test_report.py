@@ -370,7 +370,7 @@ def test_the_forms_of_the_command(
 
     status, text = call(form="json")
     assert status == 1
-    verdicts = {(c["implementation"], c["dtype"]): c["verdict"] for c in strict_json(text)["cells"]}
+    verdicts = {(c["implementation"], c["dtype"]): c["verdict"] for c in strict_json(text, "run")["cells"]}
     assert verdicts == {(o.implementation, o.dtype): o.judgement.verdict for o in ran}
     assert call(form="md")[1].startswith("# Parity report\n")
     assert call(form="junit", output=tmp_path / "junit.xml") == (1, f"{tmp_path / 'junit.xml'}: {text_of(ran)}\n")
