@@ -114,6 +114,7 @@ def list_cells(
     With --device cuda each framework is imported and asked for a GPU, which takes some seconds.
     """
     from parity.judging.verdict import EXIT_STATUS, Verdict
+    from parity.report.data import listed
     from parity.report.terminal import make_console, print_list
     from parity.running.versions import Versions, find_devices
 
@@ -132,17 +133,7 @@ def list_cells(
             for label in dict.fromkeys((*entry.implementations, *entry.case.absent, *owed[name]))
         ]
     print_list(make_console(stderr=str(json_file) == "-"), rows)
-    cells = [
-        {
-            "case": case,
-            "implementation": availability.implementation,
-            "framework": availability.framework,
-            "available": availability.available and not absent,
-            "reason": absent or availability.reason,
-        }
-        for case, availability, absent in rows
-    ]
-    write_json(json_file, {"cells": cells})
+    write_json(json_file, listed(rows))
     raise SystemExit(EXIT_STATUS[Verdict.FAIL if any(owed.values()) else Verdict.PASS])
 
 
@@ -157,6 +148,7 @@ def show(
     plot: Annotated[
         Path | None, typer.Option("--plot", metavar="FILE", help="Also draw a figure: .png, .svg or .html.")
     ] = None,
+    json_file: Json = None,
 ) -> None:
     """Print the log that the case's source printed, from our run, with the published lines beside it.
 
@@ -165,6 +157,7 @@ def show(
     """
     from parity.judging.verdict import EXIT_STATUS, overall
     from parity.recording.reader import read
+    from parity.report import data as plain
     from parity.report import plot as figures
     from parity.report.terminal import Watch, make_console, print_log, print_texts
 
@@ -189,7 +182,7 @@ def show(
             matrix.cells = [cell for cell in matrix.cells if cell.implementation == chosen]
         with Watch(make_console(stderr=True), len(matrix.cells)) as watch:
             outcomes = matrix.run(watch.epoch, watch.outcome)
-    console = make_console()
+    console = make_console(stderr=str(json_file) == "-")
     verdicts = []
     for outcome in outcomes:
         if not outcome.figures and outcome.judgement.reason:
@@ -200,9 +193,13 @@ def show(
         with clear_errors():
             runs = {f"{cell.implementation} {cell.dtype}": read(cell.folder(out)) for cell in matrix.cells}
             figures.save(figures.draw(matrix.cells[0].entry.case, runs), plot)
-    if matrix.cells[0].entry.case.display.alphabet:
-        texts = matrix.sample({"prime": "Th", "length": 200, "temperature": 0.8, "seed": 0})
-        print_texts(console, "", matrix.epochs(matrix.cells[0]), texts)
+    entry, epochs, written = matrix.cells[0].entry, matrix.epochs(matrix.cells[0]), None
+    if entry.case.display.alphabet:
+        wish = {"prime": "Th", "length": 200, "temperature": 0.8, "seed": 0}
+        texts = matrix.sample(wish)
+        print_texts(console, "", epochs, texts)
+        written = plain.written(entry.folder, epochs, wish, "", texts)
+    write_json(json_file, plain.shown(entry.folder, entry.case, outcomes, written))
     raise SystemExit(EXIT_STATUS[overall(verdicts)])
 
 
@@ -226,12 +223,14 @@ def sample(
     jobs: Jobs = CORES,
     python: Pythons = None,
     data: Data = None,
+    json_file: Json = None,
 ) -> None:
     """Let each implementation write text after its own run, in float64 unless told otherwise.
 
     A run that is not on disk is made first. The random numbers are NumPy's: the same parameters write the same text
     in every framework.
     """
+    from parity.report.data import written
     from parity.report.terminal import Watch, make_console, print_texts
     from parity.running.sampling import check
     from parity.suite import SuiteError
@@ -258,7 +257,9 @@ def sample(
         wish = {"prime": prime, "length": length, "temperature": temperature, "seed": seed}
         with Watch(make_console(stderr=True), len(matrix.cells)) as watch:
             texts = matrix.sample(wish, weights, watch.epoch)
-    print_texts(make_console(), weights, matrix.epochs(matrix.cells[0]), texts)
+    epochs = matrix.epochs(matrix.cells[0])
+    print_texts(make_console(stderr=str(json_file) == "-"), weights, epochs, texts)
+    write_json(json_file, written(matrix.cells[0].entry.folder, epochs, wish, weights, texts))
     raise SystemExit(3 if any(isinstance(text, BaseException) for text in texts.values()) else 0)
 
 
@@ -272,11 +273,13 @@ def floor(
     dtype: Dtypes = None,
     data: Data = None,
     lockstep: LockstepLength = None,
+    json_file: Json = None,
 ) -> None:
     """Measure the noise floors that are missing or were measured on something else, and keep them with the suite.
 
     A floor belongs to its case as the data does: commit it. 'parity run' measures for itself what is missing.
     """
+    from parity.report.data import measured as plain
     from parity.report.terminal import Watch, make_console
 
     with clear_errors():
@@ -293,7 +296,9 @@ def floor(
         )
         with Watch(make_console(stderr=True), len(matrix.cells)) as watch:
             measured = matrix.measure_floors(watch.epoch)
+    aside = str(json_file) == "-"
     for path, error in measured.items():
-        typer.echo(f"{path.stem}: " + (f"failed, {error}" if error else "measured"))
-    typer.echo(f"{len(measured)} floors measured, the others fit")
+        typer.echo(f"{path.stem}: " + (f"failed, {error}" if error else "measured"), err=aside)
+    typer.echo(f"{len(measured)} floors measured, the others fit", err=aside)
+    write_json(json_file, plain(measured))
     raise SystemExit(3 if any(measured.values()) else 0)

@@ -82,7 +82,8 @@ def bench(
         fail("bench runs the package 'benchmarks', which cannot be found: call it in a clone of the project")
     from parity.report.terminal import make_console
 
-    suites, results, report = (import_module(f"benchmarks.{name}") for name in ("run", "result", "report"))
+    modules = (import_module(f"benchmarks.{name}") for name in ("run", "result", "report", "limits"))
+    suites, results, report, limits = modules
     file = out / "parity-benchmarks.json"
     try:
         earlier = results.read(against) if against is not None else None
@@ -94,7 +95,7 @@ def bench(
     except (results.ResultError, suites.BenchError) as error:
         fail(str(error))
     console = make_console()
-    for limit in report.limits(result):
+    for limit in limits.limits(result):
         word = "holds   " if limit.holds else "exceeded"
         console.print(f"{word} {limit.what}: {limit.measured}, at most {limit.limit}", markup=False, highlight=False)
     console.print(f"{len(result.benchmarks)} benchmarks in {file.with_suffix('.html')}, .md and .json", markup=False)

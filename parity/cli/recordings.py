@@ -52,7 +52,7 @@ def report(
     from parity.judging.outcome import as_json, total
     from parity.judging.verdict import EXIT_STATUS
     from parity.report.formats import FORMATS
-    from parity.report.html import page
+    from parity.report.html import PACKAGES, page
     from parity.report.page import check_page
     from parity.report.words import count_cells
     from parity.running.keys import mark
@@ -62,7 +62,7 @@ def report(
     target = output or (root / PAGE if form == "html" else Path("-"))
     with clear_errors():
         if form == "html":
-            check_page(target, "plotly")
+            check_page(target, *PACKAGES)
         outcomes = recorded(root, find_suite(suite), mark)
     if form == "json":
         write_json(target, as_json(outcomes))

@@ -404,7 +404,7 @@ def test_the_forms_of_the_command(
 
     status, text = call(form="json")
     assert status == 1
-    verdicts = {(c["implementation"], c["dtype"]): c["verdict"] for c in strict_json(text)["cells"]}
+    verdicts = {(c["implementation"], c["dtype"]): c["verdict"] for c in strict_json(text, "run")["cells"]}
     assert verdicts == {(o.implementation, o.dtype): o.judgement.verdict for o in ran}
     assert call(form="md")[1].startswith("# Parity report\n")
     assert call(form="junit", output=tmp_path / "junit.xml") == (1, f"{tmp_path / 'junit.xml'}: {text_of(ran)}\n")
@@ -450,7 +450,41 @@ def test_a_run_writes_the_page_and_leaves_it_where_nothing_changed(
     assert page.stat().st_mtime_ns != written
 
 
-@pytest.mark.parametrize("package", ["jinja2", "plotly"])
+@pytest.mark.parametrize(
+    "changed",
+    [
+        *("report/html.py", "report/page.py", "report/words.py", "report/report.html", "report/report.js"),
+        *("judging/published.py", "suite.py", "toy/spec.py", "toy/toy_numpy_wrong.py"),
+    ],
+)
+def test_a_page_is_made_anew_when_what_it_draws_from_changed(
+    changed: str, made: tuple[Suite, Path, list[Outcome]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    some = [o for o in made[2] if o.implementation == "numpy-honest"]
+    before, read_bytes = html.fingerprint(some), Path.read_bytes
+    assert html.fingerprint(some) == before
+    seen = []
+
+    def edited(path: Path) -> bytes:
+        if not path.as_posix().endswith(f"/{changed}"):
+            return read_bytes(path)
+        seen.append(path)
+        return read_bytes(path) + b"\n"
+
+    monkeypatch.setattr(Path, "read_bytes", edited)
+    assert html.fingerprint(some) != before
+    assert seen
+
+
+def test_a_page_is_made_anew_when_a_run_says_other_things_of_itself(
+    made: tuple[Suite, Path, list[Outcome]], copied: Path
+) -> None:
+    before = html.fingerprint(recorded(copied, made[0]))
+    change(copied / CASE / "numpy-honest-float64-cpu", threads=7)
+    assert html.fingerprint(recorded(copied, made[0])) != before
+
+
+@pytest.mark.parametrize("package", ["jinja2", "plotly", "pygments"])
 def test_without_what_a_page_needs_a_run_still_says_its_verdict(
     package: str,
     made: tuple[Suite, Path, list[Outcome]],
