@@ -6,6 +6,7 @@ import ast
 import doctest
 import importlib
 import inspect
+import itertools
 import re
 import textwrap
 from collections.abc import Iterator
@@ -76,7 +77,7 @@ def tree(value: Any) -> ast.AST:
 def with_texts(body: list[ast.stmt]) -> set[str]:
     """The names that a body assigns or declares with a text below."""
     found = set()
-    for here, after in zip(body, body[1:], strict=False):
+    for here, after in itertools.pairwise(body):
         said = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
         if said and isinstance(here, ast.Assign | ast.AnnAssign):
             targets = here.targets if isinstance(here, ast.Assign) else [here.target]
