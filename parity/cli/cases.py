@@ -55,10 +55,19 @@ def run(
         bool, typer.Option("--report/--no-report", help="Write the result as a page, report.html in the --out folder.")
     ] = True,
 ) -> None:
-    """Train every case in every implementation and compare each with the float64 reference, epoch by epoch.
+    """Train every cell and compare it with the reference.
 
-    What is on disk and has not changed is not run again. Each cell of the table shows its verdict and the largest
-    share of its tolerance that any loss or parameter used at any epoch: below 1 passes.
+    A cell is one implementation of one case in one dtype. Its reference is the NumPy implementation in float64. Every
+    batch's loss and every snapshot of every parameter is compared. The table shows each cell's verdict and the largest
+    share of its tolerance that anything used: below 1 passes. What is on disk and has not changed is not run again.
+
+    Status 0 if every cell passes and every published figure is reproduced, 1 if one differs, 3 if one is inconclusive.
+
+    \b
+    Examples:
+      parity run
+      parity run iris-logistic --impl torch --impl keras
+      parity run char-gru --lockstep 10 --json result.json
     """
     from parity.judging.folder import whole_folder
     from parity.judging.outcome import as_json, total
@@ -108,10 +117,15 @@ def list_cells(
     python: Pythons = None,
     json_file: Json = None,
 ) -> None:
-    """List cases × implementations: what can run here, and why not where it cannot.
+    """List the cells: which can run here, and why others cannot.
 
     A case that lacks a framework of its suite and gives no reason, or a reason for what is there, fails.
     With --device cuda each framework is imported and asked for a GPU, which takes some seconds.
+
+    \b
+    Examples:
+      parity list
+      parity list --device cuda --json cells.json
     """
     from parity.judging.verdict import EXIT_STATUS, Verdict
     from parity.report.data import listed
@@ -150,10 +164,17 @@ def show(
     ] = None,
     json_file: Json = None,
 ) -> None:
-    """Print the log that the case's source printed, from our run, with the published lines beside it.
+    """Print a case's log from our run, the published lines beside it.
 
-    Without --impl the first implementation that can run here, in the order in which the source shows them. --plot
-    draws the source's own figure where the case has one, the losses elsewhere, of the runs that are shown.
+    Without --impl the first implementation that can run here is shown, in the order in which the source shows them.
+    --plot draws the source's own figure of the runs that are shown, or their losses if the source has none.
+
+    Status 0 if the runs pass and every line is reproduced, 1 if one differs, 3 if one is inconclusive.
+
+    \b
+    Examples:
+      parity show iris-logistic
+      parity show activations --plot figure.png
     """
     from parity.judging.verdict import EXIT_STATUS, overall
     from parity.recording.reader import read
@@ -225,10 +246,17 @@ def sample(
     data: Data = None,
     json_file: Json = None,
 ) -> None:
-    """Let each implementation write text after its own run, in float64 unless told otherwise.
+    """Let each implementation write text after its own run.
 
-    A run that is not on disk is made first. The random numbers are NumPy's: the same parameters write the same text
-    in every framework.
+    In float64 unless told otherwise. A run that is not on disk is made first. The random numbers are NumPy's: the same
+    parameters write the same text in every framework.
+
+    Status 0 if every implementation wrote, 3 if one could not.
+
+    \b
+    Examples:
+      parity sample char-gru --prime Th
+      parity sample char-gru --weights torch --temperature 0.5
     """
     from parity.report.data import written
     from parity.report.terminal import Watch, make_console, print_texts
@@ -275,9 +303,17 @@ def floor(
     lockstep: LockstepLength = None,
     json_file: Json = None,
 ) -> None:
-    """Measure the noise floors that are missing or were measured on something else, and keep them with the suite.
+    """Measure the noise floors that are missing or out of date.
 
-    A floor belongs to its case as the data does: commit it. 'parity run' measures for itself what is missing.
+    They are kept with the suite. A floor belongs to its case as the data do: commit it. 'parity run' measures for
+    itself what is missing.
+
+    Status 0 if all that was missing is measured, 3 if a measurement failed.
+
+    \b
+    Examples:
+      parity floor
+      parity floor iris-logistic --fresh
     """
     from parity.report.data import measured as plain
     from parity.report.terminal import Watch, make_console
