@@ -37,8 +37,8 @@ def shown(folder: str, case: Case, outcomes: Sequence[Outcome], texts: Mapping[s
     """The log of a case's source from each run, and what ``written`` gives of a case that writes text."""
     return {
         "case": folder,
-        "source": case.source,
-        "note": case.note,
+        "source": case.publication.source,
+        "note": case.display.note,
         "runs": [
             {
                 "implementation": o.implementation,
