@@ -68,7 +68,7 @@ class Mean:
 
 
 def mean_cost(build: Build, case: Case, dtype: str, device: str) -> Trainer | None:
-    if all(published.quantity != "AvgCost" for published in case.published):
+    if all(published.quantity != "AvgCost" for published in case.publication.figures):
         return None
     return Mean(build(case, dtype, device), batches(case))
 
@@ -94,7 +94,7 @@ class TiesBroken:
 
 def ties(build: Build, case: Case, dtype: str, device: str) -> Trainer | None:
     """Where a figure is published of zero weights, which make every probability one half."""
-    untrained = {published.of for published in case.published if 0 in published.values}
+    untrained = {published.of for published in case.publication.figures if 0 in published.values}
     scores = [metric.score for metric in case.metrics if f"metrics/{metric.name}" in untrained]
     if not scores or any(p.any() for p in case.initial().values()):
         return None

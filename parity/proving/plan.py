@@ -118,7 +118,7 @@ def plan(suite: Suite, subset: bool) -> Planned:
 
 
 def _plantable(hypothesis: Mistake, build: Build, case: Case) -> bool:
-    if hypothesis.figures_only and all(published.rule == "envelope" for published in case.published):
+    if hypothesis.figures_only and all(published.rule == "envelope" for published in case.publication.figures):
         return False  # One draw of many: figures that only have to be near show no such mistake.
     with np.errstate(all="ignore"):
         case = case if hypothesis.figures_only else cut(case)

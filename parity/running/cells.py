@@ -91,9 +91,21 @@ def cells(options: Options) -> list[Cell]:
     ]
     if not found:
         asked = ", ".join((*options.implementations, *options.frameworks))
-        why = left_out(options)
+        why = left_out(options) or list(owed(options).values())
         raise SuiteError(why[0] if why else f"none of the cases asked for has an implementation {asked}")
     return found
+
+
+def owed(options: Options) -> dict[Cell, str]:
+    """The cells asked for that fail before anything is run, each with its reason: see ``Suite.owed``."""
+    return {
+        Cell(entry, label, dtype, options.device): reason
+        for entry in options.entries()
+        for label, reason in options.suite.owed(entry).items()
+        if options.wants(label)
+        for dtype in options.dtypes
+        if not framework_of(label).never.keys() & {dtype, options.device}
+    }
 
 
 def left_out(options: Options) -> list[str]:

@@ -179,7 +179,7 @@ class SampleText:
         state = trainer.export()
         state.params = {name: values[len(values) - 1] for name, values in read(self.folder).params.items()}
         trainer.load(state)
-        alphabet = entry.case.alphabet
+        alphabet = entry.case.display.alphabet
         return sample(trainer.predict, alphabet, self.prime, self.length, self.temperature, self.seed)
 
 

@@ -15,15 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from parity.dtypes import DTYPES, NARROW
-from parity.judging.floor import Floor, load
+from parity.judging.cell import Runs, judge_cell
+from parity.judging.floor import load
+from parity.judging.known import Known
 from parity.judging.ladder import Step
-from parity.judging.outcome import Outcome, compares_params
-from parity.judging.published import Figure, figures
-from parity.judging.verdict import Judgement, Verdict, judge_run
+from parity.judging.outcome import Outcome
+from parity.judging.policy import asserts_parameters
+from parity.judging.verdict import Judgement, Verdict
 from parity.recording.format import MANIFEST
-from parity.recording.places import CHECKED, floor_name, keep_explanation, keep_failure
+from parity.recording.places import CHECKED, Place, floor_name, keep_explanation, keep_failure
 from parity.recording.reader import read, read_manifest
-from parity.running.cells import Cell, OnEpoch, Options, cells
+from parity.running.cells import Cell, OnEpoch, Options, cells, owed
 from parity.running.deadlines import Deadlines
 from parity.running.executor import Executor, UnrunError, WorkerError
 from parity.running.jobs import CellName, Climb, Explain, FloorFile, MeasureFloor, OnDisk, Record, SampleText
@@ -32,7 +34,7 @@ from parity.running.packages import reach_of
 from parity.running.pool import Pool
 from parity.running.versions import Versions
 from parity.suite import SuiteError
-from parity.trajectory import Trajectory, TrajectoryError
+from parity.trajectory import TrajectoryError
 
 
 class Matrix:
@@ -41,12 +43,14 @@ class Matrix:
     def __init__(self, options: Options) -> None:
         self.options, self.suite = options, options.suite
         self.cells = cells(options)
+        self.owed = owed(options)
         self.versions = Versions(options.pythons)
         self._fingerprints: dict[tuple[str, int], str] = {}
         self._marks: dict[str, str] = {}
         self._placed: set[Path] = set()
         self._origins: dict[tuple[str, str], str] = {}
-        self._trajectories: dict[Path, Trajectory] = {}
+        self._known = Known(self.suite, mark)
+        self._runs: dict[str, Runs] = {}
         self._submitted: dict[Path, Future[OnDisk]] = {}
 
     def epochs(self, cell: Cell) -> int:
@@ -63,7 +67,7 @@ class Matrix:
         case = cell.entry.case
         if self.options.lockstep is not None or self.is_reference(cell):
             return self.options.lockstep
-        return case.stretch if cell.dtype != "float64" and case.float32_parameters == "lockstep" else None
+        return None if asserts_parameters(case, cell.dtype) else case.stretch
 
     def executor(self) -> Executor:
         """What this matrix's jobs are done by."""
@@ -88,18 +92,32 @@ class Matrix:
         """Record what is not on disk yet, judge every cell as soon as what it needs is there; in the cells' order."""
         with self.executor() as pool:
             waiting = {cell: self._needs(cell, pool, on_epoch) for cell in self.cells}
-            outcomes: dict[Cell, Outcome] = {}
-            while waiting:
+            failed: dict[Cell, tuple[Outcome, Future[dict[str, Any]]]] = {}
+            outcomes = {cell: _missing(cell, reason) for cell, reason in self.owed.items()}
+            for outcome in outcomes.values():
+                on_outcome(outcome)
+
+            def end(cell: Cell, outcome: Outcome) -> None:
+                outcomes[cell] = outcome
+                on_outcome(outcome)
+
+            while waiting or failed:
                 for cell in [cell for cell, needs in waiting.items() if all(need.done() for need in needs.values())]:
                     outcome = self._judge(cell, waiting.pop(cell))
                     if outcome.judgement.verdict is Verdict.FAIL and explain:
-                        outcome = self._explained(cell, outcome, pool, on_epoch)
-                    outcomes[cell] = outcome
-                    on_outcome(outcome)
-                if waiting:
-                    open_needs = {need for needs in waiting.values() for need in needs.values() if not need.done()}
+                        # Explained by a worker, as runs are made: the other cells go on meanwhile.
+                        failed[cell] = outcome, self._explain(cell, outcome, pool, on_epoch)
+                    else:
+                        end(cell, outcome)
+                for cell in [cell for cell, (_, explanation) in failed.items() if explanation.done()]:
+                    end(cell, self._explained(cell, *failed.pop(cell)))
+                open_needs: set[Future[Any]] = {
+                    need for needs in waiting.values() for need in needs.values() if not need.done()
+                }
+                open_needs |= {explanation for _, explanation in failed.values() if not explanation.done()}
+                if open_needs:
                     wait(open_needs, timeout=0.5, return_when=FIRST_COMPLETED)
-        return [outcomes[cell] for cell in self.cells]
+        return [outcomes[cell] for cell in (*self.cells, *self.owed)]
 
     def sample(
         self, wish: Mapping[str, Any], weights: str = "", on_epoch: OnEpoch = lambda cell, epoch, of: None
@@ -191,8 +209,10 @@ class Matrix:
         availability = self.versions.availability(cell.implementation)
         if not availability.available:
             return _failed(UnrunError(availability.reason))
+        if cell.implementation not in cell.entry.implementations:  # the reference, which every cell needs
+            return _failed(UnrunError(f"{cell.entry.case.name} has no {cell.implementation} implementation"))
         key = self._key(cell, lockstep)
-        if not self.options.fresh and self._cached(folder, key, self._deep(cell, lockstep)):
+        if not self.options.fresh and self._cached(cell, folder, key, self._deep(cell, lockstep)):
             return _finished(OnDisk(cached=True))
         case, name, deep = cell.entry.case, self._name(cell), self._deep(cell, lockstep)
         meta = {
@@ -206,7 +226,7 @@ class Matrix:
             "versions": self.versions.of(cell.implementation),
             "hyper_parameters": {part: repr(getattr(case, part)) for part in ("loss", "optimizer", "schedule")},
             "deep": deep,
-            "float32_parameters": case.float32_parameters,
+            "float32_parameters": case.policy.float32_parameters,
             "floor": self._floor_path(cell, lockstep)[1],
         }
         # What a stopped run has not looked at cannot be looked at again.
@@ -315,7 +335,7 @@ class Matrix:
         """How many updates of a run are recorded deeply: of a free run alone, and not of the reference's check."""
         return 0 if lockstep or cell.dtype == CHECKED else self.options.deep
 
-    def _cached(self, folder: Path, key: str, deep: int) -> bool:
+    def _cached(self, cell: Cell, folder: Path, key: str, deep: int) -> bool:
         """Whether a run on disk is the one that is wanted. Only then is it kept: any other will be made again."""
         try:
             run = read(folder)
@@ -323,13 +343,15 @@ class Matrix:
             return False
         fits = bool(run.meta.get("key") == key and run.meta.get("deep", 0) >= deep)
         if fits:
-            self._trajectories[folder] = run
+            self._runs_of(cell).keep(folder, run)
         return fits
 
-    def _read(self, folder: Path) -> Trajectory:
-        if folder not in self._trajectories:
-            self._trajectories[folder] = read(folder)
-        return self._trajectories[folder]
+    def _runs_of(self, cell: Cell) -> Runs:
+        """The recordings of a cell's case, read once for all of its cells."""
+        if cell.entry.folder not in self._runs:
+            folder = cell.folder(self.options.out).parent
+            self._runs[cell.entry.folder] = Runs(folder, self._known, self.suite.reference, cell.entry)
+        return self._runs[cell.entry.folder]
 
     def _judge(self, cell: Cell, needs: Mapping[str, Future[OnDisk]]) -> Outcome:
         outcome = Outcome(
@@ -347,57 +369,35 @@ class Matrix:
                 about = "" if name == "run" else f"its {name}: "
                 doubt = Judgement(Verdict.INCONCLUSIVE, reason=f"{about}{error}")
                 return replace(outcome, judgement=doubt, trace=getattr(error, "trace", ""))
-        outcome = replace(outcome, cached=needs["run"].result().cached)
+        place = Place(cell.folder(self.options.out), cell.implementation, cell.dtype, cell.device)
         try:
-            run = self._read(cell.folder(self.options.out))
-            outcome = replace(outcome, run=run)
-            reference = self._read(self.reference(cell).folder(self.options.out))
-            judgement, found = self._compare(cell, run, reference)
+            judged = judge_cell(self._runs_of(cell), place)
         except (OSError, ValueError) as error:
             return replace(outcome, judgement=Judgement(Verdict.INCONCLUSIVE, reason=str(error)))
-        return replace(outcome, judgement=judgement, figures=found, reference=reference)
+        # What an earlier call left beside the run is not this one's explanation.
+        return replace(judged, cached=needs["run"].result().cached, explanation=None)
 
-    def _explained(self, cell: Cell, outcome: Outcome, pool: Executor, on_epoch: OnEpoch) -> Outcome:
-        """A failed outcome with its explanation; without one, and its reason extended, where explaining failed."""
+    def _explain(self, cell: Cell, outcome: Outcome, pool: Executor, on_epoch: OnEpoch) -> Future[dict[str, Any]]:
+        """Have a failed cell explained, in a worker of its framework."""
         name, epochs = self._name(cell), self.epochs(cell)
         ours, theirs = (str(one.folder(self.options.out)) for one in (cell, self.reference(cell)))
         job = Explain(name, name.environment, name.resources, epochs, ours, theirs, self._floor_file(cell, None))
-        future = pool.submit(job, lambda progress: on_epoch(cell, progress.done, progress.of))
+        return pool.submit(job, lambda progress: on_epoch(cell, progress.done, progress.of))
+
+    def _explained(self, cell: Cell, outcome: Outcome, explanation: Future[dict[str, Any]]) -> Outcome:
+        """A failed outcome with its explanation; without one, and its reason extended, where explaining failed."""
         try:
-            explanation = future.result()
-            keep_explanation(cell.folder(self.options.out), outcome.judgement.reason, explanation)
-            return replace(outcome, explanation=explanation)
+            found = explanation.result()
         except WorkerError as error:
             reason = f"{outcome.judgement.reason}; it could not be explained: {error}"
             return replace(outcome, judgement=replace(outcome.judgement, reason=reason), trace=error.trace)
+        keep_explanation(cell.folder(self.options.out), outcome.judgement.reason, found)
+        return replace(outcome, explanation=found)
 
-    def _compare(self, cell: Cell, run: Trajectory, reference: Trajectory) -> tuple[Judgement, tuple[Figure, ...]]:
-        out, case, lockstep = self.options.out, cell.entry.case, self.lockstep(cell)
-        floor = self._floor(cell, None, run)
 
-        def stretches() -> tuple[int, Trajectory, Floor]:
-            assert lockstep is not None
-            held = self._read((_checked(cell) if self.is_reference(cell) else cell).folder(out, lockstep))
-            return lockstep, held, self._floor(cell, lockstep, held)
-
-        judgement = judge_run(
-            run,
-            reference,
-            floor,
-            check=self._read(_checked(cell).folder(out)) if self.is_reference(cell) else None,
-            params=compares_params(cell.dtype, case.float32_parameters),
-            stretches=stretches if lockstep else None,
-        )
-        return judgement, tuple(figures(case, run, cell.dtype, floor))
-
-    def _floor(self, cell: Cell, lockstep: int | None, run: Trajectory) -> Floor:
-        path, mark = self._floor_path(cell, lockstep)
-        floors = load(path, mark)
-        if floors is None:
-            raise ValueError(f"the noise floor {path} was measured on something else: delete it")
-        # A case's own length may end between two snapshots of a shorter run's: the floor of the next one covers it.
-        floor = floors[cell.dtype].until(len(run.loss), len(run.epochs))
-        return floor
+def _missing(cell: Cell, reason: str) -> Outcome:
+    judgement = Judgement(Verdict.FAIL, reason=reason)
+    return Outcome(cell.entry.folder, cell.implementation, cell.dtype, cell.device, judgement, entry=cell.entry)
 
 
 def _checked(reference: Cell) -> Cell:

@@ -125,7 +125,7 @@ IN_FRAMEWORKS = {
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "label" in metafunc.fixturenames:
-        chosen = metafunc.config.getoption("--framework") or LABELS
+        chosen = metafunc.config.getoption("--parity-framework") or LABELS
         pairs = [(LABELS[name], mistake) for name in LABELS if name in chosen for mistake in IN_FRAMEWORKS]
         metafunc.parametrize(("label", "mistake"), pairs, ids=["-".join(pair) for pair in pairs])
 

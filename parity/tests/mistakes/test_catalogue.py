@@ -443,7 +443,7 @@ def test_every_mistake_is_planted_in_a_real_framework_or_the_reason_is_said() ->
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "label" in metafunc.fixturenames:
-        chosen = metafunc.config.getoption("--framework") or ["torch"]
+        chosen = metafunc.config.getoption("--parity-framework") or ["torch"]
         pairs = [(LABELS[name], mistake) for name in LABELS if name in chosen for mistake in IN_FRAMEWORKS]
         pairs += [("torch", mistake) for mistake in IN_TORCH if "torch" in chosen]
         metafunc.parametrize(("label", "mistake"), pairs, ids=["-".join(pair) for pair in pairs])

@@ -164,7 +164,7 @@ def test_a_tied_name_counts_and_is_counted_apart() -> None:
 
 
 def test_the_json_has_its_keys(evidence: Evidence) -> None:
-    found = strict_json(json.dumps(evidence.as_json(), allow_nan=False))
+    found = strict_json(json.dumps(evidence.as_json(), allow_nan=False), "prove")
     counts = {"planted", "caught", "phase_right", "name_right", "clean_runs", "false_alarms", "plants"}
     assert counts <= set(found)
     wanted = {"hypothesis", "case", "implementation", "dtype", "caught", "phase", "named", "epoch"}
@@ -219,6 +219,6 @@ def test_the_command_s_status_says_whether_it_is_proved(
         with pytest.raises(SystemExit) as ended:
             cli.prove(json_file=tmp_path / "prove.json", page_file=tmp_path / "page.html", subset=True, jobs=1)
         assert ended.value.code == status
-        assert strict_json((tmp_path / "prove.json").read_text())["false_alarms"] == status
+        assert strict_json((tmp_path / "prove.json").read_text(), "prove")["false_alarms"] == status
         assert "a-mistake" in (tmp_path / "page.html").read_text()
     assert "FALSE ALARM" in capsys.readouterr().out

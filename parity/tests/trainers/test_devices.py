@@ -274,13 +274,13 @@ def pytest_on_gpu_tests(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_gpu_tests_are_left_out_unless_asked_for_and_said_to_be() -> None:
-    done = pytest_on_gpu_tests("--case", "iris-logistic")
+    done = pytest_on_gpu_tests("--parity-case", "iris-logistic")
     assert done.returncode == 5, done.stdout + done.stderr
     assert "deselected: run them with '-m gpu' on a machine with a CUDA device" in done.stdout
 
 
 def test_gpu_tests_without_a_gpu_say_why_nothing_ran(tmp_path: Path) -> None:
-    done = pytest_on_gpu_tests("-m", "gpu", "--case", "iris-logistic", "--framework", "torch")
+    done = pytest_on_gpu_tests("-m", "gpu", "--parity-case", "iris-logistic", "--parity-framework", "torch")
     if "sees no CUDA device" in done.stdout or "not installed" in done.stdout:
         assert done.returncode == 5, done.stdout
         assert " of torch deselected: torch" in done.stdout
@@ -291,7 +291,7 @@ def test_gpu_tests_without_a_gpu_say_why_nothing_ran(tmp_path: Path) -> None:
 
 
 def test_the_gpu_tests_run_from_end_to_end_on_the_cpu() -> None:
-    chosen = ("--case", "iris-logistic", "--framework", "numpy", "-k", "not tf32")
-    done = pytest_on_gpu_tests("-m", "gpu", "--gpu-device", "cpu", *chosen)
+    chosen = ("--parity-case", "iris-logistic", "--parity-framework", "numpy", "-k", "not tf32")
+    done = pytest_on_gpu_tests("-m", "gpu", "--parity-gpu-device", "cpu", *chosen)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "4 passed" in done.stdout
