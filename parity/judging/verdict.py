@@ -19,6 +19,13 @@ if TYPE_CHECKING:
 
 
 class Verdict(StrEnum):
+    """What a comparison came to. What was not compared never passes: it is INCONCLUSIVE.
+
+    Examples:
+        >>> Verdict("PASS") is Verdict.PASS
+        True
+    """
+
     PASS = "PASS"
     FAIL = "FAIL"
     INCONCLUSIVE = "INCONCLUSIVE"
