@@ -143,8 +143,9 @@ def prepare(workers: Workers, cell: Cell, epochs: int, way: str) -> Prepared:
     One that cannot run here is left unmeasured, with the reason.
     """
     framework = workers.need(cell.implementation)
-    first = workers.ask(framework, Prepare, **_job(cell, epochs), way=way)
-    return Prepared(workers, framework, cell, epochs, first.as_json())
+    return Prepared(
+        workers, framework, cell, epochs, workers.ask(framework, Prepare, **_job(cell, epochs), way=way).as_json()
+    )
 
 
 def _job(cell: Cell, epochs: int) -> dict[str, Any]:
