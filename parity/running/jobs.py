@@ -23,9 +23,9 @@ def _find(job: Job) -> tuple[Any, Any, Any]:
 
 def record_run(job: Job, emit: Emit) -> dict[str, Any]:
     from parity.frameworks import settings_of
-    from parity.judging.noise import Lockstep, checked
+    from parity.judging.noise import checked, in_lockstep
     from parity.recording.format import batch_order_hash
-    from parity.recording.steps import Watched
+    from parity.recording.steps import watched
     from parity.recording.writer import Writer
     from parity.trainer import record
 
@@ -39,14 +39,13 @@ def record_run(job: Job, emit: Emit) -> dict[str, Any]:
     else:
         trainer = implementation.build(case, job["dtype"], job["device"])
     if job["lockstep"]:
-        trainer = Lockstep(trainer, reference.build(case, "float64", "cpu"), case, job["lockstep"])
-        state, go_on = trainer.checkpoint, trainer.resume
+        trainer, state, go_on = in_lockstep(trainer, reference.build(case, "float64", "cpu"), case, job["lockstep"])
     elif job["dtype"] == "checked":
         # Neither a longdouble nor the order of random numbers can be stored: such a run begins anew.
         state, go_on = lambda: None, trainer.load
     else:
         state, go_on = trainer.export, trainer.load
-    watched = Watched(trainer, case, job["deep"]) if job.get("deep") else None
+    seen = watched(trainer, case, job["deep"]) if job.get("deep") else None
     machine = {"system": platform.system(), "machine": platform.machine(), "python": platform.python_version()}
     threads, settings = int(os.environ["OMP_NUM_THREADS"]), settings_of(implementation.label, job["device"])
     order = batch_order_hash(case.schedule, len(case.data().x), job["epochs"])
@@ -57,8 +56,8 @@ def record_run(job: Job, emit: Emit) -> dict[str, Any]:
     with Writer(job["folder"], meta, state, resume=job["resume"]) as writer:
         if writer.resumed is not None:
             go_on(writer.resumed)
-        for chunk in record(watched or trainer, case, job["epochs"], writer.start):
-            writer.add(chunk, watched.take() if watched else None)
+        for chunk in record(seen.trainer if seen else trainer, case, job["epochs"], writer.start):
+            writer.add(chunk, seen.take() if seen else None)
             emit("epoch", epoch=int(chunk.epochs[-1]), of=job["epochs"])
         writer.finish(seconds=time.perf_counter() - built)
     return {}
