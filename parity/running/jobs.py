@@ -94,10 +94,10 @@ class Record:
 
     def run(self, emit: Emit) -> OnDisk:
         from parity.frameworks import settings_of
-        from parity.judging.noise import Lockstep, checked
+        from parity.judging.noise import checked, in_lockstep
         from parity.recording.format import batch_order_hash
         from parity.recording.places import CHECKED
-        from parity.recording.steps import Watched
+        from parity.recording.steps import watched
         from parity.recording.writer import Writer
         from parity.trainer import record
 
@@ -112,14 +112,13 @@ class Record:
         else:
             trainer = implementation.build(case, cell.dtype, cell.device)
         if self.lockstep:
-            trainer = Lockstep(trainer, reference.build(case, "float64", "cpu"), case, self.lockstep)
-            state, go_on = trainer.checkpoint, trainer.resume
+            trainer, state, go_on = in_lockstep(trainer, reference.build(case, "float64", "cpu"), case, self.lockstep)
         elif cell.dtype == CHECKED:
             # Neither a longdouble nor the order of random numbers can be stored: such a run begins anew.
             state, go_on = lambda: None, trainer.load
         else:
             state, go_on = trainer.export, trainer.load
-        watched = Watched(trainer, case, self.deep) if self.deep else None
+        seen = watched(trainer, case, self.deep) if self.deep else None
         machine = {"system": platform.system(), "machine": platform.machine(), "python": platform.python_version()}
         threads, settings = int(os.environ["OMP_NUM_THREADS"]), settings_of(implementation.label, cell.device)
         order = batch_order_hash(case.schedule, len(case.data().x), self.epochs)
@@ -130,8 +129,8 @@ class Record:
         with Writer(self.folder, meta, state, resume=self.resume) as writer:
             if writer.resumed is not None:
                 go_on(writer.resumed)
-            for chunk in record(watched or trainer, case, self.epochs, writer.start):
-                writer.add(chunk, watched.take() if watched else None)
+            for chunk in record(seen.trainer if seen else trainer, case, self.epochs, writer.start):
+                writer.add(chunk, seen.take() if seen else None)
                 emit(Progress(int(chunk.epochs[-1]), self.epochs))
             writer.finish(seconds=time.perf_counter() - built)
         return OnDisk()
