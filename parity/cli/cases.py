@@ -28,6 +28,7 @@ from parity.cli.options import (
     Out,
     Pythons,
     SuiteName,
+    Timeout,
 )
 from parity.cli.output import PAGE, clear_errors, write_json, write_page
 
@@ -44,6 +45,7 @@ def run(
     jobs: Jobs = CORES,
     python: Pythons = None,
     fresh: Fresh = False,
+    timeout: Timeout = None,
     json_file: Json = None,
     data: Data = None,
     lockstep: LockstepLength = None,
@@ -92,6 +94,7 @@ def run(
             lockstep=lockstep,
             deep=deep,
             jobs=jobs,
+            timeout=timeout,
             fresh=fresh,
         )
         asked = [*matrix.cells, *matrix.owed]
@@ -242,6 +245,7 @@ def sample(
     suite: SuiteName = SUITE,
     out: Out = Path("runs"),
     jobs: Jobs = CORES,
+    timeout: Timeout = None,
     python: Pythons = None,
     data: Data = None,
     json_file: Json = None,
@@ -275,6 +279,7 @@ def sample(
             epochs=epochs,
             variant=data,
             jobs=jobs,
+            timeout=timeout,
         )
         try:
             check(matrix.cells[0].entry.case.display.alphabet, prime, length, temperature)
@@ -296,6 +301,7 @@ def floor(
     suite: SuiteName = SUITE,
     out: Out = Path("runs"),
     jobs: Jobs = CORES,
+    timeout: Timeout = None,
     python: Pythons = None,
     fresh: Fresh = False,
     dtype: Dtypes = None,
@@ -328,6 +334,7 @@ def floor(
             variant=data,
             lockstep=lockstep,
             jobs=jobs,
+            timeout=timeout,
             fresh=fresh,
         )
         with Watch(make_console(stderr=True), len(matrix.cells)) as watch:
