@@ -11,7 +11,6 @@ import typer
 from parity.cli.asked import check_device, find_suite, interpreters, matrix_of
 from parity.cli.options import (
     CORES,
-    SUITE,
     Cases,
     Data,
     Device,
@@ -40,7 +39,7 @@ def run(
     dtype: Dtypes = None,
     device: Device = "cpu",
     epochs: Epochs = None,
-    suite: SuiteName = SUITE,
+    suite: SuiteName = None,
     out: Out = Path("runs"),
     jobs: Jobs = CORES,
     python: Pythons = None,
@@ -115,7 +114,7 @@ def run(
 
 
 def list_cells(
-    suite: SuiteName = SUITE,
+    suite: SuiteName = None,
     device: Device = "cpu",
     python: Pythons = None,
     json_file: Json = None,
@@ -158,7 +157,7 @@ def show(
     case: Annotated[str, typer.Argument(metavar="CASE", help="The case whose log is shown.")],
     impl: Impls = None,
     dtype: ElseFloat32 = None,
-    suite: SuiteName = SUITE,
+    suite: SuiteName = None,
     out: Out = Path("runs"),
     python: Pythons = None,
     data: Data = None,
@@ -242,7 +241,7 @@ def sample(
     framework: Frameworks = None,
     dtype: ElseFloat64 = None,
     epochs: Epochs = None,
-    suite: SuiteName = SUITE,
+    suite: SuiteName = None,
     out: Out = Path("runs"),
     jobs: Jobs = CORES,
     timeout: Timeout = None,
@@ -298,7 +297,7 @@ def sample(
 
 def floor(
     cases: Cases = None,
-    suite: SuiteName = SUITE,
+    suite: SuiteName = None,
     out: Out = Path("runs"),
     jobs: Jobs = CORES,
     timeout: Timeout = None,

@@ -8,13 +8,13 @@ from typing import Annotated
 import typer
 
 from parity.cli.asked import find_suite, interpreters
-from parity.cli.options import CORES, SUITE, Impls, Jobs, Json, Pythons, SuiteName, Timeout
+from parity.cli.options import CORES, Impls, Jobs, Json, Pythons, SuiteName, Timeout
 from parity.cli.output import check_writable, clear_errors, fail, write, write_json
 
 
 def prove(
     subset: Annotated[bool, typer.Option("--subset", help="A representative part, within a minute.")] = False,
-    suite: SuiteName = SUITE,
+    suite: SuiteName = None,
     jobs: Jobs = CORES,
     timeout: Timeout = None,
     python: Pythons = None,
@@ -90,12 +90,16 @@ def bench(
     from importlib import import_module
     from importlib.util import find_spec
 
+    from parity.report.terminal import make_console
+    from parity.running.packages import HERE, clone
+
     missing = [name for name in ("pytest", "pytest_benchmark", "jinja2", "plotly") if find_spec(name) is None]
     if missing:
         fail(f"bench needs {', '.join(missing)}: python -m pip install 'cross-framework-parity[bench]'")
-    if find_spec("benchmarks") is None or find_spec("benchmarks.result") is None:  # a common name
-        fail("bench runs the package 'benchmarks', which cannot be found: call it in a clone of the project")
-    from parity.report.terminal import make_console
+    cloned = clone()
+    if cloned is None:
+        fail(f"the benchmarks are in a clone of the project, and {HERE} is in none: call 'pip install -e .' there")
+    cloned.extend()
 
     modules = (import_module(f"benchmarks.{name}") for name in ("run", "result", "report", "limits"))
     suites, results, report, limits = modules

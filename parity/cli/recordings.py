@@ -8,10 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from parity.cli.asked import find_suite, known_suite, matrix_of
+from parity.cli.asked import known_suite, matrix_of, suite_of_recordings
 from parity.cli.options import (
     CORES,
-    SUITE,
     Data,
     Device,
     ElseFloat64,
@@ -35,7 +34,7 @@ def report(
         Path | None,
         typer.Option("--output", metavar="FILE", help="Where it goes; - is standard output, the default but for html."),
     ] = None,
-    suite: SuiteName = SUITE,
+    suite: SuiteName = None,
 ) -> None:
     """Make a report of recorded runs, from their folder alone.
 
@@ -70,7 +69,7 @@ def report(
     with clear_errors():
         if form == "html":
             check_page(target, *PACKAGES)
-        outcomes = recorded(root, find_suite(suite), mark)
+        outcomes = recorded(root, suite_of_recordings(suite), mark)
     if form == "json":
         write_json(target, as_json(outcomes))
     else:
@@ -87,7 +86,7 @@ def explain(
     dtype: ElseFloat64 = None,
     device: Device = "cpu",
     epochs: Epochs = None,
-    suite: SuiteName = SUITE,
+    suite: SuiteName = None,
     out: Out = Path("runs"),
     python: Pythons = None,
     noise: Noise = None,
@@ -163,7 +162,7 @@ def diff(
     b: Annotated[Path, typer.Argument(metavar="B", help="What it is held against.")],
     noise: Noise = None,
     json_file: Json = None,
-    suite: SuiteName = SUITE,
+    suite: SuiteName = None,
 ) -> None:
     """Compare two recordings, or two folders of them.
 
