@@ -83,13 +83,14 @@ def write(path: Path, text: str) -> None:
 
 def write_page(path: Path, outcomes: list[Outcome]) -> str:
     """Write the report's page unless it is there, and say so; a run does not fail for want of a page."""
-    from parity.report import html
+    from parity.report.current import PACKAGES, fingerprint, is_current
+    from parity.report.html import page
     from parity.report.page import PageError, check_page
 
     try:
-        check_page(path, *html.PACKAGES)
+        check_page(path, *PACKAGES)
     except PageError as error:
         return f"no report: {error}"
-    if not html.is_current(path, html.fingerprint(outcomes)):
-        write(path, html.page(outcomes))
+    if not is_current(path, fingerprint(outcomes)):
+        write(path, page(outcomes))
     return f"report: {path}"

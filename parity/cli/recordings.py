@@ -58,8 +58,9 @@ def report(
     from parity.judging.folder import recorded
     from parity.judging.outcome import as_json, total
     from parity.judging.verdict import EXIT_STATUS
+    from parity.report.current import PACKAGES
     from parity.report.formats import FORMATS
-    from parity.report.html import PACKAGES, page
+    from parity.report.html import page
     from parity.report.page import check_page
     from parity.report.words import count_cells
     from parity.running.keys import mark
