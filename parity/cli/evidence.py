@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -46,7 +45,7 @@ def prove(
             check_page(page_file)
         found, pythons = find_suite(suite), interpreters(python)
         with report.Steps(make_console(stderr=True)) as steps:
-            evidence = prove_suite(found, subset, jobs, pythons, sys.path, steps.plan, steps.step, steps.job)
+            evidence = prove_suite(found, subset, jobs, pythons, None, steps.plan, steps.step, steps.job)
     report.print_evidence(make_console(stderr=str(json_file) == "-"), evidence)
     write_json(json_file, evidence.as_json())
     if page_file is not None:

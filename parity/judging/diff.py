@@ -29,8 +29,21 @@ from parity.typing import Params
 class Comparison:
     """Two trajectories, the judgement on them and the largest differences anywhere in them.
 
-    ``preflight`` says what differs that would make the numbers meaningless, or what they mean: settings, versions,
-    batch orders, initial parameters. ``notes`` say what the verdict rests on where that is less than a noise floor.
+    Attributes:
+        a: The folder of the run that is judged.
+        b: The folder of the run that it is held against.
+        judgement: The verdict and what it rests on.
+        absolute: The largest absolute difference anywhere; None where nothing differs or nothing was compared.
+        relative: The largest difference relative to the larger of the two values.
+        ulp: The largest difference in units in the last place of the coarser dtype.
+        notes: What the verdict rests on where that is less than a measured noise floor.
+        preflight: What differs that would make the numbers meaningless, or what they mean: settings, versions, batch
+            orders, initial parameters.
+
+    Examples:
+        >>> here, passed = Path("runs/a"), Judgement(Verdict.PASS, ratio=0.0)
+        >>> Comparison(here, here, passed, None, None, None, notes=()).as_json()["verdict"]
+        <Verdict.PASS: 'PASS'>
     """
 
     a: Path
@@ -43,6 +56,12 @@ class Comparison:
     preflight: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
+        """Give the comparison as plain data.
+
+        Returns:
+            What ``parity diff --json`` writes of one pair of runs.
+        """
+
         def plain(found: Difference | None) -> dict[str, Any] | None:
             if found is None:
                 return None
@@ -118,9 +137,31 @@ def unpaired(a: Path, b: Path, comparisons: Sequence[Comparison]) -> dict[Path, 
 
 
 def compare(a: Path, b: Path, noise: Sequence[Path] = (), known: Known = NOTHING) -> Comparison:
-    """Compare two trajectories. The tolerance is the sum of both runs' own: either may be off by its share.
+    """Compare two recorded runs: every batch's loss and every snapshot of every parameter.
 
-    ``noise`` are repetitions of either with its roundings stirred, for runs without a noise floor beside them.
+    The tolerance is the sum of both runs' own, because either may be off by its share.
+
+    Args:
+        a: The folder of a recorded run.
+        b: The folder of the run that it is held against.
+        noise: Folders of repetitions of either run with its roundings stirred, for runs without a noise floor.
+        known: The suite that knows the runs' case. It alone may say that a case's parameters are asserted in lockstep
+            only, and its noise floors come before those that lie beside the runs.
+
+    Returns:
+        The judgement, and the largest differences.
+
+    Raises:
+        TrajectoryError: A run cannot be read, or a repetition is none of these runs.
+
+    Examples:
+        >>> import tempfile
+        >>> from parity.recording.writer import write
+        >>> root = Path(tempfile.mkdtemp())
+        >>> for name in ("a", "b"):
+        ...     write(root / name, np.arange(2), np.ones((1, 3)), {"dense/bias": np.zeros((2, 4))})
+        >>> compare(root / "a", root / "b").judgement.verdict
+        <Verdict.PASS: 'PASS'>
     """
     ours, theirs = read(a), read(b)
     return compare_runs(a, ours, b, theirs, repetitions(ours, theirs, noise), known)

@@ -17,7 +17,7 @@ import numpy as np
 
 from parity.dtypes import carrier, rounded
 from parity.judging.floor import Floor
-from parity.judging.noise import Lockstep
+from parity.judging.noise import in_lockstep
 from parity.judging.policy import asserts_parameters
 from parity.judging.verdict import Verdict, judge
 from parity.judging.witness import Expected, Witness, held, one_step, with_loss
@@ -227,8 +227,8 @@ def training(shared: Climb) -> float:
     if lockstep:
         if shared.lockstep_floor is None:
             raise FallError("no noise floor was measured for the lockstep run")
-        held = Lockstep(shared.begin(), shared.reference(case, "float64", "cpu"), case, case.stretch)
-        judgements.append(judge(gather(record(held, case, case.epochs)), reference, shared.lockstep_floor))
+        held = in_lockstep(shared.begin(), shared.reference(case, "float64", "cpu"), case, case.stretch)
+        judgements.append(judge(gather(record(held.trainer, case, case.epochs)), reference, shared.lockstep_floor))
     for judgement in judgements:
         if judgement.verdict is not Verdict.PASS:
             smallest = f"; {judgement.ratio:.3g} times the tolerance would have passed" if judgement.ratio else ""
