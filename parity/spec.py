@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -343,7 +343,8 @@ class Published:
     returns one value an epoch, from epoch 0 on.
 
     ``rule`` says what must hold. ``printed``: both texts are equal. ``floor``: the values differ by no more than
-    the tolerance of that tensor plus half a unit of the last printed digit. ``envelope``: ours lies within
+    two runs of one listing part by rounding, a share of the tensor's noise floor (``parity.judging.published.APART``),
+    plus half a unit of the last printed digit. ``envelope``: ours lies within
     ``margin`` of the published value, for figures that were one draw of many.
     """
 
@@ -358,57 +359,105 @@ class Published:
     dtypes: tuple[str, ...] = DTYPES
 
 
+@dataclass(frozen=True)
+class Publication:
+    """Where a case is documented, and what its source printed of the run."""
+
+    source: str = ""
+    """The document and the section that a reader finds the run in."""
+    figures: tuple[Published, ...] = ()
+    """The figures that the source printed; empty where it printed none, or where nobody published the run."""
+    log: str = ""
+    """The source's own log line: ``{epoch}``, or ``{step}`` where the source counts from 0, and the names of
+    published quantities, in braces."""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What is asserted of a case beyond the rule for all cases, which ``parity.tolerance`` states."""
+
+    float32_parameters: Literal["free", "lockstep"] = "free"
+    """Which run holds the parameters in float32 and in narrower dtypes. ``free``: the free run, at every snapshot.
+    ``lockstep``: a second run, each stretch of which begins from the reference's state; of the free run the losses
+    alone are asserted. In float64 a free run's parameters are always asserted."""
+    reason: str = ""
+    """Why the parameters are held in lockstep, or why a tolerance of this case is wider than a reader expects."""
+    floor_epochs: int | None = None
+    """How many epochs the noise floor is measured for; None for the whole run."""
+
+
+@dataclass(frozen=True)
+class Display:
+    """How a case is shown to people. Nothing here changes a run or a verdict."""
+
+    note: str = ""
+    """What a reader of the results must know of the data: that they are simulated, for example."""
+    plot: Callable[[Mapping[str, Trajectory]], Any] | None = None
+    """Draws the source's own figure from trajectories by implementation and returns a matplotlib figure; None draws
+    the losses."""
+    alphabet: str = ""
+    """The characters that the model's classes stand for, in order, where the model writes text; else empty."""
+
+
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One documented training run. See the module's docstring.
-
-    ``data`` and ``initial`` are functions so that naming a case loads nothing; both must return the same
-    arrays at every call. ``initial`` gives float64 parameters by canonical name.
-
-    ``every`` is the number of epochs between two snapshots. ``log`` is the source's own log line, with
-    ``{epoch}``, or ``{step}`` where the source counts from 0, and the names of published quantities in braces.
-    ``float32_parameters`` says what is asserted of parameters in float32 and narrower dtypes: ``free``, compared
-    at every snapshot of a free run; ``lockstep``, compared where each stretch starts from the reference's state;
-    ``why`` gives the reason where it is not ``free``.
-    ``absent`` maps an implementation that this case can never have to the reason.
-    ``variants`` are the same model on other data, chosen by ``--data NAME``. ``from_file`` reads a user's own data,
-    chosen by ``--data FILE``; it raises ValueError or OSError, whose message is what the user sees. ``note`` is what
-    a reader of the results must know of the data. ``plot`` draws the source's own figure from trajectories, by
-    implementation, and returns a matplotlib figure; without it the losses are drawn.
-    """
+    """One documented training run. See the module's docstring."""
 
     name: str
-    source: str
+    """What the command line calls the case; unique in its suite."""
     data: Callable[[], Dataset]
+    """Returns the rows. A function, so that naming a case loads nothing; the same arrays at every call."""
     initial: Callable[[], Params]
+    """Returns the initial parameters, float64, by canonical name; the same arrays at every call."""
     loss: Loss
+    """The training loss of a batch."""
     optimizer: Optimizer
+    """The rule of an update, with its hyper-parameters."""
     schedule: Schedule
+    """The order of the batches."""
     epochs: int
+    """How many epochs the run takes."""
     every: int = 1
+    """The number of epochs between two snapshots of the parameters."""
     metrics: tuple[Metric, ...] = ()
-    published: tuple[Published, ...] = ()
-    log: str = ""
-    float32_parameters: Literal["free", "lockstep"] = "free"
-    why: str = ""
-    floor_epochs: int | None = None
-    alphabet: str = ""
+    """The figures that are recorded at every snapshot."""
+    publication: Publication = Publication()
+    """Where the run is documented, and which figures its source printed."""
+    policy: Policy = Policy()
+    """What is asserted of the run."""
+    display: Display = Display()
+    """How the run is shown."""
     absent: Mapping[str, str] = field(default_factory=dict)
+    """The implementations that this case can never have, by label, each with the reason."""
     variants: Mapping[str, Case] = field(default_factory=dict)
+    """The same model on other data, by the name that ``--data`` takes."""
     from_file: Callable[[Path], Dataset] | None = None
-    note: str = ""
-    plot: Callable[[Mapping[str, Trajectory]], Any] | None = None
+    """Reads a user's own data, which ``--data FILE`` names. It raises ValueError or OSError, whose message the user
+    sees."""
 
     def floor_length(self, epochs: int) -> int:
-        """How far into a run of so many epochs its noise floor is measured: ``floor_epochs``, or the snapshot before.
+        """Say how many epochs of a run the noise floor is measured for.
 
-        A floor that ended between two snapshots of the run would have one that the run has not.
+        A floor that ended between two snapshots of the run would have a snapshot that the run lacks, so it ends at
+        the snapshot before.
+
+        Args:
+            epochs: The length of the run.
+
+        Returns:
+            ``policy.floor_epochs`` cut to a snapshot, ``epochs`` where the policy gives none or the run is shorter.
         """
-        if self.floor_epochs is None or epochs <= self.floor_epochs:
+        limit = self.policy.floor_epochs
+        if limit is None or epochs <= limit:
             return epochs
-        return min(epochs, max(self.floor_epochs // self.every, 1) * self.every)
+        return min(epochs, max(limit // self.every, 1) * self.every)
 
     @property
     def stretch(self) -> int:
         """Epochs between two returns to the reference's state, in lockstep: few, for rounding grows along a stretch."""
         return min(self.every, 10)
+
+    def on_other_data(self, note: str) -> Case:
+        """Return the case without its published figures, which are of its own data, and with another note."""
+        publication = replace(self.publication, figures=())
+        return replace(self, publication=publication, display=replace(self.display, note=note))

@@ -201,6 +201,45 @@ class Suite:
         return entry.implementations[label]
 
     @property
+    def frameworks(self) -> list[str]:
+        """The frameworks in which the suite writes its models, by plain label, in the order of ``rank``.
+
+        ``torch-manual`` is a way of ``torch``; ``keras`` and ``flax`` count beside ``tf1`` and ``jax``.
+        """
+        return sorted({_plain(label) for entry in self.entries.values() for label in entry.implementations}, key=rank)
+
+    def owed(self, entry: Entry) -> dict[str, str]:
+        """Say what a case owes: a cell that is only missing must fail, and so must an excuse for one that exists.
+
+        A case owes an implementation, or a reason in ``Case.absent``, in every framework that any case of its suite
+        is written in. A suite in NumPy and torch alone therefore owes nothing in JAX; as soon as one of its models
+        has a JAX implementation, the other models owe theirs. Any way of writing a framework pays for it:
+        ``torch-manual`` alone is enough where others have ``torch``.
+
+        Args:
+            entry: A case of this suite.
+
+        Returns:
+            The reason by label, one for each framework without an implementation or a reason, and one for each
+            implementation that ``Case.absent`` says cannot be. Empty where the case owes nothing.
+        """
+        case, model = entry.case, entry.spec.parent.name
+        written = {_plain(label) for label in entry.implementations}
+        missing = {
+            label: f"{case.name} has no {label} implementation and gives no reason: write {model}_{label}.py, or say "
+            "in Case.absent why it cannot be"
+            for label in self.frameworks
+            if label not in written and not case.absent.get(label)
+        }
+        stale = {
+            label: f"{case.name} has {implementation.path.name}, and its Case.absent says why it cannot have it "
+            f"({case.absent[label]}): take one of them away"
+            for label, implementation in entry.implementations.items()
+            if label in case.absent
+        }
+        return missing | stale
+
+    @property
     def labels(self) -> list[str]:
         """Every implementation label of the suite, the reference first."""
         found = {label for entry in self.entries.values() for label in entry.implementations}
@@ -215,8 +254,12 @@ def _on_file(entry: Entry, file: Path, read: Callable[[Path], Dataset]) -> Entry
         raise SuiteError(f"{file}: {error.strerror or error}") from error
     except ValueError as error:
         raise SuiteError(str(error)) from error
-    case = replace(entry.case, data=partial(read, file), note=f"data from {file}", published=(), variants={})
+    case = replace(entry.case.on_other_data(f"data from {file}"), data=partial(read, file), variants={})
     return replace(entry, case=case, variant=file.stem, file=file.absolute())
+
+
+def _plain(label: str) -> str:
+    return label.partition("-")[0]
 
 
 def rank(label: str) -> tuple[int, str]:
@@ -233,7 +276,7 @@ def rank(label: str) -> tuple[int, str]:
         ['numpy', 'torch', 'torch-manual', 'flax']
     """
     order = ("numpy", "torch", "tf1", "keras", "jax", "flax")
-    prefix = label.split("-", 1)[0]
+    prefix = _plain(label)
     return (order.index(prefix) if prefix in order else len(order), label)
 
 

@@ -246,6 +246,52 @@ class Trainer(Protocol):
         ...
 
 
+class Train(Protocol):
+    """``Trainer.train`` as a function."""
+
+    def __call__(self, segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verbs:
+    """The five verbs as a record of functions, which is a ``Trainer``: ``replace`` makes another one of it."""
+
+    predict: Callable[[Array], Array]
+    gradients: Callable[[Array, Array], tuple[float, Params]]
+    train: Train
+    export: Callable[[], State]
+    load: Callable[[State], None]
+
+
+def verbs(trainer: Trainer) -> Verbs:
+    """The verbs of a trainer, to replace some of them.
+
+    A trainer whose gradients are halved::
+
+        def halved(x, y):
+            loss, gradients = trainer.gradients(x, y)
+            return loss, {name: g / 2 for name, g in gradients.items()}
+
+        other = replace(verbs(trainer), gradients=halved)
+    """
+    return Verbs(
+        predict=trainer.predict,
+        gradients=trainer.gradients,
+        train=trainer.train,
+        export=trainer.export,
+        load=trainer.load,
+    )
+
+
+def by_segment(train_one: Callable[[Batches, Sequence[Array]], Trained]) -> Train:
+    """``train``, made of a function that trains one segment and predicts the inputs after it."""
+
+    def train(segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
+        return joined([train_one(segment, inputs) for segment in segments])
+
+    return train
+
+
 def predicted(trainer: Trainer, inputs: Sequence[Array]) -> tuple[Array, ...]:
     """Predict at the end of a segment.
 

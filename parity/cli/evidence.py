@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from parity.cli.asked import find_suite, interpreters
-from parity.cli.options import CORES, Impls, Jobs, Json, Pythons, SuiteName
+from parity.cli.options import CORES, SUITE, Impls, Jobs, Json, Pythons, SuiteName
 from parity.cli.output import check_writable, clear_errors, fail, write, write_json
 
 
 def prove(
     subset: Annotated[bool, typer.Option("--subset", help="A representative part, within a minute.")] = False,
-    suite: SuiteName = "impls",
+    suite: SuiteName = SUITE,
     jobs: Jobs = CORES,
     python: Pythons = None,
     json_file: Json = None,
@@ -46,7 +45,7 @@ def prove(
             check_page(page_file)
         found, pythons = find_suite(suite), interpreters(python)
         with report.Steps(make_console(stderr=True)) as steps:
-            evidence = prove_suite(found, subset, jobs, pythons, sys.path, steps.plan, steps.step, steps.job)
+            evidence = prove_suite(found, subset, jobs, pythons, None, steps.plan, steps.step, steps.job)
     report.print_evidence(make_console(stderr=str(json_file) == "-"), evidence)
     write_json(json_file, evidence.as_json())
     if page_file is not None:
@@ -97,7 +96,8 @@ def bench(
         fail("bench runs the package 'benchmarks', which cannot be found: call it in a clone of the project")
     from parity.report.terminal import make_console
 
-    suites, results, report = (import_module(f"benchmarks.{name}") for name in ("run", "result", "report"))
+    modules = (import_module(f"benchmarks.{name}") for name in ("run", "result", "report", "limits"))
+    suites, results, report, limits = modules
     file = out / "parity-benchmarks.json"
     try:
         earlier = results.read(against) if against is not None else None
@@ -109,7 +109,7 @@ def bench(
     except (results.ResultError, suites.BenchError) as error:
         fail(str(error))
     console = make_console()
-    for limit in report.limits(result):
+    for limit in limits.limits(result):
         word = "holds   " if limit.holds else "exceeded"
         console.print(f"{word} {limit.what}: {limit.measured}, at most {limit.limit}", markup=False, highlight=False)
     console.print(f"{len(result.benchmarks)} benchmarks in {file.with_suffix('.html')}, .md and .json", markup=False)

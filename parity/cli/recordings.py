@@ -8,8 +8,21 @@ from typing import Annotated, Any
 
 import typer
 
-from parity.cli.asked import find_suite, matrix_of
-from parity.cli.options import CORES, Data, Device, ElseFloat64, Epochs, Impls, Json, Noise, Out, Pythons, SuiteName
+from parity.cli.asked import find_suite, known_suite, matrix_of
+from parity.cli.options import (
+    CORES,
+    SUITE,
+    Data,
+    Device,
+    ElseFloat64,
+    Epochs,
+    Impls,
+    Json,
+    Noise,
+    Out,
+    Pythons,
+    SuiteName,
+)
 from parity.cli.output import PAGE, clear_errors, fail, write, write_json
 
 
@@ -22,7 +35,7 @@ def report(
         Path | None,
         typer.Option("--output", metavar="FILE", help="Where it goes; - is standard output, the default but for html."),
     ] = None,
-    suite: SuiteName = "impls",
+    suite: SuiteName = SUITE,
 ) -> None:
     """Make a report of recorded runs, from their folder alone.
 
@@ -46,17 +59,18 @@ def report(
     from parity.judging.outcome import as_json, total
     from parity.judging.verdict import EXIT_STATUS
     from parity.report.formats import FORMATS
-    from parity.report.html import page
+    from parity.report.html import PACKAGES, page
     from parity.report.page import check_page
     from parity.report.words import count_cells
+    from parity.running.keys import mark
 
     if form not in (*FORMATS, "html", "json"):
         fail(f"unknown format {form!r}: choose html, md, junit or json")
     target = output or (root / PAGE if form == "html" else Path("-"))
     with clear_errors():
         if form == "html":
-            check_page(target, "plotly")
-        outcomes = recorded(root, find_suite(suite))
+            check_page(target, *PACKAGES)
+        outcomes = recorded(root, find_suite(suite), mark)
     if form == "json":
         write_json(target, as_json(outcomes))
     else:
@@ -73,7 +87,7 @@ def explain(
     dtype: ElseFloat64 = None,
     device: Device = "cpu",
     epochs: Epochs = None,
-    suite: SuiteName = "impls",
+    suite: SuiteName = SUITE,
     out: Out = Path("runs"),
     python: Pythons = None,
     noise: Noise = None,
@@ -105,7 +119,7 @@ def explain(
         if len(what) == 2:
             _belongs_to_a_case(impl=impl, dtype=dtype, device=device != "cpu", epochs=epochs, python=python)
             comparison, explanation = explain_folders(
-                find_suite(suite), Path(what[0]), Path(what[1]), noise or (), data
+                known_suite(suite), Path(what[0]), Path(what[1]), noise or (), data
             )
             title = f"{what[0]} against {what[1]}"
             found.append((title, comparison.judgement, comparison.preflight, explanation))
@@ -149,6 +163,7 @@ def diff(
     b: Annotated[Path, typer.Argument(metavar="B", help="What it is held against.")],
     noise: Noise = None,
     json_file: Json = None,
+    suite: SuiteName = SUITE,
 ) -> None:
     """Compare two recordings, or two folders of them.
 
@@ -169,7 +184,7 @@ def diff(
     from parity.report.terminal import make_console, print_diff, print_unpaired
 
     with clear_errors():
-        comparisons = compare_folders(a, b, noise or ())
+        comparisons = compare_folders(a, b, noise or (), known_suite(suite))
     console = make_console(stderr=str(json_file) == "-")
     print_diff(console, comparisons)
     alone = unpaired(a, b, comparisons)

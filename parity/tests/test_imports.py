@@ -98,7 +98,7 @@ ALLOWED = {
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "framework" in metafunc.fixturenames:
-        chosen = metafunc.config.getoption("--framework") or list(ALLOWED)
+        chosen = metafunc.config.getoption("--parity-framework") or list(ALLOWED)
         metafunc.parametrize("framework", [name for name in ALLOWED if name in chosen])
 
 
