@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import itertools
 import json
+import os
 import re
 import shlex
 import shutil
@@ -20,11 +21,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import typer
 
+from parity import pytest_plugin
 from parity.cli.app import app
 from parity.frameworks import FRAMEWORKS
 from parity.running.pool import worker_environment
@@ -112,6 +115,14 @@ def blocks_of(page: Path) -> list[Block]:
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]
 
 
+# No settings of a framework, as a stranger has none; wide enough that no line of a transcript is broken.
+ENVIRONMENT = {
+    **worker_environment("numpy", [str(ROOT)]),
+    "COLUMNS": "200",
+    "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", ""))),
+}
+
+
 class Kitchen:
     """The processes that run the pages' code, one for each framework, each begun when it is first needed."""
 
@@ -131,11 +142,9 @@ class Kitchen:
 
     def _begin(self, framework: str) -> subprocess.Popen[str]:
         assert any(known.name == framework for known in FRAMEWORKS)
-        # A stranger's process has no settings of ours; what a terminal is wide is the transcripts'.
-        environment = {**worker_environment("numpy", [str(ROOT)]), "COLUMNS": "200", "TF_CPP_MIN_LOG_LEVEL": "3"}
         command = [sys.executable, "-m", "parity.tests.snippets"]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-        self._cooks[framework] = subprocess.Popen(command, text=True, env=environment, **pipes)
+        self._cooks[framework] = subprocess.Popen(command, text=True, env=ENVIRONMENT, **pipes)
         return self._cooks[framework]
 
     def close(self) -> None:
@@ -200,7 +209,8 @@ class Table:
                 answer = self.kitchen.run(framework, folder, script=words[1])
                 ran = answer["status"] == 0
             else:
-                done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False, timeout=60)
+                place: dict[str, Any] = {"cwd": folder, "env": ENVIRONMENT}
+                done = subprocess.run(words, **place, capture_output=True, text=True, check=False, timeout=60)
                 answer, ran = {"out": done.stdout, "error": done.stderr}, done.returncode == 0
             if not ran:
                 yield f"{command}: {answer['out']}{answer['error']}"
@@ -284,14 +294,23 @@ def wrong_arguments(arguments: list[str]) -> Iterator[str]:
             yield f"{type(error).__name__}: {error}"
 
 
+@cache
+def plugin_options() -> list[str]:
+    """The options that the plugin asks pytest to add."""
+    found: list[str] = []
+    parser = SimpleNamespace(addoption=lambda name, **_: found.append(name))
+    parser.getgroup = lambda *_: parser
+    pytest_plugin.pytest_addoption(parser)  # type: ignore[arg-type]
+    return found
+
+
 def wrong_for_pytest(arguments: list[str]) -> Iterator[str]:
-    plugin = (ROOT / "parity/pytest_plugin.py").read_text()
-    markers = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["markers"]
+    options = plugin_options()
     for word, after in itertools.zip_longest(arguments, arguments[1:], fillvalue=""):
         path = word.partition("::")[0]
-        if word.startswith("--parity-") and f'"{word}"' not in plugin:
+        if word.startswith("--parity-") and word not in options:
             yield f"no option {word}"
-        elif word == "-m" and not any(marker.startswith(f"{after}:") for marker in markers):
+        elif word == "-m" and f"pytest.mark.{after}" not in (ROOT / "parity/tests/test_gpu.py").read_text():
             yield f"no marker {after}"
         elif "/" in word and not (ROOT / path).exists():
             yield f"no file {path}"
@@ -372,6 +391,11 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 def test_every_page_is_in_the_navigation_once() -> None:
     named = re.findall(r"^ +- (?:\w+: )?(\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
     assert sorted(named) == sorted(str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").rglob("*.md"))
+
+
+def test_every_option_of_the_plugin_is_on_its_page() -> None:
+    page = (ROOT / "docs/reference/pytest-plugin.md").read_text()
+    assert set(re.findall(r"^\| `(--parity-[a-z-]+)", page, re.MULTILINE)) == set(plugin_options())
 
 
 def test_a_transcript_that_is_not_what_is_printed_is_seen() -> None:
