@@ -19,9 +19,9 @@ from typing import Any
 
 from parity.frameworks import framework_of
 from parity.judging.verdict import Verdict
-from parity.judging.witness import PHASES
 from parity.proving.experiments import Planted
 from parity.proving.plan import plan
+from parity.recording.steps import Phase
 from parity.running.pool import Pool, WorkerError
 from parity.running.versions import Versions
 from parity.suite import Suite
@@ -127,7 +127,7 @@ def prove(
                 except WorkerError as error:
                     evidence.failures.append(f"{name}: {error}")
                 on_job(name)
-    evidence.plants.sort(key=lambda plant: (PHASES.index(plant.planted_phase), plant.hypothesis))
+    evidence.plants.sort(key=lambda plant: (list(Phase).index(Phase(plant.planted_phase)), plant.hypothesis))
     evidence.seconds = time.monotonic() - begun
     return evidence
 
