@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -28,8 +28,19 @@ from parity.typing import Params as Params
 class Dataset:
     """Rows to train on, and rows held out.
 
-    ``x`` is ``(rows, ...)`` and ``y`` ``(rows, ...)``: float64 for what is measured, int64 for classes and
-    characters. An implementation casts floats to the run's dtype, once, when it is built.
+    What is measured is float64; classes and characters are int64. An implementation casts floats to the run's dtype
+    once, when it is built.
+
+    Attributes:
+        x: Training inputs (rows, ...).
+        y: Training targets (rows, ...).
+        x_test: Inputs (held out, ...), if rows are held out.
+        y_test: Their targets (held out, ...).
+
+    Examples:
+        >>> data = Dataset(np.ones((4, 2)), np.zeros((4, 1)))
+        >>> data.split("train")[0].shape
+        (4, 2)
     """
 
     x: Array
@@ -38,7 +49,17 @@ class Dataset:
     y_test: Array | None = None
 
     def split(self, name: Literal["train", "test"]) -> tuple[Array, Array]:
-        """The inputs and targets of one split; ValueError where the case holds no rows out."""
+        """Give the inputs and targets of one split.
+
+        Args:
+            name: ``train`` or ``test``.
+
+        Returns:
+            Inputs and targets, not copied.
+
+        Raises:
+            ValueError: If the test rows are asked for and there are none.
+        """
         if name == "train":
             return self.x, self.y
         if self.x_test is None or self.y_test is None:
@@ -50,10 +71,16 @@ class Dataset:
 class Loss:
     """The training loss, and how the losses of a batch's rows become one number.
 
-    ``binary_crossentropy`` takes probabilities and is torch's ``BCELoss``: logarithms clamped at -100 and the
-    gradient (p - y) / max(p (1 - p), 1e-12). ``crossentropy`` takes logits and integer classes, fused.
-    ``nll`` takes log-probabilities and integer classes. ``squared_error`` is (prediction - y)², not halved.
-    ``total`` adds the predictions up and ignores the targets: its gradient is each output's own derivative.
+    Attributes:
+        kind: ``binary_crossentropy`` takes probabilities and is torch's ``BCELoss``: logarithms clamped at -100 and the
+            gradient (p - y) / max(p (1 - p), 1e-12). ``crossentropy`` takes logits and integer classes, fused. ``nll``
+            takes log-probabilities and integer classes. ``squared_error`` is (prediction - y)², not halved. ``total``
+            adds the predictions up and ignores the targets: its gradient is each output's own derivative.
+        reduction: ``sum``, or ``mean`` over every element.
+
+    Examples:
+        >>> Loss("crossentropy", "mean")
+        Loss(kind='crossentropy', reduction='mean')
     """
 
     kind: Literal["binary_crossentropy", "crossentropy", "nll", "squared_error", "total"]
@@ -64,8 +91,17 @@ class Loss:
 class Sgd:
     """Stochastic gradient descent in torch's form: d = g + weight_decay·p; b = momentum·b + d; p -= learning_rate·b.
 
-    The decay is the L2 penalty's gradient and touches every parameter that has a gradient, biases too.
-    Without momentum there is no buffer b. The first b is the first d, undampened.
+    The first b is the first d, undampened. Without momentum there is no buffer b.
+
+    Attributes:
+        learning_rate: The step size.
+        momentum: What is kept of b.
+        weight_decay: The factor of the L2 penalty's gradient. It touches every parameter that has a gradient, biases
+            too.
+
+    Examples:
+        >>> Sgd(0.1, momentum=0.9)
+        Sgd(learning_rate=0.1, momentum=0.9, weight_decay=0.0)
     """
 
     learning_rate: float
@@ -77,7 +113,15 @@ class Sgd:
 class Adam:
     """Adam in torch's form: p -= learning_rate·m̂ / (√v̂ + epsilon), both moments bias-corrected (Kingma & Ba 2015).
 
-    Epsilon is added after the correction. TF1 and Keras add theirs before it (the paper's "epsilon hat").
+    Attributes:
+        learning_rate: The step size.
+        beta1: What is kept of the first moment.
+        beta2: What is kept of the second moment.
+        epsilon: Added after the correction. TF1 and Keras add theirs before it (the paper's "epsilon hat").
+
+    Examples:
+        >>> Adam(0.001).epsilon
+        1e-08
     """
 
     learning_rate: float
@@ -90,19 +134,37 @@ class Adam:
 class AdamW(Adam):
     """Adam with decoupled weight decay, in torch's form (Loshchilov & Hutter 2019): first p -= learning_rate·decay·p.
 
-    The decay touches every parameter that has a gradient, biases too, and is in no moment.
+    Attributes:
+        weight_decay: The decay. It touches every parameter that has a gradient, biases too, and is in no moment. The
+            other hyper-parameters are Adam's.
+
+    Examples:
+        >>> AdamW(0.001, weight_decay=0.1).weight_decay
+        0.1
     """
 
     weight_decay: float = 0.01
 
 
 Optimizer = Sgd | Adam
+"""What a case or a recording may name as its optimizer."""
 _KINDS: Mapping[str, type[Sgd] | type[Adam]] = {kind.__name__: kind for kind in (Sgd, Adam, AdamW)}
 _SAID = re.compile(rf"({'|'.join(_KINDS)})\((\w+=[-+.\de]+(?:, \w+=[-+.\de]+)*)\)")
 
 
 def optimizer_from(text: str) -> Optimizer | None:
-    """The optimizer whose ``repr`` this is; None where it is none's."""
+    """Read an optimizer from its ``repr``.
+
+    Args:
+        text: What ``repr`` gave.
+
+    Returns:
+        The optimizer; None if the text is none's.
+
+    Examples:
+        >>> optimizer_from("Sgd(learning_rate=0.1, momentum=0.9, weight_decay=0.0)").momentum
+        0.9
+    """
     found = _SAID.fullmatch(text)
     if found is None:
         return None
@@ -114,7 +176,13 @@ def optimizer_from(text: str) -> Optimizer | None:
 
 
 class Schedule(Protocol):
-    """The batch order, made once in NumPy and handed to every implementation: none shuffles for itself."""
+    """The batch order, made once in NumPy and handed to every implementation: none shuffles for itself.
+
+    Examples:
+        >>> schedule: Schedule = Shuffled(batch_size=2, seed=0)
+        >>> [rows.tolist() for rows in next(schedule.epochs(4))]
+        [[2, 3], [1, 0]]
+    """
 
     @property
     def ordered(self) -> bool:
@@ -122,17 +190,30 @@ class Schedule(Protocol):
         ...
 
     def epochs(self, rows: int) -> Iterator[Batches]:
-        """Yield the batches of epoch 1, 2, 3, … without end. Every epoch has the same number of batches."""
+        """Yield the batches of epoch 1, 2, 3, … without end.
+
+        Args:
+            rows: The number of rows in the training data.
+
+        Yields:
+            As many batches in every epoch, each of row indices (batch,) int64.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class FullBatch:
-    """Every row, in the order of the data, once an epoch."""
+    """Every row, in the order of the data, once an epoch.
+
+    Examples:
+        >>> [rows.tolist() for rows in next(FullBatch().epochs(4))]
+        [[0, 1, 2, 3]]
+    """
 
     ordered = False
 
     def epochs(self, rows: int) -> Iterator[Batches]:
+        """Yield the batches of each epoch, as ``Schedule.epochs`` says."""
         every_row = (np.arange(rows),)
         while True:
             yield every_row
@@ -142,8 +223,15 @@ class FullBatch:
 class Shuffled:
     """Rows permuted by ``RandomState(seed).shuffle`` and cut into batches.
 
-    ``reseed`` makes the generator anew each epoch, so that every epoch has the same order; ``keep_last`` keeps
-    a last batch that is shorter than the others.
+    Attributes:
+        batch_size: Rows in a batch.
+        seed: The generator's seed.
+        reseed: Whether the generator is made anew each epoch, so that every epoch has the same order.
+        keep_last: Whether a last batch that is shorter than the others is kept.
+
+    Examples:
+        >>> [rows.tolist() for rows in next(Shuffled(batch_size=2, seed=0).epochs(5))]
+        [[2, 0], [1, 3], [4]]
     """
 
     batch_size: int
@@ -153,6 +241,7 @@ class Shuffled:
     ordered = False
 
     def epochs(self, rows: int) -> Iterator[Batches]:
+        """Yield the batches of each epoch, as ``Schedule.epochs`` says."""
         generator = np.random.RandomState(self.seed)
         end = rows if self.keep_last else rows - rows % self.batch_size
         while True:
@@ -165,11 +254,17 @@ class Shuffled:
 
 @dataclass(frozen=True)
 class CyclicRow:
-    """One row an update, in the order of the data, again and again: SGD's cyclic rule. An epoch is one pass."""
+    """One row an update, in the order of the data, again and again: SGD's cyclic rule. An epoch is one pass.
+
+    Examples:
+        >>> [rows.tolist() for rows in next(CyclicRow().epochs(3))]
+        [[0], [1], [2]]
+    """
 
     ordered = False
 
     def epochs(self, rows: int) -> Iterator[Batches]:
+        """Yield the batches of each epoch, as ``Schedule.epochs`` says."""
         one_pass = tuple(np.arange(rows)[:, None])
         while True:
             yield one_pass
@@ -180,12 +275,20 @@ class RandomRow:
     """One row an update, drawn uniformly from all rows by ``RandomState(seed)``: SGD's randomized rule.
 
     A row may come twice before another comes once. An epoch is as many updates as there are rows.
+
+    Attributes:
+        seed: The generator's seed.
+
+    Examples:
+        >>> [rows.tolist() for rows in next(RandomRow(seed=0).epochs(3))]
+        [[0], [1], [0]]
     """
 
     seed: int
     ordered = False
 
     def epochs(self, rows: int) -> Iterator[Batches]:
+        """Yield the batches of each epoch, as ``Schedule.epochs`` says."""
         generator = np.random.RandomState(self.seed)
         while True:
             yield tuple(generator.randint(rows, size=(rows, 1), dtype=np.int64))
@@ -196,6 +299,14 @@ class RandomRows:
     """``batch_size`` different rows an update, each set drawn from all rows by ``RandomState(seed)``: mini-batch SGD.
 
     The sets of an epoch may overlap, unlike ``Shuffled``'s. An epoch is ``rows // batch_size`` updates.
+
+    Attributes:
+        batch_size: Rows in a batch.
+        seed: The generator's seed.
+
+    Examples:
+        >>> [rows.tolist() for rows in next(RandomRows(batch_size=2, seed=0).epochs(4))]
+        [[2, 3], [0, 2]]
     """
 
     batch_size: int
@@ -203,6 +314,7 @@ class RandomRows:
     ordered = False
 
     def epochs(self, rows: int) -> Iterator[Batches]:
+        """Yield the batches of each epoch, as ``Schedule.epochs`` says."""
         generator = np.random.RandomState(self.seed)
         while True:
             yield tuple(generator.permutation(rows)[: self.batch_size] for _ in range(rows // self.batch_size))
@@ -231,7 +343,8 @@ class Published:
     returns one value an epoch, from epoch 0 on.
 
     ``rule`` says what must hold. ``printed``: both texts are equal. ``floor``: the values differ by no more than
-    the tolerance of that tensor plus half a unit of the last printed digit. ``envelope``: ours lies within
+    two runs of one listing part by rounding, a share of the tensor's noise floor (``parity.judging.published.APART``),
+    plus half a unit of the last printed digit. ``envelope``: ours lies within
     ``margin`` of the published value, for figures that were one draw of many.
     """
 
@@ -246,57 +359,105 @@ class Published:
     dtypes: tuple[str, ...] = DTYPES
 
 
+@dataclass(frozen=True)
+class Publication:
+    """Where a case is documented, and what its source printed of the run."""
+
+    source: str = ""
+    """The document and the section that a reader finds the run in."""
+    figures: tuple[Published, ...] = ()
+    """The figures that the source printed; empty where it printed none, or where nobody published the run."""
+    log: str = ""
+    """The source's own log line: ``{epoch}``, or ``{step}`` where the source counts from 0, and the names of
+    published quantities, in braces."""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What is asserted of a case beyond the rule for all cases, which ``parity.tolerance`` states."""
+
+    float32_parameters: Literal["free", "lockstep"] = "free"
+    """Which run holds the parameters in float32 and in narrower dtypes. ``free``: the free run, at every snapshot.
+    ``lockstep``: a second run, each stretch of which begins from the reference's state; of the free run the losses
+    alone are asserted. In float64 a free run's parameters are always asserted."""
+    reason: str = ""
+    """Why the parameters are held in lockstep, or why a tolerance of this case is wider than a reader expects."""
+    floor_epochs: int | None = None
+    """How many epochs the noise floor is measured for; None for the whole run."""
+
+
+@dataclass(frozen=True)
+class Display:
+    """How a case is shown to people. Nothing here changes a run or a verdict."""
+
+    note: str = ""
+    """What a reader of the results must know of the data: that they are simulated, for example."""
+    plot: Callable[[Mapping[str, Trajectory]], Any] | None = None
+    """Draws the source's own figure from trajectories by implementation and returns a matplotlib figure; None draws
+    the losses."""
+    alphabet: str = ""
+    """The characters that the model's classes stand for, in order, where the model writes text; else empty."""
+
+
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One documented training run. See the module's docstring.
-
-    ``data`` and ``initial`` are functions so that naming a case loads nothing; both must return the same
-    arrays at every call. ``initial`` gives float64 parameters by canonical name.
-
-    ``every`` is the number of epochs between two snapshots. ``log`` is the source's own log line, with
-    ``{epoch}``, or ``{step}`` where the source counts from 0, and the names of published quantities in braces.
-    ``float32_parameters`` says what is asserted of parameters in float32 and narrower dtypes: ``free``, compared
-    at every snapshot of a free run; ``lockstep``, compared where each stretch starts from the reference's state;
-    ``why`` gives the reason where it is not ``free``.
-    ``absent`` maps an implementation that this case can never have to the reason.
-    ``variants`` are the same model on other data, chosen by ``--data NAME``. ``from_file`` reads a user's own data,
-    chosen by ``--data FILE``; it raises ValueError or OSError, whose message is what the user sees. ``note`` is what
-    a reader of the results must know of the data. ``plot`` draws the source's own figure from trajectories, by
-    implementation, and returns a matplotlib figure; without it the losses are drawn.
-    """
+    """One documented training run. See the module's docstring."""
 
     name: str
-    source: str
+    """What the command line calls the case; unique in its suite."""
     data: Callable[[], Dataset]
+    """Returns the rows. A function, so that naming a case loads nothing; the same arrays at every call."""
     initial: Callable[[], Params]
+    """Returns the initial parameters, float64, by canonical name; the same arrays at every call."""
     loss: Loss
+    """The training loss of a batch."""
     optimizer: Optimizer
+    """The rule of an update, with its hyper-parameters."""
     schedule: Schedule
+    """The order of the batches."""
     epochs: int
+    """How many epochs the run takes."""
     every: int = 1
+    """The number of epochs between two snapshots of the parameters."""
     metrics: tuple[Metric, ...] = ()
-    published: tuple[Published, ...] = ()
-    log: str = ""
-    float32_parameters: Literal["free", "lockstep"] = "free"
-    why: str = ""
-    floor_epochs: int | None = None
-    alphabet: str = ""
+    """The figures that are recorded at every snapshot."""
+    publication: Publication = Publication()
+    """Where the run is documented, and which figures its source printed."""
+    policy: Policy = Policy()
+    """What is asserted of the run."""
+    display: Display = Display()
+    """How the run is shown."""
     absent: Mapping[str, str] = field(default_factory=dict)
+    """The implementations that this case can never have, by label, each with the reason."""
     variants: Mapping[str, Case] = field(default_factory=dict)
+    """The same model on other data, by the name that ``--data`` takes."""
     from_file: Callable[[Path], Dataset] | None = None
-    note: str = ""
-    plot: Callable[[Mapping[str, Trajectory]], Any] | None = None
+    """Reads a user's own data, which ``--data FILE`` names. It raises ValueError or OSError, whose message the user
+    sees."""
 
     def floor_length(self, epochs: int) -> int:
-        """How far into a run of so many epochs its noise floor is measured: ``floor_epochs``, or the snapshot before.
+        """Say how many epochs of a run the noise floor is measured for.
 
-        A floor that ended between two snapshots of the run would have one that the run has not.
+        A floor that ended between two snapshots of the run would have a snapshot that the run lacks, so it ends at
+        the snapshot before.
+
+        Args:
+            epochs: The length of the run.
+
+        Returns:
+            ``policy.floor_epochs`` cut to a snapshot, ``epochs`` where the policy gives none or the run is shorter.
         """
-        if self.floor_epochs is None or epochs <= self.floor_epochs:
+        limit = self.policy.floor_epochs
+        if limit is None or epochs <= limit:
             return epochs
-        return min(epochs, max(self.floor_epochs // self.every, 1) * self.every)
+        return min(epochs, max(limit // self.every, 1) * self.every)
 
     @property
     def stretch(self) -> int:
         """Epochs between two returns to the reference's state, in lockstep: few, for rounding grows along a stretch."""
         return min(self.every, 10)
+
+    def on_other_data(self, note: str) -> Case:
+        """Return the case without its published figures, which are of its own data, and with another note."""
+        publication = replace(self.publication, figures=())
+        return replace(self, publication=publication, display=replace(self.display, note=note))

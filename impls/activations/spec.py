@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fixtures import frozen, synthetic
-from parity.spec import Case, Dataset, FullBatch, Loss, Params, Sgd
+from parity.spec import Case, Dataset, Display, FullBatch, Loss, Params, Publication, Sgd
 from parity.trajectory import Trajectory
 
 if TYPE_CHECKING:
@@ -78,13 +78,13 @@ def plot(runs: Mapping[str, Trajectory]) -> "Figure":
 CASES = (
     Case(
         name="activations",
-        source="Tutorial on MLPs and PyTorch's building blocks, activation functions",
         data=points,
         initial=initial,
         loss=Loss("total", "sum"),
         optimizer=Sgd(learning_rate=1.0),
         schedule=FullBatch(),
         epochs=1,
-        plot=plot,
+        publication=Publication("Tutorial on MLPs and PyTorch's building blocks, activation functions"),
+        display=Display(plot=plot),
     ),
 )

@@ -12,7 +12,19 @@ The column of ones is a way of writing: its weight is ``dense/bias`` in every im
 """
 
 from fixtures import synthetic, weights
-from parity.spec import Case, CyclicRow, FullBatch, Loss, Params, RandomRow, RandomRows, Schedule, Sgd
+from parity.spec import (
+    Case,
+    CyclicRow,
+    FullBatch,
+    Loss,
+    Params,
+    Policy,
+    Publication,
+    RandomRow,
+    RandomRows,
+    Schedule,
+    Sgd,
+)
 
 SOURCE = "README of Xaleed/Pytorch"
 
@@ -29,40 +41,44 @@ def stochastic(name: str, section: str, schedule: Schedule, step_size: float) ->
     """
     return Case(
         name=name,
-        source=f"{SOURCE}, {section}; step size and length are ours",
         data=synthetic.linear,
         initial=zeros,
         loss=Loss("squared_error", "mean"),
         optimizer=Sgd(step_size),
         schedule=schedule,
         epochs=10,
-        why="the losses fall to 1e-12 and their float32 noise floor stays that of the beginning, 7e-7 of the largest "
-        "loss; the end is held by the parameters",
+        publication=Publication(f"{SOURCE}, {section}; step size and length are ours"),
+        policy=Policy(
+            reason="the losses fall to 1e-12 and their float32 noise floor stays that of the beginning, 7e-7 of the "
+            "largest loss; the end is held by the parameters",
+        ),
     )
 
 
 CASES = (
     Case(
         name="linear-regression",
-        source=f"{SOURCE}, Linear Regression Model",
         data=synthetic.linear,
         initial=weights.linear_regression,
         loss=Loss("squared_error", "sum"),
         optimizer=Sgd(learning_rate=1e-4),
         schedule=FullBatch(),
         epochs=500,
-        why="the loss falls from 3e3 to 2e-5 and its float32 noise floor stays that of the beginning, 3e-7 of the "
-        "largest loss; the end is held by the parameters",
+        publication=Publication(f"{SOURCE}, Linear Regression Model"),
+        policy=Policy(
+            reason="the loss falls from 3e3 to 2e-5 and its float32 noise floor stays that of the beginning, 3e-7 of "
+            "the largest loss; the end is held by the parameters",
+        ),
     ),
     Case(
         name="linear-gd",
-        source=f"{SOURCE}, Gradient Descent Algorithm",
         data=synthetic.linear_large,
         initial=zeros,
         loss=Loss("squared_error", "mean"),
         optimizer=Sgd(learning_rate=1e-4),
         schedule=FullBatch(),
         epochs=1000,
+        publication=Publication(f"{SOURCE}, Gradient Descent Algorithm"),
     ),
     stochastic("linear-sgd-randomized", "Stochastic Gradient Descent", RandomRow(seed=21), 0.01),
     stochastic("linear-sgd-cyclic", "Stochastic Gradient Descent", CyclicRow(), 0.01),

@@ -52,7 +52,7 @@ def on_iris(inputs: Callable[[], Array]) -> Plant:
 
 def mean_cost(build: Build, case: Case, dtype: str, device: str) -> Trainer | None:
     """Reported losses that make the tutorial's AvgCost, which divides by 1 + 7e, come out as their mean."""
-    if all(published.quantity != "AvgCost" for published in case.published):
+    if all(published.quantity != "AvgCost" for published in case.publication.figures):
         return None
     trainer, each = build(case, dtype, device), batches(case)
 
@@ -82,7 +82,7 @@ def ties_broken(trainer: Trainer, towards: float) -> Trainer:
 
 def ties(build: Build, case: Case, dtype: str, device: str) -> Trainer | None:
     """Where a figure is published of zero weights, which make every probability one half."""
-    untrained = {published.of for published in case.published if 0 in published.values}
+    untrained = {published.of for published in case.publication.figures if 0 in published.values}
     scores = [metric.score for metric in case.metrics if f"metrics/{metric.name}" in untrained]
     if not scores or any(p.any() for p in case.initial().values()):
         return None

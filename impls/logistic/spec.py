@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from fixtures import bars, iris, synthetic, weights
-from parity.spec import Array, Case, FullBatch, Loss, Metric, Published, Sgd, Shuffled
+from parity.spec import Array, Case, Display, FullBatch, Loss, Metric, Publication, Published, Sgd, Shuffled
 from parity.trajectory import Trajectory
 
 PYTORCH = "Deep learning models implemented in pytorch and TF (2024-09-18), section 1, PyTorch"
@@ -90,7 +90,6 @@ def final_parameters(
 CASES = (
     Case(
         name="iris-logistic",
-        source=PYTORCH,
         data=iris.standardized,
         initial=zeros,
         loss=Loss("binary_crossentropy", "sum"),
@@ -102,29 +101,31 @@ CASES = (
             Metric("train_cost", "train", cost),
             Metric("test_accuracy", "test", accuracy_half_is_one),
         ),
-        published=(
-            Published(
-                "Train ACC",
-                column("0.987 0.987 1.000 1.000 1.000 1.000 1.000 1.000 1.000 1.000", 1),
-                "%.3f",
-                "metrics/train_accuracy",
-                PYTORCH,
+        publication=Publication(
+            PYTORCH,
+            figures=(
+                Published(
+                    "Train ACC",
+                    column("0.987 0.987 1.000 1.000 1.000 1.000 1.000 1.000 1.000 1.000", 1),
+                    "%.3f",
+                    "metrics/train_accuracy",
+                    PYTORCH,
+                ),
+                Published(
+                    "Cost",
+                    column("5.581 4.882 4.381 3.998 3.693 3.443 3.232 3.052 2.896 2.758", 1),
+                    "%.3f",
+                    "metrics/train_cost",
+                    PYTORCH,
+                ),
+                *final_parameters("%.4f", ("4.2267", "-2.9613", "0.0994"), PYTORCH, 10),
+                Published("Test set accuracy", {10: "100.00"}, "%.2f", per_cent("test_accuracy"), PYTORCH),
             ),
-            Published(
-                "Cost",
-                column("5.581 4.882 4.381 3.998 3.693 3.443 3.232 3.052 2.896 2.758", 1),
-                "%.3f",
-                "metrics/train_cost",
-                PYTORCH,
-            ),
-            *final_parameters("%.4f", ("4.2267", "-2.9613", "0.0994"), PYTORCH, 10),
-            Published("Test set accuracy", {10: "100.00"}, "%.2f", per_cent("test_accuracy"), PYTORCH),
+            log="Epoch: {epoch:03d} | Train ACC: {Train ACC} | Cost: {Cost}",
         ),
-        log="Epoch: {epoch:03d} | Train ACC: {Train ACC} | Cost: {Cost}",
     ),
     Case(
         name="iris-logistic-minibatch",
-        source=TENSORFLOW,
         data=iris.standardized,
         initial=zeros,
         loss=Loss("binary_crossentropy", "sum"),
@@ -135,26 +136,37 @@ CASES = (
             Metric("train_accuracy", "train", accuracy_half_is_zero),
             Metric("valid_accuracy", "test", accuracy_half_is_zero),
         ),
-        published=(
-            Published(
-                "AvgCost",
-                column("nan 4.221 1.225 0.610 0.376 0.259 0.191 0.148 0.119 0.098 0.082 0.070 0.061 0.053 0.047", 0),
-                "%.3f",
-                running_average,
-                TENSORFLOW,
+        publication=Publication(
+            TENSORFLOW,
+            figures=(
+                Published(
+                    "AvgCost",
+                    column(
+                        "nan 4.221 1.225 0.610 0.376 0.259 0.191 0.148 0.119 0.098 0.082 0.070 0.061 0.053 0.047", 0
+                    ),
+                    "%.3f",
+                    running_average,
+                    TENSORFLOW,
+                ),
+                Published("Train", column("0.53" + 14 * " 1.00", 0), "%.2f", "metrics/train_accuracy", TENSORFLOW),
+                Published("Valid", column("0.40" + 14 * " 1.00", 0), "%.2f", "metrics/valid_accuracy", TENSORFLOW),
+                *final_parameters(
+                    "%.8f",
+                    ("3.31176686", "-2.40808702", "-0.01001291"),
+                    TENSORFLOW,
+                    15,
+                    rule="floor",
+                    dtypes=("float32",),
+                ),
+                *final_parameters(
+                    "%.8f", ("3.31176722", "-2.40808684", "-0.01001282"), FLOAT64, 15, dtypes=("float64",)
+                ),
             ),
-            Published("Train", column("0.53" + 14 * " 1.00", 0), "%.2f", "metrics/train_accuracy", TENSORFLOW),
-            Published("Valid", column("0.40" + 14 * " 1.00", 0), "%.2f", "metrics/valid_accuracy", TENSORFLOW),
-            *final_parameters(
-                "%.8f", ("3.31176686", "-2.40808702", "-0.01001291"), TENSORFLOW, 15, rule="floor", dtypes=("float32",)
-            ),
-            *final_parameters("%.8f", ("3.31176722", "-2.40808684", "-0.01001282"), FLOAT64, 15, dtypes=("float64",)),
+            log="Epoch: {epoch:03d} | AvgCost: {AvgCost} | Train/Valid ACC: {Train}/{Valid}",
         ),
-        log="Epoch: {epoch:03d} | AvgCost: {AvgCost} | Train/Valid ACC: {Train}/{Valid}",
     ),
     Case(
         name="synthetic-logistic",
-        source=f"{README}, Logistic Regression, with a created data set",
         data=synthetic.logistic,
         initial=weights.synthetic_logistic,
         loss=Loss("binary_crossentropy", "mean"),
@@ -163,10 +175,10 @@ CASES = (
         epochs=100,
         every=10,
         metrics=(Metric("accuracy", "test", accuracy_half_is_zero),),
+        publication=Publication(f"{README}, Logistic Regression, with a created data set"),
     ),
     Case(
         name="dogecoin-logistic",
-        source=f"{README}, Examples from linkedin",
         data=bars.simulated,
         initial=partial(weights.zeros, len(bars.FEATURES), 1),
         loss=Loss("binary_crossentropy", "mean"),
@@ -174,7 +186,8 @@ CASES = (
         schedule=Shuffled(batch_size=1024, seed=123),
         epochs=10,
         metrics=(Metric("test_accuracy", "test", accuracy_half_is_one),),
-        note=bars.NOTE,
+        publication=Publication(f"{README}, Examples from linkedin"),
+        display=Display(note=bars.NOTE),
         from_file=lambda file: bars.from_csv(str(file)),
     ),
 )

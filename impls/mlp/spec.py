@@ -15,7 +15,7 @@ from dataclasses import replace
 import numpy as np
 
 from fixtures import mnist, weights
-from parity.spec import Array, Case, Loss, Metric, Published, Sgd, Shuffled
+from parity.spec import Array, Case, Loss, Metric, Policy, Publication, Published, Sgd, Shuffled
 from parity.trajectory import Trajectory
 
 LISTING = "Tutorial on MLPs and PyTorch's building blocks, multilayer perceptron on MNIST"
@@ -49,7 +49,6 @@ AVERAGE_LOSSES = (
 
 SHIPPED = Case(
     name="mnist-mlp",
-    source=LISTING,
     data=mnist.normalized,
     initial=weights.mnist_mlp,
     loss=Loss("nll", "mean"),
@@ -60,24 +59,31 @@ SHIPPED = Case(
         Metric("train_accuracy", "train", accuracy),
         Metric("test_accuracy", "test", accuracy),
     ),
-    published=tuple(
-        # Two draws differ by no more than the range of all.
-        Published("Avg. loss", {epoch: text}, "%r", average_loss, LISTING, rule="envelope", margin=highest - lowest)
-        for epoch, (text, lowest, highest) in enumerate(zip(AVERAGE_LOSSES.split(), LOWEST, HIGHEST, strict=True), 1)
+    publication=Publication(
+        LISTING,
+        figures=tuple(
+            # Two draws differ by no more than the range of all.
+            Published("Avg. loss", {epoch: text}, "%r", average_loss, LISTING, rule="envelope", margin=high - low)
+            for epoch, (text, low, high) in enumerate(zip(AVERAGE_LOSSES.split(), LOWEST, HIGHEST, strict=True), 1)
+        ),
+        log="Epoch #{epoch}: Avg. loss={Avg. loss}",
     ),
-    log="Epoch #{epoch}: Avg. loss={Avg. loss}",
-    float32_parameters="lockstep",
-    why="a ReLU whose input is near zero may be on in one run and off in another: the gradient then jumps",
+    policy=Policy(
+        float32_parameters="lockstep",
+        reason="a ReLU whose input is near zero may be on in one run and off in another: the gradient then jumps",
+    ),
 )
 
 FULL = replace(
     SHIPPED,
     data=mnist.normalized_full,
-    published=(),
-    log="",
-    why=SHIPPED.why
-    + "; over 1,180 steps that leaves float32 losses known to 4e-4 only, in lockstep to 2e-5, where the shipped run's "
-    "100 steps keep 3e-6. It is the float64 run, losses known to 8e-13 and parameters to 4e-11, that shows a mistake",
+    publication=Publication(LISTING),
+    policy=replace(
+        SHIPPED.policy,
+        reason=f"{SHIPPED.policy.reason}; over 1,180 steps that leaves float32 losses known to 4e-4 only, in lockstep "
+        "to 2e-5, where the shipped run's 100 steps keep 3e-6. It is the float64 run, losses known to 8e-13 and "
+        "parameters to 4e-11, that shows a mistake",
+    ),
 )
 
 CASES = (replace(SHIPPED, variants={"full": FULL}),)

@@ -11,19 +11,21 @@ layout has kernels and biases apart; implementations that go by hand fold them a
 """
 
 from fixtures import synthetic, weights
-from parity.spec import Case, FullBatch, Loss, Sgd
+from parity.spec import Case, FullBatch, Loss, Policy, Publication, Sgd
 
 CASES = (
     Case(
         name="mlp-regression",
-        source="Tutorial on MLPs and PyTorch's building blocks, two-layer perceptron for regression",
         data=synthetic.mlp_regression,
         initial=weights.mlp_regression,
         loss=Loss("squared_error", "mean"),
         optimizer=Sgd(learning_rate=1e-3, weight_decay=0.5),
         schedule=FullBatch(),
         epochs=250,
-        float32_parameters="lockstep",
-        why="a ReLU whose input is near zero may be on in one run and off in another: the gradient then jumps",
+        publication=Publication("Tutorial on MLPs and PyTorch's building blocks, two-layer perceptron for regression"),
+        policy=Policy(
+            float32_parameters="lockstep",
+            reason="a ReLU whose input is near zero may be on in one run and off in another: the gradient then jumps",
+        ),
     ),
 )

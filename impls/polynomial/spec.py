@@ -5,19 +5,24 @@ tensors with autograd. The NumPy way runs 20,000 steps, the others 2000, which i
 """
 
 from fixtures import synthetic, weights
-from parity.spec import Case, FullBatch, Loss, Sgd
+from parity.spec import Case, FullBatch, Loss, Policy, Publication, Sgd
 
 CASES = (
     Case(
         name="sine-cubic",
-        source="README of Xaleed/Pytorch, Learning PyTorch with Examples: Tensors; Tensors and autograd",
         data=synthetic.sine,
         initial=weights.sine_cubic,
         loss=Loss("squared_error", "sum"),
         optimizer=Sgd(learning_rate=1e-6),
         schedule=FullBatch(),
         epochs=2000,
-        why="the loss falls from 1.9e5 to 8.9 and its float32 noise floor stays that of the beginning: 2e-7 of the "
-        "largest loss, half a per cent of the last; the end is held by the parameters and by float64",
+        publication=Publication(
+            "README of Xaleed/Pytorch, Learning PyTorch with Examples: Tensors; Tensors and autograd"
+        ),
+        policy=Policy(
+            reason="the loss falls from 1.9e5 to 8.9 and its float32 noise floor stays that of the beginning: 2e-7 of "
+            "the largest loss, half a per cent of the last; the end is held by the parameters and by float64",
+        ),
+        absent={"flax": "flax adds layers to JAX, and this model has none: it is a formula with four numbers"},
     ),
 )

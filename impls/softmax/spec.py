@@ -15,7 +15,7 @@ from functools import partial
 import numpy as np
 
 from fixtures import mnist, weights
-from parity.spec import Array, Batches, Case, Loss, Metric, Published, Sgd, Shuffled
+from parity.spec import Array, Batches, Case, Loss, Metric, Publication, Published, Sgd, Shuffled
 from parity.trajectory import Trajectory
 
 LISTING = "Deep learning models implemented in pytorch and TF (2024-09-18), section 2"
@@ -73,7 +73,6 @@ def column(text: str) -> dict[int, str]:
 
 SHIPPED = Case(
     name="mnist-softmax",
-    source=LISTING,
     data=mnist.scaled,
     initial=partial(weights.zeros, mnist.PIXELS, 10),
     loss=Loss("crossentropy", "mean"),
@@ -84,6 +83,7 @@ SHIPPED = Case(
         Metric("train_accuracy", "train", accuracy),
         Metric("test_accuracy", "test", accuracy),
     ),
+    publication=Publication(LISTING),
 )
 
 # Each epoch's cost at the batches that the notebook logs.
@@ -99,23 +99,26 @@ FULL = replace(
     SHIPPED,
     data=mnist.scaled_full,
     schedule=ShuffledByTorch1(batch_size=256, seed=123),
-    published=(
-        *(
-            Published(f"cost of batch {batch}", column(text), "%.4f", "loss", NOTEBOOK, index=(batch,))
-            for batch, text in COSTS.items()
+    publication=Publication(
+        LISTING,
+        figures=(
+            *(
+                Published(f"cost of batch {batch}", column(text), "%.4f", "loss", NOTEBOOK, index=(batch,))
+                for batch, text in COSTS.items()
+            ),
+            Published(
+                "training accuracy",
+                column("88.04 89.37 89.98 90.35 90.64 90.86 91.00 91.22 91.34 91.40"),
+                "%.2f",
+                per_cent("train_accuracy"),
+                NOTEBOOK,
+            ),
+            Published("test accuracy", {10: "91.77"}, "%.2f", per_cent("test_accuracy"), NOTEBOOK),
         ),
-        Published(
-            "training accuracy",
-            column("88.04 89.37 89.98 90.35 90.64 90.86 91.00 91.22 91.34 91.40"),
-            "%.2f",
-            per_cent("train_accuracy"),
-            NOTEBOOK,
-        ),
-        Published("test accuracy", {10: "91.77"}, "%.2f", per_cent("test_accuracy"), NOTEBOOK),
+        log="Epoch: {epoch:03d}/010 | Cost of batches "
+        + " ".join(f"{batch:03d}: {{cost of batch {batch}}}" for batch in COSTS)
+        + " | training accuracy: {training accuracy}%",
     ),
-    log="Epoch: {epoch:03d}/010 | Cost of batches "
-    + " ".join(f"{batch:03d}: {{cost of batch {batch}}}" for batch in COSTS)
-    + " | training accuracy: {training accuracy}%",
 )
 
 CASES = (replace(SHIPPED, variants={"full": FULL}),)

@@ -196,7 +196,6 @@ def played(steps: Sequence[Step], optimizer: Optimizer) -> Case:
     initial = {name: value.astype(np.float64) for name, value in steps[0].before.params.items()}
     return Case(
         name="recorded-updates",
-        source="a deep recording",
         data=lambda: data,
         initial=lambda: initial,
         loss=Loss("total", "sum"),

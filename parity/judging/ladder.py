@@ -18,6 +18,7 @@ import numpy as np
 from parity.dtypes import carrier, rounded
 from parity.judging.floor import Floor
 from parity.judging.noise import in_lockstep
+from parity.judging.policy import asserts_parameters
 from parity.judging.verdict import Verdict, judge
 from parity.judging.witness import Check, Expected, Witness, held, take_apart
 from parity.recording.steps import Phase, step_of
@@ -217,7 +218,7 @@ def update(shared: Climb) -> float:
 def training(shared: Climb) -> float:
     """Every batch's loss and every snapshot's parameters, on a free run; where the case says so, in lockstep."""
     case = replace(shared.case, metrics=())
-    lockstep = shared.dtype != "float64" and case.float32_parameters == "lockstep"
+    lockstep = not asserts_parameters(case, shared.dtype)
     reference = gather(record(shared.reference(case, "float64", "cpu"), case, case.epochs))
     run = gather(record(shared.begin(), case, case.epochs))
     judgements = [judge(run, reference, shared.floor, params=not lockstep)]

@@ -55,7 +55,7 @@ class Outcome:
     @property
     def note(self) -> str:
         """What a reader of the results must know of the case's data."""
-        return self.entry.case.note if self.entry is not None else ""
+        return self.entry.case.display.note if self.entry is not None else ""
 
     @property
     def preflight(self) -> tuple[str, ...]:
@@ -73,11 +73,6 @@ class Outcome:
         """What the run took when it ran, 0 where it does not say; bounded, for a stranger may have written it."""
         found = self.run.meta.get("seconds") if self.run is not None else None
         return float(min(max(found, 0), 1e9)) if isinstance(found, (int, float)) else 0.0
-
-
-def compares_params(dtype: str, rule: str) -> bool:
-    """Whether a free run's parameters are asserted: ``rule`` is ``Case.float32_parameters``."""
-    return dtype == "float64" or rule == "free"
 
 
 def total(outcomes: Sequence[Outcome]) -> Verdict:

@@ -9,12 +9,21 @@ from decimal import Decimal
 
 import numpy as np
 
+from parity.dtypes import unit
 from parity.judging.floor import Floor
 from parity.judging.verdict import Verdict, overall
 from parity.spec import Case, Published
-from parity.tolerance import FACTOR
 from parity.trajectory import Trajectory, TrajectoryError
 
+APART = 1 / math.sqrt(6)
+"""How far two runs of one listing may part, as a share of the noise floor.
+
+A noise floor is the stray of runs whose every rounding is stirred by a whole unit in the last place. Rounding itself
+moves a value by at most half a unit, every distance being as likely: its standard deviation is 1/√12 units, that of the
+stir is 1. So rounding carries a run 1/√12 of a noise floor, and the published run and ours √2 times as far apart. An
+implementation is held to sixteen floors, because it may compute otherwise than the reference does; a figure with nine
+digits is held to what rounding alone does to the same computation.
+"""
 NEAR = {"floor": "≈ within the noise floor", "envelope": "≈ within the spread of other draws"}
 
 
@@ -75,13 +84,13 @@ def _series(published: Published, run: Trajectory) -> dict[int, float]:
 def figures(case: Case, run: Trajectory, dtype: str, floor: Floor | None) -> list[Figure]:
     """Every published figure that a run of this length and dtype reaches; INCONCLUSIVE where it recorded none there."""
     found = []
-    for published in case.published:
+    for published in case.publication.figures:
         if dtype not in published.dtypes:
             continue
         values = series(published, run)
         for epoch, text in published.values.items():
             if epoch in values:
-                verdict = _verdict(published, text, values[epoch], _allowed(published, run, floor, epoch))
+                verdict = _verdict(published, text, values[epoch], _allowed(published, text, run, dtype, floor, epoch))
                 ours, reason = published.format % values[epoch], ""
             elif epoch <= len(run.loss):
                 verdict, ours = Verdict.INCONCLUSIVE, "not recorded"
@@ -92,17 +101,21 @@ def figures(case: Case, run: Trajectory, dtype: str, floor: Floor | None) -> lis
     return found
 
 
-def _allowed(published: Published, run: Trajectory, floor: Floor | None, epoch: int) -> float | None:
+def _allowed(
+    published: Published, text: str, run: Trajectory, dtype: str, floor: Floor | None, epoch: int
+) -> float | None:
     """What ours may be off beside the rounding of the print: None where nothing may be, or it is not known."""
     if published.rule == "envelope":
         return published.margin
     if published.rule == "printed" or floor is None or callable(published.of) or epoch > len(floor.loss):
         return None
+    # Two runs that round one value to neighbouring numbers agree, however small their noise floor is.
+    least = 4 * unit(dtype) * abs(float(text))
     if published.of == "loss":
-        return FACTOR * float(floor.loss[epoch - 1][published.index or (-1,)])
+        return max(APART * float(floor.loss[epoch - 1][published.index or (-1,)]), least)
     place = int(np.searchsorted(run.epochs, epoch))
     values = floor.params.get(published.of.removeprefix("params/"), ())  # metrics have no floor
-    return FACTOR * float(values[place]) if place < len(values) else None
+    return max(APART * float(values[place]), least) if place < len(values) else None
 
 
 def _verdict(published: Published, text: str, value: float, allowed: float | None) -> Verdict:
@@ -128,14 +141,14 @@ def log_lines(case: Case, figures: Sequence[Figure]) -> list[Line]:
     for epoch, line in sorted(by_epoch.items()):
         try:
             ours, theirs = (
-                case.log.format(
+                case.publication.log.format(
                     epoch=epoch, step=epoch - 1, **{name: getattr(figure, side) for name, figure in line.items()}
                 )
                 for side in ("ours", "published")
             )
         except KeyError:
             continue  # This epoch has figures, but not all that the log line prints.
-        used = [name for name in line if "{" + name + "}" in case.log]
+        used = [name for name in line if "{" + name + "}" in case.publication.log]
         shown |= {(epoch, name) for name in used}
         found.append(_line(ours, theirs, [line[name] for name in used]))
     for figure in figures:

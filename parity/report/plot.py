@@ -36,7 +36,7 @@ def check(path: Path) -> None:
 
 def draw(case: Case, runs: Mapping[str, Trajectory]) -> Figure:
     """The case's own figure, or the losses, of recorded runs by implementation."""
-    return losses(case, runs) if case.plot is None else case.plot(runs)
+    return losses(case, runs) if case.display.plot is None else case.display.plot(runs)
 
 
 def losses(case: Case, runs: Mapping[str, Trajectory]) -> Figure:
@@ -60,7 +60,7 @@ def losses(case: Case, runs: Mapping[str, Trajectory]) -> Figure:
         )
     axes.set_xlabel("epoch")
     axes.set_ylabel(f"loss of each batch ({case.loss.reduction})")
-    axes.set_title(case.name + (f": {case.note}" if case.note else ""))
+    axes.set_title(case.name + (f": {case.display.note}" if case.display.note else ""))
     axes.grid(True)
     axes.legend()
     return figure

@@ -194,10 +194,10 @@ def print_list(console: Console, rows: Sequence[tuple[str, Availability, str]]) 
 def print_log(console: Console, case: Case, label: str, dtype: str, figures: Sequence[Figure]) -> None:
     """The source's own log lines from our run, the published ones beside them, differences marked."""
     console.print(f"[bold]{escape(case.name)}[/bold], {label}, {dtype}", highlight=False)
-    console.print(escape(case.source), style="dim", highlight=False)
-    if case.note:
-        console.print(case.note, markup=False, highlight=False, soft_wrap=True)
-    if not case.published:
+    console.print(escape(case.publication.source), style="dim", highlight=False)
+    if case.display.note:
+        console.print(case.display.note, markup=False, highlight=False, soft_wrap=True)
+    if not case.publication.figures:
         console.print("The source printed no figures of this run.", highlight=False)
         return
     table = Table(box=None, pad_edge=False, header_style="bold")

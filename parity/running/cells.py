@@ -14,7 +14,10 @@ from parity.suite import Entry, Suite, SuiteError
 
 @dataclass(frozen=True)
 class Options:
-    """What one call of the matrix is asked for. ``epochs`` and ``lockstep`` None leave each case its own."""
+    """What one call of the matrix is asked for. ``epochs`` and ``lockstep`` None leave each case its own.
+
+    ``timeout`` is how long a job may take, in seconds; None leaves that to what others about its case took.
+    """
 
     suite: Suite
     out: Path
@@ -30,6 +33,7 @@ class Options:
     jobs: int = 2
     pythons: Mapping[str, str] = field(default_factory=dict)
     fresh: bool = False
+    timeout: float | None = None
 
     def __post_init__(self) -> None:
         known = [framework.name for framework in FRAMEWORKS]
@@ -87,9 +91,21 @@ def cells(options: Options) -> list[Cell]:
     ]
     if not found:
         asked = ", ".join((*options.implementations, *options.frameworks))
-        why = left_out(options)
+        why = left_out(options) or list(owed(options).values())
         raise SuiteError(why[0] if why else f"none of the cases asked for has an implementation {asked}")
     return found
+
+
+def owed(options: Options) -> dict[Cell, str]:
+    """The cells asked for that fail before anything is run, each with its reason: see ``Suite.owed``."""
+    return {
+        Cell(entry, label, dtype, options.device): reason
+        for entry in options.entries()
+        for label, reason in options.suite.owed(entry).items()
+        if options.wants(label)
+        for dtype in options.dtypes
+        if not framework_of(label).never.keys() & {dtype, options.device}
+    }
 
 
 def left_out(options: Options) -> list[str]:

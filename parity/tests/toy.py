@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 
-from parity.spec import Adam, AdamW, Case, Dataset, Loss, Optimizer, Sgd, Shuffled
+from parity.spec import Adam, AdamW, Case, Dataset, Loss, Optimizer, Publication, Sgd, Shuffled
 from parity.trainers.numpy_trainer import NumpyTrainer
 from parity.typing import Array, Params
 
@@ -29,13 +29,13 @@ def case(optimizer: Optimizer) -> Case:
     """Three batches an epoch, six epochs."""
     return Case(
         name=f"toy-{type(optimizer).__name__}".lower(),
-        source="made for the harness's own tests",
         data=data,
         initial=initial,
         loss=Loss("squared_error", "mean"),
         optimizer=optimizer,
         schedule=Shuffled(batch_size=ROWS // 3, seed=1),
         epochs=6,
+        publication=Publication("made for the harness's own tests"),
     )
 
 

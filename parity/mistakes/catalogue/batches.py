@@ -127,7 +127,7 @@ def stale_figures(build: Build, case: Case, dtype: str, device: str) -> Trainer 
     """Where a published figure is one of the metrics, after an epoch."""
     early = any(
         (callable(published.of) or published.of.startswith("metrics/")) and max(published.values) > 0
-        for published in case.published
+        for published in case.publication.figures
     )
     return too_early(build(case, dtype, device)) if early and case.metrics else None
 

@@ -36,8 +36,8 @@ def test_a_file_takes_the_place_of_the_data(file, monkeypatch):
     assert entry.folder == f"{CASE}@mine"
     data = entry.case.data()
     assert len(data.x) + len(data.x_test) == 90 - bars.WINDOW - 2
-    assert "simulated" in suite.entry(CASE).case.note
-    assert entry.case.note == "data from mine.csv"
+    assert "simulated" in suite.entry(CASE).case.display.note
+    assert entry.case.display.note == "data from mine.csv"
     # A worker finds the same data again, whatever folder it runs in.
     monkeypatch.chdir("/")
     again = suite.entry(CASE, entry.data)

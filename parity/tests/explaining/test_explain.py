@@ -237,7 +237,7 @@ def test_a_failed_run_is_explained_in_a_line_and_on_a_screen(parity: Parity, sui
     for words in (sentence, "prediction agrees, to", "gradient agrees, to", "ours", "explained by nesterov-momentum",
                   "mistake replayed", "the next best of"):  # fmt: skip
         assert words in shown.out
-    (found,) = strict_json(Path("explained.json").read_text())["explanations"]
+    (found,) = strict_json(Path("explained.json").read_text(), "explain")["explanations"]
     assert (found["phase"], found["named"]) == ("update", ["nesterov-momentum"])
     right = parity("explain", CASE_NAME, "--suite", suite, "--impl", "numpy", "--dtype", "float64", "--out", "out")
     assert right.status == 0
@@ -252,7 +252,7 @@ def test_two_recordings_are_explained_as_far_as_they_reach(parity: Parity, suite
     assert flat.status == 1
     assert "explained by nesterov-momentum" in flat.out
     assert f"'parity run {CASE_NAME} --impl numpy-nesterov --dtype float64 --deep 20' would tell" in flat.out
-    (found,) = strict_json(Path("flat.json").read_text())["explanations"]
+    (found,) = strict_json(Path("flat.json").read_text(), "explain")["explanations"]
     assert found["phase"] == Phase.UNRECORDED
     assert found["difference"] is not None
 
@@ -263,7 +263,7 @@ def test_two_recordings_are_explained_as_far_as_they_reach(parity: Parity, suite
     assert "first differs at epoch 1, batch 0, update of" in whole.out
     assert "gradient agrees, to" in whole.out
     assert "would tell" not in whole.out
-    (found,) = strict_json(Path("deep.json").read_text())["explanations"]
+    (found,) = strict_json(Path("deep.json").read_text(), "explain")["explanations"]
     assert (found["phase"], found["named"]) == ("update", ["nesterov-momentum"])
 
     # The other way round it is still the mistaken run that is explained.
@@ -287,7 +287,7 @@ def test_mistakes_are_not_replayed_on_a_run_in_lockstep(parity: Parity, suite: s
     assert result.status == 1
     assert "first differs at epoch 1, " in result.out
     assert f"{held} is in lockstep and mistakes are replayed in free runs" in " ".join(result.out.split())
-    (found,) = strict_json(Path("found.json").read_text())["explanations"]
+    (found,) = strict_json(Path("found.json").read_text(), "explain")["explanations"]
     assert (found["named"], found["replays"]) == ([], [])
 
 
@@ -301,7 +301,7 @@ def test_without_a_known_case_the_place_and_the_pattern_are_said(parity: Parity,
     assert "pattern: 2 times the reference, everywhere" in result.out
     assert "unexplained: no mistake could be replayed, because the suite impls has no case 'made-up'" in result.out
     assert "a deep recording of both (parity.recorder makes one) would tell" in result.out
-    (found,) = strict_json(Path("found.json").read_text())["explanations"]
+    (found,) = strict_json(Path("found.json").read_text(), "explain")["explanations"]
     assert (found["named"], found["untouched"]) == ([], None)
 
 

@@ -12,13 +12,12 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-import parity.tolerance
-from parity.judging.floor import Floor
+from parity.judging.floor import Floor, least_floor
 from parity.judging.outcome import Outcome
 from parity.judging.published import figures, log_lines
 from parity.judging.verdict import EXIT_STATUS, Judgement, Verdict, judge, overall
 from parity.report.words import missed
-from parity.spec import Published
+from parity.spec import Publication, Published
 from parity.tests import toy
 from parity.tolerance import FACTOR
 from parity.trajectory import Trajectory, TrajectoryError
@@ -252,7 +251,7 @@ def test_what_is_not_finite_in_the_reference_agrees_with_nothing(value: float) -
     run, other = make(), make()
     put(other, ("loss", 1, 2), value)
     for pair in ((run, other), (other, run), (other, other)):
-        found = judge(*pair, parity.tolerance.floor_of((), pair[1], "float64"))
+        found = judge(*pair, least_floor(pair[1]))
         assert (found.verdict, found.epoch, found.parameter) == (Verdict.FAIL, 2, "loss")
         assert found.reason.endswith("what is not finite agrees with nothing")
 
@@ -308,7 +307,7 @@ def test_every_verdict_but_pass_has_a_reason() -> None:
 
 
 def verdict_of(published: Published, run: Trajectory, floor: Floor | None, dtype: str = "float64") -> list[Any]:
-    case = replace(toy.MOMENTUM, published=(published,))
+    case = replace(toy.MOMENTUM, publication=Publication(figures=(published,)))
     return [
         (figure.epoch, figure.published, figure.ours, figure.verdict) for figure in figures(case, run, dtype, floor)
     ]
@@ -344,7 +343,7 @@ def test_printed_figures_must_read_the_same(text: str, value: float, verdict: Ve
 def test_figures_within_the_floor_may_be_off_by_it_and_by_the_rounding_of_the_print() -> None:
     run = make()
     floor = floor_of(run)
-    allowed = FACTOR * floor.params["scale"][2] + 0.5e-3
+    allowed = floor.params["scale"][2] / 6**0.5 + 0.5e-3
     for off, verdict in ((0.99 * allowed, Verdict.PASS), (1.01 * allowed, Verdict.FAIL), (np.nan, Verdict.FAIL)):
         for sign in (-1, 1):
             found = verdict_of(published("1.235", "floor"), with_value(1.235 + sign * off), floor)
@@ -398,10 +397,12 @@ def test_figures_count_only_in_their_dtypes_and_at_epochs_that_were_recorded() -
 
 
 def test_a_figure_of_an_epoch_that_was_not_recorded_is_a_doubt_and_says_why() -> None:
-    run, case = make(every=2), replace(toy.MOMENTUM, every=2, log="{a loss} {w}")
+    run = make(every=2)
     rows = {"a loss": {0: "1.000"}, "w": {3: "1.235", 2: "9.000", 2 * EPOCHS + 1: "1.000"}}
     several = tuple(published("", quantity=name, values=values) for name, values in rows.items())
-    found = figures(replace(case, published=(replace(several[0], of="loss"), several[1])), run, "float64", None)
+    publication = Publication(figures=(replace(several[0], of="loss"), several[1]), log="{a loss} {w}")
+    case = replace(toy.MOMENTUM, every=2, publication=publication)
+    found = figures(case, run, "float64", None)
     assert [(figure.epoch, figure.verdict, figure.reason) for figure in found] == [
         (0, Verdict.INCONCLUSIVE, "losses begin at epoch 1"),
         (3, Verdict.INCONCLUSIVE, "snapshots every 2 epochs"),
