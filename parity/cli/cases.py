@@ -29,6 +29,7 @@ from parity.cli.options import (
     Out,
     Pythons,
     SuiteName,
+    Timeout,
 )
 from parity.cli.output import PAGE, clear_errors, write_json, write_page
 
@@ -52,6 +53,7 @@ def run(
     jobs: Jobs = CORES,
     python: Pythons = None,
     fresh: Fresh = False,
+    timeout: Timeout = None,
     json_file: Json = None,
     data: Data = None,
     lockstep: LockstepLength = None,
@@ -99,6 +101,7 @@ def run(
             lockstep=lockstep,
             deep=deep,
             jobs=jobs,
+            timeout=timeout,
             fresh=fresh,
         )
         asked = [*matrix.cells, *matrix.owed]
@@ -268,6 +271,7 @@ def sample(
     suite: SuiteName = SUITE,
     out: Out = Path("runs"),
     jobs: Jobs = CORES,
+    timeout: Timeout = None,
     python: Pythons = None,
     data: Data = None,
     json_file: Json = None,
@@ -299,6 +303,7 @@ def sample(
             epochs=epochs,
             variant=data,
             jobs=jobs,
+            timeout=timeout,
         )
         wish = {"prime": prime, "length": length, "temperature": temperature, "seed": seed}
         _check_wish(matrix, wish, weights)
@@ -329,6 +334,7 @@ def floor(
     suite: SuiteName = SUITE,
     out: Out = Path("runs"),
     jobs: Jobs = CORES,
+    timeout: Timeout = None,
     python: Pythons = None,
     fresh: Fresh = False,
     dtype: Dtypes = None,
@@ -361,6 +367,7 @@ def floor(
             variant=data,
             lockstep=lockstep,
             jobs=jobs,
+            timeout=timeout,
             fresh=fresh,
         )
         with Watch(make_console(stderr=True), len(matrix.cells)) as watch:

@@ -50,6 +50,15 @@ Pythons = Annotated[
         "--python", metavar="FRAMEWORK=PATH", help="Run a framework's workers with another environment's interpreter."
     ),
 ]
+Timeout = Annotated[
+    float | None,
+    typer.Option(
+        "--timeout",
+        min=1,
+        metavar="SECONDS",
+        help="Give a cell up after so long; else after many times what its case takes elsewhere, 10 minutes or more.",
+    ),
+]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Run again what is already on disk.")]
 Json = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="Also write the result as JSON; - is standard output.")
