@@ -19,7 +19,7 @@ from parity.dtypes import carrier, rounded
 from parity.judging.floor import Floor
 from parity.judging.noise import Lockstep
 from parity.judging.verdict import Verdict, judge
-from parity.judging.witness import Expected, Witness, held, one_step, with_loss
+from parity.judging.witness import HELD_OUT, Expected, Witness, held, one_step, with_loss
 from parity.spec import Case
 from parity.tolerance import FACTOR
 from parity.trainer import Build, State, Trainer, joined, record
@@ -185,13 +185,16 @@ def contract(shared: Climb) -> float:
 
 
 def prediction(shared: Climb) -> float:
-    """The same prediction from the same state."""
+    """The same prediction from the same state, of a batch's rows and of every row that is held out."""
     trainer = shared.begin()
     shares = []
     for epoch, state, rows in shared.meetings:
         trainer.load(state)
         got = {"prediction": trainer.predict(shared.data.x[rows])}
         shares.append(_hold(got, shared.witness.prediction(state, rows), epoch))
+        if shared.data.x_test is not None:
+            got = {HELD_OUT: trainer.predict(shared.data.x_test)}
+            shares.append(_hold(got, shared.witness.held_out_prediction(state), epoch))
     return max(shares)
 
 
@@ -217,17 +220,18 @@ def update(shared: Climb) -> float:
 
 
 def training(shared: Climb) -> float:
-    """Every batch's loss and every snapshot's parameters, on a free run; where the case says so, in lockstep."""
-    case = replace(shared.case, metrics=())
+    """Every batch's loss and every snapshot, with its metrics, of a free run; where the case says so, in lockstep."""
+    case = shared.case
     lockstep = shared.dtype != "float64" and case.policy.float32_parameters == "lockstep"
     reference = gather(record(shared.reference(case, "float64", "cpu"), case, case.epochs))
     run = gather(record(shared.begin(), case, case.epochs))
-    judgements = [judge(run, reference, shared.floor, params=not lockstep)]
+    judgements = [judge(run, reference, shared.floor, params=not lockstep, metrics=True)]
     if lockstep:
         if shared.lockstep_floor is None:
             raise FallError("no noise floor was measured for the lockstep run")
         held = Lockstep(shared.begin(), shared.reference(case, "float64", "cpu"), case, case.stretch)
-        judgements.append(judge(gather(record(held, case, case.epochs)), reference, shared.lockstep_floor))
+        stretched = gather(record(held, case, case.epochs))
+        judgements.append(judge(stretched, reference, shared.lockstep_floor, metrics=True))
     for judgement in judgements:
         if judgement.verdict is not Verdict.PASS:
             smallest = f"; {judgement.ratio:.3g} times the tolerance would have passed" if judgement.ratio else ""

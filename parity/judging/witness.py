@@ -33,6 +33,7 @@ def within_rounding(
 
 PHASES = ("batch", "prediction", "loss", "gradient", "update", "state")
 """Where a step can go wrong. ``batch``: other rows than named; ``state``: what one step leaves the next."""
+HELD_OUT = "prediction of held-out rows"
 STEP = ("prediction", "loss", "gradient", "batch", "update")
 """The order in which a step from a shared state is asked."""
 
@@ -76,34 +77,44 @@ class Witness:
 
     def prediction(self, state: State, rows: Array) -> Expected:
         """``prediction`` on the rows."""
+        return self._prediction(state, "prediction", self.data.x[rows], self.data.y[rows])
+
+    def held_out_prediction(self, state: State) -> Expected:
+        """``prediction of held-out rows``, of all of them; ValueError where the case holds none out."""
+        return self._prediction(state, HELD_OUT, *self.data.split("test"))
+
+    def _prediction(self, state: State, name: str, x: Array, y: Array) -> Expected:
         self.exact.load(state)
-        wanted = {"prediction": self.exact.predict(self.data.x[rows])}
-        stirred = ({"prediction": t.predict(x)[np.argsort(order)]} for t, x, _, order in self._stirred(state, rows))
-        return self._expected(wanted, stirred)
+        wanted = {name: self.exact.predict(x)}
+        return self._expected(
+            wanted, ({name: t.predict(x)[np.argsort(o)]} for t, x, _, o in self._stirred(state, x, y))
+        )
 
     def gradients(self, state: State, rows: Array) -> Expected:
         """``loss`` and the gradient of every parameter on the rows."""
         self.exact.load(state)
-        wanted = with_loss(*self.exact.gradients(self.data.x[rows], self.data.y[rows]))
-        return self._expected(wanted, (with_loss(*t.gradients(x, y)) for t, x, y, _ in self._stirred(state, rows)))
+        x, y = self.data.x[rows], self.data.y[rows]
+        wanted = with_loss(*self.exact.gradients(x, y))
+        return self._expected(wanted, (with_loss(*t.gradients(x, y)) for t, x, y, _ in self._stirred(state, x, y)))
 
     def update(self, state: State, rows: Array) -> Expected:
         """``loss``, every parameter and every optimizer slot after one step on the rows."""
         self.exact.load(state)
         wanted = one_step(self.exact, (rows,))
-        return self._expected(wanted, (one_step(t, (rows,)) for t, _, _, _ in self._stirred(state, rows)))
+        x, y = self.data.x[rows], self.data.y[rows]
+        return self._expected(wanted, (one_step(t, (rows,)) for t, _, _, _ in self._stirred(state, x, y)))
 
-    def _stirred(self, state: State, rows: Array) -> Iterator[tuple[Stirred, Array, Array, Array]]:
+    def _stirred(self, state: State, x: Array, y: Array) -> Iterator[tuple[Stirred, Array, Array, Array]]:
         """The reference in the run's dtype at ``state``, RUNS times stirred: trainer, x, y and their rows' order."""
         ordered = self.case.schedule.ordered
         for seed in range(RUNS):
             generator = np.random.default_rng(seed)
-            order = np.arange(len(rows)) if ordered else generator.permutation(len(rows))
+            order = np.arange(len(x)) if ordered else generator.permutation(len(x))
             params = {name: stir(value, generator, self.dtype) for name, value in state.params.items()}
             slots = {name: stir(value, generator, self.dtype) for name, value in state.slots.items()}
             self.same_dtype.load(State(params, slots, state.step, state.slot_scale))
-            x = stir(self.data.x[rows][order], generator, self.dtype)
-            yield Stirred(self.same_dtype, generator, ordered, self.dtype), x, self.data.y[rows][order], order
+            moved = stir(x[order], generator, self.dtype)
+            yield Stirred(self.same_dtype, generator, ordered, self.dtype), moved, y[order], order
 
     def _expected(self, wanted: Params, stirred: Iterator[Params]) -> Expected:
         floors = {
