@@ -1,4 +1,4 @@
-"""How thorough to be, the workers, and what the result says beside the figures."""
+"""The suites' options and fixtures, and what the result says beside the figures."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if _CELLS not in stash:
         stash[_CELLS] = {f"{c.entry.case.name}-{c.implementation}": c for c in trained_cells(metafunc.config)}
     wanted = getattr(metafunc.module, "wanted", lambda cell: True)
-    # By name, which is what the result keeps of a parameter.
+    # By name: the result keeps a parameter as text.
     metafunc.parametrize("trained", [name for name, cell in stash[_CELLS].items() if wanted(cell)], indirect=True)
 
 
@@ -59,7 +59,7 @@ _UNMEASURED = pytest.StashKey[dict[str, str]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # What gave no figure says why by itself; that its clock was not used either would hide the reason.
+    # A benchmark without a figure says why. That it did not use its clock either would only hide the reason.
     config.addinivalue_line("filterwarnings", "ignore::pytest_benchmark.logger.PytestBenchmarkWarning")
     config.stash[_UNMEASURED] = {}
     config.pluginmanager.register(_Unmeasured(config.stash[_UNMEASURED]))

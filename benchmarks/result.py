@@ -1,4 +1,4 @@
-"""What a benchmark run measured, read from pytest-benchmark's JSON, and how two runs differ."""
+"""The result of a benchmark run, read from pytest-benchmark's JSON, and how two results differ."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 SURE = 0.05
-"""A difference is marked where chance alone would show it less often."""
+"""A difference is marked if chance alone would show it less often than in this share of comparisons."""
 TOO_FEW = "too few rounds"
 PEERS = ("listing_seconds", "train_seconds", "import_numpy_seconds")
-"""Where the tests put the seconds of what they alternate with."""
+"""Under these names the suites keep the seconds of the peers that they alternate with."""
 
 
 class ResultError(ValueError):
-    """A file that is no result of these benchmarks; the message says what to do."""
+    """The file is no result of these benchmarks; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """One benchmark: ``seconds`` a round; ``params`` are its test's, ``info`` is what it says of itself beside."""
+    """One benchmark: the ``seconds`` of each round, the test's parameters, and in ``info`` what else the test notes."""
 
     name: str
     group: str
@@ -52,14 +52,15 @@ class Benchmark:
 
     @property
     def per_step(self) -> Spread:
-        """Seconds a training step, or a round where nothing is trained."""
+        """Seconds of a training step; seconds of a round where nothing is trained."""
         steps = self.info.get("steps", 1)
         return Spread(tuple(value / steps for value in self.seconds.values))
 
     def ratio(self, peer: str, of: str = "") -> Spread | None:
-        """Each round over the peer's of the same round: ``info`` has the peer's seconds under that name.
+        """Each round over the peer's in the same round; None where either is missing.
 
-        ``of`` names other seconds to take in place of the benchmark's own. None where either is not there.
+        ``info`` has the peer's seconds under the name ``peer``. With ``of``, seconds of that name in ``info`` take the
+        place of the benchmark's own.
         """
         ours, other = self.info.get(of) if of else self.seconds.values, self.info.get(peer)
         if not ours or not other or len(other) != len(ours):
@@ -67,13 +68,13 @@ class Benchmark:
         return Spread(tuple(a / b for a, b in zip(ours, other, strict=True)))
 
     def paired(self) -> Spread | None:
-        """The ratio to the peer that this was measured beside, whatever it is."""
+        """The ratio to the peer that the benchmark alternated with; None where it had none."""
         return next((ratio for peer in PEERS if (ratio := self.ratio(peer))), None)
 
 
 @dataclass(frozen=True)
 class Result:
-    """A run of the benchmarks. ``unmeasured`` maps what gave no figure to the reason."""
+    """A run of the benchmarks. ``unmeasured`` maps each benchmark without a figure to the reason."""
 
     benchmarks: tuple[Benchmark, ...]
     machine: dict[str, Any]
@@ -84,7 +85,7 @@ class Result:
 
     @property
     def version(self) -> str:
-        """The commit that was measured, in words; empty where the run began outside a clone and nobody knows."""
+        """The commit that was measured, in words; "" where it is unknown because the run began outside a clone."""
         name = str(self.commit.get("id", "unversioned"))
         if name == "unversioned":  # as pytest-benchmark has it
             return ""
@@ -95,7 +96,7 @@ class Result:
 
 
 def read(path: Path) -> Result:
-    """The result in a file of pytest-benchmark's; ResultError says what is wrong with it."""
+    """Read a result from pytest-benchmark's JSON; ResultError says what is wrong with the file."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         benchmarks = tuple(_benchmarks(content["benchmarks"]))
@@ -143,12 +144,12 @@ class Change:
 
 
 def chance(rounds: int, others: int) -> float:
-    """How often all rounds of one run lie on one side of all of the other's, if nothing but their order decides."""
+    """The probability that all rounds of one run lie on one side of all of the other's, if every order is as likely."""
     return 2 / comb(rounds + others, rounds)
 
 
 def beyond_noise(now: Spread, before: Spread) -> str:
-    """The mark of a change: beyond noise is where the slowest round of one run beats the fastest of the other."""
+    """The mark of a change. It is beyond noise if the slowest round of one run beats the fastest of the other."""
     if chance(len(now.values), len(before.values)) > SURE:
         return TOO_FEW
     if now.high < before.low:
@@ -157,7 +158,7 @@ def beyond_noise(now: Spread, before: Spread) -> str:
 
 
 def changes(result: Result, earlier: Result) -> list[Change]:
-    """What both runs measured, in this run's order."""
+    """The benchmarks that both runs measured, in this run's order."""
     before = {(benchmark.group, benchmark.name): benchmark for benchmark in earlier.benchmarks}
     found = []
     for benchmark in result.benchmarks:
@@ -173,7 +174,7 @@ def changes(result: Result, earlier: Result) -> list[Change]:
 
 
 def drift(result: Result, earlier: Result) -> float | None:
-    """How many times longer the listings take in this run than in the earlier one: the machine's own change."""
+    """How many times as long the listings took as in the earlier run: the machine's own change."""
     before = {benchmark.name: benchmark for benchmark in earlier.group("training")}
     ratios = [
         statistics.median(_peer(benchmark)) / statistics.median(_peer(before[benchmark.name]))

@@ -1,4 +1,4 @@
-"""Runs the suites with pytest, in this process, and says how far they are."""
+"""Run the suites with pytest, in this process, and show the progress."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from parity.suite import load_suite
 HERE = Path(__file__).parent
 PARTS = tuple(sorted(path.stem.removeprefix("test_") for path in HERE.glob("test_*.py")))
 TRAINED = ("training", "recording", "matrix")
-"""The parts that can be run for some cases and implementations alone."""
+"""The parts that can be run for chosen cases and implementations."""
 
 
 class BenchError(ValueError):
-    """Benchmarks that could not be run at all; the message says what to do."""
+    """The benchmarks could not be run at all; the message says what to do."""
 
 
 class _Watch:
-    """A pytest plugin: a bar where someone watches, a line for every benchmark where nobody does."""
+    """A pytest plugin that shows progress: a bar in a terminal, else a line for every benchmark."""
 
     def __init__(self, console: Console) -> None:
         columns = TextColumn("benchmarks"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
@@ -70,11 +70,19 @@ def _name(nodeid: str) -> str:
 def run(
     file: Path, quick: bool, cases: Sequence[str], labels: Sequence[str], parts: Sequence[str], console: Console
 ) -> None:
-    """Run the suites of ``parts`` and write pytest-benchmark's JSON to ``file``.
+    """Run the suites and write pytest-benchmark's JSON to ``file``.
 
-    Without parts those are all of them, or, with cases or implementations (``labels``), those that have any. What fails
-    or cannot be run is told in the file. SuiteError for an unknown case or implementation, BenchError for an unknown
-    part and where nothing was measured.
+    Args:
+        file: Where the result goes. It also says which benchmarks gave no figure, and why.
+        quick: Run few cases and few rounds.
+        cases: Only these cases; all of them if empty.
+        labels: Only these implementations; all of them if empty.
+        parts: Only these suites, from ``PARTS``. If empty, all of them; with cases or labels, those in ``TRAINED``.
+        console: Shows the progress.
+
+    Raises:
+        SuiteError: A case or implementation is unknown.
+        BenchError: A part is unknown, or nothing was measured.
     """
     Options(load_suite(SUITE), Path(), cases=cases, implementations=labels).entries()
     for part in parts:
@@ -87,12 +95,12 @@ def run(
     arguments += ["-q", "-p", "no:cacheprovider", "--capture=sys", f"--benchmark-json={scratch}"]
     # This process has imported the package that pytest would have rewritten; no benchmark asserts anything in it.
     arguments += ["-W", "ignore:Module already imported:pytest.PytestAssertRewriteWarning"]
-    # Where nothing was measured, what is said below says why.
+    # Where nothing was measured, the error below says why.
     arguments += ["-W", "ignore:Not saving anything"]
     arguments += ["--quick"] if quick else []
-    arguments += [word for case in cases for word in ("--case", case)]
-    arguments += [word for label in labels for word in ("--impl", label)]
-    console.file = sys.stderr  # what it would look up later is redirected
+    arguments += [word for case in cases for word in ("--parity-case", case)]
+    arguments += [word for label in labels for word in ("--parity-impl", label)]
+    console.file = sys.stderr  # a console looks it up at each line, and below it is redirected
     log, watch = io.StringIO(), _Watch(console)
     with watch.progress, redirect_stdout(log), redirect_stderr(log):
         status = pytest.main(arguments, plugins=[watch])

@@ -1,6 +1,6 @@
 """What a comparison costs: every value's difference, beside NumPy, PyTorch and a plain copy.
 
-Each group times the same work on the same arrays in one process, so its ratios say more than its seconds.
+Each group times all of its peers on the same arrays in one process: its ratios say more than its seconds.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def size(quick: bool) -> int:
 
 @pytest.fixture(scope="module", params=CASES)
 def pair(request: pytest.FixtureRequest, size: int) -> tuple[str, Array, Array]:
-    """One case with its two sides; a case at a time is held in memory."""
+    """One case with its two sides. Memory holds one case at a time."""
     return request.param, values(size), CASES[request.param](values(size))
 
 
@@ -84,6 +84,8 @@ def numpy_assert(a: Array, b: Array) -> object:
 
 
 def torch_assert(a: Array, b: Array) -> object:
+    import torch
+
     with contextlib.suppress(AssertionError):
         torch.testing.assert_close(torch.from_numpy(a), torch.from_numpy(b))
     return None
@@ -102,13 +104,11 @@ def target(count: int) -> Array:
 
 PEERS: dict[str, Work] = {"parity": ours, "numpy.testing.assert_allclose": numpy_assert, "copy": copy}
 if importlib.util.find_spec("torch"):
-    import torch
-
     PEERS["torch.testing.assert_close"] = torch_assert
 
 
 def timed(benchmark: Any, work: Work, a: Array, b: Array, rounds: int = ROUNDS) -> None:
-    """Time ``work``, and trace the memory of ours in one more run beside the clock."""
+    """Time ``work``. Of our own work, one more run, untimed, traces the memory."""
     benchmark.extra_info.update(values=a.size, bytes=a.nbytes + b.nbytes)
     if work is ours:
         tracemalloc.start()
@@ -121,9 +121,10 @@ def timed(benchmark: Any, work: Work, a: Array, b: Array, rounds: int = ROUNDS) 
 @pytest.mark.parametrize("peer", PEERS)
 @pytest.mark.benchmark(group="comparison")
 def test_comparison(benchmark: Any, pair: tuple[str, Array, Array], peer: str) -> None:
-    """Largest absolute, relative and ULP difference, places, counts; the peers' asserts do a part of that."""
+    """Find the largest absolute, relative and ULP difference, places, counts. The peers' asserts do a part of that."""
     case, a, b = pair
-    # The peers take seconds a round: the typical case has them as often as ours, the others twice.
+    PEERS[peer](a[:1, :10], b[:1, :10])  # A peer's import is no comparison.
+    # The peers take seconds a round. Only the typical case times them as often as ours, the others twice.
     rounds = ROUNDS if case == "rounding" or peer in ("parity", "copy") else 2
     if case == "NaN" and PEERS[peer] is numpy_assert:
         benchmark.extra_info["partial"] = "it compares the places of NaN first and stops where they differ"

@@ -1,7 +1,7 @@
 """The whole matrix as it is run: ``parity run`` into an empty folder, and again, when all is on disk.
 
-The breakdown comes from what the runs say of themselves: what importing, building and training took in the workers.
-What the command does with them is timed by ``parity report``, which does the same with what lies in the folder.
+The breakdown is read from the recorded runs, which say how long importing, building and training took in the workers.
+What the command does after that is timed with ``parity report``, which does the same with the runs in the folder.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ class Runs:
         return process("-m", "parity", "run", "--out", str(self.folder), *self.arguments)
 
     def breakdown(self) -> Mapping[str, Mapping[str, float]]:
-        """Framework to seconds of its workers in each phase, of every run that was recorded."""
+        """Framework to phase to the seconds that its workers spent there, over all recorded runs."""
         found: defaultdict[str, Counter[str]] = defaultdict(Counter)
         for meta in self._recorded():
             found[framework_of(meta["implementation"]).name].update(meta["timings"], train=meta["seconds"])
         return found
 
     def afterwards(self, scratch: Path) -> dict[str, float]:
-        """What follows recording, made again from the folder alone: seconds of judging every run, and of the page."""
+        """The seconds of judging every run and of making the page, both done once more from the folder."""
         again = ("-m", "parity", "report", str(self.folder))
         judged = process(*again, "--format", "json", "--output", str(scratch / "outcomes.json"))
         whole = process(*again, "--output", str(scratch / "report.html"))
@@ -59,11 +59,11 @@ def runs(
     request: pytest.FixtureRequest, quick: bool, workers: Workers, tmp_path_factory: pytest.TempPathFactory
 ) -> Runs:
     option = request.config.getoption
-    cases = option("--case") or (QUICK if quick else ())
-    labels = option("--impl") or (QUICK_LABELS if quick else ())
+    cases = option("--parity-case") or (QUICK if quick else ())
+    labels = option("--parity-impl") or (QUICK_LABELS if quick else ())
     arguments = [*cases, *(word for label in labels for word in ("--impl", label))]
     here = [framework.name for framework in FRAMEWORKS if workers.has(framework.name)]
-    frameworks = option("--framework") or (here if len(here) < len(FRAMEWORKS) else [])
+    frameworks = option("--parity-framework") or (here if len(here) < len(FRAMEWORKS) else [])
     arguments += [word for name in frameworks for word in ("--framework", name)]
     return Runs(tmp_path_factory.mktemp("matrix"), arguments)
 

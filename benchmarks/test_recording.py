@@ -1,9 +1,9 @@
-"""What recording costs: the same epochs trained and nothing kept, snapshots written to disk, and evaluated.
+"""What recording costs: the same epochs with nothing kept, with snapshots on disk, and with metrics.
 
-The runs alternate. ``train`` is one call for all epochs. ``write`` takes snapshots as often as the case has them and
-writes a trajectory, checksums and fsync included: what it takes beyond ``train`` is the cost of recording. ``write
-each`` takes one after every epoch where the case has fewer. ``evaluate`` also takes the case's metrics, such as the
-accuracy over all training rows, which is work of the case and not of recording.
+The runs alternate. ``train`` trains all epochs in one call. ``write`` takes snapshots as often as the case does and
+writes a trajectory, checksums and fsync included: its time beyond ``train`` is the cost of recording. ``write each``
+takes a snapshot after every epoch, where the case takes fewer. ``evaluate`` also takes the case's metrics, such as the
+accuracy over all training rows: the case asks for that work, recording does not.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from benchmarks.measuring import CLOCK, Workers, in_turns, steps, take
+from benchmarks.measuring import CLOCK, Workers, in_turns, prepare, take
 from parity.running.cells import Cell
 
 EPOCHS = {"mnist-mlp": 10, "char-gru": 100, "iris-logistic": 10}
-"""Case to epochs: the two that the limit is set for, and a small one, where a snapshot is as much work as a step."""
+"""Case to epochs: the two cases that have the limit, and a small one, where a snapshot is as much work as a step."""
 
 
 def wanted(cell: Cell) -> bool:
@@ -26,19 +26,14 @@ def wanted(cell: Cell) -> bool:
 
 @pytest.mark.benchmark(group="recording", timer=CLOCK)
 def test_recording(benchmark: Any, trained: Cell, workers: Workers, rounds: int, quick: bool) -> None:
-    case, label = trained.entry.case, trained.implementation
-    framework = workers.need(label)
-    # The shorter the run, the more the few files weigh that any run writes: a quick ratio is an upper one.
+    case = trained.entry.case
+    # Every run writes a few files, which weigh more in a short run: a quick ratio is an upper bound.
     epochs = min(10, EPOCHS[case.name]) if quick else EPOCHS[case.name]
-    job = {"case": case.name, "implementation": label, "epochs": epochs}
-    workers.ask(framework, "prepare", **job, way="train")
+    prepared = prepare(workers, trained, epochs, "train")
     ways = ["train", "write", *["write each"] * (case.every > 1), *["evaluate"] * bool(case.metrics)]
-    seconds = in_turns({way: workers.timed(framework, "run", **job, way=way) for way in ways}, rounds)
+    seconds = in_turns(prepared.works(*ways), rounds)
     take(benchmark, seconds["write"])
-    benchmark.extra_info |= {
-        "case": case.name,
-        "implementation": label,
-        "steps": steps(case, epochs),
+    benchmark.extra_info |= prepared.described() | {
         "train_seconds": seconds["train"],
         "every": case.every,
         "each_seconds": seconds.get("write each", []),

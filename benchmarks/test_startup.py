@@ -1,4 +1,4 @@
-"""Start-up: the commands that are typed most, as processes, beside the import of NumPy. They take turns."""
+"""Start-up: the most used commands, as processes that take turns with the import of NumPy."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def process(*arguments: str) -> float:
 
 @pytest.fixture(scope="module")
 def measured(quick: bool) -> dict[str, list[float]]:
-    """The seconds of every command, round by round; the first round, which reads from disk, is not counted."""
+    """The seconds of every command, round by round. The first round reads from disk and is not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in COMMANDS}
     for number in range(5 if quick else 11):
         for name, arguments in COMMANDS.items():

@@ -1,7 +1,8 @@
 """Training throughput: the recorded run of every case and implementation beside the document's own listing.
 
-A round is the listing and then the recorded run, for the same number of epochs from the same initial parameters, with
-a snapshot and the case's metrics after every epoch; where a case has metrics, it is run without them as well.
+A round runs the listing and then the recorded run, both for the same number of epochs from the same initial
+parameters. The recorded run takes a snapshot and the case's metrics after every epoch; a case that has metrics is run
+without them too.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks.measuring import CLOCK, Workers, in_turns, steps, take
+from benchmarks.measuring import CLOCK, Workers, in_turns, prepare, take
 from benchmarks.plain import LISTINGS
+from benchmarks.worker import Listing
 from parity.running.cells import Cell
 
 EPOCHS = {
@@ -23,30 +25,25 @@ EPOCHS = {
     "dogecoin-logistic": 2,
     "char-gru": 10,
 }
-"""Where rounds of the whole run would take minutes. What an epoch costs does not depend on their number."""
+"""Case to epochs, where whole runs would take minutes. The cost of an epoch does not depend on their number."""
 
 
 @pytest.mark.benchmark(group="training", timer=CLOCK)
 def test_training(benchmark: Any, trained: Cell, workers: Workers, rounds: int) -> None:
-    case, label = trained.entry.case, trained.implementation
-    framework, listing = workers.need(label), LISTINGS.get(case.name)
+    case = trained.entry.case
+    listing = LISTINGS.get(case.name)
     if listing and not workers.has(listing.framework):
         listing = None
     epochs = EPOCHS.get(case.name, case.epochs)
-    job: dict[str, Any] = {"case": case.name, "implementation": label, "epochs": epochs}
-    first = workers.ask(framework, "prepare", **job, way="record")
+    prepared = prepare(workers, trained, epochs, "record")
     works = {}
     if listing:
-        works["listing"] = workers.timed(listing.framework, "listing", case=case.name, epochs=epochs)
-    for way in ("record", "keep") if case.metrics else ("record",):
-        works[way] = workers.timed(framework, "run", **job, way=way)
+        works["listing"] = workers.timed(listing.framework, Listing, case=case.name, epochs=epochs)
+    works |= prepared.works("record", *["keep"] * bool(case.metrics))
     seconds = in_turns(works, rounds)
     take(benchmark, seconds["record"])
-    benchmark.extra_info |= {
-        "case": case.name,
-        "implementation": label,
-        "steps": steps(case, epochs),
-        "first": first,
+    benchmark.extra_info |= prepared.described() | {
+        "first": prepared.first,
         "listing": f"{listing.framework}: {listing.way}" if listing else None,
         "listing_seconds": seconds.get("listing", []),
         "without_metrics_seconds": seconds.get("keep", []),

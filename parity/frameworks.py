@@ -13,11 +13,20 @@ from typing import Any
 class Framework:
     """A framework as the harness sees it.
 
-    ``packages`` maps the first word of the implementation labels that belong to it (``torch-manual`` is torch's)
-    to the distributions that such an implementation needs; their versions are part of every recorded run.
-    ``extra`` is the extra of this project that installs them. ``environment`` must be set before the import, and
-    ``on_cuda`` and ``on_cpu`` as well, on what the run's device is. ``never`` gives the reason for a dtype or a
-    device that the framework cannot have.
+    Attributes:
+        name: What ``--framework`` calls it.
+        packages: The first word of the labels that belong to it (``torch-manual`` is torch's) to the distributions that
+            such an implementation needs. Their versions are part of every recorded run.
+        extra: The extra of this project that installs them, if it takes one.
+        environment: Variables that must be set before the import.
+        on_cuda: Variables beside those, for a run on a GPU.
+        on_cpu: Variables beside those, for a run on the CPU.
+        never: A dtype or device that the framework cannot have, to the reason.
+
+    Examples:
+        >>> torch = framework_of("torch-manual")
+        >>> torch.packages["torch"], torch.trainer
+        (('torch',), 'parity.trainers.torch_trainer')
     """
 
     name: str
@@ -30,21 +39,31 @@ class Framework:
 
     @property
     def trainer(self) -> str:
-        """The module that trains in this framework and, with ``find_cuda``, says whether it sees a GPU."""
+        """The module that trains in this framework. Its ``find_cuda`` says whether the framework sees a GPU."""
         return f"parity.trainers.{next(iter(self.packages))}_trainer"
 
     def environment_on(self, device: str) -> dict[str, str]:
+        """Say which variables must be set before the import.
+
+        Args:
+            device: Where the run will be, one of ``DEVICES``.
+
+        Returns:
+            Variable to value.
+        """
         return {**self.environment, **(self.on_cpu if device == "cpu" else self.on_cuda)}
 
 
 TF32 = "cuda_tf32"
+"""The device of a run whose float32 products are to be TF32's."""
 DEVICES = ("cpu", "cuda", TF32)
 """Where a run may be. The last is ``cuda`` with float32 products in TF32, ten bits of mantissa: a run that should
 fail, to see that it does."""
 
 
-# One thread everywhere: in NumPy and TensorFlow the number of threads changes the order of sums, hence bits.
 COMMON = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+"""What is set for every framework: one thread. In NumPy and TensorFlow the number of threads changes the order of sums,
+hence bits."""
 
 # TensorFlow imports JAX where it finds it, so JAX's switch is set for its processes too.
 _X64 = {"JAX_ENABLE_X64": "1"}
@@ -103,6 +122,8 @@ FRAMEWORKS = (
     ),
 )
 
+"""Every framework that the harness knows."""
+
 ASKED: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "torch": {
         "threads": ("torch.get_num_threads",),
@@ -137,13 +158,38 @@ _MISSING = object()
 
 
 def known_framework(implementation: str) -> Framework | None:
-    """The framework that an implementation label belongs to, None where it belongs to none that is known."""
+    """Find the framework that an implementation label belongs to, if any.
+
+    Args:
+        implementation: A label, such as ``torch-manual``.
+
+    Returns:
+        The framework; None if the label's first word names none.
+
+    Examples:
+        >>> known_framework("flax").name, known_framework("mxnet")
+        ('jax', None)
+    """
     prefix = implementation.split("-", 1)[0]
     return next((framework for framework in FRAMEWORKS if prefix in framework.packages), None)
 
 
 def framework_of(implementation: str) -> Framework:
-    """The framework that an implementation label belongs to; ValueError names the prefixes there are."""
+    """Find the framework that an implementation label belongs to.
+
+    Args:
+        implementation: A label, such as ``torch-manual``.
+
+    Returns:
+        The framework.
+
+    Raises:
+        ValueError: If the label's first word names no framework. The message lists those that do.
+
+    Examples:
+        >>> framework_of("tf1-autodiff").name
+        'tensorflow'
+    """
     framework = known_framework(implementation)
     if framework is not None:
         return framework
@@ -152,12 +198,41 @@ def framework_of(implementation: str) -> Framework:
 
 
 def packages_of(implementation: str) -> tuple[str, ...]:
-    """The distributions that an implementation needs beside the harness's own."""
+    """Name the distributions that an implementation needs beside the harness's own.
+
+    Args:
+        implementation: A label, such as ``flax``.
+
+    Returns:
+        Names of distributions.
+
+    Raises:
+        ValueError: If the label's first word names no framework.
+
+    Examples:
+        >>> packages_of("flax")
+        ('jax', 'jaxlib', 'optax', 'flax')
+    """
     return framework_of(implementation).packages[implementation.split("-", 1)[0]]
 
 
 def settings_of(implementation: str, device: str) -> dict[str, Any]:
-    """What a framework that was imported says of itself, as far as its version can, and the environment set for it."""
+    """Ask an imported framework for its settings, as far as its version can tell them.
+
+    Args:
+        implementation: A label of that framework.
+        device: Where the run is, one of ``DEVICES``.
+
+    Returns:
+        Settings by the names in ``ASKED``, and the variables that were set for the framework.
+
+    Raises:
+        ValueError: If the label's first word names no framework.
+
+    Examples:
+        >>> settings_of("numpy", "cpu")
+        {}
+    """
     framework, found = framework_of(implementation), {}
     for name, places in ASKED.get(framework.name, {}).items():
         for place in places:
@@ -172,5 +247,16 @@ def settings_of(implementation: str, device: str) -> dict[str, Any]:
 
 
 def in_tf32(settings: Mapping[str, Any]) -> bool:
-    """Whether ``settings_of`` told of float32 products that are TF32's, ten bits, where the GPU has them."""
+    """Say whether float32 products are TF32's, ten bits of mantissa, on a GPU that has them.
+
+    Args:
+        settings: What ``settings_of`` gave.
+
+    Returns:
+        True if a setting allows TF32.
+
+    Examples:
+        >>> in_tf32({"fp32_precision": "tf32"}), in_tf32({"fp32_precision": "ieee"})
+        (True, False)
+    """
     return any(name in settings and settings[name] in values for name, values in _IN_TF32.items())

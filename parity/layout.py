@@ -14,10 +14,21 @@ from parity.typing import Array, Params
 class Slot:
     """Where one canonical tensor lives in a framework.
 
-    ``axes`` transposes canonical to framework. ``gates`` reorders equal blocks of the canonical last axis first:
-    ``(1, 0, 2)`` takes r, z, n to z, r, n. ``block`` is ``(k, n)`` where the framework keeps the k-th of n equal
-    blocks of the canonical last axis in a tensor of its own. ``index`` is the place along a leading axis where
-    the framework stacks several canonical tensors into one.
+    From canonical to framework the steps are applied in this order: ``gates``, ``block``, ``axes``, ``index``.
+
+    Attributes:
+        canonical: The canonical name, ``layer/role``, as in ``dense/kernel``.
+        framework: The framework's name, as in ``0.weight``.
+        axes: The framework's axes as axes of the canonical tensor, as ``numpy.transpose`` takes them: ``(1, 0)`` for a
+            torch linear layer, ``(3, 2, 0, 1)`` for a torch convolution.
+        gates: The framework's order of equal blocks of the canonical last axis: ``(1, 0, 2)`` takes r, z, n to z, r, n.
+        block: ``(k, n)`` if the framework keeps the k-th of n equal blocks of the canonical last axis in a tensor of
+            its own.
+        index: The place along a new leading axis if the framework stacks several canonical tensors into one.
+
+    Examples:
+        >>> Slot("dense/kernel", "0.weight", axes=(1, 0)).axes
+        (1, 0)
     """
 
     canonical: str
@@ -29,10 +40,29 @@ class Slot:
 
 
 Layout = Sequence[Slot]
+"""One slot for each canonical tensor, or for each of its blocks."""
 
 
 def to_framework(layout: Layout, params: Mapping[str, Array]) -> Params:
-    """Canonical arrays to the framework's names, axis orders, gate orders and stacks. KeyError for a missing one."""
+    """Take canonical arrays to the framework's names, axis orders, gate orders and stacks.
+
+    Args:
+        layout: Which canonical tensor is which of the framework's.
+        params: Arrays of any dtype by canonical name, kernels ``(in, out)``.
+
+    Returns:
+        Contiguous arrays by the framework's name, of the same dtypes.
+
+    Raises:
+        KeyError: If ``params`` lacks a tensor that the layout names.
+        ValueError: If a shape does not fit its slot.
+
+    Examples:
+        >>> import numpy as np
+        >>> layout = [Slot("dense/kernel", "weight", axes=(1, 0))]
+        >>> to_framework(layout, {"dense/kernel": np.ones((3, 2))})["weight"].shape
+        (2, 3)
+    """
     result: Params = {}
     stacks: dict[str, dict[int, Array]] = {}
     for slot in layout:
@@ -53,9 +83,25 @@ def to_framework(layout: Layout, params: Mapping[str, Array]) -> Params:
 
 
 def to_canonical(layout: Layout, params: Mapping[str, Array], stacked: int = 0) -> Params:
-    """The inverse of ``to_framework``, as fresh copies.
+    """Take a framework's arrays to the canonical layout: the inverse of ``to_framework``.
 
-    ``stacked`` is the number of leading axes that the layout does not know of: 1 for snapshots stacked by epoch.
+    Args:
+        layout: Which canonical tensor is which of the framework's.
+        params: Arrays of any dtype by the framework's name.
+        stacked: The number of leading axes that the layout does not know of: 1 for snapshots stacked by epoch.
+
+    Returns:
+        Fresh copies by canonical name, of the same dtypes, with the leading axes in front.
+
+    Raises:
+        KeyError: If ``params`` lacks a tensor that the layout names.
+        ValueError: If a shape does not fit its slot.
+
+    Examples:
+        >>> import numpy as np
+        >>> layout = [Slot("dense/kernel", "weight", axes=(1, 0))]
+        >>> to_canonical(layout, {"weight": np.ones((5, 2, 3))}, stacked=1)["dense/kernel"].shape
+        (5, 3, 2)
     """
     result: Params = {}
     blocks: dict[str, dict[int, Array]] = {}

@@ -1,15 +1,18 @@
 """The ladder in pytest: every case × implementation × dtype as a test on every rung.
 
-    pytest --pyargs parity.tests.test_ladder --suite PACKAGE
+    pytest --pyargs parity.tests.test_ladder --parity-suite PACKAGE
 
 climbs the ladder with a suite of one's own. Each framework runs in worker processes of its own, so that pytest
 itself imports none and a crash costs one cell.
+
+pytest loads this plugin into every run where the package is installed. A run that asks for none of it must not notice:
+every name that it adds begins with ``parity``, and nothing is imported, made or written before a test asks for
+``parity_cell``.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,18 +23,20 @@ import pytest
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
+    from parity.judging.ladder import Step
     from parity.running.cells import Cell
     from parity.running.matrix import Matrix
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("parity", "cross-framework parity")
-    group.addoption("--suite", default="impls", metavar="PACKAGE", help="package that holds the cases")
-    group.addoption("--case", action="append", default=[], metavar="NAME", help="only this case; may be repeated")
-    group.addoption("--impl", action="append", default=[], metavar="NAME", help="only this implementation")
-    group.addoption("--framework", action="append", default=[], metavar="NAME", help="only this framework's")
+    group.addoption("--parity-suite", default="impls", metavar="PACKAGE", help="package that holds the cases")
+    for what, only in (("case", "only this case"), ("impl", "only this implementation"), ("framework", "only its")):
+        group.addoption(
+            f"--parity-{what}", action="append", default=[], metavar="NAME", help=f"{only}; may be repeated"
+        )
     group.addoption(
-        "--gpu-device",
+        "--parity-gpu-device",
         default="cuda",
         choices=("cuda", "cpu"),
         help="where the tests marked gpu run; cpu tries them out where there is no GPU",
@@ -41,45 +46,49 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def _matrix(config: pytest.Config) -> Matrix:
     from parity.running.cells import Options
     from parity.running.matrix import Matrix
+    from parity.running.packages import find
     from parity.suite import SuiteError, load_suite
 
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
     cache = getattr(config, "cache", None)  # absent under -p no:cacheprovider
     try:
         options = Options(
-            load_suite(config.getoption("--suite")),
-            Path(cache.mkdir("parity")) if cache else Path(tempfile.mkdtemp(prefix="parity-")),
-            cases=config.getoption("--case"),
-            implementations=config.getoption("--impl"),
-            frameworks=config.getoption("--framework"),
+            load_suite(find(config.getoption("--parity-suite"))),
+            Path(cache.mkdir("parity")) if cache else _scratch(config),
+            cases=config.getoption("--parity-case"),
+            implementations=config.getoption("--parity-impl"),
+            frameworks=config.getoption("--parity-framework"),
+            jobs=max(1, min(4, os.cpu_count() or 1)),
         )
         return Matrix(options)
     except SuiteError as error:
-        raise pytest.UsageError(str(error)) from error
+        raise pytest.Collector.CollectError(str(error)) from error
+
+
+def _scratch(config: pytest.Config) -> Path:
+    folder = tempfile.TemporaryDirectory(prefix="parity-")
+    config.add_cleanup(folder.cleanup)
+    return Path(folder.name)
 
 
 _MATRIX = pytest.StashKey["Matrix"]()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "cell" in metafunc.fixturenames:
+    if "parity_cell" in metafunc.fixturenames:
         if _MATRIX not in metafunc.config.stash:
             metafunc.config.stash[_MATRIX] = _matrix(metafunc.config)
         matrix = metafunc.config.stash[_MATRIX]
         cells = [*matrix.cells, *matrix.owed]
-        metafunc.parametrize("cell", cells, ids=[cell.name for cell in cells])
+        metafunc.parametrize("parity_cell", cells, ids=[cell.name for cell in cells])
 
 
 @pytest.fixture(scope="session")
-def climbs(request: pytest.FixtureRequest) -> Iterator[dict[Cell, Future[dict[str, Any]]]]:
+def parity_climbs(request: pytest.FixtureRequest) -> Iterator[dict[Cell, Future[tuple[Step, ...]]]]:
     """Every selected cell on its way up the ladder, in worker processes."""
-    from parity.running.pool import Pool
-
     matrix = request.config.stash[_MATRIX]
-    selected = {params["cell"] for params in map(_params, request.session.items) if "cell" in params}
+    selected = {params["parity_cell"] for params in map(_params, request.session.items) if "parity_cell" in params}
     matrix.cells = [cell for cell in matrix.cells if cell in selected]
-    with Pool(max(1, min(4, os.cpu_count() or 1)), path=sys.path) as pool:
+    with matrix.executor() as pool:
         yield matrix.climb(pool)
 
 
@@ -89,17 +98,19 @@ def _params(item: pytest.Item) -> dict[str, Any]:
 
 
 @pytest.fixture
-def hold(cell: Cell, climbs: dict[Cell, Future[dict[str, Any]]], request: pytest.FixtureRequest) -> Any:
-    """Assert that the cell holds a rung: ``hold("gradients")``."""
+def parity_hold(
+    parity_cell: Cell, parity_climbs: dict[Cell, Future[tuple[Step, ...]]], request: pytest.FixtureRequest
+) -> Any:
+    """Assert that the cell holds a rung: ``parity_hold("gradients")``."""
     from parity.judging.verdict import Verdict
 
     owed = request.config.stash[_MATRIX].owed
 
     def check(rung: str) -> None:
-        if cell in owed:
-            pytest.fail(owed[cell], pytrace=False)
-        steps = {step["rung"]: step for step in climbs[cell].result()["result"]}
-        if steps[rung]["verdict"] != Verdict.PASS:
-            pytest.fail(steps[rung]["message"], pytrace=False)
+        if parity_cell in owed:
+            pytest.fail(owed[parity_cell], pytrace=False)
+        steps = {step.rung: step for step in parity_climbs[parity_cell].result()}
+        if steps[rung].verdict is not Verdict.PASS:
+            pytest.fail(steps[rung].message, pytrace=False)
 
     return check

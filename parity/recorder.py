@@ -1,15 +1,6 @@
-"""Recording a training loop of one's own, in any framework: ``parity diff`` and ``parity explain`` read what it writes.
+"""Record a training loop of your own, in any framework, for ``parity diff`` and ``parity explain``.
 
-    with Recorder("my-model/torch", "float32", implementation="torch") as run:
-        run.snapshot(parameters)                # before training: epoch 0
-        for batches in epochs:
-            for rows in batches:
-                ...                             # forward and backward
-                run.step(loss)                  # before the update
-                ...                             # the update
-            run.snapshot(parameters)
-
-Tensors may be NumPy's, torch's, TensorFlow's, Keras's or JAX's, and are copied when they are handed over. No framework
+Tensors may be NumPy's, torch's, TensorFlow's, Keras's or JAX's. They are copied when they are handed over. No framework
 is imported here.
 """
 
@@ -18,8 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from types import TracebackType
 from typing import Any
@@ -27,33 +17,57 @@ from typing import Any
 import numpy as np
 
 from parity.dtypes import carrier, rounded, unit
-from parity.frameworks import FRAMEWORKS, known_framework, settings_of
+from parity.frameworks import known_framework, settings_of
 from parity.layout import Layout, Slot, to_canonical
-from parity.recording.format import FLOATS, check_steps, order_of_epoch
+from parity.recording.format import check_steps, order_of_epoch
+from parity.recording.tensors import as_array, dtype_name, dtype_of_numbers, flat, versions_of_imported
 from parity.recording.writer import Writer
 from parity.spec import Adam, Optimizer, Sgd
 from parity.trajectory import Chunk
 from parity.typing import Array, Params
 
 Tensors = Mapping[str, Any]
+"""Names to tensors of any framework, or to further mappings, as flax nests them."""
 
 
 class Recorder:
-    """Writes a run to ``folder`` as it goes; a context manager, see ``parity.trajectory.Writer`` for what it leaves.
+    """Write a run to a folder as it goes, as a context manager.
 
-    ``dtype`` is what the run's parameters are meant to have: float64, float32, float16 or bfloat16, by name or as a
-    framework has it. With a ``layout`` parameters, gradients and slots are given as the framework has them, by its
-    names, and recorded in the canonical layout; without one their names must be canonical, as in ``dense/kernel``, and
-    both runs' shapes alike.
+    The run is written beside ``folder`` and put in its place when the context ends. If an exception leaves the context,
+    what was written stays beside it, incomplete, and an earlier recording in ``folder`` stays as it was.
 
-    Of the first ``deep`` updates all that goes into them is recorded too, which tells ``parity explain`` the phase in
-    which two runs part. ``optimizer`` says what the run's is meant to be, in the words of ``parity.spec``: then the
-    recorded updates are held against it. Those words know no schedule, no clipping and no choice of what decays: leave
-    it out where there is one, in both runs. ``implementation``, whose first word names the framework, ``case`` and
-    ``device`` are what ``trajectory.json`` will say of the run.
+    Args:
+        folder: Where the run goes. It is made, or replaced if it holds an earlier recording.
+        dtype: The dtype that the run's parameters must have: float64, float32, float16 or bfloat16, as a name or as a
+            framework's own object, such as ``torch.float32``.
+        case: The case of a suite that this is a run of, if it is one.
+        implementation: What recorded the run. Its first word names the framework, as in ``torch-manual``; then the
+            framework's settings are recorded too.
+        device: Where the run was computed, as a text.
+        layout: Which of the framework's tensors is which canonical one. Without a layout the names and shapes of both
+            runs must be alike.
+        deep: Of how many first updates everything is recorded: batch, prediction, gradients and state. ``parity
+            explain`` then names the phase in which two runs part.
+        optimizer: The optimizer that the run is meant to have, in the words of ``parity.spec``. ``parity explain``
+            holds the recorded updates against it. Leave it out, in both runs, if the loop has a learning-rate
+            schedule, clipping, or a choice of which parameters decay: ``parity.spec`` has no words for these.
 
-    Tensors are handed over as a mapping of names, which may hold more of them, as flax's does: ``Dense_0/kernel`` is
-    then what its ``kernel`` is called. ValueError for anything that has no place.
+    Raises:
+        ValueError: If an argument is not one of those above.
+        TrajectoryError: If ``folder`` holds something that is no recording.
+
+    Examples:
+        >>> import numpy as np
+        >>> from parity import Recorder, read
+        >>> kernel = np.ones((2, 1))
+        >>> with Recorder("runs/numpy", "float64") as run:
+        ...     run.snapshot({"dense/kernel": kernel})  # before training: epoch 0
+        ...     for loss in (0.5, 0.25):
+        ...         run.step(loss)  # after the backward pass, before the update
+        ...         kernel = kernel * 0.5
+        ...         run.snapshot({"dense/kernel": kernel})
+        >>> read("runs/numpy").loss.tolist()
+        [[0.5], [0.25]]
     """
 
     def __init__(
@@ -68,7 +82,7 @@ class Recorder:
         deep: int = 0,
         optimizer: Optimizer | None = None,
     ) -> None:
-        dtype = _dtype(dtype)
+        dtype = dtype_name(dtype)
         if not isinstance(deep, int | np.integer) or deep < 0:
             raise ValueError(f"deep is a number of updates, 0 or more, not {deep!r:.80}")
         if optimizer is not None and not isinstance(optimizer, Sgd | Adam):
@@ -113,25 +127,33 @@ class Recorder:
         params: Tensors | None = None,
         slots: Mapping[str, Tensors] | None = None,
     ) -> None:
-        """Take one batch, between its backward pass and its update. ``loss`` is one number, kept in the run's dtype,
-        or in float32 where that is float16.
+        """Record one batch. Call it after the backward pass and before the update.
 
-        ``rows`` are the indices (batch,) of the rows in the batch, or other integers that tell it from every other;
-        where each step has them, two runs whose batches differ are never held against each other. For the first
-        ``deep`` updates ``rows``, ``prediction`` (batch, ...), ``gradients`` and ``params``, as they are before the
-        update, must be there, and ``params`` once more with the step that follows, unless a snapshot comes between.
-        ``gradients`` are those that the optimizer takes, clipped where they are clipped; what is not trained, as the
-        running statistics of a batch normalization, has none or None. ``slots`` are the optimizer's, as in
-        ``{"momentum": {...}}``. Beyond that they are not looked at, so that the call may stay as it is. ValueError
-        where something is missing or has no place.
+        A deep recording needs ``rows``, ``prediction``, ``gradients`` and ``params`` in each of its first ``deep``
+        calls, and ``params`` once more in the call after those unless a snapshot comes between. Later calls may hand
+        them over still; only ``loss`` and ``rows`` are kept then.
+
+        Args:
+            loss: The batch's loss, one number of any shape. It is kept in the run's dtype, or in float32 if that is
+                float16.
+            rows: Integers (batch,), the indices of the batch's rows in the data. If every step of two runs has them,
+                runs whose batches differ are never held against each other.
+            prediction: Numbers (batch, ...), what the model said of the batch before the update.
+            gradients: The gradient of each trained parameter, shaped as the parameter and of no coarser dtype, as the
+                optimizer gets it, clipped if it is clipped. What is not trained has none, or None.
+            params: All parameters before the update, in the run's dtype.
+            slots: The optimizer's slots by name, as in ``{"momentum": {"dense/kernel": ...}}``.
+
+        Raises:
+            ValueError: If something is missing, has another name, shape or dtype, or comes at the wrong time.
         """
         self._open()
         if self._epoch < 0:
             raise ValueError("a recording begins with the state before training: call snapshot before the first step")
-        value = _array(loss)
+        value = as_array(loss)
         if value.size != 1 or value.dtype.kind not in "fiu":
             raise ValueError(f"a batch has one number for its loss, not {value.dtype} of shape {value.shape}")
-        seen = None if rows is None else _array(rows).reshape(-1)
+        seen = None if rows is None else as_array(rows).reshape(-1)
         if seen is not None and seen.dtype.kind not in "iu":
             raise ValueError(f"rows are integers, not {seen.dtype}")
         if self._updates < self.deep:
@@ -150,8 +172,8 @@ class Recorder:
             now = self._params(params)
             state = self._state(now, slots)
             if seen is not None and gradients is not None and self._updates < self.deep:
-                answer = _array(prediction)
-                _numbers("the prediction", answer)
+                answer = as_array(prediction)
+                dtype_of_numbers("the prediction", answer)
                 found = {"rows": seen, "prediction": answer, "loss": kept, "trained": kept}
                 trained = self._gradients(gradients, now)
                 if not self._updates:
@@ -176,10 +198,17 @@ class Recorder:
         slots: Mapping[str, Tensors] | None = None,
         metrics: Mapping[str, float] | None = None,
     ) -> None:
-        """Take the parameters after an epoch; the first time those before training, which is epoch 0.
+        """Record the parameters after an epoch; the first time before training, which is epoch 0.
 
-        ``epoch`` is the number of epochs done, by default one more than the last time. ``metrics`` are figures to keep
-        beside, the same names each time. ValueError where epochs have different numbers of batches.
+        Args:
+            params: All parameters, in the run's dtype, with those that are not trained, such as running statistics.
+            epoch: The number of epochs done. Without it, one more than at the snapshot before.
+            slots: The optimizer's slots, as in ``step``.
+            metrics: Figures to keep beside the parameters, float64. Each snapshot must have the same names.
+
+        Raises:
+            ValueError: If the epochs so far had different numbers of batches, or if a parameter has another name, shape
+                or dtype than before.
         """
         self._open()
         epoch = self._epoch + 1 if epoch is None else epoch
@@ -212,7 +241,11 @@ class Recorder:
         self._epoch, self._losses, self._width = epoch, [], width or None
 
     def close(self) -> None:
-        """End the run and put it in its place, as leaving the context does."""
+        """End the run and put it in its place, as leaving the context does. A second call does nothing.
+
+        Raises:
+            ValueError: If steps came after the last snapshot.
+        """
         if not self._closed:
             self.__exit__(None, None, None)
 
@@ -264,7 +297,7 @@ class Recorder:
                 raise ValueError(f"there is a gradient of {name}, which is not among the parameters")
             if value.shape != params[name].shape:
                 raise ValueError(f"the gradient of {name} has shape {value.shape}, the parameter {params[name].shape}")
-            if unit(_numbers(f"the gradient of {name}", value)) > unit(carrier(self.dtype).name):
+            if unit(dtype_of_numbers(f"the gradient of {name}", value)) > unit(carrier(self.dtype).name):
                 raise ValueError(f"the gradient of {name} is {value.dtype} where the run declares {self.dtype}")
         return found
 
@@ -284,10 +317,10 @@ class Recorder:
     def _canonical(self, tensors: Tensors, what: str) -> Params:
         """Tensors by canonical name; those that are None are left out."""
         arrays: Params = {}
-        for name, value in _flat(tensors, what):
+        for name, value in flat(tensors, what):
             if name in arrays:
                 raise ValueError(f"two of the {what} are called {name}")
-            arrays[name] = _array(value)
+            arrays[name] = as_array(value)
         if self.layout is None:
             return arrays
         known = {slot.framework for slot in self.layout}
@@ -320,55 +353,5 @@ class Recorder:
         return state if stated else {}
 
 
-def versions_of_imported() -> dict[str, str]:
-    """The versions of the frameworks that this process has imported, and of NumPy."""
-    packages = dict.fromkeys(name for known in FRAMEWORKS for names in known.packages.values() for name in names)
-    return {
-        name: str(sys.modules[name].__version__) for name in packages if hasattr(sys.modules.get(name), "__version__")
-    }
-
-
-def _dtype(said: Any) -> str:
-    """The name of a dtype, which a framework may have said: ``torch.float32``, ``np.float64``, ``jnp.bfloat16``."""
-    name = said if isinstance(said, str) else str(getattr(said, "name", said)).strip("<>'").rpartition(".")[2]
-    if name not in FLOATS:
-        raise ValueError(f"the dtype of a run is one of {', '.join(FLOATS)}, not {said!r:.80}")
-    return name
-
-
-def _flat(tensors: Any, what: str, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every tensor that is not None by its name, those of a nested mapping too, as in ``Dense_0/kernel``."""
-    if not isinstance(tensors, Mapping):
-        raise ValueError(
-            f"the {what} are a mapping of names to tensors, as dict(model.named_parameters()), not a "
-            f"{type(tensors).__name__}"
-        )
-    for name, value in tensors.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, what, f"{prefix}{name}/")
-        elif value is not None:
-            yield prefix + str(name), value
-
-
 def _many(count: int, one: str, more: str) -> str:
     return f"{count} {one if count == 1 else more}"
-
-
-def _numbers(what: str, value: Array) -> str:
-    """The name of the dtype of what must be numbers, integers as the float64 that holds them."""
-    if value.dtype.kind not in "fiub":
-        raise ValueError(f"{what} is {value.dtype}: it must be numbers")
-    return value.dtype.name if value.dtype.kind == "f" else "float64"
-
-
-def _array(value: Any) -> Array:
-    """A copy in NumPy, bfloat16 in float32, which holds it exactly."""
-    if hasattr(value, "detach"):  # torch: away from its graph and its device
-        value = value.detach().cpu()
-        value = value.float() if str(value.dtype) == "torch.bfloat16" else value
-    if callable(getattr(value, "numpy", None)):  # of a TensorFlow scalar NumPy by itself makes no array
-        value = value.numpy()
-    array = np.array(value)
-    if array.dtype.kind in "iub":  # as safetensors and the format have them
-        return array.astype(np.int64)
-    return array.astype(np.float32) if array.dtype.name == "bfloat16" else array

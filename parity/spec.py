@@ -28,8 +28,19 @@ from parity.typing import Params as Params
 class Dataset:
     """Rows to train on, and rows held out.
 
-    ``x`` is ``(rows, ...)`` and ``y`` ``(rows, ...)``: float64 for what is measured, int64 for classes and
-    characters. An implementation casts floats to the run's dtype, once, when it is built.
+    What is measured is float64; classes and characters are int64. An implementation casts floats to the run's dtype
+    once, when it is built.
+
+    Attributes:
+        x: Training inputs (rows, ...).
+        y: Training targets (rows, ...).
+        x_test: Inputs (held out, ...), if rows are held out.
+        y_test: Their targets (held out, ...).
+
+    Examples:
+        >>> data = Dataset(np.ones((4, 2)), np.zeros((4, 1)))
+        >>> data.split("train")[0].shape
+        (4, 2)
     """
 
     x: Array
@@ -38,7 +49,17 @@ class Dataset:
     y_test: Array | None = None
 
     def split(self, name: Literal["train", "test"]) -> tuple[Array, Array]:
-        """The inputs and targets of one split; ValueError where the case holds no rows out."""
+        """Give the inputs and targets of one split.
+
+        Args:
+            name: ``train`` or ``test``.
+
+        Returns:
+            Inputs and targets, not copied.
+
+        Raises:
+            ValueError: If the test rows are asked for and there are none.
+        """
         if name == "train":
             return self.x, self.y
         if self.x_test is None or self.y_test is None:
@@ -50,10 +71,16 @@ class Dataset:
 class Loss:
     """The training loss, and how the losses of a batch's rows become one number.
 
-    ``binary_crossentropy`` takes probabilities and is torch's ``BCELoss``: logarithms clamped at -100 and the
-    gradient (p - y) / max(p (1 - p), 1e-12). ``crossentropy`` takes logits and integer classes, fused.
-    ``nll`` takes log-probabilities and integer classes. ``squared_error`` is (prediction - y)², not halved.
-    ``total`` adds the predictions up and ignores the targets: its gradient is each output's own derivative.
+    Attributes:
+        kind: ``binary_crossentropy`` takes probabilities and is torch's ``BCELoss``: logarithms clamped at -100 and the
+            gradient (p - y) / max(p (1 - p), 1e-12). ``crossentropy`` takes logits and integer classes, fused. ``nll``
+            takes log-probabilities and integer classes. ``squared_error`` is (prediction - y)², not halved. ``total``
+            adds the predictions up and ignores the targets: its gradient is each output's own derivative.
+        reduction: ``sum``, or ``mean`` over every element.
+
+    Examples:
+        >>> Loss("crossentropy", "mean")
+        Loss(kind='crossentropy', reduction='mean')
     """
 
     kind: Literal["binary_crossentropy", "crossentropy", "nll", "squared_error", "total"]
@@ -64,8 +91,17 @@ class Loss:
 class Sgd:
     """Stochastic gradient descent in torch's form: d = g + weight_decay·p; b = momentum·b + d; p -= learning_rate·b.
 
-    The decay is the L2 penalty's gradient and touches every parameter that has a gradient, biases too.
-    Without momentum there is no buffer b. The first b is the first d, undampened.
+    The first b is the first d, undampened. Without momentum there is no buffer b.
+
+    Attributes:
+        learning_rate: The step size.
+        momentum: What is kept of b.
+        weight_decay: The factor of the L2 penalty's gradient. It touches every parameter that has a gradient, biases
+            too.
+
+    Examples:
+        >>> Sgd(0.1, momentum=0.9)
+        Sgd(learning_rate=0.1, momentum=0.9, weight_decay=0.0)
     """
 
     learning_rate: float
@@ -77,7 +113,15 @@ class Sgd:
 class Adam:
     """Adam in torch's form: p -= learning_rate·m̂ / (√v̂ + epsilon), both moments bias-corrected (Kingma & Ba 2015).
 
-    Epsilon is added after the correction. TF1 and Keras add theirs before it (the paper's "epsilon hat").
+    Attributes:
+        learning_rate: The step size.
+        beta1: What is kept of the first moment.
+        beta2: What is kept of the second moment.
+        epsilon: Added after the correction. TF1 and Keras add theirs before it (the paper's "epsilon hat").
+
+    Examples:
+        >>> Adam(0.001).epsilon
+        1e-08
     """
 
     learning_rate: float
@@ -90,19 +134,37 @@ class Adam:
 class AdamW(Adam):
     """Adam with decoupled weight decay, in torch's form (Loshchilov & Hutter 2019): first p -= learning_rate·decay·p.
 
-    The decay touches every parameter that has a gradient, biases too, and is in no moment.
+    Attributes:
+        weight_decay: The decay. It touches every parameter that has a gradient, biases too, and is in no moment. The
+            other hyper-parameters are Adam's.
+
+    Examples:
+        >>> AdamW(0.001, weight_decay=0.1).weight_decay
+        0.1
     """
 
     weight_decay: float = 0.01
 
 
 Optimizer = Sgd | Adam
+"""What a case or a recording may name as its optimizer."""
 _KINDS: Mapping[str, type[Sgd] | type[Adam]] = {kind.__name__: kind for kind in (Sgd, Adam, AdamW)}
 _SAID = re.compile(rf"({'|'.join(_KINDS)})\((\w+=[-+.\de]+(?:, \w+=[-+.\de]+)*)\)")
 
 
 def optimizer_from(text: str) -> Optimizer | None:
-    """The optimizer whose ``repr`` this is; None where it is none's."""
+    """Read an optimizer from its ``repr``.
+
+    Args:
+        text: What ``repr`` gave.
+
+    Returns:
+        The optimizer; None if the text is none's.
+
+    Examples:
+        >>> optimizer_from("Sgd(learning_rate=0.1, momentum=0.9, weight_decay=0.0)").momentum
+        0.9
+    """
     found = _SAID.fullmatch(text)
     if found is None:
         return None
@@ -114,7 +176,13 @@ def optimizer_from(text: str) -> Optimizer | None:
 
 
 class Schedule(Protocol):
-    """The batch order, made once in NumPy and handed to every implementation: none shuffles for itself."""
+    """The batch order, made once in NumPy and handed to every implementation: none shuffles for itself.
+
+    Examples:
+        >>> schedule: Schedule = Shuffled(batch_size=2, seed=0)
+        >>> [rows.tolist() for rows in next(schedule.epochs(4))]
+        [[2, 3], [1, 0]]
+    """
 
     @property
     def ordered(self) -> bool:
@@ -122,17 +190,30 @@ class Schedule(Protocol):
         ...
 
     def epochs(self, rows: int) -> Iterator[Batches]:
-        """Yield the batches of epoch 1, 2, 3, … without end. Every epoch has the same number of batches."""
+        """Yield the batches of epoch 1, 2, 3, … without end.
+
+        Args:
+            rows: The number of rows in the training data.
+
+        Yields:
+            As many batches in every epoch, each of row indices (batch,) int64.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class FullBatch:
-    """Every row, in the order of the data, once an epoch."""
+    """Every row, in the order of the data, once an epoch.
+
+    Examples:
+        >>> [rows.tolist() for rows in next(FullBatch().epochs(4))]
+        [[0, 1, 2, 3]]
+    """
 
     ordered = False
 
     def epochs(self, rows: int) -> Iterator[Batches]:
+        """Yield the batches of each epoch, as ``Schedule.epochs`` says."""
         every_row = (np.arange(rows),)
         while True:
             yield every_row
@@ -142,8 +223,15 @@ class FullBatch:
 class Shuffled:
     """Rows permuted by ``RandomState(seed).shuffle`` and cut into batches.
 
-    ``reseed`` makes the generator anew each epoch, so that every epoch has the same order; ``keep_last`` keeps
-    a last batch that is shorter than the others.
+    Attributes:
+        batch_size: Rows in a batch.
+        seed: The generator's seed.
+        reseed: Whether the generator is made anew each epoch, so that every epoch has the same order.
+        keep_last: Whether a last batch that is shorter than the others is kept.
+
+    Examples:
+        >>> [rows.tolist() for rows in next(Shuffled(batch_size=2, seed=0).epochs(5))]
+        [[2, 0], [1, 3], [4]]
     """
 
     batch_size: int
@@ -153,6 +241,7 @@ class Shuffled:
     ordered = False
 
     def epochs(self, rows: int) -> Iterator[Batches]:
+        """Yield the batches of each epoch, as ``Schedule.epochs`` says."""
         generator = np.random.RandomState(self.seed)
         end = rows if self.keep_last else rows - rows % self.batch_size
         while True:
@@ -165,11 +254,17 @@ class Shuffled:
 
 @dataclass(frozen=True)
 class CyclicRow:
-    """One row an update, in the order of the data, again and again: SGD's cyclic rule. An epoch is one pass."""
+    """One row an update, in the order of the data, again and again: SGD's cyclic rule. An epoch is one pass.
+
+    Examples:
+        >>> [rows.tolist() for rows in next(CyclicRow().epochs(3))]
+        [[0], [1], [2]]
+    """
 
     ordered = False
 
     def epochs(self, rows: int) -> Iterator[Batches]:
+        """Yield the batches of each epoch, as ``Schedule.epochs`` says."""
         one_pass = tuple(np.arange(rows)[:, None])
         while True:
             yield one_pass
@@ -180,12 +275,20 @@ class RandomRow:
     """One row an update, drawn uniformly from all rows by ``RandomState(seed)``: SGD's randomized rule.
 
     A row may come twice before another comes once. An epoch is as many updates as there are rows.
+
+    Attributes:
+        seed: The generator's seed.
+
+    Examples:
+        >>> [rows.tolist() for rows in next(RandomRow(seed=0).epochs(3))]
+        [[0], [1], [0]]
     """
 
     seed: int
     ordered = False
 
     def epochs(self, rows: int) -> Iterator[Batches]:
+        """Yield the batches of each epoch, as ``Schedule.epochs`` says."""
         generator = np.random.RandomState(self.seed)
         while True:
             yield tuple(generator.randint(rows, size=(rows, 1), dtype=np.int64))
@@ -196,6 +299,14 @@ class RandomRows:
     """``batch_size`` different rows an update, each set drawn from all rows by ``RandomState(seed)``: mini-batch SGD.
 
     The sets of an epoch may overlap, unlike ``Shuffled``'s. An epoch is ``rows // batch_size`` updates.
+
+    Attributes:
+        batch_size: Rows in a batch.
+        seed: The generator's seed.
+
+    Examples:
+        >>> [rows.tolist() for rows in next(RandomRows(batch_size=2, seed=0).epochs(4))]
+        [[2, 3], [0, 2]]
     """
 
     batch_size: int
@@ -203,6 +314,7 @@ class RandomRows:
     ordered = False
 
     def epochs(self, rows: int) -> Iterator[Batches]:
+        """Yield the batches of each epoch, as ``Schedule.epochs`` says."""
         generator = np.random.RandomState(self.seed)
         while True:
             yield tuple(generator.permutation(rows)[: self.batch_size] for _ in range(rows // self.batch_size))

@@ -21,23 +21,55 @@ from parity.trainer import Trainer
 
 
 class SuiteError(ValueError):
-    """A suite, case or implementation that cannot be used; the message says what to do."""
+    """A suite, case or implementation that cannot be used. The message is one line and says what to do.
+
+    Examples:
+        >>> try:
+        ...     load_suite("no_suite")
+        ... except SuiteError as error:
+        ...     print(error)
+        suite 'no_suite' cannot be imported: ModuleNotFoundError: No module named 'no_suite'
+    """
 
 
 @dataclass(frozen=True)
 class Implementation:
-    """A model in one framework, one way: a label and the module that ``build`` is found in."""
+    """A model in one framework, one way. Nothing is imported before ``load`` or ``build``.
+
+    Attributes:
+        label: The label, whose first word names the framework: ``torch-manual``.
+        module: The module that has ``build``.
+        path: Its file.
+
+    Examples:
+        >>> one = Implementation("torch", "my_suite.line.line_torch", Path("my_suite/line/line_torch.py"))
+        >>> one.label
+        'torch'
+    """
 
     label: str
     module: str
     path: Path
 
     def load(self) -> ModuleType:
-        """Import the implementation, and with it its framework."""
+        """Import the implementation, and with it its framework.
+
+        Returns:
+            The module.
+        """
         return importlib.import_module(self.module)
 
     def build(self, case: Case, dtype: str, device: str) -> Trainer:
-        """Import the implementation and make it ready for one case."""
+        """Import the implementation and make it ready for one case.
+
+        Args:
+            case: The case.
+            dtype: float64, float32, float16 or bfloat16.
+            device: ``cpu``, ``cuda`` or ``cuda_tf32``.
+
+        Returns:
+            The trainer, at the case's initial state.
+        """
         return cast(Trainer, self.load().build(case, dtype, device))
 
 
@@ -45,7 +77,18 @@ class Implementation:
 class Entry:
     """A case and the implementations that its model has.
 
-    ``variant`` names other data than the case's default, ``file`` is where they are where the user brought them.
+    Attributes:
+        case: The case.
+        spec: The ``spec.py`` that defines it.
+        implementations: Label to implementation, as people look for them: by framework, the plain label first.
+        variant: The name of other data than the case's default, if it has such.
+        file: Where these data are, if the user brought them.
+
+    Examples:
+        >>> from parity import Case, Dataset, FullBatch, Loss, Sgd
+        >>> line = Case("line", "an example", Dataset, dict, Loss("squared_error", "mean"), Sgd(0.1), FullBatch(), 5)
+        >>> Entry(line, Path("my_suite/line/spec.py"), {}, variant="full").folder
+        'line@full'
     """
 
     case: Case
@@ -56,7 +99,7 @@ class Entry:
 
     @property
     def folder(self) -> str:
-        """The folder's name that the case's results have: runs on other data do not overwrite each other."""
+        """The name of the folder that the case's results have. Runs on other data do not overwrite each other."""
         return self.case.name if self.variant is None else f"{self.case.name}@{self.variant}"
 
     @property
@@ -65,9 +108,15 @@ class Entry:
         return self.variant if self.file is None else str(self.file)
 
     def sources(self, label: str) -> list[Path]:
-        """The suite's files that an implementation's result may depend on: its own, and every helper of its model's.
+        """List the suite's files that an implementation's result may depend on: its own and its model's helpers.
 
-        Other models and mistakes are none, and other implementations only where one of these files names them.
+        Other models and mistakes are not among them. Another implementation is if one of these files names it.
+
+        Args:
+            label: The implementation.
+
+        Returns:
+            Paths of files that exist.
         """
         own, model, root = self.implementations[label].path, self.spec.parent, self.spec.parent.parent
         others = {other.path for other in self.implementations.values()} - {own}
@@ -86,7 +135,18 @@ class Entry:
 
 @dataclass(frozen=True)
 class Suite:
-    """All cases of a package, in the order of its models; ``reference`` is the label that the others follow."""
+    """All cases of a package, in the order of its models.
+
+    Attributes:
+        package: The package's name.
+        reference: The label of the implementation that the others are held against.
+        entries: Case name to entry.
+        floors: The folder where the suite keeps its noise floors, if it has one.
+
+    Examples:
+        >>> Suite("my_suite", "numpy", {}, None).labels
+        []
+    """
 
     package: str
     reference: str
@@ -94,9 +154,18 @@ class Suite:
     floors: Path | None
 
     def entry(self, case: str, variant: str | None = None) -> Entry:
-        """The case of that name, on the data of ``variant`` where one is named; SuiteError lists what there is.
+        """Find a case.
 
-        ``variant`` may be a file of the user's, where the case can read one; SuiteError says what is wrong with it.
+        Args:
+            case: Its name.
+            variant: The name of other data that the case has, or a user's own file if the case can read one.
+
+        Returns:
+            The case's entry, on these data.
+
+        Raises:
+            SuiteError: If there is no such case or data. The message lists what there is, or says what is wrong with
+                the file.
         """
         if case not in self.entries:
             raise SuiteError(f"unknown case {case!r}: {self.package} has {', '.join(self.entries)}")
@@ -113,7 +182,18 @@ class Suite:
         raise SuiteError(f"case {case!r} has no data {variant!r}: it knows {known}")
 
     def implementation(self, entry: Entry, label: str) -> Implementation:
-        """The implementation of that label; SuiteError lists what there is."""
+        """Find an implementation.
+
+        Args:
+            entry: The case's entry.
+            label: The implementation's label.
+
+        Returns:
+            The implementation, not imported yet.
+
+        Raises:
+            SuiteError: If the case has none of that label. The message lists those that it has.
+        """
         if label not in entry.implementations:
             raise SuiteError(
                 f"case {entry.case.name!r} has no implementation {label!r}: {', '.join(entry.implementations)}"
@@ -183,14 +263,41 @@ def _plain(label: str) -> str:
 
 
 def rank(label: str) -> tuple[int, str]:
-    """Sorts implementation labels as people look for them: by framework, the plain label before its ways."""
+    """Give the place of an implementation label among others: by framework, the plain label before its ways.
+
+    Args:
+        label: A label, such as ``torch-manual``.
+
+    Returns:
+        A key for ``sorted``.
+
+    Examples:
+        >>> sorted(["flax", "torch-manual", "torch", "numpy"], key=rank)
+        ['numpy', 'torch', 'torch-manual', 'flax']
+    """
     order = ("numpy", "torch", "tf1", "keras", "jax", "flax")
     prefix = _plain(label)
     return (order.index(prefix) if prefix in order else len(order), label)
 
 
 def load_suite(package: str) -> Suite:
-    """Find the suite of that package name; SuiteError says what is wrong with it."""
+    """Find the cases and implementations of a package. Implementations are not imported.
+
+    Args:
+        package: The package's name. It must be importable.
+
+    Returns:
+        The suite.
+
+    Raises:
+        SuiteError: If the package cannot be imported, holds no cases, or names two alike.
+
+    Examples:
+        The suite of the documents' models, in a clone of this project:
+
+        >>> load_suite("impls").reference
+        'numpy'
+    """
     root = _imported(package, f"suite {package!r}")
     file = getattr(root, "__file__", None)
     if file is None:

@@ -14,17 +14,28 @@ from parity.trajectory import Chunk
 from parity.typing import Array, Batches, Params
 
 CHUNK_BYTES = 16 << 20
+"""``record`` hands over a chunk before it holds more bytes than this, if one snapshot is not larger."""
 CHUNK_EPOCHS = 256
+"""The most epochs in a chunk."""
 T = TypeVar("T")
 
 
 @dataclass
 class State:
-    """Everything a run needs to go on exactly: parameters, optimizer slots and the number of updates done.
+    """Everything that a run needs to go on exactly.
 
-    Slots are named ``<slot>/<parameter>``, as in ``momentum/dense/kernel``, and have the parameter's canonical
-    layout. They are ``slot_scale`` times what ``parity.spec`` defines: Keras folds the learning rate into its
-    momentum (scale -learning_rate), and dividing it out would round, so that a resumed run would not be exact.
+    Attributes:
+        params: Canonical name to array, in the run's dtype.
+        slots: The optimizer's slots by ``<slot>/<parameter>``, as in ``momentum/dense/kernel``, each in its parameter's
+            layout.
+        step: The number of updates done.
+        slot_scale: The slots are this many times what ``parity.spec`` defines. Keras folds the learning rate into its
+            momentum (scale -learning_rate); dividing it out would round, and a resumed run would not be exact.
+
+    Examples:
+        >>> state = State({"dense/bias": np.ones(1)}, {"momentum/dense/bias": np.array([-0.5])}, 3, slot_scale=-0.5)
+        >>> state.slots_at(1.0)["momentum/dense/bias"].tolist()
+        [1.0]
     """
 
     params: Params
@@ -33,14 +44,26 @@ class State:
     slot_scale: float = 1.0
 
     def slots_at(self, scale: float) -> Params:
-        """The slots as a framework of that scale keeps them: the very arrays where the scale is this state's own."""
+        """Give the slots as a framework of another scale keeps them.
+
+        Args:
+            scale: How many times what ``parity.spec`` defines the slots are to be.
+
+        Returns:
+            The slots by name; the very arrays of this state if the scale is its own.
+        """
         if scale == self.slot_scale:
             return self.slots
         return {name: slot * (scale / self.slot_scale) for name, slot in self.slots.items()}
 
 
 class Trained(NamedTuple):
-    """What ``train`` gives back for S segments of B batches each."""
+    """What ``train`` gives back for S segments of B batches each.
+
+    Examples:
+        >>> Trained(np.zeros((2, 4)), {"dense/bias": np.zeros((2, 3))}).losses.shape
+        (2, 4)
+    """
 
     losses: Array
     """(S, B), the run's dtype: each batch's loss, before its update."""
@@ -51,7 +74,19 @@ class Trained(NamedTuple):
 
 
 def joined(pieces: Sequence[Trained]) -> Trained:
-    """What came of one stretch of segments after another, as if it were one."""
+    """Join what came of one stretch of segments after another, as if they had been one call.
+
+    Args:
+        pieces: What ``train`` gave for each stretch, in order.
+
+    Returns:
+        Losses, parameters and predictions of all segments.
+
+    Examples:
+        >>> piece = Trained(np.zeros((1, 4)), {"dense/bias": np.zeros((1, 3))})
+        >>> joined([piece, piece]).losses.shape
+        (2, 4)
+    """
     if len(pieces) == 1:
         return pieces[0]
     losses, params, predictions = zip(*pieces, strict=True)
@@ -63,18 +98,56 @@ def joined(pieces: Sequence[Trained]) -> Trained:
 
 
 def continued(pieces: Sequence[Trained]) -> Trained:
-    """What came of one segment that was trained in pieces: the losses of them all, the rest as the last left it."""
+    """Join what came of one segment that was trained in pieces.
+
+    Args:
+        pieces: What ``train`` gave for each piece, in order.
+
+    Returns:
+        The losses of them all, side by side; parameters and predictions as the last piece left them.
+
+    Examples:
+        >>> piece = Trained(np.zeros((1, 4)), {"dense/bias": np.zeros((1, 3))})
+        >>> continued([piece, piece]).losses.shape
+        (1, 8)
+    """
     return pieces[-1]._replace(losses=np.concatenate([piece.losses for piece in pieces], 1))
 
 
 def all_rows(segments: Sequence[Batches], rows: int) -> bool:
-    """Whether every batch is all rows of the data in their order, so that none need be gathered."""
+    """Say whether every batch is all rows of the data in their order, so that none need be gathered.
+
+    Args:
+        segments: Batches of row indices, (batch,) int64 each.
+        rows: The number of rows in the data.
+
+    Returns:
+        True if each batch is 0, 1, …, rows - 1.
+
+    Examples:
+        >>> all_rows([(np.arange(3),)], rows=3), all_rows([(np.array([0, 2, 1]),)], rows=3)
+        (True, False)
+    """
     distinct = {id(batch): batch for segment in segments for batch in segment}
     return all(np.array_equal(batch, np.arange(rows)) for batch in distinct.values())
 
 
 def placing(put: Callable[[Array], T], *arrays: Array | None) -> Callable[[Array], T]:
-    """``put``, which copies an array to a device; these very arrays it copies once, now."""
+    """Make a ``put`` that copies some arrays to their device once.
+
+    Args:
+        put: Copies an array to a device.
+        *arrays: The arrays that are copied now; None is left out.
+
+    Returns:
+        A function like ``put``, which gives the copy made now for these very arrays.
+
+    Examples:
+        >>> x = np.zeros(3)
+        >>> place = placing(np.copy, x)
+        >>> place(x) is place(x)
+        True
+    """
     placed = {id(array): (array, put(array)) for array in arrays if array is not None}
 
     def place(values: Array) -> T:
@@ -84,51 +157,200 @@ def placing(put: Callable[[Array], T], *arrays: Array | None) -> Callable[[Array
 
 
 class Trainer(Protocol):
-    """An implementation made ready for one case, dtype and device. NumPy at its boundary.
+    """An implementation made ready for one case, dtype and device: five verbs, with NumPy at their boundary.
 
     An implementation file offers ``build(case, dtype, device) -> Trainer`` and nothing else in public. ``build``
-    puts the case's data on the device once. Arrays that go in are cast to the run's dtype, arrays that come out
-    have it and are fresh copies; bfloat16 comes out in float32, as ``parity.dtypes`` says.
+    puts the case's data on the device once. Arrays that go in are cast to the run's dtype. Arrays that come out have
+    that dtype, bfloat16 in float32, and are fresh copies. Names and shapes are those of the canonical layout.
+
+    ``parity.trainers`` has a class for each framework that needs no more than a model's forward pass.
+
+    Examples:
+        >>> import numpy as np
+        >>> from parity import Case, Dataset, FullBatch, Loss, Sgd, gather
+        >>> from parity.trainers.numpy_trainer import NumpyTrainer
+        >>> line = Case(
+        ...     name="line",
+        ...     source="an example",
+        ...     data=lambda: Dataset(np.ones((4, 1)), np.zeros((4, 1))),
+        ...     initial=lambda: {"dense/kernel": np.ones((1, 1))},
+        ...     loss=Loss("squared_error", "mean"),
+        ...     optimizer=Sgd(0.25),
+        ...     schedule=FullBatch(),
+        ...     epochs=2,
+        ... )
+        >>> trainer = NumpyTrainer(
+        ...     line,
+        ...     "float64",
+        ...     lambda params, x: (x @ params["dense/kernel"], x),
+        ...     lambda params, x, error: {"dense/kernel": x.T @ error},
+        ... )
+        >>> loss, gradients = trainer.gradients(np.ones((4, 1)), np.zeros((4, 1)))
+        >>> float(loss), gradients["dense/kernel"].tolist()
+        (1.0, [[2.0]])
     """
 
     def predict(self, x: Array) -> Array:
-        """What the model says of ``x``, ``(batch, ...)``. Changes nothing."""
+        """Predict. Changes nothing.
+
+        Args:
+            x: Inputs (batch, ...).
+
+        Returns:
+            What the model says of each row, (batch, ...).
+        """
         ...
 
     def gradients(self, x: Array, y: Array) -> tuple[float, Params]:
-        """The loss of one batch and its gradient for every parameter, weight decay left out. Changes nothing."""
+        """Take the loss of one batch and its gradients, weight decay left out. Changes nothing.
+
+        Args:
+            x: Inputs (batch, ...).
+            y: Targets (batch, ...).
+
+        Returns:
+            The loss, and by canonical name a gradient of each parameter's shape.
+        """
         ...
 
     def train(self, segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
-        """Update once for every batch of every segment, in order, and predict every one of ``inputs`` after each.
+        """Update once for each batch of each segment, in order, and predict after each segment.
 
-        A batch is named by its row indices. All segments hold the same number of batches. A framework may run
-        as many steps as it likes before it comes back (scan, loop in a graph): one segment of one batch is a
-        single step.
+        A framework may run as many steps as it likes before it comes back (scan, loop in a graph). One segment of one
+        batch is a single step.
+
+        Args:
+            segments: Batches of row indices into the case's training data, (batch,) int64 each; as many batches in each
+                segment.
+            inputs: Arrays (n, ...) that are predicted at the end of each segment.
+
+        Returns:
+            Each batch's loss, and each segment's parameters and predictions.
         """
         ...
 
     def export(self) -> State:
-        """The state as it is now, in the canonical layout."""
+        """Give the state.
+
+        Returns:
+            Copies of parameters and slots as they are now, in the canonical layout.
+        """
         ...
 
     def load(self, state: State) -> None:
-        """Become ``state``: what follows equals, bit for bit, what would have followed where it was exported."""
+        """Take over a state. What follows equals, bit for bit, what would have followed where it was exported.
+
+        Args:
+            state: What ``export`` gave, here or in another implementation of the case.
+        """
         ...
 
 
+class Train(Protocol):
+    """``Trainer.train`` as a function."""
+
+    def __call__(self, segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verbs:
+    """The five verbs as a record of functions, which is a ``Trainer``: ``replace`` makes another one of it."""
+
+    predict: Callable[[Array], Array]
+    gradients: Callable[[Array, Array], tuple[float, Params]]
+    train: Train
+    export: Callable[[], State]
+    load: Callable[[State], None]
+
+
+def verbs(trainer: Trainer) -> Verbs:
+    """The verbs of a trainer, to replace some of them.
+
+    A trainer whose gradients are halved::
+
+        def halved(x, y):
+            loss, gradients = trainer.gradients(x, y)
+            return loss, {name: g / 2 for name, g in gradients.items()}
+
+        other = replace(verbs(trainer), gradients=halved)
+    """
+    return Verbs(
+        predict=trainer.predict,
+        gradients=trainer.gradients,
+        train=trainer.train,
+        export=trainer.export,
+        load=trainer.load,
+    )
+
+
+def by_segment(train_one: Callable[[Batches, Sequence[Array]], Trained]) -> Train:
+    """``train``, made of a function that trains one segment and predicts the inputs after it."""
+
+    def train(segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
+        return joined([train_one(segment, inputs) for segment in segments])
+
+    return train
+
+
 def predicted(trainer: Trainer, inputs: Sequence[Array]) -> tuple[Array, ...]:
-    """``Trained.predictions`` of a segment that ends where the trainer is now."""
+    """Predict at the end of a segment.
+
+    Args:
+        trainer: A trainer at the end of a segment.
+        inputs: Arrays (n, ...).
+
+    Returns:
+        For each input (1, n, ...), as ``Trained.predictions`` has them.
+
+    Examples:
+        >>> from types import SimpleNamespace
+        >>> doubling = SimpleNamespace(predict=lambda x: 2 * x)
+        >>> [prediction.shape for prediction in predicted(doubling, [np.ones((4, 1))])]
+        [(1, 4, 1)]
+    """
     return tuple(trainer.predict(x)[None] for x in inputs)
 
 
 def record(trainer: Trainer, case: Case, epochs: int, start: int = 0) -> Iterator[Chunk]:
-    """Train ``case`` for ``epochs`` epochs and yield what happens, a chunk of snapshots at a time.
+    """Train a case and yield what happens, a chunk of snapshots at a time.
 
-    The first chunk is the state before training, unless ``start`` is positive: then the trainer must hold the
-    state of epoch ``start`` and the run goes on from there. A snapshot is taken every ``case.every`` epochs and
-    after the last one, and with each what the case's metrics score. ValueError where a metric gives anything but a
-    number a snapshot.
+    A snapshot is taken every ``case.every`` epochs and after the last one, with the case's metrics.
+
+    Args:
+        trainer: An implementation made ready for the case.
+        case: The case.
+        epochs: The epoch to train to.
+        start: The epoch to go on from. If it is positive the trainer must hold that epoch's state.
+
+    Yields:
+        Chunks that ``gather`` joins; the first is the state before training, unless ``start`` is positive.
+
+    Raises:
+        ValueError: If a metric gives anything but one number a snapshot.
+
+    Examples:
+        >>> import numpy as np
+        >>> from parity import Case, Dataset, FullBatch, Loss, Sgd, gather
+        >>> from parity.trainers.numpy_trainer import NumpyTrainer
+        >>> line = Case(
+        ...     name="line",
+        ...     source="an example",
+        ...     data=lambda: Dataset(np.ones((4, 1)), np.zeros((4, 1))),
+        ...     initial=lambda: {"dense/kernel": np.ones((1, 1))},
+        ...     loss=Loss("squared_error", "mean"),
+        ...     optimizer=Sgd(0.25),
+        ...     schedule=FullBatch(),
+        ...     epochs=2,
+        ... )
+        >>> trainer = NumpyTrainer(
+        ...     line,
+        ...     "float64",
+        ...     lambda params, x: (x @ params["dense/kernel"], x),
+        ...     lambda params, x, error: {"dense/kernel": x.T @ error},
+        ... )
+        >>> run = gather(record(trainer, line, line.epochs))
+        >>> run.loss.tolist(), run.params["dense/kernel"][:, 0, 0].tolist()
+        ([[1.0], [0.25]], [1.0, 0.5, 0.25])
     """
     data = case.data()
     first = trainer.export().params
@@ -170,3 +392,4 @@ def _scores(metric: Metric, predictions: Array, y: Array) -> Array:
 
 
 Build = Callable[[Case, str, str], Trainer]
+"""What an implementation file offers: ``build(case, dtype, device)``."""

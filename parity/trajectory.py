@@ -15,7 +15,13 @@ from parity.typing import Array, Params
 
 
 class Chunk(NamedTuple):
-    """A stretch of a run: S snapshots, in order."""
+    """A stretch of a run: S snapshots, in order.
+
+    Examples:
+        >>> start = Chunk(np.array([0]), np.zeros((0, 0)), {"dense/bias": np.zeros((1, 3))}, {})
+        >>> start.params["dense/bias"].shape
+        (1, 3)
+    """
 
     epochs: Array
     """(S,) int64: the epoch after which each snapshot was taken."""
@@ -28,16 +34,37 @@ class Chunk(NamedTuple):
 
 
 class TrajectoryError(ValueError):
-    """A trajectory that cannot be used. The message is one line: where, what is wrong, what to do."""
+    """A recorded run that cannot be used. The message is one line: where, what is wrong, what to do.
+
+    Examples:
+        >>> from parity import read
+        >>> try:
+        ...     read("nowhere")
+        ... except TrajectoryError as error:
+        ...     print(error)
+        nowhere/trajectory.json: is missing: copy the folder whole or record the run again
+    """
 
 
 class Stack(Protocol):
-    """A tensor's snapshots along the first axis: an array, or one that stays on disk until it is sliced."""
+    """A tensor's snapshots along the first axis: an array, or one that stays on disk until it is sliced.
+
+    Examples:
+        >>> stack: Stack = np.zeros((5, 3, 2))  # five snapshots of a (3, 2) tensor
+        >>> stack[1:3].shape
+        (2, 3, 2)
+    """
 
     @property
-    def shape(self) -> tuple[int, ...]: ...
+    def shape(self) -> tuple[int, ...]:
+        """(S, *shape)."""
+        ...
+
     @property
-    def dtype(self) -> np.dtype[Any]: ...
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of what is sliced from it."""
+        ...
+
     def __len__(self) -> int: ...
     @overload
     def __getitem__(self, key: int, /) -> Any: ...
@@ -46,7 +73,16 @@ class Stack(Protocol):
 
 
 class Shards:
-    """A stack in several pieces ``(S_i, *shape)``. Slices within a piece are views, others are joined copies."""
+    """A stack in several pieces. Slices within a piece are views, others are joined copies.
+
+    Args:
+        pieces: Stacks (S_i, *shape) of one dtype, in order.
+
+    Examples:
+        >>> stack = Shards([np.zeros((2, 3)), np.ones((1, 3))])
+        >>> stack.shape, stack[1:].tolist()
+        ((3, 3), [[0.0, 0.0, 0.0], [1.0, 1.0, 1.0]])
+    """
 
     def __init__(self, pieces: Sequence[Array | Widened]) -> None:
         self._pieces = tuple(pieces)
@@ -81,9 +117,18 @@ class Shards:
 
 
 class Widened:
-    """A stack of bfloat16 numbers, given by their bits ``(S, *shape)``; what is sliced from it is float32."""
+    """A stack of bfloat16 numbers, given by their bits. What is sliced from it is float32.
+
+    Args:
+        bits: uint16 (S, *shape).
+
+    Examples:
+        >>> Widened(np.array([[0x3F80], [0xC000]], np.uint16))[1]
+        array([-2.], dtype=float32)
+    """
 
     dtype = np.dtype(np.float32)
+    """What is sliced from it has this dtype."""
 
     def __init__(self, bits: Array) -> None:
         self._bits = bits
@@ -104,10 +149,21 @@ class Widened:
 
 @dataclass
 class Trajectory:
-    """A run: ``epochs`` (S,) int64 from 0 on, strictly increasing; ``loss`` (E, batches) where E is the last epoch.
+    """A run in memory, of E epochs and S snapshots.
 
-    ``params`` maps canonical names to stacks ``(S, *shape)``, ``metrics`` names to (S,) float64. ``meta`` is what
-    ``trajectory.json`` says. ``steps`` is what a deep recording holds, without the ``steps/`` of its names.
+    Attributes:
+        meta: What ``trajectory.json`` says of the run.
+        epochs: (S,) int64 from 0 on, strictly increasing: the epoch after which each snapshot was taken.
+        loss: (E, batches): each batch's loss, before its update.
+        params: Canonical name to a stack (S, *shape) in the run's dtype.
+        metrics: Name to (S,) float64.
+        steps: What a deep recording holds, by name without the leading ``steps/``.
+
+    Examples:
+        >>> bias = np.array([[0.0], [0.5], [0.75]])
+        >>> run = Trajectory({}, np.arange(3), np.array([[1.0], [0.25]]), {"dense/bias": bias}, {})
+        >>> run.until(1).params["dense/bias"].tolist()
+        [[0.0], [0.5]]
     """
 
     meta: dict[str, Any]
@@ -118,7 +174,14 @@ class Trajectory:
     steps: Mapping[str, Array] = field(default_factory=dict)
 
     def until(self, epoch: int) -> Trajectory:
-        """The run as it stood after ``epoch`` epochs."""
+        """Give the beginning of the run.
+
+        Args:
+            epoch: The last epoch that is kept.
+
+        Returns:
+            The run as it stood after that epoch, its arrays not copied.
+        """
         snapshots = int(np.searchsorted(self.epochs, epoch, "right"))
         return Trajectory(
             {**self.meta, "batch_order": None},
@@ -131,7 +194,24 @@ class Trajectory:
 
 
 def gather(chunks: Iterable[Chunk], meta: Mapping[str, Any] | None = None) -> Trajectory:
-    """A whole run in memory, from what ``parity.trainer.record`` yields. ValueError where chunks do not join."""
+    """Join a run's chunks in memory.
+
+    Args:
+        chunks: What ``parity.record`` yields, the first of them the state before training.
+        meta: What the run is to say of itself.
+
+    Returns:
+        The whole run.
+
+    Raises:
+        ValueError: If there is no chunk, or one does not follow the one before.
+
+    Examples:
+        >>> start = Chunk(np.array([0]), np.zeros((0, 0)), {"dense/bias": np.zeros((1, 3))}, {})
+        >>> after = Chunk(np.array([1]), np.array([[0.5]]), {"dense/bias": np.ones((1, 3))}, {})
+        >>> gather([start, after]).params["dense/bias"].shape
+        (2, 3)
+    """
     kept: list[Chunk] = []
     for chunk in chunks:
         check_chunk(chunk, kept[-1] if kept else None)
@@ -143,7 +223,22 @@ def gather(chunks: Iterable[Chunk], meta: Mapping[str, Any] | None = None) -> Tr
 
 
 def check_chunk(chunk: Chunk, before: Chunk | None) -> None:
-    """ValueError unless ``chunk`` is whole and follows ``before``; None stands for the beginning of a run."""
+    """Refuse a chunk that is not whole or does not follow the one before.
+
+    Args:
+        chunk: The chunk in question.
+        before: The chunk before it; None if ``chunk`` begins a run.
+
+    Raises:
+        ValueError: If names, shapes, dtypes or epochs do not fit.
+
+    Examples:
+        >>> late = Chunk(np.array([3]), np.zeros((3, 1)), {"dense/bias": np.zeros((1, 3))}, {})
+        >>> check_chunk(late, None)
+        Traceback (most recent call last):
+        ...
+        ValueError: a trajectory begins at epoch 0, not at 3
+    """
     epochs = np.asarray(chunk.epochs)
     if epochs.ndim != 1 or not len(epochs) or epochs.dtype.kind != "i":
         raise ValueError("a chunk holds at least one snapshot, and its epochs are integers in one dimension")
@@ -181,7 +276,20 @@ def check_chunk(chunk: Chunk, before: Chunk | None) -> None:
 
 
 def merged(chunks: Sequence[Chunk]) -> Chunk:
-    """One chunk of several that follow each other."""
+    """Join chunks that follow each other.
+
+    Args:
+        chunks: At least one, in order.
+
+    Returns:
+        One chunk that holds their snapshots and losses.
+
+    Examples:
+        >>> start = Chunk(np.array([0]), np.zeros((0, 0)), {"dense/bias": np.zeros((1, 3))}, {})
+        >>> after = Chunk(np.array([1]), np.array([[0.5]]), {"dense/bias": np.ones((1, 3))}, {})
+        >>> merged([start, after]).epochs.tolist()
+        [0, 1]
+    """
     if len(chunks) == 1:
         return chunks[0]
     first = chunks[0]

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 
 Array = np.ndarray
+"""An array of any shape and dtype."""
 Params = dict[str, Array]
 """Canonical name (``layer/role``) to array. Kernels are ``(in, out)``; GRU gates are in the order r, z, n."""
 Batches = tuple[Array, ...]

@@ -24,7 +24,7 @@ from parity.mistakes import (
     torch_functions,
 )
 from parity.spec import Array, Batches, Case, Params
-from parity.trainer import Build, State, Trained, Trainer
+from parity.trainer import Build, State, Trained, Trainer, verbs
 from parity.trainers.numpy_trainer import NumpyTrainer
 
 START = "gru/initial_state"
@@ -165,69 +165,71 @@ def torch_gru(
     return {"forward": gru}
 
 
-class Carried:
-    """A trainer whose training begins each portion in the state in which the portion before ended."""
-
-    def __init__(self, trainer: NumpyTrainer) -> None:
-        self.trainer, self.state = trainer, np.zeros_like(trainer.state.params[START][0])
-        self.honest = trainer.forward, trainer.backward
-        self.predict, self.gradients = trainer.predict, trainer.gradients
-
-    def train(self, segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
-        self.trainer.forward, self.trainer.backward = self._forward, backward
-        trained = self.trainer.train(segments, inputs)
-        self.trainer.forward, self.trainer.backward = self.honest
-        return trained
-
-    def export(self) -> State:
-        state = self.trainer.export()
-        return replace(state, slots={**state.slots, CARRIED: self.state[None].copy()})
-
-    def load(self, state: State) -> None:
-        """A state that carries none begins in the initial one."""
-        self.trainer.load(state)
-        initial = np.zeros_like(self.trainer.state.params[START])
-        self.state = np.array(state.slots.get(CARRIED, initial)[0], self.trainer.dtype)
-
-    def _forward(self, params: Params, x: Array) -> tuple[Array, tuple[Array, ...]]:
-        logits, cache = forward(params, x, start=self.state)
-        self.state = cache[2][-1].copy()
-        return logits, cache
-
-
-class CarriedInTorch:
-    """The same of a torch model whose layer is ``torch.nn.GRU``."""
-
-    def __init__(self, trainer: Any, torch: Any) -> None:
-        self.trainer, self.torch, self.gru = trainer, torch, torch.nn.GRU.forward
-        self.predict, self.gradients = trainer.predict, trainer.gradients
-        self.state = torch.zeros_like(trainer.values["init_hidden"])
-
-    def train(self, segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
-        def gru(layer: Any, x: Any, start: Any = None) -> tuple[Any, Any]:
-            outputs, last = self.gru(layer, x, self.state)
-            self.state = last.detach()
-            return outputs, last
-
-        with replaced(self.torch.nn.GRU, {"forward": gru}):
-            trained: Trained = self.trainer.train(segments, inputs)
-        return trained
-
-    def export(self) -> State:
-        state: State = self.trainer.export()
-        return replace(state, slots={**state.slots, CARRIED: self.state.cpu().numpy().copy()})
-
-    def load(self, state: State) -> None:
-        self.trainer.load(state)
-        carried = state.slots.get(CARRIED, np.zeros(tuple(self.state.shape)))
-        self.state = self.torch.tensor(carried, dtype=self.state.dtype, device=self.state.device)
-
-
 def carried(build: Build, case: Case, dtype: str, device: str) -> Trainer | None:
     trainer = build(case, dtype, device)
     if isinstance(trainer, NumpyTrainer):
-        return Carried(trainer)
-    return CarriedInTorch(trainer, sys.modules["torch"]) if is_torch(trainer) else None
+        return carried_in_numpy(trainer)
+    return carried_in_torch(trainer, sys.modules["torch"]) if is_torch(trainer) else None
+
+
+def carried_in_numpy(trainer: NumpyTrainer) -> Trainer:
+    """A trainer whose training begins each portion in the state in which the portion before ended."""
+    honest = trainer.forward, trainer.backward
+    state = np.zeros_like(trainer.state.params[START][0])
+
+    def carrying(params: Params, x: Array) -> tuple[Array, tuple[Array, ...]]:
+        nonlocal state
+        logits, cache = forward(params, x, start=state)
+        state = cache[2][-1].copy()
+        return logits, cache
+
+    def train(segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
+        trainer.forward, trainer.backward = carrying, backward
+        trained = trainer.train(segments, inputs)
+        trainer.forward, trainer.backward = honest
+        return trained
+
+    def export() -> State:
+        whole = trainer.export()
+        return replace(whole, slots={**whole.slots, CARRIED: state[None].copy()})
+
+    def load(loaded: State) -> None:
+        """A state that carries none begins in the initial one."""
+        nonlocal state
+        trainer.load(loaded)
+        initial = np.zeros_like(trainer.state.params[START])
+        state = np.array(loaded.slots.get(CARRIED, initial)[0], trainer.dtype)
+
+    return replace(verbs(trainer), train=train, export=export, load=load)
+
+
+def carried_in_torch(trainer: Any, torch: Any) -> Trainer:
+    """The same of a torch model whose layer is ``torch.nn.GRU``."""
+    honest = torch.nn.GRU.forward
+    state = torch.zeros_like(trainer.values["init_hidden"])
+
+    def carrying(layer: Any, x: Any, start: Any = None) -> tuple[Any, Any]:
+        nonlocal state
+        outputs, last = honest(layer, x, state)
+        state = last.detach()
+        return outputs, last
+
+    def train(segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
+        with replaced(torch.nn.GRU, {"forward": carrying}):
+            trained: Trained = trainer.train(segments, inputs)
+        return trained
+
+    def export() -> State:
+        whole: State = trainer.export()
+        return replace(whole, slots={**whole.slots, CARRIED: state.cpu().numpy().copy()})
+
+    def load(loaded: State) -> None:
+        nonlocal state
+        trainer.load(loaded)
+        slot = loaded.slots.get(CARRIED, np.zeros(tuple(state.shape)))
+        state = torch.tensor(slot, dtype=state.dtype, device=state.device)
+
+    return replace(verbs(trainer), train=train, export=export, load=load)
 
 
 MISTAKES = (

@@ -9,7 +9,7 @@ import numpy as np
 from fixtures import iris
 from parity.mistakes import Mistake, Plant, batches, on_case
 from parity.spec import Array, Batches, Case, Dataset
-from parity.trainer import Build, Trained, Trainer
+from parity.trainer import Build, Trained, Trainer, verbs
 
 
 def measured() -> tuple[Array, Array, Array]:
@@ -50,46 +50,34 @@ def on_iris(inputs: Callable[[], Array]) -> Plant:
     return on_case(mistaken)
 
 
-class Mean:
-    """A trainer whose reported losses make the tutorial's AvgCost, which divides by 1 + 7e, come out as their mean."""
-
-    def __init__(self, trainer: Trainer, batches: int) -> None:
-        self.trainer, self.batches = trainer, batches
-        self.predict, self.gradients = trainer.predict, trainer.gradients
-        self.export, self.load = trainer.export, trainer.load
-
-    def train(self, segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
-        step = self.trainer.export().step
-        losses, params, predictions = self.trainer.train(segments, inputs)
-        steps = step + np.arange(losses.size).reshape(losses.shape)
-        epochs = steps // self.batches + 1
-        losses = (losses * ((1 + self.batches * epochs) / self.batches)).astype(losses.dtype)
-        return Trained(losses, params, predictions)
-
-
 def mean_cost(build: Build, case: Case, dtype: str, device: str) -> Trainer | None:
+    """Reported losses that make the tutorial's AvgCost, which divides by 1 + 7e, come out as their mean."""
     if all(published.quantity != "AvgCost" for published in case.publication.figures):
         return None
-    return Mean(build(case, dtype, device), batches(case))
+    trainer, each = build(case, dtype, device), batches(case)
+
+    def train(segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
+        step = trainer.export().step
+        losses, params, predictions = trainer.train(segments, inputs)
+        steps = step + np.arange(losses.size).reshape(losses.shape)
+        epochs = steps // each + 1
+        losses = (losses * ((1 + each * epochs) / each)).astype(losses.dtype)
+        return Trained(losses, params, predictions)
+
+    return replace(verbs(trainer), train=train)
 
 
-class TiesBroken:
+def ties_broken(trainer: Trainer, towards: float) -> Trainer:
     """A trainer that predicts a probability just beside one half where it is one half, on the side ``towards``."""
 
-    def __init__(self, trainer: Trainer, towards: float) -> None:
-        self.trainer, self.towards = trainer, towards
-        self.gradients = trainer.gradients
-        self.export, self.load = trainer.export, trainer.load
+    def broken(p: Array) -> Array:
+        return np.where(p == 0.5, np.nextafter(p, p.dtype.type(towards)), p)
 
-    def predict(self, x: Array) -> Array:
-        return self._broken(self.trainer.predict(x))
+    def train(segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
+        trained = trainer.train(segments, inputs)
+        return trained._replace(predictions=tuple(map(broken, trained.predictions)))
 
-    def train(self, segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
-        trained = self.trainer.train(segments, inputs)
-        return trained._replace(predictions=tuple(map(self._broken, trained.predictions)))
-
-    def _broken(self, p: Array) -> Array:
-        return np.where(p == 0.5, np.nextafter(p, p.dtype.type(self.towards)), p)
+    return replace(verbs(trainer), predict=lambda x: broken(trainer.predict(x)), train=train)
 
 
 def ties(build: Build, case: Case, dtype: str, device: str) -> Trainer | None:
@@ -99,7 +87,7 @@ def ties(build: Build, case: Case, dtype: str, device: str) -> Trainer | None:
     if not scores or any(p.any() for p in case.initial().values()):
         return None
     half_is_one = scores[0](np.array([[[0.5]]]), np.array([[1.0]]))[0] == 1
-    return TiesBroken(build(case, dtype, device), 0.0 if half_is_one else 1.0)
+    return ties_broken(build(case, dtype, device), 0.0 if half_is_one else 1.0)
 
 
 MISTAKES = (

@@ -19,7 +19,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Prove that one model, written in several frameworks, trains the same way in each.\n\n"
     "Exit status: 0 all pass, 1 a difference, 2 wrong use or unreadable input, 3 inconclusive, 70 a mistake in parity "
-    "itself.",
+    "itself.\n\n\b\nExamples:\n  parity diff runs/torch runs/numpy\n  parity explain runs/torch runs/numpy\n"
+    "  parity run --help",
 )
 
 # In the order in which the help lists them.

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from parity.cli.options import SUITE
+from parity.cli.output import check_writable, fail
+
 if TYPE_CHECKING:
+    from parity.judging.known import Known
     from parity.running.matrix import Matrix
     from parity.suite import Suite
-from parity.cli.output import check_writable, fail
 
 
 def find_suite(name: str) -> Suite:
@@ -19,6 +23,20 @@ def find_suite(name: str) -> Suite:
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())  # A user's own suite is found from where the command is called.
     return load_suite(name)
+
+
+def known_suite(name: str) -> Known:
+    """What the suite of that name knows of recordings; nothing where the default one is not here, as in no clone."""
+    from parity.judging.known import NOTHING, Known
+    from parity.running.keys import mark
+    from parity.suite import SuiteError
+
+    try:
+        return Known(find_suite(name), mark)
+    except SuiteError:
+        if name != SUITE or find_spec(name) is not None:
+            raise
+        return NOTHING
 
 
 def interpreters(pairs: list[str] | None) -> dict[str, str]:

@@ -11,6 +11,7 @@ import typer
 from parity.cli.asked import check_device, find_suite, interpreters, matrix_of
 from parity.cli.options import (
     CORES,
+    SUITE,
     Cases,
     Data,
     Device,
@@ -38,7 +39,7 @@ def run(
     dtype: Dtypes = None,
     device: Device = "cpu",
     epochs: Epochs = None,
-    suite: SuiteName = "impls",
+    suite: SuiteName = SUITE,
     out: Out = Path("runs"),
     jobs: Jobs = CORES,
     python: Pythons = None,
@@ -54,15 +55,26 @@ def run(
         bool, typer.Option("--report/--no-report", help="Write the result as a page, report.html in the --out folder.")
     ] = True,
 ) -> None:
-    """Train every case in every implementation and compare each with the float64 reference, epoch by epoch.
+    """Train every cell and compare it with the reference.
 
-    What is on disk and has not changed is not run again. Each cell of the table shows its verdict and the largest
-    share of its tolerance that any loss or parameter used at any epoch: below 1 passes.
+    A cell is one implementation of one case in one dtype. Its reference is the NumPy implementation in float64. Every
+    batch's loss and every snapshot of every parameter is compared. The table shows each cell's verdict and the largest
+    share of its tolerance that anything used: below 1 passes. What is on disk and has not changed is not run again.
+
+    Status 0 if every cell passes and every published figure is reproduced, 1 if one differs, 3 if one is inconclusive.
+
+    \b
+    Examples:
+      parity run
+      parity run iris-logistic --impl torch --impl keras
+      parity run char-gru --lockstep 10 --json result.json
     """
+    from parity.judging.folder import whole_folder
     from parity.judging.outcome import as_json, total
     from parity.judging.verdict import EXIT_STATUS
     from parity.report.terminal import Watch, make_console, print_matrix, print_preflight, print_summary
     from parity.running.cells import left_out
+    from parity.running.keys import mark
 
     begun = time.perf_counter()
     with clear_errors():
@@ -82,8 +94,8 @@ def run(
             jobs=jobs,
             fresh=fresh,
         )
-        shown = [*matrix.cells, *matrix.owed]
-        with Watch(make_console(stderr=True), len(shown), shown) as watch:
+        asked = [*matrix.cells, *matrix.owed]
+        with Watch(make_console(stderr=True), len(asked), asked) as watch:
             outcomes = matrix.run(watch.epoch, watch.outcome)
     console = make_console(stderr=str(json_file) == "-")
     print_preflight(console, [(outcome.name, outcome.preflight) for outcome in outcomes])
@@ -93,22 +105,30 @@ def run(
     print_summary(console, outcomes, time.perf_counter() - begun)
     write_json(json_file, as_json(outcomes))
     if page:
-        console.print(write_page(out / PAGE, outcomes), markup=False, highlight=False, soft_wrap=True)
+        # The page is of the whole folder: a call for one case leaves the others on it.
+        shown = whole_folder(out, matrix.suite, outcomes, mark)
+        console.print(write_page(out / PAGE, shown), markup=False, highlight=False, soft_wrap=True)
     raise SystemExit(EXIT_STATUS[total(outcomes)])
 
 
 def list_cells(
-    suite: SuiteName = "impls",
+    suite: SuiteName = SUITE,
     device: Device = "cpu",
     python: Pythons = None,
     json_file: Json = None,
 ) -> None:
-    """List cases × implementations: what can run here, and why not where it cannot.
+    """List the cells: which can run here, and why others cannot.
 
     A case that lacks a framework of its suite and gives no reason, or a reason for what is there, fails.
     With --device cuda each framework is imported and asked for a GPU, which takes some seconds.
+
+    \b
+    Examples:
+      parity list
+      parity list --device cuda --json cells.json
     """
     from parity.judging.verdict import EXIT_STATUS, Verdict
+    from parity.report.data import listed
     from parity.report.terminal import make_console, print_list
     from parity.running.versions import Versions, find_devices
 
@@ -127,17 +147,7 @@ def list_cells(
             for label in dict.fromkeys((*entry.implementations, *entry.case.absent, *owed[name]))
         ]
     print_list(make_console(stderr=str(json_file) == "-"), rows)
-    cells = [
-        {
-            "case": case,
-            "implementation": availability.implementation,
-            "framework": availability.framework,
-            "available": availability.available and not absent,
-            "reason": absent or availability.reason,
-        }
-        for case, availability, absent in rows
-    ]
-    write_json(json_file, {"cells": cells})
+    write_json(json_file, listed(rows))
     raise SystemExit(EXIT_STATUS[Verdict.FAIL if any(owed.values()) else Verdict.PASS])
 
 
@@ -145,21 +155,30 @@ def show(
     case: Annotated[str, typer.Argument(metavar="CASE", help="The case whose log is shown.")],
     impl: Impls = None,
     dtype: ElseFloat32 = None,
-    suite: SuiteName = "impls",
+    suite: SuiteName = SUITE,
     out: Out = Path("runs"),
     python: Pythons = None,
     data: Data = None,
     plot: Annotated[
         Path | None, typer.Option("--plot", metavar="FILE", help="Also draw a figure: .png, .svg or .html.")
     ] = None,
+    json_file: Json = None,
 ) -> None:
-    """Print the log that the case's source printed, from our run, with the published lines beside it.
+    """Print a case's log from our run, the published lines beside it.
 
-    Without --impl the first implementation that can run here, in the order in which the source shows them. --plot
-    draws the source's own figure where the case has one, the losses elsewhere, of the runs that are shown.
+    Without --impl the first implementation that can run here is shown, in the order in which the source shows them.
+    --plot draws the source's own figure of the runs that are shown, or their losses if the source has none.
+
+    Status 0 if the runs pass and every line is reproduced, 1 if one differs, 3 if one is inconclusive.
+
+    \b
+    Examples:
+      parity show iris-logistic
+      parity show activations --plot figure.png
     """
     from parity.judging.verdict import EXIT_STATUS, overall
     from parity.recording.reader import read
+    from parity.report import data as plain
     from parity.report import plot as figures
     from parity.report.terminal import Watch, make_console, print_log, print_texts
 
@@ -184,7 +203,7 @@ def show(
             matrix.cells = [cell for cell in matrix.cells if cell.implementation == chosen]
         with Watch(make_console(stderr=True), len(matrix.cells)) as watch:
             outcomes = matrix.run(watch.epoch, watch.outcome)
-    console = make_console()
+    console = make_console(stderr=str(json_file) == "-")
     verdicts = []
     for outcome in outcomes:
         if not outcome.figures and outcome.judgement.reason:
@@ -195,9 +214,13 @@ def show(
         with clear_errors():
             runs = {f"{cell.implementation} {cell.dtype}": read(cell.folder(out)) for cell in matrix.cells}
             figures.save(figures.draw(matrix.cells[0].entry.case, runs), plot)
-    if matrix.cells[0].entry.case.display.alphabet:
-        texts = matrix.sample({"prime": "Th", "length": 200, "temperature": 0.8, "seed": 0})
-        print_texts(console, "", matrix.epochs(matrix.cells[0]), texts)
+    entry, epochs, written = matrix.cells[0].entry, matrix.epochs(matrix.cells[0]), None
+    if entry.case.display.alphabet:
+        wish = {"prime": "Th", "length": 200, "temperature": 0.8, "seed": 0}
+        texts = matrix.sample(wish)
+        print_texts(console, "", epochs, texts)
+        written = plain.written(entry.folder, epochs, wish, "", texts)
+    write_json(json_file, plain.shown(entry.folder, entry.case, outcomes, written))
     raise SystemExit(EXIT_STATUS[overall(verdicts)])
 
 
@@ -216,17 +239,26 @@ def sample(
     framework: Frameworks = None,
     dtype: ElseFloat64 = None,
     epochs: Epochs = None,
-    suite: SuiteName = "impls",
+    suite: SuiteName = SUITE,
     out: Out = Path("runs"),
     jobs: Jobs = CORES,
     python: Pythons = None,
     data: Data = None,
+    json_file: Json = None,
 ) -> None:
-    """Let each implementation write text after its own run, in float64 unless told otherwise.
+    """Let each implementation write text after its own run.
 
-    A run that is not on disk is made first. The random numbers are NumPy's: the same parameters write the same text
-    in every framework.
+    In float64 unless told otherwise. A run that is not on disk is made first. The random numbers are NumPy's: the same
+    parameters write the same text in every framework.
+
+    Status 0 if every implementation wrote, 3 if one could not.
+
+    \b
+    Examples:
+      parity sample char-gru --prime Th
+      parity sample char-gru --weights torch --temperature 0.5
     """
+    from parity.report.data import written
     from parity.report.terminal import Watch, make_console, print_texts
     from parity.running.sampling import check
     from parity.suite import SuiteError
@@ -253,13 +285,15 @@ def sample(
         wish = {"prime": prime, "length": length, "temperature": temperature, "seed": seed}
         with Watch(make_console(stderr=True), len(matrix.cells)) as watch:
             texts = matrix.sample(wish, weights, watch.epoch)
-    print_texts(make_console(), weights, matrix.epochs(matrix.cells[0]), texts)
+    epochs = matrix.epochs(matrix.cells[0])
+    print_texts(make_console(stderr=str(json_file) == "-"), weights, epochs, texts)
+    write_json(json_file, written(matrix.cells[0].entry.folder, epochs, wish, weights, texts))
     raise SystemExit(3 if any(isinstance(text, BaseException) for text in texts.values()) else 0)
 
 
 def floor(
     cases: Cases = None,
-    suite: SuiteName = "impls",
+    suite: SuiteName = SUITE,
     out: Out = Path("runs"),
     jobs: Jobs = CORES,
     python: Pythons = None,
@@ -267,11 +301,21 @@ def floor(
     dtype: Dtypes = None,
     data: Data = None,
     lockstep: LockstepLength = None,
+    json_file: Json = None,
 ) -> None:
-    """Measure the noise floors that are missing or were measured on something else, and keep them with the suite.
+    """Measure the noise floors that are missing or out of date.
 
-    A floor belongs to its case as the data does: commit it. 'parity run' measures for itself what is missing.
+    They are kept with the suite. A floor belongs to its case as the data do: commit it. 'parity run' measures for
+    itself what is missing.
+
+    Status 0 if all that was missing is measured, 3 if a measurement failed.
+
+    \b
+    Examples:
+      parity floor
+      parity floor iris-logistic --fresh
     """
+    from parity.report.data import measured as plain
     from parity.report.terminal import Watch, make_console
 
     with clear_errors():
@@ -288,7 +332,9 @@ def floor(
         )
         with Watch(make_console(stderr=True), len(matrix.cells)) as watch:
             measured = matrix.measure_floors(watch.epoch)
+    aside = str(json_file) == "-"
     for path, error in measured.items():
-        typer.echo(f"{path.stem}: " + (f"failed, {error}" if error else "measured"))
-    typer.echo(f"{len(measured)} floors measured, the others fit")
+        typer.echo(f"{path.stem}: " + (f"failed, {error}" if error else "measured"), err=aside)
+    typer.echo(f"{len(measured)} floors measured, the others fit", err=aside)
+    write_json(json_file, plain(measured))
     raise SystemExit(3 if any(measured.values()) else 0)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from parity.cli.asked import find_suite, interpreters
-from parity.cli.options import CORES, Impls, Jobs, Json, Pythons, SuiteName
+from parity.cli.options import CORES, SUITE, Impls, Jobs, Json, Pythons, SuiteName
 from parity.cli.output import check_writable, clear_errors, fail, write, write_json
 
 
 def prove(
     subset: Annotated[bool, typer.Option("--subset", help="A representative part, within a minute.")] = False,
-    suite: SuiteName = "impls",
+    suite: SuiteName = SUITE,
     jobs: Jobs = CORES,
     python: Pythons = None,
     json_file: Json = None,
@@ -23,11 +22,18 @@ def prove(
         Path | None, typer.Option("--page", metavar="FILE", help="Also write the result as an HTML page.")
     ] = None,
 ) -> None:
-    """Plant every porting mistake of the catalogue and see whether it is caught, located and named.
+    """Plant every known porting mistake and see what is noticed.
 
-    Right runs with other seeds and weights must raise no alarm, and the smallest change of a learning rate that
-    fails is measured. Status 0 where every mistake is caught, 95 % of them in their phase and 85 % under their name,
-    and there is no false alarm, else 1.
+    Each mistake of the catalogue is planted into right implementations: is it caught, located and named? Right runs
+    with other seeds and weights must raise no alarm. The smallest change of a learning rate that fails is measured.
+
+    Status 0 if every mistake is caught, 95 % of them in their phase and 85 % under their name, and there is no false
+    alarm, else 1.
+
+    \b
+    Examples:
+      parity prove --subset
+      parity prove --json prove.json --page prove.html
     """
     from parity.proving.prove import prove as prove_suite
     from parity.report import proof as report
@@ -39,7 +45,7 @@ def prove(
             check_page(page_file)
         found, pythons = find_suite(suite), interpreters(python)
         with report.Steps(make_console(stderr=True)) as steps:
-            evidence = prove_suite(found, subset, jobs, pythons, sys.path, steps.plan, steps.step, steps.job)
+            evidence = prove_suite(found, subset, jobs, pythons, None, steps.plan, steps.step, steps.job)
     report.print_evidence(make_console(stderr=str(json_file) == "-"), evidence)
     write_json(json_file, evidence.as_json())
     if page_file is not None:
@@ -67,10 +73,18 @@ def bench(
         typer.Option("--against", metavar="FILE", help="An earlier parity-benchmarks.json to compare to."),
     ] = None,
 ) -> None:
-    """Measure how fast everything is beside its peers, and write parity-benchmarks.html, .md and .json.
+    """Measure how fast everything is, beside its peers.
 
-    Training beside the documents' own scripts, what recording costs, comparing, start-up and the whole matrix. A limit
-    that is not held is reported and is no failure. Status 3 where something could not be measured.
+    Measured are training beside the documents' own scripts, what recording costs, comparing, start-up and the whole
+    matrix. The report is written as parity-benchmarks.html, .md and .json. A limit that is not held is reported and is
+    no failure.
+
+    Status 0, or 3 if something could not be measured.
+
+    \b
+    Examples:
+      parity bench --quick
+      parity bench --part training --against parity-benchmarks.json
     """
     from importlib import import_module
     from importlib.util import find_spec
@@ -82,7 +96,8 @@ def bench(
         fail("bench runs the package 'benchmarks', which cannot be found: call it in a clone of the project")
     from parity.report.terminal import make_console
 
-    suites, results, report = (import_module(f"benchmarks.{name}") for name in ("run", "result", "report"))
+    modules = (import_module(f"benchmarks.{name}") for name in ("run", "result", "report", "limits"))
+    suites, results, report, limits = modules
     file = out / "parity-benchmarks.json"
     try:
         earlier = results.read(against) if against is not None else None
@@ -94,7 +109,7 @@ def bench(
     except (results.ResultError, suites.BenchError) as error:
         fail(str(error))
     console = make_console()
-    for limit in report.limits(result):
+    for limit in limits.limits(result):
         word = "holds   " if limit.holds else "exceeded"
         console.print(f"{word} {limit.what}: {limit.measured}, at most {limit.limit}", markup=False, highlight=False)
     console.print(f"{len(result.benchmarks)} benchmarks in {file.with_suffix('.html')}, .md and .json", markup=False)

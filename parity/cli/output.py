@@ -87,7 +87,7 @@ def write_page(path: Path, outcomes: list[Outcome]) -> str:
     from parity.report.page import PageError, check_page
 
     try:
-        check_page(path, "plotly")
+        check_page(path, *html.PACKAGES)
     except PageError as error:
         return f"no report: {error}"
     if not html.is_current(path, html.fingerprint(outcomes)):

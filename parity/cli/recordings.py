@@ -8,8 +8,21 @@ from typing import Annotated, Any
 
 import typer
 
-from parity.cli.asked import find_suite, matrix_of
-from parity.cli.options import CORES, Data, Device, ElseFloat64, Epochs, Impls, Json, Noise, Out, Pythons, SuiteName
+from parity.cli.asked import find_suite, known_suite, matrix_of
+from parity.cli.options import (
+    CORES,
+    SUITE,
+    Data,
+    Device,
+    ElseFloat64,
+    Epochs,
+    Impls,
+    Json,
+    Noise,
+    Out,
+    Pythons,
+    SuiteName,
+)
 from parity.cli.output import PAGE, clear_errors, fail, write, write_json
 
 
@@ -22,34 +35,42 @@ def report(
         Path | None,
         typer.Option("--output", metavar="FILE", help="Where it goes; - is standard output, the default but for html."),
     ] = None,
-    suite: SuiteName = "impls",
+    suite: SuiteName = SUITE,
 ) -> None:
-    """Make a report of recorded runs, from the folder alone: nothing is trained and no framework is needed.
+    """Make a report of recorded runs, from their folder alone.
 
-    Every run below DIR is judged as 'parity run' judges it, against the reference run and the noise floor that lie
-    there. The page, DIR/report.html unless --output says otherwise, needs nothing else and asks for nothing from
-    elsewhere: send it, keep it, print it. It holds the matrix as a heat map; for each cell its loss, its distance
-    from the reference, the published figures, versions and settings; for each case its sources side by side.
+    Nothing is trained and no framework is needed. Every run below DIR is judged as 'parity run' judges it, against the
+    reference run and the noise floor that lie there. The page, DIR/report.html unless --output says otherwise, needs
+    nothing else and asks for nothing from elsewhere. It holds the matrix as a heat map; for each cell its loss, its
+    distance from the reference, the published figures, versions and settings; for each case its sources side by side.
 
     'md' is for a pull request's summary, 'junit' for a CI server's test view, 'json' is what 'parity run --json'
-    writes. A run that is damaged, unfinished or has no reference is inconclusive, with the reason. What the suite
-    knows of a case (published figures, sources) is missing for cases that it does not have.
+    writes. A run that is damaged, unfinished or has no reference is inconclusive, with the reason. A case that the
+    suite does not have is reported without published figures and sources.
+
+    Status 0 if all passes, 1 if a run or a published figure differs, 3 if one is inconclusive.
+
+    \b
+    Examples:
+      parity report runs
+      parity report runs --format junit --output parity.xml
     """
     from parity.judging.folder import recorded
     from parity.judging.outcome import as_json, total
     from parity.judging.verdict import EXIT_STATUS
     from parity.report.formats import FORMATS
-    from parity.report.html import page
+    from parity.report.html import PACKAGES, page
     from parity.report.page import check_page
     from parity.report.words import count_cells
+    from parity.running.keys import mark
 
     if form not in (*FORMATS, "html", "json"):
         fail(f"unknown format {form!r}: choose html, md, junit or json")
     target = output or (root / PAGE if form == "html" else Path("-"))
     with clear_errors():
         if form == "html":
-            check_page(target, "plotly")
-        outcomes = recorded(root, find_suite(suite))
+            check_page(target, *PACKAGES)
+        outcomes = recorded(root, find_suite(suite), mark)
     if form == "json":
         write_json(target, as_json(outcomes))
     else:
@@ -66,18 +87,28 @@ def explain(
     dtype: ElseFloat64 = None,
     device: Device = "cpu",
     epochs: Epochs = None,
-    suite: SuiteName = "impls",
+    suite: SuiteName = SUITE,
     out: Out = Path("runs"),
     python: Pythons = None,
     noise: Noise = None,
     json_file: Json = None,
     data: Data = None,
 ) -> None:
-    """Say where a failed run first parts from the reference, what that looks like, and which mistake explains it.
+    """Say where and why a run parts from its reference.
 
-    With a case the implementation is run again from a state that it shares with the reference, phase by phase. With
-    two recorded trajectories, A held against B, the recording alone must do; A's case is looked up in the suite. Of
-    runs of your own parity.recorder keeps what is needed.
+    It names the first epoch, batch, phase and tensor that differ, describes the difference, and lists the porting
+    mistakes whose replay explains it.
+
+    With a CASE the implementation is run again from states that it shares with the reference. With two recordings A
+    and B nothing is run: what they hold must do, and A's case is looked up in the suite. parity.Recorder records what
+    is needed of loops of your own.
+
+    Status 0 if nothing parts, 1 if something does, 3 if that is inconclusive.
+
+    \b
+    Examples:
+      parity explain iris-logistic --impl torch
+      parity explain runs/torch runs/numpy
     """
     from parity.explaining.folders import explain_folders
     from parity.judging.verdict import EXIT_STATUS, overall
@@ -88,7 +119,7 @@ def explain(
         if len(what) == 2:
             _belongs_to_a_case(impl=impl, dtype=dtype, device=device != "cpu", epochs=epochs, python=python)
             comparison, explanation = explain_folders(
-                find_suite(suite), Path(what[0]), Path(what[1]), noise or (), data
+                known_suite(suite), Path(what[0]), Path(what[1]), noise or (), data
             )
             title = f"{what[0]} against {what[1]}"
             found.append((title, comparison.judgement, comparison.preflight, explanation))
@@ -132,20 +163,28 @@ def diff(
     b: Annotated[Path, typer.Argument(metavar="B", help="What it is held against.")],
     noise: Noise = None,
     json_file: Json = None,
+    suite: SuiteName = SUITE,
 ) -> None:
-    """Compare the losses and parameters of two recorded trajectories, not their metrics; no framework is needed.
+    """Compare two recordings, or two folders of them.
 
-    The tolerance is the noise floor that 'parity run' left beside the trajectories. Runs of your own have none: run
-    one of the scripts again, a few times, from initial values that parity.tolerance.stir has moved by one unit in the
-    last place, and name those recordings with --noise. Two folders of runs, as --out names them, are compared wherever
-    both hold the same case in the same dtype.
+    Losses and parameters are compared, not their metrics. No framework is needed. The tolerance follows from the noise
+    floor that 'parity run' left beside the recordings. Runs of your own have none: run one of the scripts again, a few
+    times, from initial values that parity.stir has moved by one unit in the last place, and name those recordings with
+    --noise. Two folders of runs, as --out names them, are compared wherever both hold the same case in the same dtype.
+
+    Status 0 if all that was compared agrees, 1 if something differs, 3 if that is inconclusive.
+
+    \b
+    Examples:
+      parity diff runs/torch runs/numpy
+      parity diff runs/torch runs/numpy --noise runs/torch-stirred
     """
     from parity.judging.diff import compare_folders, unpaired
     from parity.judging.verdict import EXIT_STATUS, overall
     from parity.report.terminal import make_console, print_diff, print_unpaired
 
     with clear_errors():
-        comparisons = compare_folders(a, b, noise or ())
+        comparisons = compare_folders(a, b, noise or (), known_suite(suite))
     console = make_console(stderr=str(json_file) == "-")
     print_diff(console, comparisons)
     alone = unpaired(a, b, comparisons)

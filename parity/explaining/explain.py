@@ -16,6 +16,7 @@ from parity.explaining.replay import Replays
 from parity.explaining.walk import Noise, locate, walk_pair, walk_recorded
 from parity.judging.compare import Difference
 from parity.judging.floor import Floor
+from parity.judging.policy import asserts_parameters
 from parity.judging.verdict import Judgement, Verdict
 from parity.judging.witness import Check, Witness
 from parity.mistakes.catalogue import mistakes_for
@@ -237,7 +238,7 @@ def _diagnosed(
     seconds: float = 45.0,
 ) -> Explanation:
     replays = replays or Replays(reference.build, entry.case, mistakes_for(entry))
-    params = dtype == "float64" or entry.case.policy.float32_parameters == "free"
+    params = asserts_parameters(entry.case, dtype)
     diagnosis = diagnose(run, location, replays, floor, dtype, params, seconds, on_step)
     right = replays.path((), diagnosis.epochs)
     assert right is not None

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from parity.explaining.explain import explain_pair, explain_recorded
 from parity.judging.diff import Comparison, compare_runs, repetitions
-from parity.judging.floor import recorded_floor
+from parity.judging.known import Known
 from parity.judging.verdict import Verdict
 from parity.recording.reader import read
 from parity.suite import Entry, Suite, SuiteError
@@ -16,36 +17,39 @@ from parity.trajectory import Trajectory, TrajectoryError
 
 
 def explain_folders(
-    suite: Suite, a: Path, b: Path, noise: Sequence[Path] = (), data: str | None = None
+    known: Known, a: Path, b: Path, noise: Sequence[Path] = (), data: str | None = None
 ) -> tuple[Comparison, dict[str, Any] | None]:
     """Judge trajectory ``a`` against ``b`` and explain what differs from the recordings alone.
 
-    ``noise`` are repetitions, as in ``parity.judging.diff.compare``; ``data`` is the file of runs on a user's own data.
+    ``known`` is the suite that knows their case; ``noise`` are repetitions, as in ``parity.judging.diff.compare``;
+    ``data`` is the file of runs on a user's own data.
 
     The mistakes are replayed on the suite's reference, in this process, where the suite knows the case and a noise
     floor lies beside the run. What is explained is ``a``, or ``b`` where ``a`` is what the reference is.
     TrajectoryError for what cannot be read.
     """
-    from parity.explaining.explain import explain_pair, explain_recorded
-
     run, other = read(a), read(b)
     repeated = repetitions(run, other, noise)
-    comparison = compare_runs(a, run, b, other, repeated)
+    comparison = compare_runs(a, run, b, other, repeated, known)
     if comparison.judgement.verdict is not Verdict.FAIL:
         return comparison, None
+    suite = known.suite
     sides = [(a, run, other), (b, other, run)]
-    if run.meta.get("implementation") == suite.reference != other.meta.get("implementation"):
+    if suite is not None and run.meta.get("implementation") == suite.reference != other.meta.get("implementation"):
         sides.reverse()
     untried = f"neither {a} nor {b} has a noise floor beside it: record them with 'parity run'"
     if held := [folder for folder, mine, _ in sides if mine.meta.get("lockstep")]:
         # What a free run would leave says nothing of one that starts from the reference's states again and again.
         untried = f"{held[0]} is in lockstep and mistakes are replayed in free runs: explain the free run beside it"
         sides = []
+    if suite is None:
+        untried, sides = "no suite of cases is here", []
     found: dict[str, Any] | None = None
     try:
         for folder, mine, theirs in sides:
-            floor = recorded_floor(folder, mine)
+            floor = known.floor(folder, mine)
             try:
+                assert suite is not None
                 entry = _entry_of(suite, folder, mine, data)
             except SuiteError as error:
                 untried = str(error)

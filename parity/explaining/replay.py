@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from parity.judging.floor import Floor, strays
-from parity.judging.noise import Stirred
+from parity.judging.noise import stirring
 from parity.mistakes.mistake import Mistake
 from parity.spec import Case
 from parity.tolerance import FACTOR
@@ -68,7 +68,7 @@ class Replays:
             trainer = self._planted(names, dtype)
             if trainer is None:  # there is no such mistake in a dtype as coarse as this
                 break
-            unsteady = Stirred(trainer, np.random.default_rng(seed), self.case.schedule.ordered, dtype)
+            unsteady = stirring(trainer, np.random.default_rng(seed), self.case.schedule.ordered, dtype)
             with np.errstate(all="ignore"):
                 found = strays(gather(record(unsteady, self.case, epochs)), path)
             loss = np.fmax(loss, np.maximum.accumulate(found.pop("loss")))

@@ -10,13 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from parity.dtypes import KNOWN, unit
+from parity.dtypes import unit
 from parity.judging.compare import Difference, Worst, differences
-from parity.judging.floor import Floor, floor_of, least_floor, recorded_floor
+from parity.judging.floor import Floor, floor_of, least_floor
+from parity.judging.known import NOTHING, Known
+from parity.judging.policy import asserts_parameters
 from parity.judging.preflight import preflight
 from parity.judging.verdict import Judgement, Verdict, incomparable, judge
 from parity.recording.format import MANIFEST
-from parity.recording.places import kept_failure
+from parity.recording.places import CHECKED, LOCKSTEP, RUN, kept_failure
 from parity.recording.reader import read, read_manifest, superseded
 from parity.tolerance import FACTOR
 from parity.trajectory import Trajectory, TrajectoryError
@@ -27,8 +29,21 @@ from parity.typing import Params
 class Comparison:
     """Two trajectories, the judgement on them and the largest differences anywhere in them.
 
-    ``preflight`` says what differs that would make the numbers meaningless, or what they mean: settings, versions,
-    batch orders, initial parameters. ``notes`` say what the verdict rests on where that is less than a noise floor.
+    Attributes:
+        a: The folder of the run that is judged.
+        b: The folder of the run that it is held against.
+        judgement: The verdict and what it rests on.
+        absolute: The largest absolute difference anywhere; None where nothing differs or nothing was compared.
+        relative: The largest difference relative to the larger of the two values.
+        ulp: The largest difference in units in the last place of the coarser dtype.
+        notes: What the verdict rests on where that is less than a measured noise floor.
+        preflight: What differs that would make the numbers meaningless, or what they mean: settings, versions, batch
+            orders, initial parameters.
+
+    Examples:
+        >>> here, passed = Path("runs/a"), Judgement(Verdict.PASS, ratio=0.0)
+        >>> Comparison(here, here, passed, None, None, None, notes=()).as_json()["verdict"]
+        <Verdict.PASS: 'PASS'>
     """
 
     a: Path
@@ -41,6 +56,12 @@ class Comparison:
     preflight: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
+        """Give the comparison as plain data.
+
+        Returns:
+            What ``parity diff --json`` writes of one pair of runs.
+        """
+
         def plain(found: Difference | None) -> dict[str, Any] | None:
             if found is None:
                 return None
@@ -79,14 +100,15 @@ class Repetition:
     distances: Params
 
 
-def compare_folders(a: Path, b: Path, noise: Sequence[Path] = ()) -> list[Comparison]:
+def compare_folders(a: Path, b: Path, noise: Sequence[Path] = (), known: Known = NOTHING) -> list[Comparison]:
     """Compare two trajectories' folders, or every pair of the same case, dtype and kind in two folders of runs.
 
-    ``noise`` as in ``compare``, for two trajectories alone. TrajectoryError for what cannot be read, and where there is
+    ``noise`` as in ``compare``, for two trajectories alone; ``known`` is the suite that knows their cases.
+    TrajectoryError for what cannot be read, and where there is
     nothing to compare.
     """
     if (a / MANIFEST).exists() or (b / MANIFEST).exists():
-        return [compare(a, b, noise)]
+        return [compare(a, b, noise, known)]
     if noise:
         raise TrajectoryError("--noise belongs to two trajectories: name their folders, not folders of runs")
     for root in (a, b):
@@ -101,7 +123,7 @@ def compare_folders(a: Path, b: Path, noise: Sequence[Path] = ()) -> list[Compar
     ]
     if not pairs:
         raise TrajectoryError(f"{a} and {b} have no case and dtype in common: nothing was compared")
-    return [compare(*pair) for pair in pairs]
+    return [compare(*pair, known=known) for pair in pairs]
 
 
 def unpaired(a: Path, b: Path, comparisons: Sequence[Comparison]) -> dict[Path, list[Path]]:
@@ -111,23 +133,47 @@ def unpaired(a: Path, b: Path, comparisons: Sequence[Comparison]) -> dict[Path, 
     """
     compared = {folder for found in comparisons for folder in (found.a, found.b)}
     roots = (a,) if a.resolve() == b.resolve() else (a, b)
-    return {
-        root: [run for run in _runs(root) if run not in compared and "checked" not in run.name.split("-")]
-        for root in roots
-    }
+    return {root: [run for run in _runs(root) if run not in compared and _kind(run)[0] != CHECKED] for root in roots}
 
 
-def compare(a: Path, b: Path, noise: Sequence[Path] = ()) -> Comparison:
-    """Compare two trajectories. The tolerance is the sum of both runs' own: either may be off by its share.
+def compare(a: Path, b: Path, noise: Sequence[Path] = (), known: Known = NOTHING) -> Comparison:
+    """Compare two recorded runs: every batch's loss and every snapshot of every parameter.
 
-    ``noise`` are repetitions of either with its roundings stirred, for runs without a noise floor beside them.
+    The tolerance is the sum of both runs' own, because either may be off by its share.
+
+    Args:
+        a: The folder of a recorded run.
+        b: The folder of the run that it is held against.
+        noise: Folders of repetitions of either run with its roundings stirred, for runs without a noise floor.
+        known: The suite that knows the runs' case. It alone may say that a case's parameters are asserted in lockstep
+            only, and its noise floors come before those that lie beside the runs.
+
+    Returns:
+        The judgement, and the largest differences.
+
+    Raises:
+        TrajectoryError: A run cannot be read, or a repetition is none of these runs.
+
+    Examples:
+        >>> import tempfile
+        >>> from parity.recording.writer import write
+        >>> root = Path(tempfile.mkdtemp())
+        >>> for name in ("a", "b"):
+        ...     write(root / name, np.arange(2), np.ones((1, 3)), {"dense/bias": np.zeros((2, 4))})
+        >>> compare(root / "a", root / "b").judgement.verdict
+        <Verdict.PASS: 'PASS'>
     """
     ours, theirs = read(a), read(b)
-    return compare_runs(a, ours, b, theirs, repetitions(ours, theirs, noise))
+    return compare_runs(a, ours, b, theirs, repetitions(ours, theirs, noise), known)
 
 
 def compare_runs(
-    a: Path, ours: Trajectory, b: Path, theirs: Trajectory, noise: Sequence[Repetition] = ()
+    a: Path,
+    ours: Trajectory,
+    b: Path,
+    theirs: Trajectory,
+    noise: Sequence[Repetition] = (),
+    known: Known = NOTHING,
 ) -> Comparison:
     """The same for what was read from there already."""
     sides = ((a, ours), (b, theirs))
@@ -140,7 +186,7 @@ def compare_runs(
     floors = []
     for folder, run in sides:
         own = [one.distances for one in noise if one.run.meta["dtype"] == run.meta["dtype"]]
-        floor = recorded_floor(folder, run)
+        floor = known.floor(folder, run)
         if floor is None and own:
             notes.append(f"the noise floor of {folder} is as far as repetitions strayed, {len(own)} of them")
             floor = floor_of(own, run, run.meta["dtype"])
@@ -150,11 +196,16 @@ def compare_runs(
             )
             floor = least_floor(run)
         floors.append(floor.carried(run) if run.meta.get("lockstep") else floor)
-    params = all(_counts_params(run) for run in (ours, theirs))
+    params = any(_asserts_parameters(run, known) for run in (ours, theirs))
     if not params:
         notes.append(
             "this case's parameters are compared in lockstep only, but in float64; of a free run, the losses count"
         )
+    notes += [
+        f"{folder} says that its parameters are compared in lockstep only, which no suite confirms: they are compared"
+        for folder, run in sides
+        if params and not run.meta.get("lockstep") and run.meta.get("float32_parameters", "free") != "free"
+    ]
     failed = [f"{folder}: the last run failed: {reason}" for folder, _ in sides if (reason := kept_failure(folder))]
     doubt = "; ".join(failed) or incomparable(ours, theirs)
     if doubt:
@@ -172,10 +223,10 @@ def compare_runs(
     return Comparison(a, b, judgement, *_worst(found), tuple(notes), before)
 
 
-def _counts_params(run: Trajectory) -> bool:
-    """Whether a run's parameters are asserted: see ``Policy.float32_parameters``."""
-    in_lockstep = bool(run.meta.get("lockstep"))
-    return in_lockstep or run.meta["dtype"] == "float64" or run.meta.get("float32_parameters", "free") == "free"
+def _asserts_parameters(run: Trajectory, known: Known) -> bool:
+    """Whether the verdict rests on a run's parameters too. Its suite may deny it; the recording's own word is none."""
+    entry = known.entry_of(run)
+    return bool(run.meta.get("lockstep")) or asserts_parameters(entry.case if entry else None, run.meta["dtype"])
 
 
 def _lengths(floor: Floor) -> tuple[int, int]:
@@ -230,8 +281,8 @@ def _kind(folder: Path) -> tuple[str, ...]:
 
     The dtype from the run itself where a user gave it another name.
     """
-    parts = folder.name.split("-")
-    start = next((place for place, part in enumerate(parts) if part in (*KNOWN, "checked")), None)
-    if start is None:
+    lockstep = LOCKSTEP.fullmatch(folder.name)
+    named = RUN.fullmatch(lockstep["run"] if lockstep else folder.name)
+    if named is None:
         return (str(read_manifest(folder)["dtype"]),)
-    return tuple(part for place, part in enumerate(parts[start:]) if place != 1)
+    return (named["dtype"], lockstep["length"]) if lockstep else (named["dtype"],)

@@ -142,12 +142,25 @@ def recorded_floor(folder: Path, run: Trajectory) -> Floor | None:
     name = floor_name(folder.resolve().parent.name, lockstep, run.meta["dtype"])
     mark = run.meta.get("floor")
     floors = load(folder.resolve().parent.parent / "floors" / name, mark) if isinstance(mark, str) else None
-    if floors is None or run.meta["dtype"] not in floors:
+    return None if floors is None else fits(floors.get(run.meta["dtype"]), run)
+
+
+def fits(floor: Floor | None, run: Trajectory) -> Floor | None:
+    """The beginning of a noise floor that is a run's own; None where that is of other parameters or batches."""
+    if floor is None or set(floor.params) != set(run.params) or floor.loss.shape[1:] != run.loss.shape[1:]:
         return None
-    floor = floors[run.meta["dtype"]].until(len(run.loss), len(run.epochs))
-    if set(floor.params) != set(run.params) or floor.loss.shape[1:] != run.loss.shape[1:]:
+    return floor.until(len(run.loss), len(run.epochs))
+
+
+def mark_of(path: Path) -> str | None:
+    """The mark of what the floors in a file were measured on; None where there is no file, or it bears none."""
+    try:
+        with safe_open(path, "numpy") as file:
+            return (file.metadata() or {}).get("fingerprint")
+    except FileNotFoundError:
         return None
-    return floor
+    except (OSError, SafetensorError) as error:
+        raise _damaged(path, str(error)) from error
 
 
 def least_floor(run: Trajectory) -> Floor:

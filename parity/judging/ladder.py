@@ -17,7 +17,8 @@ import numpy as np
 
 from parity.dtypes import carrier, rounded
 from parity.judging.floor import Floor
-from parity.judging.noise import Lockstep
+from parity.judging.noise import in_lockstep
+from parity.judging.policy import asserts_parameters
 from parity.judging.verdict import Verdict, judge
 from parity.judging.witness import HELD_OUT, Expected, Witness, held, one_step, with_loss
 from parity.spec import Case
@@ -222,15 +223,15 @@ def update(shared: Climb) -> float:
 def training(shared: Climb) -> float:
     """Every batch's loss and every snapshot, with its metrics, of a free run; where the case says so, in lockstep."""
     case = shared.case
-    lockstep = shared.dtype != "float64" and case.policy.float32_parameters == "lockstep"
+    lockstep = not asserts_parameters(case, shared.dtype)
     reference = gather(record(shared.reference(case, "float64", "cpu"), case, case.epochs))
     run = gather(record(shared.begin(), case, case.epochs))
     judgements = [judge(run, reference, shared.floor, params=not lockstep, metrics=True)]
     if lockstep:
         if shared.lockstep_floor is None:
             raise FallError("no noise floor was measured for the lockstep run")
-        held = Lockstep(shared.begin(), shared.reference(case, "float64", "cpu"), case, case.stretch)
-        stretched = gather(record(held, case, case.epochs))
+        held = in_lockstep(shared.begin(), shared.reference(case, "float64", "cpu"), case, case.stretch)
+        stretched = gather(record(held.trainer, case, case.epochs))
         judgements.append(judge(stretched, reference, shared.lockstep_floor, metrics=True))
     for judgement in judgements:
         if judgement.verdict is not Verdict.PASS:

@@ -75,11 +75,6 @@ class Outcome:
         return float(min(max(found, 0), 1e9)) if isinstance(found, (int, float)) else 0.0
 
 
-def compares_params(dtype: str, rule: str) -> bool:
-    """Whether a free run's parameters are asserted: ``rule`` is ``Policy.float32_parameters``."""
-    return dtype == "float64" or rule == "free"
-
-
 def total(outcomes: Sequence[Outcome]) -> Verdict:
     """The verdict on all cells and all published figures."""
     verdicts = [outcome.judgement.verdict for outcome in outcomes]

@@ -19,6 +19,13 @@ if TYPE_CHECKING:
 
 
 class Verdict(StrEnum):
+    """What a comparison came to. What was not compared never passes: it is INCONCLUSIVE.
+
+    Examples:
+        >>> Verdict("PASS") is Verdict.PASS
+        True
+    """
+
     PASS = "PASS"
     FAIL = "FAIL"
     INCONCLUSIVE = "INCONCLUSIVE"
@@ -71,12 +78,23 @@ class Evidence:
 class Judgement:
     """A verdict and what it rests on.
 
-    ``ratio`` is the largest share of its tolerance that any quantity used: below 1 passes. ``epoch`` and
-    ``parameter`` name where that was, or, in a failure, where the tolerance was first exceeded; the loss of an
-    epoch comes before the parameters at its end. ``difference`` shows the largest difference there and
-    ``tolerance`` what was allowed. ``reach`` is the epoch up to which a run was judged that is longer than its noise
-    floor, and ``note`` says how it went on. ``evidence`` holds every distance that was looked at: of the free run and
-    then of the one in lockstep, where there was one.
+    Attributes:
+        verdict: PASS, FAIL or INCONCLUSIVE.
+        ratio: The largest share of its tolerance that any quantity used; below 1 passes. None where nothing was
+            compared.
+        epoch: The epoch of that quantity; in a failure, the epoch where the tolerance was first exceeded. The loss of
+            an epoch comes before the parameters at its end.
+        parameter: The quantity itself: ``loss`` or a parameter's name.
+        reason: Why the verdict is no PASS, in a sentence; empty otherwise.
+        difference: In a failure, the largest difference of that quantity there.
+        tolerance: In a failure, what was allowed there, in the quantity's units.
+        reach: The epoch up to which a run was judged that is longer than its noise floor; None for all others.
+        note: How such a run went on from there.
+        evidence: Every distance that was looked at: of the free run, then of the run in lockstep where there is one.
+
+    Examples:
+        >>> Judgement(Verdict.PASS, ratio=0.25, epoch=3, parameter="loss").verdict
+        <Verdict.PASS: 'PASS'>
     """
 
     verdict: Verdict

@@ -9,7 +9,7 @@ import numpy as np
 
 from parity.dtypes import unit
 from parity.judging.compare import Difference, differences
-from parity.judging.noise import Stirred
+from parity.judging.noise import stirring
 from parity.spec import Case
 from parity.tolerance import FACTOR, RUNS, stir
 from parity.trainer import Build, State, Trainer
@@ -104,7 +104,7 @@ class Witness:
         x, y = self.data.x[rows], self.data.y[rows]
         return self._expected(wanted, (one_step(t, (rows,)) for t, _, _, _ in self._stirred(state, x, y)))
 
-    def _stirred(self, state: State, x: Array, y: Array) -> Iterator[tuple[Stirred, Array, Array, Array]]:
+    def _stirred(self, state: State, x: Array, y: Array) -> Iterator[tuple[Trainer, Array, Array, Array]]:
         """The reference in the run's dtype at ``state``, RUNS times stirred: trainer, x, y and their rows' order."""
         ordered = self.case.schedule.ordered
         for seed in range(RUNS):
@@ -114,7 +114,7 @@ class Witness:
             slots = {name: stir(value, generator, self.dtype) for name, value in state.slots.items()}
             self.same_dtype.load(State(params, slots, state.step, state.slot_scale))
             moved = stir(x[order], generator, self.dtype)
-            yield Stirred(self.same_dtype, generator, ordered, self.dtype), moved, y[order], order
+            yield stirring(self.same_dtype, generator, ordered, self.dtype), moved, y[order], order
 
     def _expected(self, wanted: Params, stirred: Iterator[Params]) -> Expected:
         floors = {

@@ -17,6 +17,7 @@ from parity.explaining.explain import explain
 from parity.explaining.replay import Replays
 from parity.judging.floor import Floor, load
 from parity.judging.noise import measure, stirred
+from parity.judging.policy import asserts_parameters
 from parity.judging.published import Figure, figures
 from parity.judging.verdict import Judgement, Verdict, judge
 from parity.mistakes.catalogue import mistakes_for
@@ -143,7 +144,7 @@ def look(
     run = gather(record(trainer, case, case.epochs))
     path = replays.path((), case.epochs)
     assert path is not None
-    judgement = judge(run, path, floor, params=_free(case, dtype))
+    judgement = judge(run, path, floor, params=asserts_parameters(case, dtype))
     if judgement.verdict is not Verdict.FAIL:
         return _planted(hypothesis, case, label, dtype, judgement, "", (), False)
     trainer = plant()
@@ -173,10 +174,6 @@ def _planted(
     return Planted(hypothesis.name, case.name, label, dtype, caught, hypothesis.phase, phase, name, epoch, tied)
 
 
-def _free(case: Case, dtype: str) -> bool:
-    return dtype == "float64" or case.policy.float32_parameters == "free"
-
-
 def _visible(hypothesis: Mistake, replays: Replays, case: Case, dtype: str, floors: Mapping[str, Floor]) -> bool:
     """Whether the mistake's own path, in float64, leaves the tolerance of the dtype by more than a noise floor."""
     if dtype == "float64":
@@ -185,7 +182,7 @@ def _visible(hypothesis: Mistake, replays: Replays, case: Case, dtype: str, floo
     if right is None or wrong is None or hypothesis.plant(replays.reference, case, dtype, "cpu") is None:
         return False
     with np.errstate(all="ignore"):
-        judgement = judge(wrong, right, floors[dtype], params=_free(case, dtype))
+        judgement = judge(wrong, right, floors[dtype], params=asserts_parameters(case, dtype))
     return judgement.ratio is None or not judgement.ratio <= 1 + 1 / FACTOR
 
 
@@ -276,7 +273,7 @@ def clean(suite: Suite, entry: Entry, implementation: Implementation, seeds: int
             else:
                 trainer, evaluated = implementation.build(case, dtype, "cpu"), case
             run = gather(record(trainer, evaluated, case.epochs))
-            judgement = judge(run, path, floors[dtype], params=_free(case, dtype))
+            judgement = judge(run, path, floors[dtype], params=asserts_parameters(case, dtype))
             found.append(
                 {
                     "case": case.name,
@@ -314,7 +311,7 @@ def smallest(suite: Suite, entry: Entry, on_run: Callable[[], None]) -> dict[str
         other = replace(case, optimizer=replace(case.optimizer, learning_rate=rate))
         run = gather(record(build(other, dtype, "cpu"), other, case.epochs))
         on_run()
-        return judge(run, path, floors[dtype], params=_free(case, dtype)).verdict is Verdict.FAIL
+        return judge(run, path, floors[dtype], params=asserts_parameters(case, dtype)).verdict is Verdict.FAIL
 
     found = {dtype: bisect(partial(seen, dtype=dtype)) for dtype in DTYPES}
     return {"smallest": found, "cut": said(entry.case, case)}

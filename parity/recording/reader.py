@@ -34,10 +34,29 @@ from parity.typing import Array
 
 
 def read(folder: str | os.PathLike[str], partial: bool = False) -> Trajectory:
-    """Read a trajectory. Parameters stay on disk, mapped, until they are sliced; checksums are taken in a stream.
+    """Read a recorded run from its folder, whoever wrote it.
 
-    An incomplete one is read only where ``partial`` is true. Values that are not finite are no defect here.
-    TrajectoryError says what is wrong, in which file, and what to do.
+    Nothing in the folder is trusted: names, shapes and checksums are checked, and nothing is unpickled. Parameters stay
+    on disk, mapped, until they are sliced. Values that are not finite are no defect here.
+
+    Args:
+        folder: The folder that holds ``trajectory.json``.
+        partial: Whether to read a run that was not finished.
+
+    Returns:
+        The run, with parameters in the declared dtype, bfloat16 in float32.
+
+    Raises:
+        TrajectoryError: If anything is missing, damaged or not of the format. The message names the file and says what
+            to do.
+
+    Examples:
+        >>> import numpy as np
+        >>> from parity import Recorder, read
+        >>> with Recorder("runs/one", "float32") as run:
+        ...     run.snapshot({"dense/bias": np.zeros(3, np.float32)})
+        >>> read("runs/one").params["dense/bias"].shape
+        (1, 3)
     """
     folder = Path(folder)
     try:
@@ -45,7 +64,7 @@ def read(folder: str | os.PathLike[str], partial: bool = False) -> Trajectory:
         if not meta["complete"] and not partial:
             raise TrajectoryError(
                 f"{folder}: this run was not finished: run it again, or read what there is of it in Python, with "
-                "parity.trajectory.read(folder, partial=True)"
+                "parity.read(folder, partial=True)"
             )
         if not meta["shards"]:
             raise TrajectoryError(f"{folder / MANIFEST}: names no shard: record the run again")

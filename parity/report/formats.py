@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import html
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
 
 from parity.judging.outcome import Outcome
 from parity.judging.verdict import Verdict
+from parity.report.markdown import table
 from parity.report.words import count_cells, count_published, missed, share
 from parity.suite import rank
 
-_MARKDOWN = re.compile(r"([\\`*_\[\]#|~$@])")
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -28,17 +26,17 @@ def markdown(outcomes: Sequence[Outcome]) -> str:
         " ".join(f"{text}." for text in (count_cells(outcomes), count_published(outcomes)) if text),
     ]
     body = [[*row, *(_cell(found[label]) if label in found else "" for label in labels)] for row, found in rows.items()]
-    parts.append(_table(["case", "dtype", "device", *labels], body))
+    parts.append(table(["case", "dtype", "device", *labels], body))
     doubts = [[_name(o), str(verdict), text] for o in outcomes for verdict, text in _doubts(o)]
     if doubts:
-        parts += ["## What did not pass", _table(["cell", "verdict", "why"], doubts)]
+        parts += ["## What did not pass", table(["cell", "verdict", "why"], doubts)]
     notes = [[_name(o), o.judgement.note] for o in outcomes if o.judgement.verdict is Verdict.PASS and o.judgement.note]
     notes += [[name, note] for name, note in {o.folder: o.note for o in outcomes}.items() if note]
     if notes:
-        parts += ["## Notes", _table(["of", "note"], notes)]
+        parts += ["## Notes", table(["of", "note"], notes)]
     published = [[name, f"{held} of {count}"] for name, held, count in _published(outcomes)]
     if published:
-        parts += ["## Published figures", _table(["case", "reproduced"], published)]
+        parts += ["## Published figures", table(["case", "reproduced"], published)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -98,16 +96,6 @@ def _published(outcomes: Sequence[Outcome]) -> Iterable[tuple[str, int, int]]:
         figures = [figure for o in outcomes if o.folder == folder for figure in o.figures]
         if figures:
             yield folder, sum(figure.verdict is Verdict.PASS for figure in figures), len(figures)
-
-
-def _table(headings: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    head, *body = ("| " + " | ".join(_escaped(str(text)) for text in row) + " |" for row in (headings, *rows))
-    return "\n".join([head, "|" + "---|" * len(headings), *body])
-
-
-def _escaped(text: str) -> str:
-    """A text as Markdown shows it letter by letter, on one line: HTML as entities, its own marks with backslashes."""
-    return html.escape(_MARKDOWN.sub(r"\\\1", " ".join(text.split())), quote=False)
 
 
 def _xml(text: str) -> str:

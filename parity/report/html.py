@@ -8,6 +8,7 @@ import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ from parity.suite import Entry, rank
 from parity.tolerance import FACTOR
 from parity.typing import Array
 
-FILES = ("base.html", "report.html", "report.js")
+PACKAGES = ("plotly", "pygments")
+"""What the page needs beside what every page does."""
 BINS = 100
 """A longer series is drawn thinned: its extremes in each of so many stretches."""
 HEAT = (0.02, 0.05, 0.1, 0.2, 0.5)
@@ -34,19 +36,33 @@ MARKS = {Verdict.PASS: "✓", Verdict.FAIL: "✗", Verdict.INCONCLUSIVE: "?"}
 
 
 def fingerprint(outcomes: Sequence[Outcome]) -> str:
-    """What a page of these outcomes depends on, as a SHA-256 in hexadecimal."""
-    digest = hashlib.sha256(__version__.encode() + Path(__file__).read_bytes())
-    for name in FILES:
-        digest.update(resource(name).encode())
+    """What a page of these outcomes depends on, as a SHA-256 in hexadecimal.
+
+    That is the harness's own code, the packages that draw and colour, the sources that the page shows, and of each
+    outcome what was judged and what its run and its reference say of themselves, checksums included.
+    """
+    digest = hashlib.sha256(repr([__version__, *((name, version(name)) for name in PACKAGES)]).encode())
+    entries = {o.entry.spec: o.entry for o in outcomes if o.entry is not None}
+    shown = [path for entry in entries.values() for path in _sources(entry).values()]
+    for path in (*_harness(), *shown):
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
     for o in outcomes:
-        runs = [
-            (run.meta.get("key"), run.meta.get("floor"), [shard["sha256"] for shard in run.meta.get("shards", ())])
-            for run in (o.run, o.reference)
-            if run is not None
-        ]
-        judged = (o.judgement, o.explanation, [figure.verdict for figure in o.figures])
+        runs = [sorted(run.meta.items()) for run in (o.run, o.reference) if run is not None]
+        judged = (o.judgement, o.explanation, o.checked, o.figures)
         digest.update(repr((o.folder, o.implementation, o.dtype, o.device, runs, judged)).encode(errors="replace"))
     return digest.hexdigest()
+
+
+def _harness() -> list[Path]:
+    """Every file of the harness that a page may draw from: what a list by hand left out would go unnoticed."""
+    root = Path(__file__).parent.parent
+    found = [path for path in sorted(root.rglob("*")) if path.suffix in (".py", ".html", ".js")]
+    return [path for path in found if "tests" not in path.relative_to(root).parts]
+
+
+def _sources(entry: Entry) -> dict[str, Path]:
+    """The files that the page shows of a case, by what it calls them."""
+    return {label: one.path for label, one in entry.implementations.items()} | {"the case": entry.spec}
 
 
 def is_current(path: Path, mark: str) -> bool:
@@ -193,8 +209,7 @@ class _Content:
         }
         found["facts"] = [[name, text] for name, text in facts.items() if text]
         found["doc"] = _paragraphs(entry)
-        paths = {label: one.path for label, one in entry.implementations.items()} | {"the case": entry.spec}
-        found["sources"] = [[label, path.name, self._source(path)] for label, path in paths.items()]
+        found["sources"] = [[label, path.name, self._source(path)] for label, path in _sources(entry).items()]
         return found
 
     def _source(self, path: Path) -> int:

@@ -14,7 +14,10 @@ from parity.suite import Entry, Suite, SuiteError
 
 @dataclass(frozen=True)
 class Options:
-    """What one call of the matrix is asked for. ``epochs`` and ``lockstep`` None leave each case its own."""
+    """What one call of the matrix is asked for. ``epochs`` and ``lockstep`` None leave each case its own.
+
+    ``timeout`` is how long a job may take, in seconds; None leaves that to what others about its case took.
+    """
 
     suite: Suite
     out: Path
@@ -30,6 +33,7 @@ class Options:
     jobs: int = 2
     pythons: Mapping[str, str] = field(default_factory=dict)
     fresh: bool = False
+    timeout: float | None = None
 
     def __post_init__(self) -> None:
         known = [framework.name for framework in FRAMEWORKS]

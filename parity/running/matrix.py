@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import filecmp
 import hashlib
 import platform
 import shutil
-import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import replace
@@ -15,19 +15,26 @@ from pathlib import Path
 from typing import Any
 
 from parity.dtypes import DTYPES, NARROW
-from parity.frameworks import framework_of
-from parity.judging.floor import Floor, load
-from parity.judging.outcome import Outcome, compares_params
-from parity.judging.published import Figure, figures
-from parity.judging.verdict import Judgement, Verdict, judge_run
-from parity.recording.places import CHECKED, floor_name, keep_explanation, keep_failure
-from parity.recording.reader import read
+from parity.judging.cell import Runs, judge_cell
+from parity.judging.floor import load
+from parity.judging.known import Known
+from parity.judging.ladder import Step
+from parity.judging.outcome import Outcome
+from parity.judging.policy import asserts_parameters
+from parity.judging.verdict import Judgement, Verdict
+from parity.recording.format import MANIFEST
+from parity.recording.places import CHECKED, Place, floor_name, keep_explanation, keep_failure
+from parity.recording.reader import read, read_manifest
 from parity.running.cells import Cell, OnEpoch, Options, cells, owed
+from parity.running.deadlines import Deadlines
+from parity.running.executor import Executor, UnrunError, WorkerError
+from parity.running.jobs import CellName, Climb, Explain, FloorFile, MeasureFloor, OnDisk, Record, SampleText
 from parity.running.keys import fingerprint, harness_code, mark
-from parity.running.pool import Pool, UnrunError, WorkerError
+from parity.running.packages import reach_of
+from parity.running.pool import Pool
 from parity.running.versions import Versions
 from parity.suite import SuiteError
-from parity.trajectory import Trajectory, TrajectoryError
+from parity.trajectory import TrajectoryError
 
 
 class Matrix:
@@ -42,8 +49,9 @@ class Matrix:
         self._marks: dict[str, str] = {}
         self._placed: set[Path] = set()
         self._origins: dict[tuple[str, str], str] = {}
-        self._trajectories: dict[Path, Trajectory] = {}
-        self._submitted: dict[Path, Future[dict[str, Any]]] = {}
+        self._known = Known(self.suite, mark)
+        self._runs: dict[str, Runs] = {}
+        self._submitted: dict[Path, Future[OnDisk]] = {}
 
     def epochs(self, cell: Cell) -> int:
         return cell.entry.case.epochs if self.options.epochs is None else self.options.epochs
@@ -59,7 +67,21 @@ class Matrix:
         case = cell.entry.case
         if self.options.lockstep is not None or self.is_reference(cell):
             return self.options.lockstep
-        return case.stretch if cell.dtype != "float64" and case.policy.float32_parameters == "lockstep" else None
+        return None if asserts_parameters(case, cell.dtype) else case.stretch
+
+    def executor(self) -> Executor:
+        """What this matrix's jobs are done by."""
+        deadlines = Deadlines(self.options.timeout, self._seconds)
+        return Pool(self.options.jobs, self.options.pythons, reach_of(self.suite.package), deadlines)
+
+    def _seconds(self, about: str) -> float | None:
+        """The longest that any run of that case in the folder of results took, None where there is none."""
+        found = []
+        for path in (self.options.out / about).glob(f"*/{MANIFEST}"):
+            with contextlib.suppress(OSError, TrajectoryError):
+                found.append(read_manifest(path.parent).get("seconds"))
+        # Bounded, as what a file says must be.
+        return max((min(seconds, 1e9) for seconds in found if seconds is not None), default=None)
 
     def run(
         self,
@@ -68,20 +90,32 @@ class Matrix:
         explain: bool = True,
     ) -> list[Outcome]:
         """Record what is not on disk yet, judge every cell as soon as what it needs is there; in the cells' order."""
-        with Pool(self.options.jobs, self.options.pythons, sys.path, self.options.device) as pool:
+        with self.executor() as pool:
             waiting = {cell: self._needs(cell, pool, on_epoch) for cell in self.cells}
+            failed: dict[Cell, tuple[Outcome, Future[dict[str, Any]]]] = {}
             outcomes = {cell: _missing(cell, reason) for cell, reason in self.owed.items()}
             for outcome in outcomes.values():
                 on_outcome(outcome)
-            while waiting:
+
+            def end(cell: Cell, outcome: Outcome) -> None:
+                outcomes[cell] = outcome
+                on_outcome(outcome)
+
+            while waiting or failed:
                 for cell in [cell for cell, needs in waiting.items() if all(need.done() for need in needs.values())]:
                     outcome = self._judge(cell, waiting.pop(cell))
                     if outcome.judgement.verdict is Verdict.FAIL and explain:
-                        outcome = self._explained(cell, outcome, pool, on_epoch)
-                    outcomes[cell] = outcome
-                    on_outcome(outcome)
-                if waiting:
-                    open_needs = {need for needs in waiting.values() for need in needs.values() if not need.done()}
+                        # Explained by a worker, as runs are made: the other cells go on meanwhile.
+                        failed[cell] = outcome, self._explain(cell, pool, on_epoch)
+                    else:
+                        end(cell, outcome)
+                for cell in [cell for cell, (_, explanation) in failed.items() if explanation.done()]:
+                    end(cell, self._explained(cell, *failed.pop(cell)))
+                open_needs: set[Future[Any]] = {
+                    need for needs in waiting.values() for need in needs.values() if not need.done()
+                }
+                open_needs |= {explanation for _, explanation in failed.values() if not explanation.done()}
+                if open_needs:
                     wait(open_needs, timeout=0.5, return_when=FIRST_COMPLETED)
         return [outcomes[cell] for cell in (*self.cells, *self.owed)]
 
@@ -93,18 +127,18 @@ class Matrix:
         ``wish`` has the keywords of ``sampling.sample``: prime, length, temperature, seed. ``weights`` names
         the implementation whose trained parameters all of them take, in the cell's dtype; "" is each its own.
         """
-        with Pool(self.options.jobs, self.options.pythons, sys.path, self.options.device) as pool:
+        with self.executor() as pool:
             runs = {cell: replace(cell, implementation=weights) if weights else cell for cell in self.cells}
             recorded = {run: self._submit(run, None, pool, on_epoch) for run in runs.values()}
             wait(recorded.values())
-            texts: dict[Cell, Future[dict[str, Any]]] = {}
+            texts: dict[Cell, Future[str]] = {}
             for cell, run in runs.items():
-                error = recorded[run].exception()
-                job = self._job(cell, "sample", self.epochs(cell)) | dict(wish)
-                job["folder"] = str(run.folder(self.options.out))
-                texts[cell] = _failed(error) if error else pool.submit(framework_of(cell.implementation).name, job)
+                error, name = recorded[run].exception(), self._name(cell)
+                folder = str(run.folder(self.options.out))
+                job = SampleText(name, name.environment, name.resources, folder, **wish)
+                texts[cell] = _failed(error) if error else pool.submit(job)
             wait(texts.values())
-        return {cell: text.exception() or str(text.result()["result"]) for cell, text in texts.items()}
+        return {cell: text.exception() or text.result() for cell, text in texts.items()}
 
     def measure_floors(self, on_epoch: OnEpoch = lambda cell, epoch, of: None) -> dict[Path, BaseException | None]:
         """Measure the noise floor of every case asked for and keep it with the suite; what failed, and why.
@@ -115,7 +149,7 @@ class Matrix:
             raise SuiteError(
                 f"{self.suite.package} does not say where its floors are kept: set FLOORS in its __init__.py"
             )
-        with Pool(self.options.jobs, self.options.pythons, sys.path, self.options.device) as pool:
+        with self.executor() as pool:
             jobs = {}
             for cell in {(cell.entry.folder, cell.dtype): cell for cell in self.cells}.values():
                 for lockstep in dict.fromkeys((None, self.lockstep(cell))):
@@ -126,33 +160,28 @@ class Matrix:
             wait(jobs.values())
         return {path: job.exception() for path, job in jobs.items()}
 
-    def climb(self, pool: Pool) -> dict[Cell, Future[dict[str, Any]]]:
-        """Send every cell up the ladder; each future's ``result`` is the list of its steps."""
+    def climb(self, pool: Executor) -> dict[Cell, Future[tuple[Step, ...]]]:
+        """Send every cell up the ladder; each future holds its steps."""
         floors = {cell: self._floors(cell, pool) for cell in self.cells}
         wait({future for wanted in floors.values() for future in wanted})
         return {cell: self._start_climb(cell, floors[cell], pool) for cell in self.cells}
 
-    def _floors(self, cell: Cell, pool: Pool) -> list[Future[dict[str, Any]]]:
+    def _floors(self, cell: Cell, pool: Executor) -> list[Future[OnDisk]]:
         lengths = [None, self.lockstep(cell)] if self.lockstep(cell) else [None]
         return [self._submit_floor(cell, length, pool, lambda cell, epoch, of: None) for length in lengths]
 
-    def _start_climb(self, cell: Cell, floors: list[Future[dict[str, Any]]], pool: Pool) -> Future[dict[str, Any]]:
+    def _start_climb(self, cell: Cell, floors: list[Future[OnDisk]], pool: Executor) -> Future[tuple[Step, ...]]:
         availability = self.versions.availability(cell.implementation)
         if not availability.available:
             return _failed(WorkerError(availability.reason))
         for error in (floor.exception() for floor in floors):
             if error is not None:
                 return _failed(WorkerError(f"its noise floor: {error}"))
-        lockstep = self.lockstep(cell)
-        path, mark = self._floor_path(cell, None)
-        job = self._job(cell, "climb", self.epochs(cell)) | {
-            "floor": str(path),
-            "lockstep_floor": str(self._floor_path(cell, lockstep)[0]) if lockstep else None,
-            "fingerprint": mark,
-        }
-        return pool.submit(framework_of(cell.implementation).name, job)
+        name, lockstep = self._name(cell), self.lockstep(cell)
+        held = self._floor_file(cell, lockstep) if lockstep else None
+        return pool.submit(Climb(name, name.environment, name.resources, self._floor_file(cell, None), held))
 
-    def _needs(self, cell: Cell, pool: Pool, on_epoch: OnEpoch) -> dict[str, Future[dict[str, Any]]]:
+    def _needs(self, cell: Cell, pool: Executor, on_epoch: OnEpoch) -> dict[str, Future[OnDisk]]:
         """What a cell's judgement waits for, by name; submitted once however many cells wait for it."""
         lockstep = self.lockstep(cell)
         needs = {"run": self._submit(cell, None, pool, on_epoch)}
@@ -167,7 +196,7 @@ class Matrix:
             needs["lockstep floor"] = self._submit_floor(cell, lockstep, pool, on_epoch)
         return needs
 
-    def _submit(self, cell: Cell, lockstep: int | None, pool: Pool, on_epoch: OnEpoch) -> Future[dict[str, Any]]:
+    def _submit(self, cell: Cell, lockstep: int | None, pool: Executor, on_epoch: OnEpoch) -> Future[OnDisk]:
         folder = cell.folder(self.options.out, lockstep)
         if folder not in self._submitted:
             self._submitted[folder] = self._start(cell, lockstep, folder, pool, on_epoch)
@@ -175,17 +204,17 @@ class Matrix:
         return self._submitted[folder]
 
     def _start(
-        self, cell: Cell, lockstep: int | None, folder: Path, pool: Pool, on_epoch: OnEpoch
-    ) -> Future[dict[str, Any]]:
+        self, cell: Cell, lockstep: int | None, folder: Path, pool: Executor, on_epoch: OnEpoch
+    ) -> Future[OnDisk]:
         availability = self.versions.availability(cell.implementation)
         if not availability.available:
             return _failed(UnrunError(availability.reason))
         if cell.implementation not in cell.entry.implementations:  # the reference, which every cell needs
             return _failed(UnrunError(f"{cell.entry.case.name} has no {cell.implementation} implementation"))
         key = self._key(cell, lockstep)
-        if not self.options.fresh and self._cached(folder, key, self._deep(cell, lockstep)):
-            return _finished({"cached": True})
-        case = cell.entry.case
+        if not self.options.fresh and self._cached(cell, folder, key, self._deep(cell, lockstep)):
+            return _finished(OnDisk(cached=True))
+        case, name, deep = cell.entry.case, self._name(cell), self._deep(cell, lockstep)
         meta = {
             "case": cell.entry.folder,
             "implementation": cell.implementation,
@@ -196,55 +225,42 @@ class Matrix:
             "origin": self._origin(cell),
             "versions": self.versions.of(cell.implementation),
             "hyper_parameters": {part: repr(getattr(case, part)) for part in ("loss", "optimizer", "schedule")},
-            "deep": self._deep(cell, lockstep),
+            "deep": deep,
             "float32_parameters": case.policy.float32_parameters,
             "floor": self._floor_path(cell, lockstep)[1],
         }
-        job = self._job(cell, "record", self._length(cell, lockstep)) | {
-            "lockstep": lockstep,
-            "folder": str(folder),
-            "meta": meta,
-            "deep": meta["deep"],
-            # What a stopped run has not looked at cannot be looked at again.
-            "resume": not self.options.fresh and not meta["deep"],
-        }
-        return pool.submit(
-            framework_of(cell.implementation).name, job, lambda event: on_epoch(cell, event["epoch"], event["of"])
-        )
+        # What a stopped run has not looked at cannot be looked at again.
+        resume = not self.options.fresh and not deep
+        epochs = self._length(cell, lockstep)
+        job = Record(name, name.environment, name.resources, epochs, str(folder), meta, lockstep, deep, resume)
+        return pool.submit(job, lambda progress: on_epoch(cell, progress.done, progress.of))
 
-    def _submit_floor(self, cell: Cell, lockstep: int | None, pool: Pool, on_epoch: OnEpoch) -> Future[dict[str, Any]]:
+    def _submit_floor(self, cell: Cell, lockstep: int | None, pool: Executor, on_epoch: OnEpoch) -> Future[OnDisk]:
         path, mark = self._floor_path(cell, lockstep)
         if path not in self._submitted:
             if load(path, mark) is not None and not (self.options.fresh and self._shipped(path, mark) is None):
-                self._submitted[path] = _finished({"cached": True})
+                self._submitted[path] = _finished(OnDisk(cached=True))
             else:
                 self._submitted[path] = self._measure(cell, lockstep, path, mark, pool, on_epoch)
         return self._submitted[path]
 
     def _measure(
-        self, cell: Cell, lockstep: int | None, path: Path, mark: str, pool: Pool, on_epoch: OnEpoch
-    ) -> Future[dict[str, Any]]:
+        self, cell: Cell, lockstep: int | None, path: Path, mark: str, pool: Executor, on_epoch: OnEpoch
+    ) -> Future[OnDisk]:
         reference = self.reference(cell)
-        job = self._job(reference, "floor", self._floor_length(reference))
-        dtypes = [cell.dtype] if cell.dtype in NARROW else list(DTYPES)
-        job |= {"lockstep": lockstep, "path": str(path), "fingerprint": mark, "dtypes": dtypes}
-        return pool.submit(
-            framework_of(reference.implementation).name,
-            job,
-            lambda event: on_epoch(reference, event["epoch"], event["of"]),
-        )
+        name, epochs = self._name(reference), self._floor_length(reference)
+        dtypes = (cell.dtype,) if cell.dtype in NARROW else DTYPES
+        floor = FloorFile(str(path), mark)
+        job = MeasureFloor(name, name.environment, name.resources, epochs, dtypes, floor, lockstep)
+        return pool.submit(job, lambda progress: on_epoch(reference, progress.done, progress.of))
 
-    def _job(self, cell: Cell, do: str, epochs: int) -> dict[str, Any]:
-        return {
-            "do": do,
-            "suite": self.suite.package,
-            "case": cell.entry.case.name,
-            "variant": cell.entry.data,
-            "implementation": cell.implementation,
-            "dtype": cell.dtype,
-            "device": cell.device,
-            "epochs": epochs,
-        }
+    def _name(self, cell: Cell) -> CellName:
+        entry = cell.entry
+        return CellName(self.suite.package, entry.case.name, entry.data, cell.implementation, cell.dtype, cell.device)
+
+    def _floor_file(self, cell: Cell, lockstep: int | None) -> FloorFile:
+        path, mark = self._floor_path(cell, lockstep)
+        return FloorFile(str(path), mark)
 
     def _length(self, cell: Cell, lockstep: int | None) -> int:
         """The epochs of a cell's run. The reference is checked as far as its floor reaches; in lockstep, to the end."""
@@ -319,7 +335,7 @@ class Matrix:
         """How many updates of a run are recorded deeply: of a free run alone, and not of the reference's check."""
         return 0 if lockstep or cell.dtype == CHECKED else self.options.deep
 
-    def _cached(self, folder: Path, key: str, deep: int) -> bool:
+    def _cached(self, cell: Cell, folder: Path, key: str, deep: int) -> bool:
         """Whether a run on disk is the one that is wanted. Only then is it kept: any other will be made again."""
         try:
             run = read(folder)
@@ -327,15 +343,17 @@ class Matrix:
             return False
         fits = bool(run.meta.get("key") == key and run.meta.get("deep", 0) >= deep)
         if fits:
-            self._trajectories[folder] = run
+            self._runs_of(cell).keep(folder, run)
         return fits
 
-    def _read(self, folder: Path) -> Trajectory:
-        if folder not in self._trajectories:
-            self._trajectories[folder] = read(folder)
-        return self._trajectories[folder]
+    def _runs_of(self, cell: Cell) -> Runs:
+        """The recordings of a cell's case, read once for all of its cells."""
+        if cell.entry.folder not in self._runs:
+            folder = cell.folder(self.options.out).parent
+            self._runs[cell.entry.folder] = Runs(folder, self._known, self.suite.reference, cell.entry)
+        return self._runs[cell.entry.folder]
 
-    def _judge(self, cell: Cell, needs: Mapping[str, Future[dict[str, Any]]]) -> Outcome:
+    def _judge(self, cell: Cell, needs: Mapping[str, Future[OnDisk]]) -> Outcome:
         outcome = Outcome(
             cell.entry.folder,
             cell.implementation,
@@ -351,62 +369,30 @@ class Matrix:
                 about = "" if name == "run" else f"its {name}: "
                 doubt = Judgement(Verdict.INCONCLUSIVE, reason=f"{about}{error}")
                 return replace(outcome, judgement=doubt, trace=getattr(error, "trace", ""))
-        outcome = replace(outcome, cached=bool(needs["run"].result().get("cached")))
+        place = Place(cell.folder(self.options.out), cell.implementation, cell.dtype, cell.device)
         try:
-            run = self._read(cell.folder(self.options.out))
-            outcome = replace(outcome, run=run)
-            reference = self._read(self.reference(cell).folder(self.options.out))
-            judgement, found = self._compare(cell, run, reference)
+            judged = judge_cell(self._runs_of(cell), place)
         except (OSError, ValueError) as error:
             return replace(outcome, judgement=Judgement(Verdict.INCONCLUSIVE, reason=str(error)))
-        return replace(outcome, judgement=judgement, figures=found, reference=reference)
+        # What an earlier call left beside the run is not this one's explanation.
+        return replace(judged, cached=needs["run"].result().cached, explanation=None)
 
-    def _explained(self, cell: Cell, outcome: Outcome, pool: Pool, on_epoch: OnEpoch) -> Outcome:
+    def _explain(self, cell: Cell, pool: Executor, on_epoch: OnEpoch) -> Future[dict[str, Any]]:
+        """Have a failed cell explained, in a worker of its framework."""
+        name, epochs = self._name(cell), self.epochs(cell)
+        ours, theirs = (str(one.folder(self.options.out)) for one in (cell, self.reference(cell)))
+        job = Explain(name, name.environment, name.resources, epochs, ours, theirs, self._floor_file(cell, None))
+        return pool.submit(job, lambda progress: on_epoch(cell, progress.done, progress.of))
+
+    def _explained(self, cell: Cell, outcome: Outcome, explanation: Future[dict[str, Any]]) -> Outcome:
         """A failed outcome with its explanation; without one, and its reason extended, where explaining failed."""
-        path, mark = self._floor_path(cell, None)
-        job = self._job(cell, "explain", self.epochs(cell)) | {
-            "folder": str(cell.folder(self.options.out)),
-            "reference": str(self.reference(cell).folder(self.options.out)),
-            "floor": str(path),
-            "fingerprint": mark,
-        }
-        framework = framework_of(cell.implementation).name
-        future = pool.submit(framework, job, lambda event: on_epoch(cell, event["epoch"], event["of"]))
         try:
-            explanation = future.result()["result"]
-            keep_explanation(cell.folder(self.options.out), outcome.judgement.reason, explanation)
-            return replace(outcome, explanation=explanation)
+            found = explanation.result()
         except WorkerError as error:
             reason = f"{outcome.judgement.reason}; it could not be explained: {error}"
             return replace(outcome, judgement=replace(outcome.judgement, reason=reason), trace=error.trace)
-
-    def _compare(self, cell: Cell, run: Trajectory, reference: Trajectory) -> tuple[Judgement, tuple[Figure, ...]]:
-        out, case, lockstep = self.options.out, cell.entry.case, self.lockstep(cell)
-        floor = self._floor(cell, None, run)
-
-        def stretches() -> tuple[int, Trajectory, Floor]:
-            assert lockstep is not None
-            held = self._read((_checked(cell) if self.is_reference(cell) else cell).folder(out, lockstep))
-            return lockstep, held, self._floor(cell, lockstep, held)
-
-        judgement = judge_run(
-            run,
-            reference,
-            floor,
-            check=self._read(_checked(cell).folder(out)) if self.is_reference(cell) else None,
-            params=compares_params(cell.dtype, case.policy.float32_parameters),
-            stretches=stretches if lockstep else None,
-        )
-        return judgement, tuple(figures(case, run, cell.dtype, floor))
-
-    def _floor(self, cell: Cell, lockstep: int | None, run: Trajectory) -> Floor:
-        path, mark = self._floor_path(cell, lockstep)
-        floors = load(path, mark)
-        if floors is None:
-            raise ValueError(f"the noise floor {path} was measured on something else: delete it")
-        # A case's own length may end between two snapshots of a shorter run's: the floor of the next one covers it.
-        floor = floors[cell.dtype].until(len(run.loss), len(run.epochs))
-        return floor
+        keep_explanation(cell.folder(self.options.out), outcome.judgement.reason, found)
+        return replace(outcome, explanation=found)
 
 
 def _missing(cell: Cell, reason: str) -> Outcome:
@@ -418,19 +404,19 @@ def _checked(reference: Cell) -> Cell:
     return replace(reference, dtype=CHECKED)
 
 
-def _keep_failure(folder: Path, run: Future[dict[str, Any]]) -> None:
+def _keep_failure(folder: Path, run: Future[OnDisk]) -> None:
     error = None if run.cancelled() else run.exception()
     if not (run.cancelled() or isinstance(error, UnrunError)):
         keep_failure(folder, "" if error is None else str(error) or type(error).__name__)
 
 
-def _finished(result: dict[str, Any]) -> Future[dict[str, Any]]:
-    future: Future[dict[str, Any]] = Future()
+def _finished(result: OnDisk) -> Future[OnDisk]:
+    future: Future[OnDisk] = Future()
     future.set_result(result)
     return future
 
 
-def _failed(error: BaseException) -> Future[dict[str, Any]]:
-    future: Future[dict[str, Any]] = Future()
+def _failed(error: BaseException) -> Future[Any]:
+    future: Future[Any] = Future()
     future.set_exception(error)
     return future

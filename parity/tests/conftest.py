@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
 from parity.frameworks import FRAMEWORKS
 from parity.running.versions import Versions, find_devices
 
+HERE = Path(__file__).parent
 _SAID = pytest.StashKey[list[str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Here and not in the project's settings: a user runs the ladder by --pyargs, in a project with settings of its own.
+    config.addinivalue_line("markers", "gpu: needs a CUDA device")
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     said = config.stash.setdefault(_SAID, [])
-    marked = [item for item in items if item.get_closest_marker("gpu")]
+    # A user who runs these tests beside their own may mean something else by the mark.
+    marked = [item for item in items if item.get_closest_marker("gpu") and item.path.is_relative_to(HERE)]
     if not marked:
         return
     if "gpu" not in config.getoption("-m"):
@@ -47,7 +55,7 @@ def _blind(config: pytest.Config, name: str) -> str:
     """Why a framework cannot run the tests here, asked in a process of its own; nothing where it can."""
     (framework,) = (known for known in FRAMEWORKS if known.name == name)
     label = next(iter(framework.packages))
-    if config.getoption("--gpu-device") == "cpu":
+    if config.getoption("--parity-gpu-device") == "cpu":
         found = Versions({}).availability(label)
     else:
         found = find_devices(Versions({}), [label])[label]

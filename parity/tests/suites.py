@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from parity.frameworks import FRAMEWORKS
+from parity.tests import schemas
 
 CASE = "toy-sgd"
 HONEST = "from parity.tests.toy import build\n"
@@ -78,13 +79,14 @@ def write_suite(root: Path, **implementations: str) -> str:
     return package
 
 
-def strict_json(text: str) -> Any:
-    """JSON as others read it: NaN and Infinity are no numbers there."""
+def strict_json(text: str, schema: str = "") -> Any:
+    """JSON as others read it: NaN and Infinity are no numbers there. With ``schema``, held against that one too."""
 
     def refuse(constant: str) -> float:
         raise ValueError(f"{constant} is no JSON number")
 
-    return json.loads(text, parse_constant=refuse)
+    document = json.loads(text, parse_constant=refuse)
+    return schemas.held(schema, document) if schema else document
 
 
 def selected(request: pytest.FixtureRequest) -> list[dict[str, Any]]:
@@ -97,5 +99,5 @@ def selected(request: pytest.FixtureRequest) -> list[dict[str, Any]]:
 def each_framework(metafunc: pytest.Metafunc) -> None:
     """Run a test that asks for ``framework`` once for each framework, or for those that the session names."""
     if "framework" in metafunc.fixturenames:
-        chosen = metafunc.config.getoption("--framework") or [framework.name for framework in FRAMEWORKS]
+        chosen = metafunc.config.getoption("--parity-framework") or [framework.name for framework in FRAMEWORKS]
         metafunc.parametrize("framework", [framework.name for framework in FRAMEWORKS if framework.name in chosen])

@@ -48,8 +48,8 @@ class Runs:
 
 
 def matrix_of(config: pytest.Config, device: str, out: Path) -> Matrix:
-    suite = load_suite(config.getoption("--suite"))
-    named = {what: config.getoption(f"--{what}") for what in ("case", "impl", "framework")}
+    suite = load_suite(config.getoption("--parity-suite"))
+    named = {what: config.getoption(f"--parity-{what}") for what in ("case", "impl", "framework")}
     return Matrix(
         Options(
             suite,
@@ -64,7 +64,7 @@ def matrix_of(config: pytest.Config, device: str, out: Path) -> Matrix:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    device = metafunc.config.getoption("--gpu-device")
+    device = metafunc.config.getoption("--parity-gpu-device")
     try:
         cells = matrix_of(metafunc.config, device, Path()).cells
     except SuiteError as error:  # NumPy alone was asked for, which is on no GPU
@@ -100,7 +100,9 @@ def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     items = [item for item in request.session.items if item.get_closest_marker("gpu")]
     selected = {item.callspec.params.get("name") for item in items}
     out = tmp_path_factory.mktemp("gpu")
-    matrices = [matrix_of(request.config, device, out) for device in (request.config.getoption("--gpu-device"), "cpu")]
+    matrices = [
+        matrix_of(request.config, device, out) for device in (request.config.getoption("--parity-gpu-device"), "cpu")
+    ]
     outcomes = []
     for matrix in matrices:
         matrix.cells = [cell for cell in matrix.cells if cell.name in selected]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import importlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -21,9 +23,10 @@ ROOT = Path(parity.__file__).parent
 PACKAGES = {package for framework in FRAMEWORKS for packages in framework.packages.values() for package in packages}
 FOREIGN = PACKAGES - {"numpy"}
 
-# Rooms from the ground up. What stands on one floor may import each other, but never in a circle.
+# Rooms from the ground up. What stands on one floor may import each other, but never in a circle. The package's own
+# face hands out names of many rooms and loads none: it has a test of its own.
 GROUPS = (
-    ("__init__", "typing", "dtypes", "frameworks"),
+    ("typing", "dtypes", "frameworks"),
     ("trajectory", "layout"),
     ("spec", "tolerance"),
     ("trainer",),
@@ -95,7 +98,7 @@ ALLOWED = {
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "framework" in metafunc.fixturenames:
-        chosen = metafunc.config.getoption("--framework") or list(ALLOWED)
+        chosen = metafunc.config.getoption("--parity-framework") or list(ALLOWED)
         metafunc.parametrize("framework", [name for name in ALLOWED if name in chosen])
 
 
@@ -153,7 +156,40 @@ def own(modules: set[str]) -> set[str]:
     return {name for name in modules if name.split(".")[0] == "parity" and name in known}
 
 
+FACE = ROOT / "__init__.py"
+
+
+def test_the_face_imports_for_types_alone_what_it_hands_out_lazily() -> None:
+    named = re.findall(r"^    from (\S+) import (\S+) as (\S+)$", FACE.read_text(), re.MULTILINE)
+    assert all(name == again for _, name, again in named)
+    found = {name: module for module, name, _ in named}
+    assert set(found) == set(parity.__all__) - {"__version__"}
+    for name, module in found.items():
+        assert getattr(parity, name) is getattr(importlib.import_module(module), name)
+    assert imports(FACE) <= {"__future__", "typing", "importlib"}
+    assert set(parity.__all__) <= set(dir(parity))
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        parity.nothing  # noqa: B018
+
+
+def test_a_public_name_loads_no_framework() -> None:
+    assert loaded("from parity import *") == {"numpy"}
+
+
 @pytest.mark.parametrize("path", sources(ROOT), ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_harness_takes_the_version_alone_from_the_face(path: Path) -> None:
+    taken = [
+        alias.name
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module == "parity"
+        for alias in node.names
+    ]
+    assert not set(taken) & (set(parity.__all__) - {"__version__"})
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in sources(ROOT) if path != FACE], ids=lambda path: str(path.relative_to(ROOT))
+)
 def test_an_import_never_goes_up(path: Path) -> None:
     here = room(module_of(path))
     assert here in FLOOR, f"{path.name} stands on no floor yet: give it one in GROUPS"

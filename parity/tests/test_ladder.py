@@ -5,25 +5,25 @@ from collections.abc import Callable
 Hold = Callable[[str], None]
 
 
-def test_contract(hold: Hold) -> None:
-    hold("contract")
+def test_contract(parity_hold: Hold) -> None:
+    parity_hold("contract")
 
 
-def test_prediction(hold: Hold) -> None:
-    hold("prediction")
+def test_prediction(parity_hold: Hold) -> None:
+    parity_hold("prediction")
 
 
-def test_gradients(hold: Hold) -> None:
-    hold("gradients")
+def test_gradients(parity_hold: Hold) -> None:
+    parity_hold("gradients")
 
 
-def test_update(hold: Hold) -> None:
-    hold("update")
+def test_update(parity_hold: Hold) -> None:
+    parity_hold("update")
 
 
-def test_training(hold: Hold) -> None:
-    hold("training")
+def test_training(parity_hold: Hold) -> None:
+    parity_hold("training")
 
 
-def test_resume(hold: Hold) -> None:
-    hold("resume")
+def test_resume(parity_hold: Hold) -> None:
+    parity_hold("resume")

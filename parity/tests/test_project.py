@@ -1,6 +1,8 @@
 """What the project's files say more than once, they must say alike."""
 
+import ast
 import re
+import sys
 import tomllib
 from pathlib import Path
 
@@ -9,7 +11,8 @@ import pytest
 from parity.frameworks import FRAMEWORKS
 
 ROOT = Path(__file__).parents[2]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT, SETUPTOOLS = PYPROJECT["project"], PYPROJECT["tool"]["setuptools"]
 EXTRAS = PROJECT["optional-dependencies"]
 PINS = dict(re.findall(r"^([\w-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
 REQUIREMENTS = sorted({*PROJECT["dependencies"], *(requirement for extra in EXTRAS.values() for requirement in extra)})
@@ -55,3 +58,30 @@ def test_continuous_integration_runs_the_test_command_of_the_readme():
     script = (ROOT / ".ci/run").read_text()
     parts = re.findall(r"^part (?:install|tests) (.*?)(?: \|\| finish)?$", script, re.MULTILINE)
     assert " && ".join(parts) in commands
+
+
+def test_every_file_pattern_of_the_package_finds_a_file():
+    for package, patterns in SETUPTOOLS["package-data"].items():
+        for pattern in patterns:
+            assert list((ROOT / package).glob(pattern)), f"{package}: {pattern} matches nothing"
+
+
+OWN = {"parity", "impls", "fixtures", "benchmarks"}
+DISTRIBUTIONS = {"jaxlib": "jax"}
+"""The package to the distribution that brings it, where they differ."""
+
+
+def imported(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield (node.module or "").partition(".")[0]
+
+
+@pytest.mark.parametrize("folder", sorted(OWN))
+def test_every_package_that_is_imported_is_declared(folder):
+    declared = {name for requirement in REQUIREMENTS for name in re.findall(r"^[\w-]+(?=>)", requirement)}
+    names = {name for path in sorted((ROOT / folder).rglob("*.py")) for name in imported(path)}
+    foreign = names - OWN - set(sys.stdlib_module_names)
+    assert {DISTRIBUTIONS.get(name, name).replace("_", "-") for name in foreign} <= declared

@@ -12,8 +12,8 @@ import numpy as np
 
 from parity.mistakes.mistake import Mistake as Mistake
 from parity.mistakes.planting import in_order, one_by_one
-from parity.spec import Case, Dataset, RandomRow, RandomRows, Schedule, Shuffled
-from parity.trainer import Build, Trained, Trainer, joined, predicted
+from parity.spec import Case, RandomRow, RandomRows, Schedule, Shuffled
+from parity.trainer import Build, Trained, Trainer, by_segment, predicted, verbs
 from parity.typing import Array, Batches
 
 if TYPE_CHECKING:
@@ -98,43 +98,31 @@ def one_epoch_ahead(schedule: Schedule, rows: int) -> Iterator[Array]:
     return itertools.chain.from_iterable(epochs)
 
 
-class LossAfterUpdate:
-    """A trainer whose ``train`` takes each batch's loss once more after its update, and reports that."""
+def loss_after_update(build: Build, case: Case, dtype: str, device: str) -> Trainer | None:
+    """``train`` takes each batch's loss once more after its update, and reports that."""
+    trainer, data = build(case, dtype, device), case.data()
 
-    def __init__(self, trainer: Trainer, data: Dataset) -> None:
-        self.trainer, self.data = trainer, data
-        self.predict, self.gradients = trainer.predict, trainer.gradients
-        self.export, self.load = trainer.export, trainer.load
-
-    def train(self, segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
-        return joined([self._segment(segment, inputs) for segment in segments])
-
-    def _segment(self, segment: Batches, inputs: Sequence[Array]) -> Trained:
+    def segment_of(segment: Batches, inputs: Sequence[Array]) -> Trained:
         losses = []
         for rows in segment:
-            trained = self.trainer.train([(rows,)])
-            losses.append(self.trainer.gradients(self.data.x[rows], self.data.y[rows])[0])
-        predictions = predicted(self.trainer, inputs)
+            trained = trainer.train([(rows,)])
+            losses.append(trainer.gradients(data.x[rows], data.y[rows])[0])
+        predictions = predicted(trainer, inputs)
         return trained._replace(losses=np.array([losses], trained.losses.dtype), predictions=predictions)
 
-
-def loss_after_update(build: Build, case: Case, dtype: str, device: str) -> Trainer | None:
-    return LossAfterUpdate(build(case, dtype, device), case.data())
+    return replace(verbs(trainer), train=by_segment(segment_of))
 
 
-class StaleFigures:
-    """A trainer that is asked for its figures too early: before each segment that it trains, not after."""
+def too_early(trainer: Trainer) -> Trainer:
+    """A trainer that is asked for its figures before each segment that it trains, not after."""
 
-    def __init__(self, trainer: Trainer) -> None:
-        self.trainer = trainer
-        self.predict, self.gradients = trainer.predict, trainer.gradients
-        self.export, self.load = trainer.export, trainer.load
-
-    def train(self, segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
-        before = predicted(self.trainer, inputs)
-        trained = self.trainer.train(segments, inputs)
+    def train(segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
+        before = predicted(trainer, inputs)
+        trained = trainer.train(segments, inputs)
         early = zip(before, trained.predictions, strict=True)
         return trained._replace(predictions=tuple(np.concatenate([first, later[:-1]]) for first, later in early))
+
+    return replace(verbs(trainer), train=train)
 
 
 def stale_figures(build: Build, case: Case, dtype: str, device: str) -> Trainer | None:
@@ -143,7 +131,7 @@ def stale_figures(build: Build, case: Case, dtype: str, device: str) -> Trainer 
         (callable(published.of) or published.of.startswith("metrics/")) and max(published.values) > 0
         for published in case.publication.figures
     )
-    return StaleFigures(build(case, dtype, device)) if early and case.metrics else None
+    return too_early(build(case, dtype, device)) if early and case.metrics else None
 
 
 MISTAKES: tuple[Mistake, ...] = (

@@ -21,13 +21,16 @@ from hypothesis import strategies as st
 
 from benchmarks.measuring import CLOCK, Clock
 from benchmarks.plain import LISTINGS
-from benchmarks.report import PHASES, build, markdown, page
+from benchmarks.report import build, markdown, page
 from benchmarks.result import SURE, ResultError, Spread, beyond_noise, chance, read
+from benchmarks.sections.commands import PHASES
 from benchmarks.test_matrix import Runs
 from parity.cli import app as cli
 from parity.running.pool import worker_environment
 from parity.suite import load_suite
 from parity.tests.browser import Browser
+from parity.tests.report.test_schemas import noted
+from parity.tests.schemas import held
 from parity.trainer import record
 
 HOSTILE = "<script>alert(1)</script>|x`"
@@ -316,13 +319,15 @@ def document_scripts(file: Path) -> int:
 
 
 def test_parity_bench_runs_a_benchmark_and_writes_the_report(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "parity", "bench", "--quick", "--part", "training"]
-    command += ["--case", "linear-gd", "--impl", "numpy", "--out", str(tmp_path)]
+    command = [sys.executable, "-m", "parity", "bench", "--quick", "--part", "training", "--part", "recording"]
+    command += ["--case", "linear-gd", "--case", "iris-logistic", "--impl", "numpy", "--out", str(tmp_path)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
-    assert "1 benchmarks in" in done.stdout
-    (benchmark,) = read(tmp_path / "parity-benchmarks.json").group("training")
+    assert "3 benchmarks in" in done.stdout
+    held("bench", json.loads((tmp_path / "parity-benchmarks.json").read_text()))
+    found = read(tmp_path / "parity-benchmarks.json").group("training")
+    (benchmark,) = (one for one in found if one.info["case"] == "linear-gd")
     assert len(benchmark.seconds.values) == len(benchmark.info["listing_seconds"]) == 4
     assert benchmark.info["steps"] == 500
     assert "| linear-gd | numpy | 500 |" in (tmp_path / "parity-benchmarks.md").read_text()
@@ -377,6 +382,7 @@ def test_a_run_of_the_matrix_says_where_its_time_went(tmp_path: Path) -> None:
     assert set(found["numpy"]) == set(PHASES)
     assert all(seconds > 0 for seconds in found["numpy"].values())
     after = runs.afterwards(tmp_path)
+    noted("matrix", {"arguments": runs.arguments, "recorded_runs": 2, "breakdown": found, "afterwards": after})
     assert after["judging"] > 0
     assert after["page"] >= 0
 

@@ -25,10 +25,11 @@ from parity.recording.format import MANIFEST
 from parity.recording.places import keep_failure
 from parity.recording.reader import read
 from parity.recording.writer import Writer, write
-from parity.running import matrix, pool
-from parity.running.keys import source_code
+from parity.running import pool
+from parity.running.keys import harness_code, source_code
 from parity.suite import load_suite
 from parity.tests import suites
+from parity.tests.schemas import SCHEMAS
 from parity.tests.suites import CASE, strict_json, write_suite
 from parity.trajectory import Chunk
 
@@ -227,7 +228,7 @@ def test_a_run_writes_trajectories_a_table_and_json(parity: Parity, tmp_path: Pa
     assert result.status == 0
     assert "iris-logistic" in result.out
     assert "2 cells: 2 PASS" in result.out
-    written = strict_json((tmp_path / "cells.json").read_text())
+    written = strict_json((tmp_path / "cells.json").read_text(), "run")
     assert set(written) == {"cells", "published"}
     for cell, dtype in zip(written["cells"], ("float32", "float64"), strict=True):
         # Scripts rely on these; more may come after them.
@@ -239,6 +240,8 @@ def test_a_run_writes_trajectories_a_table_and_json(parity: Parity, tmp_path: Pa
         run = read(tmp_path / "out" / "iris-logistic" / f"numpy-{dtype}-cpu")
         assert run.epochs.tolist() == list(range(11))
         assert run.meta["complete"]
+        said = (tmp_path / "out" / "iris-logistic" / f"numpy-{dtype}-cpu" / MANIFEST).read_text()
+        assert set(strict_json(said, "trajectory")) <= set(SCHEMAS["trajectory"]["properties"])
     assert len(written["published"]) == 2 * 24
     assert all(list(figure) == FIGURE for figure in written["published"])
     assert {figure["verdict"] for figure in written["published"]} == {"PASS"}
@@ -250,7 +253,7 @@ def test_json_on_standard_output_stands_alone_there(parity: Parity, tmp_path: Pa
     package = write_suite(tmp_path)
     result = parity("run", "--suite", package, "--out", "out", "--epochs", "2", "--json", "-")
     assert result.status == 0
-    assert [cell["verdict"] for cell in strict_json(result.out)["cells"]] == ["PASS", "PASS"]
+    assert [cell["verdict"] for cell in strict_json(result.out, "run")["cells"]] == ["PASS", "PASS"]
     assert "2 cells: 2 PASS" in result.err
 
 
@@ -272,7 +275,7 @@ def test_what_has_not_changed_is_not_run_again(parity: Parity, tmp_path: Path, m
     assert fresh > before[str(manifest.relative_to(tmp_path / "out"))][0]
     source = tmp_path / package / "toy" / "toy_numpy_counted.py"
     source.write_text(source.read_text() + "# changed\n")
-    matrix._code.cache_clear()  # A process reads its sources once.
+    harness_code.cache_clear()  # A process reads its sources once.
     assert parity(*command).status == 0
     assert manifest.stat().st_mtime_ns > fresh
 
@@ -282,7 +285,7 @@ def test_what_is_run_again_is_judged_and_not_what_lay_there(parity: Parity, tmp_
     command = ("run", "--suite", package, "--out", "out", "--dtype", "float64")
     assert parity(*command).status == 0
     (tmp_path / package / "toy" / "toy_numpy_mine.py").write_text(suites.WRONG)
-    matrix._code.cache_clear()  # A process reads its sources once.
+    harness_code.cache_clear()  # A process reads its sources once.
     assert parity(*command).status == 1
 
 
@@ -303,9 +306,9 @@ def test_what_an_implementation_imports_from_its_suite_is_part_of_it(
     own = tmp_path / "out" / CASE / "numpy-own-float64-cpu" / MANIFEST
     before = own.stat().st_mtime_ns
     imported.write_text(suites.WRONG)
-    matrix._code.cache_clear()
+    harness_code.cache_clear()
     found = parity(*command, "--json", "-")
-    verdicts = {cell["implementation"]: cell["verdict"] for cell in strict_json(found.out)["cells"]}
+    verdicts = {cell["implementation"]: cell["verdict"] for cell in strict_json(found.out, "run")["cells"]}
     assert verdicts["numpy-mine"] == "FAIL"
     assert verdicts["numpy-own"] == "PASS"
     # Another implementation that it does not name is none of its business.
@@ -356,14 +359,14 @@ def test_a_noise_floor_goes_with_the_code_of_the_reference(parity: Parity, tmp_p
     command = ("run", "--suite", package, "--out", "out", "--dtype", "float32", "--impl", "numpy-wrong")
     parity(*command)
     reference.write_text(suites.HONEST)
-    matrix._code.cache_clear()
+    harness_code.cache_clear()
     assert parity(*command).status == 1
     assert parity("report", "out", "--suite", package, "--format", "md").status == 1
     # What is said of the code is no code.
     floor = tmp_path / "out" / "floors" / f"{CASE}.safetensors"
     before = floor.stat().st_mtime_ns
     reference.write_text(f'"""The reference."""\n\n{suites.HONEST}  # as it was\n')
-    matrix._code.cache_clear()
+    harness_code.cache_clear()
     assert parity(*command).status == 1
     assert floor.stat().st_mtime_ns == before
     # Nothing else says that the harness measures in another way.
@@ -376,7 +379,7 @@ def test_a_run_in_lockstep_starts_from_the_states_of_the_reference_as_it_is(pari
     command = ("run", "--suite", package, "--out", "out", "--dtype", "float64", "--lockstep", "2")
     assert parity(*command).status == 1
     (tmp_path / package / "toy" / "toy_numpy.py").write_text(suites.HONEST)
-    matrix._code.cache_clear()
+    harness_code.cache_clear()
     assert parity(*command).status == 0
 
 
@@ -385,7 +388,10 @@ def test_a_floor_that_was_shipped_anew_takes_the_place_of_its_copy(parity: Parit
     init = tmp_path / package / "__init__.py"
     init.write_text("from pathlib import Path\nFLOORS = Path(__file__).parent / 'floors'\n")
     command = ("--suite", package, "--out", "out")
-    assert parity("floor", *command).status == 0
+    result = parity("floor", *command, "--json", "-")
+    assert result.status == 0
+    (found,) = strict_json(result.out, "floor")["floors"]
+    assert (Path(found["file"]).name, found["measured"]) == (f"{CASE}.safetensors", True)
     assert parity("run", *command).status == 0
     shipped = tmp_path / package / "floors" / f"{CASE}.safetensors"
     copy = tmp_path / "out" / "floors" / shipped.name
@@ -461,7 +467,7 @@ def test_each_cell_has_its_own_end(parity: Parity, tmp_path: Path) -> None:
     command = ("run", "--suite", package, "--out", "out", "--dtype", "float64", "--json", "-")
     result = parity(*command)
     assert result.status == 1
-    cells = {cell["implementation"]: cell for cell in strict_json(result.out)["cells"]}
+    cells = {cell["implementation"]: cell for cell in strict_json(result.out, "run")["cells"]}
     assert {name: cell["verdict"] for name, cell in cells.items()} == {
         "numpy": "PASS",
         "numpy-aborts": "INCONCLUSIVE",
@@ -496,12 +502,12 @@ def test_a_framework_that_is_not_installed_is_a_doubt_with_a_way_out(
     command = ("iris-logistic", "--impl", "torch", "--python", f"torch={bare}", "--out", "out")
     result = parity("run", *command, "--json", "cells.json")
     assert result.status == 3
-    for cell in strict_json((tmp_path / "cells.json").read_text())["cells"]:
+    for cell in strict_json((tmp_path / "cells.json").read_text(), "run")["cells"]:
         assert cell["verdict"] == "INCONCLUSIVE"
         assert f"torch not installed: '{bare} -m pip install" in cell["reason"]
     listed = parity("list", "--python", f"torch={bare}", "--json", "-")
     assert listed.status == 0
-    for cell in strict_json(listed.out)["cells"]:
+    for cell in strict_json(listed.out, "list")["cells"]:
         assert list(cell) == ["case", "implementation", "framework", "available", "reason"]
         if cell["framework"] == "torch":
             assert not cell["available"]
@@ -521,13 +527,13 @@ def test_what_is_no_python_is_a_doubt_and_says_which(parity: Parity, tmp_path: P
         "run", "--suite", package, "--out", "out", "--impl", "torch", "--python", f"torch={stub}", "--json", "-"
     )
     assert result.status == 3
-    for cell in strict_json(result.out)["cells"]:
+    for cell in strict_json(result.out, "run")["cells"]:
         assert cell["verdict"] == "INCONCLUSIVE"
         assert str(stub) in cell["reason"]
 
 
 def test_show_prints_the_sources_own_log_beside_ours(parity: Parity) -> None:
-    result = parity("show", "iris-logistic", "--impl", "numpy", "--out", "out")
+    result = parity("show", "iris-logistic", "--impl", "numpy", "--out", "out", "--json", "log.json")
     assert result.status == 0
     line = "Epoch: 001 | Train ACC: 0.987 | Cost: 5.581"
     (shown,) = [row for row in result.out.splitlines() if row.startswith(line)]
@@ -536,6 +542,20 @@ def test_show_prints_the_sources_own_log_beside_ours(parity: Parity) -> None:
     assert "weights[0]" in result.out
     assert "4.2267" in result.out
     assert "≠" not in result.out
+    written = strict_json(Path("log.json").read_text(), "show")
+    (run,) = written["runs"]
+    assert (run["verdict"], run["lines"][0]["ours"], run["lines"][0]["mark"]) == ("PASS", line, "=")
+    assert written["texts"] is None
+
+
+def test_sample_writes_its_texts_as_json_too(parity: Parity) -> None:
+    command = ("sample", "char-gru", "--impl", "numpy", "--epochs", "1", "--length", "3", "--out", "out")
+    shown, written = parity(*command), parity(*command, "--json", "-")
+    assert (shown.status, written.status) == (0, 0)
+    (text,) = strict_json(written.out, "sample")["texts"]
+    assert len(text["text"]) == len("Th") + 3
+    assert text["text"] in shown.out
+    assert text["text"] in written.err
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
@@ -543,7 +563,7 @@ def test_a_stop_leaves_what_has_finished_and_no_worker(tmp_path: Path, number: s
     package = write_suite(tmp_path, numpy_stuck=suites.STUCK)
     # A shell that runs tests in the background may have told its children to ignore SIGINT.
     setup = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
-    code = f"{setup}; from parity.cli import main; main()"
+    code = f"{setup}; from parity.cli.app import main; main()"
     command = ["run", "--suite", package, "--out", "out", "--dtype", "float64", "--jobs", "1"]
     process = subprocess.Popen(
         [sys.executable, "-c", code, *command],
@@ -605,7 +625,7 @@ def test_diff_of_a_run_with_its_copy_passes(parity: Parity, pair: tuple[Path, Pa
     result = parity("diff", *pair, "--json", "pairs.json")
     assert result.status == 0
     assert result.out.startswith("PASS")
-    (found,) = strict_json(Path("pairs.json").read_text())["pairs"]
+    (found,) = strict_json(Path("pairs.json").read_text(), "diff")["pairs"]
     assert (found["verdict"], found["absolute"], found["relative"], found["ulp"]) == ("PASS", None, None, None)
 
 
@@ -637,7 +657,7 @@ def test_diff_says_where_and_by_how_much(parity: Parity, tmp_path: Path) -> None
     (line,) = [line for line in result.out.splitlines() if line.startswith("largest absolute")]
     assert all(part in line for part in ("0.5", "epoch 4", "dense/bias[1]", *map(str, values)))
     assert "smallest tolerance that passes" in result.out
-    (found,) = strict_json((tmp_path / "pairs.json").read_text())["pairs"]
+    (found,) = strict_json((tmp_path / "pairs.json").read_text(), "diff")["pairs"]
     assert (found["epoch"], found["parameter"]) == (2, "dense/kernel")
     assert found["absolute"]["index"] == [1]
     assert found["absolute"]["absolute"] == abs(values[0] - values[1])
@@ -771,7 +791,7 @@ def test_diff_of_what_is_not_comparable_never_passes(
         match = match.replace("(3, 2) and (2, 3)", "(2, 3) and (3, 2)")
     result = parity("diff", *(reversed(folders) if swapped else folders), "--json", "-")
     assert result.status == status
-    (found,) = strict_json(result.out)["pairs"]
+    (found,) = strict_json(result.out, "diff")["pairs"]
     assert match in found["reason"]
     assert match in result.err
     assert "Traceback" not in result.err
@@ -791,9 +811,9 @@ def test_diff_across_dtypes_says_that_they_differ(parity: Parity, tmp_path: Path
     assert "dtype differs: float64 and float32" in result.out
 
 
-@pytest.mark.parametrize(("lockstep", "status"), [(None, 0), (2, 1)])
-def test_diff_compares_the_parameters_of_runs_in_lockstep(
-    parity: Parity, tmp_path: Path, lockstep: int | None, status: int
+@pytest.mark.parametrize("lockstep", [None, 2])
+def test_diff_compares_the_parameters_of_runs_whatever_they_say_of_it(
+    parity: Parity, tmp_path: Path, lockstep: int | None
 ) -> None:
     def narrow(run: dict[str, Any]) -> None:
         run["loss"] = run["loss"].astype(np.float32)
@@ -805,8 +825,8 @@ def test_diff_compares_the_parameters_of_runs_in_lockstep(
 
     meta = {"dtype": "float32", "float32_parameters": "lockstep", "lockstep": lockstep}
     result = parity("diff", make_run(tmp_path / "a", narrow, **meta), make_run(tmp_path / "b", apart, **meta))
-    assert result.status == status
-    assert ("compared in lockstep only" in result.out) == (lockstep is None)
+    assert result.status == 1
+    assert ("which no suite confirms" in result.out) == (lockstep is None)
 
 
 def test_diff_says_that_a_newer_run_failed_or_was_not_finished(parity: Parity, pair: tuple[Path, Path]) -> None:
@@ -835,10 +855,10 @@ def test_diff_of_two_folders_of_runs_compares_what_both_hold(parity: Parity, tmp
             make_run(tmp_path / root / case / "numpy-float64-cpu")
     result = parity("diff", "first", "second", "--json", "-")
     assert result.status == 0
-    assert len(strict_json(result.out)["pairs"]) == 2
+    assert len(strict_json(result.out, "diff")["pairs"]) == 2
     assert "counterpart" not in result.err
     (tmp_path / "second" / "two" / "numpy-float64-cpu").rename(tmp_path / "second" / "two" / "mine-floating-point")
-    assert len(strict_json(parity("diff", "first", "second", "--json", "-").out)["pairs"]) == 2
+    assert len(strict_json(parity("diff", "first", "second", "--json", "-").out, "diff")["pairs"]) == 2
     shutil.rmtree(tmp_path / "second" / "one")
     result = parity("diff", "first", "second")
     assert result.status == 0

@@ -444,7 +444,7 @@ def test_two_loops_of_ones_own_are_explained_on_the_command_line(name: str, pari
         assert f"first differs at epoch 1, {place}" in result.out
         assert f"explained by {named} (" in result.out
         assert f"the {'first' if named != name else which} run" in result.out
-        (found,) = strict_json(Path("found.json").read_text())["explanations"]
+        (found,) = strict_json(Path("found.json").read_text(), "explain")["explanations"]
         assert found["named"] == [named]
 
 

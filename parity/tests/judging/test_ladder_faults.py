@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from collections.abc import Iterator
 from concurrent.futures import Future
 from functools import cache
@@ -126,7 +125,7 @@ IN_FRAMEWORKS = {
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "label" in metafunc.fixturenames:
-        chosen = metafunc.config.getoption("--framework") or LABELS
+        chosen = metafunc.config.getoption("--parity-framework") or LABELS
         pairs = [(LABELS[name], mistake) for name in LABELS if name in chosen for mistake in IN_FRAMEWORKS]
         metafunc.parametrize(("label", "mistake"), pairs, ids=["-".join(pair) for pair in pairs])
 
@@ -149,7 +148,7 @@ def climbs(
         patch.syspath_prepend(root)
         suite = load_suite("planted_suite")
         matrix = Matrix(Options(suite, root / "runs", cases=[IRIS.name], dtypes=["float64"]))
-        with Pool(min(4, os.cpu_count() or 1), path=sys.path) as pool:
+        with Pool(min(4, os.cpu_count() or 1)) as pool:
             yield {cell.implementation: future for cell, future in matrix.climb(pool).items()}
 
 
@@ -162,5 +161,5 @@ def write_implementation(package: Path, label: str, mistake: str) -> None:
 
 
 def test_frameworks(label: str, mistake: str, climbs: dict[str, Future[dict[str, Any]]]) -> None:
-    steps = climbs[f"{label}-{mistake}".replace("_", "-")].result()["result"]
+    steps = climbs[f"{label}-{mistake}".replace("_", "-")].result()
     assert_falls(steps, IN_FRAMEWORKS[mistake])

@@ -12,8 +12,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from parity.judging.floor import Floor
-from parity.judging.floor import floor_of as measured_floor
+from parity.judging.floor import Floor, least_floor
 from parity.judging.outcome import Outcome
 from parity.judging.published import figures, log_lines
 from parity.judging.verdict import EXIT_STATUS, Judgement, Verdict, judge, overall
@@ -252,7 +251,7 @@ def test_what_is_not_finite_in_the_reference_agrees_with_nothing(value: float) -
     run, other = make(), make()
     put(other, ("loss", 1, 2), value)
     for pair in ((run, other), (other, run), (other, other)):
-        found = judge(*pair, measured_floor((), pair[1], "float64"))
+        found = judge(*pair, least_floor(pair[1]))
         assert (found.verdict, found.epoch, found.parameter) == (Verdict.FAIL, 2, "loss")
         assert found.reason.endswith("what is not finite agrees with nothing")
 

@@ -12,12 +12,15 @@ import numpy as np
 import pytest
 
 from parity.cli import evidence as cli
+from parity.frameworks import framework_of
 from parity.judging.verdict import Verdict
 from parity.proving import experiments, prove
-from parity.proving.experiments import Planted, bisect, clean, cut, plants, smallest, varied
+from parity.proving.experiments import Planted, bisect, cut, plants, varied
 from parity.proving.plan import CLEAN_IN, IN_FRAMEWORKS, plan
 from parity.proving.prove import Evidence
+from parity.proving.worker import Clean, Experiment, Prove, Smallest, Subject
 from parity.report import proof as report
+from parity.running.executor import Environment, Resources
 from parity.suite import load_suite
 from parity.tests.suites import strict_json
 
@@ -31,15 +34,17 @@ PLANTS = {
 @pytest.fixture(scope="module")
 def evidence() -> Evidence:
     found = Evidence(nowhere=["log-without-clamp"])
+    jobs: list[Experiment] = []
     for case, names in PLANTS.items():
-        entry = SUITE.entry(case)
-        numpy = entry.implementations["numpy"]
-        result = plants(SUITE, entry, numpy, names, lambda: None)
-        prove._gather(found, {"do": "prove", "case": case}, result)
-        prove._gather(found, {"do": "clean", "case": case}, clean(SUITE, entry, numpy, 1, lambda: None))
-    entry = SUITE.entry("iris-logistic")
-    prove._gather(found, {"do": "smallest", "case": entry.case.name}, smallest(SUITE, entry, lambda: None))
+        jobs += [Prove(*subject(case), names, alternate=False), Clean(*subject(case), seeds=1)]
+    for job in (*jobs, Smallest(*subject("iris-logistic"))):
+        prove._gather(found, job, job.run(lambda progress: None))
     return found
+
+
+def subject(case: str) -> tuple[Subject, Environment, Resources]:
+    of = Subject("impls", case, "numpy")
+    return of, of.environment, Resources()
 
 
 def test_every_plant_is_caught_located_and_named(evidence: Evidence) -> None:
@@ -103,16 +108,18 @@ def test_a_case_is_cut_to_whole_snapshots(name: str) -> None:
 
 def test_the_plan_plants_every_mistake_in_two_models_and_visits_every_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("parity.proving.plan._plantable", lambda hypothesis, build, case: True)
-    jobs, nowhere = plan(SUITE, subset=False)
-    assert nowhere == []
-    planted = [job for job in jobs if job["do"] == "prove"]
-    models = {SUITE.entry(job["case"]).spec for job in planted}
+    planned = plan(SUITE, subset=False)
+    assert planned.nowhere == ()
+    planted = [job for job in planned.experiments if isinstance(job, Prove)]
+    models = {SUITE.entry(job.subject.case).spec for job in planted}
     assert models == {entry.spec for entry in SUITE.entries.values()}
-    assert {job["implementation"] for job in planted} == {"numpy", *IN_FRAMEWORKS}
-    in_reference = [name for job in planted if job["implementation"] == "numpy" for name in job["plants"]]
+    assert {job.subject.implementation for job in planted} == {"numpy", *IN_FRAMEWORKS}
+    in_reference = [name for job in planted if job.subject.implementation == "numpy" for name in job.plants]
     assert in_reference.count("half-squared-error") == 2
-    assert {job["implementation"] for job in jobs if job["do"] == "clean"} == set(CLEAN_IN)
-    assert {job["case"] for job in jobs if job["do"] == "smallest"} == set(SUITE.entries)
+    followed = {job.subject.implementation for job in planned.experiments if isinstance(job, Clean)}
+    assert followed == set(CLEAN_IN)
+    assert {job.subject.case for job in planned.experiments if isinstance(job, Smallest)} == set(SUITE.entries)
+    assert {job.environment.framework for job in planned.experiments} >= {framework_of(job).name for job in followed}
 
 
 def missed(**changes: Any) -> Planted:
@@ -157,7 +164,7 @@ def test_a_tied_name_counts_and_is_counted_apart() -> None:
 
 
 def test_the_json_has_its_keys(evidence: Evidence) -> None:
-    found = strict_json(json.dumps(evidence.as_json(), allow_nan=False))
+    found = strict_json(json.dumps(evidence.as_json(), allow_nan=False), "prove")
     counts = {"planted", "caught", "phase_right", "name_right", "clean_runs", "false_alarms", "plants"}
     assert counts <= set(found)
     wanted = {"hypothesis", "case", "implementation", "dtype", "caught", "phase", "named", "epoch"}
@@ -212,6 +219,6 @@ def test_the_command_s_status_says_whether_it_is_proved(
         with pytest.raises(SystemExit) as ended:
             cli.prove(json_file=tmp_path / "prove.json", page_file=tmp_path / "page.html", subset=True, jobs=1)
         assert ended.value.code == status
-        assert strict_json((tmp_path / "prove.json").read_text())["false_alarms"] == status
+        assert strict_json((tmp_path / "prove.json").read_text(), "prove")["false_alarms"] == status
         assert "a-mistake" in (tmp_path / "page.html").read_text()
     assert "FALSE ALARM" in capsys.readouterr().out

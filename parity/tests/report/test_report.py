@@ -21,17 +21,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parity.cli import cases, recordings
+from parity.judging.diff import compare_folders
 from parity.judging.folder import recorded
+from parity.judging.known import NOTHING, Known
 from parity.judging.outcome import Outcome, as_json
 from parity.judging.published import Figure
 from parity.judging.verdict import Verdict
 from parity.recording.format import MANIFEST
 from parity.recording.places import EXPLANATION
+from parity.recording.reader import read
+from parity.recording.writer import write
 from parity.report import html
 from parity.report.formats import junit, markdown
 from parity.report.page import resource
 from parity.running.cells import Options
+from parity.running.keys import mark
 from parity.running.matrix import Matrix
+from parity.spec import Policy
 from parity.suite import Suite, load_suite
 from parity.tests import suites
 from parity.tests.browser import Browser
@@ -145,12 +151,40 @@ def test_without_its_reference_or_its_floor_nothing_passes(
 def test_a_run_whose_parameters_count_in_lockstep_needs_that_run(
     made: tuple[Suite, Path, list[Outcome]], copied: Path
 ) -> None:
-    run = copied / CASE / "numpy-honest-float32-cpu"
-    change(run, float32_parameters="lockstep")
-    assert only(recorded(copied, made[0]), "numpy-honest", "float32").judgement.verdict is Verdict.PASS
+    run, suite = copied / CASE / "numpy-honest-float32-cpu", in_lockstep(made[0])
+    assert only(recorded(copied, suite), "numpy-honest", "float32").judgement.verdict is Verdict.PASS
     shutil.rmtree(run.with_name(f"{run.name}-lockstep2"))
-    found = only(recorded(copied, made[0]), "numpy-honest", "float32")
+    found = only(recorded(copied, suite), "numpy-honest", "float32")
     assert "no such run of the same code lies beside it" in found.judgement.reason
+
+
+def in_lockstep(suite: Suite) -> Suite:
+    """The suite with a case whose float32 parameters are asserted in lockstep alone."""
+    entry = suite.entries[CASE]
+    case = replace(entry.case, policy=Policy(float32_parameters="lockstep", reason="a test"))
+    return replace(suite, entries={CASE: replace(entry, case=case)})
+
+
+@pytest.mark.parametrize("word", ["lockstep", "never", "none", 0])
+def test_a_recording_cannot_loosen_its_own_judgement(
+    word: object, made: tuple[Suite, Path, list[Outcome]], copied: Path
+) -> None:
+    """Its parameters are wrong and its losses right: that passes where a case of the suite says so alone."""
+    suite, run = made[0], copied / CASE / "numpy-honest-float32-cpu"
+    other = run.with_name("numpy-wrong-float32-cpu")
+    right = read(run)
+    wrong = {name: values[:] + np.float32(1) for name, values in right.params.items()}
+    said = right.meta | {"implementation": "numpy-wrong", "float32_parameters": word}
+    shutil.rmtree(other)
+    write(other, right.epochs, right.loss, wrong, meta=said)
+    shutil.rmtree(other.with_name(f"{other.name}-lockstep2"))
+    assert only(recorded(copied, suite), "numpy-wrong", "float32").judgement.verdict is Verdict.FAIL
+    for known in (NOTHING, Known(suite, mark)):
+        (found,) = compare_folders(other, run, known=known)
+        assert found.judgement.verdict is Verdict.FAIL
+        assert any("which no suite confirms" in note for note in found.notes)
+    (found,) = compare_folders(other, run, known=Known(in_lockstep(suite), mark))
+    assert found.judgement.verdict is Verdict.PASS
 
 
 def test_a_run_in_lockstep_of_other_code_is_not_judged(made: tuple[Suite, Path, list[Outcome]], copied: Path) -> None:
@@ -370,7 +404,7 @@ def test_the_forms_of_the_command(
 
     status, text = call(form="json")
     assert status == 1
-    verdicts = {(c["implementation"], c["dtype"]): c["verdict"] for c in strict_json(text)["cells"]}
+    verdicts = {(c["implementation"], c["dtype"]): c["verdict"] for c in strict_json(text, "run")["cells"]}
     assert verdicts == {(o.implementation, o.dtype): o.judgement.verdict for o in ran}
     assert call(form="md")[1].startswith("# Parity report\n")
     assert call(form="junit", output=tmp_path / "junit.xml") == (1, f"{tmp_path / 'junit.xml'}: {text_of(ran)}\n")
@@ -407,11 +441,50 @@ def test_a_run_writes_the_page_and_leaves_it_where_nothing_changed(
     written = page.stat().st_mtime_ns
     run()
     assert page.stat().st_mtime_ns == written
+    # A call for one cell leaves the others on the page.
+    assert "numpy-wrong" in page.read_text()
+    run(dtype=["float64"])
+    assert page.stat().st_mtime_ns == written
+    shutil.rmtree(copied / CASE / "numpy-wrong-float32-cpu")
     run(dtype=["float64"])
     assert page.stat().st_mtime_ns != written
 
 
-@pytest.mark.parametrize("package", ["jinja2", "plotly"])
+@pytest.mark.parametrize(
+    "changed",
+    [
+        *("report/html.py", "report/page.py", "report/words.py", "report/report.html", "report/report.js"),
+        *("judging/published.py", "suite.py", "toy/spec.py", "toy/toy_numpy_wrong.py"),
+    ],
+)
+def test_a_page_is_made_anew_when_what_it_draws_from_changed(
+    changed: str, made: tuple[Suite, Path, list[Outcome]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    some = [o for o in made[2] if o.implementation == "numpy-honest"]
+    before, read_bytes = html.fingerprint(some), Path.read_bytes
+    assert html.fingerprint(some) == before
+    seen = []
+
+    def edited(path: Path) -> bytes:
+        if not path.as_posix().endswith(f"/{changed}"):
+            return read_bytes(path)
+        seen.append(path)
+        return read_bytes(path) + b"\n"
+
+    monkeypatch.setattr(Path, "read_bytes", edited)
+    assert html.fingerprint(some) != before
+    assert seen
+
+
+def test_a_page_is_made_anew_when_a_run_says_other_things_of_itself(
+    made: tuple[Suite, Path, list[Outcome]], copied: Path
+) -> None:
+    before = html.fingerprint(recorded(copied, made[0]))
+    change(copied / CASE / "numpy-honest-float64-cpu", threads=7)
+    assert html.fingerprint(recorded(copied, made[0])) != before
+
+
+@pytest.mark.parametrize("package", ["jinja2", "plotly", "pygments"])
 def test_without_what_a_page_needs_a_run_still_says_its_verdict(
     package: str,
     made: tuple[Suite, Path, list[Outcome]],

@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from parity.report import data
 from parity.running.cells import Options
 from parity.running.matrix import Matrix
 from parity.running.sampling import check, sample
 from parity.suite import load_suite
+from parity.tests.schemas import held
 
 ALPHABET = "abc"
 
@@ -73,7 +75,9 @@ def test_the_same_weights_write_the_same_text_in_every_framework(tmp_path: Path,
     matrix.cells = [cell for cell in matrix.cells if matrix.versions.availability(cell.implementation).available]
     assert suite.reference in [cell.implementation for cell in matrix.cells]
     wish = {"prime": "Th", "length": 200, "temperature": 0.8, "seed": 0}
-    texts = {cell.implementation: text for cell, text in matrix.sample(wish, weights=suite.reference).items()}
+    found = matrix.sample(wish, weights=suite.reference)
+    held("sample", data.written("char-gru", 30, wish, suite.reference, found))
+    texts = {cell.implementation: text for cell, text in found.items()}
     written = texts[suite.reference]
     assert len(written) == 202
     assert written.startswith("Th")

@@ -17,6 +17,8 @@ from impls.mlp import mlp_numpy
 from parity.frameworks import FRAMEWORKS, TF32, framework_of, in_tf32, settings_of
 from parity.judging.verdict import Verdict
 from parity.running.cells import Options, cells, left_out
+from parity.running.executor import Environment
+from parity.running.jobs import FindDevice
 from parity.running.matrix import Matrix
 from parity.running.pool import Pool, worker_environment
 from parity.running.versions import Versions, find_devices
@@ -126,10 +128,10 @@ def test_a_framework_starts_with_the_settings_of_every_device_and_says_what_it_s
         assert not hasattr(importlib.import_module(known.trainer), "find_cuda")
         return
     for device in ("cpu", "cuda"):
-        with Pool(1, path=sys.path, device=device) as pool:
-            job = pool.submit(framework, {"do": "find", "trainer": known.trainer})
+        with Pool(1) as pool:
+            job = pool.submit(FindDevice(Environment(framework, device), known.trainer))
             # An XLA flag that is not known would end the process, whose last words these would be.
-            said = str(job.exception() or job.result()["result"])
+            said = str(job.exception() or job.result())
             assert "sees no CUDA device" in said or (device == "cuda" and job.exception() is None)
 
 
@@ -272,13 +274,13 @@ def pytest_on_gpu_tests(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_gpu_tests_are_left_out_unless_asked_for_and_said_to_be() -> None:
-    done = pytest_on_gpu_tests("--case", "iris-logistic")
+    done = pytest_on_gpu_tests("--parity-case", "iris-logistic")
     assert done.returncode == 5, done.stdout + done.stderr
     assert "deselected: run them with '-m gpu' on a machine with a CUDA device" in done.stdout
 
 
 def test_gpu_tests_without_a_gpu_say_why_nothing_ran(tmp_path: Path) -> None:
-    done = pytest_on_gpu_tests("-m", "gpu", "--case", "iris-logistic", "--framework", "torch")
+    done = pytest_on_gpu_tests("-m", "gpu", "--parity-case", "iris-logistic", "--parity-framework", "torch")
     if "sees no CUDA device" in done.stdout or "not installed" in done.stdout:
         assert done.returncode == 5, done.stdout
         assert " of torch deselected: torch" in done.stdout
@@ -289,7 +291,7 @@ def test_gpu_tests_without_a_gpu_say_why_nothing_ran(tmp_path: Path) -> None:
 
 
 def test_the_gpu_tests_run_from_end_to_end_on_the_cpu() -> None:
-    chosen = ("--case", "iris-logistic", "--framework", "numpy", "-k", "not tf32")
-    done = pytest_on_gpu_tests("-m", "gpu", "--gpu-device", "cpu", *chosen)
+    chosen = ("--parity-case", "iris-logistic", "--parity-framework", "numpy", "-k", "not tf32")
+    done = pytest_on_gpu_tests("-m", "gpu", "--parity-gpu-device", "cpu", *chosen)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "4 passed" in done.stdout

@@ -37,7 +37,7 @@ def test_adam_with_and_without_decay_climbs_the_ladder(framework: str, tmp_path:
         (model / f"logistic_{label}.py").write_text(f"from impls.logistic.logistic_{label} import build\n")
     command = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--pyargs", "parity.tests.test_ladder"]
     done = subprocess.run(
-        [sys.executable, *command, "--suite", "optimized", "--framework", framework],
+        [sys.executable, *command, "--parity-suite", "optimized", "--parity-framework", framework],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
         capture_output=True,

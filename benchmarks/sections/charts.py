@@ -1,4 +1,4 @@
-"""Figures as plain data, in plotly.js's own terms. A colour ``--name`` is a variable of the page's style."""
+"""Figures as plain data in the terms of plotly.js. A colour ``--name`` is a variable of the page's style."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from parity.frameworks import framework_of
 Figure = dict[str, Any]
 
 ROW, HEAD = 22, 76
-"""Pixels: a bar's, and what a figure needs beside its bars."""
+"""The height of a bar, and of all else in a figure, in pixels."""
 SYMBOLS = ("circle", "diamond", "square", "x", "triangle-up")
 
 
@@ -23,7 +23,7 @@ def colour(label: str) -> str:
 
 
 def _text(text: str) -> str:
-    """A name as plotly shows it: it takes text for markup."""
+    """A name, escaped: plotly takes text for markup."""
     return escape(text)
 
 
@@ -62,7 +62,7 @@ LOG = {"type": "log", "dtick": 1, "exponentformat": "power"}
 
 
 def bars(rows: Mapping[str, float], say: Callable[[float], str], title: str, colours: Sequence[str]) -> Figure:
-    """Horizontal bars on a logarithmic scale, the first on top; ``say`` puts a value into words."""
+    """Horizontal bars on a logarithmic scale, the first on top. ``say`` puts a value into words."""
     values = list(rows.values())
     # A bar on a log scale has no foot: all stand on the power of ten below the shortest.
     low, high = math.floor(math.log10(min(values)) - 0.05), math.log10(max(values)) + 0.35
