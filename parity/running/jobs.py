@@ -17,7 +17,7 @@ from parity.running.executor import Emit, Environment, Progress, Resources
 
 if TYPE_CHECKING:
     from parity.judging.floor import Floor
-    from parity.judging.ladder import Step
+    from parity.judging.ladder import Rung
     from parity.suite import Entry, Implementation
 
 
@@ -146,7 +146,7 @@ class Climb:
     floor: FloorFile
     lockstep_floor: FloorFile | None = None
 
-    def run(self, emit: Emit) -> tuple[Step, ...]:
+    def run(self, emit: Emit) -> tuple[Rung, ...]:
         from parity.judging.ladder import climb
 
         cell = self.cell

@@ -18,7 +18,7 @@ from parity.dtypes import DTYPES, NARROW
 from parity.judging.cell import Runs, judge_cell
 from parity.judging.floor import load
 from parity.judging.known import Known
-from parity.judging.ladder import Step
+from parity.judging.ladder import Rung
 from parity.judging.outcome import Outcome
 from parity.judging.policy import asserts_parameters
 from parity.judging.verdict import Judgement, Verdict
@@ -160,7 +160,7 @@ class Matrix:
             wait(jobs.values())
         return {path: job.exception() for path, job in jobs.items()}
 
-    def climb(self, pool: Executor) -> dict[Cell, Future[tuple[Step, ...]]]:
+    def climb(self, pool: Executor) -> dict[Cell, Future[tuple[Rung, ...]]]:
         """Send every cell up the ladder; each future holds its steps."""
         floors = {cell: self._floors(cell, pool) for cell in self.cells}
         wait({future for wanted in floors.values() for future in wanted})
@@ -170,7 +170,7 @@ class Matrix:
         lengths = [None, self.lockstep(cell)] if self.lockstep(cell) else [None]
         return [self._submit_floor(cell, length, pool, lambda cell, epoch, of: None) for length in lengths]
 
-    def _start_climb(self, cell: Cell, floors: list[Future[OnDisk]], pool: Executor) -> Future[tuple[Step, ...]]:
+    def _start_climb(self, cell: Cell, floors: list[Future[OnDisk]], pool: Executor) -> Future[tuple[Rung, ...]]:
         availability = self.versions.availability(cell.implementation)
         if not availability.available:
             return _failed(WorkerError(availability.reason))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import replace
@@ -55,7 +54,7 @@ def matrix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Matrix]:
 
 @pytest.fixture(scope="module")
 def climbs(matrix: Matrix) -> Iterator[dict[str, Future[dict[str, Any]]]]:
-    with Pool(1, path=sys.path) as pool:
+    with Pool(1) as pool:
         yield {cell.entry.case.name: future for cell, future in matrix.climb(pool).items()}
 
 
