@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -20,20 +20,30 @@ from parity.typing import Array, Params
 
 @dataclass(frozen=True)
 class Floor:
-    """The noise floor of one case in one dtype: ``loss`` (E, B) and each parameter (S,), in the quantity's units."""
+    """The noise floor of one case in one dtype: ``loss`` (E, B), each parameter and metric (S,), in its own units.
+
+    A metric's is the part of its tolerance that ``parity.tolerance.FACTOR`` multiplies, as everywhere: see
+    ``parity.judging.noise.metric_tolerances``.
+    """
 
     loss: Array
     params: Params
+    metrics: Params = field(default_factory=dict)
 
     def until(self, epochs: int, snapshots: int) -> Floor:
         """The floor of a shorter run of the same case. A floor at an epoch depends on no later epoch."""
-        return Floor(self.loss[:epochs], {name: values[:snapshots] for name, values in self.params.items()})
+        return Floor(
+            self.loss[:epochs],
+            {name: values[:snapshots] for name, values in self.params.items()},
+            {name: values[:snapshots] for name, values in self.metrics.items()},
+        )
 
     def carried(self, reference: Trajectory) -> Floor:
         """Carry the floor of a run in lockstep on to the end of a longer reference.
 
         In lockstep errors do not add up from stretch to stretch; they grow only with the values that they are relative
-        to. So the floor's last value is carried on in proportion to the running max|reference|.
+        to. So the floor's last value is carried on in proportion to the running max|reference|. The floors of metrics
+        end where they were measured: which rows are near a tie later is not known.
         """
         if len(self.loss) == len(reference.loss):
             return self
@@ -42,6 +52,7 @@ class Floor:
         return Floor(
             _carried(self.loss.ravel(), loss.ravel()).reshape(loss.shape),
             {name: _carried(values, scales[name]) for name, values in self.params.items()},
+            self.metrics,
         )
 
 
@@ -79,6 +90,10 @@ def save(floors: dict[str, Floor], path: Path, fingerprint: str) -> None:
     for dtype, floor in floors.items():
         for name, values in ({"loss": floor.loss} | {f"params/{n}": v for n, v in floor.params.items()}).items():
             tensors[f"{dtype}/{name}"] = np.nextafter(values.astype(np.float32), np.float32(np.inf))
+        for name, values in floor.metrics.items():
+            narrow = values.astype(np.float32)
+            # Where no row is near a tie, none may change.
+            tensors[f"{dtype}/metrics/{name}"] = np.where(narrow == 0, narrow, np.nextafter(narrow, np.float32(np.inf)))
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.partial")
     save_file(tensors, scratch, {"fingerprint": fingerprint, "runs": str(RUNS)})
@@ -101,16 +116,20 @@ def load(path: Path, fingerprint: str) -> dict[str, Floor] | None:
         raise _damaged(path, str(error)) from error
     floors: dict[str, Floor] = {}
     for dtype in {name.split("/", 1)[0] for name in tensors}:
-        prefix = f"{dtype}/params/"
-        params = {name.removeprefix(prefix): values for name, values in tensors.items() if name.startswith(prefix)}
+        params, metrics = _below(f"{dtype}/params/", tensors), _below(f"{dtype}/metrics/", tensors)
         loss = tensors.get(f"{dtype}/loss")
         if loss is None or loss.ndim != 2:
             raise _damaged(path, f"it holds no {dtype}/loss of epochs and batches")
-        for name, values in params.items():
-            if values.ndim != 1:
-                raise _damaged(path, f"{prefix}{name} is not one value a snapshot")
-        floors[dtype] = Floor(loss, params)
+        for kind, found in (("params", params), ("metrics", metrics)):
+            for name, values in found.items():
+                if values.ndim != 1:
+                    raise _damaged(path, f"{dtype}/{kind}/{name} is not one value a snapshot")
+        floors[dtype] = Floor(loss, params, metrics)
     return floors
+
+
+def _below(prefix: str, tensors: Params) -> Params:
+    return {name.removeprefix(prefix): values for name, values in tensors.items() if name.startswith(prefix)}
 
 
 def _damaged(path: Path, how: str) -> TrajectoryError:

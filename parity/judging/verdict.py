@@ -31,6 +31,8 @@ class Verdict(StrEnum):
     INCONCLUSIVE = "INCONCLUSIVE"
 
 
+METRICS = "metrics/"
+"""Before the name of a metric, where it stands beside parameters."""
 EXIT_STATUS = {Verdict.PASS: 0, Verdict.FAIL: 1, Verdict.INCONCLUSIVE: 3}
 
 
@@ -45,10 +47,11 @@ def overall(verdicts: list[Verdict]) -> Verdict:
 class Evidence:
     """The distances of a run from the run that it was held against, and the noise floor of each.
 
-    ``distances`` are those of ``parity.judging.floor.strays``: ``loss`` (E·B,), each parameter (S,). ``floors`` have
-    the same names and are shorter if the noise floor ends before the run. ``asserted`` names the quantities that the
-    verdict rests on. ``epochs`` (S,) are those of the snapshots, ``batches`` is B. ``lockstep`` is the length in epochs
-    of the stretches that each started from the reference's state; None for a free run.
+    ``distances`` are those of ``parity.judging.floor.strays``: ``loss`` (E·B,), each parameter (S,), and each metric
+    under ``metrics/<name>`` (S,). ``floors`` have the same names and are shorter if the noise floor ends before the
+    run. ``asserted`` names the quantities that the verdict rests on. ``epochs`` (S,) are those of the snapshots,
+    ``batches`` is B. ``lockstep`` is the length in epochs of the stretches that each started from the reference's
+    state; None for a free run.
     """
 
     distances: Params
@@ -123,11 +126,11 @@ def judge_run(
     length of the stretches, the run in lockstep and its floor. It is called only if the free run passes, or agrees up
     to the end of its noise floor.
     """
-    found = judge(run, reference, floor, params) if check is None else judge_check(run, check, floor)
+    found = judge(run, reference, floor, params, metrics=True) if check is None else judge_check(run, check, floor)
     if stretches is None or (found.verdict is not Verdict.PASS and found.reach is None):
         return found
     length, held, allowed = stretches()
-    stretched = judge(held, reference, allowed.carried(reference))
+    stretched = judge(held, reference, allowed.carried(reference), metrics=True)
     reach = len(allowed.loss)
     if stretched.verdict is Verdict.FAIL and stretched.epoch is not None and stretched.epoch > reach:
         # How far rounding leads a stretch depends on its start, so a floor measured on other stretches cannot convict.
@@ -139,22 +142,35 @@ def judge_run(
     return judge_both(found, stretched, length)
 
 
-def judge(run: Trajectory, reference: Trajectory, floor: Floor, params: bool = True) -> Judgement:
+def judge(
+    run: Trajectory, reference: Trajectory, floor: Floor, params: bool = True, metrics: bool = False
+) -> Judgement:
     """Compare a run with its reference: every batch's loss and every snapshot of every parameter.
 
-    ``params=False`` leaves the parameters out; the case's spec says when and why that is right. A run longer than its
-    floor is judged up to the floor's end: it may fail there, and is INCONCLUSIVE otherwise.
+    Args:
+        run: What is judged.
+        reference: What it is held against, of the same epochs and shapes.
+        floor: The noise floor of the run's dtype. A run longer than its floor is judged up to the floor's end: it may
+            fail there, and is INCONCLUSIVE otherwise.
+        params: False leaves the parameters out; the case's spec says when and why that is right.
+        metrics: Whether metrics are compared too. They are asserted where the parameters are, because predictions are
+            made of them.
+
+    Returns:
+        The verdict with its evidence; INCONCLUSIVE if the runs cannot be compared, or if a metric is recorded on one
+        side alone or has no noise floor.
     """
-    doubt = incomparable(run, reference)
+    doubt = incomparable(run, reference) or (_unlike_metrics(run, reference, floor) if metrics else "")
     if doubt:
         return Judgement(Verdict.INCONCLUSIVE, reason=doubt)
     reach = min(len(floor.loss), len(reference.loss))
     if not _fits(floor, reference.until(reach)):
         return Judgement(Verdict.INCONCLUSIVE, reason="the noise floor was measured on a run of another shape")
+    scores = {f"{METRICS}{name}": values for name, values in floor.metrics.items()} if metrics else {}
     evidence = Evidence(
-        strays(run, reference),
-        {"loss": floor.loss.ravel()} | floor.params,
-        ("loss", *(reference.params if params else ())),
+        strays(run, reference) | {name: _metric_distance(run, reference, name) for name in scores},
+        {"loss": floor.loss.ravel()} | floor.params | scores,
+        ("loss", *((*reference.params, *scores) if params else ())),
         run.epochs,
         max(1, reference.loss.shape[1]),
     )
@@ -162,7 +178,34 @@ def judge(run: Trajectory, reference: Trajectory, floor: Floor, params: bool = T
         found = _judge_beginning(run, reference, floor, evidence)
     else:
         found = _judge_whole(run, reference, evidence)
+        ends = [len(values) for values in scores.values() if len(values) < len(run.epochs)]
+        if found.verdict is Verdict.PASS and ends:
+            found = replace(found, note=f"metrics were compared up to epoch {run.epochs[min(ends) - 1]}")
     return replace(found, evidence=(evidence,))
+
+
+def _unlike_metrics(run: Trajectory, reference: Trajectory, floor: Floor) -> str:
+    """Why the metrics of two runs cannot be held against each other, or nothing."""
+    for which, lacking in (
+        ("first", reference.metrics.keys() - run.metrics),
+        ("second", run.metrics - reference.metrics.keys()),
+    ):
+        if lacking:
+            return f"metric {min(lacking)} is missing from the {which} run"
+    if unmeasured := reference.metrics.keys() - floor.metrics.keys():
+        return f"the noise floor was measured without the metric {min(unmeasured)}: measure it anew with 'parity floor'"
+    return ""
+
+
+def _metric_distance(run: Trajectory, reference: Trajectory, name: str) -> Array:
+    """How far a metric is from the reference's at each snapshot, (S,): 0 where both have the same, or none.
+
+    A metric may have no value, as an average of nothing has none; a value and none are infinitely far apart.
+    """
+    ours, theirs = (np.asarray(of.metrics[name.removeprefix(METRICS)], np.float64) for of in (run, reference))
+    same = (ours == theirs) | (np.isnan(ours) & np.isnan(theirs))
+    with np.errstate(invalid="ignore"):
+        return np.where(same, 0.0, np.nan_to_num(np.abs(ours - theirs), nan=np.inf, posinf=np.inf))
 
 
 def _fits(floor: Floor, reference: Trajectory) -> bool:
@@ -178,14 +221,16 @@ def _judge_whole(run: Trajectory, reference: Trajectory, evidence: Evidence) -> 
     # Where stirred runs overflowed, the tolerance is infinite, and even a NaN says nothing about the run.
     beyond = {name: ~(share <= 1) & ~np.isposinf(floors[name]) for name, share in shares.items()}
     exceeded = [
-        (evidence.epoch(name, place), name != "loss", -float(shares[name][place]), name, place)
+        (evidence.epoch(name, place), _order(name), -float(shares[name][place]), name, place)
         for name, places in beyond.items()
         if places.any()
         for place in [int(np.argmax(places))]
     ]
     if exceeded:
         epoch, _, _, name, place = min(exceeded)
-        worst = max(float(np.max(np.nan_to_num(share, nan=np.inf))) for share in shares.values() if share.size)
+        # A metric of which no row may change is infinitely far off at once: beside a parameter its share says nothing.
+        alike = [values for one, values in shares.items() if one.startswith(METRICS) == name.startswith(METRICS)]
+        worst = max(float(np.max(np.nan_to_num(share, nan=np.inf, posinf=np.inf))) for share in alike if share.size)
         allowed = float(FACTOR * floors[name][place])
         difference = _difference(run, reference, name, place)
         return Judgement(
@@ -209,12 +254,17 @@ def _judge_whole(run: Trajectory, reference: Trajectory, evidence: Evidence) -> 
     return Judgement(Verdict.PASS, float(shares[name][place]), evidence.epoch(name, place), name)
 
 
+def _order(name: str) -> int:
+    """What is said first of what was exceeded at one epoch: the loss, then a parameter, then a metric made of them."""
+    return 0 if name == "loss" else 2 if name.startswith(METRICS) else 1
+
+
 def judge_check(reference: Trajectory, check: Trajectory, floor: Floor) -> Judgement:
     """Judge the reference against its own check, which may end with the noise floor."""
     reach, epochs = len(check.loss), len(reference.loss)
     if reach == epochs:
-        return judge(reference, check, floor)
-    found = judge(reference.until(reach), check, floor)
+        return judge(reference, check, floor, metrics=True)
+    found = judge(reference.until(reach), check, floor, metrics=True)
     if found.verdict is not Verdict.PASS:
         return found
     note = f"the free run was checked up to epoch {reach} of {epochs}"
@@ -233,6 +283,7 @@ def judge_both(free: Judgement, lockstep: Judgement, length: int) -> Judgement:
         if lockstep.verdict is not Verdict.PASS:
             return lockstep
         note = f"{free.note}; every stretch of {length} epochs agrees, so rounding alone leads it away later"
+        note += f"; {lockstep.note}" if lockstep.note else ""
         free = replace(free, verdict=Verdict.PASS, reason="", note=note)
         lockstep = replace(lockstep, note=note)
     return max(free, lockstep, key=lambda found: (found.verdict is not Verdict.PASS, found.ratio or 0.0))
@@ -257,7 +308,7 @@ def _last_within(reference: Trajectory, floor: Floor, evidence: Evidence) -> int
     allowed = floor.carried(reference)
     beyond = np.flatnonzero(~(evidence.distances["loss"] <= FACTOR * allowed.loss.ravel())) // evidence.batches
     last = int(beyond[0]) if len(beyond) else len(reference.loss)
-    for name in evidence.asserted[1:]:
+    for name in allowed.params.keys() & set(evidence.asserted):
         beyond = np.flatnonzero(~(evidence.distances[name] <= FACTOR * allowed.params[name]))
         last = min(last, int(evidence.epochs[beyond[0] - 1])) if len(beyond) else last
     return last
@@ -300,6 +351,8 @@ def _ends(epochs: Array) -> str:
 def _difference(run: Trajectory, reference: Trajectory, name: str, place: int) -> Difference:
     if name == "loss":
         ours, theirs = run.loss.reshape(-1)[place : place + 1], reference.loss.reshape(-1)[place : place + 1]
+    elif name.startswith(METRICS):
+        ours, theirs = (of.metrics[name.removeprefix(METRICS)][place : place + 1] for of in (run, reference))
     else:
         ours, theirs = run.params[name][place : place + 1], reference.params[name][place : place + 1]
     found = differences(ours, theirs, name, dtype=run.meta.get("dtype"))
@@ -310,7 +363,7 @@ def _difference(run: Trajectory, reference: Trajectory, name: str, place: int) -
 
 def _where(name: str, epoch: int, place: int, batches: int, worst: Difference, allowed: float) -> str:
     batch = f", batch {place % batches}" if name == "loss" else ""
-    index = "" if name == "loss" else "[" + ", ".join(map(str, worst.index)) + "]"
+    index = "" if name == "loss" or name.startswith(METRICS) else "[" + ", ".join(map(str, worst.index)) + "]"
     found = f"first differs at epoch {epoch}{batch}: {name}{index} is {worst.a:.9g}, the reference has {worst.b:.9g}"
     if not (np.isfinite(worst.a) and np.isfinite(worst.b)):
         return f"{found}: what is not finite agrees with nothing"
