@@ -1,4 +1,4 @@
-"""What a command's options ask for: the suite, the interpreters, the matrix."""
+"""Turn a command's options into what they ask for: the suite, the interpreters, the matrix."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 
 def find_suite(name: str | None) -> Suite:
-    """The suite of that name, looked for in the current folder too; without a name the documents'."""
+    """The suite of that name, looked for in the current folder too; without a name the documents'.
+
+    SuiteError says why it cannot be had.
+    """
     from parity.running.packages import find
     from parity.suite import load_suite
 
@@ -39,6 +42,7 @@ def known_suite(name: str | None) -> Known:
 
 
 def interpreters(pairs: list[str] | None) -> dict[str, str]:
+    """Framework to interpreter, from ``FRAMEWORK=PATH`` as ``--python`` takes it."""
     pythons = {}
     for pair in pairs or []:
         framework, equals, path = pair.partition("=")
@@ -51,6 +55,7 @@ def interpreters(pairs: list[str] | None) -> dict[str, str]:
 
 
 def check_device(device: str) -> None:
+    """End the command if there is no such device."""
     from parity.frameworks import DEVICES
 
     if device not in DEVICES:
@@ -67,7 +72,7 @@ def matrix_of(
     python: list[str] | None = None,
     **options: Any,
 ) -> Matrix:
-    """What a command's options ask for; ``options`` are those that ``running.cells.Options`` takes as they are."""
+    """The matrix that a command's options ask for; ``options`` go to ``running.cells.Options`` as they are."""
     from parity.dtypes import DTYPES, KNOWN
     from parity.running.cells import Options
     from parity.running.matrix import Matrix

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -87,22 +87,9 @@ def bench(
       parity bench --quick
       parity bench --part training --against parity-benchmarks.json
     """
-    from importlib import import_module
-    from importlib.util import find_spec
-
     from parity.report.terminal import make_console
-    from parity.running.packages import HERE, clone
 
-    missing = [name for name in ("pytest", "pytest_benchmark", "jinja2", "plotly") if find_spec(name) is None]
-    if missing:
-        fail(f"bench needs {', '.join(missing)}: python -m pip install 'cross-framework-parity[bench]'")
-    cloned = clone()
-    if cloned is None:
-        fail(f"the benchmarks are in a clone of the project, and {HERE} is in none: call 'pip install -e .' there")
-    cloned.extend()
-
-    modules = (import_module(f"benchmarks.{name}") for name in ("run", "result", "report", "limits"))
-    suites, results, report, limits = modules
+    suites, results, report, limits = _benchmarks("run", "result", "report", "limits")
     file = out / "parity-benchmarks.json"
     try:
         earlier = results.read(against) if against is not None else None
@@ -119,3 +106,20 @@ def bench(
         console.print(f"{word} {limit.what}: {limit.measured}, at most {limit.limit}", markup=False, highlight=False)
     console.print(f"{len(result.benchmarks)} benchmarks in {file.with_suffix('.html')}, .md and .json", markup=False)
     raise SystemExit(3 if result.unmeasured else 0)
+
+
+def _benchmarks(*names: str) -> list[Any]:
+    """Modules of the package ``benchmarks``, which a clone has; where it or what it needs is missing, say so."""
+    from importlib import import_module
+    from importlib.util import find_spec
+
+    from parity.running.packages import HERE, clone
+
+    cloned = clone()
+    if cloned is None:
+        fail(f"the benchmarks are in a clone of the project, and {HERE} is in none: call 'pip install -e .' there")
+    missing = [name for name in ("pytest", "pytest_benchmark", "jinja2", "plotly") if find_spec(name) is None]
+    if missing:
+        fail(f"bench needs {', '.join(missing)}: python -m pip install 'cross-framework-parity[bench]'")
+    cloned.extend()
+    return [import_module(f"benchmarks.{name}") for name in names]
