@@ -29,7 +29,7 @@ from parity.running.cells import Cell, OnEpoch, Options, cells, owed
 from parity.running.deadlines import Deadlines
 from parity.running.executor import Executor, UnrunError, WorkerError
 from parity.running.jobs import CellName, Climb, Explain, FloorFile, MeasureFloor, OnDisk, Record, SampleText
-from parity.running.keys import fingerprint, harness_code, mark
+from parity.running.keys import fingerprint, harness_code, hyper_parameters, mark
 from parity.running.packages import reach_of
 from parity.running.pool import Pool
 from parity.running.versions import Versions
@@ -224,7 +224,7 @@ class Matrix:
             "key": key,
             "origin": self._origin(cell),
             "versions": self.versions.of(cell.implementation),
-            "hyper_parameters": {part: repr(getattr(case, part)) for part in ("loss", "optimizer", "schedule")},
+            "hyper_parameters": hyper_parameters(case),
             "deep": deep,
             "float32_parameters": case.policy.float32_parameters,
             "floor": self._floor_path(cell, lockstep)[1],
