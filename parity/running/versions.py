@@ -1,4 +1,4 @@
-"""What is installed for each implementation, by interpreter, and which frameworks see a GPU."""
+"""The versions installed for each implementation, by interpreter, and the GPU that each framework sees."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CORE_PACKAGES = ("numpy", "safetensors")
 
 @dataclass(frozen=True)
 class Availability:
-    """Whether an implementation can run here, and if not, why and what to do."""
+    """Whether an implementation can run here. ``reason`` says why not and what to do; of a GPU found, its name."""
 
     implementation: str
     framework: str
@@ -25,14 +25,14 @@ class Availability:
 
 
 class Versions:
-    """Installed versions, by interpreter, asked once; importing no framework."""
+    """Installed versions. Each interpreter is asked once, and no framework is imported."""
 
     def __init__(self, pythons: Mapping[str, str]) -> None:
         self.pythons = pythons
         self._known: dict[str, dict[str, str | None]] = {}
 
     def of(self, implementation: str) -> dict[str, str | None]:
-        """Distribution to version, None where it is not installed; OSError where the interpreter cannot be run."""
+        """Distribution to version, None if it is not installed. OSError if the interpreter cannot be run."""
         python = self.pythons.get(framework_of(implementation).name, sys.executable)
         if python not in self._known:
             self._known[python] = _versions(python)
@@ -52,7 +52,7 @@ class Versions:
 
 
 def find_devices(versions: Versions, labels: Sequence[str]) -> dict[str, Availability]:
-    """Whether each implementation's framework sees a CUDA device, asked in a worker of its own; its name if so."""
+    """Ask each implementation's framework, in a worker of its own, for the name of its CUDA device."""
     found = {}
     with Pool(1, versions.pythons, sys.path, "cuda") as pool:
         asked = {}
