@@ -16,7 +16,10 @@ CORE_PACKAGES = ("numpy", "safetensors")
 
 @dataclass(frozen=True)
 class Availability:
-    """Whether an implementation can run here. ``reason`` says why not and what to do; of a GPU found, its name."""
+    """An implementation, and whether it can run here.
+
+    If it cannot, ``reason`` says why and what to do. ``find_devices`` puts the name of a GPU that it found there.
+    """
 
     implementation: str
     framework: str
