@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
+from benchmarks.worker import Listing, Prepare, Run
 from parity.frameworks import FRAMEWORKS
 from parity.running.cells import Cell, Options, cells
+from parity.running.executor import Environment, Job
+from parity.running.packages import reach_of
 from parity.running.pool import Pool
 from parity.running.versions import Versions
 from parity.spec import Case
 from parity.suite import SuiteError, load_suite
 
+T = TypeVar("T")
 SUITE = "impls"
 """The suite whose cases the documents' scripts train."""
 QUICK_CASES = ("iris-logistic", "mlp-regression", "char-gru")
@@ -96,17 +99,15 @@ class Workers:
         label = next(label for known in FRAMEWORKS if known.name == framework for label in known.packages)
         return self._versions.availability(label).available
 
-    def ask(self, framework: str, do: str, **job: Any) -> Any:
-        """The result of a job of ``benchmarks.worker``; WorkerError where it failed."""
+    def ask(self, framework: str, kind: Callable[..., Job[T]], **job: Any) -> T:
+        """The result of a job of that kind, of ``benchmarks.worker``; WorkerError where it failed."""
         if framework not in self._pools:
-            pool = Pool(1, path=sys.path, module="benchmarks.worker")
-            self._pools[framework] = self._stack.enter_context(pool)
-        job |= {"do": do, "suite": SUITE}
-        return self._pools[framework].submit(framework, job).result()["result"]
+            self._pools[framework] = self._stack.enter_context(Pool(1, reach=reach_of(SUITE)))
+        return self._pools[framework].submit(kind(Environment(framework), SUITE, **job)).result()
 
-    def timed(self, framework: str, do: str, **job: Any) -> Work:
+    def timed(self, framework: str, kind: type[Run] | type[Listing], **job: Any) -> Work:
         """A job of ``benchmarks.worker`` as a work that ``in_turns`` takes."""
-        return lambda repeats: self.ask(framework, do, **job, repeats=repeats)
+        return lambda repeats: self.ask(framework, kind, **job, repeats=repeats)
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ class Prepared:
 
     def works(self, *ways: str) -> dict[str, Work]:
         """The run in each of these ways of ``benchmarks.worker.WAYS``, for ``in_turns``."""
-        return {way: self.workers.timed(self.framework, "run", **_job(self.cell, self.epochs), way=way) for way in ways}
+        return {way: self.workers.timed(self.framework, Run, **_job(self.cell, self.epochs), way=way) for way in ways}
 
     def described(self) -> dict[str, Any]:
         """What the result says of any cell that was trained."""
@@ -142,7 +143,9 @@ def prepare(workers: Workers, cell: Cell, epochs: int, way: str) -> Prepared:
     One that cannot run here is left unmeasured, with the reason.
     """
     framework = workers.need(cell.implementation)
-    return Prepared(workers, framework, cell, epochs, workers.ask(framework, "prepare", **_job(cell, epochs), way=way))
+    return Prepared(
+        workers, framework, cell, epochs, workers.ask(framework, Prepare, **_job(cell, epochs), way=way).as_json()
+    )
 
 
 def _job(cell: Cell, epochs: int) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import pytest
 
 from benchmarks.measuring import CLOCK, Workers, in_turns, prepare, take
 from benchmarks.plain import LISTINGS
+from benchmarks.worker import Listing
 from parity.running.cells import Cell
 
 EPOCHS = {
@@ -37,7 +38,7 @@ def test_training(benchmark: Any, trained: Cell, workers: Workers, rounds: int) 
     prepared = prepare(workers, trained, epochs, "record")
     works = {}
     if listing:
-        works["listing"] = workers.timed(listing.framework, "listing", case=case.name, epochs=epochs)
+        works["listing"] = workers.timed(listing.framework, Listing, case=case.name, epochs=epochs)
     works |= prepared.works("record", *["keep"] * bool(case.metrics))
     seconds = in_turns(works, rounds)
     take(benchmark, seconds["record"])

@@ -1,7 +1,7 @@
-"""A worker process of the benchmarks: one framework, which takes its own time of what it is asked to train.
+"""The jobs of the benchmarks: a worker trains and takes the time of it.
 
-``python -m benchmarks.worker`` speaks as ``parity.running.worker`` does. What is built stays from one job to the next,
-so that a round measures training alone; every run begins at the case's initial state.
+A trainer stays in its process from one job to the next, so that a round measures training alone. Every run begins at
+the case's initial state.
 """
 
 from __future__ import annotations
@@ -13,15 +13,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from parity.running.jobs import Emit, Job
-from parity.running.worker import serve
+from parity.running.executor import Emit, Environment, Resources
 from parity.spec import Case
 from parity.trainer import State, Trainer, record
 
 
 @dataclass
 class Ready:
-    """A trainer, its case, the same with a snapshot after every epoch, and the state that every run starts from."""
+    """A trainer, its case, the case with a snapshot after every epoch, and the state that every run starts from."""
 
     trainer: Trainer
     case: Case
@@ -30,35 +29,35 @@ class Ready:
 
 
 def train_only(ready: Ready, epochs: int, folder: Path) -> None:
-    """Training and nothing else: every epoch in one call, whose end state alone comes back."""
+    """Train every epoch in one call, and keep nothing but the end state."""
     order = ready.case.schedule.epochs(len(ready.case.data().x))
     ready.trainer.train([sum((next(order) for _ in range(epochs)), ())])
 
 
 def recorded(ready: Ready, epochs: int, folder: Path) -> None:
-    """A snapshot and the case's metrics after every epoch."""
+    """Take a snapshot and the case's metrics after every epoch."""
     for _ in record(ready.trainer, ready.each, epochs):
         pass
 
 
 def kept(ready: Ready, epochs: int, folder: Path) -> None:
-    """A snapshot after every epoch, and no metrics."""
+    """Take a snapshot after every epoch, and no metrics."""
     for _ in record(ready.trainer, replace(ready.each, metrics=()), epochs):
         pass
 
 
 def written(ready: Ready, epochs: int, folder: Path) -> None:
-    """A snapshot as often as the case has it, on disk."""
+    """Write snapshots to disk, as often as the case takes them."""
     _write(ready.trainer, replace(ready.case, metrics=()), epochs, folder)
 
 
 def written_each(ready: Ready, epochs: int, folder: Path) -> None:
-    """A snapshot after every epoch, on disk."""
+    """Write a snapshot to disk after every epoch."""
     _write(ready.trainer, replace(ready.each, metrics=()), epochs, folder)
 
 
 def evaluated(ready: Ready, epochs: int, folder: Path) -> None:
-    """A snapshot and the case's metrics as often as it has them, on disk: what ``parity run`` does."""
+    """Write snapshots and the case's metrics to disk, as often as it takes them: what ``parity run`` does."""
     _write(ready.trainer, ready.case, epochs, folder)
 
 
@@ -70,6 +69,7 @@ def _write(trainer: Trainer, case: Case, epochs: int, folder: Path) -> None:
             writer.add(chunk)
 
 
+RESOURCES = Resources(about="a benchmark")
 WAYS: dict[str, Callable[[Ready, int, Path], None]] = {
     "train": train_only,
     "record": recorded,
@@ -82,58 +82,97 @@ WAYS: dict[str, Callable[[Ready, int, Path], None]] = {
 _ready: dict[tuple[str, str], Ready] = {}
 
 
-def _run(job: Job, emit: Emit) -> float:
-    """Seconds of one run, the mean of ``repeats``."""
-    ready = _ready[job["case"], job["implementation"]]
-    repeats: int = job["repeats"]
-    seconds = 0.0
-    for _ in range(repeats):
-        ready.trainer.load(ready.start)
-        folder = Path(tempfile.mkdtemp(prefix="parity-bench-"))
-        try:
-            begun = time.perf_counter()
-            WAYS[job["way"]](ready, job["epochs"], folder)
-            seconds += time.perf_counter() - begun
-        finally:
-            shutil.rmtree(folder)
-    return seconds / repeats
+@dataclass(frozen=True)
+class Took:
+    """The seconds of an import, of building a model and of its first run."""
+
+    imported: float
+    built: float
+    ran: float
+
+    def as_json(self) -> dict[str, float]:
+        return {"import": self.imported, "build": self.built, "run": self.ran}
 
 
-def _prepare(job: Job, emit: Emit) -> dict[str, float]:
-    """Import, build and run once in the way asked for; the seconds that each took."""
-    from parity.suite import load_suite
+@dataclass(frozen=True)
+class Run:
+    """Run what ``Prepare`` has built, in one of ``WAYS``; the result is the mean of ``repeats``, in seconds."""
 
-    suite = load_suite(job["suite"])
-    entry = suite.entry(job["case"])
-    implementation = suite.implementation(entry, job["implementation"])
-    case = entry.case
-    case.data()  # read once a process, whoever comes first
-    begun = time.perf_counter()
-    implementation.load()
-    imported = time.perf_counter()
-    trainer = implementation.build(case, "float32", "cpu")
-    built = time.perf_counter()
-    _ready.clear()
-    _ready[job["case"], job["implementation"]] = Ready(trainer, case, replace(case, every=1), trainer.export())
-    first = _run({**job, "repeats": 1}, emit)
-    return {"import": imported - begun, "build": built - imported, "run": first}
+    environment: Environment
+    suite: str
+    case: str
+    implementation: str
+    epochs: int
+    way: str
+    repeats: int = 1
+    resources: Resources = RESOURCES
+
+    def run(self, emit: Emit) -> float:
+        ready = _ready[self.case, self.implementation]
+        seconds = 0.0
+        for _ in range(self.repeats):
+            ready.trainer.load(ready.start)
+            folder = Path(tempfile.mkdtemp(prefix="parity-bench-"))
+            try:
+                begun = time.perf_counter()
+                WAYS[self.way](ready, self.epochs, folder)
+                seconds += time.perf_counter() - begun
+            finally:
+                shutil.rmtree(folder)
+        return seconds / self.repeats
 
 
-def _listing(job: Job, emit: Emit) -> float:
-    """Seconds of the plain script's loop, the mean of ``repeats``; what comes before the loop is not counted."""
-    from benchmarks.plain import LISTINGS
-    from parity.suite import load_suite
+@dataclass(frozen=True)
+class Prepare:
+    """Import, build and run once in the way asked for."""
 
-    case = load_suite(job["suite"]).entry(job["case"]).case
-    repeats: int = job["repeats"]
-    seconds = 0.0
-    for _ in range(repeats):
-        loop = LISTINGS[case.name].prepare(case)
+    environment: Environment
+    suite: str
+    case: str
+    implementation: str
+    epochs: int
+    way: str
+    resources: Resources = RESOURCES
+
+    def run(self, emit: Emit) -> Took:
+        from parity.suite import load_suite
+
+        suite = load_suite(self.suite)
+        entry = suite.entry(self.case)
+        implementation = suite.implementation(entry, self.implementation)
+        case = entry.case
+        case.data()  # read once a process, whoever comes first
         begun = time.perf_counter()
-        loop(job["epochs"])
-        seconds += time.perf_counter() - begun
-    return seconds / repeats
+        implementation.load()
+        imported = time.perf_counter()
+        trainer = implementation.build(case, "float32", "cpu")
+        built = time.perf_counter()
+        _ready.clear()
+        _ready[self.case, self.implementation] = Ready(trainer, case, replace(case, every=1), trainer.export())
+        first = Run(self.environment, self.suite, self.case, self.implementation, self.epochs, self.way).run(emit)
+        return Took(imported - begun, built - imported, first)
 
 
-if __name__ == "__main__":
-    serve({"prepare": _prepare, "run": _run, "listing": _listing})
+@dataclass(frozen=True)
+class Listing:
+    """Seconds of the plain script's loop, the mean of ``repeats``; what comes before the loop is not counted."""
+
+    environment: Environment
+    suite: str
+    case: str
+    epochs: int
+    repeats: int = 1
+    resources: Resources = RESOURCES
+
+    def run(self, emit: Emit) -> float:
+        from benchmarks.plain import LISTINGS
+        from parity.suite import load_suite
+
+        case = load_suite(self.suite).entry(self.case).case
+        seconds = 0.0
+        for _ in range(self.repeats):
+            loop = LISTINGS[case.name].prepare(case)
+            begun = time.perf_counter()
+            loop(self.epochs)
+            seconds += time.perf_counter() - begun
+        return seconds / self.repeats

@@ -13,7 +13,6 @@ every name that it adds begins with ``parity``, and nothing is imported, made or
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +23,7 @@ import pytest
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
+    from parity.judging.ladder import Rung
     from parity.running.cells import Cell
     from parity.running.matrix import Matrix
 
@@ -46,18 +46,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def _matrix(config: pytest.Config) -> Matrix:
     from parity.running.cells import Options
     from parity.running.matrix import Matrix
+    from parity.running.packages import find
     from parity.suite import SuiteError, load_suite
 
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
     cache = getattr(config, "cache", None)  # absent under -p no:cacheprovider
     try:
         options = Options(
-            load_suite(config.getoption("--parity-suite")),
+            load_suite(find(config.getoption("--parity-suite"))),
             Path(cache.mkdir("parity")) if cache else _scratch(config),
             cases=config.getoption("--parity-case"),
             implementations=config.getoption("--parity-impl"),
             frameworks=config.getoption("--parity-framework"),
+            jobs=max(1, min(4, os.cpu_count() or 1)),
         )
         return Matrix(options)
     except SuiteError as error:
@@ -83,14 +83,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture(scope="session")
-def parity_climbs(request: pytest.FixtureRequest) -> Iterator[dict[Cell, Future[dict[str, Any]]]]:
+def parity_climbs(request: pytest.FixtureRequest) -> Iterator[dict[Cell, Future[tuple[Rung, ...]]]]:
     """Every selected cell on its way up the ladder, in worker processes."""
-    from parity.running.pool import Pool
-
     matrix = request.config.stash[_MATRIX]
     selected = {params["parity_cell"] for params in map(_params, request.session.items) if "parity_cell" in params}
     matrix.cells = [cell for cell in matrix.cells if cell in selected]
-    with Pool(max(1, min(4, os.cpu_count() or 1)), path=sys.path) as pool:
+    with matrix.executor() as pool:
         yield matrix.climb(pool)
 
 
@@ -101,7 +99,7 @@ def _params(item: pytest.Item) -> dict[str, Any]:
 
 @pytest.fixture
 def parity_hold(
-    parity_cell: Cell, parity_climbs: dict[Cell, Future[dict[str, Any]]], request: pytest.FixtureRequest
+    parity_cell: Cell, parity_climbs: dict[Cell, Future[tuple[Rung, ...]]], request: pytest.FixtureRequest
 ) -> Any:
     """Assert that the cell holds a rung: ``parity_hold("gradients")``."""
     from parity.judging.verdict import Verdict
@@ -111,8 +109,8 @@ def parity_hold(
     def check(rung: str) -> None:
         if parity_cell in owed:
             pytest.fail(owed[parity_cell], pytrace=False)
-        steps = {step["rung"]: step for step in parity_climbs[parity_cell].result()["result"]}
-        if steps[rung]["verdict"] != Verdict.PASS:
-            pytest.fail(steps[rung]["message"], pytrace=False)
+        steps = {step.rung: step for step in parity_climbs[parity_cell].result()}
+        if steps[rung].verdict is not Verdict.PASS:
+            pytest.fail(steps[rung].message, pytrace=False)
 
     return check

@@ -13,6 +13,7 @@ import numpy as np
 from impls.char_gru import char_gru_numpy
 from parity.mistakes import (
     Mistake,
+    Phase,
     Plant,
     anywhere,
     either,
@@ -24,7 +25,7 @@ from parity.mistakes import (
     torch_functions,
 )
 from parity.spec import Array, Batches, Case, Params
-from parity.trainer import Build, State, Trained, Trainer
+from parity.trainer import Build, State, Trained, Trainer, verbs
 from parity.trainers.numpy_trainer import NumpyTrainer
 
 START = "gru/initial_state"
@@ -165,137 +166,139 @@ def torch_gru(
     return {"forward": gru}
 
 
-class Carried:
-    """A trainer whose training begins each portion in the state in which the portion before ended."""
-
-    def __init__(self, trainer: NumpyTrainer) -> None:
-        self.trainer, self.state = trainer, np.zeros_like(trainer.state.params[START][0])
-        self.honest = trainer.forward, trainer.backward
-        self.predict, self.gradients = trainer.predict, trainer.gradients
-
-    def train(self, segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
-        self.trainer.forward, self.trainer.backward = self._forward, backward
-        trained = self.trainer.train(segments, inputs)
-        self.trainer.forward, self.trainer.backward = self.honest
-        return trained
-
-    def export(self) -> State:
-        state = self.trainer.export()
-        return replace(state, slots={**state.slots, CARRIED: self.state[None].copy()})
-
-    def load(self, state: State) -> None:
-        """A state that carries none begins in the initial one."""
-        self.trainer.load(state)
-        initial = np.zeros_like(self.trainer.state.params[START])
-        self.state = np.array(state.slots.get(CARRIED, initial)[0], self.trainer.dtype)
-
-    def _forward(self, params: Params, x: Array) -> tuple[Array, tuple[Array, ...]]:
-        logits, cache = forward(params, x, start=self.state)
-        self.state = cache[2][-1].copy()
-        return logits, cache
-
-
-class CarriedInTorch:
-    """The same of a torch model whose layer is ``torch.nn.GRU``."""
-
-    def __init__(self, trainer: Any, torch: Any) -> None:
-        self.trainer, self.torch, self.gru = trainer, torch, torch.nn.GRU.forward
-        self.predict, self.gradients = trainer.predict, trainer.gradients
-        self.state = torch.zeros_like(trainer.values["init_hidden"])
-
-    def train(self, segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
-        def gru(layer: Any, x: Any, start: Any = None) -> tuple[Any, Any]:
-            outputs, last = self.gru(layer, x, self.state)
-            self.state = last.detach()
-            return outputs, last
-
-        with replaced(self.torch.nn.GRU, {"forward": gru}):
-            trained: Trained = self.trainer.train(segments, inputs)
-        return trained
-
-    def export(self) -> State:
-        state: State = self.trainer.export()
-        return replace(state, slots={**state.slots, CARRIED: self.state.cpu().numpy().copy()})
-
-    def load(self, state: State) -> None:
-        self.trainer.load(state)
-        carried = state.slots.get(CARRIED, np.zeros(tuple(self.state.shape)))
-        self.state = self.torch.tensor(carried, dtype=self.state.dtype, device=self.state.device)
-
-
 def carried(build: Build, case: Case, dtype: str, device: str) -> Trainer | None:
     trainer = build(case, dtype, device)
     if isinstance(trainer, NumpyTrainer):
-        return Carried(trainer)
-    return CarriedInTorch(trainer, sys.modules["torch"]) if is_torch(trainer) else None
+        return carried_in_numpy(trainer)
+    return carried_in_torch(trainer, sys.modules["torch"]) if is_torch(trainer) else None
+
+
+def carried_in_numpy(trainer: NumpyTrainer) -> Trainer:
+    """A trainer whose training begins each portion in the state in which the portion before ended."""
+    honest = trainer.forward, trainer.backward
+    state = np.zeros_like(trainer.state.params[START][0])
+
+    def carrying(params: Params, x: Array) -> tuple[Array, tuple[Array, ...]]:
+        nonlocal state
+        logits, cache = forward(params, x, start=state)
+        state = cache[2][-1].copy()
+        return logits, cache
+
+    def train(segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
+        trainer.forward, trainer.backward = carrying, backward
+        trained = trainer.train(segments, inputs)
+        trainer.forward, trainer.backward = honest
+        return trained
+
+    def export() -> State:
+        whole = trainer.export()
+        return replace(whole, slots={**whole.slots, CARRIED: state[None].copy()})
+
+    def load(loaded: State) -> None:
+        """A state that carries none begins in the initial one."""
+        nonlocal state
+        trainer.load(loaded)
+        initial = np.zeros_like(trainer.state.params[START])
+        state = np.array(loaded.slots.get(CARRIED, initial)[0], trainer.dtype)
+
+    return replace(verbs(trainer), train=train, export=export, load=load)
+
+
+def carried_in_torch(trainer: Any, torch: Any) -> Trainer:
+    """The same of a torch model whose layer is ``torch.nn.GRU``."""
+    honest = torch.nn.GRU.forward
+    state = torch.zeros_like(trainer.values["init_hidden"])
+
+    def carrying(layer: Any, x: Any, start: Any = None) -> tuple[Any, Any]:
+        nonlocal state
+        outputs, last = honest(layer, x, state)
+        state = last.detach()
+        return outputs, last
+
+    def train(segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
+        with replaced(torch.nn.GRU, {"forward": carrying}):
+            trained: Trained = trainer.train(segments, inputs)
+        return trained
+
+    def export() -> State:
+        whole: State = trainer.export()
+        return replace(whole, slots={**whole.slots, CARRIED: state.cpu().numpy().copy()})
+
+    def load(loaded: State) -> None:
+        nonlocal state
+        trainer.load(loaded)
+        slot = loaded.slots.get(CARRIED, np.zeros(tuple(state.shape)))
+        state = torch.tensor(slot, dtype=state.dtype, device=state.device)
+
+    return replace(verbs(trainer), train=train, export=export, load=load)
 
 
 MISTAKES = (
     Mistake(
-        "gru-gates-in-another-order",
-        "prediction",
-        "The blocks of the GRU's tensors are taken in the order z, r, n instead of r, z, n.",
-        "keras-team/keras#8720",
-        on_step(anywhere, reset_and_update_exchanged, reset_and_update_exchanged),
+        name="gru-gates-in-another-order",
+        phase=Phase.PREDICTION,
+        sentence="The blocks of the GRU's tensors are taken in the order z, r, n instead of r, z, n.",
+        reference="keras-team/keras#8720",
+        plant=on_step(anywhere, reset_and_update_exchanged, reset_and_update_exchanged),
     ),
     Mistake(
-        "gru-update-gate-reversed",
-        "prediction",
-        "z and 1 - z change places in h' = (1 - z) n + z h.",
-        "pytorch/pytorch#20129; microsoft/CNTK#3292; keras-team/keras#785",
-        on_step(anywhere, update_gate_reversed, update_gate_reversed),
+        name="gru-update-gate-reversed",
+        phase=Phase.PREDICTION,
+        sentence="z and 1 - z change places in h' = (1 - z) n + z h.",
+        reference="pytorch/pytorch#20129; microsoft/CNTK#3292; keras-team/keras#785",
+        plant=on_step(anywhere, update_gate_reversed, update_gate_reversed),
     ),
     Mistake(
-        "gru-one-bias-dropped",
-        "prediction",
-        "The GRU has its input bias alone, and the recurrent one is dropped.",
-        "keras-team/keras#9112; nntrainer/nntrainer#1787",
-        on_step(anywhere, one_bias, one_bias),
+        name="gru-one-bias-dropped",
+        phase=Phase.PREDICTION,
+        sentence="The GRU has its input bias alone, and the recurrent one is dropped.",
+        reference="keras-team/keras#9112; nntrainer/nntrainer#1787",
+        plant=on_step(anywhere, one_bias, one_bias),
     ),
     Mistake(
-        "gru-reset-before-the-product",
-        "prediction",
-        "The reset gate multiplies the state before the matrix product instead of the product.",
-        "keras-team/keras#9112; onnx/keras-onnx#33: reset_after",
-        with_passes(reset_first=True),
+        name="gru-reset-before-the-product",
+        phase=Phase.PREDICTION,
+        sentence="The reset gate multiplies the state before the matrix product instead of the product.",
+        reference="keras-team/keras#9112; onnx/keras-onnx#33: reset_after",
+        plant=with_passes(reset_first=True),
         pieces_of=("torch",),
     ),
     Mistake(
-        "gru-hard-sigmoid",
-        "prediction",
-        "The gates have Keras's old default, a hard sigmoid, instead of the sigmoid.",
-        "tensorflow/tensorflow#45705; intel/ipex-llm#1901",
-        with_passes(hard=True),
+        name="gru-hard-sigmoid",
+        phase=Phase.PREDICTION,
+        sentence="The gates have Keras's old default, a hard sigmoid, instead of the sigmoid.",
+        reference="tensorflow/tensorflow#45705; intel/ipex-llm#1901",
+        plant=with_passes(hard=True),
         pieces_of=("torch",),
     ),
     Mistake(
-        "gru-initial-state-learned",
-        "gradient",
-        "The initial state is trained instead of staying zero.",
-        "FluxML/Flux.jl#807; google/uis-rnn#87",
-        with_passes(learned=True),
+        name="gru-initial-state-learned",
+        phase=Phase.GRADIENT,
+        sentence="The initial state is trained instead of staying zero.",
+        reference="FluxML/Flux.jl#807; google/uis-rnn#87",
+        plant=with_passes(learned=True),
         pieces_of=("torch",),
     ),
     Mistake(
-        "gru-state-carried-over",
-        "state",
-        "A portion begins in the state in which the one before ended instead of in zeros.",
-        "karpathy/char-rnn#78; mquad/hgru4rec#11",
-        carried,
+        name="gru-state-carried-over",
+        phase=Phase.STATE,
+        sentence="A portion begins in the state in which the one before ended instead of in zeros.",
+        reference="karpathy/char-rnn#78; mquad/hgru4rec#11",
+        plant=carried,
         pieces_of=("torch",),
     ),
     Mistake(
-        "targets-not-shifted",
-        "batch",
-        "A character's target is the character itself instead of the next.",
-        "huggingface/transformers#3711",
-        on_rows(lambda data, case: replace(data, y=data.x)),
+        name="targets-not-shifted",
+        phase=Phase.BATCH,
+        sentence="A character's target is the character itself instead of the next.",
+        reference="huggingface/transformers#3711",
+        plant=on_rows(lambda data, case: replace(data, y=data.x)),
     ),
     Mistake(
-        "targets-shifted-twice",
-        "batch",
-        "A character's target is the one after the next.",
-        "InternLM/InternLM#318; huggingface/transformers#44642",
-        on_rows(lambda data, case: replace(data, y=np.append(data.y[1:], data.y[-1]))),
+        name="targets-shifted-twice",
+        phase=Phase.BATCH,
+        sentence="A character's target is the one after the next.",
+        reference="InternLM/InternLM#318; huggingface/transformers#44642",
+        plant=on_rows(lambda data, case: replace(data, y=np.append(data.y[1:], data.y[-1]))),
     ),
 )

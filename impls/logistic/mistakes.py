@@ -7,9 +7,9 @@ from importlib.resources import files
 import numpy as np
 
 from fixtures import iris
-from parity.mistakes import Mistake, Plant, batches, on_case
+from parity.mistakes import Mistake, Phase, Plant, batches, on_case
 from parity.spec import Array, Batches, Case, Dataset
-from parity.trainer import Build, Trained, Trainer
+from parity.trainer import Build, Trained, Trainer, verbs
 
 
 def measured() -> tuple[Array, Array, Array]:
@@ -50,46 +50,34 @@ def on_iris(inputs: Callable[[], Array]) -> Plant:
     return on_case(mistaken)
 
 
-class Mean:
-    """A trainer whose reported losses make the tutorial's AvgCost, which divides by 1 + 7e, come out as their mean."""
-
-    def __init__(self, trainer: Trainer, batches: int) -> None:
-        self.trainer, self.batches = trainer, batches
-        self.predict, self.gradients = trainer.predict, trainer.gradients
-        self.export, self.load = trainer.export, trainer.load
-
-    def train(self, segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
-        step = self.trainer.export().step
-        losses, params, predictions = self.trainer.train(segments, inputs)
-        steps = step + np.arange(losses.size).reshape(losses.shape)
-        epochs = steps // self.batches + 1
-        losses = (losses * ((1 + self.batches * epochs) / self.batches)).astype(losses.dtype)
-        return Trained(losses, params, predictions)
-
-
 def mean_cost(build: Build, case: Case, dtype: str, device: str) -> Trainer | None:
+    """Reported losses that make the tutorial's AvgCost, which divides by 1 + 7e, come out as their mean."""
     if all(published.quantity != "AvgCost" for published in case.publication.figures):
         return None
-    return Mean(build(case, dtype, device), batches(case))
+    trainer, each = build(case, dtype, device), batches(case)
+
+    def train(segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
+        step = trainer.export().step
+        losses, params, predictions = trainer.train(segments, inputs)
+        steps = step + np.arange(losses.size).reshape(losses.shape)
+        epochs = steps // each + 1
+        losses = (losses * ((1 + each * epochs) / each)).astype(losses.dtype)
+        return Trained(losses, params, predictions)
+
+    return replace(verbs(trainer), train=train)
 
 
-class TiesBroken:
+def ties_broken(trainer: Trainer, towards: float) -> Trainer:
     """A trainer that predicts a probability just beside one half where it is one half, on the side ``towards``."""
 
-    def __init__(self, trainer: Trainer, towards: float) -> None:
-        self.trainer, self.towards = trainer, towards
-        self.gradients = trainer.gradients
-        self.export, self.load = trainer.export, trainer.load
+    def broken(p: Array) -> Array:
+        return np.where(p == 0.5, np.nextafter(p, p.dtype.type(towards)), p)
 
-    def predict(self, x: Array) -> Array:
-        return self._broken(self.trainer.predict(x))
+    def train(segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
+        trained = trainer.train(segments, inputs)
+        return trained._replace(predictions=tuple(map(broken, trained.predictions)))
 
-    def train(self, segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
-        trained = self.trainer.train(segments, inputs)
-        return trained._replace(predictions=tuple(map(self._broken, trained.predictions)))
-
-    def _broken(self, p: Array) -> Array:
-        return np.where(p == 0.5, np.nextafter(p, p.dtype.type(self.towards)), p)
+    return replace(verbs(trainer), predict=lambda x: broken(trainer.predict(x)), train=train)
 
 
 def ties(build: Build, case: Case, dtype: str, device: str) -> Trainer | None:
@@ -99,44 +87,46 @@ def ties(build: Build, case: Case, dtype: str, device: str) -> Trainer | None:
     if not scores or any(p.any() for p in case.initial().values()):
         return None
     half_is_one = scores[0](np.array([[[0.5]]]), np.array([[1.0]]))[0] == 1
-    return TiesBroken(build(case, dtype, device), 0.0 if half_is_one else 1.0)
+    return ties_broken(build(case, dtype, device), 0.0 if half_is_one else 1.0)
 
 
 MISTAKES = (
     Mistake(
-        "iris-of-scikit-learn",
-        "batch",
-        "The data are scikit-learn's, which differ from the UCI file in two rows.",
-        "scikit-learn/scikit-learn#11082; scikit-learn/scikit-learn#27708",
-        on_iris(scikit_learn),
+        name="iris-of-scikit-learn",
+        phase=Phase.BATCH,
+        sentence="The data are scikit-learn's, which differ from the UCI file in two rows.",
+        reference="scikit-learn/scikit-learn#11082; scikit-learn/scikit-learn#27708",
+        plant=on_iris(scikit_learn),
     ),
     Mistake(
-        "iris-not-standardized",
-        "batch",
-        "The inputs are centimetres instead of deviations from the mean.",
-        "scikit-learn documentation, Importance of Feature Scaling",
-        on_iris(as_measured),
+        name="iris-not-standardized",
+        phase=Phase.BATCH,
+        sentence="The inputs are centimetres instead of deviations from the mean.",
+        reference="scikit-learn documentation, Importance of Feature Scaling",
+        plant=on_iris(as_measured),
     ),
     Mistake(
-        "iris-standardized-twice",
-        "batch",
-        "Mean and deviation of the centimetres are applied twice.",
-        "talshaharabany/AutoSAM#3; hao-ai-lab/FastVideo#1055",
-        on_iris(standardized_twice),
+        name="iris-standardized-twice",
+        phase=Phase.BATCH,
+        sentence="Mean and deviation of the centimetres are applied twice.",
+        reference="talshaharabany/AutoSAM#3; hao-ai-lab/FastVideo#1055",
+        plant=on_iris(standardized_twice),
     ),
     Mistake(
-        "average-cost-a-mean",
-        "batch",
-        "The column AvgCost is taken for the mean of an epoch's costs; it divides by a count that is never reset.",
-        "kekmodel/FixMatch-pytorch#40; ludwig-ai/ludwig#1659",
-        mean_cost,
+        name="average-cost-a-mean",
+        phase=Phase.BATCH,
+        sentence=(
+            "The column AvgCost is taken for the mean of an epoch's costs; it divides by a count that is never reset."
+        ),
+        reference="kekmodel/FixMatch-pytorch#40; ludwig-ai/ludwig#1659",
+        plant=mean_cost,
     ),
     Mistake(
-        "ties-rounded-the-other-way",
-        "prediction",
-        "A probability of exactly one half counts as the other class.",
-        "tensorflow/tensorflow#3730; blei-lab/edward#262",
-        ties,
+        name="ties-rounded-the-other-way",
+        phase=Phase.PREDICTION,
+        sentence="A probability of exactly one half counts as the other class.",
+        reference="tensorflow/tensorflow#3730; blei-lab/edward#262",
+        plant=ties,
         figures_only=True,
     ),
 )

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from parity.judging.floor import Floor, strays
-from parity.judging.noise import Stirred
+from parity.judging.noise import stirring
 from parity.mistakes.mistake import Mistake
+from parity.recording.steps import Phase
 from parity.spec import Case
 from parity.tolerance import FACTOR
 from parity.trainer import Build, Trainer, record
@@ -17,7 +18,7 @@ from parity.trajectory import Trajectory, gather
 
 UNSTEADY, STIRRED = 3, 4
 """Where none explains a run, so many of the closest are stirred so many times: a mistake may amplify rounding."""
-INSIDE_OUT = ("prediction", "loss", "gradient", "update", "state", "batch")
+INSIDE_OUT = (Phase.PREDICTION, Phase.LOSS, Phase.GRADIENT, Phase.UPDATE, Phase.STATE, Phase.BATCH)
 """How mistakes are planted around each other: who makes the update would pass over another's, who chooses the rows
 of a step over none."""
 
@@ -27,7 +28,7 @@ class Replay:
     """One hypothesis, or two at once, replayed: what it left of the difference, in noise floors (16 are tolerated)."""
 
     names: tuple[str, ...]
-    phase: str
+    phase: Phase
     floors: float
 
     @property
@@ -68,7 +69,7 @@ class Replays:
             trainer = self._planted(names, dtype)
             if trainer is None:  # there is no such mistake in a dtype as coarse as this
                 break
-            unsteady = Stirred(trainer, np.random.default_rng(seed), self.case.schedule.ordered, dtype)
+            unsteady = stirring(trainer, np.random.default_rng(seed), self.case.schedule.ordered, dtype)
             with np.errstate(all="ignore"):
                 found = strays(gather(record(unsteady, self.case, epochs)), path)
             loss = np.fmax(loss, np.maximum.accumulate(found.pop("loss")))

@@ -17,16 +17,16 @@ from parity.judging.witness import Check, within_rounding
 from parity.mistakes.catalogue import CATALOGUE
 from parity.mistakes.stepwise import Stepwise
 from parity.nn.updates import slot_names
-from parity.recording.steps import Step
+from parity.recording.steps import Phase, Step
 from parity.spec import Case, Dataset, Loss, Optimizer, optimizer_from
 from parity.tolerance import FACTOR
-from parity.trainer import Build, State, Trained, Trainer
+from parity.trainer import Build, State, Trained, Trainer, Verbs
 from parity.trajectory import Trajectory
 from parity.typing import Array, Batches, Params
 
 AT_THE_END = ("learning-rate-folded-into-the-velocity", "learning-rate-a-decay-step-off")
 """They are planted in a run's last epoch, which a recording of its first updates has not seen."""
-UPDATES = tuple(known for known in CATALOGUE if known.phase == "update" and known.name not in AT_THE_END)
+UPDATES = tuple(known for known in CATALOGUE if known.phase is Phase.UPDATE and known.name not in AT_THE_END)
 SAMPLE = 1 << 14
 """So many values of a tensor are enough to tell one optimizer from another."""
 
@@ -47,8 +47,14 @@ class Updates:
         for number, (step, checks) in enumerate(zip(self.steps, self._made(self.optimizer), strict=False)):
             parts = tuple(check for check in checks if not check.agrees)
             if parts:
-                epoch, batch = number // self.batches + 1, number % self.batches
-                there = Location("update", epoch, batch, parts[0], {}, parts, step.gradients, step.before.params)
+                there = Location(
+                    phase=Phase.UPDATE,
+                    epoch=number // self.batches + 1,
+                    batch=number % self.batches,
+                    parts=parts,
+                    gradient=step.gradients,
+                    params=step.before.params,
+                )
                 return number, there
         return None
 
@@ -152,27 +158,23 @@ class OneByOne:
         return ((np.array([row]),) for row in itertools.cycle(range(rows)))
 
 
-class Playback:
-    """A trainer that answers for row k what was recorded at update k, whatever its parameters are."""
+def playback(steps: Sequence[Step], start: State) -> Verbs:
+    """Verbs that answer for row k what was recorded at update k, whatever the parameters are."""
 
-    def __init__(self, steps: Sequence[Step], start: State) -> None:
-        self.steps, self.start = steps, start
-
-    def predict(self, x: Array) -> Array:
-        raise NotImplementedError("a recorded update has no model to ask")
-
-    def gradients(self, x: Array, y: Array) -> tuple[float, Params]:
-        step = self.steps[int(x[0])]
+    def gradients(x: Array, y: Array) -> tuple[float, Params]:
+        step = steps[int(x[0])]
         return float(step.trained), step.gradients
 
-    def train(self, segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
+    def no_model(x: Array) -> Array:
+        raise NotImplementedError("a recorded update has no model to ask")
+
+    def no_training(segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
         raise NotImplementedError("a recorded update is made again by its rule: see Stepwise")
 
-    def export(self) -> State:
-        return self.start
-
-    def load(self, state: State) -> None:
-        """Nothing that was recorded depends on it."""
+    # Nothing that was recorded depends on what is loaded.
+    return Verbs(
+        predict=no_model, gradients=gradients, train=no_training, export=lambda: start, load=lambda state: None
+    )
 
 
 def playing(steps: Sequence[Step]) -> Build:
@@ -182,7 +184,7 @@ def playing(steps: Sequence[Step]) -> Build:
         initial, names = case.initial(), slot_names(case.optimizer)
         # A slot that was not recorded begins at zero, as it does where training begins.
         slots = {f"{slot}/{name}": np.zeros_like(p) for slot in names for name, p in initial.items()}
-        return Stepwise(Playback(steps, State(initial, slots | steps[0].before.slots)), case, dtype)
+        return Stepwise(playback(steps, State(initial, slots | steps[0].before.slots)), case, dtype)
 
     return build
 

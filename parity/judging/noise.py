@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,68 +13,68 @@ from parity.dtypes import DTYPES, NARROW
 from parity.judging.floor import Floor, floor_of, strays
 from parity.spec import Case, Dataset
 from parity.tolerance import RUNS, stir
-from parity.trainer import Build, State, Trained, Trainer, continued, joined, predicted, record
+from parity.trainer import Build, State, Trained, Trainer, by_segment, continued, predicted, record, verbs
 from parity.trajectory import gather
 from parity.typing import Array, Batches, Params
 
 
-class Stirred:
-    """A trainer whose every rounding error is stirred: see the module's docstring."""
+def stirring(trainer: Trainer, generator: np.random.Generator, ordered: bool, dtype: str) -> Trainer:
+    """A trainer whose every rounding error is stirred: see ``parity.tolerance``.
 
-    def __init__(self, trainer: Trainer, generator: np.random.Generator, ordered: bool, dtype: str) -> None:
-        self.trainer, self.generator, self.ordered, self.dtype = trainer, generator, ordered, dtype
-        self.predict, self.gradients = trainer.predict, trainer.gradients
-        self.export, self.load = trainer.export, trainer.load
+    ``ordered`` says that the order of a batch's rows means something, so that rows stay in their places.
+    """
 
-    def train(self, segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
-        return joined([self._segment(segment, inputs) for segment in segments])
+    def moved(params: Params) -> Params:
+        return {name: stir(value, generator, dtype) for name, value in params.items()}
 
-    def _segment(self, segment: Batches, inputs: Sequence[Array]) -> Trained:
+    def segment_of(segment: Batches, inputs: Sequence[Array]) -> Trained:
         pieces = []
         for rows in segment:
-            stirred = rows if self.ordered else self.generator.permutation(rows)
-            pieces.append(self.trainer.train([(stirred,)]))
-            state = self.trainer.export()
-            self.trainer.load(State(self._stir(state.params), self._stir(state.slots), state.step, state.slot_scale))
-        params = {name: value[None] for name, value in self.trainer.export().params.items()}
-        return continued(pieces)._replace(params=params, predictions=predicted(self.trainer, inputs))
+            pieces.append(trainer.train([(rows if ordered else generator.permutation(rows),)]))
+            state = trainer.export()
+            trainer.load(State(moved(state.params), moved(state.slots), state.step, state.slot_scale))
+        params = {name: value[None] for name, value in trainer.export().params.items()}
+        return continued(pieces)._replace(params=params, predictions=predicted(trainer, inputs))
 
-    def _stir(self, params: Params) -> Params:
-        return {name: stir(value, self.generator, self.dtype) for name, value in params.items()}
+    return replace(verbs(trainer), train=by_segment(segment_of))
 
 
-class Lockstep:
+class Lockstep(NamedTuple):
+    """A trainer in lockstep with a reference, and what such a run is stopped and resumed with."""
+
+    trainer: Trainer
+    checkpoint: Callable[[], State | None]
+    """The state that the run can go on from: at the end of a stretch the reference's is all there is, else None."""
+    resume: Callable[[State], None]
+    """Go on from what ``checkpoint`` gave."""
+
+
+def in_lockstep(trainer: Trainer, reference: Trainer, case: Case, length: int) -> Lockstep:
     """A trainer that starts every stretch of ``length`` epochs from the exact state of a reference beside it."""
+    stretch = length * len(next(case.schedule.epochs(len(case.data().x))))
+    done = 0
 
-    def __init__(self, trainer: Trainer, reference: Trainer, case: Case, length: int) -> None:
-        self.trainer, self.reference = trainer, reference
-        self.stretch = length * len(next(case.schedule.epochs(len(case.data().x))))
-        self.done = 0
-        self.predict, self.gradients = trainer.predict, trainer.gradients
-        self.export, self.load = trainer.export, trainer.load
-
-    def train(self, segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
-        return joined([self._segment(segment, inputs) for segment in segments])
-
-    def checkpoint(self) -> State | None:
-        """What the run can go on from: at the end of a stretch the reference's state is all there is, else None."""
-        return None if self.done % self.stretch else self.reference.export()
-
-    def resume(self, state: State) -> None:
-        """Go on from what ``checkpoint`` gave."""
-        self.reference.load(state)
-        self.done = state.step
-
-    def _segment(self, segment: Batches, inputs: Sequence[Array]) -> Trained:
+    def segment_of(segment: Batches, inputs: Sequence[Array]) -> Trained:
+        nonlocal done
         pieces = []
-        cuts = range(self.stretch - self.done % self.stretch, len(segment), self.stretch)
+        cuts = range(stretch - done % stretch, len(segment), stretch)
         for start, end in pairwise((0, *cuts, len(segment))):
-            if self.done and self.done % self.stretch == 0:
-                self.trainer.load(self.reference.export())
-            pieces.append(self.trainer.train([segment[start:end]], inputs if end == len(segment) else ()))
-            self.reference.train([segment[start:end]])
-            self.done += end - start
+            if done and done % stretch == 0:
+                trainer.load(reference.export())
+            pieces.append(trainer.train([segment[start:end]], inputs if end == len(segment) else ()))
+            reference.train([segment[start:end]])
+            done += end - start
         return continued(pieces)
+
+    def checkpoint() -> State | None:
+        return None if done % stretch else reference.export()
+
+    def resume(state: State) -> None:
+        nonlocal done
+        reference.load(state)
+        done = state.step
+
+    return Lockstep(replace(verbs(trainer), train=by_segment(segment_of)), checkpoint, resume)
 
 
 def stirred(build: Build, case: Case, dtype: str, seed: int) -> tuple[Trainer, Case]:
@@ -85,31 +86,25 @@ def stirred(build: Build, case: Case, dtype: str, seed: int) -> tuple[Trainer, C
     stirred_data = Dataset(x, data.y, data.x_test, data.y_test)
     initial = {name: stir(value, generator, dtype) for name, value in case.initial().items()}
     stirred_case = replace(case, data=lambda: stirred_data, initial=lambda: initial, metrics=())
-    return Stirred(build(stirred_case, dtype, "cpu"), generator, case.schedule.ordered, dtype), stirred_case
+    return stirring(build(stirred_case, dtype, "cpu"), generator, case.schedule.ordered, dtype), stirred_case
 
 
-class Rounded:
+def in_float64(trainer: Trainer) -> Trainer:
     """A longdouble trainer whose results are rounded to float64, so that they can be stored."""
 
-    def __init__(self, trainer: Trainer) -> None:
-        self.trainer = trainer
-        self.gradients, self.load = trainer.gradients, trainer.load
+    def rounded(params: Params) -> Params:
+        return {name: value.astype(np.float64) for name, value in params.items()}
 
-    def predict(self, x: Array) -> Array:
-        return self.trainer.predict(x).astype(np.float64)
+    def export() -> State:
+        state = trainer.export()
+        return State(rounded(state.params), rounded(state.slots), state.step, state.slot_scale)
 
-    def export(self) -> State:
-        state = self.trainer.export()
-        return State(_rounded(state.params), _rounded(state.slots), state.step, state.slot_scale)
-
-    def train(self, segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
-        losses, params, predictions = self.trainer.train(segments, inputs)
+    def train(segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
+        losses, params, predictions = trainer.train(segments, inputs)
         wide = tuple(prediction.astype(np.float64) for prediction in predictions)
-        return Trained(losses.astype(np.float64), _rounded(params), wide)
+        return Trained(losses.astype(np.float64), rounded(params), wide)
 
-
-def _rounded(params: Params) -> Params:
-    return {name: value.astype(np.float64) for name, value in params.items()}
+    return replace(verbs(trainer), predict=lambda x: trainer.predict(x).astype(np.float64), train=train, export=export)
 
 
 def checked(build: Build, case: Case, longdouble: bool) -> tuple[Trainer, Case]:
@@ -118,7 +113,7 @@ def checked(build: Build, case: Case, longdouble: bool) -> tuple[Trainer, Case]:
     Elsewhere a stirred run that the floor was not made from.
     """
     if longdouble and np.finfo(np.longdouble).eps < np.finfo(np.float64).eps:
-        return Rounded(build(case, "longdouble", "cpu")), case
+        return in_float64(build(case, "longdouble", "cpu")), case
     return stirred(build, case, "float64", seed=RUNS)
 
 
@@ -145,7 +140,7 @@ def measure(
                 stirred(build, case, dtype, seed) if seed < RUNS else (build(plain, dtype, "cpu"), plain)
             )
             if lockstep is not None:
-                trainer = Lockstep(trainer, build(case, "float64", "cpu"), case, lockstep)
+                trainer = in_lockstep(trainer, build(case, "float64", "cpu"), case, lockstep).trainer
             with np.errstate(all="ignore"):  # what overflows makes the floor infinite, and that is said
                 run = gather(record(trainer, run_case, epochs))
             strayed.append(strays(run, reference))

@@ -32,7 +32,7 @@ import numpy as np
 
 from parity.mistakes.mistake import Plant
 from parity.spec import Case, Dataset, Optimizer, Schedule
-from parity.trainer import Build, State, Trained, Trainer
+from parity.trainer import Build, State, Trained, Trainer, verbs
 from parity.typing import Array, Batches, Params
 
 Order = Callable[[Any, int], Iterator[Array] | None]
@@ -87,7 +87,7 @@ def in_order(order: Order) -> Plant:
         pairs = zip(itertools.islice(honest, EPOCHS * batches(case)), mistaken, strict=False)
         if all(_same_rows(a, b, case.schedule.ordered) for a, b in pairs):
             return None
-        return Reordered(build(case, dtype, device), lambda: order(case.schedule, rows))
+        return reordered(build(case, dtype, device), lambda: order(case.schedule, rows) or iter(()))
 
     return plant
 
@@ -107,25 +107,27 @@ def _same_rows(a: Array, b: Array, ordered: bool) -> bool:
     return np.array_equal(a, b) if ordered else np.array_equal(np.sort(a), np.sort(b))
 
 
-class Reordered:
+def reordered(trainer: Trainer, order: Callable[[], Iterator[Array]]) -> Trainer:
     """A trainer that takes the rows of another order, at the place in it that its step count says."""
 
-    def __init__(self, trainer: Trainer, order: Callable[[], Iterator[Array] | None]) -> None:
-        self.trainer, self.order, self.step = trainer, order, trainer.export().step
-        self.predict, self.gradients, self.export = trainer.predict, trainer.gradients, trainer.export
-        self.rows = self._from(self.step)
+    def rows_from(step: int) -> Iterator[Array]:
+        return itertools.islice(order(), step, None)
 
-    def train(self, segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
-        self.step += sum(map(len, segments))
-        return self.trainer.train([tuple(next(self.rows) for _ in segment) for segment in segments], inputs)
+    done = trainer.export().step
+    rows = rows_from(done)
 
-    def load(self, state: State) -> None:
-        self.trainer.load(state)
-        if state.step != self.step:
-            self.step, self.rows = state.step, self._from(state.step)
+    def train(segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
+        nonlocal done
+        done += sum(map(len, segments))
+        return trainer.train([tuple(next(rows) for _ in segment) for segment in segments], inputs)
 
-    def _from(self, step: int) -> Iterator[Array]:
-        return itertools.islice(self.order() or (), step, None)
+    def load(state: State) -> None:
+        nonlocal done, rows
+        trainer.load(state)
+        if state.step != done:
+            done, rows = state.step, rows_from(state.step)
+
+    return replace(verbs(trainer), train=train, load=load)
 
 
 def off_initial(case: Case) -> Params:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,8 +12,10 @@ from parity.mistakes.mistake import Mistake
 from parity.mistakes.planting import batches
 from parity.mistakes.stepwise import Stepwise
 from parity.proving.experiments import CLEAN_UPDATES, CLEAN_WORK, cut, work_of
+from parity.proving.worker import Clean, Experiment, Prove, Smallest, Subject
+from parity.running.executor import Emit, Environment, Resources
 from parity.spec import Case
-from parity.suite import Entry, Suite
+from parity.suite import Entry, Suite, load_suite
 from parity.trainer import Build, Trainer
 
 PLACES = 2
@@ -26,6 +28,30 @@ SUBSET_COST = 1.8e7
 """Above this, about the nanoseconds of a cut run, a case is not in the subset."""
 
 
+RESOURCES = Resources(about="the plan")
+
+
+@dataclass(frozen=True)
+class Planned:
+    """The experiments, those that take longest first, and the mistakes that fit no case."""
+
+    experiments: tuple[Experiment, ...]
+    nowhere: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Choose the experiments: which mistake fits where is tried out on the reference, in its framework."""
+
+    suite: str
+    subset: bool
+    environment: Environment
+    resources: Resources = RESOURCES
+
+    def run(self, emit: Emit) -> Planned:
+        return plan(load_suite(self.suite), self.subset)
+
+
 def cost(entry: Entry) -> float:
     """What a cut run takes, about: a row that meets a parameter is a nanosecond, an update many thousands."""
     case = cut(entry.case)
@@ -34,8 +60,8 @@ def cost(entry: Entry) -> float:
     return case.epochs * (work_of(case) + each * batches(case) + 50 * rows)
 
 
-def plan(suite: Suite, subset: bool) -> tuple[list[dict[str, Any]], list[str]]:
-    """The jobs for the workers, the longest first, and the mistakes that fit no case.
+def plan(suite: Suite, subset: bool) -> Planned:
+    """Choose the experiments.
 
     Each mistake is planted into the reference on the cheapest case that it fits and the cheapest of another model, and
     into one framework: in turn where that can be any, one that it can be said in where it is in a model's pieces.
@@ -54,17 +80,17 @@ def plan(suite: Suite, subset: bool) -> tuple[list[dict[str, Any]], list[str]]:
             if len(here) < PLACES and new and _plantable(hypothesis, build, entry.case):
                 here.append(entry)
     _visit_every_model(suite, entries, places)
-    jobs: dict[tuple[str, str, str], dict[str, Any]] = {}
+    planted: dict[tuple[str, str], list[str]] = {}
+    jobs: list[Experiment] = []
 
-    def add(do: str, entry: Entry, label: str, **more: Any) -> dict[str, Any]:
-        key = do, entry.case.name, label
-        start = {"do": do, "suite": suite.package, "case": entry.case.name, "implementation": label}
-        return jobs.setdefault(key, {**start, "plants": [], "alternate": subset, **more})
+    def needs(kind: type[Experiment], entry: Entry, label: str) -> tuple[Subject, Environment, Resources]:
+        subject = Subject(suite.package, entry.case.name, label)
+        return subject, subject.environment, Resources(about=f"{kind.__name__} {subject.case}")
 
     turn = 0
     for name, found in places.items():
         for entry in found:
-            add("prove", entry, suite.reference)["plants"].append(name)
+            planted.setdefault((entry.case.name, suite.reference), []).append(name)
         chosen = IN_FRAMEWORKS if found and _anywhere(known[name], suite, found[0]) else known[name].pieces_of
         if found and chosen:
             labels = [label for label in chosen if label in found[0].implementations]
@@ -73,16 +99,22 @@ def plan(suite: Suite, subset: bool) -> tuple[list[dict[str, Any]], list[str]]:
             if labels and not (subset and turn % 3):
                 # An expensive case stays in one framework, whose process then replays every mistake but once.
                 choice = turn if cost(found[0]) < SUBSET_COST else entries.index(found[0])
-                add("prove", found[0], labels[choice % len(labels)])["plants"].append(name)
+                planted.setdefault((found[0].case.name, labels[choice % len(labels)]), []).append(name)
             turn += 1
+    for (case, label), names in planted.items():
+        jobs.append(Prove(*needs(Prove, suite.entries[case], label), tuple(names), alternate=subset))
     for entry in entries:
         if work_of(cut(entry.case, CLEAN_UPDATES)) * cut(entry.case, CLEAN_UPDATES).epochs <= CLEAN_WORK:
             for label in CLEAN_IN:
                 if label in entry.implementations and not (subset and label == "jax"):
-                    add("clean", entry, label, seeds=1 if subset else SEEDS)
-        add("smallest", entry, suite.reference)
-    ordered = sorted(jobs.values(), key=lambda job: -cost(suite.entries[job["case"]]) * (1 + len(job["plants"])))
-    return ordered, [name for name, found in places.items() if not found]
+                    jobs.append(Clean(*needs(Clean, entry, label), seeds=1 if subset else SEEDS))
+        jobs.append(Smallest(*needs(Smallest, entry, suite.reference)))
+
+    def whole_cost(job: Experiment) -> float:
+        return cost(suite.entries[job.subject.case]) * (1 + (len(job.plants) if isinstance(job, Prove) else 0))
+
+    ordered = sorted(jobs, key=whole_cost, reverse=True)
+    return Planned(tuple(ordered), tuple(name for name, found in places.items() if not found))
 
 
 def _plantable(hypothesis: Mistake, build: Build, case: Case) -> bool:

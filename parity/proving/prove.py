@@ -11,20 +11,24 @@ epochs, texts to shorter portions; a beginning has the beginning of the noise fl
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
 from parity.frameworks import framework_of
 from parity.judging.verdict import Verdict
-from parity.judging.witness import PHASES
 from parity.proving.experiments import Planted
-from parity.proving.plan import plan
-from parity.running.pool import Pool, WorkerError
+from parity.proving.plan import Plan
+from parity.proving.worker import Experiment, Plants, SmallestSeen
+from parity.recording.steps import Phase
+from parity.running.deadlines import Deadlines
+from parity.running.executor import Environment, Progress, WorkerError
+from parity.running.packages import reach_of
+from parity.running.pool import Pool
 from parity.running.versions import Versions
-from parity.suite import Suite
+from parity.suite import Suite, SuiteError
 
 PHASE_RIGHT, NAME_RIGHT = 0.95, 0.85
 """The least shares of the plants that must be found in their phase and under their name."""
@@ -99,54 +103,64 @@ def prove(
     subset: bool = False,
     jobs: int = 2,
     pythons: Mapping[str, str] | None = None,
-    path: Sequence[str] = (),
+    timeout: float | None = None,
     on_plan: Callable[[int], None] = lambda jobs: None,
     on_step: Callable[[str], None] = lambda name: None,
     on_job: Callable[[str], None] = lambda name: None,
 ) -> Evidence:
-    """Plant, leave alone and measure, in worker processes. Frameworks that are not installed are left out."""
+    """Plant, leave alone and measure, in worker processes. Frameworks that are not installed are left out.
+
+    SuiteError where the reference cannot be asked which mistakes fit it.
+    """
     begun = time.monotonic()
-    planned, nowhere = plan(suite, subset)
     versions = Versions(pythons or {})
-    planned = [job for job in planned if versions.availability(job["implementation"]).available]
-    on_plan(len(planned))
-    evidence = Evidence(subset, nowhere=nowhere)
-    with Pool(jobs, pythons, path) as pool:
-        waiting: dict[Future[dict[str, Any]], dict[str, Any]] = {}
-        for job in planned:
-            name = f"{job['do']} {job['case']} {job['implementation']}"
-            future = pool.submit(framework_of(job["implementation"]).name, job, partial(_told, on_step, name))
-            waiting[future] = job
+    evidence = Evidence(subset)
+    with Pool(jobs, pythons, reach_of(suite.package), Deadlines(timeout)) as pool:
+        try:
+            planned = pool.submit(Plan(suite.package, subset, Environment(framework_of(suite.reference).name))).result()
+        except WorkerError as error:
+            raise SuiteError(f"no mistake can be planted in the reference, {suite.reference}: {error}") from error
+        evidence.nowhere += planned.nowhere
+        chosen = [job for job in planned.experiments if versions.availability(job.subject.implementation).available]
+        on_plan(len(chosen))
+        waiting: dict[Future[Any], Experiment] = {}
+        for job in chosen:
+            waiting[pool.submit(job, partial(_told, on_step, _name(job)))] = job
         while waiting:
             done, _ = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
             for future in done:
                 job = waiting.pop(future)
-                name = f"{job['do']} {job['case']} {job['implementation']}"
                 try:
-                    _gather(evidence, job, future.result()["result"])
+                    _gather(evidence, job, future.result())
                 except WorkerError as error:
-                    evidence.failures.append(f"{name}: {error}")
-                on_job(name)
-    evidence.plants.sort(key=lambda plant: (PHASES.index(plant.planted_phase), plant.hypothesis))
+                    evidence.failures.append(f"{_name(job)}: {error}")
+                on_job(_name(job))
+    evidence.plants.sort(key=lambda plant: (list(Phase).index(Phase(plant.planted_phase)), plant.hypothesis))
     evidence.seconds = time.monotonic() - begun
     return evidence
 
 
-def _told(on_step: Callable[[str], None], name: str, event: Mapping[str, Any]) -> None:
+def _name(job: Experiment) -> str:
+    return f"{type(job).__name__.lower()} {job.subject.case} {job.subject.implementation}"
+
+
+def _told(on_step: Callable[[str], None], name: str, progress: Progress) -> None:
     on_step(name)
 
 
-def _gather(evidence: Evidence, job: Mapping[str, Any], result: Any) -> None:
-    if job["do"] == "clean":
-        evidence.clean += result
+def _gather(evidence: Evidence, job: Experiment, result: Any) -> None:
+    case = job.subject.case
+    if isinstance(result, tuple):
+        evidence.clean += [asdict(run) for run in result]
         return
-    if result["cut"]:
-        evidence.cut[job["case"]] = result["cut"]
-    if job["do"] == "smallest":
-        evidence.smallest[job["case"]] = result["smallest"]
+    if result.cut:
+        evidence.cut[case] = result.cut
+    if isinstance(result, SmallestSeen):
+        evidence.smallest[case] = dict(result.change)
         return
-    evidence.plants += [Planted(**plant) for plant in result["plants"]]
-    evidence.unseen += [(name, job["case"]) for name in result["unseen"]]
+    assert isinstance(result, Plants)
+    evidence.plants += result.planted
+    evidence.unseen += [(name, case) for name in result.unseen]
 
 
 def confusion(plants: Iterable[Planted]) -> Iterator[tuple[str, str, list[Planted], list[str]]]:

@@ -1,45 +1,119 @@
-"""The jobs of ``parity prove``, for a worker process of their own."""
+"""The experiments of ``parity prove`` as jobs, and what each has found."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from parity.running.jobs import Emit, Job
-from parity.running.worker import serve
+from parity.frameworks import framework_of
+from parity.judging.verdict import Verdict
+from parity.running.executor import Emit, Environment, Progress, Resources
 
-
-def main() -> None:
-    serve({"prove": _prove, "clean": _clean, "smallest": _smallest})
-
-
-def _prove(job: Job, emit: Emit) -> Any:
-    from parity.proving.experiments import plants
-
-    suite, entry, implementation = _of_suite(job)
-    return plants(suite, entry, implementation, job["plants"], lambda: emit("step"), job["alternate"])
+if TYPE_CHECKING:
+    from parity.proving.experiments import Planted
+    from parity.suite import Entry, Implementation, Suite
 
 
-def _clean(job: Job, emit: Emit) -> Any:
-    from parity.proving.experiments import clean
+@dataclass(frozen=True)
+class Subject:
+    """An implementation of a case that an experiment is made with."""
 
-    suite, entry, implementation = _of_suite(job)
-    return clean(suite, entry, implementation, job["seeds"], lambda: emit("step"))
+    suite: str
+    case: str
+    implementation: str
 
+    @property
+    def environment(self) -> Environment:
+        return Environment(framework_of(self.implementation).name)
 
-def _smallest(job: Job, emit: Emit) -> Any:
-    from parity.proving.experiments import smallest
+    def find(self) -> tuple[Suite, Entry, Implementation]:
+        from parity.suite import load_suite
 
-    suite, entry, _ = _of_suite(job)
-    return smallest(suite, entry, lambda: emit("step"))
-
-
-def _of_suite(job: Job) -> tuple[Any, Any, Any]:
-    from parity.suite import load_suite
-
-    suite = load_suite(job["suite"])
-    entry = suite.entry(job["case"])
-    return suite, entry, suite.implementation(entry, job["implementation"])
+        suite = load_suite(self.suite)
+        entry = suite.entry(self.case)
+        return suite, entry, suite.implementation(entry, self.implementation)
 
 
-if __name__ == "__main__":
-    main()
+@dataclass(frozen=True)
+class Plants:
+    """The mistakes that were planted in a case, and those that float32 hides; ``cut`` says how it was shortened."""
+
+    planted: tuple[Planted, ...]
+    unseen: tuple[str, ...]
+    cut: str
+
+
+@dataclass(frozen=True)
+class CleanRun:
+    """What became of a right run, with another seed and other weights."""
+
+    case: str
+    implementation: str
+    dtype: str
+    seed: int
+    verdict: Verdict
+    ratio: float | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class SmallestSeen:
+    """By dtype, the smallest change of the learning rate that fails; ``cut`` says how the case was shortened."""
+
+    change: Mapping[str, float | None]
+    cut: str
+
+
+@dataclass(frozen=True)
+class Prove:
+    """Plant these mistakes; ``alternate``: in float32 every third alone."""
+
+    subject: Subject
+    environment: Environment
+    resources: Resources
+    plants: tuple[str, ...]
+    alternate: bool
+
+    def run(self, emit: Emit) -> Plants:
+        from parity.proving.experiments import Planted, plants
+
+        suite, entry, implementation = self.subject.find()
+        found = plants(suite, entry, implementation, self.plants, lambda: emit(Progress()), self.alternate)
+        return Plants(tuple(Planted(**plant) for plant in found["plants"]), tuple(found["unseen"]), found["cut"])
+
+
+@dataclass(frozen=True)
+class Clean:
+    """Follow right runs with so many other seeds and initial weights."""
+
+    subject: Subject
+    environment: Environment
+    resources: Resources
+    seeds: int
+
+    def run(self, emit: Emit) -> tuple[CleanRun, ...]:
+        from parity.proving.experiments import clean
+
+        suite, entry, implementation = self.subject.find()
+        found = clean(suite, entry, implementation, self.seeds, lambda: emit(Progress()))
+        return tuple(CleanRun(**run) for run in found)
+
+
+@dataclass(frozen=True)
+class Smallest:
+    """Find the smallest change of the reference's learning rate that is still seen."""
+
+    subject: Subject
+    environment: Environment
+    resources: Resources
+
+    def run(self, emit: Emit) -> SmallestSeen:
+        from parity.proving.experiments import smallest
+
+        suite, entry, _ = self.subject.find()
+        found = smallest(suite, entry, lambda: emit(Progress()))
+        return SmallestSeen(found["smallest"], found["cut"])
+
+
+Experiment = Prove | Clean | Smallest

@@ -19,76 +19,148 @@ where no reference is at hand, against another deep recording as far as both are
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import NamedTuple
 
 import numpy as np
 
 from parity.spec import Case
-from parity.trainer import State, Trained, Trainer, continued, joined, predicted
+from parity.trainer import State, Trained, Trainer, by_segment, continued, predicted, verbs
 from parity.trajectory import Trajectory, TrajectoryError
 from parity.typing import Array, Batches, Params
 
 
-class Watched:
-    """A trainer whose first ``updates`` updates are made one by one, with a look at what goes into each.
+class Phase(StrEnum):
+    """Where a step can go wrong."""
 
-    ``take`` hands over what was seen since the last call, by the names above without ``steps/``.
-    """
-
-    def __init__(self, trainer: Trainer, case: Case, updates: int) -> None:
-        self.trainer, self.data, self.updates = trainer, case.data(), updates
-        self.predict, self.gradients = trainer.predict, trainer.gradients
-        self.export, self.load = trainer.export, trainer.load
-        self.done = 0
-        self._seen: Params = self._state()
-
-    def train(self, segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
-        if self.done >= self.updates:
-            return self.trainer.train(segments, inputs)
-        return joined([self._segment(segment, inputs) for segment in segments])
-
-    def take(self) -> Params:
-        seen, self._seen = self._seen, {}
-        return seen
-
-    def _segment(self, segment: Batches, inputs: Sequence[Array]) -> Trained:
-        watched = segment[: max(0, self.updates - self.done)]
-        pieces = [self._watch(rows) for rows in watched]
-        if len(watched) < len(segment):
-            pieces.append(self.trainer.train([segment[len(watched) :]]))
-        return continued(pieces)._replace(predictions=predicted(self.trainer, inputs))
-
-    def _watch(self, rows: Array) -> Trained:
-        x, y = self.data.x[rows], self.data.y[rows]
-        prediction, (loss, gradients) = self.trainer.predict(x), self.trainer.gradients(x, y)
-        trained = self.trainer.train([(rows,)])
-        found = {"rows": rows, "prediction": prediction, "loss": np.asarray(loss), "trained": trained.losses[0, 0]}
-        found |= {f"gradients/{name}": g for name, g in gradients.items()}
-        self._seen |= {f"{self.done}/{name}": np.array(value) for name, value in found.items()}
-        self.done += 1
-        self._seen |= self._state()
-        return trained
-
-    def _state(self) -> Params:
-        state = self.trainer.export()
-        found = {f"params/{name}": value for name, value in state.params.items()}
-        found |= {f"slots/{name}": value for name, value in state.slots_at(1.0).items()}
-        return {f"{self.done}/{name}": value for name, value in found.items()}
+    BATCH = "batch"
+    """Other rows than named, or a loss that was taken at another time."""
+    PREDICTION = "prediction"
+    LOSS = "loss"
+    GRADIENT = "gradient"
+    UPDATE = "update"
+    STATE = "state"
+    """What one step leaves the next."""
+    UNRECORDED = "unrecorded"
+    """Losses and snapshots alone are recorded, and do not tell."""
 
 
-@dataclass(frozen=True)
+ASKED = (Phase.PREDICTION, Phase.LOSS, Phase.GRADIENT, Phase.BATCH, Phase.UPDATE)
+"""The phases of a step from a shared state, in the order in which they are asked."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Step:
-    """One recorded update: the state before it, what was seen on the way, and the state after it."""
+    """One update with all that went into it, of a live trainer or read from a recording."""
 
-    number: int
     before: State
     rows: Array
+    """(batch,) int64."""
     prediction: Array
+    """(batch, ...), of these rows before the update."""
     loss: Array
+    """(), theirs before the update."""
     gradients: Params
+    """The loss's gradient for each parameter that is trained."""
     trained: Array
+    """(), the loss that the update itself gave."""
     after: State
+
+    @property
+    def number(self) -> int:
+        """The number of updates before this one."""
+        return self.before.step
+
+    def seen(self) -> dict[Phase, Params]:
+        """What each phase shows of the step: tensors by name, slots in the units of ``parity.spec``."""
+        return {
+            Phase.STATE: {**self.before.params, **self.before.slots_at(1.0)},
+            Phase.PREDICTION: {"prediction": self.prediction},
+            Phase.LOSS: {"loss": self.loss},
+            Phase.GRADIENT: self.gradients,
+            # From agreeing gradients, a training loss that differs was taken over other rows, or at another time.
+            Phase.BATCH: {"loss": self.trained},
+            Phase.UPDATE: {**self.after.params, **self.after.slots_at(1.0)},
+        }
+
+
+def step_of(trainer: Trainer, state: State, x: Array, y: Array, rows: Array, asked: Collection[Phase] = ASKED) -> Step:
+    """The update that a trainer makes from a state.
+
+    Args:
+        trainer: any implementation. Afterwards it is in the state after the update, where that was asked.
+        state: where the update begins.
+        x, y: the rows' inputs and targets, (batch, ...).
+        rows: (batch,) int64, the rows that the update is told to take.
+        asked: the phases that are looked at. The others are left empty, which fits nothing that is expected.
+    """
+    trainer.load(state)
+    prediction = loss = trained = np.empty(0)
+    gradients, after = Params(), State({}, step=state.step)
+    if Phase.PREDICTION in asked:
+        prediction = trainer.predict(x)
+    if not {Phase.LOSS, Phase.GRADIENT}.isdisjoint(asked):
+        said, gradients = trainer.gradients(x, y)
+        loss = np.asarray(said)
+    if not {Phase.BATCH, Phase.UPDATE}.isdisjoint(asked):
+        trained = trainer.train([(rows,)]).losses.reshape(-1)[0]
+        after = trainer.export()
+    return Step(
+        before=state, rows=rows, prediction=prediction, loss=loss, gradients=gradients, trained=trained, after=after
+    )
+
+
+class Watched(NamedTuple):
+    """A trainer that is watched, and what was seen of it."""
+
+    trainer: Trainer
+    take: Callable[[], Params]
+    """What was seen since the last call, by the names above without ``steps/``."""
+
+
+def watched(trainer: Trainer, case: Case, updates: int) -> Watched:
+    """A trainer whose first ``updates`` updates are made one by one, with a look at what goes into each."""
+    data = case.data()
+    done, seen = 0, _named(0, trainer.export())
+
+    def take() -> Params:
+        nonlocal seen
+        taken, seen = seen, {}
+        return taken
+
+    def watch(rows: Array) -> Trained:
+        nonlocal done, seen
+        x, y = data.x[rows], data.y[rows]
+        prediction, (loss, gradients) = trainer.predict(x), trainer.gradients(x, y)
+        trained = trainer.train([(rows,)])
+        found = {"rows": rows, "prediction": prediction, "loss": np.asarray(loss), "trained": trained.losses[0, 0]}
+        found |= {f"gradients/{name}": g for name, g in gradients.items()}
+        seen |= {f"{done}/{name}": np.array(value) for name, value in found.items()}
+        done += 1
+        seen |= _named(done, trainer.export())
+        return trained
+
+    def segment_of(segment: Batches, inputs: Sequence[Array]) -> Trained:
+        first = segment[: max(0, updates - done)]
+        pieces = [watch(rows) for rows in first]
+        if len(first) < len(segment):
+            pieces.append(trainer.train([segment[len(first) :]]))
+        return continued(pieces)._replace(predictions=predicted(trainer, inputs))
+
+    def train(segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
+        return (trainer.train if done >= updates else one_by_one)(segments, inputs)
+
+    one_by_one = by_segment(segment_of)
+    return Watched(replace(verbs(trainer), train=train), take)
+
+
+def _named(number: int, state: State) -> Params:
+    """A state, by the names that it has in a recording."""
+    found = {f"params/{name}": value for name, value in state.params.items()}
+    found |= {f"slots/{name}": value for name, value in state.slots_at(1.0).items()}
+    return {f"{number}/{name}": value for name, value in found.items()}
 
 
 def steps_of(run: Trajectory) -> list[Step]:
@@ -111,9 +183,16 @@ def steps_of(run: Trajectory) -> list[Step]:
             raise TrajectoryError(f"the deep recording of update {k} lacks {missing[0]}: record the run again")
         if here["loss"].size != 1 or here["trained"].size != 1:
             raise TrajectoryError(f"the loss of update {k}, recorded deeply, is no single number: record the run again")
-        gradients = _part(here, "gradients")
-        seen = here["rows"], here["prediction"], here["loss"], gradients, here["trained"]
-        found.append(Step(k, _state(here, k), *seen, _state(after, k + 1)))
+        step = Step(
+            before=_state(here, k),
+            rows=here["rows"],
+            prediction=here["prediction"],
+            loss=here["loss"],
+            gradients=_part(here, "gradients"),
+            trained=here["trained"],
+            after=_state(after, k + 1),
+        )
+        found.append(step)
     return found
 
 
@@ -129,6 +208,12 @@ def epochs_and_batches(run: Trajectory) -> Iterator[tuple[int, int]]:
     """The epoch, from 1, and the batch, from 0, of each update."""
     batches = max(1, run.loss.shape[1])
     return ((number // batches + 1, number % batches) for number in itertools.count())
+
+
+def update_at(run: Trajectory, epoch: int, batch: int) -> int:
+    """The number of the update, from 0, in an epoch, from 1, and a batch, from 0."""
+    batches: int = run.loss.shape[1]
+    return (epoch - 1) * max(1, batches) + batch
 
 
 def rows_in_words(rows: Array) -> str:

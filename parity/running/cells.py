@@ -14,7 +14,11 @@ from parity.suite import Entry, Suite, SuiteError
 
 @dataclass(frozen=True)
 class Options:
-    """The request of one call of the matrix. Where ``epochs`` or ``lockstep`` is None, each case keeps its own."""
+    """The request of one call of the matrix. Where ``epochs`` or ``lockstep`` is None, each case keeps its own.
+
+    ``timeout`` is the time that a job may take, in seconds. If it is None, it follows from the times of other jobs
+    about the same case.
+    """
 
     suite: Suite
     out: Path
@@ -30,6 +34,7 @@ class Options:
     jobs: int = 2
     pythons: Mapping[str, str] = field(default_factory=dict)
     fresh: bool = False
+    timeout: float | None = None
 
     def __post_init__(self) -> None:
         known = [framework.name for framework in FRAMEWORKS]

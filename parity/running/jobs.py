@@ -1,4 +1,4 @@
-"""The jobs that a worker process does, each by a function of its own."""
+"""What travels to a worker that deals with a case, and what is done there: frozen jobs, each with its ``run``."""
 
 from __future__ import annotations
 
@@ -6,152 +6,257 @@ import itertools
 import os
 import platform
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-Job = dict[str, Any]
-Emit = Callable[..., None]
+from parity.frameworks import framework_of
+from parity.running.executor import Emit, Environment, Progress, Resources
 
-
-def _find(job: Job) -> tuple[Any, Any, Any]:
-    from parity.suite import load_suite
-
-    suite = load_suite(job["suite"])
-    entry = suite.entry(job["case"], job.get("variant"))
-    return entry, suite.implementation(entry, job["implementation"]), suite.implementation(entry, suite.reference)
-
-
-def record_run(job: Job, emit: Emit) -> dict[str, Any]:
-    from parity.frameworks import settings_of
-    from parity.judging.noise import Lockstep, checked
-    from parity.recording.format import batch_order_hash
-    from parity.recording.steps import Watched
-    from parity.recording.writer import Writer
-    from parity.trainer import record
-
-    entry, implementation, reference = _find(job)
-    case = entry.case
-    begun = time.perf_counter()
-    implementation.load()
-    imported = time.perf_counter()
-    if job["dtype"] == "checked":
-        trainer, case = checked(implementation.build, case, longdouble=implementation.label == "numpy")
-    else:
-        trainer = implementation.build(case, job["dtype"], job["device"])
-    if job["lockstep"]:
-        trainer = Lockstep(trainer, reference.build(case, "float64", "cpu"), case, job["lockstep"])
-        state, go_on = trainer.checkpoint, trainer.resume
-    elif job["dtype"] == "checked":
-        # Neither a longdouble nor the order of random numbers can be stored: such a run begins anew.
-        state, go_on = lambda: None, trainer.load
-    else:
-        state, go_on = trainer.export, trainer.load
-    watched = Watched(trainer, case, job["deep"]) if job.get("deep") else None
-    machine = {"system": platform.system(), "machine": platform.machine(), "python": platform.python_version()}
-    threads, settings = int(os.environ["OMP_NUM_THREADS"]), settings_of(implementation.label, job["device"])
-    order = batch_order_hash(case.schedule, len(case.data().x), job["epochs"])
-    meta = {**job["meta"], "batch_order": order, "platform": machine, "threads": threads, "settings": settings}
-    built = time.perf_counter()
-    # The framework itself is imported by the first run of its process alone.
-    meta["timings"] = {"import": imported - begun, "build": built - imported}
-    with Writer(job["folder"], meta, state, resume=job["resume"]) as writer:
-        if writer.resumed is not None:
-            go_on(writer.resumed)
-        for chunk in record(watched or trainer, case, job["epochs"], writer.start):
-            writer.add(chunk, watched.take() if watched else None)
-            emit("epoch", epoch=int(chunk.epochs[-1]), of=job["epochs"])
-        writer.finish(seconds=time.perf_counter() - built)
-    return {}
+if TYPE_CHECKING:
+    from parity.judging.floor import Floor
+    from parity.judging.ladder import Rung
+    from parity.suite import Entry, Implementation
 
 
-def climb_ladder(job: Job, emit: Emit) -> list[dict[str, Any]]:
-    from dataclasses import asdict
-    from pathlib import Path
+@dataclass(frozen=True)
+class CellName:
+    """A cell by its names, under which every process that has the suite finds it. ``data`` is ``Entry.data``."""
 
-    from parity.judging.floor import load
-    from parity.judging.ladder import climb
+    suite: str
+    case: str
+    data: str | None
+    implementation: str
+    dtype: str
+    device: str
 
-    entry, implementation, reference = _find(job)
-    floors = load(Path(job["floor"]), job["fingerprint"])
-    lockstep = load(Path(job["lockstep_floor"]), job["fingerprint"]) if job["lockstep_floor"] else None
-    if floors is None:
-        raise FileNotFoundError(f"no noise floor at {job['floor']}")
-    steps = climb(
-        implementation.build,
-        reference.build,
-        entry.case,
-        job["dtype"],
-        job["device"],
-        floors[job["dtype"]],
-        lockstep[job["dtype"]] if lockstep else None,
-    )
-    return [asdict(step) for step in steps]
+    @property
+    def environment(self) -> Environment:
+        return Environment(framework_of(self.implementation).name, self.device)
 
+    @property
+    def resources(self) -> Resources:
+        about = self.case if self.data is None else f"{self.case}@{Path(self.data).stem}"
+        return Resources(gpus=0.0 if self.device == "cpu" else 1.0, about=about)
 
-def sample_text(job: Job, emit: Emit) -> str:
-    from parity.recording.reader import read
-    from parity.running.sampling import sample
+    def find(self) -> tuple[Entry, Implementation, Implementation]:
+        """Its case, its implementation and the reference; SuiteError where the suite has no such cell."""
+        from parity.suite import load_suite
 
-    entry, implementation, _ = _find(job)
-    trainer = implementation.build(entry.case, job["dtype"], job["device"])
-    state = trainer.export()
-    state.params = {name: values[len(values) - 1] for name, values in read(job["folder"]).params.items()}
-    trainer.load(state)
-    return sample(
-        trainer.predict, entry.case.display.alphabet, job["prime"], job["length"], job["temperature"], job["seed"]
-    )
+        suite = load_suite(self.suite)
+        entry = suite.entry(self.case, self.data)
+        return entry, suite.implementation(entry, self.implementation), suite.implementation(entry, suite.reference)
 
 
-def measure_floor(job: Job, emit: Emit) -> dict[str, Any]:
-    from pathlib import Path
+@dataclass(frozen=True)
+class FloorFile:
+    """A noise floor on disk, and the mark that it must bear."""
 
-    from parity.judging.floor import save
-    from parity.judging.noise import measure, runs_of
+    path: str
+    mark: str
 
-    entry, implementation, _ = _find(job)
-    dtypes = job["dtypes"]
-    runs = itertools.count(1)
-    floors = measure(
-        implementation.build,
-        entry.case,
-        job["epochs"],
-        job["lockstep"],
-        lambda: emit("epoch", epoch=next(runs), of=runs_of(dtypes)),
-        dtypes,
-    )
-    save(floors, Path(job["path"]), job["fingerprint"])
-    return {}
+    def load(self) -> Mapping[str, Floor]:
+        """The floors by dtype; FileNotFoundError where none with that mark is there."""
+        from parity.judging.floor import load
+
+        floors = load(Path(self.path), self.mark)
+        if floors is None:
+            raise FileNotFoundError(f"no noise floor at {self.path}")
+        return floors
 
 
-def explain_run(job: Job, emit: Emit) -> dict[str, Any]:
-    from pathlib import Path
+@dataclass(frozen=True)
+class OnDisk:
+    """What a run or a measurement leaves is on disk; ``cached`` where it had been before."""
 
-    from parity.explaining.explain import explain
-    from parity.judging.floor import load
-    from parity.judging.verdict import judge
-    from parity.recording.reader import read
-
-    entry, implementation, reference = _find(job)
-    floors = load(Path(job["floor"]), job["fingerprint"])
-    if floors is None:
-        raise FileNotFoundError(f"no noise floor at {job['floor']}")
-    run, other = read(job["folder"]), read(job["reference"])
-    floor = floors[job["dtype"]].until(len(run.loss), len(run.epochs))
-    done = itertools.count(1)
-    explanation = explain(
-        entry,
-        implementation.build(entry.case, job["dtype"], job["device"]),
-        reference,
-        run,
-        judge(run, other, floor),
-        job["dtype"],
-        floor,
-        lambda: emit("epoch", epoch=next(done), of=job["epochs"]),
-    )
-    return explanation.as_json()
+    cached: bool = False
 
 
-def find_cuda(job: Job, emit: Emit) -> str:
-    import importlib
+@dataclass(frozen=True)
+class Record:
+    """Train a cell and record it in ``folder``, under what ``meta`` says of it.
 
-    return str(importlib.import_module(job["trainer"]).find_cuda())
+    In stretches of ``lockstep`` epochs, each from the reference's state, where that is given; all of the first ``deep``
+    updates. ``resume``: go on with what a run that was stopped has left.
+    """
+
+    cell: CellName
+    environment: Environment
+    resources: Resources
+    epochs: int
+    folder: str
+    meta: Mapping[str, Any]
+    lockstep: int | None = None
+    deep: int = 0
+    resume: bool = False
+
+    def run(self, emit: Emit) -> OnDisk:
+        from parity.frameworks import settings_of
+        from parity.judging.noise import checked, in_lockstep
+        from parity.recording.format import batch_order_hash
+        from parity.recording.places import CHECKED
+        from parity.recording.steps import watched
+        from parity.recording.writer import Writer
+        from parity.trainer import record
+
+        cell = self.cell
+        entry, implementation, reference = cell.find()
+        case = entry.case
+        begun = time.perf_counter()
+        implementation.load()
+        imported = time.perf_counter()
+        if cell.dtype == CHECKED:
+            trainer, case = checked(implementation.build, case, longdouble=implementation.label == "numpy")
+        else:
+            trainer = implementation.build(case, cell.dtype, cell.device)
+        if self.lockstep:
+            trainer, state, go_on = in_lockstep(trainer, reference.build(case, "float64", "cpu"), case, self.lockstep)
+        elif cell.dtype == CHECKED:
+            # Neither a longdouble nor the order of random numbers can be stored: such a run begins anew.
+            state, go_on = lambda: None, trainer.load
+        else:
+            state, go_on = trainer.export, trainer.load
+        seen = watched(trainer, case, self.deep) if self.deep else None
+        machine = {"system": platform.system(), "machine": platform.machine(), "python": platform.python_version()}
+        threads, settings = int(os.environ["OMP_NUM_THREADS"]), settings_of(implementation.label, cell.device)
+        order = batch_order_hash(case.schedule, len(case.data().x), self.epochs)
+        meta = {**self.meta, "batch_order": order, "platform": machine, "threads": threads, "settings": settings}
+        built = time.perf_counter()
+        # The framework itself is imported by the first run of its process alone.
+        meta["timings"] = {"import": imported - begun, "build": built - imported}
+        with Writer(self.folder, meta, state, resume=self.resume) as writer:
+            if writer.resumed is not None:
+                go_on(writer.resumed)
+            for chunk in record(seen.trainer if seen else trainer, case, self.epochs, writer.start):
+                writer.add(chunk, seen.take() if seen else None)
+                emit(Progress(int(chunk.epochs[-1]), self.epochs))
+            writer.finish(seconds=time.perf_counter() - built)
+        return OnDisk()
+
+
+@dataclass(frozen=True)
+class Climb:
+    """Send a cell up the ladder, held to these floors."""
+
+    cell: CellName
+    environment: Environment
+    resources: Resources
+    floor: FloorFile
+    lockstep_floor: FloorFile | None = None
+
+    def run(self, emit: Emit) -> tuple[Rung, ...]:
+        from parity.judging.ladder import climb
+
+        cell = self.cell
+        entry, implementation, reference = cell.find()
+        lockstep = self.lockstep_floor.load()[cell.dtype] if self.lockstep_floor else None
+        floor = self.floor.load()[cell.dtype]
+        return tuple(climb(implementation.build, reference.build, entry.case, cell.dtype, cell.device, floor, lockstep))
+
+
+@dataclass(frozen=True)
+class SampleText:
+    """Let a cell's implementation write text with the parameters that the run in ``folder`` ended with."""
+
+    cell: CellName
+    environment: Environment
+    resources: Resources
+    folder: str
+    prime: str
+    length: int
+    temperature: float
+    seed: int
+
+    def run(self, emit: Emit) -> str:
+        from parity.recording.reader import read
+        from parity.running.sampling import sample
+
+        entry, implementation, _ = self.cell.find()
+        trainer = implementation.build(entry.case, self.cell.dtype, self.cell.device)
+        state = trainer.export()
+        state.params = {name: values[len(values) - 1] for name, values in read(self.folder).params.items()}
+        trainer.load(state)
+        alphabet = entry.case.display.alphabet
+        return sample(trainer.predict, alphabet, self.prime, self.length, self.temperature, self.seed)
+
+
+@dataclass(frozen=True)
+class MeasureFloor:
+    """Measure the noise floors of a case on its reference and leave them in a file."""
+
+    cell: CellName
+    environment: Environment
+    resources: Resources
+    epochs: int
+    dtypes: tuple[str, ...]
+    floor: FloorFile
+    lockstep: int | None = None
+
+    def run(self, emit: Emit) -> OnDisk:
+        from parity.judging.floor import save
+        from parity.judging.noise import measure, runs_of
+
+        entry, implementation, _ = self.cell.find()
+        runs, of = itertools.count(1), runs_of(self.dtypes)
+        floors = measure(
+            implementation.build,
+            entry.case,
+            self.epochs,
+            self.lockstep,
+            lambda: emit(Progress(next(runs), of)),
+            self.dtypes,
+        )
+        save(floors, Path(self.floor.path), self.floor.mark)
+        return OnDisk()
+
+
+@dataclass(frozen=True)
+class Explain:
+    """Explain a failed run of a cell, whose reference's run lies in ``reference``; the result is what --json writes."""
+
+    cell: CellName
+    environment: Environment
+    resources: Resources
+    epochs: int
+    folder: str
+    reference: str
+    floor: FloorFile
+
+    def run(self, emit: Emit) -> dict[str, Any]:
+        from parity.explaining.explain import explain
+        from parity.judging.verdict import judge
+        from parity.recording.reader import read
+
+        cell = self.cell
+        entry, implementation, reference = cell.find()
+        run, other = read(self.folder), read(self.reference)
+        floor = self.floor.load()[cell.dtype].until(len(run.loss), len(run.epochs))
+        done = itertools.count(1)
+        explanation = explain(
+            entry,
+            implementation.build(entry.case, cell.dtype, cell.device),
+            reference,
+            run,
+            judge(run, other, floor),
+            cell.dtype,
+            floor,
+            lambda: emit(Progress(next(done), self.epochs)),
+        )
+        return explanation.as_json()
+
+
+DEVICES = Resources(about="devices")
+
+
+@dataclass(frozen=True)
+class FindDevice:
+    """Ask a framework for its CUDA device; the result is its name, and a job that fails says why there is none."""
+
+    environment: Environment
+    trainer: str
+    resources: Resources = DEVICES
+
+    def run(self, emit: Emit) -> str:
+        return str(import_module(self.trainer).find_cuda())

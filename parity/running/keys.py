@@ -14,7 +14,7 @@ from parity import __version__
 from parity.spec import Case
 from parity.suite import Entry, Suite, SuiteError
 
-WORDS = ("dtypes", "frameworks", "layout", "spec", "tolerance", "trainer", "trajectory", "typing")
+WORDS = ("dtypes", "frameworks", "layout", "schedules", "spec", "tolerance", "trainer", "trajectory", "typing")
 """The modules at the root of the harness that a run depends on."""
 ROOMS = ("nn", "recording", "running", "trainers")
 """The rooms of the harness that a run depends on, whole."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import filecmp
 import hashlib
 import platform
 import shutil
-import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import replace
@@ -15,18 +15,23 @@ from pathlib import Path
 from typing import Any
 
 from parity.dtypes import DTYPES, NARROW
-from parity.frameworks import framework_of
 from parity.judging.cell import Runs, judge_cell
 from parity.judging.floor import load
 from parity.judging.known import Known
+from parity.judging.ladder import Rung
 from parity.judging.outcome import Outcome
 from parity.judging.policy import asserts_parameters
 from parity.judging.verdict import Judgement, Verdict
+from parity.recording.format import MANIFEST
 from parity.recording.places import CHECKED, Place, floor_name, keep_explanation, keep_failure
-from parity.recording.reader import read
+from parity.recording.reader import read, read_manifest
 from parity.running.cells import Cell, OnEpoch, Options, cells, owed
+from parity.running.deadlines import Deadlines
+from parity.running.executor import Executor, UnrunError, WorkerError
+from parity.running.jobs import CellName, Climb, Explain, FloorFile, MeasureFloor, OnDisk, Record, SampleText
 from parity.running.keys import fingerprint, harness_code, mark
-from parity.running.pool import Pool, UnrunError, WorkerError
+from parity.running.packages import reach_of
+from parity.running.pool import Pool
 from parity.running.versions import Versions
 from parity.suite import SuiteError
 from parity.trajectory import TrajectoryError
@@ -46,7 +51,7 @@ class Matrix:
         self._origins: dict[tuple[str, str], str] = {}
         self._known = Known(self.suite, mark)
         self._runs: dict[str, Runs] = {}
-        self._submitted: dict[Path, Future[dict[str, Any]]] = {}
+        self._submitted: dict[Path, Future[OnDisk]] = {}
 
     def epochs(self, cell: Cell) -> int:
         return cell.entry.case.epochs if self.options.epochs is None else self.options.epochs
@@ -64,6 +69,20 @@ class Matrix:
             return self.options.lockstep
         return None if asserts_parameters(case, cell.dtype) else case.stretch
 
+    def executor(self) -> Executor:
+        """What this matrix's jobs are done by."""
+        deadlines = Deadlines(self.options.timeout, self._seconds)
+        return Pool(self.options.jobs, self.options.pythons, reach_of(self.suite.package), deadlines)
+
+    def _seconds(self, about: str) -> float | None:
+        """The longest that any run of that case in the folder of results took, None where there is none."""
+        found = []
+        for path in (self.options.out / about).glob(f"*/{MANIFEST}"):
+            with contextlib.suppress(OSError, TrajectoryError):
+                found.append(read_manifest(path.parent).get("seconds"))
+        # Bounded, as what a file says must be.
+        return max((min(seconds, 1e9) for seconds in found if seconds is not None), default=None)
+
     def run(
         self,
         on_epoch: OnEpoch = lambda cell, epoch, of: None,
@@ -71,7 +90,7 @@ class Matrix:
         explain: bool = True,
     ) -> list[Outcome]:
         """Record what is not on disk yet, judge every cell as soon as what it needs is there; in the cells' order."""
-        with Pool(self.options.jobs, self.options.pythons, sys.path, self.options.device) as pool:
+        with self.executor() as pool:
             waiting = {cell: self._needs(cell, pool, on_epoch) for cell in self.cells}
             failed: dict[Cell, tuple[Outcome, Future[dict[str, Any]]]] = {}
             outcomes = {cell: _missing(cell, reason) for cell, reason in self.owed.items()}
@@ -87,12 +106,14 @@ class Matrix:
                     outcome = self._judge(cell, waiting.pop(cell))
                     if outcome.judgement.verdict is Verdict.FAIL and explain:
                         # Explained by a worker, as runs are made: the other cells go on meanwhile.
-                        failed[cell] = outcome, self._explain(cell, outcome, pool, on_epoch)
+                        failed[cell] = outcome, self._explain(cell, pool, on_epoch)
                     else:
                         end(cell, outcome)
                 for cell in [cell for cell, (_, explanation) in failed.items() if explanation.done()]:
                     end(cell, self._explained(cell, *failed.pop(cell)))
-                open_needs = {need for needs in waiting.values() for need in needs.values() if not need.done()}
+                open_needs: set[Future[Any]] = {
+                    need for needs in waiting.values() for need in needs.values() if not need.done()
+                }
                 open_needs |= {explanation for _, explanation in failed.values() if not explanation.done()}
                 if open_needs:
                     wait(open_needs, timeout=0.5, return_when=FIRST_COMPLETED)
@@ -106,18 +127,18 @@ class Matrix:
         ``wish`` has the keywords of ``sampling.sample``: prime, length, temperature, seed. ``weights`` names
         the implementation whose trained parameters all of them take, in the cell's dtype; "" is each its own.
         """
-        with Pool(self.options.jobs, self.options.pythons, sys.path, self.options.device) as pool:
+        with self.executor() as pool:
             runs = {cell: replace(cell, implementation=weights) if weights else cell for cell in self.cells}
             recorded = {run: self._submit(run, None, pool, on_epoch) for run in runs.values()}
             wait(recorded.values())
-            texts: dict[Cell, Future[dict[str, Any]]] = {}
+            texts: dict[Cell, Future[str]] = {}
             for cell, run in runs.items():
-                error = recorded[run].exception()
-                job = self._job(cell, "sample", self.epochs(cell)) | dict(wish)
-                job["folder"] = str(run.folder(self.options.out))
-                texts[cell] = _failed(error) if error else pool.submit(framework_of(cell.implementation).name, job)
+                error, name = recorded[run].exception(), self._name(cell)
+                folder = str(run.folder(self.options.out))
+                job = SampleText(name, name.environment, name.resources, folder, **wish)
+                texts[cell] = _failed(error) if error else pool.submit(job)
             wait(texts.values())
-        return {cell: text.exception() or str(text.result()["result"]) for cell, text in texts.items()}
+        return {cell: text.exception() or text.result() for cell, text in texts.items()}
 
     def measure_floors(self, on_epoch: OnEpoch = lambda cell, epoch, of: None) -> dict[Path, BaseException | None]:
         """Measure the noise floor of every case asked for and keep it with the suite; what failed, and why.
@@ -128,7 +149,7 @@ class Matrix:
             raise SuiteError(
                 f"{self.suite.package} does not say where its floors are kept: set FLOORS in its __init__.py"
             )
-        with Pool(self.options.jobs, self.options.pythons, sys.path, self.options.device) as pool:
+        with self.executor() as pool:
             jobs = {}
             for cell in {(cell.entry.folder, cell.dtype): cell for cell in self.cells}.values():
                 for lockstep in dict.fromkeys((None, self.lockstep(cell))):
@@ -139,33 +160,28 @@ class Matrix:
             wait(jobs.values())
         return {path: job.exception() for path, job in jobs.items()}
 
-    def climb(self, pool: Pool) -> dict[Cell, Future[dict[str, Any]]]:
-        """Send every cell up the ladder; each future's ``result`` is the list of its steps."""
+    def climb(self, pool: Executor) -> dict[Cell, Future[tuple[Rung, ...]]]:
+        """Send every cell up the ladder; each future holds its steps."""
         floors = {cell: self._floors(cell, pool) for cell in self.cells}
         wait({future for wanted in floors.values() for future in wanted})
         return {cell: self._start_climb(cell, floors[cell], pool) for cell in self.cells}
 
-    def _floors(self, cell: Cell, pool: Pool) -> list[Future[dict[str, Any]]]:
+    def _floors(self, cell: Cell, pool: Executor) -> list[Future[OnDisk]]:
         lengths = [None, self.lockstep(cell)] if self.lockstep(cell) else [None]
         return [self._submit_floor(cell, length, pool, lambda cell, epoch, of: None) for length in lengths]
 
-    def _start_climb(self, cell: Cell, floors: list[Future[dict[str, Any]]], pool: Pool) -> Future[dict[str, Any]]:
+    def _start_climb(self, cell: Cell, floors: list[Future[OnDisk]], pool: Executor) -> Future[tuple[Rung, ...]]:
         availability = self.versions.availability(cell.implementation)
         if not availability.available:
             return _failed(WorkerError(availability.reason))
         for error in (floor.exception() for floor in floors):
             if error is not None:
                 return _failed(WorkerError(f"its noise floor: {error}"))
-        lockstep = self.lockstep(cell)
-        path, mark = self._floor_path(cell, None)
-        job = self._job(cell, "climb", self.epochs(cell)) | {
-            "floor": str(path),
-            "lockstep_floor": str(self._floor_path(cell, lockstep)[0]) if lockstep else None,
-            "fingerprint": mark,
-        }
-        return pool.submit(framework_of(cell.implementation).name, job)
+        name, lockstep = self._name(cell), self.lockstep(cell)
+        held = self._floor_file(cell, lockstep) if lockstep else None
+        return pool.submit(Climb(name, name.environment, name.resources, self._floor_file(cell, None), held))
 
-    def _needs(self, cell: Cell, pool: Pool, on_epoch: OnEpoch) -> dict[str, Future[dict[str, Any]]]:
+    def _needs(self, cell: Cell, pool: Executor, on_epoch: OnEpoch) -> dict[str, Future[OnDisk]]:
         """What a cell's judgement waits for, by name; submitted once however many cells wait for it."""
         lockstep = self.lockstep(cell)
         needs = {"run": self._submit(cell, None, pool, on_epoch)}
@@ -180,7 +196,7 @@ class Matrix:
             needs["lockstep floor"] = self._submit_floor(cell, lockstep, pool, on_epoch)
         return needs
 
-    def _submit(self, cell: Cell, lockstep: int | None, pool: Pool, on_epoch: OnEpoch) -> Future[dict[str, Any]]:
+    def _submit(self, cell: Cell, lockstep: int | None, pool: Executor, on_epoch: OnEpoch) -> Future[OnDisk]:
         folder = cell.folder(self.options.out, lockstep)
         if folder not in self._submitted:
             self._submitted[folder] = self._start(cell, lockstep, folder, pool, on_epoch)
@@ -188,8 +204,8 @@ class Matrix:
         return self._submitted[folder]
 
     def _start(
-        self, cell: Cell, lockstep: int | None, folder: Path, pool: Pool, on_epoch: OnEpoch
-    ) -> Future[dict[str, Any]]:
+        self, cell: Cell, lockstep: int | None, folder: Path, pool: Executor, on_epoch: OnEpoch
+    ) -> Future[OnDisk]:
         availability = self.versions.availability(cell.implementation)
         if not availability.available:
             return _failed(UnrunError(availability.reason))
@@ -197,8 +213,8 @@ class Matrix:
             return _failed(UnrunError(f"{cell.entry.case.name} has no {cell.implementation} implementation"))
         key = self._key(cell, lockstep)
         if not self.options.fresh and self._cached(cell, folder, key, self._deep(cell, lockstep)):
-            return _finished({"cached": True})
-        case = cell.entry.case
+            return _finished(OnDisk(cached=True))
+        case, name, deep = cell.entry.case, self._name(cell), self._deep(cell, lockstep)
         meta = {
             "case": cell.entry.folder,
             "implementation": cell.implementation,
@@ -209,55 +225,42 @@ class Matrix:
             "origin": self._origin(cell),
             "versions": self.versions.of(cell.implementation),
             "hyper_parameters": {part: repr(getattr(case, part)) for part in ("loss", "optimizer", "schedule")},
-            "deep": self._deep(cell, lockstep),
+            "deep": deep,
             "float32_parameters": case.policy.float32_parameters,
             "floor": self._floor_path(cell, lockstep)[1],
         }
-        job = self._job(cell, "record", self._length(cell, lockstep)) | {
-            "lockstep": lockstep,
-            "folder": str(folder),
-            "meta": meta,
-            "deep": meta["deep"],
-            # What a stopped run has not looked at cannot be looked at again.
-            "resume": not self.options.fresh and not meta["deep"],
-        }
-        return pool.submit(
-            framework_of(cell.implementation).name, job, lambda event: on_epoch(cell, event["epoch"], event["of"])
-        )
+        # What a stopped run has not looked at cannot be looked at again.
+        resume = not self.options.fresh and not deep
+        epochs = self._length(cell, lockstep)
+        job = Record(name, name.environment, name.resources, epochs, str(folder), meta, lockstep, deep, resume)
+        return pool.submit(job, lambda progress: on_epoch(cell, progress.done, progress.of))
 
-    def _submit_floor(self, cell: Cell, lockstep: int | None, pool: Pool, on_epoch: OnEpoch) -> Future[dict[str, Any]]:
+    def _submit_floor(self, cell: Cell, lockstep: int | None, pool: Executor, on_epoch: OnEpoch) -> Future[OnDisk]:
         path, mark = self._floor_path(cell, lockstep)
         if path not in self._submitted:
             if load(path, mark) is not None and not (self.options.fresh and self._shipped(path, mark) is None):
-                self._submitted[path] = _finished({"cached": True})
+                self._submitted[path] = _finished(OnDisk(cached=True))
             else:
                 self._submitted[path] = self._measure(cell, lockstep, path, mark, pool, on_epoch)
         return self._submitted[path]
 
     def _measure(
-        self, cell: Cell, lockstep: int | None, path: Path, mark: str, pool: Pool, on_epoch: OnEpoch
-    ) -> Future[dict[str, Any]]:
+        self, cell: Cell, lockstep: int | None, path: Path, mark: str, pool: Executor, on_epoch: OnEpoch
+    ) -> Future[OnDisk]:
         reference = self.reference(cell)
-        job = self._job(reference, "floor", self._floor_length(reference))
-        dtypes = [cell.dtype] if cell.dtype in NARROW else list(DTYPES)
-        job |= {"lockstep": lockstep, "path": str(path), "fingerprint": mark, "dtypes": dtypes}
-        return pool.submit(
-            framework_of(reference.implementation).name,
-            job,
-            lambda event: on_epoch(reference, event["epoch"], event["of"]),
-        )
+        name, epochs = self._name(reference), self._floor_length(reference)
+        dtypes = (cell.dtype,) if cell.dtype in NARROW else DTYPES
+        floor = FloorFile(str(path), mark)
+        job = MeasureFloor(name, name.environment, name.resources, epochs, dtypes, floor, lockstep)
+        return pool.submit(job, lambda progress: on_epoch(reference, progress.done, progress.of))
 
-    def _job(self, cell: Cell, do: str, epochs: int) -> dict[str, Any]:
-        return {
-            "do": do,
-            "suite": self.suite.package,
-            "case": cell.entry.case.name,
-            "variant": cell.entry.data,
-            "implementation": cell.implementation,
-            "dtype": cell.dtype,
-            "device": cell.device,
-            "epochs": epochs,
-        }
+    def _name(self, cell: Cell) -> CellName:
+        entry = cell.entry
+        return CellName(self.suite.package, entry.case.name, entry.data, cell.implementation, cell.dtype, cell.device)
+
+    def _floor_file(self, cell: Cell, lockstep: int | None) -> FloorFile:
+        path, mark = self._floor_path(cell, lockstep)
+        return FloorFile(str(path), mark)
 
     def _length(self, cell: Cell, lockstep: int | None) -> int:
         """The epochs of a cell's run. The reference is checked as far as its floor reaches; in lockstep, to the end."""
@@ -350,7 +353,7 @@ class Matrix:
             self._runs[cell.entry.folder] = Runs(folder, self._known, self.suite.reference, cell.entry)
         return self._runs[cell.entry.folder]
 
-    def _judge(self, cell: Cell, needs: Mapping[str, Future[dict[str, Any]]]) -> Outcome:
+    def _judge(self, cell: Cell, needs: Mapping[str, Future[OnDisk]]) -> Outcome:
         outcome = Outcome(
             cell.entry.folder,
             cell.implementation,
@@ -372,24 +375,19 @@ class Matrix:
         except (OSError, ValueError) as error:
             return replace(outcome, judgement=Judgement(Verdict.INCONCLUSIVE, reason=str(error)))
         # What an earlier call left beside the run is not this one's explanation.
-        return replace(judged, cached=bool(needs["run"].result().get("cached")), explanation=None)
+        return replace(judged, cached=needs["run"].result().cached, explanation=None)
 
-    def _explain(self, cell: Cell, outcome: Outcome, pool: Pool, on_epoch: OnEpoch) -> Future[dict[str, Any]]:
+    def _explain(self, cell: Cell, pool: Executor, on_epoch: OnEpoch) -> Future[dict[str, Any]]:
         """Have a failed cell explained, in a worker of its framework."""
-        path, mark = self._floor_path(cell, None)
-        job = self._job(cell, "explain", self.epochs(cell)) | {
-            "folder": str(cell.folder(self.options.out)),
-            "reference": str(self.reference(cell).folder(self.options.out)),
-            "floor": str(path),
-            "fingerprint": mark,
-        }
-        framework = framework_of(cell.implementation).name
-        return pool.submit(framework, job, lambda event: on_epoch(cell, event["epoch"], event["of"]))
+        name, epochs = self._name(cell), self.epochs(cell)
+        ours, theirs = (str(one.folder(self.options.out)) for one in (cell, self.reference(cell)))
+        job = Explain(name, name.environment, name.resources, epochs, ours, theirs, self._floor_file(cell, None))
+        return pool.submit(job, lambda progress: on_epoch(cell, progress.done, progress.of))
 
     def _explained(self, cell: Cell, outcome: Outcome, explanation: Future[dict[str, Any]]) -> Outcome:
         """A failed outcome with its explanation; without one, and its reason extended, where explaining failed."""
         try:
-            found = explanation.result()["result"]
+            found = explanation.result()
         except WorkerError as error:
             reason = f"{outcome.judgement.reason}; it could not be explained: {error}"
             return replace(outcome, judgement=replace(outcome.judgement, reason=reason), trace=error.trace)
@@ -406,19 +404,19 @@ def _checked(reference: Cell) -> Cell:
     return replace(reference, dtype=CHECKED)
 
 
-def _keep_failure(folder: Path, run: Future[dict[str, Any]]) -> None:
+def _keep_failure(folder: Path, run: Future[OnDisk]) -> None:
     error = None if run.cancelled() else run.exception()
     if not (run.cancelled() or isinstance(error, UnrunError)):
         keep_failure(folder, "" if error is None else str(error) or type(error).__name__)
 
 
-def _finished(result: dict[str, Any]) -> Future[dict[str, Any]]:
-    future: Future[dict[str, Any]] = Future()
+def _finished(result: OnDisk) -> Future[OnDisk]:
+    future: Future[OnDisk] = Future()
     future.set_result(result)
     return future
 
 
-def _failed(error: BaseException) -> Future[dict[str, Any]]:
-    future: Future[dict[str, Any]] = Future()
+def _failed(error: BaseException) -> Future[Any]:
+    future: Future[Any] = Future()
     future.set_exception(error)
     return future

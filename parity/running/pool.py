@@ -1,8 +1,9 @@
-"""Worker processes: at most so many at a time, each with one framework, and none left behind."""
+"""Worker processes: at most so many at a time, each with one framework on one device, and none left behind."""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -10,82 +11,123 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from pathlib import Path
+from dataclasses import asdict, dataclass, replace
 from types import TracebackType
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from parity.frameworks import COMMON, FRAMEWORKS
+from parity.running.deadlines import Deadlines
+from parity.running.executor import Environment, Job, Progress, UnrunError, WorkerError
+from parity.running.messages import Done, Failed, Task, Told, read, write
+from parity.running.packages import HERE, Reach, own_path
 
-OnEvent = Callable[[dict[str, Any]], None]
+OnEvent = Callable[[Progress], None]
+T = TypeVar("T")
 START_ANOTHER = 4
 """So many jobs must wait for a framework before a second process of it is worth its import."""
+LAST_WORDS = 8192
+"""So many bytes of what a worker has printed are looked at when it has failed."""
+WATCH = 0.2
+"""Seconds between two looks at whether a job is to be given up."""
 
 
-class WorkerError(RuntimeError):
-    """A job that failed or a worker that died; the message is one line, ``trace`` the rest."""
-
-    def __init__(self, message: str, trace: str = "") -> None:
-        super().__init__(message)
-        self.trace = trace
-
-
-def worker_environment(framework: str, path: Sequence[str], device: str = "cpu") -> dict[str, str]:
-    """The environment of a worker: this process's, the framework's settings, and where this project's packages are."""
+def worker_environment(framework: str, path: Sequence[str] = (), device: str = "cpu") -> dict[str, str]:
+    """The environment variables of a framework's process: this one's, the framework's, and ``path`` before all."""
     settings = next(known.environment_on(device) for known in FRAMEWORKS if known.name == framework)
-    found = [*dict.fromkeys([str(Path(__file__).parents[2]), *path, os.environ.get("PYTHONPATH", "")])]
-    search = os.pathsep.join(entry for entry in found if entry)
-    return {**os.environ, **COMMON, **settings, "PYTHONPATH": search, "PYTHONHASHSEED": "0"}
+    found = [entry for entry in (*dict.fromkeys(path), os.environ.get("PYTHONPATH", "")) if entry]
+    search = {"PYTHONPATH": os.pathsep.join(found)} if found else {}
+    return {**os.environ, **COMMON, **settings, **search, "PYTHONHASHSEED": "0"}
 
 
-class UnrunError(WorkerError):
-    """A job that nothing was done for, or that we ended ourselves: this says nothing of what it would have come to."""
+def foreign_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """The same for another interpreter: without what says where this one finds its packages."""
+    return {name: value for name, value in environment.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
+
+
+@dataclass
+class _Running:
+    """A job at work, and when it began and was last heard of, by the monotonic clock."""
+
+    job: Job[Any]
+    begun: float
+    heard: float
 
 
 class _Worker:
     """One process. ``run`` hands it a job and returns its result; it never hangs on a corpse.
 
-    WorkerError for a job that failed. After any other error, as of ``on_event``, no further job may be run.
+    WorkerError for a job that failed. Only where ``usable`` says so may another job be run.
     """
 
-    def __init__(self, framework: str, python: str, path: Sequence[str], device: str, module: str) -> None:
-        self.framework, self.killed = framework, False
+    _numbers = itertools.count(1)
+
+    def __init__(self, environment: Environment, python: str | None, reach: Reach) -> None:
+        self.environment, self.usable = environment, True
+        self.killed, self.over = False, ""
+        variables = worker_environment(environment.framework, device=environment.device)
+        if python is None:
+            reach = replace(reach, folders=(*reach.folders, *own_path()))
+        else:
+            variables = foreign_environment(variables)
         self.errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the process
-        # A session of its own: Ctrl-C reaches the parent alone, which then ends its workers itself.
+        # Without -P the folder of that file would come first of all. In a session of its own: Ctrl-C reaches the parent
+        # alone, which then ends its workers itself.
         try:
             self.process = subprocess.Popen(
-                [python, "-m", module],
+                [python or sys.executable, "-P", str(HERE / "running" / "begin.py"), json.dumps(asdict(reach))],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self.errors,
                 text=True,
-                env=worker_environment(framework, path, device),
+                env=variables,
                 start_new_session=True,
             )
-        except OSError:
+        except OSError as error:
             self.errors.close()
-            raise
+            raise WorkerError(f"the {environment.framework} worker cannot be started: {error}") from error
 
-    def run(self, job: dict[str, Any], on_event: OnEvent) -> dict[str, Any]:
+    def run(self, job: Job[T], on_event: OnEvent) -> T:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
+        number = next(self._numbers)
+        task = write(Task(number, job))
+        self.usable = False  # until the job has been answered to its end
         with contextlib.suppress(BrokenPipeError):
-            self.process.stdin.write(json.dumps(job) + "\n")
+            self.process.stdin.write(task)
             self.process.stdin.flush()
         for line in self.process.stdout:
-            event: dict[str, Any] = json.loads(line)
-            if event["event"] == "done":
-                return event
-            if event["event"] == "error":
-                raise WorkerError(event["message"], event["trace"])
-            on_event(event)
-        raise (UnrunError if self.killed else WorkerError)(self._obituary(), self._stderr())
+            answer = self._answer(line, number)
+            if isinstance(answer, Told):
+                on_event(answer.progress)
+                continue
+            self.usable = True
+            if isinstance(answer, Failed):
+                raise WorkerError(answer.message, answer.trace)
+            result: T = answer.result
+            return result
+        raise (UnrunError if self.killed and not self.over else WorkerError)(self._obituary(), self._stderr())
 
-    def kill(self) -> None:
-        """End the process and what it started; whoever waits for its answer gets an obituary."""
-        self.killed = True
+    def _answer(self, line: str, number: int) -> Told | Failed | Done:
+        """An answer to the job of that number: what answers another, or nothing, is no answer to this one."""
+        name = f"the {self.environment.framework} worker"
+        try:
+            answer = read(line)
+        except ValueError as error:
+            raise WorkerError(f"{name} cannot be understood: {error}", self._stderr()) from error
+        if not isinstance(answer, Told | Failed | Done) or answer.id != number:
+            raise WorkerError(f"{name} answered another job than it was given", self._stderr())
+        return answer
+
+    def kill(self, over: str = "") -> None:
+        """End the process and what it started; whoever waits for its answer gets an obituary.
+
+        ``over`` says why, where it is the job's own fault.
+        """
+        self.killed, self.over = True, self.over or over
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
 
@@ -98,55 +140,59 @@ class _Worker:
                     stream.close()
 
     def _obituary(self) -> str:
-        code = self.process.wait()
+        code, name = self.process.wait(), f"the {self.environment.framework} worker"
+        last = (self._stderr().strip().splitlines()[-1:] or ["it said nothing"])[0]
+        if self.over:
+            return f"{name} was {self.over}, and was ended; its last words: {last}"
         if code < 0:
-            return f"the {self.framework} worker died of {signal.Signals(-code).name}"
-        last = self._stderr().strip().splitlines()[-1:] or ["it said nothing"]
-        return f"the {self.framework} worker ended with status {code}: {last[0]}"
+            return f"{name} died of {signal.Signals(-code).name}"
+        return f"{name} ended with status {code}: {last}"
 
     def _stderr(self) -> str:
-        self.errors.seek(0)
-        return self.errors.read()[-8192:].decode(errors="replace")
+        return last_words(self.errors)
+
+
+def last_words(printed: IO[bytes]) -> str:
+    """The end of what a process has printed; no more of it is read."""
+    printed.seek(max(0, printed.seek(0, os.SEEK_END) - LAST_WORDS))
+    return printed.read().decode(errors="replace")
 
 
 class Pool:
-    """Runs jobs in worker processes, ``jobs`` at a time, one framework a process.
+    """An executor of worker processes, ``jobs`` at a time, each with one framework on one device.
 
-    ``pythons`` names the interpreter for a framework where it is not this one; ``path`` are folders that workers
-    must find packages in. What must be set before a framework is imported is set for ``device``. ``module`` is what a
-    process runs, and knows the jobs: see ``parity.running.worker.serve``.
+    ``pythons`` names the interpreter for a framework where it is not this one, ``reach`` what workers must find beside
+    that interpreter's packages. ``deadlines`` says when a job is given up.
     """
 
     def __init__(
         self,
         jobs: int,
         pythons: Mapping[str, str] | None = None,
-        path: Sequence[str] = (),
-        device: str = "cpu",
-        module: str = "parity.running.worker",
+        reach: Reach | None = None,
+        deadlines: Deadlines | None = None,
     ) -> None:
-        self.pythons, self.path, self.device, self.module = dict(pythons or {}), path, device, module
-        self._waiting: dict[str, deque[tuple[dict[str, Any], OnEvent, Future[dict[str, Any]]]]] = defaultdict(deque)
-        self._busy: dict[str, int] = defaultdict(int)
+        self.pythons, self.reach, self.deadlines = dict(pythons or {}), reach or Reach(), deadlines or Deadlines()
+        self._waiting: dict[Environment, deque[tuple[Job[Any], OnEvent, Future[Any]]]] = defaultdict(deque)
+        self._busy: dict[Environment, int] = defaultdict(int)
         self._condition = threading.Condition()
         self._closed = False
-        self._workers: set[_Worker] = set()
-        self._slots = [threading.Thread(target=self._slot, daemon=True) for _ in range(jobs)]
-        for slot in self._slots:
-            slot.start()
+        self._workers: dict[_Worker, _Running | None] = {}
+        self._threads = [threading.Thread(target=self._slot, daemon=True) for _ in range(jobs)]
+        self._threads.append(threading.Thread(target=self._watch, daemon=True))
+        for thread in self._threads:
+            thread.start()
 
-    def submit(
-        self, framework: str, job: dict[str, Any], on_event: OnEvent = lambda event: None
-    ) -> Future[dict[str, Any]]:
-        """Queue a job for a framework's worker; the future holds its ``done`` event or raises WorkerError.
+    def submit(self, job: Job[T], on_event: OnEvent = lambda progress: None) -> Future[T]:
+        """Queue a job for a worker of its environment; the future holds its result or raises WorkerError.
 
         RuntimeError where the pool is closed.
         """
-        future: Future[dict[str, Any]] = Future()
+        future: Future[T] = Future()
         with self._condition:
             if self._closed:
                 raise RuntimeError("the pool is closed: nothing would ever run this job")
-            self._waiting[framework].append((job, on_event, future))
+            self._waiting[job.environment].append((job, on_event, future))
             self._condition.notify_all()
         return future
 
@@ -171,8 +217,8 @@ class Pool:
         # A slot that waits for its worker reads from it until the end: only then may the streams be closed.
         for worker in workers:
             worker.kill()
-        for slot in self._slots:
-            slot.join()
+        for thread in self._threads:
+            thread.join()
         for worker in workers:
             worker.stop()
 
@@ -187,42 +233,73 @@ class Pool:
                 job, on_event, future = self._waiting[choice].popleft()
                 if not future.set_running_or_notify_cancel():
                     continue
-                if worker is not None and worker.framework != choice:
+                if worker is not None and worker.environment != choice:
                     self._retire(worker)
                     worker = None
                 if worker is None:
                     self._busy[choice] += 1
             try:
                 if worker is None:
-                    python = self.pythons.get(choice, sys.executable)
-                    worker = _Worker(choice, python, self.path, self.device, self.module)
-                    with self._condition:
-                        self._workers.add(worker)
-                        if self._closed:  # while this worker was starting, unknown to ``close``
-                            worker.kill()
-                future.set_result(worker.run(job, on_event))
+                    worker = _Worker(choice, self.pythons.get(choice.framework), self.reach)
+                future.set_result(self._run(worker, job, on_event))
             except Exception as error:
                 # Whatever goes wrong here is the job's result: a slot that died silently would hang the run.
                 future.set_exception(error)
+            with self._condition:
                 if worker is None:
-                    with self._condition:
-                        self._busy[choice] -= 1
-                elif not isinstance(error, WorkerError) or worker.process.poll() is not None:
-                    # Half an answer may wait in the pipe: another job would take it for its own.
-                    with self._condition:
-                        self._retire(worker)
+                    self._busy[choice] -= 1
+                elif not worker.usable or worker.process.poll() is not None:
+                    # Half an answer may wait in the pipe: another job must not take it for its own.
+                    self._retire(worker)
                     worker = None
 
-    def _choose(self, worker: _Worker | None) -> str | None:
+    def _run(self, worker: _Worker, job: Job[T], on_event: OnEvent) -> T:
+        begun = time.monotonic()
+        running = _Running(job, begun, begun)
+
+        def heard(progress: Progress) -> None:
+            running.heard = time.monotonic()
+            on_event(progress)
+
+        with self._condition:
+            self._workers[worker] = running
+            if self._closed:  # while this worker was starting, unknown to ``close``
+                worker.kill()
+        try:
+            result = worker.run(job, heard)
+        finally:
+            with self._condition:
+                self._workers[worker] = None
+        self.deadlines.learn(job.resources.about, time.monotonic() - begun)
+        return result
+
+    def _watch(self) -> None:
+        """Give up what is over its time, until the pool is closed."""
+        while True:
+            with self._condition:
+                if self._closed or self._condition.wait_for(lambda: self._closed, WATCH):
+                    return
+                busy = [(worker, running) for worker, running in self._workers.items() if running and not worker.killed]
+            for worker, running in busy:
+                now = time.monotonic()
+                over = self.deadlines.why_over(running.job.resources.about, now - running.begun, now - running.heard)
+                if over:
+                    with self._condition:
+                        if self._workers.get(worker) is running:  # or it has just ended by itself
+                            worker.kill(over)
+
+    def _choose(self, worker: _Worker | None) -> Environment | None:
         """Stay with the framework in hand; else the longest queue that no process serves, or that can use another."""
-        if worker is not None and self._waiting[worker.framework]:
-            return worker.framework
+        if worker is not None and self._waiting[worker.environment]:
+            return worker.environment
         open_to_us = {
-            name: len(queue) for name, queue in self._waiting.items() if len(queue) > START_ANOTHER * self._busy[name]
+            wanted: len(queue)
+            for wanted, queue in self._waiting.items()
+            if len(queue) > START_ANOTHER * self._busy[wanted]
         }
-        return max(open_to_us, key=lambda name: open_to_us[name]) if open_to_us else None
+        return max(open_to_us, key=lambda wanted: open_to_us[wanted]) if open_to_us else None
 
     def _retire(self, worker: _Worker) -> None:
-        self._busy[worker.framework] -= 1
-        self._workers.discard(worker)
+        self._busy[worker.environment] -= 1
+        self._workers.pop(worker, None)
         worker.stop()

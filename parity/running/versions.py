@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import wait
 from dataclasses import dataclass, replace
 
 from parity.frameworks import FRAMEWORKS, framework_of, packages_of
-from parity.running.pool import Pool
+from parity.running.executor import Environment
+from parity.running.jobs import FindDevice
+from parity.running.packages import own_path
+from parity.running.pool import Pool, foreign_environment
 
 CORE_PACKAGES = ("numpy", "safetensors")
 
@@ -32,11 +37,11 @@ class Versions:
 
     def __init__(self, pythons: Mapping[str, str]) -> None:
         self.pythons = pythons
-        self._known: dict[str, dict[str, str | None]] = {}
+        self._known: dict[str | None, dict[str, str | None]] = {}
 
     def of(self, implementation: str) -> dict[str, str | None]:
         """Distribution to version, None if it is not installed. OSError if the interpreter cannot be run."""
-        python = self.pythons.get(framework_of(implementation).name, sys.executable)
+        python = self.pythons.get(framework_of(implementation).name)
         if python not in self._known:
             self._known[python] = _versions(python)
         return {package: self._known[python].get(package) for package in (*CORE_PACKAGES, *packages_of(implementation))}
@@ -56,38 +61,45 @@ class Versions:
 
 def find_devices(versions: Versions, labels: Sequence[str]) -> dict[str, Availability]:
     """Ask each implementation's framework, in a worker of its own, for the name of its CUDA device."""
-    found = {}
-    with Pool(1, versions.pythons, sys.path, "cuda") as pool:
-        asked = {}
-        for label in labels:
-            framework = framework_of(label)
-            if versions.availability(label).available and "cuda" not in framework.never and framework.name not in asked:
-                asked[framework.name] = pool.submit(framework.name, {"do": "find", "trainer": framework.trainer})
-        for label in labels:
-            availability = versions.availability(label)
-            if never := framework_of(label).never.get("cuda"):
-                availability = replace(availability, available=False, reason=never)
-            elif availability.available:
-                error = asked[availability.framework].exception()
-                reason = str(error or asked[availability.framework].result()["result"]).removeprefix("ValueError: ")
-                availability = replace(availability, available=error is None, reason=reason)
-            found[label] = availability
+    found = {label: _before_asking(versions, label) for label in labels}
+    trainers = {before.framework: framework_of(label).trainer for label, before in found.items() if before.available}
+    with Pool(1, versions.pythons) as pool:
+        asked = {
+            name: pool.submit(FindDevice(Environment(name, "cuda"), trainer)) for name, trainer in trainers.items()
+        }
+        wait(asked.values())
+    for label, before in found.items():
+        if before.available:
+            error = asked[before.framework].exception()
+            reason = str(error or asked[before.framework].result()).removeprefix("ValueError: ")
+            found[label] = replace(before, available=error is None, reason=reason)
     return found
 
 
-def _versions(python: str) -> dict[str, str | None]:
+def _before_asking(versions: Versions, label: str) -> Availability:
+    """The availability of an implementation, as far as it is known without asking its framework for a GPU."""
+    availability, never = versions.availability(label), framework_of(label).never.get("cuda")
+    return replace(availability, available=False, reason=never) if never else availability
+
+
+def _versions(python: str | None) -> dict[str, str | None]:
+    """The versions installed where workers look: in the interpreter ``python``, or in this one if it is None."""
     packages = sorted({*CORE_PACKAGES, *(p for f in FRAMEWORKS for names in f.packages.values() for p in names)})
     code = (
         "import json, sys, importlib.metadata as m\n"
+        "sys.path += json.loads(sys.argv[1])\n"
         "def version(p):\n"
         "    try: return m.version(p)\n"
         "    except m.PackageNotFoundError: return None\n"
-        "print(json.dumps({p: version(p) for p in sys.argv[1:]}))"
+        "print(json.dumps({p: version(p) for p in sys.argv[2:]}))"
     )
+    interpreter, path = python or sys.executable, json.dumps([] if python else own_path())
+    environment = foreign_environment(os.environ) if python else None
+    command = [interpreter, "-P", "-c", code, path, *packages]
     try:
-        done = subprocess.run([python, "-c", code, *packages], capture_output=True, text=True, check=True, timeout=60)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=60)
         return dict(json.loads(done.stdout))
     except (OSError, subprocess.SubprocessError) as error:
-        raise OSError(f"the interpreter {python} cannot be run: {error}") from error
+        raise OSError(f"the interpreter {interpreter} cannot be run: {error}") from error
     except ValueError as error:
-        raise OSError(f"{python} is no Python interpreter: it answers {done.stdout[:40]!r}") from error
+        raise OSError(f"{interpreter} is no Python interpreter: it answers {done.stdout[:40]!r}") from error

@@ -15,7 +15,7 @@ from unittest import mock
 import numpy as np
 
 from parity.layout import Slot
-from parity.mistakes import catalogue as hypotheses
+from parity.mistakes.catalogue.batches import loss_after_update, too_early
 from parity.spec import Adam, Case
 from parity.trainer import Build, State, Trained, Trainer
 from parity.typing import Array, Batches, Params
@@ -74,12 +74,12 @@ def batches_in_another_order(build: Build) -> Build:
 
 def update_before_loss(build: Build) -> Build:
     """Each batch's loss is taken after its update."""
-    return partial(hypotheses.loss_after_update, build)
+    return partial(loss_after_update, build)
 
 
 def figures_before_the_update(build: Build) -> Build:
     """What ``train`` predicts after a segment is what was predicted before it."""
-    return lambda case, dtype, device: hypotheses.StaleFigures(build(case, dtype, device))
+    return lambda case, dtype, device: too_early(build(case, dtype, device))
 
 
 def predictions_in_float64(build: Build) -> Build:

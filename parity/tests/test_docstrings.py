@@ -21,7 +21,7 @@ import parity
 
 VOCABULARY = (
     *("recorder", "spec", "layout", "tolerance", "trainer"),
-    *("dtypes", "frameworks", "suite", "trajectory", "typing"),
+    *("dtypes", "frameworks", "schedules", "suite", "trajectory", "typing"),
 )
 """The public modules. What stands elsewhere and is handed out by the package counts, too."""
 

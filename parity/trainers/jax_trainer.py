@@ -22,7 +22,8 @@ from parity.dtypes import NARROW, smallest
 from parity.frameworks import TF32
 from parity.layout import Layout, to_canonical, to_framework
 from parity.spec import Adam, AdamW, Case, Loss, Optimizer
-from parity.trainer import State, Trained, all_rows, continued, joined, placing
+from parity.trainer import State, Trained, continued, joined
+from parity.trainers.batches import all_rows, placing
 from parity.typing import Array, Batches, Params
 
 # Without x64 optax corrects Adam's moments with float32 powers, and float64 arrays become float32 silently.

@@ -17,7 +17,8 @@ from parity.nn.losses import LOSSES, Loss
 from parity.nn.narrow import narrowed
 from parity.nn.updates import UPDATES, slot_names
 from parity.spec import Case
-from parity.trainer import State, Trained, all_rows
+from parity.trainer import State, Trained
+from parity.trainers.batches import all_rows
 from parity.typing import Array, Batches, Params
 
 Forward = Callable[[Params, Array], tuple[Array, Any]]

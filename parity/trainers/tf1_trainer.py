@@ -18,7 +18,8 @@ from parity.dtypes import NARROW, smallest
 from parity.frameworks import TF32
 from parity.layout import Layout, to_canonical, to_framework
 from parity.spec import Adam, AdamW, Case, Optimizer, Sgd
-from parity.trainer import State, Trained, all_rows
+from parity.trainer import State, Trained
+from parity.trainers.batches import all_rows
 from parity.typing import Array, Batches, Params
 
 # One thread and one order of every sum: the same bits at every run.

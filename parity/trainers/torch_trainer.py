@@ -21,7 +21,8 @@ from torch.optim.sgd import sgd
 from parity.frameworks import TF32
 from parity.layout import Layout, to_canonical, to_framework
 from parity.spec import Adam, AdamW, Case, Sgd
-from parity.trainer import State, Trained, all_rows, placing
+from parity.trainer import State, Trained
+from parity.trainers.batches import all_rows, placing
 from parity.typing import Array, Batches, Params
 
 torch.set_num_threads(1)

@@ -13,16 +13,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from parity.explaining.location import UNRECORDED
 from parity.explaining.pattern import growth
+from parity.explaining.walk import walk_pair, walk_recorded
 from parity.judging.floor import Floor, save
 from parity.judging.preflight import preflight
-from parity.judging.witness import STEP, Witness
+from parity.judging.witness import Witness
 from parity.mistakes.planting import in_order
 from parity.mistakes.stepwise import Stepwise
 from parity.recording import steps as deep
 from parity.recording.format import MANIFEST
 from parity.recording.reader import read
+from parity.recording.steps import ASKED, Phase
 from parity.recording.writer import Writer
 from parity.spec import Case
 from parity.tests import toy
@@ -50,10 +51,10 @@ def build(case, dtype, device):
 
 def recorded(trainer: Trainer, updates: int = 5, case: Case = CASE) -> Trajectory:
     """A run in memory with its first updates recorded deeply."""
-    watched = deep.Watched(trainer, case, updates)
+    watched = deep.watched(trainer, case, updates)
     seen: Params = {}
     chunks = []
-    for chunk in record(watched, case, case.epochs):
+    for chunk in record(watched.trainer, case, case.epochs):
         chunks.append(chunk)
         seen |= watched.take()
     dtype = next(iter(trainer.export().params.values())).dtype.name
@@ -85,9 +86,9 @@ def test_a_watched_run_keeps_its_path_and_is_seen_whole() -> None:
 
 
 def test_a_deep_recording_survives_the_disk(tmp_path: Path) -> None:
-    watched = deep.Watched(toy.build(CASE, "float32", "cpu"), CASE, 5)
+    watched = deep.watched(toy.build(CASE, "float32", "cpu"), CASE, 5)
     with Writer(tmp_path / "run", {}) as writer:
-        for number, chunk in enumerate(record(watched, replace(CASE, every=2), CASE.epochs)):
+        for number, chunk in enumerate(record(watched.trainer, replace(CASE, every=2), CASE.epochs)):
             writer.add(chunk, watched.take())
             if number:
                 writer.flush()
@@ -116,18 +117,18 @@ def test_a_loss_that_is_no_number_is_said_and_other_names_are_left_alone() -> No
 # Taken apart from the recording alone
 
 
-@pytest.mark.parametrize("phase", STEP)
+@pytest.mark.parametrize("phase", ASKED)
 def test_a_recorded_fault_is_found_in_its_phase(phase: str) -> None:
     trainer = FAULTS[phase]
     trainer.load(toy.build(CASE, "float64", "cpu").export())
-    found = deep.walk(recorded(trainer), witness())
+    found = walk_recorded(recorded(trainer), witness())
     assert found is not None
     assert (found.phase, found.epoch, found.batch) == (phase, 1, 0)
-    assert list(found.agreed) == list(STEP[: STEP.index(phase)])
+    assert list(found.agreed) == list(ASKED[: ASKED.index(phase)])
 
 
 def test_right_updates_agree_and_what_would_reach_further_is_said() -> None:
-    found = deep.walk(recorded(toy.build(CASE, "float64", "cpu")), witness())
+    found = walk_recorded(recorded(toy.build(CASE, "float64", "cpu")), witness())
     assert found is not None
     assert found.check is None
     assert "each of the 5 updates" in found.note
@@ -144,7 +145,7 @@ def test_a_fault_is_found_at_the_update_that_it_begins_with() -> None:
 
     calls: list[float] = []
     trainer = Stepwise(toy.build(CASE, "float64", "cpu"), CASE, "float64", evaluate=late)
-    found = deep.walk(recorded(trainer), witness())
+    found = walk_recorded(recorded(trainer), witness())
     assert found is not None
     assert (found.phase, found.epoch, found.batch) == ("gradient", 2, 0)
 
@@ -152,7 +153,7 @@ def test_a_fault_is_found_at_the_update_that_it_begins_with() -> None:
 def test_what_zeros_hide_is_seen_in_a_later_recorded_update() -> None:
     nought = {name: np.zeros_like(p) for name, p in CASE.initial().items()}
     case = replace(CASE, initial=lambda: nought)
-    found = deep.walk(recorded(toy.build_transposed(case, "float64", "cpu"), case=case), witness(case))
+    found = walk_recorded(recorded(toy.build_transposed(case, "float64", "cpu"), case=case), witness(case))
     assert found is not None
     assert (found.phase, found.epoch, found.batch) == ("prediction", 1, 0)
     assert "zero" in found.note
@@ -160,12 +161,12 @@ def test_what_zeros_hide_is_seen_in_a_later_recorded_update() -> None:
 
 def test_other_initial_parameters_and_other_rows_are_said() -> None:
     other = replace(CASE, initial=lambda: {name: p + 1e-9 for name, p in CASE.initial().items()})
-    found = deep.walk(recorded(toy.build(other, "float64", "cpu"), case=other), witness())
+    found = walk_recorded(recorded(toy.build(other, "float64", "cpu"), case=other), witness())
     assert found is not None
     assert found.phase == "state"
     assert "initial parameters" in found.note
     run = recorded(toy.build(CASE, "float64", "cpu"))
-    turned = deep.walk(replace(run, steps={**run.steps, "1/rows": run.steps["1/rows"][::-1]}), witness())
+    turned = walk_recorded(replace(run, steps={**run.steps, "1/rows": run.steps["1/rows"][::-1]}), witness())
     assert turned is not None
     assert (turned.phase, turned.batch) == ("batch", 1)
     assert "took the rows" in turned.note
@@ -173,21 +174,21 @@ def test_other_initial_parameters_and_other_rows_are_said() -> None:
 
 def test_two_recordings_are_taken_apart_without_a_reference() -> None:
     right = recorded(toy.build(CASE, "float64", "cpu"))
-    same = deep.walk_pair(right, right)
+    same = walk_pair(right, right)
     assert same is not None
     assert same.check is None
     for phase in ("prediction", "loss", "gradient", "update"):
         trainer = FAULTS[phase]
         trainer.load(toy.build(CASE, "float64", "cpu").export())
-        found = deep.walk_pair(recorded(trainer), right)
+        found = walk_pair(recorded(trainer), right)
         assert found is not None
         assert (found.phase, found.epoch, found.batch) == (phase, 1, 0)
     late = in_order(backwards)(toy.build, CASE, "float64", "cpu")
     assert late is not None
-    found = deep.walk_pair(recorded(late), right)
+    found = walk_pair(recorded(late), right)
     assert found is not None
     assert found.phase == "batch"
-    assert deep.walk_pair(replace(right, steps={}), right) is None
+    assert walk_pair(replace(right, steps={}), right) is None
 
 
 # How a distance grows
@@ -252,7 +253,7 @@ def test_two_recordings_are_explained_as_far_as_they_reach(parity: Parity, suite
     assert "explained by nesterov-momentum" in flat.out
     assert f"'parity run {CASE_NAME} --impl numpy-nesterov --dtype float64 --deep 20' would tell" in flat.out
     (found,) = strict_json(Path("flat.json").read_text(), "explain")["explanations"]
-    assert found["phase"] == UNRECORDED
+    assert found["phase"] == Phase.UNRECORDED
     assert found["difference"] is not None
 
     assert parity(*command, "deep", "--deep", "4").status == 1
@@ -330,8 +331,8 @@ def test_more_than_a_shard_can_name_is_refused_as_it_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("parity.recording.writer.HEADER_BYTES", 2000)
-    watched = deep.Watched(toy.build(CASE, "float64", "cpu"), CASE, 5)
-    first, *_ = record(watched, CASE, CASE.epochs)
+    watched = deep.watched(toy.build(CASE, "float64", "cpu"), CASE, 5)
+    first, *_ = record(watched.trainer, CASE, CASE.epochs)
     writer = Writer(tmp_path / "run", {})
     writer.add(first, watched.take())
     with pytest.raises(ValueError, match="record fewer updates deeply"):

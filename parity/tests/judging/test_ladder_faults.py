@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from collections.abc import Iterator
 from concurrent.futures import Future
 from functools import cache
@@ -17,7 +16,7 @@ from impls import FLOORS
 from impls.logistic import logistic_numpy
 from parity.dtypes import DTYPES
 from parity.judging.floor import Floor, load
-from parity.judging.ladder import RUNGS, Step, climb
+from parity.judging.ladder import RUNGS, Rung, climb
 from parity.judging.noise import measure
 from parity.judging.verdict import Verdict
 from parity.running.cells import Options
@@ -73,7 +72,7 @@ def floors(case: Case) -> dict[str, Floor]:
     return kept
 
 
-def assert_falls(steps: list[Step] | list[dict[str, Any]], rung: str) -> str:
+def assert_falls(steps: list[Rung] | list[dict[str, Any]], rung: str) -> str:
     """That ``rung`` is the first that is not held; its message."""
     taken = [step if isinstance(step, dict) else vars(step) for step in steps]
     assert [step["rung"] for step in taken] == list(RUNGS)
@@ -149,7 +148,7 @@ def climbs(
         patch.syspath_prepend(root)
         suite = load_suite("planted_suite")
         matrix = Matrix(Options(suite, root / "runs", cases=[IRIS.name], dtypes=["float64"]))
-        with Pool(min(4, os.cpu_count() or 1), path=sys.path) as pool:
+        with Pool(min(4, os.cpu_count() or 1)) as pool:
             yield {cell.implementation: future for cell, future in matrix.climb(pool).items()}
 
 
@@ -162,5 +161,5 @@ def write_implementation(package: Path, label: str, mistake: str) -> None:
 
 
 def test_frameworks(label: str, mistake: str, climbs: dict[str, Future[dict[str, Any]]]) -> None:
-    steps = climbs[f"{label}-{mistake}".replace("_", "-")].result()["result"]
+    steps = climbs[f"{label}-{mistake}".replace("_", "-")].result()
     assert_falls(steps, IN_FRAMEWORKS[mistake])

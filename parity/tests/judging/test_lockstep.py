@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from parity.judging.floor import Floor
-from parity.judging.noise import Lockstep, measure
+from parity.judging.noise import in_lockstep, measure
 from parity.judging.verdict import Judgement, Verdict, judge, judge_both, judge_check, judge_run
 from parity.spec import Adam, Case
 from parity.tests import toy
@@ -42,8 +42,8 @@ def free(case: Case, dtype: str = "float64") -> Trajectory:
 @pytest.mark.parametrize(("length", "every"), [(1, 1), (3, 1), (4, 2), (2, 4), (5, 3), (100, 1)])
 def test_a_faithful_run_in_lockstep_is_the_reference(length: int, every: int) -> None:
     case = replace(CASE, every=every)
-    held = Lockstep(toy.build(case, "float64", "cpu"), toy.build(case, "float64", "cpu"), case, length)
-    run, reference = gather(record(held, case, case.epochs)), free(case)
+    held = in_lockstep(toy.build(case, "float64", "cpu"), toy.build(case, "float64", "cpu"), case, length)
+    run, reference = gather(record(held.trainer, case, case.epochs)), free(case)
     assert run.loss.tobytes() == reference.loss.tobytes()
     for name, values in reference.params.items():
         assert run.params[name].tobytes() == values.tobytes()
@@ -53,8 +53,8 @@ def test_a_faithful_run_in_lockstep_is_the_reference(length: int, every: int) ->
 def test_a_stretch_starts_from_the_reference(length: int, every: int, updates: int) -> None:
     """What a snapshot is off is what went wrong since its stretch began, however long the run."""
     case = replace(CASE, every=every, optimizer=replace(toy.MOMENTUM.optimizer, learning_rate=0.0))
-    held = Lockstep(Drifting(case, 1.0), toy.build(case, "float64", "cpu"), case, length)
-    run, reference = gather(record(held, case, case.epochs)), free(case)
+    held = in_lockstep(Drifting(case, 1.0), toy.build(case, "float64", "cpu"), case, length)
+    run, reference = gather(record(held.trainer, case, case.epochs)), free(case)
     off = np.asarray(run.params["dense/bias"] - reference.params["dense/bias"])[:, 0]
     assert off[-1] == pytest.approx(updates)
     assert off.max() == pytest.approx(updates)

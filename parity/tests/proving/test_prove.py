@@ -12,12 +12,15 @@ import numpy as np
 import pytest
 
 from parity.cli import evidence as cli
+from parity.frameworks import framework_of
 from parity.judging.verdict import Verdict
 from parity.proving import experiments, prove
-from parity.proving.experiments import Planted, bisect, clean, cut, plants, smallest, varied
+from parity.proving.experiments import Planted, bisect, cut, plants, varied
 from parity.proving.plan import CLEAN_IN, IN_FRAMEWORKS, plan
 from parity.proving.prove import Evidence
+from parity.proving.worker import Clean, Experiment, Prove, Smallest, Subject
 from parity.report import proof as report
+from parity.running.executor import Environment, Resources
 from parity.suite import load_suite
 from parity.tests.suites import strict_json
 
@@ -31,15 +34,17 @@ PLANTS = {
 @pytest.fixture(scope="module")
 def evidence() -> Evidence:
     found = Evidence(nowhere=["log-without-clamp"])
+    jobs: list[Experiment] = []
     for case, names in PLANTS.items():
-        entry = SUITE.entry(case)
-        numpy = entry.implementations["numpy"]
-        result = plants(SUITE, entry, numpy, names, lambda: None)
-        prove._gather(found, {"do": "prove", "case": case}, result)
-        prove._gather(found, {"do": "clean", "case": case}, clean(SUITE, entry, numpy, 1, lambda: None))
-    entry = SUITE.entry("iris-logistic")
-    prove._gather(found, {"do": "smallest", "case": entry.case.name}, smallest(SUITE, entry, lambda: None))
+        jobs += [Prove(*subject(case), names, alternate=False), Clean(*subject(case), seeds=1)]
+    for job in (*jobs, Smallest(*subject("iris-logistic"))):
+        prove._gather(found, job, job.run(lambda progress: None))
     return found
+
+
+def subject(case: str) -> tuple[Subject, Environment, Resources]:
+    of = Subject("impls", case, "numpy")
+    return of, of.environment, Resources()
 
 
 def test_every_plant_is_caught_located_and_named(evidence: Evidence) -> None:
@@ -103,16 +108,18 @@ def test_a_case_is_cut_to_whole_snapshots(name: str) -> None:
 
 def test_the_plan_plants_every_mistake_in_two_models_and_visits_every_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("parity.proving.plan._plantable", lambda hypothesis, build, case: True)
-    jobs, nowhere = plan(SUITE, subset=False)
-    assert nowhere == []
-    planted = [job for job in jobs if job["do"] == "prove"]
-    models = {SUITE.entry(job["case"]).spec for job in planted}
+    planned = plan(SUITE, subset=False)
+    assert planned.nowhere == ()
+    planted = [job for job in planned.experiments if isinstance(job, Prove)]
+    models = {SUITE.entry(job.subject.case).spec for job in planted}
     assert models == {entry.spec for entry in SUITE.entries.values()}
-    assert {job["implementation"] for job in planted} == {"numpy", *IN_FRAMEWORKS}
-    in_reference = [name for job in planted if job["implementation"] == "numpy" for name in job["plants"]]
+    assert {job.subject.implementation for job in planted} == {"numpy", *IN_FRAMEWORKS}
+    in_reference = [name for job in planted if job.subject.implementation == "numpy" for name in job.plants]
     assert in_reference.count("half-squared-error") == 2
-    assert {job["implementation"] for job in jobs if job["do"] == "clean"} == set(CLEAN_IN)
-    assert {job["case"] for job in jobs if job["do"] == "smallest"} == set(SUITE.entries)
+    followed = {job.subject.implementation for job in planned.experiments if isinstance(job, Clean)}
+    assert followed == set(CLEAN_IN)
+    assert {job.subject.case for job in planned.experiments if isinstance(job, Smallest)} == set(SUITE.entries)
+    assert {job.environment.framework for job in planned.experiments} >= {framework_of(job).name for job in followed}
 
 
 def missed(**changes: Any) -> Planted:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
 import os
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future
@@ -14,44 +14,40 @@ import pytest
 
 from parity.frameworks import COMMON, FRAMEWORKS
 from parity.recording.reader import read
-from parity.running.pool import Pool, UnrunError, WorkerError, worker_environment
+from parity.running.executor import Environment, Progress, UnrunError, WorkerError
+from parity.running.jobs import CellName, OnDisk, Record
+from parity.running.pool import Pool, worker_environment
 from parity.tests import suites
 
 WAIT = 60
 
 
 @pytest.fixture
-def suite(tmp_path: Path) -> str:
+def suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.syspath_prepend(tmp_path)
     return suites.write_suite(
         tmp_path,
         numpy_counted=suites.COUNTED,
         numpy_raises=suites.RAISES,
         numpy_aborts=suites.ABORTS,
+        numpy_slow=suites.SLOW,
         numpy_stuck=suites.STUCK,
+        numpy_talks=suites.TALKS,
     )
 
 
 @pytest.fixture
-def pool(tmp_path: Path) -> Iterator[Pool]:
-    with Pool(1, path=[str(tmp_path), *sys.path]) as pool:
+def pool(suite: str) -> Iterator[Pool]:
+    with Pool(1) as pool:
         yield pool
 
 
-def job(suite: str, folder: Path, implementation: str = "numpy-counted", epochs: int = 3) -> dict[str, Any]:
-    return {
-        "do": "record",
-        "suite": suite,
-        "case": suites.CASE,
-        "variant": None,
-        "implementation": implementation,
-        "dtype": "float64",
-        "device": "cpu",
-        "epochs": epochs,
-        "lockstep": None,
-        "resume": False,
-        "folder": str(folder),
-        "meta": {"case": suites.CASE, "dtype": "float64"},
-    }
+def job(
+    suite: str, folder: Path, implementation: str = "numpy-counted", epochs: int = 3, framework: str = "numpy"
+) -> Record:
+    cell = CellName(suite, suites.CASE, None, implementation, "float64", "cpu")
+    meta = {"case": suites.CASE, "dtype": "float64"}
+    return Record(cell, Environment(framework), cell.resources, epochs, str(folder), meta)
 
 
 def pids(tmp_path: Path) -> list[int]:
@@ -77,10 +73,10 @@ def wait_for(path: Path, future: Future[Any]) -> str:
 
 
 def test_a_worker_serves_one_job_after_another_and_ends_with_its_pool(suite: str, tmp_path: Path) -> None:
-    with Pool(1, path=[str(tmp_path), *sys.path]) as pool:
-        futures = [pool.submit("numpy", job(suite, tmp_path / name)) for name in ("a", "b", "c")]
+    with Pool(1) as pool:
+        futures = [pool.submit(job(suite, tmp_path / name)) for name in ("a", "b", "c")]
         for future in futures:
-            assert future.result(WAIT)["seconds"] >= 0
+            assert future.result(WAIT) == OnDisk()
     first, second, third = pids(tmp_path)
     assert first == second == third != os.getpid()
     assert not alive(first)
@@ -89,21 +85,20 @@ def test_a_worker_serves_one_job_after_another_and_ends_with_its_pool(suite: str
 
 
 def test_events_say_how_far_a_job_is(suite: str, tmp_path: Path, pool: Pool) -> None:
-    events: list[dict[str, Any]] = []
-    pool.submit("numpy", job(suite, tmp_path / "a", epochs=5), events.append).result(WAIT)
-    assert [event["event"] for event in events] == len(events) * ["epoch"]
-    assert (events[0]["epoch"], events[-1]["epoch"]) == (0, 5)
-    assert {event["of"] for event in events} == {5}
+    events: list[Progress] = []
+    pool.submit(job(suite, tmp_path / "a", epochs=5), events.append).result(WAIT)
+    assert (events[0], events[-1]) == (Progress(0, 5), Progress(5, 5))
+    assert {event.of for event in events} == {5}
 
 
 def test_an_exception_costs_its_job_alone(suite: str, tmp_path: Path, pool: Pool) -> None:
-    before = pool.submit("numpy", job(suite, tmp_path / "a"))
-    failing = pool.submit("numpy", job(suite, tmp_path / "b", "numpy-raises"))
-    after = pool.submit("numpy", job(suite, tmp_path / "c"))
+    before = pool.submit(job(suite, tmp_path / "a"))
+    failing = pool.submit(job(suite, tmp_path / "b", "numpy-raises"))
+    after = pool.submit(job(suite, tmp_path / "c"))
     with pytest.raises(WorkerError, match=r"^ValueError: no such layer$") as caught:
         failing.result(WAIT)
     assert "toy_numpy_raises.py" in caught.value.trace
-    assert before.result(WAIT)["event"] == after.result(WAIT)["event"] == "done"
+    assert before.result(WAIT) == after.result(WAIT) == OnDisk()
     first, second = pids(tmp_path)
     assert first == second
 
@@ -111,11 +106,11 @@ def test_an_exception_costs_its_job_alone(suite: str, tmp_path: Path, pool: Pool
 def test_an_exception_in_a_callback_costs_its_job_and_its_process(suite: str, tmp_path: Path, pool: Pool) -> None:
     """What the process answers after that belongs to the job that is lost, and to no other."""
 
-    def broken(event: dict[str, Any]) -> None:
+    def broken(progress: Progress) -> None:
         raise OSError("the terminal was closed")
 
-    failing = pool.submit("numpy", job(suite, tmp_path / "a"), broken)
-    after = [pool.submit("numpy", job(suite, tmp_path / name)) for name in ("b", "c")]
+    failing = pool.submit(job(suite, tmp_path / "a"), broken)
+    after = [pool.submit(job(suite, tmp_path / name)) for name in ("b", "c")]
     with pytest.raises(OSError, match="the terminal was closed"):
         failing.result(WAIT)
     for future, name in zip(after, ("b", "c"), strict=True):
@@ -126,38 +121,69 @@ def test_an_exception_in_a_callback_costs_its_job_and_its_process(suite: str, tm
     assert not alive(first)
 
 
-def test_an_answer_that_is_no_json_costs_its_job_and_its_process(tmp_path: Path) -> None:
-    (tmp_path / "chatty.py").write_text(
-        "import os\n"
-        "from parity.running.worker import serve\n"
-        "def say(job, emit):\n"
-        "    if job['noise']:\n"
-        "        os.write(3, b'no JSON\\n')\n"
-        "    return job['name']\n"
-        "serve({'say': say})\n"
-    )
-    with Pool(1, path=[str(tmp_path), *sys.path], module="chatty") as pool:
-        noisy = pool.submit("numpy", {"do": "say", "name": "a", "noise": True})
-        after = [pool.submit("numpy", {"do": "say", "name": name, "noise": False}) for name in ("b", "c")]
-        with pytest.raises(ValueError, match="Expecting value"):
+SAYING = """
+import os
+from dataclasses import dataclass
+from parity.running.executor import Environment, Progress, Resources
+from parity.running.messages import Done, Told, write
+
+@dataclass(frozen=True)
+class Say:
+    # A job that may write to the channel of its answers by itself, and what, is in noise.
+
+    name: str
+    noise: str = ""
+    environment: Environment = Environment("numpy")
+    resources: Resources = Resources()
+
+    def run(self, emit):
+        foreign = {"no JSON": "no JSON\\n", "told": write(Told(0, Progress())), "done": write(Done(0, "not mine"))}
+        if self.noise == "record":
+            os.write(4, b'{"__type__": "pathlib:Path", "id": 1}\\n')
+        elif self.noise:
+            os.write(4, foreign[self.noise].encode())
+        return self.name
+"""
+
+
+@pytest.mark.parametrize(
+    ("noise", "why"),
+    [
+        ("no JSON", "the numpy worker cannot be understood: 'no JSON' is no message of ours"),
+        ("record", "the numpy worker cannot be understood: .* pathlib:Path is no record"),
+        ("told", "the numpy worker answered another job than it was given"),
+        ("done", "the numpy worker answered another job than it was given"),
+    ],
+)
+def test_an_answer_that_is_none_costs_its_job_and_its_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, noise: str, why: str
+) -> None:
+    name = f"saying_{noise.replace(' ', '_')}"
+    (tmp_path / f"{name}.py").write_text(SAYING)
+    monkeypatch.syspath_prepend(tmp_path)
+    say = importlib.import_module(name).Say
+    with Pool(1) as pool:
+        noisy = pool.submit(say("a", noise))
+        after = [pool.submit(say(name)) for name in ("b", "c")]
+        with pytest.raises(WorkerError, match=why):
             noisy.result(WAIT)
-        assert [future.result(WAIT)["result"] for future in after] == ["b", "c"]
+        assert [future.result(WAIT) for future in after] == ["b", "c"]
 
 
 def test_a_job_that_was_cancelled_leaves_room_for_the_next(suite: str, tmp_path: Path, pool: Pool) -> None:
     with pool._condition:  # no slot takes it before it is cancelled
-        assert pool.submit("numpy", job(suite, tmp_path / "a")).cancel()
-    pool.submit("numpy", job(suite, tmp_path / "b")).result(WAIT)
+        assert pool.submit(job(suite, tmp_path / "a")).cancel()
+    pool.submit(job(suite, tmp_path / "b")).result(WAIT)
     assert not (tmp_path / "a").exists()
 
 
 def test_a_crash_costs_its_job_alone_and_names_the_signal(suite: str, tmp_path: Path, pool: Pool) -> None:
-    before = pool.submit("numpy", job(suite, tmp_path / "a"))
-    crashing = pool.submit("numpy", job(suite, tmp_path / "b", "numpy-aborts"))
-    after = pool.submit("numpy", job(suite, tmp_path / "c"))
+    before = pool.submit(job(suite, tmp_path / "a"))
+    crashing = pool.submit(job(suite, tmp_path / "b", "numpy-aborts"))
+    after = pool.submit(job(suite, tmp_path / "c"))
     with pytest.raises(WorkerError, match=r"^the numpy worker died of SIGABRT$"):
         crashing.result(WAIT)
-    assert before.result(WAIT)["event"] == after.result(WAIT)["event"] == "done"
+    assert before.result(WAIT) == after.result(WAIT) == OnDisk()
     first, second = pids(tmp_path)
     assert first != second
     assert not (tmp_path / "b").exists()
@@ -170,15 +196,15 @@ def test_a_worker_that_cannot_start_says_so_and_the_next_is_tried(suite: str, tm
     with Pool(1, {"numpy": str(stub)}) as pool:
         for name in ("a", "b"):
             with pytest.raises(WorkerError, match="ended with status 3: no NumPy in here"):
-                pool.submit("numpy", job(suite, tmp_path / name)).result(WAIT)
-    with Pool(1, {"numpy": str(tmp_path / "missing")}) as pool, pytest.raises(OSError, match="missing"):
-        pool.submit("numpy", job(suite, tmp_path / "a")).result(WAIT)
+                pool.submit(job(suite, tmp_path / name)).result(WAIT)
+    with Pool(1, {"numpy": str(tmp_path / "missing")}) as pool, pytest.raises(WorkerError, match="missing"):
+        pool.submit(job(suite, tmp_path / "a")).result(WAIT)
 
 
 def test_closing_ends_what_runs_and_cancels_what_waits(suite: str, tmp_path: Path) -> None:
-    with Pool(1, path=[str(tmp_path), *sys.path]) as pool:
-        running = pool.submit("numpy", job(suite, tmp_path / "a", "numpy-stuck"))
-        waiting = [pool.submit("numpy", job(suite, tmp_path / name)) for name in ("b", "c")]
+    with Pool(1) as pool:
+        running = pool.submit(job(suite, tmp_path / "a", "numpy-stuck"))
+        waiting = [pool.submit(job(suite, tmp_path / name)) for name in ("b", "c")]
         pid = int(wait_for(tmp_path / suite / "toy" / "pid", running))
         assert alive(pid)
     assert not alive(pid)
@@ -191,26 +217,26 @@ def test_closing_ends_what_runs_and_cancels_what_waits(suite: str, tmp_path: Pat
 
 
 def test_nothing_is_taken_after_closing(suite: str, tmp_path: Path) -> None:
-    pool = Pool(1, path=[str(tmp_path), *sys.path])
+    pool = Pool(1)
     pool.close()
     with pytest.raises(RuntimeError, match="closed"):
-        pool.submit("numpy", job(suite, tmp_path / "a"))
+        pool.submit(job(suite, tmp_path / "a"))
 
 
 def test_frameworks_do_not_share_a_process(suite: str, tmp_path: Path) -> None:
     """Jobs of two frameworks, one slot: the second gets a process of its own, with its own environment."""
-    with Pool(1, path=[str(tmp_path), *sys.path]) as pool:
+    with Pool(1) as pool:
         for framework in ("numpy", "torch", "numpy"):
-            pool.submit(framework, job(suite, tmp_path / framework)).result(WAIT)
+            pool.submit(job(suite, tmp_path / framework, framework=framework)).result(WAIT)
         assert len(set(pids(tmp_path))) == 3
         assert [alive(pid) for pid in pids(tmp_path)] == [False, False, True]
 
 
 def test_many_jobs_of_one_framework_get_another_process(suite: str, tmp_path: Path) -> None:
-    with Pool(2, path=[str(tmp_path), *sys.path]) as pool:
-        stuck = pool.submit("numpy", job(suite, tmp_path / "stuck", "numpy-stuck"))
+    with Pool(2) as pool:
+        stuck = pool.submit(job(suite, tmp_path / "stuck", "numpy-stuck"))
         wait_for(tmp_path / suite / "toy" / "pid", stuck)
-        futures = [pool.submit("numpy", job(suite, tmp_path / str(number))) for number in range(5)]
+        futures = [pool.submit(job(suite, tmp_path / str(number))) for number in range(5)]
         for future in futures:
             future.result(WAIT)
         assert not stuck.done()

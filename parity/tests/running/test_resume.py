@@ -1,6 +1,5 @@
 """A run whose worker is killed goes on where it was, and ends bit for bit as one that was never stopped."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,8 @@ import pytest
 from parity.recording.checkpoint import FILE, pack, unpack
 from parity.recording.places import partial_path
 from parity.recording.reader import read
+from parity.running.jobs import CellName, Record
+from parity.running.messages import Task, write
 from parity.running.pool import worker_environment
 from parity.trainer import State
 from parity.trajectory import Trajectory
@@ -18,18 +19,18 @@ from parity.trajectory import Trajectory
 # Every chunk is a snapshot, written at once. "epoch N" kills the worker when it says that epoch N is done,
 # "pack N" when the shard of epoch N is on disk and its checkpoint is not.
 WORKER = """
-import json, os, signal, sys
+import os, signal, sys
 from parity import trainer
 from parity.recording import checkpoint, writer
-from parity.running import jobs
+from parity.running import messages
 
 writer.SHARD_SECONDS, trainer.CHUNK_EPOCHS = 0.0, 1
 where, _, at = sys.argv[2].partition(" ")
 whole_pack = checkpoint.pack
 
-def emit(event, epoch, of):
-    print(epoch, flush=True)
-    if where == "epoch" and epoch == int(at):
+def emit(progress):
+    print(progress.done, flush=True)
+    if where == "epoch" and progress.done == int(at):
         os.kill(os.getpid(), signal.SIGKILL)
 
 def pack(state, epoch, key):
@@ -38,7 +39,7 @@ def pack(state, epoch, key):
     return whole_pack(state, epoch, key)
 
 checkpoint.pack = pack
-jobs.record_run(json.loads(sys.argv[1]), emit)
+messages.read(sys.argv[1]).job.run(emit)
 """
 EPOCHS = 40
 
@@ -47,20 +48,11 @@ def work(
     folder: Path, kill: str = "", key: str = "k", dtype: str = "float32", lockstep: int | None = None
 ) -> list[int]:
     """Record char-gru in NumPy, a snapshot every 10 epochs; the epochs that the worker said it had done."""
-    job = {
-        "suite": "impls",
-        "case": "char-gru",
-        "implementation": "numpy",
-        "dtype": "float32",
-        "device": "cpu",
-        "lockstep": lockstep,
-        "epochs": EPOCHS,
-        "folder": str(folder),
-        "resume": True,
-        "meta": {"dtype": "float32", "key": key},
-    }
+    cell = CellName("impls", "char-gru", None, "numpy", "float32", "cpu")
+    meta = {"dtype": "float32", "key": key}
+    job = Record(cell, cell.environment, cell.resources, EPOCHS, str(folder), meta, lockstep, resume=True)
     done = subprocess.run(
-        [sys.executable, "-c", WORKER, json.dumps(job), kill],
+        [sys.executable, "-c", WORKER, write(Task(1, job)), kill],
         env=worker_environment("numpy", sys.path),
         capture_output=True,
         text=True,

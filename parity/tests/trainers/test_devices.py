@@ -17,6 +17,8 @@ from impls.mlp import mlp_numpy
 from parity.frameworks import FRAMEWORKS, TF32, framework_of, in_tf32, settings_of
 from parity.judging.verdict import Verdict
 from parity.running.cells import Options, cells, left_out
+from parity.running.executor import Environment
+from parity.running.jobs import FindDevice
 from parity.running.matrix import Matrix
 from parity.running.pool import Pool, worker_environment
 from parity.running.versions import Versions, find_devices
@@ -126,10 +128,10 @@ def test_a_framework_starts_with_the_settings_of_every_device_and_says_what_it_s
         assert not hasattr(importlib.import_module(known.trainer), "find_cuda")
         return
     for device in ("cpu", "cuda"):
-        with Pool(1, path=sys.path, device=device) as pool:
-            job = pool.submit(framework, {"do": "find", "trainer": known.trainer})
+        with Pool(1) as pool:
+            job = pool.submit(FindDevice(Environment(framework, device), known.trainer))
             # An XLA flag that is not known would end the process, whose last words these would be.
-            said = str(job.exception() or job.result()["result"])
+            said = str(job.exception() or job.result())
             assert "sees no CUDA device" in said or (device == "cuda" and job.exception() is None)
 
 

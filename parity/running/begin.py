@@ -1,0 +1,32 @@
+"""How a worker begins. Run as a file, for an interpreter that need not have this package among its own.
+
+Its argument is a ``parity.running.packages.Reach`` as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+
+def main() -> None:
+    """Take this very package, whatever the interpreter has under its name, then the suite's, and do what it is told."""
+    folder = Path(__file__).parents[1]
+    spec = spec_from_file_location("parity", folder / "__init__.py", submodule_search_locations=[str(folder)])
+    assert spec is not None
+    assert spec.loader is not None
+    sys.modules["parity"] = module_from_spec(spec)
+    spec.loader.exec_module(sys.modules["parity"])
+
+    from parity.running import worker
+    from parity.running.packages import Reach
+
+    reach = json.loads(sys.argv.pop())
+    Reach(reach["packages"], tuple(reach["folders"])).extend()
+    worker.main()
+
+
+if __name__ == "__main__":
+    main()
