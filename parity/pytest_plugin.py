@@ -23,7 +23,7 @@ import pytest
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from parity.judging.ladder import Step
+    from parity.judging.ladder import Rung
     from parity.running.cells import Cell
     from parity.running.matrix import Matrix
 
@@ -83,7 +83,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture(scope="session")
-def parity_climbs(request: pytest.FixtureRequest) -> Iterator[dict[Cell, Future[tuple[Step, ...]]]]:
+def parity_climbs(request: pytest.FixtureRequest) -> Iterator[dict[Cell, Future[tuple[Rung, ...]]]]:
     """Every selected cell on its way up the ladder, in worker processes."""
     matrix = request.config.stash[_MATRIX]
     selected = {params["parity_cell"] for params in map(_params, request.session.items) if "parity_cell" in params}
@@ -99,7 +99,7 @@ def _params(item: pytest.Item) -> dict[str, Any]:
 
 @pytest.fixture
 def parity_hold(
-    parity_cell: Cell, parity_climbs: dict[Cell, Future[tuple[Step, ...]]], request: pytest.FixtureRequest
+    parity_cell: Cell, parity_climbs: dict[Cell, Future[tuple[Rung, ...]]], request: pytest.FixtureRequest
 ) -> Any:
     """Assert that the cell holds a rung: ``parity_hold("gradients")``."""
     from parity.judging.verdict import Verdict

@@ -7,7 +7,7 @@ from importlib.resources import files
 import numpy as np
 
 from fixtures import iris
-from parity.mistakes import Mistake, Plant, batches, on_case
+from parity.mistakes import Mistake, Phase, Plant, batches, on_case
 from parity.spec import Array, Batches, Case, Dataset
 from parity.trainer import Build, Trained, Trainer, verbs
 
@@ -92,39 +92,41 @@ def ties(build: Build, case: Case, dtype: str, device: str) -> Trainer | None:
 
 MISTAKES = (
     Mistake(
-        "iris-of-scikit-learn",
-        "batch",
-        "The data are scikit-learn's, which differ from the UCI file in two rows.",
-        "scikit-learn/scikit-learn#11082; scikit-learn/scikit-learn#27708",
-        on_iris(scikit_learn),
+        name="iris-of-scikit-learn",
+        phase=Phase.BATCH,
+        sentence="The data are scikit-learn's, which differ from the UCI file in two rows.",
+        reference="scikit-learn/scikit-learn#11082; scikit-learn/scikit-learn#27708",
+        plant=on_iris(scikit_learn),
     ),
     Mistake(
-        "iris-not-standardized",
-        "batch",
-        "The inputs are centimetres instead of deviations from the mean.",
-        "scikit-learn documentation, Importance of Feature Scaling",
-        on_iris(as_measured),
+        name="iris-not-standardized",
+        phase=Phase.BATCH,
+        sentence="The inputs are centimetres instead of deviations from the mean.",
+        reference="scikit-learn documentation, Importance of Feature Scaling",
+        plant=on_iris(as_measured),
     ),
     Mistake(
-        "iris-standardized-twice",
-        "batch",
-        "Mean and deviation of the centimetres are applied twice.",
-        "talshaharabany/AutoSAM#3; hao-ai-lab/FastVideo#1055",
-        on_iris(standardized_twice),
+        name="iris-standardized-twice",
+        phase=Phase.BATCH,
+        sentence="Mean and deviation of the centimetres are applied twice.",
+        reference="talshaharabany/AutoSAM#3; hao-ai-lab/FastVideo#1055",
+        plant=on_iris(standardized_twice),
     ),
     Mistake(
-        "average-cost-a-mean",
-        "batch",
-        "The column AvgCost is taken for the mean of an epoch's costs; it divides by a count that is never reset.",
-        "kekmodel/FixMatch-pytorch#40; ludwig-ai/ludwig#1659",
-        mean_cost,
+        name="average-cost-a-mean",
+        phase=Phase.BATCH,
+        sentence=(
+            "The column AvgCost is taken for the mean of an epoch's costs; it divides by a count that is never reset."
+        ),
+        reference="kekmodel/FixMatch-pytorch#40; ludwig-ai/ludwig#1659",
+        plant=mean_cost,
     ),
     Mistake(
-        "ties-rounded-the-other-way",
-        "prediction",
-        "A probability of exactly one half counts as the other class.",
-        "tensorflow/tensorflow#3730; blei-lab/edward#262",
-        ties,
+        name="ties-rounded-the-other-way",
+        phase=Phase.PREDICTION,
+        sentence="A probability of exactly one half counts as the other class.",
+        reference="tensorflow/tensorflow#3730; blei-lab/edward#262",
+        plant=ties,
         figures_only=True,
     ),
 )

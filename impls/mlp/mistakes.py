@@ -8,7 +8,7 @@ from typing import Any
 from fixtures import mnist
 from impls.mlp import mlp_numpy
 from parity import nn
-from parity.mistakes import Mistake, Plant, either, on_pieces, on_rows, torch_functions
+from parity.mistakes import Mistake, Phase, Plant, either, on_pieces, on_rows, torch_functions
 from parity.spec import Array, Case, Dataset, Params
 from parity.trainers.numpy_trainer import NumpyTrainer
 
@@ -65,25 +65,25 @@ def backward(params: Params, cache: list[Array], d_log_p: Array) -> Params:
 
 MISTAKES = (
     Mistake(
-        "last-relu-missing",
-        "prediction",
-        "The last layer has no ReLU, as most have none.",
-        "luoyetx/deep-landmark#17; USTC-Video-Understanding/I3D_Finetune#2: whether it has one",
-        either(without_last_relu(), torch_functions(without_each_last_relu)),
+        name="last-relu-missing",
+        phase=Phase.PREDICTION,
+        sentence="The last layer has no ReLU, as most have none.",
+        reference="luoyetx/deep-landmark#17; USTC-Video-Understanding/I3D_Finetune#2: whether it has one",
+        plant=either(without_last_relu(), torch_functions(without_each_last_relu)),
         pieces_of=("torch",),
     ),
     Mistake(
-        "mnist-not-normalized",
-        "batch",
-        "The pixels are between 0 and 1 instead of normalized by mean and deviation.",
-        "airctic/icevision#15",
-        on_rows(not_normalized),
+        name="mnist-not-normalized",
+        phase=Phase.BATCH,
+        sentence="The pixels are between 0 and 1 instead of normalized by mean and deviation.",
+        reference="airctic/icevision#15",
+        plant=on_rows(not_normalized),
     ),
     Mistake(
-        "mnist-normalized-twice",
-        "batch",
-        "The pixels are normalized twice.",
-        "talshaharabany/AutoSAM#3; hao-ai-lab/FastVideo#1055",
-        on_rows(normalized_twice),
+        name="mnist-normalized-twice",
+        phase=Phase.BATCH,
+        sentence="The pixels are normalized twice.",
+        reference="talshaharabany/AutoSAM#3; hao-ai-lab/FastVideo#1055",
+        plant=on_rows(normalized_twice),
     ),
 )

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from fixtures import mnist
-from parity.mistakes import Mistake, on_rows
+from parity.mistakes import Mistake, Phase, on_rows
 from parity.spec import Case, Dataset
 
 
@@ -17,17 +17,17 @@ def scaled_twice(data: Dataset, case: Case) -> Dataset:
 
 MISTAKES = (
     Mistake(
-        "mnist-normalized",
-        "batch",
-        "The pixels are normalized by mean and deviation instead of only divided by 255.",
-        "Alibaba-MIIL/ImageNet21K#29",
-        on_rows(normalized),
+        name="mnist-normalized",
+        phase=Phase.BATCH,
+        sentence="The pixels are normalized by mean and deviation instead of only divided by 255.",
+        reference="Alibaba-MIIL/ImageNet21K#29",
+        plant=on_rows(normalized),
     ),
     Mistake(
-        "mnist-scaled-twice",
-        "batch",
-        "The pixels are divided by 255 twice.",
-        "magenta/magenta#925; pkmital/pycadl#5",
-        on_rows(scaled_twice),
+        name="mnist-scaled-twice",
+        phase=Phase.BATCH,
+        sentence="The pixels are divided by 255 twice.",
+        reference="magenta/magenta#925; pkmital/pycadl#5",
+        plant=on_rows(scaled_twice),
     ),
 )

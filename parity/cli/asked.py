@@ -1,4 +1,4 @@
-"""What a command's options ask for: the suite, the interpreters, the matrix."""
+"""Turn a command's options into what they ask for: the suite, the interpreters, the matrix."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 
 def find_suite(name: str) -> Suite:
+    """The suite of that name; SuiteError says why it cannot be had."""
     from parity.suite import load_suite
 
     if os.getcwd() not in sys.path:
@@ -40,6 +41,7 @@ def known_suite(name: str) -> Known:
 
 
 def interpreters(pairs: list[str] | None) -> dict[str, str]:
+    """Framework to interpreter, from ``FRAMEWORK=PATH`` as ``--python`` takes it."""
     pythons = {}
     for pair in pairs or []:
         framework, equals, path = pair.partition("=")
@@ -52,6 +54,7 @@ def interpreters(pairs: list[str] | None) -> dict[str, str]:
 
 
 def check_device(device: str) -> None:
+    """End the command if there is no such device."""
     from parity.frameworks import DEVICES
 
     if device not in DEVICES:
@@ -68,7 +71,7 @@ def matrix_of(
     python: list[str] | None = None,
     **options: Any,
 ) -> Matrix:
-    """What a command's options ask for; ``options`` are those that ``running.cells.Options`` takes as they are."""
+    """The matrix that a command's options ask for; ``options`` go to ``running.cells.Options`` as they are."""
     from parity.dtypes import DTYPES, KNOWN
     from parity.running.cells import Options
     from parity.running.matrix import Matrix

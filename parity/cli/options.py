@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
-
-if TYPE_CHECKING:
-    pass
-
 
 Cases = Annotated[list[str] | None, typer.Argument(metavar="[CASE]...", help="Cases to run; all of them by default.")]
 SUITE = "impls"
@@ -52,6 +48,15 @@ Pythons = Annotated[
     list[str] | None,
     typer.Option(
         "--python", metavar="FRAMEWORK=PATH", help="Run a framework's workers with another environment's interpreter."
+    ),
+]
+Timeout = Annotated[
+    float | None,
+    typer.Option(
+        "--timeout",
+        min=1,
+        metavar="SECONDS",
+        help="Give a cell up after so long; else after many times what its case takes elsewhere, 10 minutes or more.",
     ),
 ]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Run again what is already on disk.")]

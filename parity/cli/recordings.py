@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -24,6 +24,10 @@ from parity.cli.options import (
     SuiteName,
 )
 from parity.cli.output import PAGE, clear_errors, fail, write, write_json
+
+if TYPE_CHECKING:
+    from parity.judging.verdict import Judgement
+    from parity.running.matrix import Matrix
 
 
 def report(
@@ -58,8 +62,9 @@ def report(
     from parity.judging.folder import recorded
     from parity.judging.outcome import as_json, total
     from parity.judging.verdict import EXIT_STATUS
+    from parity.report.current import PACKAGES
     from parity.report.formats import FORMATS
-    from parity.report.html import PACKAGES, page
+    from parity.report.html import page
     from parity.report.page import check_page
     from parity.report.words import count_cells
     from parity.running.keys import mark
@@ -110,19 +115,13 @@ def explain(
       parity explain iris-logistic --impl torch
       parity explain runs/torch runs/numpy
     """
-    from parity.explaining.folders import explain_folders
     from parity.judging.verdict import EXIT_STATUS, overall
-    from parity.report.terminal import Watch, make_console, print_explanation, print_preflight
+    from parity.report.terminal import make_console, print_explanation, print_preflight
 
-    found: list[tuple[str, Any, Sequence[str], Any]] = []
     with clear_errors():
         if len(what) == 2:
             _belongs_to_a_case(impl=impl, dtype=dtype, device=device != "cpu", epochs=epochs, python=python)
-            comparison, explanation = explain_folders(
-                known_suite(suite), Path(what[0]), Path(what[1]), noise or (), data
-            )
-            title = f"{what[0]} against {what[1]}"
-            found.append((title, comparison.judgement, comparison.preflight, explanation))
+            found = _explain_recordings(suite, Path(what[0]), Path(what[1]), noise, data)
         elif len(what) > 2:
             fail("explain takes one case, or the folders of two trajectories")
         elif noise:
@@ -140,15 +139,37 @@ def explain(
                 variant=data,
                 jobs=CORES,
             )
-            with Watch(make_console(stderr=True), len(matrix.cells)) as watch:
-                outcomes = matrix.run(watch.epoch, watch.outcome)
-            found = [(one.name, one.judgement, one.preflight, one.explanation) for one in outcomes]
+            found = _explain_cells(matrix)
     console = make_console(stderr=str(json_file) == "-")
-    print_preflight(console, [(title, notes) for title, _, notes, _ in found])
-    for title, judgement, _, explanation in found:
-        print_explanation(console, title, judgement, explanation)
-    write_json(json_file, {"explanations": [explanation for *_, explanation in found]})
-    raise SystemExit(EXIT_STATUS[overall([judgement.verdict for _, judgement, *_ in found])])
+    print_preflight(console, [(one.title, one.preflight) for one in found])
+    for one in found:
+        print_explanation(console, one.title, one.judgement, one.explanation)
+    write_json(json_file, {"explanations": [one.explanation for one in found]})
+    raise SystemExit(EXIT_STATUS[overall([one.judgement.verdict for one in found])])
+
+
+class _Explained(NamedTuple):
+    """A run that was looked at: its title, its judgement, what to know beforehand, and the explanation."""
+
+    title: str
+    judgement: Judgement
+    preflight: Sequence[str]
+    explanation: Mapping[str, Any] | None
+
+
+def _explain_recordings(suite: str, a: Path, b: Path, noise: list[Path] | None, data: str | None) -> list[_Explained]:
+    from parity.explaining.folders import explain_folders
+
+    comparison, explanation = explain_folders(known_suite(suite), a, b, noise or (), data)
+    return [_Explained(f"{a} against {b}", comparison.judgement, comparison.preflight, explanation)]
+
+
+def _explain_cells(matrix: Matrix) -> list[_Explained]:
+    from parity.report.terminal import Watch, make_console
+
+    with Watch(make_console(stderr=True), len(matrix.cells)) as watch:
+        outcomes = matrix.run(watch.epoch, watch.outcome)
+    return [_Explained(one.name, one.judgement, one.preflight, one.explanation) for one in outcomes]
 
 
 def _belongs_to_a_case(**given: Any) -> None:

@@ -29,7 +29,7 @@ PAIRS_OF = 8
 """Where no single mistake explains a run, pairs of this many are tried: those that bring the reference closest."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Diagnosis:
     """What was found: the place, the shape of the difference there, and the replays, the best explanation first.
 
@@ -39,10 +39,10 @@ class Diagnosis:
 
     location: Location
     pattern: str
-    replays: tuple[Replay, ...]
-    untouched: float | None
-    epochs: int
-    unfinished: bool
+    replays: tuple[Replay, ...] = ()
+    untouched: float | None = None
+    epochs: int = 0
+    unfinished: bool = False
     untried: str = ""
 
     @property
@@ -144,7 +144,14 @@ def diagnose(
                 found[names] = distance
     ranked = sorted(found, key=lambda names: found[names])
     made = tuple(Replay(names, phases[names[0]], found[names]) for names in ranked)
-    return Diagnosis(location, pattern(location), made, untouched, epochs, unfinished)
+    return Diagnosis(
+        location=location,
+        pattern=pattern(location),
+        replays=made,
+        untouched=untouched,
+        epochs=epochs,
+        unfinished=unfinished,
+    )
 
 
 def _explained(found: Mapping[tuple[str, ...], float]) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from parity.explaining.diagnose import Diagnosis, diagnose
-from parity.explaining.location import UNRECORDED, Location
+from parity.explaining.location import Location
 from parity.explaining.pattern import growth, pattern
 from parity.explaining.recordings import SENTENCES, explain_steps
 from parity.explaining.replay import Replays
@@ -17,9 +17,10 @@ from parity.explaining.walk import Noise, locate, walk_pair, walk_recorded
 from parity.judging.compare import Difference
 from parity.judging.floor import Floor
 from parity.judging.policy import asserts_parameters
-from parity.judging.verdict import Judgement, Verdict
+from parity.judging.verdict import Judgement
 from parity.judging.witness import Check, Witness
 from parity.mistakes.catalogue import mistakes_for
+from parity.recording.steps import Phase
 from parity.spec import Case
 from parity.suite import Entry, Implementation
 from parity.tolerance import FACTOR
@@ -43,14 +44,14 @@ class Explanation:
             "sentence": self.diagnosis.sentence(sentences),
             "why": self.diagnosis.why(sentences),
             "place": location.place,
-            "phase": location.phase,
+            "phase": str(location.phase),
             "epoch": location.epoch,
             "batch": location.batch,
             "parameter": check.tensor if check else None,
             "floors": check.floors if check else None,
             "difference": _plain(check.worst) if check and check.worst else None,
             "parts": [[part.tensor, part.floors] for part in location.parts],
-            "agreed": location.agreed,
+            "agreed": {str(phase): floors for phase, floors in location.agreed.items()},
             "note": location.note,
             "pattern": self.diagnosis.pattern,
             "growth": self.growth,
@@ -58,7 +59,7 @@ class Explanation:
             "epochs": self.diagnosis.epochs,
             "unfinished": self.diagnosis.unfinished,
             "replays": [
-                {"names": list(replay.names), "phase": replay.phase, "floors": replay.floors}
+                {"names": list(replay.names), "phase": str(replay.phase), "floors": replay.floors}
                 for replay in self.diagnosis.replays
             ],
             "named": list(self.diagnosis.explanations[0].names) if self.diagnosis.explanations else [],
@@ -82,16 +83,32 @@ def explain(
     implementation: Trainer,
     reference: Implementation,
     run: Trajectory,
-    judgement: Judgement,
+    *,
+    failed: int,
     dtype: str,
     floor: Floor,
+    lockstep: int | None = None,
     on_step: Callable[[], None] = lambda: None,
     replays: Replays | None = None,
     seconds: float = 45.0,
 ) -> Explanation:
-    """Explain a run of ``implementation`` that ``judgement`` found to differ; framework and reference are at hand.
+    """Explain a run that left its tolerance, with its implementation and the reference at hand.
 
-    ``replays`` are those that other runs of the same case have left. No replay begins after ``seconds``.
+    Args:
+        entry: The case.
+        implementation: The trainer whose run failed, as it is built.
+        reference: The implementation that it is held against.
+        run: The run that failed: the free run, or the one in lockstep.
+        failed: The epoch, from 1, where the run first left its tolerance.
+        dtype: The run's.
+        floor: The run's noise floor.
+        lockstep: The length of the stretches in epochs where the run that failed is the one in lockstep.
+        on_step: Called after each mistake that was replayed.
+        replays: What other runs of the same case have left, of the same ``lockstep``.
+        seconds: No replay begins later than this.
+
+    Returns:
+        Where the first step parts, what that looks like, and which mistakes explain it.
     """
     case = replace(entry.case, metrics=())
     witness = Witness(reference.build, case, dtype)
@@ -101,10 +118,16 @@ def explain(
 
     # A mistake in every step shows in the first, long before it has grown beyond the tolerance of a run.
     location = walk(0, 1)
-    last_agreed = _last_agreed(run, judgement)
-    if location.phase == "state" and location.check is None and (judgement.epoch or 0) > 1:
-        location = walk(max(1, last_agreed), last_agreed + case.every)
-    return _diagnosed(entry, reference, run, location, dtype, floor, on_step, replays, seconds)
+    if location.phase is Phase.STATE and location.check is None and failed > 1:
+        if lockstep is not None:
+            location = walk((failed - 1) // lockstep * lockstep, failed)
+        else:
+            # The last snapshot before the failure, at which the run agreed.
+            agreed = max((int(epoch) for epoch in run.epochs if epoch < failed), default=0)
+            location = walk(max(1, agreed), agreed + case.every)
+    replays = replays or Replays(reference.build, entry.case, mistakes_for(entry), lockstep)
+    params = lockstep is not None or asserts_parameters(entry.case, dtype)
+    return _diagnosed(replays, run, location, dtype=dtype, floor=floor, params=params, seconds=seconds, on_step=on_step)
 
 
 def explain_recorded(
@@ -125,7 +148,8 @@ def explain_recorded(
     dtype = run.meta["dtype"]
     witness = Witness(reference.build, replace(entry.case, metrics=()), dtype)
     location = _placed(walk_recorded(run, witness), run, other, judgement, f"{_command(run)} --deep 20'")
-    return _diagnosed(entry, reference, run, location, dtype, floor, lambda: None, seconds=seconds)
+    replays, params = Replays(reference.build, entry.case, mistakes_for(entry)), asserts_parameters(entry.case, dtype)
+    return _diagnosed(replays, run, location, dtype=dtype, floor=floor, params=params, seconds=seconds)
 
 
 def _check_parameters(run: Trajectory, case: Case) -> None:
@@ -162,7 +186,7 @@ def explain_pair(
         name = location.check.tensor if location.check is not None else ""
         alike = name in run.params and np.array_equal(run.params[name][0], other.params[name][0])
         why = _why_untried(location, untried if of_a_case else "", alike)
-        found = Diagnosis(location, pattern(location), (), None, 0, False, why)
+        found = Diagnosis(location=location, pattern=pattern(location), untried=why)
     return Explanation(found, SENTENCES, growth(run, other))
 
 
@@ -173,13 +197,13 @@ def _why_untried(location: Location, untried: str, alike: bool) -> str:
     """
     if not location.finite:
         return "what parts is not finite, and nothing that follows from it was replayed"
-    if location.phase == "batch":
+    if location.phase is Phase.BATCH:
         return "the runs take other rows: give both one order"
-    if location.phase == "state" and location.check is not None and (location.epoch, location.batch) == (1, 0):
+    if location.phase is Phase.STATE and location.check is not None and (location.epoch, location.batch) == (1, 0):
         if alike:
             return "it began alike and was moved before the first update, as a forward pass moves running statistics"
         return "the runs do not begin with the same parameters: give both the same"
-    if location.phase == UNRECORDED:
+    if location.phase is Phase.UNRECORDED:
         return (
             f"no mistake could be replayed, because {untried or 'too little is recorded and these runs are of no case'}"
         )
@@ -199,7 +223,7 @@ def _placed(walked: Location | None, run: Trajectory, other: Trajectory, judgeme
     """Where a walk found the runs to part; where it found nothing, or there was none, what the judgement says."""
     if walked is None:
         return _where_judged(run, other, judgement, deeper)
-    if walked.phase == "state" and walked.check is None:
+    if walked.phase is Phase.STATE and walked.check is None:
         judged = _where_judged(run, other, judgement, deeper)
         return replace(judged, agreed=walked.agreed, note=walked.note)
     return walked
@@ -221,35 +245,25 @@ def _where_judged(run: Trajectory, other: Trajectory, judgement: Judgement, deep
         params = {key: values[place] for key, values in other.params.items()}
         got, wanted = run.params[name][place], params[name]
     floors = FACTOR * difference.absolute / judgement.tolerance if judgement.tolerance else np.inf
-    check = Check(name, floors / FACTOR, floors, difference, got, wanted)
+    check = Check(tensor=name, share=floors / FACTOR, floors=floors, worst=difference, got=got, wanted=wanted)
     note = f"losses and snapshots alone are recorded: {deeper} would tell prediction, loss, gradient and update apart"
-    return Location(UNRECORDED, epoch, batch, check, {}, (check,), {}, params, note)
+    return Location(phase=Phase.UNRECORDED, epoch=epoch, batch=batch, parts=(check,), params=params, note=note)
 
 
 def _diagnosed(
-    entry: Entry,
-    reference: Implementation,
+    replays: Replays,
     run: Trajectory,
     location: Location,
+    *,
     dtype: str,
     floor: Floor,
-    on_step: Callable[[], None],
-    replays: Replays | None = None,
-    seconds: float = 45.0,
+    params: bool,
+    seconds: float,
+    on_step: Callable[[], None] = lambda: None,
 ) -> Explanation:
-    replays = replays or Replays(reference.build, entry.case, mistakes_for(entry))
-    params = asserts_parameters(entry.case, dtype)
     diagnosis = diagnose(run, location, replays, floor, dtype, params, seconds, on_step)
     right = replays.path((), diagnosis.epochs)
     assert right is not None
     # From where a mistake is replayed to: beyond, rounding may have grown as large as what it makes.
     grown = growth(run.until(diagnosis.epochs), right.until(diagnosis.epochs))
     return Explanation(diagnosis, {hypothesis.name: hypothesis.sentence for hypothesis in replays.hypotheses}, grown)
-
-
-def _last_agreed(run: Trajectory, judgement: Judgement) -> int:
-    """The epoch of the last snapshot before the one where the run left its tolerance."""
-    if judgement.verdict is not Verdict.FAIL or not judgement.epoch:
-        return 0
-    before = [int(epoch) for epoch in run.epochs if epoch < judgement.epoch]
-    return before[-1] if before else 0

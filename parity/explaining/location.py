@@ -2,35 +2,39 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from parity.judging.witness import Check
+from parity.recording.steps import Phase
 from parity.typing import Params
 
-UNRECORDED = "unrecorded"
-"""The phase where a recording has losses and snapshots alone."""
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Location:
-    """Where a run parts from its reference, with what was found on the way.
+    """Where a run parts from its reference, with what was found on the way."""
 
-    ``epoch`` counts from 1 and ``batch`` from 0. ``check`` is the tensor that parts by most in the phase, None where
-    no single step parts. ``agreed`` gives, for each phase before, the largest share of its noise floor used.
-    ``parameters`` are all tensors of the phase that part; ``gradient``, ``params`` the reference's at that state.
-    """
-
-    phase: str
+    phase: Phase
     epoch: int
+    """From 1."""
     batch: int
-    check: Check | None
-    agreed: dict[str, float]
-    parts: tuple[Check, ...]
-    gradient: Params
-    params: Params
+    """From 0."""
+    parts: tuple[Check, ...] = ()
+    """All tensors of the phase that part, the farthest first; none where no single step parts."""
+    agreed: Mapping[Phase, float] = field(default_factory=dict)
+    """For each phase before, the most noise floors that any of its tensors was off."""
+    gradient: Params = field(default_factory=dict)
+    """The reference's, at the state from which the step begins."""
+    params: Params = field(default_factory=dict)
+    """The reference's, there."""
     note: str = ""
+
+    @property
+    def check(self) -> Check | None:
+        """The tensor that parts by most, None where no single step parts."""
+        return self.parts[0] if self.parts else None
 
     @property
     def finite(self) -> bool:
@@ -41,8 +45,8 @@ class Location:
     def place(self) -> str:
         """Where, in words: epoch, batch, phase and tensor."""
         tensor = self.check.tensor if self.check is not None else ""
-        if self.phase == UNRECORDED:
+        if self.phase is Phase.UNRECORDED:
             return f"epoch {self.epoch}, " + (f"batch {self.batch}, loss" if tensor == "loss" else tensor)
         # That a batch is another is seen in its loss alone.
-        of = f" of {tensor}" if tensor and self.phase not in (tensor, "batch") else ""
+        of = f" of {tensor}" if tensor and tensor != self.phase and self.phase is not Phase.BATCH else ""
         return f"epoch {self.epoch}, batch {self.batch}, {self.phase}{of}"

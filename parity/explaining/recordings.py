@@ -15,15 +15,15 @@ import numpy as np
 
 from parity.dtypes import unit
 from parity.explaining.diagnose import Diagnosis
-from parity.explaining.location import UNRECORDED, Location
+from parity.explaining.location import Location
 from parity.explaining.pattern import multiple, pattern
 from parity.explaining.replay import Replay
 from parity.explaining.updates import Updates, optimizer_said
 from parity.explaining.walk import Noise
-from parity.judging.witness import with_loss, within_rounding
+from parity.judging.witness import within_rounding
 from parity.mistakes.catalogue import CATALOGUE
 from parity.mistakes.catalogue.recorded import added_up, other_losses
-from parity.recording.steps import Step, steps_of
+from parity.recording.steps import Phase, Step, steps_of, update_at
 from parity.spec import Optimizer
 from parity.tolerance import FACTOR
 from parity.trajectory import Trajectory
@@ -52,7 +52,7 @@ def explain_steps(
 
     None where nothing can be tried. ValueError where what was recorded has other shapes.
     """
-    if location.phase == "batch" or not location.finite:
+    if location.phase is Phase.BATCH or not location.finite:
         return None
     # A run that says no optimizer is meant to have the other's.
     said = optimizer_said(run), optimizer_said(other)
@@ -60,24 +60,23 @@ def explain_steps(
         Side("first", run, steps_of(run), said[0] or said[1]),
         Side("second", other, steps_of(other), said[1] or said[0]),
     )
-    batches = max(1, run.loss.shape[1])
-    number = (location.epoch - 1) * batches + location.batch
-    if location.phase == UNRECORDED:  # seen at the end of an epoch, which any update before may have made
-        number = location.epoch * batches
-    tries: dict[str, Callable[[Side, Step], Mapping[str, Sequence[Params]]]] = {
-        "loss": lambda mine, step: other_losses(mine.optimizer, step),
-        "gradient": lambda mine, step: added_up(mine.steps, step),
+    number = update_at(run, location.epoch, location.batch)
+    if location.phase is Phase.UNRECORDED:  # seen at the end of an epoch, which any update before may have made
+        number = update_at(run, location.epoch + 1, 0)
+    tries: dict[Phase, Callable[[Side, Step], Mapping[str, Sequence[Params]]]] = {
+        Phase.LOSS: lambda mine, step: other_losses(mine.optimizer, step),
+        Phase.GRADIENT: lambda mine, step: added_up(mine.steps, step),
     }
     mistakes = tries.get(location.phase)
     tried = None
     if mistakes:
-        if location.phase == "gradient" and len({frozenset(side.steps[number].gradients) for side in sides}) > 1:
+        if location.phase is Phase.GRADIENT and len({frozenset(side.steps[number].gradients) for side in sides}) > 1:
             return None  # not the same is trained in both
         tried = _tried(sides, location, number, mistakes, noise.at(number) if noise else {})
     if tried is not None and tried.explanations:
         return tried
     # From other states everything differs: then updates that are wrong by themselves say more.
-    return (_of_updates(sides, location, number) if number or location.phase == "update" else None) or tried
+    return (_of_updates(sides, location, number) if number or location.phase is Phase.UPDATE else None) or tried
 
 
 def _tried(
@@ -85,17 +84,17 @@ def _tried(
     location: Location,
     number: int,
     mistakes: Callable[[Side, Step], Mapping[str, Sequence[Params]]],
-    strayed: Mapping[str, Sequence[Mapping[str, float]]],
+    strayed: Mapping[Phase, Sequence[Mapping[str, float]]],
 ) -> Diagnosis | None:
     """What each run's loss and gradients would be with a mistake that the other has not, held against what they are."""
     dtype = max((side.run.meta["dtype"] for side in sides), key=unit)
     # A loss and its gradients stray together, and are one comparison here.
-    repeated = (strayed.get(phase, ()) for phase in ("loss", "gradient"))
+    repeated = (strayed.get(phase, ()) for phase in (Phase.LOSS, Phase.GRADIENT))
     noise = [{**loss, **gradients} for loss, gradients in zip(*repeated, strict=True)]
     found = []
     for mine, other in (sides, sides[::-1]):
         step = mine.steps[number]
-        got = with_loss(float(step.loss), step.gradients)
+        got = {"loss": np.asarray(float(step.loss)), **step.gradients}
         replays = [
             Replay((name,), location.phase, min(_left(got, wanted, dtype, noise) for wanted in each))
             for name, each in mistakes(mine, other.steps[number]).items()
@@ -118,7 +117,14 @@ def _left(got: Params, wanted: Params, dtype: str, noise: Sequence[Mapping[str, 
 
 def _diagnosis(location: Location, replays: tuple[Replay, ...] = (), untried: str = "") -> Diagnosis:
     untouched = location.check.floors if replays and location.check else None
-    return Diagnosis(location, pattern(location), replays, untouched, 1, False, untried)
+    return Diagnosis(
+        location=location,
+        pattern=pattern(location),
+        replays=replays,
+        untouched=untouched,
+        epochs=1,
+        untried=untried,
+    )
 
 
 def _of_updates(sides: tuple[Side, Side], location: Location, number: int) -> Diagnosis | None:
@@ -131,7 +137,7 @@ def _of_updates(sides: tuple[Side, Side], location: Location, number: int) -> Di
             if mistaken is not None:
                 found.append((*mistaken, updates, side))
     if not found:
-        return _diagnosis(location, untried=_untried(sides, location)) if location.phase == "update" else None
+        return _diagnosis(location, untried=_untried(sides, location)) if location.phase is Phase.UPDATE else None
     if len({first for first, *_ in found}) < len(found):
         return _of_both(location, found)
     first, place, updates, side = min(found, key=lambda one: one[0])
@@ -157,7 +163,7 @@ def _named(updates: Updates, first: int, place: Location, until: int | None = No
     optimizer = replace(updates.optimizer, learning_rate=ratio * updates.optimizer.learning_rate)
     # A rate that was fitted to one update is told from a changing one by others.
     if len(updates.steps[:until]) >= first + 3:
-        left = Replay((OTHER_RATE,), "update", updates.left_by(optimizer, until))
+        left = Replay((OTHER_RATE,), Phase.UPDATE, updates.left_by(optimizer, until))
         if left.explains:
             some = "all that were recorded" if until is None else f"all before update {until}"
             seen += f", and {some} are those of a learning rate of {optimizer.learning_rate:.6g}"
@@ -171,7 +177,7 @@ def _of_both(location: Location, found: Sequence[tuple[int, Location, Updates, S
     Neither is to blame alone: what they share, or each mistake for itself, is said where it has a name. None where what
     parts is no update.
     """
-    if location.phase in ("prediction", "loss", "gradient"):
+    if location.phase in (Phase.PREDICTION, Phase.LOSS, Phase.GRADIENT):
         return None
     said: list[str] = []
     for first, place, updates, side in found:
@@ -181,7 +187,7 @@ def _of_both(location: Location, found: Sequence[tuple[int, Location, Updates, S
     if len(said) < len(found):
         why += ", perhaps for a schedule, clipping or a choice of what decays, of which parity.spec has no words"
     dtype = max((updates.dtype for _, _, updates, _ in found), key=unit)
-    if location.phase == "update" and (ratio := _ratio_of_steps(location, dtype)) is not None:
+    if location.phase is Phase.UPDATE and (ratio := _ratio_of_steps(location, dtype)) is not None:
         said.append(f"in this update the first run's steps are {ratio:.4g} times the second's, everywhere")
     optimizers = " and ".join(dict.fromkeys(repr(side.optimizer) for *_, side in found))
     return _diagnosis(replace(location, note="; ".join(said)), untried=f"{why}: {optimizers}")

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from parity.judging.floor import Floor, strays
-from parity.judging.noise import stirring
+from parity.judging.noise import in_lockstep, stirring
 from parity.mistakes.mistake import Mistake
+from parity.recording.steps import Phase
 from parity.spec import Case
 from parity.tolerance import FACTOR
 from parity.trainer import Build, Trainer, record
@@ -17,7 +18,7 @@ from parity.trajectory import Trajectory, gather
 
 UNSTEADY, STIRRED = 3, 4
 """Where none explains a run, so many of the closest are stirred so many times: a mistake may amplify rounding."""
-INSIDE_OUT = ("prediction", "loss", "gradient", "update", "state", "batch")
+INSIDE_OUT = (Phase.PREDICTION, Phase.LOSS, Phase.GRADIENT, Phase.UPDATE, Phase.STATE, Phase.BATCH)
 """How mistakes are planted around each other: who makes the update would pass over another's, who chooses the rows
 of a step over none."""
 
@@ -27,7 +28,7 @@ class Replay:
     """One hypothesis, or two at once, replayed: what it left of the difference, in noise floors (16 are tolerated)."""
 
     names: tuple[str, ...]
-    phase: str
+    phase: Phase
     floors: float
 
     @property
@@ -36,10 +37,17 @@ class Replay:
 
 
 class Replays:
-    """Mistakes replayed on the reference, each recorded once, however many runs of the case are held against it."""
+    """Mistakes replayed on the reference, each recorded once, however many runs of the case are held against it.
 
-    def __init__(self, reference: Build, case: Case, hypotheses: Sequence[Mistake]) -> None:
+    With ``lockstep`` they are replayed as such a run is made: each stretch of that many epochs begins from the state of
+    a reference without any mistake.
+    """
+
+    def __init__(
+        self, reference: Build, case: Case, hypotheses: Sequence[Mistake], lockstep: int | None = None
+    ) -> None:
         self.reference, self.case, self.hypotheses = reference, replace(case, metrics=()), hypotheses
+        self.lockstep = lockstep
         self._known = {hypothesis.name: hypothesis for hypothesis in hypotheses}
         self._recorded: dict[tuple[tuple[str, ...], str], Trajectory | None] = {}
 
@@ -53,7 +61,7 @@ class Replays:
         if key not in self._recorded or (known is not None and len(known.loss) < epochs):
             trainer = self._planted(names, dtype)
             with np.errstate(all="ignore"):
-                self._recorded[key] = None if trainer is None else gather(record(trainer, self.case, epochs))
+                self._recorded[key] = None if trainer is None else self._run(trainer, epochs)
         return self._recorded[key]
 
     def floor(self, names: tuple[str, ...], epochs: int, dtype: str, floor: Floor) -> Floor:
@@ -70,10 +78,16 @@ class Replays:
                 break
             unsteady = stirring(trainer, np.random.default_rng(seed), self.case.schedule.ordered, dtype)
             with np.errstate(all="ignore"):
-                found = strays(gather(record(unsteady, self.case, epochs)), path)
+                found = strays(self._run(unsteady, epochs), path)
             loss = np.fmax(loss, np.maximum.accumulate(found.pop("loss")))
             params = {name: np.fmax(params[name], np.maximum.accumulate(values)) for name, values in found.items()}
         return Floor(loss.reshape(floor.loss.shape), params)
+
+    def _run(self, trainer: Trainer, epochs: int) -> Trajectory:
+        if self.lockstep is not None:
+            beside = self.reference(self.case, "float64", "cpu")
+            trainer = in_lockstep(trainer, beside, self.case, self.lockstep).trainer
+        return gather(record(trainer, self.case, epochs))
 
     def possible(self, names: tuple[str, ...], dtype: str) -> bool:
         """Whether a run of that dtype can have these mistakes: float32 layers are none in float32."""

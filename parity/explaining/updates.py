@@ -17,7 +17,7 @@ from parity.judging.witness import Check, within_rounding
 from parity.mistakes.catalogue import CATALOGUE
 from parity.mistakes.stepwise import Stepwise
 from parity.nn.updates import slot_names
-from parity.recording.steps import Step
+from parity.recording.steps import Phase, Step
 from parity.spec import Case, Dataset, Loss, Optimizer, optimizer_from
 from parity.tolerance import FACTOR
 from parity.trainer import Build, State, Trained, Trainer, Verbs
@@ -26,7 +26,7 @@ from parity.typing import Array, Batches, Params
 
 AT_THE_END = ("learning-rate-folded-into-the-velocity", "learning-rate-a-decay-step-off")
 """They are planted in a run's last epoch, which a recording of its first updates has not seen."""
-UPDATES = tuple(known for known in CATALOGUE if known.phase == "update" and known.name not in AT_THE_END)
+UPDATES = tuple(known for known in CATALOGUE if known.phase is Phase.UPDATE and known.name not in AT_THE_END)
 SAMPLE = 1 << 14
 """So many values of a tensor are enough to tell one optimizer from another."""
 
@@ -47,8 +47,14 @@ class Updates:
         for number, (step, checks) in enumerate(zip(self.steps, self._made(self.optimizer), strict=False)):
             parts = tuple(check for check in checks if not check.agrees)
             if parts:
-                epoch, batch = number // self.batches + 1, number % self.batches
-                there = Location("update", epoch, batch, parts[0], {}, parts, step.gradients, step.before.params)
+                there = Location(
+                    phase=Phase.UPDATE,
+                    epoch=number // self.batches + 1,
+                    batch=number % self.batches,
+                    parts=parts,
+                    gradient=step.gradients,
+                    params=step.before.params,
+                )
                 return number, there
         return None
 

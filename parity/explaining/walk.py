@@ -1,51 +1,162 @@
-"""Where two runs part: the step is taken apart at a state that both share, phase by phase.
+"""Where two runs part: each update is taken apart at a state that both share, phase by phase.
 
 An implementation is loaded with the reference's exact state, so that all inputs agree, and asked in turn: the same
 prediction? the same loss of it? the same gradients? does it train on the rows it is given? the same update? The
-first answer that differs by more than rounding explains everything after it.
+first answer that differs by more than rounding explains everything after it. Recorded updates answer the same
+questions: of their own states against the reference, or of two recordings against each other.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from parity.dtypes import unit
 from parity.explaining.location import Location
-from parity.judging.witness import STEP, Expected, Witness, held, one_step, with_loss, within_rounding
-from parity.recording.steps import Step, rows_in_words, steps_of
-from parity.recording.steps import epochs_and_batches as epochs_and_batches
-from parity.tolerance import FACTOR
-from parity.trainer import State, Trained, Trainer
+from parity.judging.witness import Check, Witness, as_expected, held, take_apart, within_rounding
+from parity.recording.steps import ASKED, Phase, Step, epochs_and_batches, rows_in_words, step_of, steps_of, update_at
+from parity.trainer import State, Trainer
 from parity.trajectory import Trajectory
 from parity.typing import Array, Batches, Params
 
+LATER = 8
+"""How many updates later it is asked again whether zeros hid something."""
+Agreed = Mapping[Phase, float]
+"""For each phase, the most noise floors that any of its tensors was off so far."""
 
-class Recorded:
-    """A step as a trainer: whatever it is asked, it answers what was recorded there."""
 
-    def __init__(self, step: Step) -> None:
-        self.step, self.trained = step, False
+@dataclass(frozen=True, kw_only=True)
+class Stop:
+    """One update on a walk, taken apart."""
 
-    def predict(self, x: Array) -> Array:
-        return self.step.prediction
+    epoch: int
+    batch: int
+    checks: Mapping[Phase, Sequence[Check] | str]
+    """Each phase in the order in which it is asked: its checks, or why it cannot be held against anything."""
+    gradient: Params = field(default_factory=dict)
+    params: Params = field(default_factory=dict)
+    """The reference's gradient and parameters, where the update begins."""
 
-    def gradients(self, x: Array, y: Array) -> tuple[float, Params]:
-        return float(self.step.loss), self.step.gradients
 
-    def train(self, segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
-        self.trained = True
-        params = {name: value[None] for name, value in self.step.after.params.items()}
-        return Trained(np.asarray(self.step.trained).reshape(1, 1), params)
+def walk(
+    stops: Iterable[Stop], agreed: Agreed | None = None, beyond: Iterable[Stop] = ()
+) -> tuple[Location | None, Agreed]:
+    """Walk along updates and stop where the first of them parts.
 
-    def export(self) -> State:
-        return self.step.after if self.trained else self.step.before
+    Args:
+        stops: the updates, in their order; no more of them are asked for than are needed.
+        agreed: what agreed before.
+        beyond: updates that follow from states which the runs go on to share. Zeros may hide that an earlier phase
+            parts: a product with zeros is right whatever is multiplied, a loss of zeros the same for whatever rows.
 
-    def load(self, state: State) -> None:
-        self.trained = False
+    Returns:
+        The place, None where every phase of every update agrees; and what agreed up to there.
+    """
+    so_far: Agreed = agreed or {}
+    for stop in stops:
+        found, so_far = _parting(stop, so_far)
+        if found is not None:
+            return _before_zeros(found, beyond), so_far
+    return None, so_far
+
+
+def _parting(stop: Stop, agreed: Agreed) -> tuple[Location | None, Agreed]:
+    """The first phase of an update that parts, and what agreed before it."""
+    agreed = dict(agreed)
+
+    def at(phase: Phase, parts: tuple[Check, ...] = (), note: str = "") -> Location:
+        return Location(
+            phase=phase,
+            epoch=stop.epoch,
+            batch=stop.batch,
+            parts=parts,
+            agreed=agreed,
+            gradient=stop.gradient,
+            params=stop.params,
+            note=note,
+        )
+
+    for phase, checks in stop.checks.items():
+        if isinstance(checks, str):
+            return at(phase, note=checks), agreed
+        parts = sorted((check for check in checks if not check.agrees), key=lambda check: -check.share)
+        if parts:
+            return at(phase, tuple(parts)), agreed
+        agreed[phase] = max([agreed.get(phase, 0.0), *(check.floors for check in checks)])
+    return None, agreed
+
+
+def _before_zeros(found: Location, beyond: Iterable[Stop]) -> Location:
+    """What was found, unless zeros hid that an earlier phase parts: then that, from a state some updates later."""
+    if all(value.any() for value in found.params.values()):
+        return found
+    for stop in itertools.islice(beyond, LATER):
+        again, _ = _parting(stop, {})
+        if again is not None and again.parts and ASKED.index(again.phase) < ASKED.index(found.phase):
+            note = f"seen at epoch {stop.epoch}, batch {stop.batch}: before, parameters are zero and hide it"
+            return replace(again, epoch=found.epoch, batch=found.batch, note=note)
+    return found
+
+
+def locate(trainer: Trainer, witness: Witness, reference: Trainer, start: int, until: int) -> Location:
+    """Walk from the reference's state after epoch ``start`` to epoch ``until``, and stop where the first step parts.
+
+    ``reference`` is a float64 reference at the case's beginning. Each step begins from the reference's state, in both.
+    """
+    rows, schedule = len(witness.data.x), witness.case.schedule
+    for batches in itertools.islice(schedule.epochs(rows), start):
+        reference.train([batches])
+    stops = _live(trainer, witness, reference, start)
+    agreed: Agreed = {}
+    for epoch, batches in enumerate(itertools.islice(schedule.epochs(rows), start, max(start + 1, until)), start + 1):
+        before = reference.export()
+        found, agreed = walk(itertools.islice(stops, len(batches)), agreed, beyond=stops)
+        if found is not None:
+            return found
+        # One update alone is together what it was by itself.
+        found, _ = walk(_together(trainer, witness, before, batches, epoch) if len(batches) > 1 else ())
+        if found is not None:
+            note = "each step agrees by itself; together, in one call, they do not"
+            return replace(found, agreed=agreed, note=note)
+    note = "no single step from a shared state parts"
+    return Location(phase=Phase.STATE, epoch=start + 1, batch=0, agreed=agreed, note=note)
+
+
+def _live(trainer: Trainer, witness: Witness, reference: Trainer, start: int) -> Iterator[Stop]:
+    """The updates after epoch ``start``, each from the reference's state, which each takes one update on."""
+    data = witness.data
+    order = itertools.islice(witness.case.schedule.epochs(len(data.x)), start, None)
+    for epoch, batches in enumerate(order, start + 1):
+        for batch, rows in enumerate(batches):
+            state = reference.export()
+            step = step_of(trainer, state, data.x[rows], data.y[rows], rows)
+            reference.train([(rows,)])
+            yield _against_reference(step, witness, epoch, batch)
+
+
+def _against_reference(step: Step, witness: Witness, epoch: int, batch: int) -> Stop:
+    expected = witness.step(step.before, step.rows)
+    return Stop(
+        epoch=epoch,
+        batch=batch,
+        checks=take_apart(step, expected),
+        gradient=expected[Phase.GRADIENT].values,
+        params=step.before.params,
+    )
+
+
+def _together(trainer: Trainer, witness: Witness, before: State, batches: Batches, epoch: int) -> Iterator[Stop]:
+    """The losses of a whole epoch in one call, whose steps agreed one by one."""
+    expected = witness.epoch(before, batches)
+    trainer.load(before)
+    for batch, loss in enumerate(trainer.train([batches]).losses.reshape(-1)):
+        # The first is of the state that was loaded: what differs in it was taken over other rows, or at another time.
+        phase = Phase.STATE if batch else Phase.BATCH
+        checks = {phase: held({"loss": loss}, expected[batch])}
+        yield Stop(epoch=epoch, batch=batch, checks=checks, params=before.params)
 
 
 def walk_recorded(run: Trajectory, witness: Witness) -> Location | None:
@@ -57,26 +168,23 @@ def walk_recorded(run: Trajectory, witness: Witness) -> Location | None:
     if not steps:
         return None
     initial = {name: value.astype(witness.dtype) for name, value in witness.case.initial().items()}
-    first = within_rounding(steps[0].before.params, initial, witness.dtype)
-    agreed: dict[str, float] = {}
-    if first[0].share > 1:
+    parts = tuple(c for c in within_rounding(steps[0].before.params, initial, witness.dtype) if not c.agrees)
+    if parts:
         note = "the run does not begin with the case's initial parameters"
-        return Location("state", 1, 0, first[0], {}, tuple(c for c in first if not c.agrees), {}, initial, note)
-    order = itertools.chain.from_iterable(witness.case.schedule.epochs(len(witness.data.x)))
-    found: Location | None = None
-    for (here, rows), (epoch, batch) in zip(zip(steps, order, strict=False), epochs_and_batches(run), strict=False):
-        if not np.array_equal(here.rows, rows):
-            return _other_rows(epoch, batch, here.rows, rows, agreed)
-        parted = step(Recorded(here), witness, here.before, rows, epoch, batch, agreed if found is None else {})
-        if found is None:
-            found = parted
-        elif parted is not None and STEP.index(parted.phase) < STEP.index(found.phase):
-            note = f"seen at epoch {epoch}, batch {batch}: before, parameters are zero and hide it"
-            return replace(parted, epoch=found.epoch, batch=found.batch, note=note)
-        hidden = found is not None and any(not value.any() for value in steps[0].before.params.values())
-        if found is not None and (not hidden or here.number >= LATER):
-            return found
+        return Location(phase=Phase.STATE, epoch=1, batch=0, parts=parts, params=initial, note=note)
+    stops = _recorded(run, steps, witness)
+    found, agreed = walk(stops, beyond=stops)
     return found or _all_agree(len(steps), agreed)
+
+
+def _recorded(run: Trajectory, steps: Sequence[Step], witness: Witness) -> Iterator[Stop]:
+    """The updates that a run recorded, each from the run's own state, up to the first that took other rows."""
+    order = itertools.chain.from_iterable(witness.case.schedule.epochs(len(witness.data.x)))
+    for step, rows, (epoch, batch) in zip(steps, order, epochs_and_batches(run), strict=False):
+        if not np.array_equal(step.rows, rows):
+            yield _other_rows(step.rows, rows, epoch, batch)
+            return
+        yield _against_reference(step, witness, epoch, batch)
 
 
 def walk_pair(a: Trajectory, b: Trajectory, noise: Noise | None = None) -> Location | None:
@@ -85,31 +193,42 @@ def walk_pair(a: Trajectory, b: Trajectory, noise: Noise | None = None) -> Locat
     Without a reference little is measured: 64 roundings of each tensor's largest value are allowed. Late updates may
     be farther apart by rounding alone, because each begins where the run itself has come to: how far, ``noise`` shows.
     """
-    ours, theirs = steps_of(a), steps_of(b)
-    agreed: dict[str, float] = {}
-    dtype = max(a.meta["dtype"], b.meta["dtype"], key=unit)
-    both = list(zip(ours, theirs, epochs_and_batches(a), strict=False))
-    for mine, other, (epoch, batch) in both:
-        if not np.array_equal(mine.rows, other.rows):
-            return _other_rows(epoch, batch, mine.rows, other.rows, agreed)
-        seen, stirred = _seen(mine), noise.at(mine.number) if noise else {}
-        for phase, wanted in _seen(other).items():
-            if phase == "gradient" and (alone := sorted(mine.gradients.keys() ^ other.gradients.keys())):
-                which = "second" if alone[0] in mine.gradients else "first"
-                note = f"the {which} run has no gradient of {alone[0]}: there it is not trained"
-                return Location(phase, epoch, batch, None, dict(agreed), (), other.gradients, other.before.params, note)
-            found = within_rounding(seen[phase], wanted, dtype, stirred.get(phase, ()))
-            parts = tuple(check for check in found if not check.agrees)
-            if parts:
-                at, note = other.before.params, ""
-                if phase not in ("state", "update") and agreed.get("state", 0.0) > 1 and not stirred:
-                    note = (
-                        f"the states that this update began with differ already, to {agreed['state']:.2g} of the noise "
-                        "floor, and rounding may have grown: repetitions recorded as deeply (--noise) would tell"
-                    )
-                return Location(phase, epoch, batch, parts[0], dict(agreed), parts, other.gradients, at, note)
-            agreed[phase] = max(agreed.get(phase, 0.0), found[0].floors)
-    return _all_agree(len(both), agreed) if both else None
+    both = list(zip(steps_of(a), steps_of(b), epochs_and_batches(a), strict=False))
+    if not both:
+        return None
+    dtype, noise = max(a.meta["dtype"], b.meta["dtype"], key=unit), noise or Noise(())
+    stops = (_against(step, other, dtype, noise, epoch, batch) for step, other, (epoch, batch) in both)
+    found, agreed = walk(stops)
+    if found is None:
+        return _all_agree(len(both), agreed)
+    apart = agreed.get(Phase.STATE, 0.0)
+    early = found.phase in (Phase.PREDICTION, Phase.LOSS, Phase.GRADIENT, Phase.BATCH)
+    if found.parts and early and apart > 1 and not noise.at(update_at(a, found.epoch, found.batch)):
+        note = (
+            f"the states that this update began with differ already, to {apart:.2g} of the noise floor, and rounding "
+            "may have grown: repetitions recorded as deeply (--noise) would tell"
+        )
+        return replace(found, note=note)
+    return found
+
+
+def _against(step: Step, other: Step, dtype: str, noise: Noise, epoch: int, batch: int) -> Stop:
+    """An update of one run against the same of another."""
+    if not np.array_equal(step.rows, other.rows):
+        return _other_rows(step.rows, other.rows, epoch, batch)
+    expected = as_expected(other, step, dtype, noise.at(step.number))
+    untrained: dict[Phase, str] = {}
+    if alone := sorted(step.gradients.keys() ^ other.gradients.keys()):
+        which = "second" if alone[0] in step.gradients else "first"
+        untrained[Phase.GRADIENT] = f"the {which} run has no gradient of {alone[0]}: there it is not trained"
+        expected = dict(itertools.takewhile(lambda one: one[0] is not Phase.GRADIENT, expected.items()))
+    return Stop(
+        epoch=epoch,
+        batch=batch,
+        checks={**take_apart(step, expected), **untrained},
+        gradient=other.gradients,
+        params=other.before.params,
+    )
 
 
 class Noise:
@@ -118,27 +237,15 @@ class Noise:
     def __init__(self, noise: Sequence[tuple[Trajectory, Trajectory]]) -> None:
         self._pairs = [(steps_of(run), steps_of(base)) for run, base in noise]
 
-    def at(self, number: int) -> dict[str, list[dict[str, float]]]:
+    def at(self, number: int) -> dict[Phase, list[dict[str, float]]]:
         """By phase, how far each tensor of each repetition is from what is repeated; nothing without any."""
-        found: dict[str, list[dict[str, float]]] = {}
+        found: dict[Phase, list[dict[str, float]]] = {}
         for run, base in self._pairs:
             if number < min(len(run), len(base)):
-                theirs = _seen(base[number])
-                for phase, ours in _seen(run[number]).items():
+                theirs = base[number].seen()
+                for phase, ours in run[number].seen().items():
                     found.setdefault(phase, []).append(_apart(ours, theirs[phase]))
         return found
-
-
-def _seen(step: Step) -> dict[str, Params]:
-    """What is held against another run's of a step, phase by phase."""
-    return {
-        "state": _tensors(step.before),
-        "prediction": {"prediction": step.prediction},
-        "loss": {"loss": step.loss},
-        "gradient": step.gradients,
-        "batch": {"loss": step.trained},
-        "update": _tensors(step.after),
-    }
 
 
 def _apart(a: Params, b: Params) -> dict[str, float]:
@@ -149,111 +256,11 @@ def _apart(a: Params, b: Params) -> dict[str, float]:
     return {name: distance for name, distance in far.items() if np.isfinite(distance)}
 
 
-def _tensors(state: State) -> Params:
-    return {**state.params, **state.slots}
-
-
-def _other_rows(epoch: int, batch: int, ours: Array, theirs: Array, agreed: dict[str, float]) -> Location:
+def _other_rows(ours: Array, theirs: Array, epoch: int, batch: int) -> Stop:
     note = f"it took the rows {rows_in_words(ours)} instead of {rows_in_words(theirs)}"
-    return Location("batch", epoch, batch, None, dict(agreed), (), {}, {}, note)
+    return Stop(epoch=epoch, batch=batch, checks={Phase.BATCH: note})
 
 
-def _all_agree(updates: int, agreed: dict[str, float]) -> Location:
+def _all_agree(updates: int, agreed: Agreed) -> Location:
     note = f"each of the {updates} updates recorded deeply agrees by itself: more of them would reach further"
-    return Location("state", 1, 0, None, agreed, (), {}, {}, note)
-
-
-def locate(trainer: Trainer, witness: Witness, reference: Trainer, start: int, until: int) -> Location:
-    """Walk from the reference's state after epoch ``start`` to epoch ``until``, and stop where the first step parts.
-
-    ``reference`` is a float64 reference at the case's beginning. Each step begins from the reference's state, in both.
-    """
-    order = witness.case.schedule.epochs(len(witness.data.x))
-    for batches in itertools.islice(order, start):
-        reference.train([batches])
-    agreed: dict[str, float] = {}
-    for epoch, batches in enumerate(itertools.islice(order, max(1, until - start)), start + 1):
-        before = reference.export()
-        for batch, rows in enumerate(batches):
-            state = reference.export()
-            found = step(trainer, witness, state, rows, epoch, batch, agreed)
-            reference.train([(rows,)])
-            if found is not None:
-                return _beyond_zeros(found, trainer, witness, state, reference)
-        found = _epoch(trainer, reference, before, batches, epoch, agreed, witness)
-        if found is not None:
-            return found
-    return Location("state", start + 1, 0, None, agreed, (), {}, {}, "no single step from a shared state parts")
-
-
-LATER = 8
-"""So many updates later it is asked again whether zeros hid something."""
-
-
-def _beyond_zeros(found: Location, trainer: Trainer, witness: Witness, state: State, reference: Trainer) -> Location:
-    """What was found, unless zeros hid that an earlier phase parts: then that, from a state some updates later.
-
-    A product with zeros is right whatever is multiplied, and a loss of zeros the same for whatever rows.
-    """
-    if all(value.any() for value in state.params.values()):
-        return found
-    order = itertools.chain.from_iterable(witness.case.schedule.epochs(len(witness.data.x)))
-    for later, rows in enumerate(itertools.islice(order, state.step + 1, state.step + 1 + LATER), 1):
-        again = step(trainer, witness, reference.export(), rows, found.epoch, found.batch, {})
-        if again is not None and STEP.index(again.phase) < STEP.index(found.phase):
-            return replace(again, note=f"seen {later} updates on: at first, parameters are zero and hide it")
-        reference.train([(rows,)])
-    return found
-
-
-def step(
-    trainer: Trainer, witness: Witness, state: State, rows: Array, epoch: int, batch: int, agreed: dict[str, float]
-) -> Location | None:
-    """One step from ``state``, that of both; None where every phase of it agrees. ``agreed`` is told by how much."""
-    x, y = witness.data.x[rows], witness.data.y[rows]
-    trainer.load(state)
-    gradients = witness.gradients(state, rows)
-    loss, got = trainer.gradients(x, y)
-    checks = {"prediction": held({"prediction": trainer.predict(x)}, witness.prediction(state, rows))}
-    all_gradients = held(with_loss(loss, got), gradients)
-    checks["loss"], checks["gradient"] = all_gradients[:1], all_gradients[1:]
-    after = held(one_step(trainer, (rows,)), witness.update(state, rows))
-    # From agreeing gradients, a training loss that differs was taken over other rows, or at another time.
-    checks["batch"], checks["update"] = after[:1], after[1:]
-    reference_gradient = {name: value for name, value in gradients.values.items() if name != "loss"}
-    for phase in STEP:
-        parts = tuple(sorted((check for check in checks[phase] if not check.agrees), key=lambda check: -check.share))
-        if parts:
-            return Location(phase, epoch, batch, parts[0], dict(agreed), parts, reference_gradient, state.params, "")
-        largest = max((check.floors for check in checks[phase]), default=0.0)
-        agreed[phase] = max(agreed.get(phase, 0.0), largest)
-    return None
-
-
-def _epoch(
-    trainer: Trainer,
-    reference: Trainer,
-    before: State,
-    batches: Batches,
-    epoch: int,
-    agreed: dict[str, float],
-    witness: Witness,
-) -> Location | None:
-    """A whole epoch in one call, whose steps agreed one by one; None where its losses agree too."""
-    trainer.load(before)
-    got = trainer.train([batches]).losses.reshape(-1)
-    after = reference.export()
-    reference.load(before)
-    wanted = reference.train([batches]).losses.reshape(-1)
-    reference.load(after)
-    for batch, rows in enumerate(batches):
-        floor = witness.gradients(before, rows).floors["loss"] if batch == 0 else None
-        allowed = FACTOR * (floor or 128 * unit(witness.dtype) * abs(float(wanted[batch])))
-        if not abs(float(got[batch]) - float(wanted[batch])) <= allowed:
-            check = held(
-                {"loss": got[batch]}, Expected({"loss": np.asarray(wanted[batch])}, {"loss": allowed / FACTOR})
-            )
-            phase = "batch" if batch == 0 else "state"
-            note = "each step agrees by itself; together, in one call, they do not"
-            return Location(phase, epoch, batch, check[0], dict(agreed), tuple(check), {}, before.params, note)
-    return None
+    return Location(phase=Phase.STATE, epoch=1, batch=0, agreed=agreed, note=note)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,7 +20,8 @@ from parity.judging.floor import Floor
 from parity.judging.noise import in_lockstep
 from parity.judging.policy import asserts_parameters
 from parity.judging.verdict import Verdict, judge
-from parity.judging.witness import Expected, Witness, held, one_step, with_loss
+from parity.judging.witness import HELD_OUT, Check, Expected, Witness, held, take_apart
+from parity.recording.steps import Phase, step_of
 from parity.spec import Case
 from parity.tolerance import FACTOR
 from parity.trainer import Build, State, Trainer, joined, record
@@ -37,7 +38,7 @@ class FallError(AssertionError):
 
 
 @dataclass(frozen=True)
-class Step:
+class Rung:
     """How one rung went: the largest share of the tolerance used, and what went wrong where it did."""
 
     rung: str
@@ -46,7 +47,7 @@ class Step:
     message: str
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Climb:
     """What the rungs of one cell share: the case, both builds and the states they meet at."""
 
@@ -97,20 +98,28 @@ def climb(
     floor: Floor,
     lockstep_floor: Floor | None = None,
     rungs: tuple[str, ...] = RUNGS,
-) -> list[Step]:
+) -> list[Rung]:
     """Climb the rungs in order; a rung that is not held is reported and the next is tried all the same."""
-    shared = Climb(build, reference, case, dtype, device, floor, lockstep_floor)
+    shared = Climb(
+        build=build,
+        reference=reference,
+        case=case,
+        dtype=dtype,
+        device=device,
+        floor=floor,
+        lockstep_floor=lockstep_floor,
+    )
     steps = []
     for rung in rungs:
         try:
             ratio = HOLDS[rung](shared)
-            steps.append(Step(rung, Verdict.PASS, ratio, ""))
+            steps.append(Rung(rung, Verdict.PASS, ratio, ""))
         except FallError as fall:
-            steps.append(Step(rung, Verdict.FAIL, None, f"{case.name} {dtype}, {rung}: {fall}"))
+            steps.append(Rung(rung, Verdict.FAIL, None, f"{case.name} {dtype}, {rung}: {fall}"))
         except Exception as error:
             # What an implementation raises costs it this rung; what the others say is worth having.
             message = f"{case.name} {dtype}, {rung}: {type(error).__name__}: {error}\n{traceback.format_exc()}"
-            steps.append(Step(rung, Verdict.INCONCLUSIVE, None, message))
+            steps.append(Rung(rung, Verdict.INCONCLUSIVE, None, message))
     return steps
 
 
@@ -186,49 +195,42 @@ def contract(shared: Climb) -> float:
 
 
 def prediction(shared: Climb) -> float:
-    """The same prediction from the same state."""
+    """The same prediction from the same state, of a batch's rows and of every row that is held out."""
     trainer = shared.begin()
     shares = []
     for epoch, state, rows in shared.meetings:
         trainer.load(state)
         got = {"prediction": trainer.predict(shared.data.x[rows])}
         shares.append(_hold(got, shared.witness.prediction(state, rows), epoch))
+        if shared.data.x_test is not None:
+            got = {HELD_OUT: trainer.predict(shared.data.x_test)}
+            shares.append(_hold(got, shared.witness.held_out_prediction(state), epoch))
     return max(shares)
 
 
 def gradients(shared: Climb) -> float:
     """The same loss and the same gradients from the same state and batch."""
-    trainer = shared.begin()
-    shares = []
-    for epoch, state, rows in shared.meetings:
-        trainer.load(state)
-        got = with_loss(*trainer.gradients(shared.data.x[rows], shared.data.y[rows]))
-        shares.append(_hold(got, shared.witness.gradients(state, rows), epoch))
-    return max(shares)
+    return _hold_steps(shared, Phase.LOSS, Phase.GRADIENT)
 
 
 def update(shared: Climb) -> float:
     """The same parameters and optimizer slots after one update from the same state; the loss is that before it."""
-    trainer = shared.begin()
-    shares = []
-    for epoch, state, rows in shared.meetings:
-        trainer.load(state)
-        shares.append(_hold(one_step(trainer, (rows,)), shared.witness.update(state, rows), epoch))
-    return max(shares)
+    return _hold_steps(shared, Phase.BATCH, Phase.UPDATE)
 
 
 def training(shared: Climb) -> float:
-    """Every batch's loss and every snapshot's parameters, on a free run; where the case says so, in lockstep."""
-    case = replace(shared.case, metrics=())
+    """Every batch's loss and every snapshot, with its metrics, of a free run; where the case says so, in lockstep."""
+    case = shared.case
     lockstep = not asserts_parameters(case, shared.dtype)
     reference = gather(record(shared.reference(case, "float64", "cpu"), case, case.epochs))
     run = gather(record(shared.begin(), case, case.epochs))
-    judgements = [judge(run, reference, shared.floor, params=not lockstep)]
+    judgements = [judge(run, reference, shared.floor, params=not lockstep, metrics=True)]
     if lockstep:
         if shared.lockstep_floor is None:
             raise FallError("no noise floor was measured for the lockstep run")
         held = in_lockstep(shared.begin(), shared.reference(case, "float64", "cpu"), case, case.stretch)
-        judgements.append(judge(gather(record(held.trainer, case, case.epochs)), reference, shared.lockstep_floor))
+        stretched = gather(record(held.trainer, case, case.epochs))
+        judgements.append(judge(stretched, reference, shared.lockstep_floor, metrics=True))
     for judgement in judgements:
         if judgement.verdict is not Verdict.PASS:
             smallest = f"; {judgement.ratio:.3g} times the tolerance would have passed" if judgement.ratio else ""
@@ -271,12 +273,32 @@ HOLDS: dict[str, Callable[[Climb], float]] = {
 }
 
 
+def _hold_steps(shared: Climb, *phases: Phase) -> float:
+    """The largest share of the tolerance that these phases of a step use at any of the shared states."""
+    trainer, data = shared.begin(), shared.data
+    shares = []
+    for epoch, state, rows in shared.meetings:
+        step = step_of(trainer, state, data.x[rows], data.y[rows], rows, phases)
+        expected = shared.witness.step(state, rows, phases)
+        try:
+            checks = take_apart(step, expected)
+        except ValueError as error:
+            raise FallError(str(error)) from error
+        shares += [_largest_share(checks[phase], expected[phase], epoch) for phase in phases]
+    return max(shares)
+
+
 def _hold(got: Params, expected: Expected, epoch: int) -> float:
-    """The largest share of the tolerance that any tensor uses; FallError says which one uses more than all of it."""
+    """The largest share of the tolerance that any tensor uses."""
     try:
         checks = held(got, expected)
     except ValueError as error:
         raise FallError(str(error)) from error
+    return _largest_share(checks, expected, epoch)
+
+
+def _largest_share(checks: Sequence[Check], expected: Expected, epoch: int) -> float:
+    """The largest share of the tolerance that any tensor uses; FallError says which one uses more than all of it."""
     for check in checks:
         if not check.agrees and check.worst is not None:
             worst, allowed = check.worst, FACTOR * expected.floors[check.tensor]

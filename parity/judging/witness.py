@@ -1,58 +1,45 @@
-"""One step held against the float64 reference at the same state, with the noise floor of that very comparison."""
+"""One step held against what is expected of it, with the noise floor of that very comparison."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from parity.dtypes import unit
-from parity.judging.compare import Difference, differences
+from parity.dtypes import NARROW, unit
+from parity.judging.compare import Difference, differences, distance
+from parity.judging.floor import floor_of
 from parity.judging.noise import stirring
+from parity.recording.steps import ASKED, Phase, Step, step_of
 from parity.spec import Case
 from parity.tolerance import FACTOR, RUNS, stir
 from parity.trainer import Build, State, Trainer
+from parity.trajectory import Trajectory
 from parity.typing import Array, Batches, Params
 
-
-def within_rounding(
-    got: Params, wanted: Params, dtype: str, strayed: Sequence[Mapping[str, float]] = (), times: float = 1.0
-) -> list[Check]:
-    """The tensors that both have, the farthest apart first.
-
-    The floor is four roundings of the largest value, so many times, or how far repetitions ``strayed``.
-    """
-    shared = {name: np.asarray(wanted[name]) for name in wanted if name in got}
-    least = 4 * unit(dtype) * times
-    floors = {name: least * float(np.max(np.abs(value), initial=0.0)) for name, value in shared.items()}
-    for name, floor in floors.items():
-        floors[name] = max([floor, *(far.get(name, 0.0) for far in strayed)])
-    return sorted(held(got, Expected(shared, floors, dtype)), key=lambda check: -check.share)
-
-
-PHASES = ("batch", "prediction", "loss", "gradient", "update", "state")
-"""Where a step can go wrong. ``batch``: other rows than named; ``state``: what one step leaves the next."""
-STEP = ("prediction", "loss", "gradient", "batch", "update")
-"""The order in which a step from a shared state is asked."""
+HELD_OUT = "prediction of held-out rows"
+"""The name of that tensor in an ``Expected``."""
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What the float64 reference gives in one place, and how far rounding alone may carry each tensor from it."""
+    """Tensors that are expected in one place, and how far rounding alone may carry each from them."""
 
     values: Params
     floors: dict[str, float]
     dtype: str = "float64"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Check:
-    """One tensor held against what was expected: the share of its tolerance used, below 1 where it agrees."""
+    """One tensor held against what was expected."""
 
     tensor: str
     share: float
+    """Of its tolerance: at most 1 where it agrees."""
     floors: float
+    """The same in noise floors."""
     worst: Difference | None
     got: Array
     wanted: Array
@@ -60,6 +47,96 @@ class Check:
     @property
     def agrees(self) -> bool:
         return self.share <= 1
+
+
+def take_apart(step: Step, expected: Mapping[Phase, Expected]) -> dict[Phase, list[Check]]:
+    """Hold a step against what is expected of it, phase by phase.
+
+    Args:
+        step: of a live trainer or read from a recording.
+        expected: of the phases that are looked at, in the order in which they are asked: ``Witness.step`` gives it of
+            the reference, ``as_expected`` of another recording.
+
+    Returns:
+        The checks of every tensor that is expected, by phase, in the order of ``expected``.
+
+    Raises:
+        ValueError: where the step lacks a tensor that is expected, or has it in another shape.
+    """
+    seen = step.seen()
+    return {phase: held(seen[phase], wanted) for phase, wanted in expected.items()}
+
+
+def held(got: Params, expected: Expected) -> list[Check]:
+    """Every expected tensor against what was got; ValueError where one is missing or has another shape."""
+    checks = []
+    for name, wanted in expected.values.items():
+        if name not in got:
+            raise ValueError(f"{name} is missing")
+        value, wanted = _measured(got[name]), _measured(wanted)
+        if value.shape != wanted.shape:
+            raise ValueError(f"{name} is {value.shape}, the reference {wanted.shape}")
+        found = differences(value[None], wanted[None], name, dtype=expected.dtype)
+        worst = found.nonfinite or found.absolute
+        far = 0.0 if worst is None else worst.absolute
+        floor = expected.floors[name]
+        floors = 0.0 if far == 0 else (far / floor if floor > 0 else np.inf)
+        floors = floors if np.isfinite(far) else np.inf
+        checks.append(Check(tensor=name, share=floors / FACTOR, floors=floors, worst=worst, got=value, wanted=wanted))
+    return checks
+
+
+def _measured(values: Array) -> Array:
+    """Floats as they are, integers as float64: a model may predict classes."""
+    values = np.asarray(values)
+    return values if values.dtype.kind == "f" else values.astype(np.float64)
+
+
+def least_floors(values: Params, dtype: str) -> dict[str, float]:
+    """The part of the noise floor that needs no measurement: four roundings of each tensor's largest value."""
+    return {name: 4 * unit(dtype) * float(np.max(np.abs(value), initial=0.0)) for name, value in values.items()}
+
+
+def to_rounding(
+    wanted: Params, dtype: str, strayed: Sequence[Mapping[str, float]] = (), times: float = 1.0
+) -> Expected:
+    """What was recorded, expected again where no reference measures a noise floor.
+
+    Args:
+        wanted: tensors by name.
+        dtype: of the run that is held against them.
+        strayed: how far each tensor of repetitions was from what they repeat, which is allowed as well.
+        times: how many times the least floor is allowed.
+    """
+    floors = {name: times * floor for name, floor in least_floors(wanted, dtype).items()}
+    floors = {name: max([floor, *(far.get(name, 0.0) for far in strayed)]) for name, floor in floors.items()}
+    return Expected(wanted, floors, dtype)
+
+
+def within_rounding(
+    got: Params, wanted: Params, dtype: str, strayed: Sequence[Mapping[str, float]] = (), times: float = 1.0
+) -> list[Check]:
+    """The tensors that both have, the farthest apart first; the allowance is that of ``to_rounding``."""
+    shared = {name: np.asarray(value) for name, value in wanted.items() if name in got}
+    return sorted(held(got, to_rounding(shared, dtype, strayed, times)), key=lambda check: -check.share)
+
+
+def as_expected(
+    other: Step, step: Step, dtype: str, strayed: Mapping[Phase, Sequence[Mapping[str, float]]]
+) -> dict[Phase, Expected]:
+    """Another run's step as what is expected of ``step``, its state first, as far as both recorded the same tensors.
+
+    ``strayed`` says by phase how far each tensor of repetitions strayed.
+    """
+    seen = step.seen()
+    return {
+        phase: to_rounding(
+            {name: np.asarray(value) for name, value in wanted.items() if name in seen[phase]},
+            dtype,
+            strayed.get(phase, ()),
+        )
+        for phase, wanted in other.seen().items()
+    }
 
 
 class Witness:
@@ -74,79 +151,75 @@ class Witness:
         self.exact = reference(case, "float64", "cpu")
         self.same_dtype = reference(case, dtype, "cpu")
 
+    def step(self, state: State, rows: Array, asked: Collection[Phase] = ASKED) -> dict[Phase, Expected]:
+        """What is expected of the step from ``state`` on the rows, of each phase that is asked.
+
+        Slots are in the units of ``parity.spec``.
+        """
+        seen = step_of(self.exact, state, self.data.x[rows], self.data.y[rows], rows, asked).seen()
+        wanted = {phase: {name: np.asarray(value) for name, value in seen[phase].items()} for phase in asked}
+        floors = {phase: least_floors(values, self.dtype) for phase, values in wanted.items()}
+        for trainer, begun, x, y, order in self._stirred(state, self.data.x[rows], self.data.y[rows]):
+            other = step_of(trainer, begun, x, y, rows, asked)
+            if Phase.PREDICTION in asked:
+                other = replace(other, prediction=other.prediction[np.argsort(order)])
+            strayed = other.seen()
+            for phase, values in wanted.items():
+                for name, value in values.items():
+                    far = np.abs(np.asarray(strayed[phase][name]).astype(np.float64) - value)
+                    floors[phase][name] = max(floors[phase][name], float(np.max(far, initial=0.0)))
+        return {phase: Expected(values, floors[phase], self.dtype) for phase, values in wanted.items()}
+
     def prediction(self, state: State, rows: Array) -> Expected:
         """``prediction`` on the rows."""
-        self.exact.load(state)
-        wanted = {"prediction": self.exact.predict(self.data.x[rows])}
-        stirred = ({"prediction": t.predict(x)[np.argsort(order)]} for t, x, _, order in self._stirred(state, rows))
-        return self._expected(wanted, stirred)
+        return self.step(state, rows, (Phase.PREDICTION,))[Phase.PREDICTION]
 
-    def gradients(self, state: State, rows: Array) -> Expected:
-        """``loss`` and the gradient of every parameter on the rows."""
+    def held_out_prediction(self, state: State) -> Expected:
+        """``prediction of held-out rows``, of all of them; ValueError if the case holds no rows out."""
+        x, y = self.data.split("test")
         self.exact.load(state)
-        wanted = with_loss(*self.exact.gradients(self.data.x[rows], self.data.y[rows]))
-        return self._expected(wanted, (with_loss(*t.gradients(x, y)) for t, x, y, _ in self._stirred(state, rows)))
+        wanted = {HELD_OUT: self.exact.predict(x)}
+        floors = least_floors(wanted, self.dtype)
+        for trainer, begun, moved, _, order in self._stirred(state, x, y):
+            trainer.load(begun)
+            far = np.abs(trainer.predict(moved)[np.argsort(order)].astype(np.float64) - wanted[HELD_OUT])
+            floors[HELD_OUT] = max(floors[HELD_OUT], float(np.max(far, initial=0.0)))
+        return Expected(wanted, floors, self.dtype)
 
-    def update(self, state: State, rows: Array) -> Expected:
-        """``loss``, every parameter and every optimizer slot after one step on the rows."""
-        self.exact.load(state)
-        wanted = one_step(self.exact, (rows,))
-        return self._expected(wanted, (one_step(t, (rows,)) for t, _, _, _ in self._stirred(state, rows)))
+    def epoch(self, state: State, batches: Batches) -> list[Expected]:
+        """Each batch's ``loss`` in a segment that is trained in one call from ``state``.
 
-    def _stirred(self, state: State, rows: Array) -> Iterator[tuple[Trainer, Array, Array, Array]]:
-        """The reference in the run's dtype at ``state``, RUNS times stirred: trainer, x, y and their rows' order."""
+        A batch's own state is no measure of it: rounding has grown since the segment began. So the floor is that of a
+        run, measured on runs of the segment.
+        """
+        exact = self._losses(self.exact, state, batches)
+        x, y = self.data.x[batches[0]], self.data.y[batches[0]]
+        strayed = [self._losses(each, begun, batches) for each, begun, *_ in self._stirred(state, x, y)]
+        if self.dtype in NARROW:
+            # As ``noise.runs_of`` says: there a stirred run carries over updates that are lost otherwise.
+            strayed.append(self._losses(self.same_dtype, state, batches))
+        run = Trajectory({}, np.zeros(1, np.int64), exact[None], {}, {})
+        floors = floor_of([{"loss": distance(losses, exact)} for losses in strayed], run, self.dtype).loss[0]
+        return [
+            Expected({"loss": loss}, {"loss": float(floor)}, self.dtype)
+            for loss, floor in zip(exact, floors, strict=True)
+        ]
+
+    @staticmethod
+    def _losses(trainer: Trainer, state: State, batches: Batches) -> Array:
+        """(batches,)."""
+        trainer.load(state)
+        return trainer.train([batches]).losses.reshape(-1)
+
+    def _stirred(self, state: State, x: Array, y: Array) -> Iterator[tuple[Trainer, State, Array, Array, Array]]:
+        """The reference in the run's dtype, RUNS times stirred: trainer, state, x, y and the order of their rows."""
         ordered = self.case.schedule.ordered
         for seed in range(RUNS):
             generator = np.random.default_rng(seed)
-            order = np.arange(len(rows)) if ordered else generator.permutation(len(rows))
+            order = np.arange(len(x)) if ordered else generator.permutation(len(x))
             params = {name: stir(value, generator, self.dtype) for name, value in state.params.items()}
             slots = {name: stir(value, generator, self.dtype) for name, value in state.slots.items()}
-            self.same_dtype.load(State(params, slots, state.step, state.slot_scale))
-            x = stir(self.data.x[rows][order], generator, self.dtype)
-            yield stirring(self.same_dtype, generator, ordered, self.dtype), x, self.data.y[rows][order], order
-
-    def _expected(self, wanted: Params, stirred: Iterator[Params]) -> Expected:
-        floors = {
-            name: 4 * unit(self.dtype) * float(np.max(np.abs(value), initial=0.0)) for name, value in wanted.items()
-        }
-        for other in stirred:
-            for name, value in wanted.items():
-                strayed = np.abs(other[name].astype(np.float64) - value)
-                floors[name] = max(floors[name], float(np.max(strayed, initial=0.0)))
-        return Expected(wanted, floors, self.dtype)
-
-
-def with_loss(loss: float, gradients: Params) -> Params:
-    return {"loss": np.asarray(loss), **gradients}
-
-
-def one_step(trainer: Trainer, batch: Batches) -> Params:
-    """Loss, parameters and slots, by name, after one segment of one batch."""
-    losses = trainer.train([batch]).losses
-    state = trainer.export()
-    return {"loss": losses.reshape(-1)[0], **state.params, **state.slots_at(1.0)}
-
-
-def held(got: Params, expected: Expected) -> list[Check]:
-    """Every expected tensor against what was got; ValueError where one is missing or has another shape."""
-    checks = []
-    for name, wanted in expected.values.items():
-        if name not in got:
-            raise ValueError(f"{name} is missing")
-        value, wanted = _measured(got[name]), _measured(wanted)
-        if value.shape != wanted.shape:
-            raise ValueError(f"{name} is {value.shape}, the reference {wanted.shape}")
-        found = differences(value[None], wanted[None], name, dtype=expected.dtype)
-        worst = found.nonfinite or found.absolute
-        distance = 0.0 if worst is None else worst.absolute
-        floor = expected.floors[name]
-        floors = 0.0 if distance == 0 else (distance / floor if floor > 0 else np.inf)
-        floors = floors if np.isfinite(distance) else np.inf
-        checks.append(Check(name, floors / FACTOR, floors, worst, value, wanted))
-    return checks
-
-
-def _measured(values: Array) -> Array:
-    """Floats as they are, integers as float64: a model may predict classes."""
-    values = np.asarray(values)
-    return values if values.dtype.kind == "f" else values.astype(np.float64)
+            begun = State(params, slots, state.step, state.slot_scale)
+            moved = stir(x[order], generator, self.dtype)
+            trainer = stirring(self.same_dtype, generator, ordered, self.dtype)
+            yield trainer, begun, moved, y[order], order

@@ -18,10 +18,12 @@ from parity.mistakes.planting import (
     where,
 )
 from parity.mistakes.stepwise import Stepwise, on_step
+from parity.recording.steps import Phase
 
 __all__ = [
     "Gradients",
     "Mistake",
+    "Phase",
     "Plant",
     "Stepwise",
     "after_output",

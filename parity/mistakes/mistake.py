@@ -5,26 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import UnionType
-from typing import TYPE_CHECKING
 
+from parity.recording.steps import Phase
 from parity.spec import Adam, AdamW, Case, Sgd
 from parity.trainer import Build, Trainer
 from parity.typing import Array, Params
-
-if TYPE_CHECKING:
-    pass
-
 
 Plant = Callable[[Build, Case, str, str], Trainer | None]
 Gradients = Callable[[Array, Array], tuple[float, Params]]
 """The verb: ``(x, y)`` to the loss and the gradient of every parameter."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Mistake:
     """A named porting mistake.
 
-    ``phase`` is one of ``judging.witness.PHASES``: where a walk from shared states first sees the mistake. States
+    ``phase`` is where a walk from shared states first sees the mistake. States
     of which all is zero may hide it for a step. ``reference`` names an issue, a document or a library's own page that
     shows people making it. ``plant(build, case, dtype, device)`` gives the implementation with the mistake, or None
     where it cannot be made or changes nothing.
@@ -34,7 +30,7 @@ class Mistake:
     """
 
     name: str
-    phase: str
+    phase: Phase
     sentence: str
     reference: str
     plant: Plant

@@ -19,10 +19,10 @@ from typing import Any
 
 from parity.frameworks import framework_of
 from parity.judging.verdict import Verdict
-from parity.judging.witness import PHASES
 from parity.proving.experiments import Planted
 from parity.proving.plan import Plan
 from parity.proving.worker import Experiment, Plants, SmallestSeen
+from parity.recording.steps import Phase
 from parity.running.deadlines import Deadlines
 from parity.running.executor import Environment, Progress, WorkerError
 from parity.running.packages import reach_of
@@ -135,7 +135,7 @@ def prove(
                 except WorkerError as error:
                     evidence.failures.append(f"{_name(job)}: {error}")
                 on_job(_name(job))
-    evidence.plants.sort(key=lambda plant: (PHASES.index(plant.planted_phase), plant.hypothesis))
+    evidence.plants.sort(key=lambda plant: (list(Phase).index(Phase(plant.planted_phase)), plant.hypothesis))
     evidence.seconds = time.monotonic() - begun
     return evidence
 

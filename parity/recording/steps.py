@@ -19,8 +19,9 @@ where no reference is at hand, against another deep recording as far as both are
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import NamedTuple
 
 import numpy as np
@@ -31,9 +32,28 @@ from parity.trajectory import Trajectory, TrajectoryError
 from parity.typing import Array, Batches, Params
 
 
+class Phase(StrEnum):
+    """Where a step can go wrong."""
+
+    BATCH = "batch"
+    """Other rows than named, or a loss that was taken at another time."""
+    PREDICTION = "prediction"
+    LOSS = "loss"
+    GRADIENT = "gradient"
+    UPDATE = "update"
+    STATE = "state"
+    """What one step leaves the next."""
+    UNRECORDED = "unrecorded"
+    """Losses and snapshots alone are recorded, and do not tell."""
+
+
+ASKED = (Phase.PREDICTION, Phase.LOSS, Phase.GRADIENT, Phase.BATCH, Phase.UPDATE)
+"""The phases of a step from a shared state, in the order in which they are asked."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One update with all that went into it."""
+    """One update with all that went into it, of a live trainer or read from a recording."""
 
     before: State
     rows: Array
@@ -52,6 +72,44 @@ class Step:
     def number(self) -> int:
         """The number of updates before this one."""
         return self.before.step
+
+    def seen(self) -> dict[Phase, Params]:
+        """What each phase shows of the step: tensors by name, slots in the units of ``parity.spec``."""
+        return {
+            Phase.STATE: {**self.before.params, **self.before.slots_at(1.0)},
+            Phase.PREDICTION: {"prediction": self.prediction},
+            Phase.LOSS: {"loss": self.loss},
+            Phase.GRADIENT: self.gradients,
+            # From agreeing gradients, a training loss that differs was taken over other rows, or at another time.
+            Phase.BATCH: {"loss": self.trained},
+            Phase.UPDATE: {**self.after.params, **self.after.slots_at(1.0)},
+        }
+
+
+def step_of(trainer: Trainer, state: State, x: Array, y: Array, rows: Array, asked: Collection[Phase] = ASKED) -> Step:
+    """The update that a trainer makes from a state.
+
+    Args:
+        trainer: any implementation. Afterwards it is in the state after the update, where that was asked.
+        state: where the update begins.
+        x, y: the rows' inputs and targets, (batch, ...).
+        rows: (batch,) int64, the rows that the update is told to take.
+        asked: the phases that are looked at. The others are left empty, which fits nothing that is expected.
+    """
+    trainer.load(state)
+    prediction = loss = trained = np.empty(0)
+    gradients, after = Params(), State({}, step=state.step)
+    if Phase.PREDICTION in asked:
+        prediction = trainer.predict(x)
+    if not {Phase.LOSS, Phase.GRADIENT}.isdisjoint(asked):
+        said, gradients = trainer.gradients(x, y)
+        loss = np.asarray(said)
+    if not {Phase.BATCH, Phase.UPDATE}.isdisjoint(asked):
+        trained = trainer.train([(rows,)]).losses.reshape(-1)[0]
+        after = trainer.export()
+    return Step(
+        before=state, rows=rows, prediction=prediction, loss=loss, gradients=gradients, trained=trained, after=after
+    )
 
 
 class Watched(NamedTuple):
@@ -150,6 +208,12 @@ def epochs_and_batches(run: Trajectory) -> Iterator[tuple[int, int]]:
     """The epoch, from 1, and the batch, from 0, of each update."""
     batches = max(1, run.loss.shape[1])
     return ((number // batches + 1, number % batches) for number in itertools.count())
+
+
+def update_at(run: Trajectory, epoch: int, batch: int) -> int:
+    """The number of the update, from 0, in an epoch, from 1, and a batch, from 0."""
+    batches: int = run.loss.shape[1]
+    return (epoch - 1) * max(1, batches) + batch
 
 
 def rows_in_words(rows: Array) -> str:

@@ -57,6 +57,8 @@ def fingerprint(case: Case, epochs: int, exact: bool = True) -> str:
         else:
             digest.update(f"{np.nansum(np.abs(array), dtype=np.float64):.5e}".encode())
     digest.update(repr((case.name, case.loss, case.optimizer, case.schedule, case.every, epochs)).encode())
+    if case.metrics:  # a noise floor holds theirs, too
+        digest.update(repr([(metric.name, metric.split) for metric in case.metrics]).encode())
     return digest.hexdigest()
 
 

@@ -153,7 +153,7 @@ def test_the_clamp_of_the_cross_entropy_keeps_its_meaning(dtype: str) -> None:
 @pytest.mark.parametrize("dtype", NARROW)
 def test_the_reference_climbs_in_a_narrow_dtype(dtype: str) -> None:
     floor = measure(toy.build, toy.MOMENTUM, toy.MOMENTUM.epochs, dtypes=(dtype,))[dtype]
-    shared = Climb(toy.build, toy.build, toy.MOMENTUM, dtype, "cpu", floor)
+    shared = Climb(build=toy.build, reference=toy.build, case=toy.MOMENTUM, dtype=dtype, device="cpu", floor=floor)
     for rung in (contract, prediction, gradients, update, resume):
         assert rung(shared) <= 1
 

@@ -6,18 +6,16 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from parity.mistakes.mistake import Mistake as Mistake
+from parity.mistakes.mistake import Mistake
 from parity.mistakes.planting import in_order, one_by_one
+from parity.recording.steps import Phase
 from parity.spec import Case, RandomRow, RandomRows, Schedule, Shuffled
 from parity.trainer import Build, Trained, Trainer, by_segment, predicted, verbs
 from parity.typing import Array, Batches
-
-if TYPE_CHECKING:
-    pass
 
 
 def another_generator(schedule: Schedule, rows: int) -> Iterator[Array] | None:
@@ -136,95 +134,95 @@ def stale_figures(build: Build, case: Case, dtype: str, device: str) -> Trainer 
 
 MISTAKES: tuple[Mistake, ...] = (
     Mistake(
-        "shuffle-with-another-generator",
-        "batch",
-        "The rows are shuffled by NumPy's newer generator instead of RandomState, under the same seed.",
-        "qiskit-community/qiskit-aqua#921; biocore/calour#211",
-        in_order(another_generator),
+        name="shuffle-with-another-generator",
+        phase=Phase.BATCH,
+        sentence="The rows are shuffled by NumPy's newer generator instead of RandomState, under the same seed.",
+        reference="qiskit-community/qiskit-aqua#921; biocore/calour#211",
+        plant=in_order(another_generator),
     ),
     Mistake(
-        "shuffle-with-another-seed",
-        "batch",
-        "The generator of the batch order is seeded with the next number.",
-        "PyTorch documentation, Reproducibility; hirofumi0810/neural_sp#314",
-        in_order(another_seed),
+        name="shuffle-with-another-seed",
+        phase=Phase.BATCH,
+        sentence="The generator of the batch order is seeded with the next number.",
+        reference="PyTorch documentation, Reproducibility; hirofumi0810/neural_sp#314",
+        plant=in_order(another_seed),
     ),
     Mistake(
-        "not-shuffled",
-        "batch",
-        "The rows come in the order of the data instead of a random one.",
-        "kmonachopoulos/ImageNet-to-TFrecord#4; keras-team/keras-io#1872",
-        in_order(not_shuffled),
+        name="not-shuffled",
+        phase=Phase.BATCH,
+        sentence="The rows come in the order of the data instead of a random one.",
+        reference="kmonachopoulos/ImageNet-to-TFrecord#4; keras-team/keras-io#1872",
+        plant=in_order(not_shuffled),
     ),
     Mistake(
-        "not-reshuffled",
-        "batch",
-        "Every epoch repeats the batches of the first instead of being shuffled anew.",
-        "pytorch/pytorch#31771: DistributedSampler without set_epoch",
-        in_order(not_reshuffled),
+        name="not-reshuffled",
+        phase=Phase.BATCH,
+        sentence="Every epoch repeats the batches of the first instead of being shuffled anew.",
+        reference="pytorch/pytorch#31771: DistributedSampler without set_epoch",
+        plant=in_order(not_reshuffled),
     ),
     Mistake(
-        "generator-not-made-anew",
-        "batch",
-        "The generator goes on from epoch to epoch instead of being made anew, with its seed, at each.",
-        "pytorch/pytorch#11324; kyutai-labs/pocket-tts#287: when an order repeats and when it goes on",
-        in_order(not_reseeded),
+        name="generator-not-made-anew",
+        phase=Phase.BATCH,
+        sentence="The generator goes on from epoch to epoch instead of being made anew, with its seed, at each.",
+        reference="pytorch/pytorch#11324; kyutai-labs/pocket-tts#287: when an order repeats and when it goes on",
+        plant=in_order(not_reseeded),
     ),
     Mistake(
-        "shuffled-in-place",
-        "batch",
-        "Each epoch shuffles the order that the epoch before has left instead of the order of the data.",
-        "NumPy documentation, RandomState.shuffle works in place",
-        in_order(shuffled_again),
+        name="shuffled-in-place",
+        phase=Phase.BATCH,
+        sentence="Each epoch shuffles the order that the epoch before has left instead of the order of the data.",
+        reference="NumPy documentation, RandomState.shuffle works in place",
+        plant=in_order(shuffled_again),
     ),
     Mistake(
-        "drawn-with-replacement",
-        "batch",
-        "The rows of a batch are drawn with replacement instead of without.",
-        "PyTorch documentation, RandomSampler(replacement)",
-        in_order(with_replacement),
+        name="drawn-with-replacement",
+        phase=Phase.BATCH,
+        sentence="The rows of a batch are drawn with replacement instead of without.",
+        reference="PyTorch documentation, RandomSampler(replacement)",
+        plant=in_order(with_replacement),
     ),
     Mistake(
-        "last-batch-dropped",
-        "batch",
-        "The short last batch of an epoch is dropped, so that every later batch comes a step early.",
-        "TimDettmers/ConvE#2; NVIDIA/DeepLearningExamples#177",
-        in_order(partial(other_last_batch, keep=False)),
+        name="last-batch-dropped",
+        phase=Phase.BATCH,
+        sentence="The short last batch of an epoch is dropped, so that every later batch comes a step early.",
+        reference="TimDettmers/ConvE#2; NVIDIA/DeepLearningExamples#177",
+        plant=in_order(partial(other_last_batch, keep=False)),
     ),
     Mistake(
-        "last-batch-kept",
-        "batch",
-        "The short last batch of an epoch is kept, so that every later batch comes a step late.",
-        "keras-team/keras#8310; thinking-machines-lab/tinker-cookbook#392",
-        in_order(partial(other_last_batch, keep=True)),
+        name="last-batch-kept",
+        phase=Phase.BATCH,
+        sentence="The short last batch of an epoch is kept, so that every later batch comes a step late.",
+        reference="keras-team/keras#8310; thinking-machines-lab/tinker-cookbook#392",
+        plant=in_order(partial(other_last_batch, keep=True)),
     ),
     Mistake(
-        "one-batch-late",
-        "batch",
-        "The first batch is used twice, and every other batch one step late.",
-        "TensorFlow guide, Better performance with the tf.data API: prefetching",
-        in_order(one_batch_late),
+        name="one-batch-late",
+        phase=Phase.BATCH,
+        sentence="The first batch is used twice, and every other batch one step late.",
+        reference="TensorFlow guide, Better performance with the tf.data API: prefetching",
+        plant=in_order(one_batch_late),
     ),
     Mistake(
-        "epoch-off-by-one",
-        "batch",
-        "Every epoch has the batches of the next, as if one had been drawn and thrown away first.",
-        "agentscope-ai/Trinity-RFT#593; huggingface/accelerate#4203: an order one epoch ahead or behind",
-        in_order(one_epoch_ahead),
+        name="epoch-off-by-one",
+        phase=Phase.BATCH,
+        sentence="Every epoch has the batches of the next, as if one had been drawn and thrown away first.",
+        reference="agentscope-ai/Trinity-RFT#593; huggingface/accelerate#4203: an order one epoch ahead or behind",
+        plant=in_order(one_epoch_ahead),
     ),
     Mistake(
-        "loss-after-the-update",
-        "batch",
-        "A batch's loss is taken after its update instead of before.",
-        "keras-team/keras#12274; tensorflow/tensorflow#29964",
-        loss_after_update,
+        name="loss-after-the-update",
+        phase=Phase.BATCH,
+        sentence="A batch's loss is taken after its update instead of before.",
+        reference="keras-team/keras#12274; tensorflow/tensorflow#29964",
+        plant=loss_after_update,
     ),
     Mistake(
-        "evaluation-before-the-update",
-        "state",
-        "An epoch's figures are taken before its updates instead of after.",
-        "keras-team/keras#503; keras-team/keras#12274",
-        stale_figures,
+        name="evaluation-before-the-update",
+        phase=Phase.STATE,
+        sentence="An epoch's figures are taken before its updates instead of after.",
+        reference="keras-team/keras#503; keras-team/keras#12274",
+        plant=stale_figures,
         figures_only=True,
     ),
 )

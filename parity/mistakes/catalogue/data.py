@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from parity.mistakes.mistake import Mistake as Mistake
+from parity.mistakes.mistake import Mistake
 from parity.mistakes.planting import on_rows
+from parity.recording.steps import Phase
 from parity.spec import Case, Dataset
-
-if TYPE_CHECKING:
-    pass
 
 
 def standardized(data: Dataset) -> bool:
@@ -36,17 +33,17 @@ def by_all_rows(data: Dataset, case: Case) -> Dataset | None:
 
 MISTAKES: tuple[Mistake, ...] = (
     Mistake(
-        "sample-standard-deviation",
-        "batch",
-        "The inputs are divided by their sample standard deviation (n - 1) instead of the population's (n).",
-        "pytorch/pytorch#1082; scikit-learn/scikit-learn#12901",
-        on_rows(by_sample_deviation),
+        name="sample-standard-deviation",
+        phase=Phase.BATCH,
+        sentence="The inputs are divided by their sample standard deviation (n - 1) instead of the population's (n).",
+        reference="pytorch/pytorch#1082; scikit-learn/scikit-learn#12901",
+        plant=on_rows(by_sample_deviation),
     ),
     Mistake(
-        "statistics-of-train-and-test",
-        "batch",
-        "Mean and deviation are those of training and test rows together instead of the training rows alone.",
-        "scikit-learn/scikit-learn#24695; scikit-learn/scikit-learn#24399",
-        on_rows(by_all_rows),
+        name="statistics-of-train-and-test",
+        phase=Phase.BATCH,
+        sentence="Mean and deviation are those of training and test rows together instead of the training rows alone.",
+        reference="scikit-learn/scikit-learn#24695; scikit-learn/scikit-learn#24399",
+        plant=on_rows(by_all_rows),
     ),
 )

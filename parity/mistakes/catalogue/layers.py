@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from parity import nn
 from parity.mistakes.in_torch import torch_functions, torch_output
-from parity.mistakes.mistake import Mistake as Mistake
-from parity.mistakes.mistake import anywhere
+from parity.mistakes.mistake import Mistake, anywhere
 from parity.mistakes.pieces import after_output, with_functions
 from parity.mistakes.planting import either
 from parity.mistakes.stepwise import on_step
+from parity.recording.steps import Phase
 from parity.spec import Case
 from parity.typing import Array, Params
-
-if TYPE_CHECKING:
-    pass
 
 
 def softmax(x: Array) -> Array:
@@ -88,79 +85,81 @@ def torch_log_softmax_over_rows(torch: Any, trainer: Any, case: Case) -> dict[st
 
 MISTAKES: tuple[Mistake, ...] = (
     Mistake(
-        "kernel-transposed",
-        "prediction",
-        "Square kernels are taken for (out, in) instead of (in, out).",
-        "PyTorch documentation, Linear: weight is (out_features, in_features), Keras's Dense has (inputs, units)",
-        on_step(anywhere, squares_transposed, squares_transposed),
+        name="kernel-transposed",
+        phase=Phase.PREDICTION,
+        sentence="Square kernels are taken for (out, in) instead of (in, out).",
+        reference=(
+            "PyTorch documentation, Linear: weight is (out_features, in_features), Keras's Dense has (inputs, units)"
+        ),
+        plant=on_step(anywhere, squares_transposed, squares_transposed),
     ),
     Mistake(
-        "rows-permuted",
-        "prediction",
-        "The rows of the first kernel belong to the inputs in another order.",
-        "microsoft/MMdnn#250; keras-team/keras#13830",
-        on_step(anywhere, partial(rearranged, back=False), partial(rearranged, back=True)),
+        name="rows-permuted",
+        phase=Phase.PREDICTION,
+        sentence="The rows of the first kernel belong to the inputs in another order.",
+        reference="microsoft/MMdnn#250; keras-team/keras#13830",
+        plant=on_step(anywhere, partial(rearranged, back=False), partial(rearranged, back=True)),
     ),
     Mistake(
-        "bias-missing",
-        "prediction",
-        "The layers have no bias.",
-        "pudae/tensorflow-densenet#21; OpenNMT/CTranslate2#833",
-        on_step(anywhere, without_biases, without_biases),
+        name="bias-missing",
+        phase=Phase.PREDICTION,
+        sentence="The layers have no bias.",
+        reference="pudae/tensorflow-densenet#21; OpenNMT/CTranslate2#833",
+        plant=on_step(anywhere, without_biases, without_biases),
     ),
     Mistake(
-        "embedding-scaled",
-        "prediction",
-        "Embeddings are multiplied by the root of their width.",
-        "SamLynnEvans/Transformer#10; OpenNMT/OpenNMT-py#1722",
-        on_step(anywhere, tables_scaled, tables_scaled),
+        name="embedding-scaled",
+        phase=Phase.PREDICTION,
+        sentence="Embeddings are multiplied by the root of their width.",
+        reference="SamLynnEvans/Transformer#10; OpenNMT/OpenNMT-py#1722",
+        plant=on_step(anywhere, tables_scaled, tables_scaled),
     ),
     Mistake(
-        "relu-after-the-last-layer",
-        "prediction",
-        "A ReLU follows the last layer, which should have none.",
-        "hunkim/PyTorchZeroToAll#4; pytorch/tutorials#1654; nerfstudio-project/nerfstudio#932",
-        either(
+        name="relu-after-the-last-layer",
+        phase=Phase.PREDICTION,
+        sentence="A ReLU follows the last layer, which should have none.",
+        reference="hunkim/PyTorchZeroToAll#4; pytorch/tutorials#1654; nerfstudio-project/nerfstudio#932",
+        plant=either(
             after_output(nn.relu, nn.relu_backward, "squared_error", "crossentropy"),
             torch_output(lambda torch, z: torch.relu(z), "squared_error", "crossentropy"),
         ),
         pieces_of=("torch",),
     ),
     Mistake(
-        "leaky-relu",
-        "prediction",
-        "ReLUs have a slope of .01 below 0 instead of none.",
-        "torch-points3d/torch-points3d#248; jinyu121/DW2TF#2",
-        either(
+        name="leaky-relu",
+        phase=Phase.PREDICTION,
+        sentence="ReLUs have a slope of .01 below 0 instead of none.",
+        reference="torch-points3d/torch-points3d#248; jinyu121/DW2TF#2",
+        plant=either(
             with_functions(nn, relu=leaky_relu, relu_backward=leaky_relu_backward),
             torch_functions(torch_leaky_relu),
         ),
         pieces_of=("torch",),
     ),
     Mistake(
-        "tanh-for-sigmoid",
-        "prediction",
-        "A tanh takes the place of the sigmoid.",
-        "tflearn/tflearn#200; google/e3d_lstm#17",
-        with_functions(nn, sigmoid=np.tanh, sigmoid_backward=tanh_backward),
+        name="tanh-for-sigmoid",
+        phase=Phase.PREDICTION,
+        sentence="A tanh takes the place of the sigmoid.",
+        reference="tflearn/tflearn#200; google/e3d_lstm#17",
+        plant=with_functions(nn, sigmoid=np.tanh, sigmoid_backward=tanh_backward),
     ),
     Mistake(
-        "softmax-twice",
-        "prediction",
-        "The model ends with a softmax, and the loss, which takes logits, applies another.",
-        "tflearn/tflearn#562; nfmcclure/tensorflow_cookbook#86",
-        either(
+        name="softmax-twice",
+        phase=Phase.PREDICTION,
+        sentence="The model ends with a softmax, and the loss, which takes logits, applies another.",
+        reference="tflearn/tflearn#562; nfmcclure/tensorflow_cookbook#86",
+        plant=either(
             after_output(softmax, softmax_backward, "crossentropy"),
             torch_output(lambda torch, z: torch.softmax(z, -1), "crossentropy"),
         ),
         pieces_of=("torch",),
     ),
     Mistake(
-        "log-softmax-over-the-batch",
-        "prediction",
-        "The model's log-softmax runs over the rows of a batch instead of the classes.",
-        "MicrosoftDocs/pytorchfundamentals#21",
-        either(
+        name="log-softmax-over-the-batch",
+        phase=Phase.PREDICTION,
+        sentence="The model's log-softmax runs over the rows of a batch instead of the classes.",
+        reference="MicrosoftDocs/pytorchfundamentals#21",
+        plant=either(
             with_functions(
                 nn,
                 log_softmax=partial(nn.log_softmax, axis=0),
@@ -171,20 +170,22 @@ MISTAKES: tuple[Mistake, ...] = (
         pieces_of=("torch",),
     ),
     Mistake(
-        "probabilities-for-log-probabilities",
-        "prediction",
-        "The model ends with a softmax instead of the log-softmax that the negative log-likelihood needs.",
-        "AnubhavGupta3377/Text-Classification-Models-Pytorch#9; clvrai/ACGAN-PyTorch#4",
-        either(after_output(np.exp, np.multiply, "nll"), torch_output(lambda torch, log_p: torch.exp(log_p), "nll")),
+        name="probabilities-for-log-probabilities",
+        phase=Phase.PREDICTION,
+        sentence="The model ends with a softmax instead of the log-softmax that the negative log-likelihood needs.",
+        reference="AnubhavGupta3377/Text-Classification-Models-Pytorch#9; clvrai/ACGAN-PyTorch#4",
+        plant=either(
+            after_output(np.exp, np.multiply, "nll"), torch_output(lambda torch, log_p: torch.exp(log_p), "nll")
+        ),
         pieces_of=("torch",),
     ),
     # The gradient.
     Mistake(
-        "relu-derivative-one-at-zero",
-        "gradient",
-        "The derivative of ReLU, asked of its output, is 1 at 0, where every closed unit stands.",
-        "tensorflow/playground#19; pytorch/tutorials#269",
-        either(with_functions(nn, relu_backward=one_at_zero), torch_functions(torch_relu_let_through)),
+        name="relu-derivative-one-at-zero",
+        phase=Phase.GRADIENT,
+        sentence="The derivative of ReLU, asked of its output, is 1 at 0, where every closed unit stands.",
+        reference="tensorflow/playground#19; pytorch/tutorials#269",
+        plant=either(with_functions(nn, relu_backward=one_at_zero), torch_functions(torch_relu_let_through)),
         pieces_of=("torch",),
     ),
 )

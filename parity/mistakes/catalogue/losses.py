@@ -6,25 +6,21 @@ import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from parity import nn
 from parity.mistakes.in_torch import torch_loss
-from parity.mistakes.mistake import Gradients, has_decay
-from parity.mistakes.mistake import Mistake as Mistake
+from parity.mistakes.mistake import Gradients, Mistake, has_classes, has_decay
 from parity.mistakes.pieces import with_loss
 from parity.mistakes.planting import batches, either, on_case, one_by_one
 from parity.mistakes.stepwise import Stepwise, on_step
+from parity.recording.steps import Phase
 from parity.spec import Case, Sgd
 from parity.trainer import Build, Trainer
 from parity.trainers.numpy_trainer import NumpyTrainer
 from parity.typing import Array, Params
-
-if TYPE_CHECKING:
-    pass
-from parity.mistakes.mistake import has_classes
 
 
 def other_reduction(case: Case, wanted: Literal["sum", "mean"]) -> Case | None:
@@ -183,93 +179,98 @@ def torch_of_a_sigmoid(torch: Any, p: Any, y: Any) -> Any:
 
 MISTAKES: tuple[Mistake, ...] = (
     Mistake(
-        "mean-for-sum",
-        "loss",
-        "The losses of a batch are averaged instead of added up.",
-        "aymericdamien/TensorFlow-Examples#76; Open-Deep-ML/DML-OpenProblem#358",
-        on_case(partial(other_reduction, wanted="mean")),
+        name="mean-for-sum",
+        phase=Phase.LOSS,
+        sentence="The losses of a batch are averaged instead of added up.",
+        reference="aymericdamien/TensorFlow-Examples#76; Open-Deep-ML/DML-OpenProblem#358",
+        plant=on_case(partial(other_reduction, wanted="mean")),
     ),
     Mistake(
-        "sum-for-mean",
-        "loss",
-        "The losses of a batch are added up instead of averaged.",
-        "pytorch/pytorch#10148; pytorch/pytorch#12933",
-        on_case(partial(other_reduction, wanted="sum")),
+        name="sum-for-mean",
+        phase=Phase.LOSS,
+        sentence="The losses of a batch are added up instead of averaged.",
+        reference="pytorch/pytorch#10148; pytorch/pytorch#12933",
+        plant=on_case(partial(other_reduction, wanted="sum")),
     ),
     Mistake(
-        "mean-over-classes",
-        "loss",
-        "The loss is averaged over a row's outputs, too, as over the classes, instead of over the rows alone.",
-        "PyTorch documentation, KLDivLoss: 'mean' divides by all elements, 'batchmean' by the rows",
-        over_classes,
+        name="mean-over-classes",
+        phase=Phase.LOSS,
+        sentence="The loss is averaged over a row's outputs, too, as over the classes, instead of over the rows alone.",
+        reference="PyTorch documentation, KLDivLoss: 'mean' divides by all elements, 'batchmean' by the rows",
+        plant=over_classes,
     ),
     Mistake(
-        "half-squared-error",
-        "loss",
-        "The squared error is halved.",
-        "BVLC/caffe#2176; davisking/dlib#1169",
-        on_step(lambda case: case.loss.kind == "squared_error", evaluate=scaled(0.5)),
+        name="half-squared-error",
+        phase=Phase.LOSS,
+        sentence="The squared error is halved.",
+        reference="BVLC/caffe#2176; davisking/dlib#1169",
+        plant=on_step(lambda case: case.loss.kind == "squared_error", evaluate=scaled(0.5)),
     ),
     Mistake(
-        "broadcast-targets",
-        "loss",
-        "Predictions (n, 1) meet targets (n,), and every prediction is held against every target.",
-        "pytorch/pytorch#16045; pytorch/pytorch#19699",
-        broadcast,
+        name="broadcast-targets",
+        phase=Phase.LOSS,
+        sentence="Predictions (n, 1) meet targets (n,), and every prediction is held against every target.",
+        reference="pytorch/pytorch#16045; pytorch/pytorch#19699",
+        plant=broadcast,
     ),
     Mistake(
-        "log-without-clamp",
-        "loss",
-        "The binary cross-entropy takes its logarithms as they are, of 0, too, and becomes NaN.",
-        "ml-explore/mlx#1280; zylo117/Yet-Another-EfficientDet-Pytorch#717",
-        without_clamp,
+        name="log-without-clamp",
+        phase=Phase.LOSS,
+        sentence="The binary cross-entropy takes its logarithms as they are, of 0, too, and becomes NaN.",
+        reference="ml-explore/mlx#1280; zylo117/Yet-Another-EfficientDet-Pytorch#717",
+        plant=without_clamp,
     ),
     Mistake(
-        "log-without-clamp-beside-its-gradient",
-        "loss",
-        "The binary cross-entropy takes its logarithms as they are and becomes NaN; its gradient, by hand, does not.",
-        "rasbt/python-machine-learning-book-2nd-edition#49; jdwittenauer/ipython-notebooks#8",
-        partial(without_clamp, loss=unclamped_value),
+        name="log-without-clamp-beside-its-gradient",
+        phase=Phase.LOSS,
+        sentence=(
+            "The binary cross-entropy takes its logarithms as they are and becomes NaN; its gradient, by hand, "
+            "does not."
+        ),
+        reference="rasbt/python-machine-learning-book-2nd-edition#49; jdwittenauer/ipython-notebooks#8",
+        plant=partial(without_clamp, loss=unclamped_value),
     ),
     Mistake(
-        "log-with-epsilon",
-        "loss",
-        "The binary cross-entropy adds 1e-7 inside its logarithms instead of clamping them.",
-        "TensorFlow documentation, tf.compat.v1.losses.log_loss(epsilon=1e-7); pytorch/pytorch#4867",
-        either(
+        name="log-with-epsilon",
+        phase=Phase.LOSS,
+        sentence="The binary cross-entropy adds 1e-7 inside its logarithms instead of clamping them.",
+        reference="TensorFlow documentation, tf.compat.v1.losses.log_loss(epsilon=1e-7); pytorch/pytorch#4867",
+        plant=either(
             with_loss(log_with_epsilon, "binary_crossentropy"),
             torch_loss(torch_log_with_epsilon, "binary_crossentropy"),
         ),
         pieces_of=("torch",),
     ),
     Mistake(
-        "label-smoothing",
-        "loss",
-        "A tenth of every target is spread over all classes.",
-        "scikit-adaptation/skada#279",
-        smoothed,
+        name="label-smoothing",
+        phase=Phase.LOSS,
+        sentence="A tenth of every target is spread over all classes.",
+        reference="scikit-adaptation/skada#279",
+        plant=smoothed,
     ),
     Mistake(
-        "softmax-over-the-batch",
-        "loss",
-        "The loss's softmax runs over the rows of a batch instead of the classes.",
-        "perone/euclidesdb#2; DeepReinforcementLearning/DeepReinforcementLearningInAction#32",
-        either(with_loss(softmax_over_rows, "crossentropy"), torch_loss(torch_softmax_over_rows, "crossentropy")),
+        name="softmax-over-the-batch",
+        phase=Phase.LOSS,
+        sentence="The loss's softmax runs over the rows of a batch instead of the classes.",
+        reference="perone/euclidesdb#2; DeepReinforcementLearning/DeepReinforcementLearningInAction#32",
+        plant=either(with_loss(softmax_over_rows, "crossentropy"), torch_loss(torch_softmax_over_rows, "crossentropy")),
         pieces_of=("torch",),
     ),
     Mistake(
-        "sigmoid-before-a-with-logits-loss",
-        "loss",
-        "A probability goes into a loss that takes a logit and applies a sigmoid of its own.",
-        "yudi-mars/daisyRec#15; itakurah/focal-loss-pytorch#5",
-        either(with_loss(of_a_sigmoid, "binary_crossentropy"), torch_loss(torch_of_a_sigmoid, "binary_crossentropy")),
+        name="sigmoid-before-a-with-logits-loss",
+        phase=Phase.LOSS,
+        sentence="A probability goes into a loss that takes a logit and applies a sigmoid of its own.",
+        reference="yudi-mars/daisyRec#15; itakurah/focal-loss-pytorch#5",
+        plant=either(
+            with_loss(of_a_sigmoid, "binary_crossentropy"), torch_loss(torch_of_a_sigmoid, "binary_crossentropy")
+        ),
         pieces_of=("torch",),
     ),
     Mistake(
-        "weight-decay-in-the-reported-loss",
-        "loss",
-        "The reported loss has the penalty of the weight decay added.",
-        "Keras documentation, Layer weight regularizers: penalties are summed into the loss",
-        with_penalty,
+        name="weight-decay-in-the-reported-loss",
+        phase=Phase.LOSS,
+        sentence="The reported loss has the penalty of the weight decay added.",
+        reference="Keras documentation, Layer weight regularizers: penalties are summed into the loss",
+        plant=with_penalty,
     ),
 )

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-from parity.mistakes.mistake import Gradients, anywhere
-from parity.mistakes.mistake import Mistake as Mistake
+from parity.mistakes.mistake import Gradients, Mistake, anywhere
 from parity.mistakes.pieces import with_products
 from parity.mistakes.stepwise import honest, on_step
+from parity.recording.steps import Phase
 from parity.spec import Case, Optimizer
 from parity.trainer import Build, State, Trainer
 from parity.typing import Array, Params
-
-if TYPE_CHECKING:
-    pass
 
 
 def in_float32(params: Params) -> Params:
@@ -61,24 +56,24 @@ def half_product(a: Array, b: Array) -> Array:
 
 MISTAKES: tuple[Mistake, ...] = (
     Mistake(
-        "tf32-products",
-        "prediction",
-        "Matrix products read their factors in TF32, with ten bits of mantissa.",
-        "pytorch/pytorch#67384; ml-explore/mlx#3860",
-        with_products(tensor_float_product),
+        name="tf32-products",
+        phase=Phase.PREDICTION,
+        sentence="Matrix products read their factors in TF32, with ten bits of mantissa.",
+        reference="pytorch/pytorch#67384; ml-explore/mlx#3860",
+        plant=with_products(tensor_float_product),
     ),
     Mistake(
-        "half-precision-accumulation",
-        "prediction",
-        "Matrix products keep their partial sums in half precision.",
-        "chainer/chainer#6246; ROCm/AMDMIGraphX#1029",
-        with_products(half_product),
+        name="half-precision-accumulation",
+        phase=Phase.PREDICTION,
+        sentence="Matrix products keep their partial sums in half precision.",
+        reference="chainer/chainer#6246; ROCm/AMDMIGraphX#1029",
+        plant=with_products(half_product),
     ),
     Mistake(
-        "float32-layers",
-        "prediction",
-        "In a float64 run the layers keep their parameters in float32.",
-        "wala/ML#821; NVIDIA/TransformerEngine#270: layers cast to their own dtype",
-        float32_layers,
+        name="float32-layers",
+        phase=Phase.PREDICTION,
+        sentence="In a float64 run the layers keep their parameters in float32.",
+        reference="wala/ML#821; NVIDIA/TransformerEngine#270: layers cast to their own dtype",
+        plant=float32_layers,
     ),
 )

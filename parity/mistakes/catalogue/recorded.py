@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from parity.judging.witness import with_loss
 from parity.recording.steps import Step
 from parity.spec import Optimizer, Sgd
 from parity.typing import Params
@@ -22,7 +21,7 @@ def other_losses(optimizer: Optimizer | None, theirs: Step) -> dict[str, list[Pa
         "mean-over-classes": (1 / each,),
         "half-squared-error": (1 / 2,),
     }
-    whole = with_loss(float(theirs.loss), theirs.gradients)
+    whole = {"loss": np.asarray(float(theirs.loss)), **theirs.gradients}
     found = {
         name: [{tensor: factor * value for tensor, value in whole.items()} for factor in some]
         for name, some in factors.items()
@@ -47,4 +46,4 @@ def added_up(mine: Sequence[Step], theirs: Step) -> dict[str, list[Params]]:
         return {}
     before = mine[theirs.number - 1].gradients
     added = {name: g + before[name] for name, g in theirs.gradients.items() if name in before}
-    return {"gradient-not-zeroed": [with_loss(float(theirs.loss), added)]}
+    return {"gradient-not-zeroed": [{"loss": np.asarray(float(theirs.loss)), **added}]}

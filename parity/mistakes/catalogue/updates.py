@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from parity import nn
-from parity.mistakes.mistake import Mistake as Mistake
-from parity.mistakes.mistake import Plant, has_adam, has_decay, has_momentum
+from parity.mistakes.mistake import Mistake, Plant, has_adam, has_decay, has_momentum
 from parity.mistakes.planting import batches, on_optimizer, one_by_one
 from parity.mistakes.stepwise import Stepwise, honest, on_step
+from parity.recording.steps import Phase
 from parity.spec import Adam, AdamW, Case, Optimizer, Sgd
 from parity.trainer import Build, State, Trainer
 from parity.typing import Array
-
-if TYPE_CHECKING:
-    pass
 
 
 def moments(rule: Adam, name: str, g: Array, state: State) -> tuple[Array, Array]:
@@ -203,175 +200,190 @@ def float32_rate(build: Build, case: Case, dtype: str, device: str) -> Trainer |
 
 MISTAKES: tuple[Mistake, ...] = (
     Mistake(
-        "adam-epsilon-inside-the-root",
-        "update",
-        "Adam adds epsilon to the second moment instead of to its root.",
-        "CyberZHG/keras-radam#29; FluxML/Flux.jl#448",
-        on_step(has_adam, rule=epsilon_inside_the_root),
+        name="adam-epsilon-inside-the-root",
+        phase=Phase.UPDATE,
+        sentence="Adam adds epsilon to the second moment instead of to its root.",
+        reference="CyberZHG/keras-radam#29; FluxML/Flux.jl#448",
+        plant=on_step(has_adam, rule=epsilon_inside_the_root),
     ),
     Mistake(
-        "adam-epsilon-before-bias-correction",
-        "update",
-        "Adam adds epsilon to the root before the bias is corrected, as TF1 and Keras do.",
-        "tensorflow/tensorflow#35102; tensorflow/tensorflow#9047",
-        on_step(has_adam, rule=epsilon_before_the_correction),
+        name="adam-epsilon-before-bias-correction",
+        phase=Phase.UPDATE,
+        sentence="Adam adds epsilon to the root before the bias is corrected, as TF1 and Keras do.",
+        reference="tensorflow/tensorflow#35102; tensorflow/tensorflow#9047",
+        plant=on_step(has_adam, rule=epsilon_before_the_correction),
     ),
     Mistake(
-        "adam-epsilon-1e-7",
-        "update",
-        "Adam's epsilon is 1e-7, Keras's default, instead of the case's.",
-        "juntang-zhuang/Adabelief-Optimizer#12; Keras documentation, Adam(epsilon=1e-07)",
-        on_optimizer(lambda rule: replace(rule, epsilon=KERAS_EPSILON), Adam),
+        name="adam-epsilon-1e-7",
+        phase=Phase.UPDATE,
+        sentence="Adam's epsilon is 1e-7, Keras's default, instead of the case's.",
+        reference="juntang-zhuang/Adabelief-Optimizer#12; Keras documentation, Adam(epsilon=1e-07)",
+        plant=on_optimizer(lambda rule: replace(rule, epsilon=KERAS_EPSILON), Adam),
     ),
     Mistake(
-        "adam-of-keras",
-        "update",
-        "Adam is Keras's own: epsilon 1e-7, added before the bias is corrected, and a correction in float32.",
-        "keras-team/keras#17391; Keras documentation, Adam(epsilon=1e-07), the epsilon hat of Kingma and Ba",
-        on_step(has_adam, rule=as_keras_has_it),
+        name="adam-of-keras",
+        phase=Phase.UPDATE,
+        sentence="Adam is Keras's own: epsilon 1e-7, added before the bias is corrected, and a correction in float32.",
+        reference="keras-team/keras#17391; Keras documentation, Adam(epsilon=1e-07), the epsilon hat of Kingma and Ba",
+        plant=on_step(has_adam, rule=as_keras_has_it),
     ),
     Mistake(
-        "adam-of-keras-in-float64",
-        "update",
-        "Adam is Keras's own in a float64 run: epsilon 1e-7, added before the correction, whose betas were float32.",
-        "keras-team/keras#17391; Keras 3.15, Adam.update_step: ops.cast makes a float32 of a Python number first",
-        in_float64_alone(on_step(has_adam, rule=all_of_keras_in_float64)),
+        name="adam-of-keras-in-float64",
+        phase=Phase.UPDATE,
+        sentence=(
+            "Adam is Keras's own in a float64 run: epsilon 1e-7, added before the correction, whose betas were float32."
+        ),
+        reference=(
+            "keras-team/keras#17391; Keras 3.15, Adam.update_step: ops.cast makes a float32 of a Python number first"
+        ),
+        plant=in_float64_alone(on_step(has_adam, rule=all_of_keras_in_float64)),
     ),
     Mistake(
-        "adam-of-keras-in-float64-but-epsilon",
-        "update",
-        "Adam is Keras's own in a float64 run save its epsilon: added before the correction, whose betas were float32.",
-        "keras-team/keras#17391; Keras 3.15, Adam.update_step: ops.cast makes a float32 of a Python number first",
-        in_float64_alone(on_step(has_adam, rule=as_keras_has_it_in_float64)),
+        name="adam-of-keras-in-float64-but-epsilon",
+        phase=Phase.UPDATE,
+        sentence=(
+            "Adam is Keras's own in a float64 run save its epsilon: added before the correction, whose betas "
+            "were float32."
+        ),
+        reference=(
+            "keras-team/keras#17391; Keras 3.15, Adam.update_step: ops.cast makes a float32 of a Python number first"
+        ),
+        plant=in_float64_alone(on_step(has_adam, rule=as_keras_has_it_in_float64)),
     ),
     Mistake(
-        "adam-without-bias-correction",
-        "update",
-        "Adam's moments are not corrected for their bias towards zero.",
-        "google-research/bert#153; ml-explore/mlx#1640",
-        on_step(has_adam, rule=without_correction),
+        name="adam-without-bias-correction",
+        phase=Phase.UPDATE,
+        sentence="Adam's moments are not corrected for their bias towards zero.",
+        reference="google-research/bert#153; ml-explore/mlx#1640",
+        plant=on_step(has_adam, rule=without_correction),
     ),
     Mistake(
-        "adam-bias-correction-one-step-off",
-        "update",
-        "Adam corrects its bias as if one more update had been made.",
-        "cs231n/cs231n.github.io#179; tensorflow/tensorflow#35444",
-        on_step(has_adam, rule=correction_one_step_off),
+        name="adam-bias-correction-one-step-off",
+        phase=Phase.UPDATE,
+        sentence="Adam corrects its bias as if one more update had been made.",
+        reference="cs231n/cs231n.github.io#179; tensorflow/tensorflow#35444",
+        plant=on_step(has_adam, rule=correction_one_step_off),
     ),
     Mistake(
-        "adam-bias-correction-in-float32",
-        "update",
-        "Adam's bias correction is worked out in float32, where 1 - beta2ᵗ has lost its last digits.",
-        "ekzhang/jax-js#149; optax, tree_bias_correction: decay**count is float32 unless x64 is on",
-        on_step(has_adam, rule=correction_in_float32),
+        name="adam-bias-correction-in-float32",
+        phase=Phase.UPDATE,
+        sentence="Adam's bias correction is worked out in float32, where 1 - beta2ᵗ has lost its last digits.",
+        reference="ekzhang/jax-js#149; optax, tree_bias_correction: decay**count is float32 unless x64 is on",
+        plant=on_step(has_adam, rule=correction_in_float32),
     ),
     Mistake(
-        "adam-beta2-0.99",
-        "update",
-        "Adam's second moment forgets at .99 instead of the case's beta2.",
-        "Keras documentation, Adam(beta_2=0.999); fast.ai documentation, Optimizers: Adam(sqr_mom=0.99)",
-        on_optimizer(lambda rule: replace(rule, beta2=0.99), Adam),
+        name="adam-beta2-0.99",
+        phase=Phase.UPDATE,
+        sentence="Adam's second moment forgets at .99 instead of the case's beta2.",
+        reference="Keras documentation, Adam(beta_2=0.999); fast.ai documentation, Optimizers: Adam(sqr_mom=0.99)",
+        plant=on_optimizer(lambda rule: replace(rule, beta2=0.99), Adam),
     ),
     Mistake(
-        "amsgrad",
-        "update",
-        "Adam divides by the largest second moment so far instead of the present one.",
-        "mir-group/nequip#322; ooples/AiDotNet#1469: the variant as a default",
-        on_step(has_adam, rule=amsgrad),
+        name="amsgrad",
+        phase=Phase.UPDATE,
+        sentence="Adam divides by the largest second moment so far instead of the present one.",
+        reference="mir-group/nequip#322; ooples/AiDotNet#1469: the variant as a default",
+        plant=on_step(has_adam, rule=amsgrad),
     ),
     Mistake(
-        "decoupled-weight-decay",
-        "update",
-        "The weight decay shrinks the parameters beside the momentum instead of going through the gradient.",
-        "pytorch/pytorch#13801: C++ SGD decayed beside the momentum, Python SGD through the gradient",
-        on_step(lambda case: has_decay(case) and has_momentum(case), rule=decoupled_decay),
+        name="decoupled-weight-decay",
+        phase=Phase.UPDATE,
+        sentence="The weight decay shrinks the parameters beside the momentum instead of going through the gradient.",
+        reference="pytorch/pytorch#13801: C++ SGD decayed beside the momentum, Python SGD through the gradient",
+        plant=on_step(lambda case: has_decay(case) and has_momentum(case), rule=decoupled_decay),
     ),
     Mistake(
-        "weight-decay-through-the-gradient",
-        "update",
-        "The weight decay goes through the gradient, as an L2 penalty's does, instead of shrinking the parameters.",
-        "keras-team/keras#19051; pytorch/pytorch#38767",
-        through_the_gradient,
+        name="weight-decay-through-the-gradient",
+        phase=Phase.UPDATE,
+        sentence=(
+            "The weight decay goes through the gradient, as an L2 penalty's does, instead of shrinking the parameters."
+        ),
+        reference="keras-team/keras#19051; pytorch/pytorch#38767",
+        plant=through_the_gradient,
     ),
     Mistake(
-        "weight-decay-without-learning-rate",
-        "update",
-        "The weight decay shrinks the parameters by itself, not multiplied by the learning rate.",
-        "pytorch/pytorch#3740; egg-west/AdamW-pytorch#1",
-        on_step(has_decay, rule=decay_without_the_rate),
+        name="weight-decay-without-learning-rate",
+        phase=Phase.UPDATE,
+        sentence="The weight decay shrinks the parameters by itself, not multiplied by the learning rate.",
+        reference="pytorch/pytorch#3740; egg-west/AdamW-pytorch#1",
+        plant=on_step(has_decay, rule=decay_without_the_rate),
     ),
     Mistake(
-        "weight-decay-not-on-biases",
-        "update",
-        "The weight decay leaves the biases out.",
-        "d2l-ai/d2l-en#2284; ultralytics/yolov5#4104",
-        on_step(
+        name="weight-decay-not-on-biases",
+        phase=Phase.UPDATE,
+        sentence="The weight decay leaves the biases out.",
+        reference="d2l-ai/d2l-en#2284; ultralytics/yolov5#4104",
+        plant=on_step(
             lambda case: has_decay(case) and any(p.endswith("bias") for p in case.initial()),
             rule=decay_of_weights_alone,
         ),
     ),
     Mistake(
-        "weight-decay-missing",
-        "update",
-        "There is no weight decay.",
-        "ml-explore/mlx#473: a decay that had no effect without momentum",
-        on_optimizer(lambda rule: replace(rule, weight_decay=0.0), Sgd | AdamW),
+        name="weight-decay-missing",
+        phase=Phase.UPDATE,
+        sentence="There is no weight decay.",
+        reference="ml-explore/mlx#473: a decay that had no effect without momentum",
+        plant=on_optimizer(lambda rule: replace(rule, weight_decay=0.0), Sgd | AdamW),
     ),
     Mistake(
-        "weight-decay-doubled",
-        "update",
-        "The weight decay counts twice, because a penalty without the factor one half has twice the derivative.",
-        "tensorpack/tensorpack#1381; titu1994/DenseNet#57; mlcommons/hpc#22",
-        on_optimizer(lambda rule: replace(rule, weight_decay=2 * rule.weight_decay), Sgd),
+        name="weight-decay-doubled",
+        phase=Phase.UPDATE,
+        sentence=(
+            "The weight decay counts twice, because a penalty without the factor one half has twice the derivative."
+        ),
+        reference="tensorpack/tensorpack#1381; titu1994/DenseNet#57; mlcommons/hpc#22",
+        plant=on_optimizer(lambda rule: replace(rule, weight_decay=2 * rule.weight_decay), Sgd),
     ),
     Mistake(
-        "momentum-dampened",
-        "update",
-        "A gradient enters the velocity times one minus the momentum.",
-        "torch/optim#163; HIPS/autograd#289",
-        on_step(has_momentum, rule=dampened),
+        name="momentum-dampened",
+        phase=Phase.UPDATE,
+        sentence="A gradient enters the velocity times one minus the momentum.",
+        reference="torch/optim#163; HIPS/autograd#289",
+        plant=on_step(has_momentum, rule=dampened),
     ),
     Mistake(
-        "nesterov-momentum",
-        "update",
-        "The momentum is Nesterov's.",
-        "PyTorch documentation, SGD(nesterov)",
-        on_step(has_momentum, rule=nesterov),
+        name="nesterov-momentum",
+        phase=Phase.UPDATE,
+        sentence="The momentum is Nesterov's.",
+        reference="PyTorch documentation, SGD(nesterov)",
+        plant=on_step(has_momentum, rule=nesterov),
     ),
     Mistake(
-        "momentum-missing",
-        "update",
-        "There is no momentum.",
-        "PyTorch documentation, SGD(momentum=0): none by default",
-        on_step(has_momentum, rule=no_momentum),
+        name="momentum-missing",
+        phase=Phase.UPDATE,
+        sentence="There is no momentum.",
+        reference="PyTorch documentation, SGD(momentum=0): none by default",
+        plant=on_step(has_momentum, rule=no_momentum),
     ),
     Mistake(
-        "learning-rate-folded-into-the-velocity",
-        "update",
-        "The velocity keeps gradients times the learning rate of their time, and the rate falls an epoch early.",
-        "PyTorch documentation, SGD, note on Sutskever's form; pytorch/pytorch#1099",
-        partial(falls_early, folded=True),
+        name="learning-rate-folded-into-the-velocity",
+        phase=Phase.UPDATE,
+        sentence=(
+            "The velocity keeps gradients times the learning rate of their time, and the rate falls an epoch early."
+        ),
+        reference="PyTorch documentation, SGD, note on Sutskever's form; pytorch/pytorch#1099",
+        plant=partial(falls_early, folded=True),
     ),
     Mistake(
-        "learning-rate-a-decay-step-off",
-        "update",
-        "The learning rate falls to a tenth an epoch early.",
-        "huggingface/pytorch-image-models#2753; huggingface/pytorch-image-models#2745",
-        partial(falls_early, folded=False),
+        name="learning-rate-a-decay-step-off",
+        phase=Phase.UPDATE,
+        sentence="The learning rate falls to a tenth an epoch early.",
+        reference="huggingface/pytorch-image-models#2753; huggingface/pytorch-image-models#2745",
+        plant=partial(falls_early, folded=False),
     ),
     Mistake(
-        "float32-learning-rate",
-        "update",
-        "In a float64 run the learning rate passes through float32.",
-        "tinygrad/tinygrad#4297; LBANN/lbann#1979: a rate kept in less precision than it is used in",
-        float32_rate,
+        name="float32-learning-rate",
+        phase=Phase.UPDATE,
+        sentence="In a float64 run the learning rate passes through float32.",
+        reference="tinygrad/tinygrad#4297; LBANN/lbann#1979: a rate kept in less precision than it is used in",
+        plant=float32_rate,
     ),
     # What one step leaves the next.
     Mistake(
-        "gradient-not-zeroed",
-        "state",
-        "Gradients are not zeroed between updates and add up.",
-        "pytorch/pytorch#47175; meta-pytorch/torchforge#71",
-        on_step(lambda case: case.epochs * batches(case) > 1, rule=not_zeroed),
+        name="gradient-not-zeroed",
+        phase=Phase.STATE,
+        sentence="Gradients are not zeroed between updates and add up.",
+        reference="pytorch/pytorch#47175; meta-pytorch/torchforge#71",
+        plant=on_step(lambda case: case.epochs * batches(case) > 1, rule=not_zeroed),
     ),
 )

@@ -22,6 +22,7 @@ from parity.judging.witness import Witness
 from parity.mistakes.catalogue import CATALOGUE
 from parity.mistakes.mistake import Mistake
 from parity.mistakes.stepwise import Stepwise
+from parity.recording.steps import Phase
 from parity.spec import Case
 from parity.suite import load_suite
 from parity.tests import toy
@@ -109,7 +110,13 @@ def test_a_mistake_that_ends_in_nan_is_explained_by_its_like() -> None:
     def undefined(rule: Any, name: str, p: Array, g: Array, state: State) -> Array:
         return p * np.sqrt(2.5 - state.step)
 
-    mistake = Mistake("not-a-number", "update", "It ends in NaN.", "made for this test", diverging)
+    mistake = Mistake(
+        name="not-a-number",
+        phase=Phase.UPDATE,
+        sentence="It ends in NaN.",
+        reference="made for this test",
+        plant=diverging,
+    )
     found = explained(lambda: diverging(toy.build, CASE, "float64", "cpu"), hypotheses=(*HYPOTHESES, mistake))
     assert [replay.names for replay in found.explanations] == [("not-a-number",)]
     without = explained(lambda: diverging(toy.build, CASE, "float64", "cpu"))

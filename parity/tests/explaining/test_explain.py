@@ -13,17 +13,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from parity.explaining.location import UNRECORDED
 from parity.explaining.pattern import growth
 from parity.explaining.walk import walk_pair, walk_recorded
 from parity.judging.floor import Floor, save
 from parity.judging.preflight import preflight
-from parity.judging.witness import STEP, Witness
+from parity.judging.witness import Witness
 from parity.mistakes.planting import in_order
 from parity.mistakes.stepwise import Stepwise
 from parity.recording import steps as deep
 from parity.recording.format import MANIFEST
 from parity.recording.reader import read
+from parity.recording.steps import ASKED, Phase
 from parity.recording.writer import Writer
 from parity.spec import Case
 from parity.tests import toy
@@ -117,14 +117,14 @@ def test_a_loss_that_is_no_number_is_said_and_other_names_are_left_alone() -> No
 # Taken apart from the recording alone
 
 
-@pytest.mark.parametrize("phase", STEP)
+@pytest.mark.parametrize("phase", ASKED)
 def test_a_recorded_fault_is_found_in_its_phase(phase: str) -> None:
     trainer = FAULTS[phase]
     trainer.load(toy.build(CASE, "float64", "cpu").export())
     found = walk_recorded(recorded(trainer), witness())
     assert found is not None
     assert (found.phase, found.epoch, found.batch) == (phase, 1, 0)
-    assert list(found.agreed) == list(STEP[: STEP.index(phase)])
+    assert list(found.agreed) == list(ASKED[: ASKED.index(phase)])
 
 
 def test_right_updates_agree_and_what_would_reach_further_is_said() -> None:
@@ -253,7 +253,7 @@ def test_two_recordings_are_explained_as_far_as_they_reach(parity: Parity, suite
     assert "explained by nesterov-momentum" in flat.out
     assert f"'parity run {CASE_NAME} --impl numpy-nesterov --dtype float64 --deep 20' would tell" in flat.out
     (found,) = strict_json(Path("flat.json").read_text(), "explain")["explanations"]
-    assert found["phase"] == UNRECORDED
+    assert found["phase"] == Phase.UNRECORDED
     assert found["difference"] is not None
 
     assert parity(*command, "deep", "--deep", "4").status == 1

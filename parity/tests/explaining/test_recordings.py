@@ -22,7 +22,7 @@ from parity.mistakes.catalogue import CATALOGUE
 from parity.mistakes.catalogue.updates import nesterov
 from parity.mistakes.stepwise import Stepwise, asked, honest
 from parity.recorder import Recorder
-from parity.recording.steps import steps_of
+from parity.recording.steps import Phase, steps_of
 from parity.spec import Adam, AdamW, Case, Optimizer, Sgd, optimizer_from
 from parity.suite import load_suite
 from parity.tests import toy
@@ -454,7 +454,7 @@ def test_an_update_that_is_wrong_by_itself_comes_before_what_follows_from_it() -
     mistake = KNOWN["adam-epsilon-inside-the-root"]
     wrong = run_of(mistake.plant(toy.build, case, "float64", "cpu"), case)
     right = run_of(toy.build(case, "float64", "cpu"), case)
-    later = Location("gradient", 1, 2, None, {}, (), {}, {})
+    later = Location(phase=Phase.GRADIENT, epoch=1, batch=2)
     for pair, which in (((wrong, right), "first"), ((right, wrong), "second")):
         found = explain_steps(*pair, later)
         assert found is not None

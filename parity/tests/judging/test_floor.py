@@ -111,6 +111,17 @@ def test_a_floor_comes_back_from_the_disk_no_smaller(measured: tuple[Case, dict[
             assert (back <= values * (1 + 2.0**-22)).all()
 
 
+def test_a_metric_that_may_not_change_still_may_not_when_it_comes_back(tmp_path: Path) -> None:
+    path = tmp_path / "floor.safetensors"
+    kept = Floor(np.ones((1, 1)), {"w": np.ones(2)}, {"accuracy": np.array([0.0, 1 / 3])})
+    save({"float64": kept}, path, "this case")
+    found = load(path, "this case")
+    assert found is not None
+    back = found["float64"].metrics["accuracy"]
+    assert back[0] == 0
+    assert 1 / 3 <= back[1] <= 1 / 3 * (1 + 2.0**-22)
+
+
 def test_a_floor_of_another_case_is_none_and_a_damaged_one_says_so(tmp_path: Path) -> None:
     path = tmp_path / "floor.safetensors"
     assert load(path, "this case") is None
@@ -129,6 +140,7 @@ def test_a_floor_of_another_case_is_none_and_a_damaged_one_says_so(tmp_path: Pat
         ({"float64/loss": np.array(1.0), "float64/params/w": np.ones(4)}, "it holds no float64/loss of epochs"),
         ({"float64/loss": np.ones((3, 1)), "float64/params/w": np.ones((4, 1))}, "float64/params/w is not one value"),
         ({"float64/loss": np.ones((3, 1)), "float64/params/w": np.array(1.0)}, "float64/params/w is not one value"),
+        ({"float64/loss": np.ones((3, 1)), "float64/metrics/m": np.ones((4, 1))}, "float64/metrics/m is not one value"),
         ({"nothing": np.ones(3)}, "it holds no nothing/loss"),
     ],
 )

@@ -16,7 +16,7 @@ from impls import FLOORS
 from impls.logistic import logistic_numpy
 from parity.dtypes import DTYPES
 from parity.judging.floor import Floor, load
-from parity.judging.ladder import RUNGS, Step, climb
+from parity.judging.ladder import RUNGS, Rung, climb
 from parity.judging.noise import measure
 from parity.judging.verdict import Verdict
 from parity.running.cells import Options
@@ -72,7 +72,7 @@ def floors(case: Case) -> dict[str, Floor]:
     return kept
 
 
-def assert_falls(steps: list[Step] | list[dict[str, Any]], rung: str) -> str:
+def assert_falls(steps: list[Rung] | list[dict[str, Any]], rung: str) -> str:
     """That ``rung`` is the first that is not held; its message."""
     taken = [step if isinstance(step, dict) else vars(step) for step in steps]
     assert [step["rung"] for step in taken] == list(RUNGS)

@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import cache, partial
@@ -25,7 +25,7 @@ from parity.judging.floor import Floor, load
 from parity.judging.noise import measure
 from parity.judging.published import figures
 from parity.judging.verdict import Judgement, Verdict, judge
-from parity.judging.witness import PHASES, Expected, Witness
+from parity.judging.witness import Expected, Witness
 from parity.mistakes.catalogue import CATALOGUE, mistakes_for
 from parity.mistakes.catalogue.precision import half_product, tensor_float
 from parity.mistakes.catalogue.updates import decoupled_decay
@@ -33,6 +33,7 @@ from parity.mistakes.mistake import Mistake
 from parity.mistakes.planting import off_initial, one_by_one
 from parity.mistakes.stepwise import Stepwise
 from parity.proving.plan import _anywhere
+from parity.recording.steps import ASKED, Phase
 from parity.running.cells import Options
 from parity.running.keys import mark
 from parity.running.matrix import Matrix
@@ -101,7 +102,7 @@ def test_every_mistake_says_what_it_is_and_where_it_is_seen_to_be_made() -> None
     assert len(CATALOGUE) >= 45
     for hypothesis in EVERY.values():
         assert re.fullmatch(r"[a-z0-9]+([-.][a-z0-9]+)*", hypothesis.name)
-        assert hypothesis.phase in PHASES
+        assert hypothesis.phase in set(Phase) - {Phase.UNRECORDED}
         assert re.fullmatch(r"[A-Za-z][^\n]+[.]", hypothesis.sentence)
         assert re.search(r"[\w.-]+/[\w.-]+#\d+|documentation|guide", hypothesis.reference)
 
@@ -237,21 +238,12 @@ class Remembering(Witness):
 
     def __init__(self, entry: Entry) -> None:
         super().__init__(reference(entry), short(entry.case), "float64")
-        self.known: dict[tuple[str, int, bytes], Expected] = {}
+        self.known: dict[tuple[int, bytes], dict[Phase, Expected]] = {}
 
-    def prediction(self, state: State, rows: np.ndarray) -> Expected:
-        return self._once("prediction", state, rows)
-
-    def gradients(self, state: State, rows: np.ndarray) -> Expected:
-        return self._once("gradients", state, rows)
-
-    def update(self, state: State, rows: np.ndarray) -> Expected:
-        return self._once("update", state, rows)
-
-    def _once(self, verb: str, state: State, rows: np.ndarray) -> Expected:
-        key = verb, state.step, rows.tobytes()
+    def step(self, state: State, rows: np.ndarray, asked: Collection[Phase] = ASKED) -> dict[Phase, Expected]:
+        key = state.step, rows.tobytes()
         if key not in self.known:
-            self.known[key] = getattr(super(), verb)(state, rows)
+            self.known[key] = super().step(state, rows)
         return self.known[key]
 
 
