@@ -210,7 +210,19 @@ def advance(
 
 
 class JaxTrainer:
-    """The five verbs in JAX. ``unused``: framework names of the parameters that ``forward`` never reads."""
+    """The five verbs in JAX, with optax's optimizer.
+
+    Args:
+        case: The case; its initial parameters are the trainer's first state.
+        dtype: float64, float32, float16 or bfloat16.
+        device: ``cpu``, ``cuda`` or ``cuda_tf32``.
+        layout: Which canonical tensor is which of the arrays that ``forward`` takes, by their names there.
+        forward: A pure function, ``(params, x)`` to the prediction (batch, ...).
+        unused: The names of the parameters that ``forward`` never reads, which are not trained.
+
+    Raises:
+        ValueError: If JAX sees no such device.
+    """
 
     def __init__(
         self,

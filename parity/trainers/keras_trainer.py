@@ -138,7 +138,19 @@ def optimizer_of(rule: Optimizer, dtype: str) -> tuple[keras.optimizers.Optimize
 
 
 class KerasTrainer:
-    """The five verbs with a Keras model and optimizer. Both are freed with the trainer, and so are their traces."""
+    """The five verbs with a Keras model and optimizer. Both are freed with the trainer, and so are their traces.
+
+    Args:
+        case: The case; its initial parameters are the trainer's first state.
+        dtype: float64, float32, float16 or bfloat16.
+        device: ``cpu``, ``cuda`` or ``cuda_tf32``.
+        model: A model or a single layer in that dtype, not yet built.
+        layout: Which canonical tensor is which of the model's variables, by their paths within it, as in
+            ``dense/kernel``.
+
+    Raises:
+        ValueError: If TensorFlow sees no such device.
+    """
 
     def __init__(self, case: Case, dtype: str, device: str, model: keras.Layer, layout: Layout) -> None:
         self.case, self.model, self.layout, self.device = case, model, layout, device_of(device)

@@ -22,7 +22,9 @@ from parity.trainers.batches import all_rows
 from parity.typing import Array, Batches, Params
 
 Forward = Callable[[Params, Array], tuple[Array, Any]]
+"""``(params, x)`` to the prediction and whatever the backward pass needs."""
 Backward = Callable[[Params, Any, Array], Params]
+"""``(params, cache, d_prediction)`` to the gradient of each parameter that has one."""
 
 
 class NumpyTrainer:
@@ -30,6 +32,13 @@ class NumpyTrainer:
 
     Narrow dtypes are computed in float32 and rounded after every operation: see ``parity.nn.Narrow``. ``forward``,
     ``backward`` and ``loss`` may be replaced. ``loss`` gives the loss of each row and the derivatives.
+
+    Args:
+        case: The case; its initial parameters are the trainer's first state.
+        dtype: float64, float32, float16, bfloat16 or longdouble.
+        forward: ``(params, x)`` to the prediction (batch, ...) and whatever ``backward`` needs.
+        backward: ``(params, cache, d_prediction)`` to the gradient of each parameter that has one; ``d_prediction`` is
+            the derivative of the batch's loss by the prediction.
     """
 
     def __init__(self, case: Case, dtype: str, forward: Forward, backward: Backward) -> None:

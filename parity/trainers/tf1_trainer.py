@@ -50,6 +50,7 @@ SESSION.gpu_options.allow_growth = True
 
 Tensors = Mapping[str, tf.Tensor]
 Forward = Callable[[Tensors, tf.Tensor], tf.Tensor]
+"""``(params, x)`` to the prediction."""
 
 
 def binary_crossentropy(p: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
@@ -166,7 +167,18 @@ def optimizer_of(rule: Optimizer, step: v1.Variable) -> tuple[v1.train.Optimizer
 
 
 class Tf1Trainer:
-    """The five verbs in a graph and a session of their own; both are freed with the trainer."""
+    """The five verbs in a TF1 graph and a session of their own. Both are freed with the trainer.
+
+    Args:
+        case: The case; its initial parameters are the trainer's first state.
+        dtype: float64, float32, float16 or bfloat16.
+        device: ``cpu``, ``cuda`` or ``cuda_tf32``.
+        forward: ``(params, x)`` to the prediction (batch, ...). It adds the model's operations to the default graph.
+        layout: Which canonical tensor is which of the tensors that ``forward`` takes, by their names there.
+
+    Raises:
+        ValueError: If TensorFlow sees no such device.
+    """
 
     def __init__(self, case: Case, dtype: str, device: str, forward: Forward, layout: Layout) -> None:
         self.case, self.forward, self.layout, self.device = case, forward, layout, device_of(device)

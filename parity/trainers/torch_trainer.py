@@ -78,18 +78,44 @@ LOSSES: dict[str, Callable[..., Tensor]] = {
 
 
 def module_trainer(case: Case, dtype: str, device: str, layout: Layout, module: torch.nn.Module) -> TorchTrainer:
-    """Make a trainer for a module. The module is cast and moved in place; the layout names its parameters."""
+    """Make a trainer of a module.
+
+    Args:
+        case: The case; its initial parameters are the trainer's first state.
+        dtype: float64, float32, float16 or bfloat16.
+        device: ``cpu``, ``cuda`` or ``cuda_tf32``.
+        layout: Which canonical tensor is which of the module's parameters, by the names of ``named_parameters``.
+        module: The model, from inputs (batch, ...) to predictions. It is cast and moved in place.
+
+    Returns:
+        The trainer, with torch's loss and optimizer of the case.
+
+    Raises:
+        ValueError: If torch sees no such device.
+    """
     module.to(device_of(device), getattr(torch, dtype))
     parameters: Tensors = dict(module.named_parameters())
     return TorchTrainer(case, dtype, device, layout, lambda params, x: module(x), parameters=parameters)
 
 
 class TorchTrainer:
-    """The five verbs in torch.
+    """The five verbs in torch, for a model that is a function of its parameters.
 
-    ``parameters`` are the tensors that ``forward`` reads if it ignores the ones it is given; they are set to the case's
-    initial values. ``cost`` replaces torch's loss. ``backward`` replaces cost and autograd: no parameter then requires
-    a gradient. ``update`` replaces torch's optimizer and keeps no slots.
+    Args:
+        case: The case; its initial parameters are the trainer's first state.
+        dtype: float64, float32, float16 or bfloat16.
+        device: ``cpu``, ``cuda`` or ``cuda_tf32``.
+        layout: Which canonical tensor is which of the parameters that ``forward`` takes, by their names there.
+        forward: ``(params, x)`` to the prediction (batch, ...).
+        parameters: The tensors that ``forward`` works on, if it does not work on those it is handed. Their values
+            become the case's initial ones.
+        cost: ``(prediction, y)`` to the batch's loss, in the place of torch's.
+        backward: ``(params, x, y)`` to the batch's loss and gradients, in the place of cost and autograd. Its
+            parameters ask for no gradient.
+        update: ``(rule, params, gradients)``, one step in place, in the place of torch's optimizer. It keeps no slots.
+
+    Raises:
+        ValueError: If torch sees no such device.
     """
 
     def __init__(
