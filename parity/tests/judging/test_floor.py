@@ -21,7 +21,7 @@ from parity.spec import Adam, Case, Dataset, FullBatch, Sgd
 from parity.suite import Entry, Suite
 from parity.tests import toy
 from parity.tolerance import RUNS, stir
-from parity.trainer import record
+from parity.trainer import Trainer, record, verbs
 from parity.trajectory import TrajectoryError, gather
 
 exhaustive = settings(derandomize=True, deadline=None, max_examples=60, database=None)
@@ -210,10 +210,12 @@ def test_a_stirred_run_permutes_rows_unless_their_order_means_something() -> Non
         seen = []
         case = toy.case(Adam(0.1))
         object.__setattr__(case, "schedule", schedule)
-        trainer, _ = stirred(toy.build, case, "float64", seed=0)
-        inner = trainer.trainer
-        honest = inner.train
-        inner.train = lambda segments, honest=honest, seen=seen: (seen.append(segments[0][0]), honest(segments))[1]
+
+        def build(case: Case, dtype: str, device: str, seen: list[np.ndarray] = seen) -> Trainer:
+            inner = verbs(toy.build(case, dtype, device))
+            return replace(inner, train=lambda segments: (seen.append(segments[0][0]), inner.train(segments))[1])
+
+        trainer, _ = stirred(build, case, "float64", seed=0)
         trainer.train([next(schedule.epochs(toy.ROWS))])
         assert sorted(seen[0]) == list(range(toy.ROWS))
         assert np.array_equal(seen[0], np.arange(toy.ROWS)) is not permuted

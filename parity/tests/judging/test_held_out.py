@@ -7,14 +7,13 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 import impls
 from parity.judging.folder import recorded
-from parity.judging.ladder import climb
+from parity.judging.ladder import Rung, climb
 from parity.judging.noise import measure, metric_tolerances
 from parity.judging.outcome import Outcome
 from parity.judging.verdict import Verdict
@@ -53,7 +52,7 @@ def matrix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Matrix]:
 
 
 @pytest.fixture(scope="module")
-def climbs(matrix: Matrix) -> Iterator[dict[str, Future[dict[str, Any]]]]:
+def climbs(matrix: Matrix) -> Iterator[dict[str, Future[list[Rung]]]]:
     with Pool(1) as pool:
         yield {cell.entry.case.name: future for cell, future in matrix.climb(pool).items()}
 
@@ -64,12 +63,12 @@ def outcomes(matrix: Matrix) -> dict[str, Outcome]:
 
 
 @pytest.mark.parametrize("case", MODELS)
-def test_the_ladder_falls_where_rows_are_predicted(climbs: dict[str, Future[dict[str, Any]]], case: str) -> None:
-    message = assert_falls(climbs[case].result()["result"], "prediction")
-    assert "prediction of held-out rows" in message
-    training = climbs[case].result()["result"][4]
-    assert (training["rung"], training["verdict"]) == ("training", Verdict.FAIL)
-    assert "metrics/test_accuracy" in training["message"]
+def test_the_ladder_falls_where_rows_are_predicted(climbs: dict[str, Future[list[Rung]]], case: str) -> None:
+    rungs = climbs[case].result()
+    assert "prediction of held-out rows" in assert_falls(rungs, "prediction")
+    training = {rung.rung: rung for rung in rungs}["training"]
+    assert training.verdict is Verdict.FAIL
+    assert "metrics/test_accuracy" in training.message
 
 
 @pytest.mark.parametrize("case", MODELS)
