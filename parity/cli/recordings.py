@@ -194,7 +194,8 @@ def diff(
     times, from initial values that parity.stir has moved by one unit in the last place, and name those recordings with
     --noise. Two folders of runs, as --out names them, are compared wherever both hold the same case in the same dtype.
 
-    Status 0 if all that was compared agrees, 1 if something differs, 3 if that is inconclusive.
+    Status 0 if everything was compared and agrees, 1 if something differs, 3 if that is inconclusive or a run of one
+    folder has no counterpart in the other.
 
     \b
     Examples:
@@ -202,7 +203,7 @@ def diff(
       parity diff runs/torch runs/numpy --noise runs/torch-stirred
     """
     from parity.judging.diff import compare_folders, unpaired
-    from parity.judging.verdict import EXIT_STATUS, overall
+    from parity.judging.verdict import EXIT_STATUS, Verdict, overall
     from parity.report.terminal import make_console, print_diff, print_unpaired
 
     with clear_errors():
@@ -218,4 +219,7 @@ def diff(
             "unpaired": [str(run) for runs in alone.values() for run in runs],
         },
     )
-    raise SystemExit(EXIT_STATUS[overall([comparison.judgement.verdict for comparison in comparisons])])
+    verdicts = [comparison.judgement.verdict for comparison in comparisons]
+    # What was not compared never passes.
+    verdicts += [Verdict.INCONCLUSIVE for runs in alone.values() for _ in runs]
+    raise SystemExit(EXIT_STATUS[overall(verdicts)])
