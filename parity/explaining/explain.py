@@ -62,6 +62,8 @@ class Explanation:
                 {"names": list(replay.names), "phase": str(replay.phase), "floors": replay.floors}
                 for replay in self.diagnosis.replays
             ],
+            "cannot_be_planted": self.diagnosis.impossible,
+            "changes_nothing": self.diagnosis.without_effect,
             "named": list(self.diagnosis.explanations[0].names) if self.diagnosis.explanations else [],
             "sentences": {name: sentences[name] for replay in self.diagnosis.replays[:8] for name in replay.names},
         }
@@ -262,8 +264,7 @@ def _diagnosed(
     on_step: Callable[[], None] = lambda: None,
 ) -> Explanation:
     diagnosis = diagnose(run, location, replays, floor, dtype, params, seconds, on_step)
-    right = replays.path((), diagnosis.epochs)
-    assert right is not None
+    right = replays.right(diagnosis.epochs)
     # From where a mistake is replayed to: beyond, rounding may have grown as large as what it makes.
     grown = growth(run.until(diagnosis.epochs), right.until(diagnosis.epochs))
     return Explanation(diagnosis, {hypothesis.name: hypothesis.sentence for hypothesis in replays.hypotheses}, grown)
