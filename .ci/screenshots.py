@@ -1,7 +1,7 @@
-"""Take the README's pictures of the pages: ``python .ci/screenshots.py REPORT [BENCHMARKS]``.
+"""Take the README's and the documentation's pictures: ``python .ci/screenshots.py REPORT [BENCHMARKS]``.
 
 REPORT is the page that ``parity run`` wrote of the whole matrix, BENCHMARKS the one of ``parity bench``. The pictures
-go to ``.ci/pictures``.
+go to ``docs/pictures``.
 """
 
 import sys
@@ -10,8 +10,8 @@ from pathlib import Path
 
 from parity.tests.browser import Browser
 
-PICTURES = Path(__file__).parent / "pictures"
-# Name, fragment of the page's address, what is there once it is drawn, size, what the reader prefers.
+PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
+# Name, fragment of the page's address, selector of an element that is there once it is drawn, size, colour scheme.
 REPORT = (
     ("matrix", "", "#matrix", (1240, 800), "light"),
     ("cell", "#char-gru/keras/float32/cpu", ".plot .legend", (1120, 1180), "light"),
@@ -19,7 +19,7 @@ REPORT = (
 )
 BENCHMARKS = (("benchmarks", "", "h1", (1120, 900), "light"),)
 SETTLED = 0.5
-"""Seconds: the last that is drawn has no event of its own."""
+"""The seconds to wait for the last drawing, which has no event of its own."""
 
 
 def main(pages: list[Path]) -> int:

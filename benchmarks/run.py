@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks.measuring import SUITE, why
+from parity.report.terminal import progress_on
 from parity.running.cells import Options
 from parity.suite import load_suite
 
@@ -30,10 +30,8 @@ class _Watch:
     """A pytest plugin that shows progress: a bar in a terminal, else a line for every benchmark."""
 
     def __init__(self, console: Console) -> None:
-        columns = TextColumn("benchmarks"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-        what = TextColumn("{task.fields[now]}", style="dim", markup=False)  # names have brackets
         self.console = console
-        self.progress = Progress(*columns, what, console=console, transient=True, disable=not console.is_terminal)
+        self.progress = progress_on(console, transient=True, disable=not console.is_terminal)
         self.task = self.progress.add_task("benchmarks", total=None, now="")
         self.reasons: list[str] = []
         self.stopped = False

@@ -1,7 +1,7 @@
-"""The jobs of the benchmarks: a worker takes its own time of what it is asked to train.
+"""The jobs of the benchmarks: a worker trains and takes the time of it.
 
-What is built stays in its process from one job to the next, so that a round measures training alone; every run begins
-at the case's initial state.
+A trainer stays in its process from one job to the next, so that a round measures training alone. Every run begins at
+the case's initial state.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from parity.trainer import State, Trainer, record
 
 @dataclass
 class Ready:
-    """A trainer, its case, the same with a snapshot after every epoch, and the state that every run starts from."""
+    """A trainer, its case, the case with a snapshot after every epoch, and the state that every run starts from."""
 
     trainer: Trainer
     case: Case
@@ -29,35 +29,35 @@ class Ready:
 
 
 def train_only(ready: Ready, epochs: int, folder: Path) -> None:
-    """Training and nothing else: every epoch in one call, whose end state alone comes back."""
+    """Train every epoch in one call, and keep nothing but the end state."""
     order = ready.case.schedule.epochs(len(ready.case.data().x))
     ready.trainer.train([sum((next(order) for _ in range(epochs)), ())])
 
 
 def recorded(ready: Ready, epochs: int, folder: Path) -> None:
-    """A snapshot and the case's metrics after every epoch."""
+    """Take a snapshot and the case's metrics after every epoch."""
     for _ in record(ready.trainer, ready.each, epochs):
         pass
 
 
 def kept(ready: Ready, epochs: int, folder: Path) -> None:
-    """A snapshot after every epoch, and no metrics."""
+    """Take a snapshot after every epoch, and no metrics."""
     for _ in record(ready.trainer, replace(ready.each, metrics=()), epochs):
         pass
 
 
 def written(ready: Ready, epochs: int, folder: Path) -> None:
-    """A snapshot as often as the case has it, on disk."""
+    """Write snapshots to disk, as often as the case takes them."""
     _write(ready.trainer, replace(ready.case, metrics=()), epochs, folder)
 
 
 def written_each(ready: Ready, epochs: int, folder: Path) -> None:
-    """A snapshot after every epoch, on disk."""
+    """Write a snapshot to disk after every epoch."""
     _write(ready.trainer, replace(ready.each, metrics=()), epochs, folder)
 
 
 def evaluated(ready: Ready, epochs: int, folder: Path) -> None:
-    """A snapshot and the case's metrics as often as it has them, on disk: what ``parity run`` does."""
+    """Write snapshots and the case's metrics to disk, as often as it takes them: what ``parity run`` does."""
     _write(ready.trainer, ready.case, epochs, folder)
 
 

@@ -25,9 +25,12 @@ if TYPE_CHECKING:
     from parity.spec import Case as Case
     from parity.spec import CyclicRow as CyclicRow
     from parity.spec import Dataset as Dataset
+    from parity.spec import Display as Display
     from parity.spec import FullBatch as FullBatch
     from parity.spec import Loss as Loss
     from parity.spec import Metric as Metric
+    from parity.spec import Policy as Policy
+    from parity.spec import Publication as Publication
     from parity.spec import Published as Published
     from parity.spec import RandomRow as RandomRow
     from parity.spec import RandomRows as RandomRows
@@ -61,7 +64,7 @@ _HOMES = {
     "recorder": ("Recorder",),
     "recording.reader": ("read",),
     "spec": (
-        *("Case", "Dataset", "Loss", "Metric", "Published"),
+        *("Case", "Dataset", "Display", "Loss", "Metric", "Policy", "Publication", "Published"),
         *("Adam", "AdamW", "Sgd"),
         *("CyclicRow", "FullBatch", "RandomRow", "RandomRows", "Schedule", "Shuffled"),
     ),

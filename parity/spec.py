@@ -8,20 +8,24 @@ figures that the run's source published. Nothing here trains and nothing here kn
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Literal
 
 from parity.dtypes import DTYPES
-
-if TYPE_CHECKING:
-    from parity.trajectory import Trajectory
+from parity.schedules import CyclicRow as CyclicRow
+from parity.schedules import FullBatch as FullBatch
+from parity.schedules import RandomRow as RandomRow
+from parity.schedules import RandomRows as RandomRows
+from parity.schedules import Schedule as Schedule
+from parity.schedules import Shuffled as Shuffled
 from parity.typing import Array as Array
 from parity.typing import Batches as Batches
 from parity.typing import Params as Params
+
+if TYPE_CHECKING:
+    from parity.trajectory import Trajectory
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,7 @@ class Dataset:
         y_test: Their targets (held out, ...).
 
     Examples:
+        >>> import numpy as np
         >>> data = Dataset(np.ones((4, 2)), np.zeros((4, 1)))
         >>> data.split("train")[0].shape
         (4, 2)
@@ -175,157 +180,21 @@ def optimizer_from(text: str) -> Optimizer | None:
         return None
 
 
-class Schedule(Protocol):
-    """The batch order, made once in NumPy and handed to every implementation: none shuffles for itself.
-
-    Examples:
-        >>> schedule: Schedule = Shuffled(batch_size=2, seed=0)
-        >>> [rows.tolist() for rows in next(schedule.epochs(4))]
-        [[2, 3], [1, 0]]
-    """
-
-    @property
-    def ordered(self) -> bool:
-        """Whether the order of the rows within a batch means something, as it does in a text."""
-        ...
-
-    def epochs(self, rows: int) -> Iterator[Batches]:
-        """Yield the batches of epoch 1, 2, 3, … without end.
-
-        Args:
-            rows: The number of rows in the training data.
-
-        Yields:
-            As many batches in every epoch, each of row indices (batch,) int64.
-        """
-        ...
-
-
-@dataclass(frozen=True)
-class FullBatch:
-    """Every row, in the order of the data, once an epoch.
-
-    Examples:
-        >>> [rows.tolist() for rows in next(FullBatch().epochs(4))]
-        [[0, 1, 2, 3]]
-    """
-
-    ordered = False
-
-    def epochs(self, rows: int) -> Iterator[Batches]:
-        """Yield the batches of each epoch, as ``Schedule.epochs`` says."""
-        every_row = (np.arange(rows),)
-        while True:
-            yield every_row
-
-
-@dataclass(frozen=True)
-class Shuffled:
-    """Rows permuted by ``RandomState(seed).shuffle`` and cut into batches.
-
-    Attributes:
-        batch_size: Rows in a batch.
-        seed: The generator's seed.
-        reseed: Whether the generator is made anew each epoch, so that every epoch has the same order.
-        keep_last: Whether a last batch that is shorter than the others is kept.
-
-    Examples:
-        >>> [rows.tolist() for rows in next(Shuffled(batch_size=2, seed=0).epochs(5))]
-        [[2, 0], [1, 3], [4]]
-    """
-
-    batch_size: int
-    seed: int
-    reseed: bool = False
-    keep_last: bool = True
-    ordered = False
-
-    def epochs(self, rows: int) -> Iterator[Batches]:
-        """Yield the batches of each epoch, as ``Schedule.epochs`` says."""
-        generator = np.random.RandomState(self.seed)
-        end = rows if self.keep_last else rows - rows % self.batch_size
-        while True:
-            if self.reseed:
-                generator = np.random.RandomState(self.seed)
-            order = np.arange(rows)
-            generator.shuffle(order)
-            yield tuple(order[start : start + self.batch_size] for start in range(0, end, self.batch_size))
-
-
-@dataclass(frozen=True)
-class CyclicRow:
-    """One row an update, in the order of the data, again and again: SGD's cyclic rule. An epoch is one pass.
-
-    Examples:
-        >>> [rows.tolist() for rows in next(CyclicRow().epochs(3))]
-        [[0], [1], [2]]
-    """
-
-    ordered = False
-
-    def epochs(self, rows: int) -> Iterator[Batches]:
-        """Yield the batches of each epoch, as ``Schedule.epochs`` says."""
-        one_pass = tuple(np.arange(rows)[:, None])
-        while True:
-            yield one_pass
-
-
-@dataclass(frozen=True)
-class RandomRow:
-    """One row an update, drawn uniformly from all rows by ``RandomState(seed)``: SGD's randomized rule.
-
-    A row may come twice before another comes once. An epoch is as many updates as there are rows.
-
-    Attributes:
-        seed: The generator's seed.
-
-    Examples:
-        >>> [rows.tolist() for rows in next(RandomRow(seed=0).epochs(3))]
-        [[0], [1], [0]]
-    """
-
-    seed: int
-    ordered = False
-
-    def epochs(self, rows: int) -> Iterator[Batches]:
-        """Yield the batches of each epoch, as ``Schedule.epochs`` says."""
-        generator = np.random.RandomState(self.seed)
-        while True:
-            yield tuple(generator.randint(rows, size=(rows, 1), dtype=np.int64))
-
-
-@dataclass(frozen=True)
-class RandomRows:
-    """``batch_size`` different rows an update, each set drawn from all rows by ``RandomState(seed)``: mini-batch SGD.
-
-    The sets of an epoch may overlap, unlike ``Shuffled``'s. An epoch is ``rows // batch_size`` updates.
-
-    Attributes:
-        batch_size: Rows in a batch.
-        seed: The generator's seed.
-
-    Examples:
-        >>> [rows.tolist() for rows in next(RandomRows(batch_size=2, seed=0).epochs(4))]
-        [[2, 3], [0, 2]]
-    """
-
-    batch_size: int
-    seed: int
-    ordered = False
-
-    def epochs(self, rows: int) -> Iterator[Batches]:
-        """Yield the batches of each epoch, as ``Schedule.epochs`` says."""
-        generator = np.random.RandomState(self.seed)
-        while True:
-            yield tuple(generator.permutation(rows)[: self.batch_size] for _ in range(rows // self.batch_size))
-
-
 @dataclass(frozen=True)
 class Metric:
     """A figure that is recorded beside the parameters at every snapshot, as the source printed it.
 
-    ``score(predictions, y)`` runs in NumPy on what the implementation itself predicts for the split at S snapshots,
-    ``(S, n, ...)``, and on the split's targets, ``(n, ...)``; it gives S numbers.
+    Attributes:
+        name: What the recording calls it.
+        split: The rows that it is taken of.
+        score: Takes, in NumPy, what the implementation itself predicts for the split at S snapshots, (S, n, ...), and
+            the split's targets, (n, ...). It gives S numbers.
+
+    Examples:
+        >>> import numpy as np
+        >>> accuracy = Metric("accuracy", "train", lambda p, y: ((p > 0.5) == y).mean((1, 2)))
+        >>> accuracy.score(np.array([[[0.2], [0.9]]]), np.array([[0], [1]])).tolist()
+        [1.0]
     """
 
     name: str
@@ -335,17 +204,27 @@ class Metric:
 
 @dataclass(frozen=True)
 class Published:
-    """Figures that the case's source printed, and where our run has them.
+    """A quantity that the case's source printed, and where our run has it.
 
-    ``values`` maps an epoch to the text as printed, ``format`` is the printf format that prints ours the same
-    way. ``of`` says where ours are: ``params/<name>`` or ``metrics/<name>`` (with ``index`` into the tensor),
-    ``loss`` for the loss of an epoch's last batch, or of batch ``index``, or a function of the trajectory that
-    returns one value an epoch, from epoch 0 on.
+    Attributes:
+        quantity: Its name, which the log line may name in braces.
+        values: An epoch to the text as it was printed.
+        format: The printf format that prints ours the same way.
+        of: Where ours is: ``params/<name>`` or ``metrics/<name>``; ``loss`` for the loss of an epoch's last batch, or
+            of the batch ``index``; or a function of the run that gives one value an epoch, from epoch 0 on.
+        source: Where it was printed.
+        index: The place within the tensor.
+        rule: What must hold. ``printed``: both texts are equal. ``floor``: the values differ by no more than two runs
+            of one listing part by rounding, a share of the tensor's noise floor (``parity.judging.published.APART``),
+            plus half a unit of the last printed digit. ``envelope``: ours lies within ``margin`` of the published
+            value, for figures that were one draw of many.
+        margin: See ``rule``.
+        dtypes: The dtypes of runs that must have it.
 
-    ``rule`` says what must hold. ``printed``: both texts are equal. ``floor``: the values differ by no more than
-    two runs of one listing part by rounding, a share of the tensor's noise floor (``parity.judging.published.APART``),
-    plus half a unit of the last printed digit. ``envelope``: ours lies within
-    ``margin`` of the published value, for figures that were one draw of many.
+    Examples:
+        >>> cost = Published("cost", {1: "5.581"}, "%.3f", "loss", "section 1")
+        >>> cost.format % 5.58123 == cost.values[1]
+        True
     """
 
     quantity: str
@@ -361,7 +240,12 @@ class Published:
 
 @dataclass(frozen=True)
 class Publication:
-    """Where a case is documented, and what its source printed of the run."""
+    """Where a case is documented, and what its source printed of the run.
+
+    Examples:
+        >>> Publication("a tutorial, section 2", log="Epoch: {epoch} | Cost: {cost}").figures
+        ()
+    """
 
     source: str = ""
     """The document and the section that a reader finds the run in."""
@@ -374,7 +258,12 @@ class Publication:
 
 @dataclass(frozen=True)
 class Policy:
-    """What is asserted of a case beyond the rule for all cases, which ``parity.tolerance`` states."""
+    """What is asserted of a case beyond the rule for all cases, which ``parity.tolerance`` states.
+
+    Examples:
+        >>> Policy("lockstep", reason="rounding moves units across ReLU's kink").floor_epochs is None
+        True
+    """
 
     float32_parameters: Literal["free", "lockstep"] = "free"
     """Which run holds the parameters in float32 and in narrower dtypes. ``free``: the free run, at every snapshot.
@@ -388,7 +277,12 @@ class Policy:
 
 @dataclass(frozen=True)
 class Display:
-    """How a case is shown to people. Nothing here changes a run or a verdict."""
+    """How a case is shown to people. Nothing here changes a run or a verdict.
+
+    Examples:
+        >>> Display(note="simulated, not market data").alphabet
+        ''
+    """
 
     note: str = ""
     """What a reader of the results must know of the data: that they are simulated, for example."""
@@ -401,7 +295,22 @@ class Display:
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One documented training run. See the module's docstring."""
+    """One documented training run: everything that two implementations must share to walk the same path.
+
+    Examples:
+        >>> import numpy as np
+        >>> line = Case(
+        ...     name="line",
+        ...     data=lambda: Dataset(np.ones((4, 1)), np.zeros((4, 1))),
+        ...     initial=lambda: {"dense/kernel": np.ones((1, 1))},
+        ...     loss=Loss("squared_error", "mean"),
+        ...     optimizer=Sgd(0.25),
+        ...     schedule=FullBatch(),
+        ...     epochs=2,
+        ... )
+        >>> line.data().x.shape
+        (4, 1)
+    """
 
     name: str
     """What the command line calls the case; unique in its suite."""
@@ -458,6 +367,13 @@ class Case:
         return min(self.every, 10)
 
     def on_other_data(self, note: str) -> Case:
-        """Return the case without its published figures, which are of its own data, and with another note."""
+        """Give the case without its published figures, which are of its own data.
+
+        Args:
+            note: What a reader must know of the other data.
+
+        Returns:
+            The case, with that note.
+        """
         publication = replace(self.publication, figures=())
         return replace(self, publication=publication, display=replace(self.display, note=note))

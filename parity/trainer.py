@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -17,7 +17,6 @@ CHUNK_BYTES = 16 << 20
 """``record`` hands over a chunk before it holds more bytes than this, if one snapshot is not larger."""
 CHUNK_EPOCHS = 256
 """The most epochs in a chunk."""
-T = TypeVar("T")
 
 
 @dataclass
@@ -114,48 +113,6 @@ def continued(pieces: Sequence[Trained]) -> Trained:
     return pieces[-1]._replace(losses=np.concatenate([piece.losses for piece in pieces], 1))
 
 
-def all_rows(segments: Sequence[Batches], rows: int) -> bool:
-    """Say whether every batch is all rows of the data in their order, so that none need be gathered.
-
-    Args:
-        segments: Batches of row indices, (batch,) int64 each.
-        rows: The number of rows in the data.
-
-    Returns:
-        True if each batch is 0, 1, …, rows - 1.
-
-    Examples:
-        >>> all_rows([(np.arange(3),)], rows=3), all_rows([(np.array([0, 2, 1]),)], rows=3)
-        (True, False)
-    """
-    distinct = {id(batch): batch for segment in segments for batch in segment}
-    return all(np.array_equal(batch, np.arange(rows)) for batch in distinct.values())
-
-
-def placing(put: Callable[[Array], T], *arrays: Array | None) -> Callable[[Array], T]:
-    """Make a ``put`` that copies some arrays to their device once.
-
-    Args:
-        put: Copies an array to a device.
-        *arrays: The arrays that are copied now; None is left out.
-
-    Returns:
-        A function like ``put``, which gives the copy made now for these very arrays.
-
-    Examples:
-        >>> x = np.zeros(3)
-        >>> place = placing(np.copy, x)
-        >>> place(x) is place(x)
-        True
-    """
-    placed = {id(array): (array, put(array)) for array in arrays if array is not None}
-
-    def place(values: Array) -> T:
-        return placed[id(values)][1] if id(values) in placed else put(values)
-
-    return place
-
-
 class Trainer(Protocol):
     """An implementation made ready for one case, dtype and device: five verbs, with NumPy at their boundary.
 
@@ -171,7 +128,6 @@ class Trainer(Protocol):
         >>> from parity.trainers.numpy_trainer import NumpyTrainer
         >>> line = Case(
         ...     name="line",
-        ...     source="an example",
         ...     data=lambda: Dataset(np.ones((4, 1)), np.zeros((4, 1))),
         ...     initial=lambda: {"dense/kernel": np.ones((1, 1))},
         ...     loss=Loss("squared_error", "mean"),
@@ -247,14 +203,32 @@ class Trainer(Protocol):
 
 
 class Train(Protocol):
-    """``Trainer.train`` as a function."""
+    """``Trainer.train`` as a function.
+
+    Examples:
+        >>> def idle(segments, inputs=()):
+        ...     return Trained(np.zeros((len(segments), 1)), {})
+        >>> train: Train = idle
+    """
 
     def __call__(self, segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained: ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verbs:
-    """The five verbs as a record of functions, which is a ``Trainer``: ``replace`` makes another one of it."""
+    """The five verbs as a record of functions, which is a ``Trainer``: ``replace`` makes another one of it.
+
+    Attributes:
+        predict: ``Trainer.predict``.
+        gradients: ``Trainer.gradients``.
+        train: ``Trainer.train``.
+        export: ``Trainer.export``.
+        load: ``Trainer.load``.
+
+    Examples:
+        >>> Verbs(predict=abs, gradients=None, train=None, export=None, load=None).predict(-1)
+        1
+    """
 
     predict: Callable[[Array], Array]
     gradients: Callable[[Array, Array], tuple[float, Params]]
@@ -264,15 +238,19 @@ class Verbs:
 
 
 def verbs(trainer: Trainer) -> Verbs:
-    """The verbs of a trainer, to replace some of them.
+    """Take a trainer's verbs, to replace some of them.
 
-    A trainer whose gradients are halved::
+    Args:
+        trainer: Any trainer.
 
-        def halved(x, y):
-            loss, gradients = trainer.gradients(x, y)
-            return loss, {name: g / 2 for name, g in gradients.items()}
+    Returns:
+        Its five verbs.
 
-        other = replace(verbs(trainer), gradients=halved)
+    Examples:
+        >>> from dataclasses import replace
+        >>> plain = Verbs(predict=abs, gradients=None, train=None, export=None, load=None)
+        >>> replace(verbs(plain), predict=lambda x: plain.predict(x) / 2).predict(-1)
+        0.5
     """
     return Verbs(
         predict=trainer.predict,
@@ -284,7 +262,19 @@ def verbs(trainer: Trainer) -> Verbs:
 
 
 def by_segment(train_one: Callable[[Batches, Sequence[Array]], Trained]) -> Train:
-    """``train``, made of a function that trains one segment and predicts the inputs after it."""
+    """Make ``train`` of a function for one segment.
+
+    Args:
+        train_one: Trains one segment of batches and predicts the inputs after it.
+
+    Returns:
+        The verb, which joins what comes of each segment.
+
+    Examples:
+        >>> train = by_segment(lambda batches, inputs: Trained(np.zeros((1, len(batches))), {}))
+        >>> train([(np.arange(3),), (np.arange(3),)]).losses.shape
+        (2, 1)
+    """
 
     def train(segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
         return joined([train_one(segment, inputs) for segment in segments])
@@ -334,7 +324,6 @@ def record(trainer: Trainer, case: Case, epochs: int, start: int = 0) -> Iterato
         >>> from parity.trainers.numpy_trainer import NumpyTrainer
         >>> line = Case(
         ...     name="line",
-        ...     source="an example",
         ...     data=lambda: Dataset(np.ones((4, 1)), np.zeros((4, 1))),
         ...     initial=lambda: {"dense/kernel": np.ones((1, 1))},
         ...     loss=Loss("squared_error", "mean"),

@@ -39,6 +39,9 @@ app.command()(cases.floor)
 def main() -> None:
     """Run the command line; every expected failure is one line on standard error and an exit status."""
     signal.signal(signal.SIGTERM, _interrupt)
+    # A terminal that is closed stops a run as Ctrl-C does; 'nohup' has it ignored, and it stays so.
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, _interrupt)
     try:
         app(standalone_mode=True)
     except SystemExit as end:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from parity.cli.asked import check_device, find_suite, interpreters, matrix_of
 from parity.cli.options import (
     CORES,
-    SUITE,
     Cases,
     Data,
     Device,
@@ -28,8 +28,16 @@ from parity.cli.options import (
     Out,
     Pythons,
     SuiteName,
+    Timeout,
 )
 from parity.cli.output import PAGE, clear_errors, write_json, write_page
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from parity.judging.outcome import Outcome
+    from parity.running.matrix import Matrix
+    from parity.spec import Case
 
 
 def run(
@@ -39,11 +47,12 @@ def run(
     dtype: Dtypes = None,
     device: Device = "cpu",
     epochs: Epochs = None,
-    suite: SuiteName = SUITE,
+    suite: SuiteName = None,
     out: Out = Path("runs"),
     jobs: Jobs = CORES,
     python: Pythons = None,
     fresh: Fresh = False,
+    timeout: Timeout = None,
     json_file: Json = None,
     data: Data = None,
     lockstep: LockstepLength = None,
@@ -72,8 +81,7 @@ def run(
     from parity.judging.folder import whole_folder
     from parity.judging.outcome import as_json, total
     from parity.judging.verdict import EXIT_STATUS
-    from parity.report.terminal import Watch, make_console, print_matrix, print_preflight, print_summary
-    from parity.running.cells import left_out
+    from parity.report.terminal import Watch, make_console
     from parity.running.keys import mark
 
     begun = time.perf_counter()
@@ -92,17 +100,14 @@ def run(
             lockstep=lockstep,
             deep=deep,
             jobs=jobs,
+            timeout=timeout,
             fresh=fresh,
         )
         asked = [*matrix.cells, *matrix.owed]
         with Watch(make_console(stderr=True), len(asked), asked) as watch:
             outcomes = matrix.run(watch.epoch, watch.outcome)
     console = make_console(stderr=str(json_file) == "-")
-    print_preflight(console, [(outcome.name, outcome.preflight) for outcome in outcomes])
-    print_matrix(console, outcomes)
-    for reason in left_out(matrix.options):
-        console.print(f"left out: {reason}", markup=False, highlight=False)
-    print_summary(console, outcomes, time.perf_counter() - begun)
+    _print_run(console, matrix, outcomes, time.perf_counter() - begun)
     write_json(json_file, as_json(outcomes))
     if page:
         # The page is of the whole folder: a call for one case leaves the others on it.
@@ -111,8 +116,20 @@ def run(
     raise SystemExit(EXIT_STATUS[total(outcomes)])
 
 
+def _print_run(console: Console, matrix: Matrix, outcomes: Sequence[Outcome], seconds: float) -> None:
+    """What would make the numbers meaningless, the matrix, what was left out of it, and the summary."""
+    from parity.report.terminal import print_matrix, print_preflight, print_summary
+    from parity.running.cells import left_out
+
+    print_preflight(console, [(outcome.name, outcome.preflight) for outcome in outcomes])
+    print_matrix(console, outcomes)
+    for reason in left_out(matrix.options):
+        console.print(f"left out: {reason}", markup=False, highlight=False)
+    print_summary(console, outcomes, seconds)
+
+
 def list_cells(
-    suite: SuiteName = SUITE,
+    suite: SuiteName = None,
     device: Device = "cpu",
     python: Pythons = None,
     json_file: Json = None,
@@ -155,7 +172,7 @@ def show(
     case: Annotated[str, typer.Argument(metavar="CASE", help="The case whose log is shown.")],
     impl: Impls = None,
     dtype: ElseFloat32 = None,
-    suite: SuiteName = SUITE,
+    suite: SuiteName = None,
     out: Out = Path("runs"),
     python: Pythons = None,
     data: Data = None,
@@ -176,11 +193,12 @@ def show(
       parity show iris-logistic
       parity show activations --plot figure.png
     """
-    from parity.judging.verdict import EXIT_STATUS, overall
+    from parity.judging.outcome import total
+    from parity.judging.verdict import EXIT_STATUS
     from parity.recording.reader import read
     from parity.report import data as plain
     from parity.report import plot as figures
-    from parity.report.terminal import Watch, make_console, print_log, print_texts
+    from parity.report.terminal import Watch, make_console, print_texts
 
     with clear_errors():
         if plot is not None:
@@ -196,20 +214,13 @@ def show(
             jobs=CORES,
         )
         matrix.owed = {}  # A log is shown of what there is; whether a case is whole, 'parity run' says.
-        available = [cell for cell in matrix.cells if matrix.versions.availability(cell.implementation).available]
         if not impl:
-            labels = [cell.implementation for cell in available if cell.implementation != matrix.suite.reference]
-            chosen = (labels or [matrix.suite.reference])[0]
+            chosen = _first_that_runs(matrix)
             matrix.cells = [cell for cell in matrix.cells if cell.implementation == chosen]
         with Watch(make_console(stderr=True), len(matrix.cells)) as watch:
             outcomes = matrix.run(watch.epoch, watch.outcome)
     console = make_console(stderr=str(json_file) == "-")
-    verdicts = []
-    for outcome in outcomes:
-        if not outcome.figures and outcome.judgement.reason:
-            console.print(f"{outcome.name}: {outcome.judgement.reason}", markup=False)
-        print_log(console, matrix.cells[0].entry.case, outcome.implementation, outcome.dtype, outcome.figures)
-        verdicts += [outcome.judgement.verdict, *(figure.verdict for figure in outcome.figures)]
+    _print_logs(console, matrix.cells[0].entry.case, outcomes)
     if plot is not None:
         with clear_errors():
             runs = {f"{cell.implementation} {cell.dtype}": read(cell.folder(out)) for cell in matrix.cells}
@@ -221,7 +232,24 @@ def show(
         print_texts(console, "", epochs, texts)
         written = plain.written(entry.folder, epochs, wish, "", texts)
     write_json(json_file, plain.shown(entry.folder, entry.case, outcomes, written))
-    raise SystemExit(EXIT_STATUS[overall(verdicts)])
+    raise SystemExit(EXIT_STATUS[total(outcomes)])
+
+
+def _first_that_runs(matrix: Matrix) -> str:
+    """The first implementation that can run here; the reference only where no other can."""
+    labels = [cell.implementation for cell in matrix.cells if cell.implementation != matrix.suite.reference]
+    able = [label for label in labels if matrix.versions.availability(label).available]
+    return next(iter(able), matrix.suite.reference)
+
+
+def _print_logs(console: Console, case: Case, outcomes: Sequence[Outcome]) -> None:
+    """The log of each run beside the published one, and why a run has none."""
+    from parity.report.terminal import print_log
+
+    for outcome in outcomes:
+        if not outcome.figures and outcome.judgement.reason:
+            console.print(f"{outcome.name}: {outcome.judgement.reason}", markup=False)
+        print_log(console, case, outcome.implementation, outcome.dtype, outcome.figures)
 
 
 def sample(
@@ -239,9 +267,10 @@ def sample(
     framework: Frameworks = None,
     dtype: ElseFloat64 = None,
     epochs: Epochs = None,
-    suite: SuiteName = SUITE,
+    suite: SuiteName = None,
     out: Out = Path("runs"),
     jobs: Jobs = CORES,
+    timeout: Timeout = None,
     python: Pythons = None,
     data: Data = None,
     json_file: Json = None,
@@ -260,8 +289,6 @@ def sample(
     """
     from parity.report.data import written
     from parity.report.terminal import Watch, make_console, print_texts
-    from parity.running.sampling import check
-    from parity.suite import SuiteError
 
     with clear_errors():
         matrix = matrix_of(
@@ -275,14 +302,10 @@ def sample(
             epochs=epochs,
             variant=data,
             jobs=jobs,
+            timeout=timeout,
         )
-        try:
-            check(matrix.cells[0].entry.case.display.alphabet, prime, length, temperature)
-        except ValueError as error:
-            raise SuiteError(f"{case}: {error}") from error
-        if weights:
-            matrix.suite.implementation(matrix.cells[0].entry, weights)
         wish = {"prime": prime, "length": length, "temperature": temperature, "seed": seed}
+        _check_wish(matrix, wish, weights)
         with Watch(make_console(stderr=True), len(matrix.cells)) as watch:
             texts = matrix.sample(wish, weights, watch.epoch)
     epochs = matrix.epochs(matrix.cells[0])
@@ -291,11 +314,26 @@ def sample(
     raise SystemExit(3 if any(isinstance(text, BaseException) for text in texts.values()) else 0)
 
 
+def _check_wish(matrix: Matrix, wish: Mapping[str, Any], weights: str) -> None:
+    """SuiteError says what about a wish for text the case cannot meet, before anything is trained."""
+    from parity.running.sampling import check
+    from parity.suite import SuiteError
+
+    entry = matrix.cells[0].entry
+    try:
+        check(entry.case.display.alphabet, wish["prime"], wish["length"], wish["temperature"])
+    except ValueError as error:
+        raise SuiteError(f"{entry.case.name}: {error}") from error
+    if weights:
+        matrix.suite.implementation(entry, weights)
+
+
 def floor(
     cases: Cases = None,
-    suite: SuiteName = SUITE,
+    suite: SuiteName = None,
     out: Out = Path("runs"),
     jobs: Jobs = CORES,
+    timeout: Timeout = None,
     python: Pythons = None,
     fresh: Fresh = False,
     dtype: Dtypes = None,
@@ -328,6 +366,7 @@ def floor(
             variant=data,
             lockstep=lockstep,
             jobs=jobs,
+            timeout=timeout,
             fresh=fresh,
         )
         with Watch(make_console(stderr=True), len(matrix.cells)) as watch:

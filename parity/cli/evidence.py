@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from parity.cli.asked import find_suite, interpreters
-from parity.cli.options import CORES, SUITE, Impls, Jobs, Json, Pythons, SuiteName
+from parity.cli.options import CORES, Impls, Jobs, Json, Pythons, SuiteName, Timeout
 from parity.cli.output import check_writable, clear_errors, fail, write, write_json
 
 
 def prove(
     subset: Annotated[bool, typer.Option("--subset", help="A representative part, within a minute.")] = False,
-    suite: SuiteName = SUITE,
+    suite: SuiteName = None,
     jobs: Jobs = CORES,
+    timeout: Timeout = None,
     python: Pythons = None,
     json_file: Json = None,
     page_file: Annotated[
@@ -45,7 +46,7 @@ def prove(
             check_page(page_file)
         found, pythons = find_suite(suite), interpreters(python)
         with report.Steps(make_console(stderr=True)) as steps:
-            evidence = prove_suite(found, subset, jobs, pythons, None, steps.plan, steps.step, steps.job)
+            evidence = prove_suite(found, subset, jobs, pythons, timeout, steps.plan, steps.step, steps.job)
     report.print_evidence(make_console(stderr=str(json_file) == "-"), evidence)
     write_json(json_file, evidence.as_json())
     if page_file is not None:
@@ -86,18 +87,9 @@ def bench(
       parity bench --quick
       parity bench --part training --against parity-benchmarks.json
     """
-    from importlib import import_module
-    from importlib.util import find_spec
-
-    missing = [name for name in ("pytest", "pytest_benchmark", "jinja2", "plotly") if find_spec(name) is None]
-    if missing:
-        fail(f"bench needs {', '.join(missing)}: python -m pip install 'cross-framework-parity[bench]'")
-    if find_spec("benchmarks") is None or find_spec("benchmarks.result") is None:  # a common name
-        fail("bench runs the package 'benchmarks', which cannot be found: call it in a clone of the project")
     from parity.report.terminal import make_console
 
-    modules = (import_module(f"benchmarks.{name}") for name in ("run", "result", "report", "limits"))
-    suites, results, report, limits = modules
+    suites, results, report, limits = _benchmarks("run", "result", "report", "limits")
     file = out / "parity-benchmarks.json"
     try:
         earlier = results.read(against) if against is not None else None
@@ -114,3 +106,20 @@ def bench(
         console.print(f"{word} {limit.what}: {limit.measured}, at most {limit.limit}", markup=False, highlight=False)
     console.print(f"{len(result.benchmarks)} benchmarks in {file.with_suffix('.html')}, .md and .json", markup=False)
     raise SystemExit(3 if result.unmeasured else 0)
+
+
+def _benchmarks(*names: str) -> list[Any]:
+    """Modules of the package ``benchmarks``, which a clone has; where it or what it needs is missing, say so."""
+    from importlib import import_module
+    from importlib.util import find_spec
+
+    from parity.running.packages import HERE, clone
+
+    cloned = clone()
+    if cloned is None:
+        fail(f"the benchmarks are in a clone of the project, and {HERE} is in none: call 'pip install -e .' there")
+    missing = [name for name in ("pytest", "pytest_benchmark", "jinja2", "plotly") if find_spec(name) is None]
+    if missing:
+        fail(f"bench needs {', '.join(missing)}: python -m pip install 'cross-framework-parity[bench]'")
+    cloned.extend()
+    return [import_module(f"benchmarks.{name}") for name in names]

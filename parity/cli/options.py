@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-if TYPE_CHECKING:
-    pass
-
-
 Cases = Annotated[list[str] | None, typer.Argument(metavar="[CASE]...", help="Cases to run; all of them by default.")]
-SUITE = "impls"
-"""The suite of the documents' cases, which a clone has."""
-SuiteName = Annotated[str, typer.Option("--suite", metavar="PACKAGE", help="Package that holds the cases.")]
+SuiteName = Annotated[
+    str | None,
+    typer.Option("--suite", metavar="PACKAGE", help="Package that holds the cases; else the documents', of a clone."),
+]
 Impls = Annotated[
     list[str] | None, typer.Option("--impl", metavar="NAME", help="Only this implementation; may be repeated.")
 ]
@@ -52,6 +49,15 @@ Pythons = Annotated[
     list[str] | None,
     typer.Option(
         "--python", metavar="FRAMEWORK=PATH", help="Run a framework's workers with another environment's interpreter."
+    ),
+]
+Timeout = Annotated[
+    float | None,
+    typer.Option(
+        "--timeout",
+        min=1,
+        metavar="SECONDS",
+        help="Give a cell up after so long; else after many times what its case takes elsewhere, 10 minutes or more.",
     ),
 ]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Run again what is already on disk.")]

@@ -21,13 +21,14 @@ OURS = 70
 
 
 def fail(message: str, status: int = 2) -> NoReturn:
+    """End the command with one line on standard error and an exit status."""
     typer.echo(f"parity: {message}", err=True)
     raise SystemExit(status)
 
 
 @contextlib.contextmanager
 def clear_errors() -> Iterator[None]:
-    """What the user can mend is said in a line; anything else is our mistake and keeps its traceback."""
+    """End with one line on an error that the user can mend. Any other error is ours and keeps its traceback."""
     from parity.report.page import PageError
     from parity.report.plot import PlotError
     from parity.suite import SuiteError
@@ -40,6 +41,7 @@ def clear_errors() -> Iterator[None]:
 
 
 def check_writable(out: Path) -> None:
+    """Make the folder, and end the command if nothing can be written there."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         probe = out / ".writable"
@@ -50,7 +52,7 @@ def check_writable(out: Path) -> None:
 
 
 def _finite(content: Any) -> Any:
-    """The same with null for what JSON has no number for: NaN and the infinities."""
+    """The content with None for NaN and the infinities, for which JSON has no number."""
     if isinstance(content, dict):
         return {key: _finite(value) for key, value in content.items()}
     if isinstance(content, (list, tuple)):
@@ -59,6 +61,7 @@ def _finite(content: Any) -> Any:
 
 
 def write_json(path: Path | None, content: Any) -> None:
+    """Write content as JSON where ``--json`` names a file; ``parity/report/schemas`` describes each command's."""
     if path is None:
         return
     write(path, json.dumps(_finite(content), indent=1, allow_nan=False) + "\n")
@@ -66,7 +69,7 @@ def write_json(path: Path | None, content: Any) -> None:
 
 def write(path: Path, text: str) -> None:
     """Write a file whole, or to standard output where its name is -."""
-    # A name that is no text, as a folder's may be, is written as its bytes.
+    # A folder's name may hold bytes that are no text: they are written as escapes.
     data = text.encode(errors="backslashreplace")
     if str(path) == "-":
         typer.echo(data, nl=False)
@@ -82,14 +85,15 @@ def write(path: Path, text: str) -> None:
 
 
 def write_page(path: Path, outcomes: list[Outcome]) -> str:
-    """Write the report's page unless it is there, and say so; a run does not fail for want of a page."""
-    from parity.report import html
+    """Write the report's page unless it is current. Returns what to say of it: a run does not fail without a page."""
+    from parity.report.current import PACKAGES, fingerprint, is_current
+    from parity.report.html import page
     from parity.report.page import PageError, check_page
 
     try:
-        check_page(path, *html.PACKAGES)
+        check_page(path, *PACKAGES)
     except PageError as error:
         return f"no report: {error}"
-    if not html.is_current(path, html.fingerprint(outcomes)):
-        write(path, html.page(outcomes))
+    if not is_current(path, fingerprint(outcomes)):
+        write(path, page(outcomes))
     return f"report: {path}"

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from parity.cli.asked import find_suite, known_suite, matrix_of
+from parity.cli.asked import known_suite, matrix_of, suite_of_recordings
 from parity.cli.options import (
     CORES,
-    SUITE,
     Data,
     Device,
     ElseFloat64,
@@ -25,6 +24,10 @@ from parity.cli.options import (
 )
 from parity.cli.output import PAGE, clear_errors, fail, write, write_json
 
+if TYPE_CHECKING:
+    from parity.judging.verdict import Judgement
+    from parity.running.matrix import Matrix
+
 
 def report(
     root: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of runs, as --out names it.")] = Path("runs"),
@@ -35,7 +38,7 @@ def report(
         Path | None,
         typer.Option("--output", metavar="FILE", help="Where it goes; - is standard output, the default but for html."),
     ] = None,
-    suite: SuiteName = SUITE,
+    suite: SuiteName = None,
 ) -> None:
     """Make a report of recorded runs, from their folder alone.
 
@@ -58,8 +61,9 @@ def report(
     from parity.judging.folder import recorded
     from parity.judging.outcome import as_json, total
     from parity.judging.verdict import EXIT_STATUS
+    from parity.report.current import PACKAGES
     from parity.report.formats import FORMATS
-    from parity.report.html import PACKAGES, page
+    from parity.report.html import page
     from parity.report.page import check_page
     from parity.report.words import count_cells
     from parity.running.keys import mark
@@ -70,7 +74,7 @@ def report(
     with clear_errors():
         if form == "html":
             check_page(target, *PACKAGES)
-        outcomes = recorded(root, find_suite(suite), mark)
+        outcomes = recorded(root, suite_of_recordings(suite), mark)
     if form == "json":
         write_json(target, as_json(outcomes))
     else:
@@ -87,7 +91,7 @@ def explain(
     dtype: ElseFloat64 = None,
     device: Device = "cpu",
     epochs: Epochs = None,
-    suite: SuiteName = SUITE,
+    suite: SuiteName = None,
     out: Out = Path("runs"),
     python: Pythons = None,
     noise: Noise = None,
@@ -110,19 +114,13 @@ def explain(
       parity explain iris-logistic --impl torch
       parity explain runs/torch runs/numpy
     """
-    from parity.explaining.folders import explain_folders
     from parity.judging.verdict import EXIT_STATUS, overall
-    from parity.report.terminal import Watch, make_console, print_explanation, print_preflight
+    from parity.report.terminal import make_console, print_explanation, print_preflight
 
-    found: list[tuple[str, Any, Sequence[str], Any]] = []
     with clear_errors():
         if len(what) == 2:
             _belongs_to_a_case(impl=impl, dtype=dtype, device=device != "cpu", epochs=epochs, python=python)
-            comparison, explanation = explain_folders(
-                known_suite(suite), Path(what[0]), Path(what[1]), noise or (), data
-            )
-            title = f"{what[0]} against {what[1]}"
-            found.append((title, comparison.judgement, comparison.preflight, explanation))
+            found = _explain_recordings(suite, Path(what[0]), Path(what[1]), noise, data)
         elif len(what) > 2:
             fail("explain takes one case, or the folders of two trajectories")
         elif noise:
@@ -140,15 +138,39 @@ def explain(
                 variant=data,
                 jobs=CORES,
             )
-            with Watch(make_console(stderr=True), len(matrix.cells)) as watch:
-                outcomes = matrix.run(watch.epoch, watch.outcome)
-            found = [(one.name, one.judgement, one.preflight, one.explanation) for one in outcomes]
+            found = _explain_cells(matrix)
     console = make_console(stderr=str(json_file) == "-")
-    print_preflight(console, [(title, notes) for title, _, notes, _ in found])
-    for title, judgement, _, explanation in found:
-        print_explanation(console, title, judgement, explanation)
-    write_json(json_file, {"explanations": [explanation for *_, explanation in found]})
-    raise SystemExit(EXIT_STATUS[overall([judgement.verdict for _, judgement, *_ in found])])
+    print_preflight(console, [(one.title, one.preflight) for one in found])
+    for one in found:
+        print_explanation(console, one.title, one.judgement, one.explanation)
+    write_json(json_file, {"explanations": [one.explanation for one in found]})
+    raise SystemExit(EXIT_STATUS[overall([one.judgement.verdict for one in found])])
+
+
+class _Explained(NamedTuple):
+    """A run that was looked at: its title, its judgement, what to know beforehand, and the explanation."""
+
+    title: str
+    judgement: Judgement
+    preflight: Sequence[str]
+    explanation: Mapping[str, Any] | None
+
+
+def _explain_recordings(
+    suite: str | None, a: Path, b: Path, noise: list[Path] | None, data: str | None
+) -> list[_Explained]:
+    from parity.explaining.folders import explain_folders
+
+    comparison, explanation = explain_folders(known_suite(suite), a, b, noise or (), data)
+    return [_Explained(f"{a} against {b}", comparison.judgement, comparison.preflight, explanation)]
+
+
+def _explain_cells(matrix: Matrix) -> list[_Explained]:
+    from parity.report.terminal import Watch, make_console
+
+    with Watch(make_console(stderr=True), len(matrix.cells)) as watch:
+        outcomes = matrix.run(watch.epoch, watch.outcome)
+    return [_Explained(one.name, one.judgement, one.preflight, one.explanation) for one in outcomes]
 
 
 def _belongs_to_a_case(**given: Any) -> None:
@@ -163,7 +185,7 @@ def diff(
     b: Annotated[Path, typer.Argument(metavar="B", help="What it is held against.")],
     noise: Noise = None,
     json_file: Json = None,
-    suite: SuiteName = SUITE,
+    suite: SuiteName = None,
 ) -> None:
     """Compare two recordings, or two folders of them.
 
@@ -172,7 +194,8 @@ def diff(
     times, from initial values that parity.stir has moved by one unit in the last place, and name those recordings with
     --noise. Two folders of runs, as --out names them, are compared wherever both hold the same case in the same dtype.
 
-    Status 0 if all that was compared agrees, 1 if something differs, 3 if that is inconclusive.
+    Status 0 if everything was compared and agrees, 1 if something differs, 3 if that is inconclusive or a run of one
+    folder has no counterpart in the other.
 
     \b
     Examples:
@@ -180,7 +203,7 @@ def diff(
       parity diff runs/torch runs/numpy --noise runs/torch-stirred
     """
     from parity.judging.diff import compare_folders, unpaired
-    from parity.judging.verdict import EXIT_STATUS, overall
+    from parity.judging.verdict import EXIT_STATUS, Verdict, overall
     from parity.report.terminal import make_console, print_diff, print_unpaired
 
     with clear_errors():
@@ -196,4 +219,7 @@ def diff(
             "unpaired": [str(run) for runs in alone.values() for run in runs],
         },
     )
-    raise SystemExit(EXIT_STATUS[overall([comparison.judgement.verdict for comparison in comparisons])])
+    verdicts = [comparison.judgement.verdict for comparison in comparisons]
+    # What was not compared never passes.
+    verdicts += [Verdict.INCONCLUSIVE for runs in alone.values() for _ in runs]
+    raise SystemExit(EXIT_STATUS[overall(verdicts)])

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from parity.judging.floor import Floor, strays
-from parity.judging.noise import stirring
+from parity.judging.noise import in_lockstep, stirring
 from parity.mistakes.mistake import Mistake, Unplanted
 from parity.recording.steps import Phase
 from parity.spec import Case
@@ -37,10 +37,17 @@ class Replay:
 
 
 class Replays:
-    """Mistakes replayed on the reference, each recorded once, however many runs of the case are held against it."""
+    """Mistakes replayed on the reference, each recorded once, however many runs of the case are held against it.
 
-    def __init__(self, reference: Build, case: Case, hypotheses: Sequence[Mistake]) -> None:
+    With ``lockstep`` they are replayed as such a run is made: each stretch of that many epochs begins from the state of
+    a reference without any mistake.
+    """
+
+    def __init__(
+        self, reference: Build, case: Case, hypotheses: Sequence[Mistake], lockstep: int | None = None
+    ) -> None:
         self.reference, self.case, self.hypotheses = reference, replace(case, metrics=()), hypotheses
+        self.lockstep = lockstep
         self._known = {hypothesis.name: hypothesis for hypothesis in hypotheses}
         self._recorded: dict[tuple[tuple[str, ...], str], Trajectory] = {}
         self._unplanted: dict[tuple[tuple[str, ...], str], Unplanted] = {}
@@ -65,7 +72,7 @@ class Replays:
                 self._unplanted[key] = trainer
                 return trainer
             with np.errstate(all="ignore"):
-                self._recorded[key] = gather(record(trainer, self.case, epochs))
+                self._recorded[key] = self._run(trainer, epochs)
         return self._recorded[key]
 
     def floor(self, names: tuple[str, ...], epochs: int, dtype: str, floor: Floor) -> Floor:
@@ -81,10 +88,16 @@ class Replays:
                 break
             unsteady = stirring(trainer, np.random.default_rng(seed), self.case.schedule.ordered, dtype)
             with np.errstate(all="ignore"):
-                found = strays(gather(record(unsteady, self.case, epochs)), path)
+                found = strays(self._run(unsteady, epochs), path)
             loss = np.fmax(loss, np.maximum.accumulate(found.pop("loss")))
             params = {name: np.fmax(params[name], np.maximum.accumulate(values)) for name, values in found.items()}
         return Floor(loss.reshape(floor.loss.shape), params)
+
+    def _run(self, trainer: Trainer, epochs: int) -> Trajectory:
+        if self.lockstep is not None:
+            beside = self.reference(self.case, "float64", "cpu")
+            trainer = in_lockstep(trainer, beside, self.case, self.lockstep).trainer
+        return gather(record(trainer, self.case, epochs))
 
     def unplanted(self, names: tuple[str, ...], dtype: str) -> Unplanted | None:
         """Why a run of that dtype cannot have these mistakes, as float32 layers are none in float32; None if it can."""

@@ -1,4 +1,4 @@
-"""Two stacks measured block by block: the inner loops of ``parity.judging.compare``."""
+"""The inner loops of ``parity.judging.compare``: two stacks, measured block by block."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
     from parity.trajectory import Stack
 
 
-# A block of each side and the scratch arrays stay in a core's second-level cache.
+# One block of each side and the scratch arrays fit into a core's second-level cache.
 BLOCK = 1 << 15
-# Bytes are compared in larger ones and by several threads: a few cores ask for all that memory gives. Measuring is many
-# short calls, between which threads would wait for each other.
+# Bytes are compared in larger blocks and by several threads, because it takes a few cores to use all of the memory's
+# bandwidth. Measuring makes many short calls, and threads would wait for each other between them.
 LARGE = 1 << 18
 THREADS = min(4, os.cpu_count() or 1)
-# Below this share of each other, values have one sign and lie in one binade or in two that meet.
+# Values that differ by less than this share of one of them have one sign, and their binades are the same or adjacent.
 NEAR = 0.25
-# Rows of fewer values are quicker to turn round than to go through one by one.
+# Rows of fewer values are faster to transpose than to reduce one by one.
 SHORT = 32
 
 
 class Types(NamedTuple):
-    """What a block is measured in, what settles a close call, and whose steps ULPs are."""
+    """The dtypes of a comparison: ``native`` for measuring blocks, ``wide`` for close calls, ``narrow`` for ULPs."""
 
     native: np.dtype[Any]
     wide: np.dtype[Any]
@@ -40,7 +40,7 @@ class Types(NamedTuple):
 
 
 class Block(NamedTuple):
-    """A stretch of whole snapshots, or of one snapshot, flattened."""
+    """Several whole snapshots, or a piece of one, flattened. ``start`` is its first place in the flattened stack."""
 
     snapshots: slice
     start: int
@@ -56,15 +56,15 @@ class _Largest:
     place: int | None = None
 
     def offer(self, values: Array, start: int) -> None:
-        """Take ``values`` (n,) that begin at place ``start`` into account."""
+        """Update with ``values`` (n,), the first at place ``start``."""
         first = int(values.argmax())
         if values[first] > self.value:
             self.value, self.place = values[first], start + first
 
     def offer_rounded(self, measured: Array, least: Any, most: Any, start: int, exact: Callable[..., Array]) -> None:
-        """The same for values that were rounded: the largest is at most ``most``, and one measured from ``least`` on.
+        """Update with ``measured`` (n,), values that were rounded. ``exact`` computes them again, all or by indices.
 
-        ``exact`` computes those again, by their indices, that could be the largest.
+        The largest exact value is at most ``most``, and it was measured as ``least`` or more.
         """
         if not most > self.value:
             return
@@ -81,7 +81,7 @@ class _Largest:
 
 @dataclass
 class Tally:
-    """What ``differences`` found so far."""
+    """The result of ``differences`` so far."""
 
     types: Types
     absolute: _Largest = field(default_factory=_Largest)
@@ -94,7 +94,7 @@ class Tally:
     nonfinite: int | None = None
 
     def add(self, block: Block, allowed: Array | None, scratch: Array) -> None:
-        """Take a block into account. ``allowed`` holds its snapshots' tolerances, ``scratch`` (4, n) is native."""
+        """Update with a block. ``allowed`` holds its snapshots' tolerances; ``scratch`` (4, n) has the native dtype."""
         native, wide, narrow = self.types
         x, y = block.x.astype(native, copy=False), block.y.astype(native, copy=False)
         d, m, n, larger = scratch[:, : x.size]
@@ -109,13 +109,13 @@ class Tally:
             tight = native.type(allowed.min())
             if len(bad) or not (top < tight or top == tight == 0):
                 self.beyond += _beyond(x, y, d, allowed, wide)
-        # Subtraction underflows gradually, so that only equals are no distance apart: most blocks of equal stacks
-        # are done with here, and have been seen to be finite.
+        # Subtraction underflows gradually, so only equal values have a difference of zero. Most blocks of equal
+        # stacks end here, and their values are known to be finite.
         if not top:
             return
-        # NumPy counts integers many at a time, and the bits of no distance are none.
+        # NumPy counts integers faster than floats, and the bits of a difference of zero are all zero.
         self.unequal += int(np.count_nonzero(d.view(f"u{native.itemsize}") if native.itemsize <= 8 else d)) - len(bad)
-        # No number where two zeros meet, or where a pair was set aside.
+        # NaN for a pair of zeros and for a pair that was set aside: fmax and fmin ignore it.
         quotient = np.divide(d, x, out=m)
         near = float(max(np.fmax.reduce(quotient), -np.fmin.reduce(quotient)))
         # The difference and the quotient are rounded once each; the difference of near neighbours is exact (Sterbenz).
@@ -132,34 +132,34 @@ class Tally:
             self.relative.offer_rounded(larger, least, most, block.start, partial(relative_distance, x, y, wide))
         else:
             self.relative.offer(relative_distance(x, y, wide), block.start)
-        # No pair has more steps between it than the largest magnitudes have from zero.
+        # A pair is at most as many steps apart as both largest magnitudes together are from zero.
         if native != narrow or sum(_from_zero(side.max()) for side in (m, n)) > self.ulp.value:
-            # Values of opposite signs are at least as far apart as the larger is from zero.
+            # Values of opposite signs differ by at least the larger magnitude, so by a share of 1 or more.
             opposite = np.signbit(x) != np.signbit(y) if not share < 1 else None
             self.ulp.offer(steps_between(m, n, opposite, narrow, d), block.start)
 
     def _add_near(
         self, x: Array, y: Array, d: Array, m: Array, n: Array, top: Any, near: float, slack: float, start: int
     ) -> None:
-        """Take a block into account no pair of which is farther apart than a small share ``near`` of x.
+        """Update with a block whose pairs differ by at most a small share ``near`` of x.
 
-        ``m`` holds x's share of every pair, with a sign; both ``m`` and ``n`` are used up. What cannot be a new
-        largest is not measured, which in a long stack is nearly everything.
+        ``m`` holds each pair's difference as a share of x, with a sign; ``m`` and ``n`` are overwritten. Pairs that
+        cannot be a new largest difference are not measured: in a long stack, nearly all of them.
         """
         native, wide, narrow = self.types
         self.absolute.offer_rounded(d, top, top, start, partial(absolute_distance, x, y, wide))
-        # |y| is at most |x| + d: the larger side's share is at most x's q, and at least q / (1 + q).
+        # |y| is at most |x| + d, so a difference of q of x is between q / (1 + q) and q of the larger side.
         least, most = near * (1 - near) * (1 - slack), near * (1 + slack)
         if most > self.relative.value:
             np.abs(m, out=m)
             self.relative.offer_rounded(m, least, most, start, partial(relative_distance, x, y, wide))
-        # A binade has as many steps as the mantissa has values, and so near a pair meets two binades at most.
+        # A binade has as many steps as the mantissa has values, and a pair this near lies in at most two binades.
         steps = most * (1 + 2 * near) * 2.0 ** (np.finfo(narrow).nmant + 1)
         if native != narrow or int(steps) > self.ulp.value:
             self.ulp.offer(steps_between(np.abs(x, out=m), np.abs(y, out=n), None, narrow, d), start)
 
     def _set_aside(self, x: Array, y: Array, start: int) -> tuple[Array, Array, Array]:
-        """Count the pairs with a side that is not finite; returns both sides with zeros for them, and where."""
+        """Count the pairs with a side that is not finite. Returns both sides with zeros in them, and their places."""
         bad_x, bad_y = ~np.isfinite(x), ~np.isfinite(y)
         bad = np.flatnonzero(bad_x | bad_y)
         if not bad.size:
@@ -175,7 +175,7 @@ class Tally:
 
 
 def types_of(a: Stack, b: Stack) -> Types:
-    """float16 is widened to float32, which is exact: few processors calculate with it."""
+    """The dtypes of a comparison. float16 is widened to float32, which is exact: few processors compute in float16."""
     native = np.result_type(a.dtype, b.dtype, np.float32)
     narrow = min(a.dtype, b.dtype, np.dtype(np.float64), key=lambda dtype: dtype.itemsize)
     return Types(native, np.result_type(native, np.float64), narrow)
@@ -186,7 +186,10 @@ def block_size(a: Stack) -> int:
 
 
 def blocks_of(a: Stack, b: Stack, size: int = 0, share: tuple[int, int] = (0, 1)) -> Iterator[Block]:
-    """Both sides in blocks of at most ``size`` values, else ``BLOCK``; of a ``share`` (k, n) every n-th from k on."""
+    """Yield both stacks in blocks of at most ``size`` values, 0 for ``BLOCK``.
+
+    A ``share`` of (k, n) takes every n-th block from the k-th on.
+    """
     size = size or BLOCK
     each = math.prod(a.shape[1:])
     if not each:
@@ -208,8 +211,8 @@ def blocks_of(a: Stack, b: Stack, size: int = 0, share: tuple[int, int] = (0, 1)
 
 
 def identical(a: Stack, b: Stack) -> bool:
-    """Whether both sides are the same bytes, of finite values alone. Most that are not show it in their first block."""
-    if a.dtype != b.dtype or a.dtype.itemsize > 8:  # a longdouble has bytes that mean nothing
+    """Say whether both stacks are the same bytes, all of finite values. Most others differ in their first block."""
+    if a.dtype != b.dtype or a.dtype.itemsize > 8:  # some bytes of a longdouble are padding
         return False
     differs = Event()
 
@@ -218,7 +221,7 @@ def identical(a: Stack, b: Stack) -> bool:
         with np.errstate(all="ignore"):
             for block in blocks_of(a, b, LARGE, share):
                 x, y = (side.view(f"u{side.itemsize}") for side in (block.x, block.y))
-                # NaN and the infinities alone do not vanish when multiplied by zero.
+                # Only NaN and the infinities do not become zero when multiplied by zero.
                 if differs.is_set() or not (np.array_equal(x, y) and block.x.dot(zeros[: x.size]) == 0):
                     return differs.set()
 
@@ -235,7 +238,7 @@ def identical(a: Stack, b: Stack) -> bool:
 
 
 def by_snapshot(a: Stack, b: Stack, types: Types, largest: Callable[[Block, Array], Array]) -> Array:
-    """The maximum (S,) float64 of what ``largest`` says of each block, one value a snapshot in it."""
+    """The maximum (S,) float64 over each snapshot's blocks. ``largest`` gives a value for each snapshot of a block."""
     result = np.zeros(len(a), types.wide)
     (scratch,) = scratch_arrays(1, block_size(a), types.native)
     with np.errstate(all="ignore"):
@@ -247,7 +250,7 @@ def by_snapshot(a: Stack, b: Stack, types: Types, largest: Callable[[Block, Arra
 
 
 def scratch_arrays(arrays: int, size: int, dtype: np.dtype[Any]) -> Array:
-    """Uninitialised ``(arrays, size)``, each array at the start of a cache line: NumPy is twice as fast there."""
+    """Uninitialised arrays, ``(arrays, size or more)``. Each begins a cache line, which makes NumPy twice as fast."""
     line = 64 // dtype.itemsize
     stride = -(-size // line) * line
     raw = np.empty(arrays * stride + line, dtype)
@@ -256,11 +259,12 @@ def scratch_arrays(arrays: int, size: int, dtype: np.dtype[Any]) -> Array:
 
 
 def row_max(values: Array, rows: int) -> Array:
+    """The maximum (rows,) of each of ``rows`` equal parts of ``values``."""
     each = values.size // rows
     if each == 1:
         return values
     table = values.reshape(rows, each)
-    # NumPy starts its inner loop anew for each row: short rows are quicker to turn round than to go through.
+    # NumPy starts its inner loop anew for each row, so short rows are faster to transpose first.
     largest: Array = np.ascontiguousarray(table.T).max(0) if each < SHORT else table.max(1)
     return largest
 
@@ -274,7 +278,7 @@ def absolute_distance(x: Array, y: Array, wide: np.dtype[Any], at: Array | slice
 def relative_distance(x: Array, y: Array, wide: np.dtype[Any], at: Array | slice = slice(None)) -> Array:
     x, y = x[at].astype(wide), y[at].astype(wide)
     apart, largest = absolute_distance(x, y, wide), np.maximum(np.abs(x), np.abs(y))
-    # Where the difference has no finite value, a quarter of both sides has the same quotient.
+    # Where the difference overflows, a quarter of both sides has the same quotient.
     over = np.isinf(apart)
     apart[over] = np.abs(x[over] / 4 - y[over] / 4)
     largest[over] /= 4
@@ -284,21 +288,22 @@ def relative_distance(x: Array, y: Array, wide: np.dtype[Any], at: Array | slice
 
 
 def _beyond(x: Array, y: Array, d: Array, allowed: Array, wide: np.dtype[Any]) -> int:
-    """How many of a block's pairs are farther apart than allowed; ``d`` is |x - y| rounded, NaN is beyond all."""
+    """Count the pairs of a block that are farther apart than allowed. ``d`` is |x - y|, rounded; a NaN in it counts."""
     limits = allowed.astype(d.dtype)[:, None]
     table = d.reshape(len(allowed), -1)
     beyond = d.size - int(np.count_nonzero(table <= limits))
-    # Rounding keeps order: it can hide an excess only where both sides became the same number.
+    # Rounding keeps order, so it hides an excess only where the difference and its limit became the same number.
     close = np.flatnonzero(table == limits)
     excess = absolute_distance(x, y, wide, close) > allowed[close // table.shape[1]]
     return beyond + int(np.count_nonzero(excess))
 
 
 def steps_between(m: Array, n: Array, opposite: Array | None, narrow: np.dtype[Any], scratch: Array) -> Array:
-    """ULPs between pairs given by their magnitudes, which are used up; ``opposite`` is where signs are, None: nowhere.
+    """ULPs between pairs, given by their magnitudes ``m`` and ``n``, which are overwritten.
 
-    IEEE 754 orders magnitudes as their bits, and values of opposite signs lie the sum of theirs apart. That can be
-    larger than the signed type holds, hence unsigned counts.
+    ``opposite`` marks the pairs of opposite signs; None means that there are none. IEEE 754 orders magnitudes as their
+    bits. Values of opposite signs are as many steps apart as the sum of their bits. The sum may exceed the signed type,
+    so the counts are unsigned.
     """
     bits, counts = np.dtype(f"i{narrow.itemsize}"), np.dtype(f"u{narrow.itemsize}")
     i, j = m.astype(narrow, copy=False).view(bits), n.astype(narrow, copy=False).view(bits)
@@ -313,5 +318,5 @@ def steps_between(m: Array, n: Array, opposite: Array | None, narrow: np.dtype[A
 
 
 def _from_zero(magnitude: Any) -> int:
-    """The steps from zero to a magnitude, which are its bits."""
+    """The number of steps from zero to a magnitude: its bits."""
     return int(magnitude.view(f"u{magnitude.itemsize}"))

@@ -1,4 +1,4 @@
-"""One cell judged from its folder: the one way to do it, for the matrix and for the report of a folder."""
+"""Judge one cell from its folder: the only way to do so, for the matrix and for the report of a folder."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ from parity.trajectory import Trajectory, TrajectoryError
 class Runs:
     """The recordings of one case, each read once.
 
-    ``folder`` is the case's, ``entry`` the case as a suite has it, None where none does. ``reference`` is the label of
-    the implementation that the others are held against.
+    ``folder`` is that of the case. ``entry`` is the case as its suite has it; None if the suite does not know it.
+    ``reference`` is the label of the implementation that the others are held against.
     """
 
     def __init__(
@@ -48,11 +48,11 @@ class Runs:
         self._read: dict[Path, Trajectory | TrajectoryError] = {}
 
     def keep(self, folder: Path, run: Trajectory) -> None:
-        """Take a run that was read already, and found to be the one that is wanted there."""
+        """Keep a run that the caller has read from ``folder`` and found to be the right one."""
         self._read[folder] = run
 
     def read(self, folder: Path) -> Trajectory:
-        """A run, read once; TrajectoryError says what is wrong with it, or that the last attempt at it failed."""
+        """Read a run once. TrajectoryError if it cannot be used, is superseded, or the last attempt at it failed."""
         if folder not in self._read:
             try:
                 if reason := kept_failure(folder):
@@ -70,9 +70,9 @@ class Runs:
 
     @property
     def names(self) -> list[str]:
-        """The runs' folders, those among them that an attempt should have left."""
+        """The names of all runs' folders, including those that an unfinished attempt would have left."""
         found = {path.name for path in self.folder.iterdir() if path.is_dir() and is_run(path)}
-        # An attempt that was not finished, or failed, has the name that its run would have had.
+        # The names of a partial folder and of a file with a failure hold the name of the run.
         for attempt, kind in ((partial_path, Path.is_dir), (failure_path, Path.is_file)):
             before, after = attempt(self.folder / "*").name.split("*")
             left = [path.name for path in self.folder.glob(f"{before}*{after}") if kind(path)]
@@ -80,14 +80,14 @@ class Runs:
         return sorted(found)
 
     def floor(self, folder: Path, run: Trajectory) -> Floor:
-        """The noise floor of a run; TrajectoryError where there is none that can be believed."""
+        """The noise floor of a run; TrajectoryError if there is none that can be believed."""
         floor = self.known.floor(folder, run)
         if floor is None:
             raise TrajectoryError(f"{folder}: its noise floor is not in {self.folder.parent / 'floors'}")
         return floor
 
     def reference_run(self) -> Trajectory:
-        """What the other runs are held against; TrajectoryError where it is not there."""
+        """The run that the others are held against; TrajectoryError if it is missing."""
         name = folder_name(self.reference, "float64", "cpu")
         if name not in self.names:
             raise TrajectoryError(
@@ -97,9 +97,9 @@ class Runs:
         return self.read(self.folder / name)
 
     def stretches(self, free: Path, run: Trajectory) -> tuple[int, Path] | None:
-        """The run in lockstep that belongs to a free one: of several, the one with the shortest stretches.
+        """The run in lockstep that belongs to a free one, as the length of its stretches and its folder, or None.
 
-        One of another length, or of other code, was recorded for another run.
+        Of several, the one with the shortest stretches. A run of other epochs or other code belongs to another run.
         """
         found = []
         for name in self.names:
@@ -116,7 +116,7 @@ class Runs:
 def judge_cell(runs: Runs, place: Place) -> Outcome:
     """Judge one recorded run against the reference beside it, on its noise floor, with its published figures.
 
-    A run that is damaged, unfinished, or without what it is held against is INCONCLUSIVE and says why.
+    A run that is damaged or unfinished, or lacks its reference or noise floor, is INCONCLUSIVE and says why.
     """
     outcome = Outcome(
         runs.folder.name,

@@ -1,11 +1,11 @@
-"""Distances between two stacks of snapshots, in NumPy, one pass over both and memory that does not grow with them.
+"""Distances between two stacks of snapshots, in NumPy: one pass over both, in memory that does not grow with them.
 
-A stack is anything with a shape, a dtype and ``[int]`` and ``[slice]`` on its first axis: an array, or a tensor
-of a trajectory on disk, which is read as it is compared. What is not finite never counts as near, on either side.
+A stack has a shape, a dtype, and ``[int]`` and ``[slice]`` on its first axis. It is an array, or a tensor of a
+trajectory on disk, which is read during the comparison. A value that is not finite is near no other, on either side.
 
-Both sides are walked in blocks. A block is measured in the stacks' own dtype; only where it may hold a new largest
-difference are the few pairs that could be it measured again in float64. Whether two stacks are the same bytes, as two
-runs of one program should be, is asked first: that takes little more than reading them.
+Both stacks are read in blocks. A block is measured in the stacks' own dtype. Only the few pairs that may be a new
+largest difference are measured again in float64. Two runs of one program should be equal byte for byte, so the stacks'
+bytes are compared first: that takes little more time than reading them.
 """
 
 from __future__ import annotations
@@ -42,9 +42,10 @@ from parity.judging.blocks import (
 class Difference:
     """Two values at one place of a stack. ``snapshot`` counts from 0, ``index`` is the place within the tensor.
 
-    ``a`` and ``b`` keep the dtypes of their stacks, so that they print as short as those allow. ``absolute`` is
-    |a - b|, ``relative`` |a - b| / max(|a|, |b|), between 0 and 2, and ``ulp`` the number of steps between
-    neighbouring floating-point numbers from one to the other; None where a side is not finite.
+    ``a`` and ``b`` keep the dtypes of their stacks, so that they print with no more digits than those need.
+    ``absolute`` is |a - b|, ``relative`` is |a - b| / max(|a|, |b|), between 0 and 2, and ``ulp`` is the number of
+    steps between neighbouring floating-point numbers from one to the other. If a side is not finite, ``absolute`` and
+    ``relative`` are infinite and ``ulp`` is None.
     """
 
     tensor: str
@@ -60,12 +61,13 @@ class Difference:
 
 @dataclass(frozen=True)
 class Worst:
-    """What ``differences`` found among ``values`` pairs.
+    """The result of ``differences`` for ``values`` pairs.
 
-    The three largest differences are taken where both sides are finite, each at its first place, and are None
-    where all such pairs are equal. ``nonfinite`` is the first place where a side is not finite. ``unequal`` counts
-    the pairs that are not equal: -0.0 equals 0.0, NaN equals nothing. ``beyond`` counts the pairs farther apart
-    than their snapshot's tolerance, with every pair that has a side that is not finite; None without a tolerance.
+    ``absolute``, ``relative`` and ``ulp`` are the largest differences between finite values, each at its first place.
+    They are None if all such pairs are equal. ``nonfinite`` is the first place with a side that is not finite;
+    ``nonfinite_a`` and ``nonfinite_b`` count such values on each side. ``unequal`` counts the pairs that are not equal:
+    -0.0 equals 0.0, NaN equals nothing. ``beyond`` counts the pairs that are farther apart than their snapshot's
+    tolerance, and all pairs with a side that is not finite; None without a tolerance.
     """
 
     values: int
@@ -82,8 +84,8 @@ class Worst:
 def distance(a: Stack, b: Stack) -> Array:
     """The largest |a - b| of each snapshot: ``(S, ...)`` twice to ``(S,)`` float64.
 
-    That of float64, or of longdouble where a side has it. A snapshot with a NaN or an infinity on either side, even
-    the same on both, is infinitely far: compare with a finite tolerance. ValueError where the shapes differ.
+    Computed in float64, or in longdouble if a side has it. A snapshot with a NaN or an infinity on either side is
+    infinitely far, even from an equal one: compare with a finite tolerance. ValueError if the shapes differ.
     """
     _check(a, b)
     if identical(a, b):
@@ -99,7 +101,7 @@ def distance(a: Stack, b: Stack) -> Array:
         largest = row_max(np.abs(d, out=d), rows)
         if types.native == types.wide:
             return largest
-        # Rounding keeps order: among those that are largest once rounded is the one that is largest.
+        # Rounding keeps order, so the largest difference is among those that are largest after rounding.
         first = np.flatnonzero(d.reshape(rows, -1) == np.where(largest == 0, np.nan, largest)[:, None])
         result = largest.astype(types.wide)
         if first.size:
@@ -109,7 +111,7 @@ def distance(a: Stack, b: Stack) -> Array:
         return result
 
     result = by_snapshot(a, b, types, farthest)
-    # NaN wins every maximum; an infinity stays one, or became NaN where it met its like.
+    # A NaN survives every maximum. An infinity stays infinite, or became NaN against an equal infinity.
     result[np.isnan(result)] = np.inf
     return result
 
@@ -138,16 +140,15 @@ def differences(
     tolerance: Array | None = None,
     dtype: str | None = None,
 ) -> Worst:
-    """Compare two stacks ``(S, ...)`` value by value, both floating. See ``Worst``.
+    """Compare two floating stacks ``(S, ...)`` value by value: see ``Worst``.
 
-    ``epochs`` ``(S,)`` gives each snapshot's epoch, else its number is taken. ``tolerance`` ``(S,)`` is the largest
-    |a - b| allowed at each snapshot; a NaN allows nothing.
+    ``epochs`` ``(S,)`` gives each snapshot's epoch; without it, a snapshot's number is its epoch. ``tolerance``
+    ``(S,)`` is the largest |a - b| allowed at each snapshot; a NaN allows nothing.
 
-    Absolute and relative differences are those of float64 (of longdouble where a side has it). ULPs are counted in
-    the narrower of the two dtypes, into which the wider side is rounded first: float32 against float64 counts
-    float32's steps; longdouble counts float64's. ``dtype`` is "bfloat16" where a side is that, held in float32 (see
-    ``parity.dtypes``): then whole steps of bfloat16 are counted. ValueError where the shapes differ or a side is not
-    floating.
+    Absolute and relative differences are computed in float64, or in longdouble if a side has it. ULPs are counted in
+    the narrower of the two dtypes, and the wider side is first rounded to it: float32 against float64 counts float32's
+    steps; longdouble counts float64's. If a side holds bfloat16 in float32 (see ``parity.dtypes``), ``dtype`` must be
+    "bfloat16": then whole steps of bfloat16 are counted. ValueError if the shapes differ or a side is not floating.
     """
     _check(a, b)
     if a.dtype.kind != "f" or b.dtype.kind != "f":

@@ -1,4 +1,4 @@
-"""Recorded trajectories held against each other: no framework, no suite, only what is on disk."""
+"""Recorded runs held against each other: from the files on disk, without any framework."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class Comparison:
     Attributes:
         a: The folder of the run that is judged.
         b: The folder of the run that it is held against.
-        judgement: The verdict and what it rests on.
+        judgement: The verdict and its grounds.
         absolute: The largest absolute difference anywhere; None where nothing differs or nothing was compared.
         relative: The largest difference relative to the larger of the two values.
         ulp: The largest difference in units in the last place of the coarser dtype.
-        notes: What the verdict rests on where that is less than a measured noise floor.
-        preflight: What differs that would make the numbers meaningless, or what they mean: settings, versions, batch
-            orders, initial parameters.
+        notes: Remarks on the grounds of the verdict, such as a noise floor that was not measured.
+        preflight: The differences that may make the numbers meaningless: settings, versions, batch orders, initial
+            parameters.
 
     Examples:
         >>> here, passed = Path("runs/a"), Judgement(Verdict.PASS, ratio=0.0)
@@ -59,7 +59,7 @@ class Comparison:
         """Give the comparison as plain data.
 
         Returns:
-            What ``parity diff --json`` writes of one pair of runs.
+            The object that ``parity diff --json`` writes for one pair of runs.
         """
 
         def plain(found: Difference | None) -> dict[str, Any] | None:
@@ -93,7 +93,7 @@ class Comparison:
 
 @dataclass(frozen=True, eq=False)
 class Repetition:
-    """A run that repeats ``base`` with its roundings stirred, and how far it strays: see ``tolerance.strays``."""
+    """A run that repeats ``base`` with its roundings stirred, and its distances from it: see ``floor.strays``."""
 
     run: Trajectory
     base: Trajectory
@@ -101,11 +101,10 @@ class Repetition:
 
 
 def compare_folders(a: Path, b: Path, noise: Sequence[Path] = (), known: Known = NOTHING) -> list[Comparison]:
-    """Compare two trajectories' folders, or every pair of the same case, dtype and kind in two folders of runs.
+    """Compare two runs, or in two folders of runs every pair of the same case, dtype and length of stretches.
 
-    ``noise`` as in ``compare``, for two trajectories alone; ``known`` is the suite that knows their cases.
-    TrajectoryError for what cannot be read, and where there is
-    nothing to compare.
+    ``noise`` is that of ``compare`` and only for two runs; ``known`` is the suite that knows their cases.
+    TrajectoryError if a run cannot be read or there is no pair to compare.
     """
     if (a / MANIFEST).exists() or (b / MANIFEST).exists():
         return [compare(a, b, noise, known)]
@@ -127,9 +126,9 @@ def compare_folders(a: Path, b: Path, noise: Sequence[Path] = (), known: Known =
 
 
 def unpaired(a: Path, b: Path, comparisons: Sequence[Comparison]) -> dict[Path, list[Path]]:
-    """Of two folders of runs, those that ``compare_folders`` found no counterpart for, by folder.
+    """The runs in two folders that ``compare_folders`` found no counterpart for, by folder.
 
-    Not those by which a reference is checked: they are a part of it.
+    A run that checks a reference is left out: it is a part of the reference.
     """
     compared = {folder for found in comparisons for folder in (found.a, found.b)}
     roots = (a,) if a.resolve() == b.resolve() else (a, b)
@@ -152,7 +151,7 @@ def compare(a: Path, b: Path, noise: Sequence[Path] = (), known: Known = NOTHING
         The judgement, and the largest differences.
 
     Raises:
-        TrajectoryError: A run cannot be read, or a repetition is none of these runs.
+        TrajectoryError: If a run cannot be read, or one in ``noise`` is no repetition of either run.
 
     Examples:
         >>> import tempfile
@@ -175,7 +174,7 @@ def compare_runs(
     noise: Sequence[Repetition] = (),
     known: Known = NOTHING,
 ) -> Comparison:
-    """The same for what was read from there already."""
+    """Compare two runs that were read already: see ``compare``."""
     sides = ((a, ours), (b, theirs))
     stale = [
         f"{folder} is an earlier run: a newer one was begun and not finished"
@@ -199,7 +198,7 @@ def compare_runs(
     params = any(_asserts_parameters(run, known) for run in (ours, theirs))
     if not params:
         notes.append(
-            "this case's parameters are compared in lockstep only, but in float64; of a free run, the losses count"
+            "this case's parameters are compared in lockstep only, except in float64: of a free run the losses count"
         )
     notes += [
         f"{folder} says that its parameters are compared in lockstep only, which no suite confirms: they are compared"
@@ -210,7 +209,7 @@ def compare_runs(
     doubt = "; ".join(failed) or incomparable(ours, theirs)
     if doubt:
         return Comparison(a, b, Judgement(Verdict.INCONCLUSIVE, reason=doubt), None, None, None, tuple(notes), before)
-    # A floor may end before the run does; then both runs are judged that far.
+    # A floor may end before its run; then both runs are judged up to there.
     epochs, snapshots = (min(lengths) for lengths in zip(*map(_lengths, floors), strict=True))
     one, other = (floor.until(epochs, snapshots) for floor in floors)
     both = Floor(one.loss + other.loss, {name: one.params[name] + other.params[name] for name in one.params})
@@ -224,7 +223,7 @@ def compare_runs(
 
 
 def _asserts_parameters(run: Trajectory, known: Known) -> bool:
-    """Whether the verdict rests on a run's parameters too. Its suite may deny it; the recording's own word is none."""
+    """Say whether the verdict rests on a run's parameters too. Only its suite may deny it, not the recording itself."""
     entry = known.entry_of(run)
     return bool(run.meta.get("lockstep")) or asserts_parameters(entry.case if entry else None, run.meta["dtype"])
 
@@ -234,9 +233,9 @@ def _lengths(floor: Floor) -> tuple[int, int]:
 
 
 def repetitions(ours: Trajectory, theirs: Trajectory, noise: Sequence[Path]) -> list[Repetition]:
-    """Each of these runs beside that one of the two whose repetition it is: the nearer one.
+    """Read each run in ``noise``, and pair it with the run that it repeats: the nearer of the two.
 
-    TrajectoryError where one cannot be read or held against them.
+    TrajectoryError if one cannot be read or is no repetition of either run.
     """
     found = []
     for folder in noise:
@@ -277,9 +276,9 @@ def _runs(root: Path) -> list[Path]:
 
 
 def _kind(folder: Path) -> tuple[str, ...]:
-    """dtype and stretch from a folder's name ``<implementation>-<dtype>-<device>[-lockstepN]``.
+    """The dtype and the length of stretches in a folder's name, ``<implementation>-<dtype>-<device>[-lockstepN]``.
 
-    The dtype from the run itself where a user gave it another name.
+    If a user gave the folder another name, the dtype that the run itself declares.
     """
     lockstep = LOCKSTEP.fullmatch(folder.name)
     named = RUN.fullmatch(lockstep["run"] if lockstep else folder.name)

@@ -1,9 +1,9 @@
-"""The noise floor of one case in one dtype: how it follows from repetitions, and its file on disk."""
+"""The noise floor of one case in one dtype: its derivation from repetitions, and its file on disk."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -20,20 +20,30 @@ from parity.typing import Array, Params
 
 @dataclass(frozen=True)
 class Floor:
-    """The noise floor of one case in one dtype: ``loss`` (E, B) and each parameter (S,), in the quantity's units."""
+    """The noise floor of one case in one dtype: ``loss`` (E, B), each parameter and metric (S,), in its own units.
+
+    A metric's is the part of its tolerance that ``parity.tolerance.FACTOR`` multiplies, as everywhere: see
+    ``parity.judging.noise.metric_tolerances``.
+    """
 
     loss: Array
     params: Params
+    metrics: Params = field(default_factory=dict)
 
     def until(self, epochs: int, snapshots: int) -> Floor:
-        """The floor of a shorter run of the same case: it grows along the run, so its beginning is its own."""
-        return Floor(self.loss[:epochs], {name: values[:snapshots] for name, values in self.params.items()})
+        """The floor of a shorter run of the same case. A floor at an epoch depends on no later epoch."""
+        return Floor(
+            self.loss[:epochs],
+            {name: values[:snapshots] for name, values in self.params.items()},
+            {name: values[:snapshots] for name, values in self.metrics.items()},
+        )
 
     def carried(self, reference: Trajectory) -> Floor:
-        """The floor on the whole of a longer run, where a run in lockstep may be as far off as it ever was measured.
+        """Carry the floor of a run in lockstep on to the end of a longer reference.
 
-        In lockstep nothing grows from stretch to stretch but what the rounding errors are relative to. So the last
-        value stays, in proportion to the running max|reference|.
+        In lockstep errors do not add up from stretch to stretch; they grow only with the values that they are relative
+        to. So the floor's last value is carried on in proportion to the running max|reference|. The floors of metrics
+        end where they were measured: which rows are near a tie later is not known.
         """
         if len(self.loss) == len(reference.loss):
             return self
@@ -42,6 +52,7 @@ class Floor:
         return Floor(
             _carried(self.loss.ravel(), loss.ravel()).reshape(loss.shape),
             {name: _carried(values, scales[name]) for name, values in self.params.items()},
+            self.metrics,
         )
 
 
@@ -54,9 +65,9 @@ def _carried(floor: Array, scales: Array) -> Array:
 
 
 def floor_of(strayed: Sequence[Params], reference: Trajectory, dtype: str) -> Floor:
-    """The noise floor that follows from how far runs strayed, each as ``strays`` says it; the least without any."""
+    """The noise floor from the distances that ``strays`` gave of each stirred run; without any, the least floor."""
     losses = np.abs(reference.loss.astype(np.float64).ravel())
-    # As ``scale`` has it: nothing lies within a tolerance that is made of what is not finite.
+    # NaN, as in ``scale``: no distance lies within a tolerance made from a value that is not finite.
     scales = {"loss": np.where(np.isfinite(losses), losses, np.nan)}
     scales |= {name: scale(values) for name, values in reference.params.items()}
     grown = {name: 4 * unit(dtype) * np.maximum.accumulate(values) for name, values in scales.items()}
@@ -67,18 +78,22 @@ def floor_of(strayed: Sequence[Params], reference: Trajectory, dtype: str) -> Fl
 
 
 def strays(run: Trajectory, reference: Trajectory) -> Params:
-    """The largest distance of a run from the reference: ``loss`` (E·B,) and each parameter (S,), float64."""
-    # Each loss counts as a snapshot: what is not finite is infinitely far, even from its like.
+    """The largest distances of a run from the reference, float64: of each loss (E·B,), of each parameter (S,)."""
+    # Each loss counts as a snapshot: one that is not finite is infinitely far, even from an equal one.
     loss = distance(run.loss.reshape(-1), reference.loss.reshape(-1))
     return {"loss": loss} | {name: distance(run.params[name], reference.params[name]) for name in reference.params}
 
 
 def save(floors: dict[str, Floor], path: Path, fingerprint: str) -> None:
-    """Write the floors of one case, float32 rounded up, with the fingerprint of what they were measured on."""
+    """Write the floors of one case in float32, rounded up, with the mark of the data and code that gave them."""
     tensors = {}
     for dtype, floor in floors.items():
         for name, values in ({"loss": floor.loss} | {f"params/{n}": v for n, v in floor.params.items()}).items():
             tensors[f"{dtype}/{name}"] = np.nextafter(values.astype(np.float32), np.float32(np.inf))
+        for name, values in floor.metrics.items():
+            narrow = values.astype(np.float32)
+            # Where no row is near a tie, none may change.
+            tensors[f"{dtype}/metrics/{name}"] = np.where(narrow == 0, narrow, np.nextafter(narrow, np.float32(np.inf)))
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.partial")
     save_file(tensors, scratch, {"fingerprint": fingerprint, "runs": str(RUNS)})
@@ -86,9 +101,9 @@ def save(floors: dict[str, Floor], path: Path, fingerprint: str) -> None:
 
 
 def load(path: Path, fingerprint: str) -> dict[str, Floor] | None:
-    """The floors in a file that ``save`` wrote; None where there is no file or it was measured on something else.
+    """Read the floors that ``save`` wrote; None if there is no file or it bears another mark.
 
-    TrajectoryError says that the file is damaged and how to make it anew.
+    TrajectoryError if the file is damaged; the message says how to make it anew.
     """
     if not path.exists():
         return None
@@ -101,16 +116,20 @@ def load(path: Path, fingerprint: str) -> dict[str, Floor] | None:
         raise _damaged(path, str(error)) from error
     floors: dict[str, Floor] = {}
     for dtype in {name.split("/", 1)[0] for name in tensors}:
-        prefix = f"{dtype}/params/"
-        params = {name.removeprefix(prefix): values for name, values in tensors.items() if name.startswith(prefix)}
+        params, metrics = _below(f"{dtype}/params/", tensors), _below(f"{dtype}/metrics/", tensors)
         loss = tensors.get(f"{dtype}/loss")
         if loss is None or loss.ndim != 2:
             raise _damaged(path, f"it holds no {dtype}/loss of epochs and batches")
-        for name, values in params.items():
-            if values.ndim != 1:
-                raise _damaged(path, f"{prefix}{name} is not one value a snapshot")
-        floors[dtype] = Floor(loss, params)
+        for kind, found in (("params", params), ("metrics", metrics)):
+            for name, values in found.items():
+                if values.ndim != 1:
+                    raise _damaged(path, f"{dtype}/{kind}/{name} is not one value a snapshot")
+        floors[dtype] = Floor(loss, params, metrics)
     return floors
+
+
+def _below(prefix: str, tensors: Params) -> Params:
+    return {name.removeprefix(prefix): values for name, values in tensors.items() if name.startswith(prefix)}
 
 
 def _damaged(path: Path, how: str) -> TrajectoryError:
@@ -118,7 +137,7 @@ def _damaged(path: Path, how: str) -> TrajectoryError:
 
 
 def recorded_floor(folder: Path, run: Trajectory) -> Floor | None:
-    """The noise floor that ``parity run`` left beside a trajectory, None where there is none of this very run."""
+    """The noise floor that ``parity run`` left beside a run; None if there is none for this very run."""
     lockstep = run.meta.get("lockstep")
     name = floor_name(folder.resolve().parent.name, lockstep, run.meta["dtype"])
     mark = run.meta.get("floor")
@@ -127,14 +146,14 @@ def recorded_floor(folder: Path, run: Trajectory) -> Floor | None:
 
 
 def fits(floor: Floor | None, run: Trajectory) -> Floor | None:
-    """The beginning of a noise floor that is a run's own; None where that is of other parameters or batches."""
+    """Cut a noise floor to the length of a run; None if it has other parameters or batches than the run."""
     if floor is None or set(floor.params) != set(run.params) or floor.loss.shape[1:] != run.loss.shape[1:]:
         return None
     return floor.until(len(run.loss), len(run.epochs))
 
 
 def mark_of(path: Path) -> str | None:
-    """The mark of what the floors in a file were measured on; None where there is no file, or it bears none."""
+    """Read the mark in a file of floors; None without a file or a mark. TrajectoryError if the file is damaged."""
     try:
         with safe_open(path, "numpy") as file:
             return (file.metadata() or {}).get("fingerprint")

@@ -1,4 +1,4 @@
-"""A folder of recorded runs, judged as ``parity run`` judges them: from what lies there, with no framework."""
+"""Judge a folder of recorded runs as ``parity run`` does: from the files there, without any framework."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from parity.trajectory import TrajectoryError
 
 
 def recorded(root: Path, suite: Suite, mark: Mark | None = None) -> list[Outcome]:
-    """Every run below ``root``, as ``--out`` names it, judged; in the suite's order, then by name.
+    """Judge every run below ``root``, the folder of ``--out``; in the suite's order, then by name.
 
-    ``mark`` says which noise floor a case of the suite has today: see ``Known``. A run that is damaged, unfinished or
-    has no reference beside it is INCONCLUSIVE and says why. TrajectoryError where ``root`` holds no runs.
+    ``mark`` gives the mark of a case's noise floor today: see ``Known``. A run that is damaged, unfinished or has no
+    reference beside it is INCONCLUSIVE and says why. TrajectoryError if ``root`` holds no runs.
     """
     if not root.is_dir():
         raise TrajectoryError(f"{root} is not a folder: name the folder of runs that 'parity run --out' wrote")
@@ -33,16 +33,16 @@ def recorded(root: Path, suite: Suite, mark: Mark | None = None) -> list[Outcome
 
 
 def whole_folder(root: Path, suite: Suite, outcomes: Sequence[Outcome], mark: Mark | None = None) -> list[Outcome]:
-    """What a page of ``root`` shows after a call that judged some of its runs: ``outcomes``, and all else there is.
+    """Add the outcomes of all other runs below ``root`` to the ``outcomes`` of runs that were judged already.
 
-    The runs that were judged already are not read again.
+    Those runs are not read again.
     """
     done = {(outcome.folder, outcome.implementation, outcome.dtype, outcome.device) for outcome in outcomes}
     return in_order([*outcomes, *_all_below(root, Known(suite, mark), suite, done)], suite)
 
 
 def in_order(outcomes: list[Outcome], suite: Suite) -> list[Outcome]:
-    """Outcomes as a reader looks for them: by the suite's cases, then implementation, dtype and device."""
+    """Sort outcomes for a reader: by the suite's cases, then implementation, dtype and device."""
     case_order = {name: place for place, name in enumerate(suite.entries)}
     dtype_order = {name: place for place, name in enumerate(KNOWN)}
     return sorted(
@@ -59,7 +59,7 @@ def in_order(outcomes: list[Outcome], suite: Suite) -> list[Outcome]:
 
 
 def _all_below(root: Path, known: Known, suite: Suite, done: Collection[tuple[str, ...]] = ()) -> list[Outcome]:
-    """Every run below ``root`` but those of ``done``, judged."""
+    """Judge every run below ``root`` except those in ``done``."""
     outcomes = []
     try:
         for folder in sorted(root.iterdir()):
@@ -86,7 +86,7 @@ def _places(runs: Runs) -> Iterator[Place]:
 
 
 def _own(runs: Runs, name: str) -> Place:
-    """A run under a name of the user's own: it says itself what it is."""
+    """The place of a run under a name of the user's own; dtype and device are those that the run declares."""
     try:
         meta = runs.read(runs.folder / name).meta
     except TrajectoryError:

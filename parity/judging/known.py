@@ -1,4 +1,4 @@
-"""What a suite knows of recorded runs: which case they are of, and which noise floor they are held to."""
+"""A suite's knowledge of recorded runs: their cases, and the noise floors that they are held to."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from parity.suite import Entry, Suite, SuiteError
 from parity.trajectory import Trajectory, TrajectoryError
 
 Mark = Callable[[Suite, Entry, int], str]
-"""The mark that the noise floor of a case bears today, for runs of so many epochs: ``parity.running.keys.mark``."""
+"""``(suite, entry, epochs)`` to the mark that such runs' noise floor bears today: ``parity.running.keys.mark``."""
 
 
 @dataclass(frozen=True)
 class Known:
-    """A suite, asked about recordings. Without one, nothing is known, and what lies beside a run is all there is."""
+    """A suite that answers for recordings. Without a suite, only the files beside a run are known."""
 
     suite: Suite | None = None
     mark: Mark | None = None
     _marks: dict[tuple[str, int], str] = field(default_factory=dict, repr=False, compare=False)
 
     def entry(self, folder: str) -> Entry | None:
-        """The case that a folder of runs is named after; None where the suite has none of that name.
+        """The case that a folder of runs is named after; None if the suite has no case of that name.
 
-        Data that a user brought are not looked for: of such a case no published figure is known.
+        A user's own data are not looked for: on them the case has no published figures.
         """
         name, _, variant = folder.partition("@")
         if self.suite is None or name not in self.suite.entries:
@@ -37,7 +37,7 @@ class Known:
         return replace(entry, case=entry.case.on_other_data(f"on other data, {variant}"), variant=variant)
 
     def entry_of(self, run: Trajectory) -> Entry | None:
-        """The case that a recording says it is of; None where it says none, or has other parameters than that case."""
+        """The case that a recording names; None if it names none, or has other parameters than that case."""
         entry = self.entry(str(run.meta.get("case", "")))
         if entry is None:
             return None
@@ -45,17 +45,17 @@ class Known:
         return entry if shapes == {name: values.shape[1:] for name, values in run.params.items()} else None
 
     def floor(self, folder: Path, run: Trajectory) -> Floor | None:
-        """The noise floor of a run in ``folder``: the suite's own first, then what lies beside it; None without any.
+        """The noise floor of a run in ``folder``: the suite's own, else the one beside the run; None without any.
 
-        TrajectoryError where the suite has one of its own and the run was recorded on something else: on other data
-        than the case has today, or beside another reference. What lies beside such a run is not believed, because it
-        came with the run.
+        TrajectoryError if the suite has its own and the run was recorded on other data than the case has today, or
+        beside another reference. A floor beside such a run is not believed, because it came with the run.
         """
         case = folder.resolve().parent.name
         own = self._own(case, run)
-        if own is None or mark_of(own) is None:
+        shipped = None if own is None else mark_of(own)
+        if own is None or shipped is None:
             return recorded_floor(folder, run)
-        if mark_of(own) == run.meta.get("floor"):
+        if shipped == run.meta.get("floor"):
             floors = load(own, str(run.meta["floor"]))
             return None if floors is None else fits(floors.get(run.meta["dtype"]), run)
         if run.meta.get("floor") == self._today(case, run):
@@ -66,12 +66,13 @@ class Known:
         )
 
     def _own(self, case: str, run: Trajectory) -> Path | None:
-        """Where the suite keeps the noise floor of such a run, if it keeps any."""
+        """The path at which the suite keeps the noise floor of such a run; None if it keeps none."""
         if self.suite is None or self.suite.floors is None or self.entry(case) is None:
             return None
         return self.suite.floors / floor_name(case, run.meta.get("lockstep"), run.meta["dtype"])
 
     def _today(self, case: str, run: Trajectory) -> str | None:
+        """The mark that the noise floor of such a run bears today; None if that is unknown."""
         entry = self.entry(case)
         if entry is None or self.suite is None or self.mark is None:
             return None
@@ -79,7 +80,7 @@ class Known:
         if (case, length) not in self._marks:
             try:
                 self._marks[case, length] = self.mark(self.suite, entry, length)
-            except SuiteError:  # Its data are not here: nothing can be said of them.
+            except SuiteError:  # The case's data are not here, so its mark is unknown.
                 return None
         return self._marks[case, length]
 

@@ -20,7 +20,7 @@ from parity.judging.floor import Floor
 from parity.judging.noise import in_lockstep
 from parity.judging.policy import asserts_parameters
 from parity.judging.verdict import Verdict, judge
-from parity.judging.witness import Check, Expected, Witness, held, take_apart
+from parity.judging.witness import HELD_OUT, Check, Expected, Witness, held, take_apart
 from parity.recording.steps import Phase, step_of
 from parity.spec import Case
 from parity.tolerance import FACTOR
@@ -195,13 +195,16 @@ def contract(shared: Climb) -> float:
 
 
 def prediction(shared: Climb) -> float:
-    """The same prediction from the same state."""
+    """The same prediction from the same state, of a batch's rows and of every row that is held out."""
     trainer = shared.begin()
     shares = []
     for epoch, state, rows in shared.meetings:
         trainer.load(state)
         got = {"prediction": trainer.predict(shared.data.x[rows])}
         shares.append(_hold(got, shared.witness.prediction(state, rows), epoch))
+        if shared.data.x_test is not None:
+            got = {HELD_OUT: trainer.predict(shared.data.x_test)}
+            shares.append(_hold(got, shared.witness.held_out_prediction(state), epoch))
     return max(shares)
 
 
@@ -216,17 +219,18 @@ def update(shared: Climb) -> float:
 
 
 def training(shared: Climb) -> float:
-    """Every batch's loss and every snapshot's parameters, on a free run; where the case says so, in lockstep."""
-    case = replace(shared.case, metrics=())
+    """Every batch's loss and every snapshot, with its metrics, of a free run; where the case says so, in lockstep."""
+    case = shared.case
     lockstep = not asserts_parameters(case, shared.dtype)
     reference = gather(record(shared.reference(case, "float64", "cpu"), case, case.epochs))
     run = gather(record(shared.begin(), case, case.epochs))
-    judgements = [judge(run, reference, shared.floor, params=not lockstep)]
+    judgements = [judge(run, reference, shared.floor, params=not lockstep, metrics=True)]
     if lockstep:
         if shared.lockstep_floor is None:
             raise FallError("no noise floor was measured for the lockstep run")
         held = in_lockstep(shared.begin(), shared.reference(case, "float64", "cpu"), case, case.stretch)
-        judgements.append(judge(gather(record(held.trainer, case, case.epochs)), reference, shared.lockstep_floor))
+        stretched = gather(record(held.trainer, case, case.epochs))
+        judgements.append(judge(stretched, reference, shared.lockstep_floor, metrics=True))
     for judgement in judgements:
         if judgement.verdict is not Verdict.PASS:
             smallest = f"; {judgement.ratio:.3g} times the tolerance would have passed" if judgement.ratio else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import NamedTuple
@@ -11,10 +11,10 @@ import numpy as np
 
 from parity.dtypes import DTYPES, NARROW
 from parity.judging.floor import Floor, floor_of, strays
-from parity.spec import Case, Dataset
-from parity.tolerance import RUNS, stir
+from parity.spec import Case, Dataset, Loss, Metric
+from parity.tolerance import FACTOR, RUNS, stir
 from parity.trainer import Build, State, Trained, Trainer, by_segment, continued, predicted, record, verbs
-from parity.trajectory import gather
+from parity.trajectory import Trajectory, gather
 from parity.typing import Array, Batches, Params
 
 
@@ -83,9 +83,11 @@ def stirred(build: Build, case: Case, dtype: str, seed: int) -> tuple[Trainer, C
     # Stirring the inputs means moving what the run in this dtype sees, after its cast.
     data = case.data()
     x = stir(data.x, generator, dtype)
-    stirred_data = Dataset(x, data.y, data.x_test, data.y_test)
+    # Of another generator: what the rows to train on see does not depend on whether rows are held out.
+    held_out = None if data.x_test is None else stir(data.x_test, np.random.default_rng((seed, 1)), dtype)
+    stirred_data = Dataset(x, data.y, held_out, data.y_test)
     initial = {name: stir(value, generator, dtype) for name, value in case.initial().items()}
-    stirred_case = replace(case, data=lambda: stirred_data, initial=lambda: initial, metrics=())
+    stirred_case = replace(case, data=lambda: stirred_data, initial=lambda: initial)
     return stirring(build(stirred_case, dtype, "cpu"), generator, case.schedule.ordered, dtype), stirred_case
 
 
@@ -130,26 +132,111 @@ def measure(
     ``lockstep`` measures runs that start every so many epochs from the reference's state. ``on_run`` is called
     after each of the ``runs_of(dtypes)`` runs.
     """
-    plain = replace(case, metrics=())
-    reference = gather(record(build(plain, "float64", "cpu"), plain, epochs))
+    splits = tuple(dict.fromkeys(metric.split for metric in case.metrics))
+    reference = _with_predictions(build(case, "float64", "cpu"), case, splits, epochs)
     floors: dict[str, Floor] = {}
     for dtype in dtypes:
         strayed: list[Params] = []
         for seed in range(runs_of((dtype,))):
-            trainer, run_case = (
-                stirred(build, case, dtype, seed) if seed < RUNS else (build(plain, dtype, "cpu"), plain)
-            )
+            trainer, run_case = stirred(build, case, dtype, seed) if seed < RUNS else (build(case, dtype, "cpu"), case)
             if lockstep is not None:
                 trainer = in_lockstep(trainer, build(case, "float64", "cpu"), case, lockstep).trainer
             with np.errstate(all="ignore"):  # what overflows makes the floor infinite, and that is said
-                run = gather(record(trainer, run_case, epochs))
+                run = _with_predictions(trainer, run_case, splits, epochs)
             strayed.append(strays(run, reference))
             on_run()
         if dtype == "float64" and "float32" in floors:
             wide = {"loss": floors["float32"].loss.ravel(), **floors["float32"].params}
             strayed.append({name: 2.0**-29 * values for name, values in wide.items()})
         floors[dtype] = floor_of(strayed, reference, dtype)
-    return floors
+    return {dtype: _of_metrics(floor, case, reference) for dtype, floor in floors.items()}
+
+
+PREDICTIONS = "predictions of "
+"""Before the name of a split, whose predictions stand among a run's parameters while floors are measured."""
+
+
+def _with_predictions(trainer: Trainer, case: Case, splits: Sequence[str], epochs: int) -> Trajectory:
+    """A run in memory that holds, among its parameters, what it predicts of each split at every snapshot."""
+    kept: dict[str, list[Array]] = {split: [] for split in splits}
+
+    def keep(split: str) -> Metric:
+        def score(predictions: Array, y: Array) -> Array:
+            kept[split].append(predictions)
+            return np.zeros(len(predictions))
+
+        return Metric(split, split, score)  # type: ignore[arg-type]
+
+    run = gather(record(trainer, replace(case, metrics=tuple(map(keep, splits))), epochs))
+    predictions = {f"{PREDICTIONS}{split}": np.concatenate(pieces) for split, pieces in kept.items()}
+    return replace(run, params={**run.params, **predictions}, metrics={})
+
+
+def _of_metrics(floor: Floor, case: Case, reference: Trajectory) -> Floor:
+    """A floor whose predictions have become the floors of the metrics that are made of them."""
+    params = {name: values for name, values in floor.params.items() if not name.startswith(PREDICTIONS)}
+    metrics = {}
+    for metric in case.metrics:
+        name = f"{PREDICTIONS}{metric.split}"
+        y = case.data().split(metric.split)[1]
+        predictions, allowed = np.asarray(reference.params[name]), FACTOR * floor.params[name]
+        metrics[metric.name] = metric_tolerances(metric, predictions, y, allowed, case.loss) / FACTOR
+    return Floor(floor.loss, params, metrics)
+
+
+def metric_tolerances(metric: Metric, predictions: Array, y: Array, allowed: Array, loss: Loss) -> Array:
+    """How far a metric may be from the reference's where every prediction is within its own tolerance.
+
+    A metric that counts is moved by the rows whose decision the tolerance can change, by their share and by no other:
+    those that lie nearer to a tie. One that adds up is moved by all rows. Both are found by scoring the reference's
+    predictions again with each moved by its whole tolerance: towards the targets, away from them, all up, all down,
+    and RUNS times either way at random, for metrics that know no target. Predictions stay what they are: a probability
+    between 0 and 1, its logarithm below 0.
+
+    Args:
+        metric: What is scored.
+        predictions: The reference's, (S, n, ...), at S snapshots.
+        y: The targets of the n rows, as ``metric.score`` takes them.
+        allowed: The tolerance of the predictions at each snapshot, (S,).
+        loss: The case's loss, which says what a prediction is.
+
+    Returns:
+        The largest distance of the metric at each snapshot, (S,) float64.
+
+    >>> right = Metric("accuracy", "test", lambda p, y: np.mean((p > 0.5) == y, 1))
+    >>> p, y = np.array([[0.1, 0.4999, 0.9, 0.6]]), np.array([0, 0, 1, 1])
+    >>> metric_tolerances(right, p, y, np.array([1e-3]), Loss("binary_crossentropy", "mean"))
+    array([0.25])
+    >>> metric_tolerances(right, p, y, np.array([1e-5]), Loss("binary_crossentropy", "mean"))
+    array([0.])
+    """
+    exact = np.asarray(metric.score(predictions, y), np.float64)
+    furthest = np.zeros(len(exact))
+    far = allowed.reshape(-1, *(1,) * (predictions.ndim - 1))
+    with np.errstate(all="ignore"):
+        for signs in _directions(predictions, y):
+            moved = predictions + signs * far
+            if loss.kind == "binary_crossentropy":
+                moved = np.clip(moved, 0, 1)
+            elif loss.kind == "nll":
+                moved = np.minimum(moved, 0)
+            # What is not a number is no distance: it would let everything pass.
+            furthest = np.fmax(furthest, np.abs(metric.score(moved, y) - exact))
+    return furthest
+
+
+def _directions(predictions: Array, y: Array) -> Iterator[Array]:
+    """Signs that broadcast to ``predictions``, (S, n, ...): which way each of them is moved."""
+    if y.dtype.kind in "iu" and y.ndim == predictions.ndim - 2:  # the class of each row
+        towards = np.where(np.arange(predictions.shape[-1]) == y[..., None], 1.0, -1.0)[None]
+        yield from (towards, -towards)
+    elif y.shape == predictions.shape[1:]:
+        towards = np.where(y > predictions, 1.0, -1.0)
+        yield from (towards, -towards)
+    yield from (np.ones(1), -np.ones(1))
+    for seed in range(RUNS):
+        generator = np.random.default_rng(seed)
+        yield generator.integers(0, 2, predictions.shape, np.int8) * 2.0 - 1
 
 
 def runs_of(dtypes: Sequence[str]) -> int:

@@ -1,4 +1,4 @@
-"""What became of a cell: the run, its judgement, its published figures. What every report is made from."""
+"""The outcome of a cell: its run, its judgement and its published figures. Every report is made from outcomes."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 class Outcome:
     """One implementation of one case in one dtype on one device, judged.
 
-    ``folder`` is the case's name, with the data after an ``@`` where they are not its own. ``entry`` is the case as
-    its suite has it, None where that does not know it. ``cached`` says whether the run had been made before.
-    ``checked`` marks the reference itself, which is held against its own check and not against ``reference``.
-    ``run`` and ``reference`` are None where they could not be had; the judgement then says why.
+    ``folder`` is the case's name, followed by ``@`` and the name of the data if they are not the case's own. ``entry``
+    is the case as its suite has it; None if the suite does not know it. ``cached`` says whether the run was made before
+    this call. ``checked`` marks the reference itself, which is held against its own check and not against
+    ``reference``. ``run`` and ``reference`` are None if they cannot be read; the judgement then says why.
     """
 
     folder: str
@@ -54,14 +54,14 @@ class Outcome:
 
     @property
     def note(self) -> str:
-        """What a reader of the results must know of the case's data."""
+        """The case's note on its data, for readers of the results."""
         return self.entry.case.display.note if self.entry is not None else ""
 
     @property
     def preflight(self) -> tuple[str, ...]:
-        """What differs between the run and its reference that would make numbers meaningless.
+        """The differences in settings from the reference that would make the numbers meaningless.
 
-        Not dtype and device: they are what the cell is about, while its reference is float64 on the CPU.
+        Dtype and device are left out: every cell has its own, and the reference is always float64 on the CPU.
         """
         if self.run is None or self.reference is None:
             return ()
@@ -70,7 +70,7 @@ class Outcome:
 
     @property
     def seconds(self) -> float:
-        """What the run took when it ran, 0 where it does not say; bounded, for a stranger may have written it."""
+        """The seconds that the run took, 0 if it does not say. Bounded, because a recording may claim any number."""
         found = self.run.meta.get("seconds") if self.run is not None else None
         return float(min(max(found, 0), 1e9)) if isinstance(found, (int, float)) else 0.0
 
@@ -82,7 +82,7 @@ def total(outcomes: Sequence[Outcome]) -> Verdict:
 
 
 def as_json(outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """The cells and the published figures as plain data: what ``--json`` writes."""
+    """The cells and the published figures as plain data, as ``--json`` writes them."""
     return {
         "cells": [
             {

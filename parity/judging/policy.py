@@ -1,4 +1,4 @@
-"""What is asserted of a run's parameters: said once, for the matrix, the ladder, the report, the diff and the proof."""
+"""The rule for asserting parameters, the same for the matrix, the ladder, the report, the diff and the proof."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from parity.spec import Case
 
 
 def asserts_parameters(case: Case | None, dtype: str) -> bool:
-    """Whether the verdict on a free run in ``dtype`` rests on its parameters too, and not on its losses alone.
+    """Say whether the verdict on a free run in ``dtype`` rests on its parameters too, and not on its losses alone.
 
-    Rounding may lead the parameters of a case so far away that a free run's say nothing: such a case says
-    ``Policy.float32_parameters="lockstep"``, and they are asserted where each stretch starts from the reference's
-    state. Only a suite's case can say so. Where there is none (``case=None``) they are asserted: a recording must not
-    loosen its own judgement.
+    Rounding may lead a free run's parameters so far away that they say nothing. A case that does so sets
+    ``Policy.float32_parameters="lockstep"``: its parameters are asserted in a run whose stretches each start from the
+    reference's state. Only a suite's case can set this. Without a case (None) the parameters are asserted, because a
+    recording must not loosen its own judgement.
     """
     return case is None or dtype == "float64" or case.policy.float32_parameters == "free"

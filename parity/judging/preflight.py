@@ -1,4 +1,4 @@
-"""What differs between two runs' settings, before any number is compared."""
+"""Differences between two runs' settings, found before any result is compared."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from parity.trajectory import Trajectory
 
 
 def preflight(a: Trajectory, b: Trajectory) -> Iterator[str]:
-    """What differs between two runs' settings, before any number is looked at; of what both say, or either must not."""
+    """Yield each difference between settings that both runs record, and each setting that contradicts a run's dtype."""
     for name in ("case", "dtype", "device", "threads", "lockstep"):
         ours, theirs = a.meta.get(name), b.meta.get(name)
         if ours is not None and theirs is not None and ours != theirs:
@@ -37,7 +37,7 @@ def preflight(a: Trajectory, b: Trajectory) -> Iterator[str]:
 
 
 def _other_order(a: Trajectory, b: Trajectory) -> Iterator[str]:
-    """Batches that are not the other run's, and the first of them where both recorded its rows."""
+    """Yield a difference in the order of the batches; it names the first such batch if both runs recorded its rows."""
     ours, theirs = a.meta.get("batch_order"), b.meta.get("batch_order")
     if ours is None or theirs is None or ours == theirs:
         return
@@ -54,7 +54,7 @@ def _other_order(a: Trajectory, b: Trajectory) -> Iterator[str]:
 
 
 def _other_beginning(a: Trajectory, b: Trajectory) -> Iterator[str]:
-    """Initial parameters that are not those of the other run, as far as the narrower dtype can tell."""
+    """Yield the initial parameters that differ after rounding to the narrower of the two dtypes."""
     for name in a.params:
         if name in b.params and a.params[name].shape[1:] == b.params[name].shape[1:]:
             narrow = max((run.meta.get("dtype", run.params[name].dtype.name) for run in (a, b)), key=unit)

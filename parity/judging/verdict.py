@@ -1,4 +1,4 @@
-"""PASS, FAIL or INCONCLUSIVE, with the evidence. What was not compared never passes."""
+"""PASS, FAIL or INCONCLUSIVE, with the evidence. A run that was not compared never passes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Verdict(StrEnum):
-    """What a comparison came to. What was not compared never passes: it is INCONCLUSIVE.
+    """The result of a comparison. A run that was not compared never passes: it is INCONCLUSIVE.
 
     Examples:
         >>> Verdict("PASS") is Verdict.PASS
@@ -31,11 +31,13 @@ class Verdict(StrEnum):
     INCONCLUSIVE = "INCONCLUSIVE"
 
 
+METRICS = "metrics/"
+"""Before the name of a metric, where it stands beside parameters."""
 EXIT_STATUS = {Verdict.PASS: 0, Verdict.FAIL: 1, Verdict.INCONCLUSIVE: 3}
 
 
 def overall(verdicts: list[Verdict]) -> Verdict:
-    """The verdict on all of them: a failure outweighs a doubt, a doubt a pass, and nothing is a doubt."""
+    """Combine verdicts: FAIL outweighs INCONCLUSIVE, INCONCLUSIVE outweighs PASS. Without any, INCONCLUSIVE."""
     if not verdicts:
         return Verdict.INCONCLUSIVE
     return max(verdicts, key=[Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.FAIL].index)
@@ -43,12 +45,13 @@ def overall(verdicts: list[Verdict]) -> Verdict:
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """How far a run is from what it was held against, and the noise floor of each distance.
+    """The distances of a run from the run that it was held against, and the noise floor of each.
 
-    ``distances`` are those of ``parity.tolerance.strays``: ``loss`` (E·B,), each parameter (S,). ``floors`` have the
-    same names and may be shorter: there the noise floor ends. ``asserted`` are the names that the verdict rests on.
-    ``epochs`` (S,) are those of the snapshots, ``batches`` is B. ``lockstep`` is the length of the stretches of a run
-    that started each from the reference's state, None for a free run.
+    ``distances`` are those of ``parity.judging.floor.strays``: ``loss`` (E·B,), each parameter (S,), and each metric
+    under ``metrics/<name>`` (S,). ``floors`` have the same names and are shorter if the noise floor ends before the
+    run. ``asserted`` names the quantities that the verdict rests on. ``epochs`` (S,) are those of the snapshots,
+    ``batches`` is B. ``lockstep`` is the length in epochs of the stretches that each started from the reference's
+    state; None for a free run.
     """
 
     distances: Params
@@ -59,7 +62,7 @@ class Evidence:
     lockstep: int | None = None
 
     def epoch(self, name: str, place: int) -> int:
-        """The epoch of one distance."""
+        """The epoch of the distance of ``name`` at ``place``."""
         return place // self.batches + 1 if name == "loss" else int(self.epochs[place])
 
     def share(self, name: str) -> Array:
@@ -67,13 +70,13 @@ class Evidence:
         floor = self.floors[name]
         values = self.distances[name][: len(floor)]
         with np.errstate(invalid="ignore", divide="ignore"):
-            # 0 / 0: no difference where none is allowed.
+            # 0 / 0 is a share of 0: no difference where none is allowed.
             return np.where(values == 0, 0.0, values / (FACTOR * floor))
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """A verdict and what it rests on.
+    """A verdict and its grounds.
 
     Attributes:
         verdict: PASS, FAIL or INCONCLUSIVE.
@@ -83,11 +86,12 @@ class Judgement:
             an epoch comes before the parameters at its end.
         parameter: The quantity itself: ``loss`` or a parameter's name.
         reason: Why the verdict is no PASS, in a sentence; empty otherwise.
-        difference: In a failure, the largest difference of that quantity there.
-        tolerance: In a failure, what was allowed there, in the quantity's units.
-        reach: The epoch up to which a run was judged that is longer than its noise floor; None for all others.
-        note: How such a run went on from there.
-        evidence: Every distance that was looked at: of the free run, then of the run in lockstep where there is one.
+        difference: In a failure, the largest difference of that quantity at that epoch.
+        tolerance: In a failure, the difference that was allowed there, in the quantity's units.
+        reach: The epoch up to which a run was judged, if it is longer than its noise floor; None for all others.
+        note: The course of such a run after that epoch.
+        lockstep: The length in epochs of the stretches of the run that all this is said of; None for a free run.
+        evidence: All measured distances: those of the free run, then those of the run in lockstep if there is one.
 
     Examples:
         >>> Judgement(Verdict.PASS, ratio=0.25, epoch=3, parameter="loss").verdict
@@ -103,6 +107,7 @@ class Judgement:
     tolerance: float | None = None
     reach: int | None = None
     note: str = ""
+    lockstep: int | None = None
     evidence: tuple[Evidence, ...] = field(default=(), compare=False, repr=False)
 
 
@@ -115,19 +120,20 @@ def judge_run(
     params: bool = True,
     stretches: Callable[[], tuple[int, Trajectory, Floor]] | None = None,
 ) -> Judgement:
-    """The whole judgement on a cell: of its free run and, where it has one, of its run in lockstep.
+    """Judge a whole cell: its free run and, if it has one, its run in lockstep.
 
-    ``check`` is what the reference itself is held against, None for every other run. ``stretches`` gives the length
-    of the stretches, the run in lockstep and its floor; it is asked where the free run does not fail by itself.
+    ``check`` is the run that the reference itself is held against; None for every other run. ``stretches`` gives the
+    length of the stretches, the run in lockstep and its floor. It is called only if the free run passes, or agrees up
+    to the end of its noise floor.
     """
-    found = judge(run, reference, floor, params) if check is None else judge_check(run, check, floor)
+    found = judge(run, reference, floor, params, metrics=True) if check is None else judge_check(run, check, floor)
     if stretches is None or (found.verdict is not Verdict.PASS and found.reach is None):
         return found
     length, held, allowed = stretches()
-    stretched = judge(held, reference, allowed.carried(reference))
+    stretched = judge(held, reference, allowed.carried(reference), metrics=True)
     reach = len(allowed.loss)
     if stretched.verdict is Verdict.FAIL and stretched.epoch is not None and stretched.epoch > reach:
-        # How far rounding leads a stretch depends on where it begins: what was not measured cannot convict.
+        # How far rounding leads a stretch depends on its start, so a floor measured on other stretches cannot convict.
         reason = (
             f"{stretched.reason}, in lockstep every {length} epochs; the noise floor was measured up to epoch {reach} "
             "and carried on from there, so this may be rounding: shorter stretches (--lockstep N) tell"
@@ -136,22 +142,35 @@ def judge_run(
     return judge_both(found, stretched, length)
 
 
-def judge(run: Trajectory, reference: Trajectory, floor: Floor, params: bool = True) -> Judgement:
-    """Compare a run with its reference, every batch's loss and every snapshot of every parameter.
+def judge(
+    run: Trajectory, reference: Trajectory, floor: Floor, params: bool = True, metrics: bool = False
+) -> Judgement:
+    """Compare a run with its reference: every batch's loss and every snapshot of every parameter.
 
-    ``params=False`` leaves the parameters out; the case's spec says where and why that is right. A run longer than
-    its floor is judged as far as that reaches: it may fail there, and is inconclusive otherwise.
+    Args:
+        run: What is judged.
+        reference: What it is held against, of the same epochs and shapes.
+        floor: The noise floor of the run's dtype. A run longer than its floor is judged up to the floor's end: it may
+            fail there, and is INCONCLUSIVE otherwise.
+        params: False leaves the parameters out; the case's spec says when and why that is right.
+        metrics: Whether metrics are compared too. They are asserted where the parameters are, because predictions are
+            made of them.
+
+    Returns:
+        The verdict with its evidence; INCONCLUSIVE if the runs cannot be compared, or if a metric is recorded on one
+        side alone or has no noise floor.
     """
-    doubt = incomparable(run, reference)
+    doubt = incomparable(run, reference) or (_unlike_metrics(run, reference, floor) if metrics else "")
     if doubt:
         return Judgement(Verdict.INCONCLUSIVE, reason=doubt)
     reach = min(len(floor.loss), len(reference.loss))
     if not _fits(floor, reference.until(reach)):
         return Judgement(Verdict.INCONCLUSIVE, reason="the noise floor was measured on a run of another shape")
+    scores = {f"{METRICS}{name}": values for name, values in floor.metrics.items()} if metrics else {}
     evidence = Evidence(
-        strays(run, reference),
-        {"loss": floor.loss.ravel()} | floor.params,
-        ("loss", *(reference.params if params else ())),
+        strays(run, reference) | {name: _metric_distance(run, reference, name) for name in scores},
+        {"loss": floor.loss.ravel()} | floor.params | scores,
+        ("loss", *((*reference.params, *scores) if params else ())),
         run.epochs,
         max(1, reference.loss.shape[1]),
     )
@@ -159,7 +178,34 @@ def judge(run: Trajectory, reference: Trajectory, floor: Floor, params: bool = T
         found = _judge_beginning(run, reference, floor, evidence)
     else:
         found = _judge_whole(run, reference, evidence)
+        ends = [len(values) for values in scores.values() if len(values) < len(run.epochs)]
+        if found.verdict is Verdict.PASS and ends:
+            found = replace(found, note=f"metrics were compared up to epoch {run.epochs[min(ends) - 1]}")
     return replace(found, evidence=(evidence,))
+
+
+def _unlike_metrics(run: Trajectory, reference: Trajectory, floor: Floor) -> str:
+    """Why the metrics of two runs cannot be held against each other, or nothing."""
+    for which, lacking in (
+        ("first", reference.metrics.keys() - run.metrics),
+        ("second", run.metrics - reference.metrics.keys()),
+    ):
+        if lacking:
+            return f"metric {min(lacking)} is missing from the {which} run"
+    if unmeasured := reference.metrics.keys() - floor.metrics.keys():
+        return f"the noise floor was measured without the metric {min(unmeasured)}: measure it anew with 'parity floor'"
+    return ""
+
+
+def _metric_distance(run: Trajectory, reference: Trajectory, name: str) -> Array:
+    """How far a metric is from the reference's at each snapshot, (S,): 0 where both have the same, or none.
+
+    A metric may have no value, as an average of nothing has none; a value and none are infinitely far apart.
+    """
+    ours, theirs = (np.asarray(of.metrics[name.removeprefix(METRICS)], np.float64) for of in (run, reference))
+    same = (ours == theirs) | (np.isnan(ours) & np.isnan(theirs))
+    with np.errstate(invalid="ignore"):
+        return np.where(same, 0.0, np.nan_to_num(np.abs(ours - theirs), nan=np.inf, posinf=np.inf))
 
 
 def _fits(floor: Floor, reference: Trajectory) -> bool:
@@ -172,17 +218,19 @@ def _judge_whole(run: Trajectory, reference: Trajectory, evidence: Evidence) -> 
     shares = {name: evidence.share(name) for name in evidence.asserted}
     if not any(share.size for share in shares.values()):
         return Judgement(Verdict.INCONCLUSIVE, reason="nothing was compared: the run has no losses and no parameters")
-    # Where stirred runs overflowed the tolerance is infinite, and even a NaN says nothing about the run.
+    # Where stirred runs overflowed, the tolerance is infinite, and even a NaN says nothing about the run.
     beyond = {name: ~(share <= 1) & ~np.isposinf(floors[name]) for name, share in shares.items()}
     exceeded = [
-        (evidence.epoch(name, place), name != "loss", -float(shares[name][place]), name, place)
+        (evidence.epoch(name, place), _order(name), -float(shares[name][place]), name, place)
         for name, places in beyond.items()
         if places.any()
         for place in [int(np.argmax(places))]
     ]
     if exceeded:
         epoch, _, _, name, place = min(exceeded)
-        worst = max(float(np.max(np.nan_to_num(share, nan=np.inf))) for share in shares.values() if share.size)
+        # A metric of which no row may change is infinitely far off at once: beside a parameter its share says nothing.
+        alike = [values for one, values in shares.items() if one.startswith(METRICS) == name.startswith(METRICS)]
+        worst = max(float(np.max(np.nan_to_num(share, nan=np.inf, posinf=np.inf))) for share in alike if share.size)
         allowed = float(FACTOR * floors[name][place])
         difference = _difference(run, reference, name, place)
         return Judgement(
@@ -206,12 +254,17 @@ def _judge_whole(run: Trajectory, reference: Trajectory, evidence: Evidence) -> 
     return Judgement(Verdict.PASS, float(shares[name][place]), evidence.epoch(name, place), name)
 
 
+def _order(name: str) -> int:
+    """What is said first of what was exceeded at one epoch: the loss, then a parameter, then a metric made of them."""
+    return 0 if name == "loss" else 2 if name.startswith(METRICS) else 1
+
+
 def judge_check(reference: Trajectory, check: Trajectory, floor: Floor) -> Judgement:
-    """Judge the reference by its own check, which may end where the noise floor does."""
+    """Judge the reference against its own check, which may end with the noise floor."""
     reach, epochs = len(check.loss), len(reference.loss)
     if reach == epochs:
-        return judge(reference, check, floor)
-    found = judge(reference.until(reach), check, floor)
+        return judge(reference, check, floor, metrics=True)
+    found = judge(reference.until(reach), check, floor, metrics=True)
     if found.verdict is not Verdict.PASS:
         return found
     note = f"the free run was checked up to epoch {reach} of {epochs}"
@@ -220,16 +273,17 @@ def judge_check(reference: Trajectory, check: Trajectory, floor: Floor) -> Judge
 
 
 def judge_both(free: Judgement, lockstep: Judgement, length: int) -> Judgement:
-    """The verdict on a cell that ran free and, in stretches of ``length`` epochs, from the reference's states.
+    """Combine the judgements on a cell's free run and on its run in lockstep, in stretches of ``length`` epochs.
 
-    A free run that agrees as far as its floor reaches, and agrees in every stretch, was led away by rounding alone.
+    If the free run agrees up to the end of its floor and every stretch agrees, rounding alone leads it away later.
     """
     evidence = (*free.evidence, *(replace(one, lockstep=length) for one in lockstep.evidence))
-    free, lockstep = replace(free, evidence=evidence), replace(lockstep, evidence=evidence)
+    free, lockstep = replace(free, evidence=evidence), replace(lockstep, evidence=evidence, lockstep=length)
     if free.reach is not None:
         if lockstep.verdict is not Verdict.PASS:
             return lockstep
-        note = f"{free.note}; every stretch of {length} epochs agrees, so what parts it later is rounding alone"
+        note = f"{free.note}; every stretch of {length} epochs agrees, so rounding alone leads it away later"
+        note += f"; {lockstep.note}" if lockstep.note else ""
         free = replace(free, verdict=Verdict.PASS, reason="", note=note)
         lockstep = replace(lockstep, note=note)
     return max(free, lockstep, key=lambda found: (found.verdict is not Verdict.PASS, found.ratio or 0.0))
@@ -250,18 +304,18 @@ def _judge_beginning(run: Trajectory, reference: Trajectory, floor: Floor, evide
 
 
 def _last_within(reference: Trajectory, floor: Floor, evidence: Evidence) -> int:
-    """The last epoch up to which no quantity is farther off than at the end of its floor it might have been."""
+    """The last epoch up to which every asserted quantity keeps the tolerance that its floor ends with, carried on."""
     allowed = floor.carried(reference)
     beyond = np.flatnonzero(~(evidence.distances["loss"] <= FACTOR * allowed.loss.ravel())) // evidence.batches
     last = int(beyond[0]) if len(beyond) else len(reference.loss)
-    for name in evidence.asserted[1:]:
+    for name in allowed.params.keys() & set(evidence.asserted):
         beyond = np.flatnonzero(~(evidence.distances[name] <= FACTOR * allowed.params[name]))
         last = min(last, int(evidence.epochs[beyond[0] - 1])) if len(beyond) else last
     return last
 
 
 def incomparable(a: Trajectory, b: Trajectory) -> str:
-    """Why two trajectories cannot be held against each other, or nothing."""
+    """The reason why two trajectories cannot be compared, or ""."""
     missing, extra = sorted(set(b.params) - set(a.params)), sorted(set(a.params) - set(b.params))
     if missing:
         return f"parameter {missing[0]} is missing from the first run" + _likely(missing[0], b, extra, a)
@@ -281,7 +335,7 @@ def incomparable(a: Trajectory, b: Trajectory) -> str:
 
 
 def _likely(name: str, run: Trajectory, others: Sequence[str], other: Trajectory) -> str:
-    """Which of the parameters that ``run`` lacks may be its ``name`` under another: the only one of such a shape."""
+    """A hint at the only one of ``others`` that has the shape of ``name``, in any order of axes: it may be the same."""
     shape = run.params[name].shape[1:]
     found = [one for one in others if sorted(other.params[one].shape[1:]) == sorted(shape)]
     if len(found) != 1:
@@ -297,6 +351,8 @@ def _ends(epochs: Array) -> str:
 def _difference(run: Trajectory, reference: Trajectory, name: str, place: int) -> Difference:
     if name == "loss":
         ours, theirs = run.loss.reshape(-1)[place : place + 1], reference.loss.reshape(-1)[place : place + 1]
+    elif name.startswith(METRICS):
+        ours, theirs = (of.metrics[name.removeprefix(METRICS)][place : place + 1] for of in (run, reference))
     else:
         ours, theirs = run.params[name][place : place + 1], reference.params[name][place : place + 1]
     found = differences(ours, theirs, name, dtype=run.meta.get("dtype"))
@@ -307,7 +363,7 @@ def _difference(run: Trajectory, reference: Trajectory, name: str, place: int) -
 
 def _where(name: str, epoch: int, place: int, batches: int, worst: Difference, allowed: float) -> str:
     batch = f", batch {place % batches}" if name == "loss" else ""
-    index = "" if name == "loss" else "[" + ", ".join(map(str, worst.index)) + "]"
+    index = "" if name == "loss" or name.startswith(METRICS) else "[" + ", ".join(map(str, worst.index)) + "]"
     found = f"first differs at epoch {epoch}{batch}: {name}{index} is {worst.a:.9g}, the reference has {worst.b:.9g}"
     if not (np.isfinite(worst.a) and np.isfinite(worst.b)):
         return f"{found}: what is not finite agrees with nothing"

@@ -18,6 +18,9 @@ from parity.trainer import Build, State, Trainer
 from parity.trajectory import Trajectory
 from parity.typing import Array, Batches, Params
 
+HELD_OUT = "prediction of held-out rows"
+"""The name of that tensor in an ``Expected``."""
+
 
 @dataclass(frozen=True)
 class Expected:
@@ -156,7 +159,7 @@ class Witness:
         seen = step_of(self.exact, state, self.data.x[rows], self.data.y[rows], rows, asked).seen()
         wanted = {phase: {name: np.asarray(value) for name, value in seen[phase].items()} for phase in asked}
         floors = {phase: least_floors(values, self.dtype) for phase, values in wanted.items()}
-        for trainer, begun, x, y, order in self._stirred(state, rows):
+        for trainer, begun, x, y, order in self._stirred(state, self.data.x[rows], self.data.y[rows]):
             other = step_of(trainer, begun, x, y, rows, asked)
             if Phase.PREDICTION in asked:
                 other = replace(other, prediction=other.prediction[np.argsort(order)])
@@ -171,6 +174,18 @@ class Witness:
         """``prediction`` on the rows."""
         return self.step(state, rows, (Phase.PREDICTION,))[Phase.PREDICTION]
 
+    def held_out_prediction(self, state: State) -> Expected:
+        """``prediction of held-out rows``, of all of them; ValueError if the case holds no rows out."""
+        x, y = self.data.split("test")
+        self.exact.load(state)
+        wanted = {HELD_OUT: self.exact.predict(x)}
+        floors = least_floors(wanted, self.dtype)
+        for trainer, begun, moved, _, order in self._stirred(state, x, y):
+            trainer.load(begun)
+            far = np.abs(trainer.predict(moved)[np.argsort(order)].astype(np.float64) - wanted[HELD_OUT])
+            floors[HELD_OUT] = max(floors[HELD_OUT], float(np.max(far, initial=0.0)))
+        return Expected(wanted, floors, self.dtype)
+
     def epoch(self, state: State, batches: Batches) -> list[Expected]:
         """Each batch's ``loss`` in a segment that is trained in one call from ``state``.
 
@@ -178,7 +193,8 @@ class Witness:
         run, measured on runs of the segment.
         """
         exact = self._losses(self.exact, state, batches)
-        strayed = [self._losses(each, begun, batches) for each, begun, *_ in self._stirred(state, batches[0])]
+        x, y = self.data.x[batches[0]], self.data.y[batches[0]]
+        strayed = [self._losses(each, begun, batches) for each, begun, *_ in self._stirred(state, x, y)]
         if self.dtype in NARROW:
             # As ``noise.runs_of`` says: there a stirred run carries over updates that are lost otherwise.
             strayed.append(self._losses(self.same_dtype, state, batches))
@@ -195,15 +211,15 @@ class Witness:
         trainer.load(state)
         return trainer.train([batches]).losses.reshape(-1)
 
-    def _stirred(self, state: State, rows: Array) -> Iterator[tuple[Trainer, State, Array, Array, Array]]:
+    def _stirred(self, state: State, x: Array, y: Array) -> Iterator[tuple[Trainer, State, Array, Array, Array]]:
         """The reference in the run's dtype, RUNS times stirred: trainer, state, x, y and the order of their rows."""
         ordered = self.case.schedule.ordered
         for seed in range(RUNS):
             generator = np.random.default_rng(seed)
-            order = np.arange(len(rows)) if ordered else generator.permutation(len(rows))
+            order = np.arange(len(x)) if ordered else generator.permutation(len(x))
             params = {name: stir(value, generator, self.dtype) for name, value in state.params.items()}
             slots = {name: stir(value, generator, self.dtype) for name, value in state.slots.items()}
             begun = State(params, slots, state.step, state.slot_scale)
-            x = stir(self.data.x[rows][order], generator, self.dtype)
+            moved = stir(x[order], generator, self.dtype)
             trainer = stirring(self.same_dtype, generator, ordered, self.dtype)
-            yield trainer, begun, x, self.data.y[rows][order], order
+            yield trainer, begun, moved, y[order], order

@@ -158,8 +158,17 @@ def look(
         return _planted(hypothesis, case, label, dtype, judgement, "", (), False)
     trainer = plant()
     assert not isinstance(trainer, Unplanted)
+    assert judgement.epoch is not None
     explanation = explain(
-        entry, trainer, reference, run, judgement, dtype, floor, replays=replays, seconds=SECONDS
+        entry,
+        trainer,
+        reference,
+        run,
+        failed=judgement.epoch,
+        dtype=dtype,
+        floor=floor,
+        replays=replays,
+        seconds=SECONDS,
     ).diagnosis
     found = explanation.explanations
     named = found[0].names if found else ()

@@ -1,4 +1,4 @@
-"""A run's exact state on disk, from which a stopped run goes on: a safetensors file beside the shards so far."""
+"""The exact state from which a stopped run continues: a safetensors file beside its shards."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FILE = "checkpoint.safetensors"
 
 
 def pack(state: State, epoch: int, key: str) -> bytes:
-    """The state after ``epoch`` epochs of the run that ``key`` names. Arrays are float32 or float64."""
+    """Serialize the state after ``epoch`` epochs of the run that ``key`` names. Arrays keep their dtypes."""
     tensors = {f"params/{name}": np.asarray(value, order="C") for name, value in state.params.items()}
     tensors |= {f"slots/{name}": np.asarray(value, order="C") for name, value in state.slots.items()}
     about = {"key": key, "epoch": str(epoch), "step": str(state.step), "slot_scale": state.slot_scale.hex()}
@@ -23,7 +23,7 @@ def pack(state: State, epoch: int, key: str) -> bytes:
 
 
 def unpack(path: Path, key: str) -> tuple[int, State] | None:
-    """The epoch and the state; None where there is no file, it is damaged, or it belongs to another run."""
+    """The epoch and the state in a checkpoint; None if it is missing, damaged or of another run."""
     try:
         with safe_open(path, "numpy") as file:
             about = file.metadata() or {}

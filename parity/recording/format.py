@@ -1,19 +1,19 @@
-"""The format of a recorded run on disk: what its files hold and what they may say.
+"""The format of a recorded run on disk: its files, their contents and the values that they may hold.
 
 A recorded run is a folder: ``trajectory.json`` and the safetensors shards that it names. A shard holds a
 stretch of snapshots, in order:
 
-    epochs                  (S,) int64, the epoch of each snapshot; the first of the first shard is 0
+    epochs                  (S,) int64, the epoch of each snapshot; the first shard begins with epoch 0
     loss                    (epochs trained since the shard before, batches): each batch's loss before its update
     params/<layer>/<role>   (S, *shape) in the declared dtype: float64, float32, float16 or bfloat16
     metrics/<name>          (S,) float64, optional
 
-``slots/...`` (shaped as ``params``) and ``steps/...`` (see ``parity.recording.steps``; each in one shard, whichever)
-may stand beside them. ``trajectory.json`` must have ``schema``,
-``version``, ``complete``, ``dtype`` and ``shards``, a list of ``{"file", "sha256"}`` in order;
-``OPTIONAL`` and ``SHARD_OPTIONAL`` list what else is understood. Anything more is kept as it is.
+A shard may also hold ``slots/...``, shaped as ``params``, and ``steps/...`` (see ``parity.recording.steps``), each
+tensor of them in one shard, no matter which. ``trajectory.json`` must have ``schema``, ``version``, ``complete``,
+``dtype`` and ``shards``, a list of ``{"file", "sha256"}`` in order. ``OPTIONAL`` and ``SHARD_OPTIONAL`` list the other
+keys that a reader understands. It keeps any further key as it is.
 
-A file that is read may come from anywhere: nothing in it is believed before it was checked.
+A file may come from anyone, so a reader checks everything in it before use.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ SCHEMA = "parity-trajectory"
 VERSION = 1
 MANIFEST = "trajectory.json"
 MANIFEST_BYTES = 16 << 20
-"""No ``trajectory.json`` larger than this is read: room for more than 50,000 shards."""
+"""The size of the largest ``trajectory.json`` that is read. It has room for more than 50,000 shards."""
 HEADER_BYTES = 4 << 20
-"""No shard header larger than this is parsed: room for more than 30,000 tensors."""
+"""The size of the largest shard header that is parsed. It has room for more than 30,000 tensors."""
 FLOATS = {"float32": "F32", "float64": "F64", "float16": "F16", "bfloat16": "BF16"}
-"""The dtypes that a run may declare, and what safetensors calls them. In memory bfloat16 is exact in float32."""
+"""The dtypes that a run may declare, and their names in safetensors. In memory float32 holds bfloat16 exactly."""
 OPTIONAL: Mapping[str, tuple[type, ...]] = {
     "case": (str,),
     "implementation": (str,),
@@ -56,8 +56,9 @@ OPTIONAL: Mapping[str, tuple[type, ...]] = {
     "seconds": (int, float),
     "timings": (dict,),
 }
-"""What ``trajectory.json`` may say beside what it must, with the types. ``versions`` maps names to texts."""
+"""The optional keys of ``trajectory.json`` and their types. ``versions`` maps names to texts."""
 SHARD_OPTIONAL = ("bytes", "first_epoch", "last_epoch")
+"""The optional keys of an entry of ``shards``: integers from 0 on."""
 CODES = {"BF16": "<u2", "F16": "<f2", "F32": "<f4", "F64": "<f8", "I64": "<i8"}
 STORED: dict[str, np.dtype[Any]] = {name: np.dtype(code) for name, code in CODES.items()}
 SHARD_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*\.safetensors")
@@ -68,9 +69,9 @@ TENSOR_NAME = re.compile(rf"epochs|loss|(?:params|metrics|slots|steps)(?:/{_PART
 
 
 def batch_order_hash(schedule: Schedule, rows: int, epochs: int) -> str:
-    """SHA-256, in hex, of the rows in every batch of the first ``epochs`` epochs.
+    """Hash the rows of every batch of the first ``epochs`` epochs: SHA-256, in hex.
 
-    The hash of the epochs' own digests; an epoch's digest is over each batch's length and its row indices, all as
+    The hash covers the digests of the epochs. An epoch's digest covers each batch's length and row indices, all as
     little-endian int64.
     """
     order = hashlib.sha256()
@@ -83,7 +84,7 @@ def batch_order_hash(schedule: Schedule, rows: int, epochs: int) -> str:
 
 
 def order_of_epoch(batches: Sequence[Array]) -> bytes:
-    """One epoch's digest in ``batch_order_hash``."""
+    """Digest the batches of one epoch for ``batch_order_hash``."""
     epoch = hashlib.sha256()
     for batch in batches:
         epoch.update(len(batch).to_bytes(8, "little"))
@@ -92,7 +93,7 @@ def order_of_epoch(batches: Sequence[Array]) -> bytes:
 
 
 def check_optional(meta: Mapping[str, Any], where: Path) -> None:
-    """TrajectoryError unless what ``meta`` says beyond the necessary has the types that readers expect."""
+    """Refuse optional keys of a wrong type: TrajectoryError, which names ``where``."""
     for key, kinds in OPTIONAL.items():
         if key in meta and type(meta[key]) not in kinds:
             wanted = " or ".join("null" if kind is type(None) else kind.__name__ for kind in kinds)
@@ -105,7 +106,7 @@ def check_optional(meta: Mapping[str, Any], where: Path) -> None:
 
 
 def check_steps(steps: Mapping[str, Array]) -> None:
-    """ValueError where what is recorded of steps could not be read again."""
+    """Refuse recorded steps that a reader would refuse: ValueError."""
     for name, value in steps.items():
         if not TENSOR_NAME.fullmatch(f"steps/{name}") or value.dtype not in STORED.values():
             raise ValueError(f"{name} cannot be kept as {value.dtype} under that name: {NAMES}")

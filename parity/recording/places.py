@@ -1,4 +1,4 @@
-"""Every file and folder name of a recorded run: one grammar, read and written here alone."""
+"""The names of a recorded run's files and folders: one grammar, read and written only here."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from parity.trajectory import Trajectory, TrajectoryError
 
 
 def floor_name(folder: str, lockstep: int | None, dtype: str) -> str:
-    """What the file of a case's floor is called: the narrow dtypes have one each, float32 and float64 share theirs."""
+    """The name of the file of a case's floors. float32 and float64 share a file; each narrow dtype has its own."""
     stretch = f"-lockstep{lockstep}" if lockstep else ""
     return folder + stretch + (f"-{dtype}" if dtype in NARROW else "") + ".safetensors"
 
 
 def partial_path(folder: str | os.PathLike[str]) -> Path:
-    """Where a run that is to end in ``folder`` is written until it is complete."""
+    """The folder in which a run is written until it is complete and moves to ``folder``."""
     folder = Path(os.path.abspath(folder))
     return folder.with_name(f".{folder.name}.partial")
 
 
 def failure_path(folder: Path) -> Path:
-    """Where it is kept why the last attempt at a run failed: what an earlier one left there is not its result."""
+    """The file with the reason why the last attempt at a run failed. A run in ``folder`` is then an older one."""
     folder = Path(os.path.abspath(folder))
     return folder.with_name(f".{folder.name}.failed")
 
 
 def keep_failure(folder: Path, reason: str) -> None:
-    """Leave why a run failed, or take that away where ``reason`` is "" because it did not."""
+    """Write down the reason why a run failed; remove an earlier reason if ``reason`` is ""."""
     path = failure_path(folder)
     if reason:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -44,7 +44,7 @@ def keep_failure(folder: Path, reason: str) -> None:
 
 
 def kept_failure(folder: Path) -> str:
-    """Why the last attempt at a run failed; "" where it did not."""
+    """The reason why the last attempt at a run failed; "" if it did not fail."""
     try:
         with failure_path(folder).open("rb") as file:
             return " ".join(file.read(4096).decode(errors="replace").split())
@@ -53,18 +53,19 @@ def kept_failure(folder: Path) -> str:
 
 
 CHECKED = "checked"
-"""The dtype under which the reference's own check is recorded: see ``parity.running.jobs``."""
+"""The dtype in the folder name of the reference's own check: see ``parity.running.jobs``."""
 EXPLANATION = "explanation.json"
 EXPLANATION_BYTES = 1 << 20
+"""The size of the largest explanation that is read."""
 
 
 def folder_name(implementation: str, dtype: str, device: str, lockstep: int | None = None) -> str:
-    """The name of a run's folder, within its case's."""
+    """The name of a run's folder within the folder of its case."""
     return f"{implementation}-{dtype}-{device}" + (f"-lockstep{lockstep}" if lockstep else "")
 
 
 def keep_explanation(folder: Path, reason: str, explanation: Mapping[str, Any]) -> None:
-    """Leave an explanation of the judgement that gave ``reason`` beside its run; a new recording takes it away."""
+    """Write an explanation of the judgement that gave ``reason`` beside its run. A new recording removes it."""
     text = json.dumps({"of": reason, "explanation": explanation}, indent=1) + "\n"
     path = folder / EXPLANATION
     if path.exists() and path.read_text(encoding="utf-8") == text:
@@ -75,7 +76,7 @@ def keep_explanation(folder: Path, reason: str, explanation: Mapping[str, Any]) 
 
 
 def kept_explanation(folder: Path, reason: str) -> dict[str, Any] | None:
-    """The explanation that ``parity run`` left of the judgement that gave ``reason``, None where there is none."""
+    """Read the explanation that ``parity run`` left of the judgement that gave ``reason``; None if there is none."""
     path = folder / EXPLANATION
     try:
         if path.is_symlink() or path.stat().st_size > EXPLANATION_BYTES:
@@ -96,7 +97,7 @@ LOCKSTEP = re.compile(r"(?P<run>.+)-lockstep(?P<length>[1-9][0-9]{0,8})")
 
 @dataclass(frozen=True)
 class Place:
-    """A run's folder, and what its name says. A run that a user recorded may have any name."""
+    """A run's folder and the parts of its name. A user's own recording may have any name."""
 
     folder: Path
     implementation: str
@@ -108,13 +109,13 @@ class Place:
 
 
 def is_run(path: Path) -> bool:
-    """Whether a folder holds a run, or by its name should."""
+    """Say whether a folder holds a run, or has the name of one."""
     named = RUN.fullmatch(LOCKSTEP.sub(r"\g<run>", path.name))
     return not path.name.startswith(".") and ((path / MANIFEST).exists() or named is not None)
 
 
 def agrees_with_its_name(place: Place, run: Trajectory) -> None:
-    """TrajectoryError for a run that says of itself that it is another one than its folder's name says."""
+    """Refuse a run whose metadata contradict the name of its folder: TrajectoryError."""
     says = {"dtype": place.dtype, "device": place.device, "case": place.folder.parent.name}
     if RUN.fullmatch(place.folder.name):
         says["implementation"] = place.implementation

@@ -1,4 +1,4 @@
-"""Read a run from its folder, and believe nothing in it before it was checked."""
+"""Read a run from its folder, and check everything in it before use."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import json
 import mmap
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -68,11 +68,11 @@ def read(folder: str | os.PathLike[str], partial: bool = False) -> Trajectory:
             )
         if not meta["shards"]:
             raise TrajectoryError(f"{folder / MANIFEST}: names no shard: record the run again")
-        # Most of the time goes into checksums, which run beside each other.
+        # Checksums take most of the time, so several threads compute them.
         with ThreadPoolExecutor() as pool:
             shards = list(pool.map(lambda entry: _read_shard(folder, entry, meta["dtype"]), meta["shards"]))
     except OSError as error:
-        # One line, whatever the file name holds.
+        # As a literal, so that any file name leaves the message on one line.
         raise TrajectoryError(f"{str(error.filename or folder)!r}: cannot be read: {error.strerror}") from error
     _check_sequence(folder, meta, shards)
     names = list(shards[0])
@@ -102,7 +102,7 @@ def read(folder: str | os.PathLike[str], partial: bool = False) -> Trajectory:
 
 
 def _inside(folder: Path, name: str) -> Path:
-    """The path of a regular file in ``folder``; links must not lead out of it."""
+    """Resolve the path of a file in ``folder``. TrajectoryError if a link leads out of it or there is no such file."""
     path = folder / name
     try:
         target, root = path.resolve(), folder.resolve()
@@ -120,12 +120,12 @@ def _inside(folder: Path, name: str) -> Path:
 
 
 def superseded(folder: Path, run: Trajectory) -> bool:
-    """Whether beside a finished run lies the beginning of another one: of other code or settings, for all one knows."""
+    """Say whether a newer run was begun beside a finished one, from other code or settings as far as one can tell."""
     newer, key = partial_path(folder), run.meta.get("key")
     try:
         return newer.exists() and (read(newer, partial=True).meta.get("key") != key or key is None)
     except TrajectoryError:
-        return False  # Nothing of it was recorded yet.
+        return False  # No snapshot of it was recorded yet.
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -148,7 +148,7 @@ def _parse(data: bytes, where: Path | str) -> Any:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """What ``trajectory.json`` says, checked; TrajectoryError where it says what it must not, or not what it must."""
+    """Read ``trajectory.json``. TrajectoryError if it lacks a required key or a value is not allowed."""
     path = folder / MANIFEST
     with open(_inside(folder, MANIFEST), "rb") as file:
         data = file.read(MANIFEST_BYTES + 1)
@@ -185,7 +185,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def _read_shard(folder: Path, entry: Mapping[str, Any], dtype: str) -> dict[str, Any]:
-    """Map one shard: its tensors by name, each checked by itself."""
+    """Map one shard and give its tensors by name. TrajectoryError if the file or a tensor by itself is unsound."""
     path = folder / entry["file"]
     target = _inside(folder, entry["file"])
 
@@ -203,7 +203,7 @@ def _read_shard(folder: Path, entry: Mapping[str, Any], dtype: str) -> dict[str,
     length = int.from_bytes(mapped[:8], "little")
     require(length <= HEADER_BYTES, f"its header claims {length} bytes, more than {HEADER_BYTES >> 20} MiB")
     try:
-        # Types, bounds, gaps and overlaps are safetensors' own rules. Its arrays are copies, hence the map.
+        # safetensors checks types, bounds, gaps and overlaps. Its arrays would be copies, so the file is mapped too.
         with safe_open(target, framework="numpy"):
             pass
     except SafetensorError as error:
@@ -231,7 +231,7 @@ def _read_shard(folder: Path, entry: Mapping[str, Any], dtype: str) -> dict[str,
     return tensors | {name: value if name.startswith("params/") else value[:] for name, value in halves.items()}
 
 
-def _check_shard(tensors: Mapping[str, Array], require: Any) -> None:
+def _check_shard(tensors: Mapping[str, Array], require: Callable[[bool, str], None]) -> None:
     for name, axes in (("epochs", 1), ("loss", 2)):
         require(name in tensors, f"has no {name!r}")
         require(tensors[name].ndim == axes, f"{name} must have {axes} axes, not {tensors[name].ndim}")
@@ -246,7 +246,7 @@ def _check_shard(tensors: Mapping[str, Array], require: Any) -> None:
 
 
 def _check_sequence(folder: Path, meta: Mapping[str, Any], shards: Sequence[Mapping[str, Any]]) -> None:
-    """That the shards, each sound in itself, make one run."""
+    """Refuse shards that are sound each in itself and do not make one run: TrajectoryError."""
     last, batches = 0, None
 
     def per_snapshot(shard: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:

@@ -42,15 +42,17 @@ SHARD_SECONDS = 5.0
 class Writer:
     """Writes a run to ``folder``, a chunk at a time; a context manager.
 
-    Shards go to ``partial_path(folder)``, each whole, and ``trajectory.json`` there names those that are. Small
-    chunks wait in memory until they make a shard of ``SHARD_BYTES`` or are ``SHARD_SECONDS`` old. ``finish`` puts
-    the folder in its place; an earlier result stays as it was until then. Leaving the context finishes, or, on an
-    exception, writes out what waits and leaves an incomplete trajectory where it is. A new writer for the same
-    folder begins anew. TrajectoryError where the folder holds something else, or ``meta`` what readers refuse.
+    Shards go to ``partial_path(folder)``, where ``trajectory.json`` names only whole ones. Small chunks wait in memory
+    until they fill a shard of ``SHARD_BYTES`` or the first of them is ``SHARD_SECONDS`` old. ``finish`` moves the
+    folder to its place; an earlier result stays there until then. Leaving the context calls ``finish``. On an exception
+    it writes the waiting chunks instead and leaves the incomplete trajectory in the partial folder. A new writer for
+    the same folder discards such a trajectory unless it resumes it. TrajectoryError if the folder holds anything but a
+    trajectory, or if readers would refuse ``meta``.
 
-    ``state`` gives the state after the last chunk, or None where that cannot be had exactly: it is kept with the
-    shards. With ``resume`` a writer takes over what another left under the same ``meta["key"]``; ``start`` is the
-    epoch and ``resumed`` the state to go on from, 0 and None where there was nothing to take over.
+    ``state`` gives the state after the last chunk, or None if the state cannot be stored exactly; it is written beside
+    the shards. With ``resume`` a writer continues the trajectory that another writer left under the same
+    ``meta["key"]``. ``start`` is the epoch to continue from and ``resumed`` the state there; they are 0 and None if
+    there was nothing to continue.
     """
 
     def __init__(
@@ -65,7 +67,7 @@ class Writer:
         self._old = self.folder.with_name(f".{self.folder.name}.old")
         self._meta = dict(meta)
         check_optional(self._meta, self.folder)
-        json.dumps(self._meta, allow_nan=False)
+        json.dumps(self._meta, allow_nan=False)  # fails here and not after the first shard was trained
         if self.folder.exists() and any(self.folder.iterdir()) and not (self.folder / MANIFEST).exists():
             raise TrajectoryError(f"{self.folder}: holds other things than a trajectory: choose another folder")
         self._shards: list[dict[str, Any]] = []
@@ -88,9 +90,9 @@ class Writer:
             self.partial.mkdir(parents=True)
 
     def add(self, chunk: Chunk, steps: Mapping[str, Array] | None = None) -> None:
-        """Take one chunk, and what was recorded of its ``steps``.
+        """Take one chunk, and the ``steps`` that were recorded with it: see ``parity.recording.steps``.
 
-        ValueError where it does not follow the one before or cannot be stored.
+        ValueError if the chunk does not follow the one before or cannot be stored.
         """
         if self._finished:
             raise ValueError(f"{self.folder} is finished: nothing can be added")
@@ -108,22 +110,21 @@ class Writer:
             epoch, key = int(chunk.epochs[-1]), self._meta.get("key")
             state = self._state()
             if epoch and key is not None and state is not None:
-                packed = checkpoint.pack(state, epoch, key)
-                _write_atomically(self.partial / checkpoint.FILE, packed)
+                _write_atomically(self.partial / checkpoint.FILE, checkpoint.pack(state, epoch, key))
 
     def check(self, chunk: Chunk) -> None:
-        """ValueError where a chunk does not follow the one before or cannot be stored."""
+        """Refuse a chunk that does not follow the one before or cannot be stored: ValueError."""
         check_chunk(chunk, self._last)
         self._check_storable(chunk)
 
     def flush(self) -> None:
-        """Write what waits as a shard."""
+        """Write the waiting chunks as a shard."""
         if self._waiting:
             self._write_shard()
             self._write_manifest(complete=False)
 
     def finish(self, **meta: Any) -> None:
-        """Complete the trajectory, with ``meta`` added to what it says of itself, and put it in its place."""
+        """Add ``meta`` to the trajectory's own, complete it and move it to its place. ValueError if it has no chunk."""
         check_optional(meta, self.folder)
         self._meta |= meta
         if self._waiting:
@@ -152,9 +153,11 @@ class Writer:
             return
         self.flush()
         if self._shards:
+            # The exception may have come between a shard and the manifest that names it.
             self._write_manifest(complete=False)
 
     def _take_over(self) -> None:
+        """Continue the trajectory in the partial folder, if it is sound and its checkpoint bears the same key."""
         found = checkpoint.unpack(self.partial / checkpoint.FILE, self._meta["key"])
         if found is None:
             return
@@ -196,7 +199,7 @@ class Writer:
                 raise ValueError(f"{name!r} is no tensor name: {NAMES}")
 
     def _write_shard(self) -> None:
-        """Write what waits as a shard, which ``trajectory.json`` does not name yet."""
+        """Write the waiting chunks as a shard; ``_write_manifest`` must then name it."""
         whole = merged(self._waiting)
         tensors = {"epochs": whole.epochs.astype(np.int64, copy=False)}
         dtype = self._meta["dtype"]
@@ -220,7 +223,7 @@ class Writer:
             "first_epoch": int(whole.epochs[0]),
             "last_epoch": int(whole.epochs[-1]),
         }
-        # Together, so that an interrupt finds the chunks either waiting or written.
+        # In one assignment, so that an interrupt finds the chunks either waiting or written.
         self._shards, self._waiting, self._steps, self._bytes = [*self._shards, shard], [], {}, 0
 
     def _write_manifest(self, complete: bool) -> None:
@@ -238,7 +241,7 @@ def write(
     metrics: Mapping[str, Array] | None = None,
     meta: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a whole run from arrays or stacks. Shapes as in ``Trajectory``; ValueError where they do not fit."""
+    """Write a whole run from arrays or stacks, shaped as in ``Trajectory``. ValueError if the shapes do not fit."""
     epochs, metrics = np.asarray(epochs), metrics or {}
     lengths = {len(value) for value in (epochs, *params.values(), *metrics.values())}
     if len(lengths) != 1:
@@ -264,9 +267,9 @@ def write(
 
 
 def _as_bfloat16(data: bytes, names: Sequence[str]) -> bytes:
-    """A safetensors file in which the named tensors, of two-byte integers, are said to be bfloat16.
+    """Declare the named tensors of a safetensors file, which hold two-byte integers, to be bfloat16.
 
-    safetensors can write the type, but takes it from NumPy, which has none.
+    safetensors can write that type, but it takes the types from NumPy, which lacks it.
     """
     if not names:
         return data
@@ -280,9 +283,9 @@ def _as_bfloat16(data: bytes, names: Sequence[str]) -> bytes:
 
 
 def _write_atomically(path: Path, data: bytes) -> None:
-    """Put a file in its place whole: a reader sees the old one or the new one, after a power cut too.
+    """Replace a file in one step: a reader sees the old file or the new one, even after a power cut.
 
-    TrajectoryError where the folder was taken away, as another writer to the same place does.
+    TrajectoryError if the folder is gone, as when another writer to the same place removed it.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     try:

@@ -9,27 +9,26 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from parity.judging.outcome import Outcome
 from parity.judging.verdict import Verdict
 from parity.report.markdown import table
-from parity.report.words import count_cells, count_published, missed, share
-from parity.suite import rank
+from parity.report.words import Doubt, count_cells, count_published, doubts, labels_of, rows_of, share
 
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def markdown(outcomes: Sequence[Outcome]) -> str:
-    """The matrix as a table, what did not pass and why, and how many published figures each case reproduced."""
-    labels = sorted({o.implementation for o in outcomes}, key=rank)
-    rows: dict[tuple[str, str, str], dict[str, Outcome]] = {}
-    for o in outcomes:
-        rows.setdefault((o.folder, o.dtype, o.device), {})[o.implementation] = o
+    """The matrix as Markdown: a table of the cells, what did not pass and why, notes, published figures."""
+    labels = labels_of(outcomes)
     parts = [
         "# Parity report",
         " ".join(f"{text}." for text in (count_cells(outcomes), count_published(outcomes)) if text),
     ]
-    body = [[*row, *(_cell(found[label]) if label in found else "" for label in labels)] for row, found in rows.items()]
+    body = [
+        [*row, *(_cell(found[label]) if label in found else "" for label in labels)]
+        for row, found in rows_of(outcomes).items()
+    ]
     parts.append(table(["case", "dtype", "device", *labels], body))
-    doubts = [[_name(o), str(verdict), text] for o in outcomes for verdict, text in _doubts(o)]
-    if doubts:
-        parts += ["## What did not pass", table(["cell", "verdict", "why"], doubts)]
+    doubtful = [[_name(o), str(doubt.verdict), _said(doubt)] for o in outcomes for doubt in doubts(o)]
+    if doubtful:
+        parts += ["## What did not pass", table(["cell", "verdict", "why"], doubtful)]
     notes = [[_name(o), o.judgement.note] for o in outcomes if o.judgement.verdict is Verdict.PASS and o.judgement.note]
     notes += [[name, note] for name, note in {o.folder: o.note for o in outcomes}.items() if note]
     if notes:
@@ -41,7 +40,7 @@ def markdown(outcomes: Sequence[Outcome]) -> str:
 
 
 def junit(outcomes: Sequence[Outcome]) -> str:
-    """JUnit XML: a suite for each case, a test for each cell; what is INCONCLUSIVE is an error."""
+    """The matrix as JUnit XML: a suite for each case, a test for each cell. An INCONCLUSIVE cell is an error."""
     root = ET.Element("testsuites", name="parity")
     totals = {"tests": 0, "failures": 0, "errors": 0}
     seconds = 0.0
@@ -52,13 +51,15 @@ def junit(outcomes: Sequence[Outcome]) -> str:
         for o in of_case:
             name = f"{o.implementation}-{o.dtype}-{o.device}"
             test = ET.SubElement(suite, "testcase", classname=_xml(folder), name=_xml(name), time=f"{o.seconds:.3f}")
-            doubts = _doubts(o)
-            failed = any(verdict is Verdict.FAIL for verdict, _ in doubts)
-            if doubts:
+            found = doubts(o)
+            failed = any(doubt.verdict is Verdict.FAIL for doubt in found)
+            if found:
                 counts["failures" if failed else "errors"] += 1
                 kind = Verdict.FAIL if failed else Verdict.INCONCLUSIVE
-                element = ET.SubElement(test, "failure" if failed else "error", type=kind, message=_xml(doubts[0][1]))
-                element.text = _xml("\n".join(f"{verdict}: {text}" for verdict, text in doubts))
+                element = ET.SubElement(
+                    test, "failure" if failed else "error", type=kind, message=_xml(_said(found[0]))
+                )
+                element.text = _xml("\n".join(f"{doubt.verdict}: {_said(doubt)}" for doubt in found))
             elif o.judgement.note:
                 ET.SubElement(test, "system-out").text = _xml(o.judgement.note)
         spent = sum(o.seconds for o in of_case)
@@ -71,15 +72,11 @@ def junit(outcomes: Sequence[Outcome]) -> str:
 
 
 FORMATS: Mapping[str, Callable[[Sequence[Outcome]], str]] = {"md": markdown, "junit": junit}
+"""The name of a format, as ``parity report --format`` takes it, to what writes it."""
 
 
-def _doubts(o: Outcome) -> list[tuple[Verdict, str]]:
-    """Everything that kept a cell from passing: its own verdict, then the published figures that it missed."""
-    found = []
-    if o.judgement.verdict is not Verdict.PASS:
-        sentence = f"; {o.explanation['sentence']}" if o.explanation else ""
-        found.append((o.judgement.verdict, f"{o.judgement.reason}{sentence}"))
-    return found + missed(o)
+def _said(doubt: Doubt) -> str:
+    return f"{doubt.reason}; {doubt.explanation}" if doubt.explanation else doubt.reason
 
 
 def _name(o: Outcome) -> str:
@@ -99,5 +96,5 @@ def _published(outcomes: Sequence[Outcome]) -> Iterable[tuple[str, int, int]]:
 
 
 def _xml(text: str) -> str:
-    """Without the characters that XML 1.0 cannot hold."""
+    """A text without the characters that XML 1.0 cannot hold."""
     return _NOT_XML.sub("\ufffd", text)

@@ -1,81 +1,60 @@
-"""The matrix as one page: a heat map, and behind it every cell's curves and distances and every case's sources."""
+"""The matrix as one page: a heat map that leads to every cell's curves and distances and every case's sources."""
 
 from __future__ import annotations
 
 import ast
-import hashlib
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from parity import __version__
 from parity.judging.outcome import Outcome, total
 from parity.judging.published import log_lines
 from parity.judging.verdict import Evidence, Verdict
+from parity.report.current import fingerprint, sources_of
 from parity.report.page import plotly, policy, render, resource
-from parity.report.words import count_cells, count_published, missed, share
-from parity.suite import Entry, rank
+from parity.report.words import (
+    LOOKS,
+    count_cells,
+    count_published,
+    doubts,
+    explained,
+    labels_of,
+    missed,
+    rows_of,
+    share,
+)
+from parity.suite import Entry
 from parity.tolerance import FACTOR
 from parity.typing import Array
 
-PACKAGES = ("plotly", "pygments")
-"""What the page needs beside what every page does."""
 BINS = 100
-"""A longer series is drawn thinned: its extremes in each of so many stretches."""
+"""A longer series is thinned to its extremes in each of this many stretches."""
 HEAT = (0.02, 0.05, 0.1, 0.2, 0.5)
-"""Where one shade of the heat map ends and the next begins, in shares of the tolerance."""
+"""The shares of the tolerance at which one shade of the heat map ends and the next begins."""
 LONG = 400
-"""No single fact from a trajectory is shown with more characters."""
-MARKS = {Verdict.PASS: "✓", Verdict.FAIL: "✗", Verdict.INCONCLUSIVE: "?"}
-
-
-def fingerprint(outcomes: Sequence[Outcome]) -> str:
-    """What a page of these outcomes depends on, as a SHA-256 in hexadecimal.
-
-    That is the harness's own code, the packages that draw and colour, the sources that the page shows, and of each
-    outcome what was judged and what its run and its reference say of themselves, checksums included.
-    """
-    digest = hashlib.sha256(repr([__version__, *((name, version(name)) for name in PACKAGES)]).encode())
-    entries = {o.entry.spec: o.entry for o in outcomes if o.entry is not None}
-    shown = [path for entry in entries.values() for path in _sources(entry).values()]
-    for path in (*_harness(), *shown):
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
-    for o in outcomes:
-        runs = [sorted(run.meta.items()) for run in (o.run, o.reference) if run is not None]
-        judged = (o.judgement, o.explanation, o.checked, o.figures)
-        digest.update(repr((o.folder, o.implementation, o.dtype, o.device, runs, judged)).encode(errors="replace"))
-    return digest.hexdigest()
-
-
-def _harness() -> list[Path]:
-    """Every file of the harness that a page may draw from: what a list by hand left out would go unnoticed."""
-    root = Path(__file__).parent.parent
-    found = [path for path in sorted(root.rglob("*")) if path.suffix in (".py", ".html", ".js")]
-    return [path for path in found if "tests" not in path.relative_to(root).parts]
-
-
-def _sources(entry: Entry) -> dict[str, Path]:
-    """The files that the page shows of a case, by what it calls them."""
-    return {label: one.path for label, one in entry.implementations.items()} | {"the case": entry.spec}
-
-
-def is_current(path: Path, mark: str) -> bool:
-    """Whether a file is the page that ``fingerprint`` gave ``mark`` to."""
-    try:
-        with path.open("rb") as file:
-            return f'content="{mark}"'.encode() in file.read(4096)
-    except OSError:
-        return False
+"""A fact from a trajectory is cut to this many characters."""
+HEADLINES = {
+    Verdict.PASS: "Yes: every cell passes",
+    Verdict.FAIL: "Not all of them",
+    Verdict.INCONCLUSIVE: "Not everything could be compared",
+}
+"""The answer to the page's title, by the verdict on everything."""
 
 
 def page(outcomes: Sequence[Outcome]) -> str:
-    """The page: HTML that needs nothing else and nothing from elsewhere."""
+    """The page as HTML. It needs no other file, and asks for nothing from elsewhere.
+
+    Args:
+        outcomes: The cells, in the order of the matrix's rows.
+
+    Returns:
+        The text of the page. ``fingerprint(outcomes)`` stands in its head, for ``is_current``.
+    """
     scripts = {"plotly": plotly(), "script": resource("report.js")}
     content = _Content(outcomes)
     verdict = total(outcomes)
@@ -83,7 +62,9 @@ def page(outcomes: Sequence[Outcome]) -> str:
         "report.html",
         fingerprint=fingerprint(outcomes),
         policy=policy(*scripts.values()),
-        verdict=verdict,
+        look=LOOKS[verdict],
+        headline=HEADLINES[verdict],
+        looks={verdict.lower(): look for verdict, look in LOOKS.items()},
         totals=[text for text in (count_cells(outcomes), count_published(outcomes)) if text],
         labels=content.labels,
         rows=content.rows(),
@@ -97,9 +78,14 @@ def page(outcomes: Sequence[Outcome]) -> str:
 
 
 def drawn(*measures: Array) -> Array:
-    """The places of a series (n,) that are drawn: in each of BINS stretches where each of ``measures`` (n,) is largest.
+    """The places of a series that are drawn.
 
-    The first and the last place always, and every place of a short series. NaN counts as largest.
+    Args:
+        measures: Arrays of shape (n,). A long series keeps, in each of BINS stretches, the places where each of them
+            is largest, and its first and last place. NaN counts as largest.
+
+    Returns:
+        The places in order, integers of shape (m,); all n of a short series.
     """
     count = len(measures[0])
     width = math.ceil(count / BINS)
@@ -115,11 +101,11 @@ def drawn(*measures: Array) -> Array:
 
 
 class _Content:
-    """The outcomes as plain data. A series that several cells share is held once."""
+    """The outcomes as plain data. A series that several cells share is kept once."""
 
     def __init__(self, outcomes: Sequence[Outcome]) -> None:
         self.outcomes = outcomes
-        self.labels = sorted(dict.fromkeys(o.implementation for o in outcomes), key=rank)
+        self.labels = labels_of(outcomes)
         self.cases = list(dict.fromkeys(o.folder for o in outcomes))
         self.sources: list[str] = []
         self._source_numbers: dict[Path, int] = {}
@@ -128,9 +114,7 @@ class _Content:
 
     def rows(self) -> list[dict[str, Any]]:
         """The heat map: a row for each case, dtype and device."""
-        by_row: dict[tuple[str, str, str], dict[str, Outcome]] = {}
-        for o in self.outcomes:
-            by_row.setdefault((o.folder, o.dtype, o.device), {})[o.implementation] = o
+        by_row = rows_of(self.outcomes)
         devices = {device for _, _, device in by_row}
         lengths = {case: sum(row[0] == case for row in by_row) for case in self.cases}
         rows, last = [], None
@@ -155,32 +139,37 @@ class _Content:
         used = f", {share(ratio)} of the tolerance used" if known else ""
         return {
             "id": self.outcomes.index(o),
-            "text": MARKS[verdict] + ("" if verdict is Verdict.INCONCLUSIVE else f" {share(ratio)}"),
+            "text": LOOKS[verdict].mark + ("" if verdict is Verdict.INCONCLUSIVE else f" {share(ratio)}"),
             "class": f"heat{_heat(ratio or 0.0)}" if verdict is Verdict.PASS else verdict.lower(),
             "off": bool(off),
             "label": f"{o.folder}, {o.implementation}, {o.dtype}: {verdict}{used}" + (f"; {off[0]}" if off else ""),
         }
 
     def doubts(self) -> list[dict[str, Any]]:
-        """What did not pass, and why."""
-        found: list[tuple[int, Verdict, str, str, str]] = []
-        for number, o in enumerate(self.outcomes):
-            name = f"{o.folder} · {o.implementation} · {o.dtype}"
-            if o.judgement.verdict is not Verdict.PASS:
-                sentence = o.explanation["sentence"] if o.explanation else ""
-                found.append((number, o.judgement.verdict, name, o.judgement.reason, sentence))
-            found += [(number, verdict, name, sentence, "") for verdict, sentence in missed(o)]
-        found.sort(key=lambda doubt: doubt[1] is not Verdict.FAIL)
-        return [
-            dict(zip(("id", "verdict", "name", "reason", "sentence"), doubt, strict=True), mark=MARKS[doubt[1]])
-            for doubt in found
+        """What did not pass, and why: failures first."""
+        found = [
+            {
+                "id": number,
+                "verdict": doubt.verdict,
+                "name": f"{o.folder} · {o.implementation} · {o.dtype}",
+                "reason": doubt.reason,
+                "sentence": doubt.explanation,
+                "mark": LOOKS[doubt.verdict].mark,
+            }
+            for number, o in enumerate(self.outcomes)
+            for doubt in doubts(o)
         ]
+        return sorted(found, key=lambda doubt: doubt["verdict"] is not Verdict.FAIL)
 
     def data(self) -> dict[str, Any]:
         """What the page's script shows of each cell and case."""
+        looks = {
+            "marks": {verdict: look.mark for verdict, look in LOOKS.items()},
+            "kinds": {verdict: look.kind for verdict, look in LOOKS.items()},
+        }
         cells = [self._details(o) for o in self.outcomes]
         cases = [self._case(name) for name in self.cases]
-        return {"factor": FACTOR, "marks": dict(MARKS), "cases": cases, "cells": cells, "series": self._series}
+        return {"factor": FACTOR, **looks, "cases": cases, "cells": cells, "series": self._series}
 
     def _case(self, name: str) -> dict[str, Any]:
         of_case = [o for o in self.outcomes if o.folder == name]
@@ -209,7 +198,7 @@ class _Content:
         }
         found["facts"] = [[name, text] for name, text in facts.items() if text]
         found["doc"] = _paragraphs(entry)
-        found["sources"] = [[label, path.name, self._source(path)] for label, path in _sources(entry).items()]
+        found["sources"] = [[label, path.name, self._source(path)] for label, path in sources_of(entry).items()]
         return found
 
     def _source(self, path: Path) -> int:
@@ -234,7 +223,7 @@ class _Content:
             "parameter": found.parameter,
             "reason": found.reason,
             "note": found.note,
-            "explanation": o.explanation["sentence"] if o.explanation else "",
+            "explanation": explained(o),
             "against": _against(o),
             "loss": None if o.run is None else self._curve(o.run.loss),
             "evidence": [self._evidence(evidence) for evidence in found.evidence],
@@ -273,7 +262,7 @@ class _Content:
         }
 
     def _curve(self, loss: Array) -> dict[str, Any]:
-        """A run's loss, every batch: (E, B)."""
+        """A run's loss: epochs by batches, (E, B)."""
         values = np.asarray(loss, np.float64).ravel()
         places = drawn(values, -values) if len(values) else np.arange(0)
         return {
@@ -291,7 +280,7 @@ class _Content:
 
 
 def _number(value: float, digits: int = 3) -> float | str:
-    """Rounded for drawing; what is not finite as a text, because JSON has no number for it."""
+    """A number rounded for drawing; one that is not finite as text, because JSON has no number for it."""
     return float(f"{value:.{digits}g}") if math.isfinite(value) else str(value)
 
 
@@ -305,7 +294,7 @@ def _legend() -> list[tuple[int, str]]:
 
 
 def _against(o: Outcome) -> str:
-    """What a cell's distances are measured from."""
+    """What a cell's distances are measured from, in words."""
     if o.checked:
         return "its own check, the same run in a wider or a stirred arithmetic"
     if o.reference is None:
@@ -315,7 +304,7 @@ def _against(o: Outcome) -> str:
 
 
 def _words(value: Any) -> str:
-    """A part of a case as its spec has it: ``Sgd(learning_rate=0.1)`` reads ``Sgd: learning_rate 0.1``."""
+    """A part of a case in words: ``Sgd(learning_rate=0.1)`` reads ``Sgd: learning_rate 0.1``."""
     name = type(value).__name__
     if not is_dataclass(value):
         return name
@@ -324,7 +313,7 @@ def _words(value: Any) -> str:
 
 
 def _paragraphs(entry: Entry) -> list[list[str]]:
-    """The docstring of a model's spec: ``["p", text]`` for what flows, ``["pre", text]`` for what is set in."""
+    """The docstring of a model's spec: ``["p", text]`` for a paragraph, ``["pre", text]`` for an indented block."""
     doc = ast.get_docstring(ast.parse(entry.spec.read_text(encoding="utf-8"))) or ""
     found = []
     for block in doc.split("\n\n"):
@@ -336,7 +325,7 @@ def _paragraphs(entry: Entry) -> list[list[str]]:
 
 
 def _settings(o: Outcome) -> list[list[str]]:
-    """What a run says of itself, as texts of bounded length: a stranger wrote them."""
+    """What a run says of itself, as texts of bounded length: a stranger may have written them."""
     if o.run is None:
         return []
     meta = o.run.meta
@@ -356,7 +345,7 @@ def _settings(o: Outcome) -> list[list[str]]:
 
 
 def _highlighted(path: Path) -> str:
-    """A source as HTML: every text in it escaped, names of tokens as classes."""
+    """A source as HTML: its text escaped, the kinds of tokens as classes."""
     from pygments import highlight
     from pygments.formatters.html import HtmlFormatter
     from pygments.lexers.python import PythonLexer

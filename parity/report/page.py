@@ -1,4 +1,4 @@
-"""Pages that need nothing else: one HTML file, its style and scripts inside, light and dark, every text escaped."""
+"""Pages that need no other file: one HTML file with style and scripts inside, light and dark, every text escaped."""
 
 from __future__ import annotations
 
@@ -18,7 +18,15 @@ class PageError(ValueError):
 
 
 def check_page(path: Path, *packages: str) -> None:
-    """PageError where a page that needs ``packages`` beside jinja2 cannot be made: before anything long is run."""
+    """Refuse a page that cannot be made, before anything long is run.
+
+    Args:
+        path: Where the page is to go. Its folder must be there.
+        packages: What the page needs beside jinja2.
+
+    Raises:
+        PageError: A package is not installed, or the folder is missing.
+    """
     for package in ("jinja2", *packages):
         if find_spec(package) is None:
             raise PageError(MISSING.format(package))
@@ -27,7 +35,16 @@ def check_page(path: Path, *packages: str) -> None:
 
 
 def render(template: str, package: str = HOME, **content: Any) -> str:
-    """The page that a template of ``package`` makes of ``content``; every template extends ``base.html`` of here."""
+    """The page that a template makes of ``content``.
+
+    Args:
+        template: The template's file name. It extends ``base.html``, which lies beside this module.
+        package: The package that the template lies in.
+        content: What the template shows, by name. A name that it asks for and does not get is an error.
+
+    Returns:
+        The page as HTML, every text in it escaped.
+    """
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 
     environment = Environment(
@@ -44,14 +61,14 @@ def render(template: str, package: str = HOME, **content: Any) -> str:
 
 
 def resource(name: str, package: str = HOME) -> str:
-    """A file of a package, as text."""
+    """The text of a file that lies in a package."""
     return (files(package) / name).read_text(encoding="utf-8")
 
 
 def policy(*scripts: str) -> str:
-    """The Content-Security-Policy of a page whose only scripts are these, and that asks for nothing from elsewhere.
+    """The Content-Security-Policy of a page that runs these scripts alone and asks for nothing from elsewhere.
 
-    A script counts by its own text, so that none which found its way into the page by other means can run.
+    A script is named by the hash of its text: one that got into the page by other means does not run.
     """
     hashes = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
     allowed = " ".join(f"'sha256-{found}'" for found in hashes)
@@ -59,10 +76,10 @@ def policy(*scripts: str) -> str:
 
 
 def plotly() -> str:
-    """The source of plotly.js, from the distribution that carries it, without importing plotly's Python side.
+    """The source of plotly.js, read from the package plotly without importing it.
 
-    plotly.js reads ``<b>``, ``<a href>`` and the like in the texts it draws: a text that is not our own goes to it
-    with ``&``, ``<`` and ``>`` as entities.
+    plotly.js reads ``<b>``, ``<a href>`` and the like in the texts that it draws. A text that is not our own must go
+    to it with ``&``, ``<`` and ``>`` as entities.
     """
     from importlib.metadata import distribution
 

@@ -1,4 +1,4 @@
-"""Figures of recorded runs, drawn with matplotlib, which is imported only here and in cases that draw their own."""
+"""Figures of recorded runs. matplotlib is imported only here and in cases that draw their own figure."""
 
 from __future__ import annotations
 
@@ -25,7 +25,14 @@ class PlotError(ValueError):
 
 
 def check(path: Path) -> None:
-    """PlotError for what would go wrong at the end, before anything is trained for it."""
+    """Refuse a figure that could not be drawn or written, before anything is trained for it.
+
+    Args:
+        path: Where the figure is to go; its ending names the format.
+
+    Raises:
+        PlotError: The ending is not one of ``SUFFIXES``, the folder is missing, or matplotlib is not installed.
+    """
     if path.suffix.lower() not in SUFFIXES:
         raise PlotError(f"--plot {path}: a figure is written as {', '.join(SUFFIXES)}, by the name's ending")
     if not path.absolute().parent.is_dir():
@@ -35,17 +42,17 @@ def check(path: Path) -> None:
 
 
 def draw(case: Case, runs: Mapping[str, Trajectory]) -> Figure:
-    """The case's own figure, or the losses, of recorded runs by implementation."""
+    """The case's own figure of recorded runs by label, or their losses where the case has none."""
     return losses(case, runs) if case.display.plot is None else case.display.plot(runs)
 
 
 def losses(case: Case, runs: Mapping[str, Trajectory]) -> Figure:
-    """Every batch's loss before its update, against the epochs done by then; one line a run."""
+    """Every batch's loss before its update over the epochs done by then, with a line for each run."""
     from matplotlib.figure import Figure
 
     figure = Figure((10, 5), layout="constrained")
     axes = figure.subplots()
-    # Equal lines cover each other: each run is drawn thinner than the one before.
+    # Equal lines would cover each other: each run is drawn thinner than the one before.
     for width, (label, run) in zip(range(2 * len(runs), 0, -2), runs.items(), strict=True):
         values = np.asarray(run.loss, np.float64)
         done = np.arange(values.size) / max(1, values.shape[1])
@@ -67,7 +74,11 @@ def losses(case: Case, runs: Mapping[str, Trajectory]) -> Figure:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure as the path's ending says, HTML as a page that holds the SVG; PlotError where that fails."""
+    """Write a figure in the format that the path's ending names; HTML is a page that holds the SVG.
+
+    Raises:
+        PlotError: The file cannot be written.
+    """
     kind = path.suffix.lower()
     try:
         if kind != ".html":

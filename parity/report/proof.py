@@ -8,23 +8,25 @@ from types import TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 from rich.text import Text
 
+from parity.judging.verdict import Verdict
 from parity.proving.experiments import Planted
 from parity.proving.prove import Evidence, confusion
 from parity.report.page import render
+from parity.report.terminal import plain_table, progress_on
+from parity.report.words import LOOKS, most_used
+
+BAD, ODD = LOOKS[Verdict.FAIL].style, LOOKS[Verdict.INCONCLUSIVE].style
 
 
 class Steps:
-    """Progress on standard error: a bar where someone watches, a line for every finished job where nobody does."""
+    """Progress on standard error: a bar in a terminal, else a line for every finished job."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        columns = BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("[dim]{task.description}")
-        self.progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-        self.task = self.progress.add_task("planning", total=None)
+        self.progress = progress_on(console, transient=True, disable=not console.is_terminal)
+        self.task = self.progress.add_task("experiments", total=None, now="planning")
 
     def __enter__(self) -> Steps:
         self.progress.start()
@@ -39,7 +41,7 @@ class Steps:
         self.progress.update(self.task, total=jobs)
 
     def step(self, name: str) -> None:
-        self.progress.update(self.task, description=name)
+        self.progress.update(self.task, now=name)
 
     def job(self, name: str) -> None:
         self.progress.advance(self.task)
@@ -48,16 +50,16 @@ class Steps:
 
 
 def rows(evidence: Evidence) -> list[dict[str, Any]]:
-    """The confusion matrix, a row for each mistake, in words."""
+    """The confusion matrix as texts: a row for each mistake."""
     return [
         {
             "name": name,
             "phase": phase,
             "where": ", ".join(dict.fromkeys(plant.case for plant in plants)),
             "in": ", ".join(f"{label} {n}" for label, n in Counter(p.implementation for p in plants).items()),
-            "caught": share([plant.caught for plant in plants]),
-            "located": share([plant.phase_right for plant in plants]),
-            "named": share([plant.name_right for plant in plants]) + (" tied" if any(p.tied for p in plants) else ""),
+            "caught": _count([plant.caught for plant in plants]),
+            "located": _count([plant.phase_right for plant in plants]),
+            "named": _count([plant.name_right for plant in plants]) + (" tied" if any(p.tied for p in plants) else ""),
             "taken": ", ".join(taken),
             "whole": all(plant.caught and plant.phase_right and plant.name_right for plant in plants),
         }
@@ -65,7 +67,8 @@ def rows(evidence: Evidence) -> list[dict[str, Any]]:
     ]
 
 
-def share(right: Sequence[bool]) -> str:
+def _count(right: Sequence[bool]) -> str:
+    """How many are right, of how many."""
     return f"{sum(right)}/{len(right)}"
 
 
@@ -83,7 +86,7 @@ def totals(evidence: Evidence) -> list[str]:
         f"{percent([p.phase_right for p in plants])} in the right phase",
         f"{percent([p.name_right for p in plants])} under the right name, of them {tied} tied with others",
         f"{len(evidence.false_alarms)} false alarms in {len(evidence.clean)} right runs with other seeds and initial "
-        "weights" + _most([run["ratio"] for run in evidence.clean]),
+        "weights" + most_used(run["ratio"] for run in evidence.clean),
         *_smallest(evidence),
     ]
     if evidence.unseen:
@@ -102,13 +105,8 @@ def totals(evidence: Evidence) -> list[str]:
     return lines
 
 
-def _most(ratios: Sequence[float | None]) -> str:
-    known = [ratio for ratio in ratios if ratio is not None]
-    return f", at most {max(known):.2f} of the tolerance used" if known else ""
-
-
 def _smallest(evidence: Evidence) -> Iterator[str]:
-    """The smallest fault that is caught, from the case that sees most to the one that sees least."""
+    """For each dtype, the smallest change that fails in the most and in the least sensitive case."""
     for dtype in ("float64", "float32"):
         seen = {case: found[dtype] for case, found in evidence.smallest.items()}
         known = sorted((change, case) for case, change in seen.items() if change is not None)
@@ -116,54 +114,54 @@ def _smallest(evidence: Evidence) -> Iterator[str]:
             (least, where), (most, there) = known[0], known[-1]
             blind = "" if len(known) == len(seen) else f"; {len(seen) - len(known)} cases see none up to 1"
             yield (
-                f"{dtype}: a learning rate off by {small(least)} of itself fails in {where}, by {small(most)} in "
+                f"{dtype}: a learning rate off by {_small(least)} of itself fails in {where}, by {_small(most)} in "
                 f"{there}, the others between{blind}"
             )
 
 
 def print_evidence(console: Console, evidence: Evidence) -> None:
     """The confusion matrix, the smallest changes seen, and the totals."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("mistake", "phase", "planted in", "caught", "phase right", "name right", "else taken for"):
-        table.add_column(heading, no_wrap=heading != "else taken for")
+    table = plain_table("mistake", "phase", "planted in", "caught", "phase right", "name right", "else taken for")
+    for column in table.columns[:-1]:
+        column.no_wrap = True
     for row in rows(evidence):
-        style = "" if row["whole"] else "yellow"
+        style = "" if row["whole"] else ODD
         cells = (row[key] for key in ("name", "phase", "in", "caught", "located", "named", "taken"))
         table.add_row(*(Text(cell) for cell in cells), style=style)
     console.print(table)
     console.print()
-    changes = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("smallest change of the learning rate that fails", "float64", "float32", "followed for"):
-        changes.add_column(heading)
-    for case, found in evidence.smallest.items():
-        changes.add_row(case, small(found["float64"]), small(found["float32"]), evidence.cut.get(case, "the whole run"))
+    changes = plain_table("smallest change of the learning rate that fails", "float64", "float32", "followed for")
+    for texts in _changes(evidence):
+        changes.add_row(*texts)
     console.print(changes)
     console.print()
     for run in evidence.false_alarms:
         what = f"{run['case']} {run['implementation']} {run['dtype']} seed {run['seed']}: {run['reason']}"
-        console.print(Text("FALSE ALARM ", "bold red") + Text(what), soft_wrap=True)
+        console.print(Text("FALSE ALARM ", BAD) + Text(what), soft_wrap=True)
     for failure in evidence.failures:
-        console.print(Text("could not be run: ", "bold red") + Text(failure), soft_wrap=True)
+        console.print(Text("could not be run: ", BAD) + Text(failure), soft_wrap=True)
     for line in totals(evidence):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     console.print(f"{evidence.seconds:.0f} s", style="dim", highlight=False)
 
 
-def small(change: float | None) -> str:
+def _changes(evidence: Evidence) -> Iterator[tuple[str, str, str, str]]:
+    """Each case, the smallest change of its learning rate that fails in float64 and in float32, and how far it ran."""
+    for case, found in evidence.smallest.items():
+        yield case, _small(found["float64"]), _small(found["float32"]), evidence.cut.get(case, "the whole run")
+
+
+def _small(change: float | None) -> str:
     return "none up to 1" if change is None else f"{change:.1e}"
 
 
 def page(evidence: Evidence) -> str:
-    """The evidence as a page."""
-    changes = [
-        (case, small(found["float64"]), small(found["float32"]), evidence.cut.get(case, "the whole run"))
-        for case, found in evidence.smallest.items()
-    ]
+    """The evidence as one HTML page that needs nothing else."""
     return render(
         "evidence.html",
         evidence=evidence,
         rows=rows(evidence),
         totals=totals(evidence),
-        changes=changes,
+        changes=list(_changes(evidence)),
         proved=evidence.proved,
     )

@@ -54,7 +54,7 @@
       text, make("span", { class: kind(cell.verdict) }, `${data.marks[cell.verdict]} ${cell.share}`)));
   const devices = new Set(data.cells.map((cell) => cell.device));
   const where = (cell) => (devices.size > 1 ? `${cell.dtype} ${cell.device}` : cell.dtype);
-  const kind = (verdict) => ({ PASS: "good", FAIL: "bad" })[verdict] || "odd";
+  const kind = (verdict) => data.kinds[verdict];
 
   // Cells
 

@@ -1,4 +1,4 @@
-"""The terminal's view: progress while the matrix fills, the table of verdicts, log lines side by side, a diff."""
+"""What commands print: progress while the matrix fills, verdicts, log lines side by side, a diff, an explanation."""
 
 from __future__ import annotations
 
@@ -19,40 +19,50 @@ from parity.judging.diff import Comparison
 from parity.judging.outcome import Outcome
 from parity.judging.published import Figure, log_lines
 from parity.judging.verdict import Judgement, Verdict
-from parity.report.words import count_cells, count_published, missed, share
+from parity.report.words import LOOKS, count_cells, count_published, explained, missed, share
 from parity.running.cells import Cell
 from parity.running.versions import Availability
 from parity.spec import Case
 from parity.suite import rank
 from parity.tolerance import FACTOR
 
-STYLES = {Verdict.PASS: "green", Verdict.FAIL: "bold red", Verdict.INCONCLUSIVE: "yellow"}
 COLUMN = 10
+"""The width of a column of the matrix, in characters."""
 WIDE = 170
+"""The width of a line where nobody watches, in characters."""
 
 
 def make_console(stderr: bool = False) -> Console:
-    """A console that is wide where nobody watches: a file or a pipe has no width, and wrapped lines help nobody."""
+    """A console on standard output or error. A file or a pipe has no width, and gets a wide one: wrapped lines help
+    nobody."""
     stream = sys.stderr if stderr else sys.stdout
     return Console(stderr=stderr, width=None if stream.isatty() else WIDE)
 
 
-class Watch:
-    """Progress on standard error: a bar where someone watches, a line for every finished cell where nobody does.
+def progress_on(console: Console, **options: Any) -> Progress:
+    """Progress in a line: what is counted, a bar, how many are done, how long it took, and what runs ``now``."""
+    now = TextColumn("{task.fields[now]}", style="dim", markup=False)  # names may have brackets
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), now
+    return Progress(*columns, console=console, **options)
 
-    Given its ``cells``, the bar has the matrix above it, which fills: verdicts, and how far the runs under way are.
+
+def plain_table(*headings: str) -> Table:
+    """A table without lines, its headings bold."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in headings:
+        table.add_column(heading)
+    return table
+
+
+class Watch:
+    """Progress on standard error: a bar in a terminal, else a line for every finished cell.
+
+    With ``cells``, the matrix stands above the bar and fills: verdicts, and how far the runs under way are.
     """
 
     def __init__(self, console: Console, total: int, cells: Sequence[Cell] = ()) -> None:
         self.console, self.cells = console, cells
-        self.progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("[dim]{task.fields[now]}"),
-            console=console,
-        )
+        self.progress = progress_on(console)
         self.task = self.progress.add_task("cells", total=total, now="")
         self.rows: Rows = {}
         for cell in cells:
@@ -73,7 +83,7 @@ class Watch:
 
     def epoch(self, cell: Cell, epoch: int, of: int) -> None:
         self.progress.update(self.task, now=f"{cell.name} {epoch}/{of}")
-        self._put(_row(cell), cell.implementation, Text(f"{epoch / of:.0%}", "cyan"))
+        self._put(_row(cell), cell.implementation, Text(f"{epoch / of:.0%}" if of else "…", "cyan"))
 
     def outcome(self, outcome: Outcome) -> None:
         self.progress.advance(self.task)
@@ -82,13 +92,13 @@ class Watch:
             self.console.print(f"{outcome.name}: {outcome.judgement.verdict}", highlight=False)
 
     def _put(self, row: tuple[str, str], implementation: str, text: Text) -> None:
-        # Floors and the reference's own check are no cells of the matrix.
+        # Noise floors and the reference's own check are not cells of the matrix.
         if implementation in self.rows.get(row, {}):
             self.last = row
             self.rows[row][implementation] = text
 
     def _view(self) -> Group:
-        """The progress, and as many rows of the matrix as there is room for, around the one last heard of."""
+        """The bar, and as many rows of the matrix as fit, around the one last heard of."""
         tables = len(_tables(self.console.width, self.rows)) if self.rows else 1
         room = (self.console.height - 2) // tables - 2
         if self.last is None or room < 1:
@@ -100,7 +110,7 @@ class Watch:
 
 
 Rows = dict[tuple[str, str], dict[str, Text]]
-"""What stands in the matrix: by case and dtype, then by implementation."""
+"""The texts of the matrix, by case and dtype, then by implementation."""
 
 
 def _row(cell: Cell) -> tuple[str, str]:
@@ -108,9 +118,9 @@ def _row(cell: Cell) -> tuple[str, str]:
 
 
 def print_matrix(console: Console, outcomes: Sequence[Outcome]) -> None:
-    """Cases × implementations, a row for each dtype; each cell its verdict and the share of its tolerance used.
+    """Print the matrix: a row for each case and dtype, in each cell the verdict and the share of the tolerance used.
 
-    Where the terminal is too narrow for all implementations, they stand in several tables below each other.
+    Where the terminal is too narrow for all implementations, several tables stand below each other.
     """
     rows: Rows = {}
     for outcome in outcomes:
@@ -124,7 +134,7 @@ def print_matrix(console: Console, outcomes: Sequence[Outcome]) -> None:
 
 
 def _tables(width: int, rows: Rows, whole: Rows | None = None) -> list[Table]:
-    """The rows as tables that fit into ``width``; the columns are those of the ``whole`` matrix."""
+    """The rows as tables that fit into ``width``, with the columns of the ``whole`` matrix."""
     whole = rows if whole is None else whole
     labels = sorted({label for row in whole.values() for label in row}, key=rank)
     heading = max(len(case) for case, _ in whole)
@@ -150,24 +160,24 @@ def _table(rows: Rows, labels: Sequence[str], heading: int) -> Table:
 def _cell(outcome: Outcome) -> Text:
     verdict, ratio = outcome.judgement.verdict, outcome.judgement.ratio
     if verdict is Verdict.INCONCLUSIVE:
-        return Text("?", STYLES[verdict])
-    return Text(f"{verdict} {share(ratio)}", STYLES[verdict])
+        return Text(LOOKS[verdict].mark, LOOKS[verdict].style)
+    return Text(f"{verdict} {share(ratio)}", LOOKS[verdict].style)
 
 
 def print_summary(console: Console, outcomes: Sequence[Outcome], seconds: float) -> None:
-    """What did not pass and why, the count of verdicts, and how the published figures came out."""
+    """Print what did not pass and why, how many cells passed, and how many published figures were reproduced."""
     for outcome in outcomes:
         if outcome.judgement.verdict is not Verdict.PASS:
-            line = Text(f"{outcome.judgement.verdict} ", STYLES[outcome.judgement.verdict])
+            line = Text(f"{outcome.judgement.verdict} ", LOOKS[outcome.judgement.verdict].style)
             console.print(line + Text(f"{outcome.name}: {outcome.judgement.reason}", ""), soft_wrap=True)
-            if outcome.explanation is not None:
-                console.print(Text(f"     {outcome.explanation['sentence']}"), soft_wrap=True)
+            if sentence := explained(outcome):
+                console.print(Text(f"     {sentence}"), soft_wrap=True)
     for outcome in outcomes:
         if outcome.judgement.verdict is Verdict.PASS and outcome.judgement.note:
             console.print(f"{outcome.name}: {outcome.judgement.note}", markup=False, soft_wrap=True)
     for outcome in outcomes:
         for verdict, sentence in missed(outcome):
-            line = Text(f"{verdict} ", STYLES[verdict]) + Text(f"{outcome.name}: {sentence}")
+            line = Text(f"{verdict} ", LOOKS[verdict].style) + Text(f"{outcome.name}: {sentence}")
             console.print(line, soft_wrap=True)
     console.print(f"\n{count_cells(outcomes)} ({seconds:.1f} s)", highlight=False)
     if published := count_published(outcomes):
@@ -175,10 +185,8 @@ def print_summary(console: Console, outcomes: Sequence[Outcome], seconds: float)
 
 
 def print_list(console: Console, rows: Sequence[tuple[str, Availability, str]]) -> None:
-    """Cases × implementations: what can run here, and why not where it cannot."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("case", "implementation", "framework", "here"):
-        table.add_column(heading)
+    """Print each case and implementation, and whether it can run here or why it cannot."""
+    table = plain_table("case", "implementation", "framework", "here")
     last = ""
     for case, availability, absent in rows:
         here = (
@@ -192,7 +200,7 @@ def print_list(console: Console, rows: Sequence[tuple[str, Availability, str]]) 
 
 
 def print_log(console: Console, case: Case, label: str, dtype: str, figures: Sequence[Figure]) -> None:
-    """The source's own log lines from our run, the published ones beside them, differences marked."""
+    """Print the source's log lines from our run, the published ones beside them, differences marked."""
     console.print(f"[bold]{escape(case.name)}[/bold], {label}, {dtype}", highlight=False)
     console.print(escape(case.publication.source), style="dim", highlight=False)
     if case.display.note:
@@ -200,17 +208,14 @@ def print_log(console: Console, case: Case, label: str, dtype: str, figures: Seq
     if not case.publication.figures:
         console.print("The source printed no figures of this run.", highlight=False)
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("ours")
-    table.add_column("published")
-    table.add_column("")
+    table = plain_table("ours", "published", "")
     for line in log_lines(case, figures):
-        table.add_row(Text(line.ours), Text(line.published), Text(line.mark, STYLES[line.verdict]))
+        table.add_row(Text(line.ours), Text(line.published), Text(line.mark, LOOKS[line.verdict].style))
     console.print(table)
 
 
 def print_texts(console: Console, weights: str, epochs: int, texts: Mapping[Cell, str | BaseException]) -> None:
-    """Each text once, under the names of those that wrote it, and whose trained parameters they had."""
+    """Print each text once, under the names of the implementations that wrote it, and whose parameters they had."""
     written: dict[str, list[str]] = {}
     for cell, text in texts.items():
         label = f"{cell.implementation} {cell.dtype}"
@@ -227,7 +232,7 @@ def print_texts(console: Console, weights: str, epochs: int, texts: Mapping[Cell
 
 
 def print_preflight(console: Console, notes: Iterable[tuple[str, Sequence[str]]]) -> None:
-    """What would make numbers meaningless, before there are any: each once, and whom it is about."""
+    """Print what would make the numbers meaningless, before any number: each note once, and which runs it is of."""
     about: dict[str, list[str]] = {}
     for name, said in notes:
         for note in said:
@@ -239,17 +244,17 @@ def print_preflight(console: Console, notes: Iterable[tuple[str, Sequence[str]]]
 
 
 def print_diff(console: Console, comparisons: Sequence[Comparison]) -> None:
-    """One comparison in full, several as a table with what failed spelled out below."""
+    """Print one comparison in full, or several as a table with the reasons of failures below it."""
     print_preflight(console, [(f"{found.a} and {found.b}", found.preflight) for found in comparisons])
     if len(comparisons) == 1:
         _print_one(console, comparisons[0])
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("a", "b", "verdict", "tolerance used", "largest relative"):
-        table.add_column(heading, no_wrap=True)
+    table = plain_table("a", "b", "verdict", "tolerance used", "largest relative")
+    for column in table.columns:
+        column.no_wrap = True
     for found in comparisons:
         relative = "" if found.relative is None else f"{found.relative.relative:.1e}"
-        verdict = Text(found.judgement.verdict, STYLES[found.judgement.verdict])
+        verdict = Text(found.judgement.verdict, LOOKS[found.judgement.verdict].style)
         used = share(found.judgement.ratio)
         table.add_row(*(f"{p.parent.name}/{p.name}" for p in (found.a, found.b)), verdict, used, relative)
     console.print(table)
@@ -261,7 +266,7 @@ def print_diff(console: Console, comparisons: Sequence[Comparison]) -> None:
 
 
 def print_unpaired(console: Console, unpaired: Mapping[Path, Sequence[Path]]) -> None:
-    """How many runs of each folder were not compared, for want of a counterpart, and the first of them."""
+    """Print how many runs of each folder have no counterpart and were not compared, and name the first of them."""
     if not any(unpaired.values()):
         return
     said = []
@@ -274,12 +279,12 @@ def print_unpaired(console: Console, unpaired: Mapping[Path, Sequence[Path]]) ->
 
 def _print_one(console: Console, found: Comparison) -> None:
     judgement = found.judgement
-    console.print(Text(judgement.verdict, STYLES[judgement.verdict]), soft_wrap=True)
+    console.print(Text(judgement.verdict, LOOKS[judgement.verdict].style), soft_wrap=True)
     lines = [judgement.reason] if judgement.reason else []
     for kind in ("absolute", "relative", "ulp"):
         worst = getattr(found, kind)
         if worst is not None:
-            size = f"{worst.ulp:,} ULP" if kind == "ulp" else f"{getattr(worst, kind):.3g}"
+            size = _ulp(worst.ulp) if kind == "ulp" else f"{getattr(worst, kind):.3g}"
             place = f"{worst.tensor}{list(worst.index)}"
             lines.append(f"largest {kind} difference {size}: epoch {worst.epoch}, {place}: {worst.a!s} and {worst.b!s}")
     if found.absolute is None and judgement.verdict is Verdict.PASS:
@@ -299,8 +304,8 @@ def _ulp(count: int) -> str:
 
 
 def print_explanation(console: Console, title: str, judgement: Judgement, found: Mapping[str, Any] | None) -> None:
-    """One failed run on one screen: the verdict, where it parts, what that looks like, and the mistakes tried."""
-    console.print(Text(f"{judgement.verdict} ", STYLES[judgement.verdict]) + Text(title, "bold"), soft_wrap=True)
+    """Print one run on one screen: the verdict, where it parts, what that looks like, and the mistakes tried."""
+    console.print(Text(f"{judgement.verdict} ", LOOKS[judgement.verdict].style) + Text(title, "bold"), soft_wrap=True)
     agrees = "it agrees with the reference: there is nothing to explain"
     console.print(judgement.reason or agrees, markup=False, soft_wrap=True)
     if found is None:
@@ -331,10 +336,8 @@ def print_explanation(console: Console, title: str, judgement: Judgement, found:
     console.print(Text(found["why"], "bold"), soft_wrap=True)
     if found["untouched"] is None:
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("mistake replayed")
-    table.add_column("phase")
-    table.add_column("leaves, in noise floors", justify="right")
+    table = plain_table("mistake replayed", "phase", "leaves, in noise floors")
+    table.columns[-1].justify = "right"
     for replay in found["replays"][:8]:
         style = "green" if replay["floors"] <= FACTOR else ""
         table.add_row(" and ".join(replay["names"]), replay["phase"], f"{replay['floors']:.3g}", style=style)

@@ -14,7 +14,7 @@ from parity import __version__
 from parity.spec import Case
 from parity.suite import Entry, Suite, SuiteError
 
-WORDS = ("dtypes", "frameworks", "layout", "spec", "tolerance", "trainer", "trajectory", "typing")
+WORDS = ("dtypes", "frameworks", "layout", "schedules", "spec", "tolerance", "trainer", "trajectory", "typing")
 """The modules at the root of the harness that a run depends on."""
 ROOMS = ("nn", "recording", "running", "trainers")
 """The rooms of the harness that a run depends on, whole."""
@@ -57,6 +57,8 @@ def fingerprint(case: Case, epochs: int, exact: bool = True) -> str:
         else:
             digest.update(f"{np.nansum(np.abs(array), dtype=np.float64):.5e}".encode())
     digest.update(repr((case.name, case.loss, case.optimizer, case.schedule, case.every, epochs)).encode())
+    if case.metrics:  # a noise floor holds theirs, too
+        digest.update(repr([(metric.name, metric.split) for metric in case.metrics]).encode())
     return digest.hexdigest()
 
 

@@ -106,7 +106,7 @@ class Matrix:
                     outcome = self._judge(cell, waiting.pop(cell))
                     if outcome.judgement.verdict is Verdict.FAIL and explain:
                         # Explained by a worker, as runs are made: the other cells go on meanwhile.
-                        failed[cell] = outcome, self._explain(cell, pool, on_epoch)
+                        failed[cell] = outcome, self._explain(cell, outcome, pool, on_epoch)
                     else:
                         end(cell, outcome)
                 for cell in [cell for cell, (_, explanation) in failed.items() if explanation.done()]:
@@ -377,11 +377,22 @@ class Matrix:
         # What an earlier call left beside the run is not this one's explanation.
         return replace(judged, cached=needs["run"].result().cached, explanation=None)
 
-    def _explain(self, cell: Cell, pool: Executor, on_epoch: OnEpoch) -> Future[dict[str, Any]]:
-        """Have a failed cell explained, in a worker of its framework."""
-        name, epochs = self._name(cell), self.epochs(cell)
-        ours, theirs = (str(one.folder(self.options.out)) for one in (cell, self.reference(cell)))
-        job = Explain(name, name.environment, name.resources, epochs, ours, theirs, self._floor_file(cell, None))
+    def _explain(self, cell: Cell, outcome: Outcome, pool: Executor, on_epoch: OnEpoch) -> Future[dict[str, Any]]:
+        """Have a failed cell explained, in a worker of its framework: the run that failed, as it was judged."""
+        name, out = self._name(cell), self.options.out
+        # In lockstep the reference has its check alone, which is no run of its own.
+        lockstep = None if self.is_reference(cell) else outcome.judgement.lockstep
+        assert outcome.judgement.epoch is not None
+        job = Explain(
+            name,
+            name.environment,
+            name.resources,
+            outcome.judgement.epoch,
+            str(cell.folder(out, lockstep)),
+            str(self.reference(cell).folder(out)),
+            self._floor_file(cell, lockstep),
+            lockstep,
+        )
         return pool.submit(job, lambda progress: on_epoch(cell, progress.done, progress.of))
 
     def _explained(self, cell: Cell, outcome: Outcome, explanation: Future[dict[str, Any]]) -> Outcome:

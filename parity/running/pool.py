@@ -149,9 +149,13 @@ class _Worker:
         return f"{name} ended with status {code}: {last}"
 
     def _stderr(self) -> str:
-        """The end of what the process has printed."""
-        self.errors.seek(max(0, self.errors.seek(0, os.SEEK_END) - LAST_WORDS))
-        return self.errors.read().decode(errors="replace")
+        return last_words(self.errors)
+
+
+def last_words(printed: IO[bytes]) -> str:
+    """The end of what a process has printed; no more of it is read."""
+    printed.seek(max(0, printed.seek(0, os.SEEK_END) - LAST_WORDS))
+    return printed.read().decode(errors="replace")
 
 
 class Pool:

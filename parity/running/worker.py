@@ -8,10 +8,14 @@ parent has set the framework's environment; NumPy and the implementation are imp
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import re
+import signal
+import sys
 import threading
+import time
 import traceback
 from typing import Any, TextIO
 
@@ -20,7 +24,8 @@ from parity.running.messages import Done, Failed, Told, record, write
 
 
 def main() -> None:
-    """Do the jobs that standard input asks for until it ends."""
+    """Do the jobs that standard input asks for until it ends, or the parent does."""
+    _end_with_parent()
     tasks, answers = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w", buffering=1)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
@@ -28,6 +33,21 @@ def main() -> None:
     os.dup2(2, 1)
     for line in tasks:
         Answering(answers, line).answer()
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent ends, however that ends and whatever this one is doing then."""
+    if sys.platform == "linux":
+        set_parent_death_signal = 1
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
+    else:
+        threading.Thread(target=_watch, args=(os.getppid(),), daemon=True).start()
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os.killpg(0, signal.SIGKILL)
 
 
 class Answering:

@@ -82,6 +82,29 @@ def figures_before_the_update(build: Build) -> Build:
     return lambda case, dtype, device: too_early(build(case, dtype, device))
 
 
+def held_out_predictions(build: Build) -> Build:
+    """Wrong on the rows that are held out, and on no other: probabilities of the other class, classes one on."""
+
+    def planted(case: Case, dtype: str, device: str) -> Trainer:
+        trainer = build(case, dtype, device)
+        predict, train, held_out = trainer.predict, trainer.train, case.data().x_test
+
+        def wrong(x: Array, prediction: Array) -> Array:
+            if not np.array_equal(x, held_out):
+                return prediction
+            return 1 - prediction if prediction.shape[-1] == 1 else np.roll(prediction, 1, axis=-1)
+
+        def faulty_train(segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
+            trained = train(segments, inputs)
+            predictions = (wrong(x, made) for x, made in zip(inputs, trained.predictions, strict=True))
+            return trained._replace(predictions=tuple(predictions))
+
+        trainer.predict, trainer.train = lambda x: wrong(x, predict(x)), faulty_train
+        return trainer
+
+    return planted
+
+
 def predictions_in_float64(build: Build) -> Build:
     """Those of ``train`` alone."""
 

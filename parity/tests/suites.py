@@ -50,6 +50,56 @@ def build(case, dtype, device):
     trainer.train = train
     return trainer
 """
+# Says something and then nothing more, in a process of its own as well.
+HANGS = """
+import subprocess
+import sys
+import time
+from pathlib import Path
+from parity.tests import toy
+
+def build(case, dtype, device):
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    Path(__file__).with_name("children").write_text(str(child.pid))
+    print("waiting for a lock that nobody gives back", flush=True)
+    while True:
+        time.sleep(0.01)
+"""
+# Asks whoever sits there for a word.
+ASKS = """
+from parity.tests import toy
+
+def build(case, dtype, device):
+    input("shall I go on? ")
+    return toy.build(case, dtype, device)
+"""
+STOPS = ASKS.replace('input("shall I go on? ")', "breakpoint()")
+# Trains an epoch at a time, and takes its time over each.
+SLOW = """
+import time
+from parity import trainer
+from parity.tests import toy
+
+trainer.CHUNK_EPOCHS = 1
+
+def build(case, dtype, device):
+    slow = toy.build(case, dtype, device)
+    honest = slow.train
+    def train(segments, inputs=()):
+        time.sleep(0.3)
+        return honest(segments, inputs)
+    slow.train = train
+    return slow
+"""
+# Prints much, and ends its process.
+TALKS = """
+import os
+
+def build(case, dtype, device):
+    print("words " * 100_000)
+    print("the last line", flush=True)
+    os._exit(3)
+"""
 # Appends the number of its process to a file each time it is built.
 COUNTED = """
 import os

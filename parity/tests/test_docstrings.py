@@ -21,7 +21,7 @@ import parity
 
 VOCABULARY = (
     *("recorder", "spec", "layout", "tolerance", "trainer"),
-    *("dtypes", "frameworks", "suite", "trajectory", "typing"),
+    *("dtypes", "frameworks", "schedules", "suite", "trajectory", "typing"),
 )
 """The public modules. What stands elsewhere and is handed out by the package counts, too."""
 
@@ -164,6 +164,24 @@ def test_a_public_constant_is_explained_below(name: str) -> None:
         if isinstance(target, ast.Name) and not target.id.startswith("_")
     ]
     assert set(targets) - {"T"} <= with_texts(body)
+
+
+TRAINERS = sorted((Path(parity.__file__).parent / "trainers").glob("*_trainer.py"))
+
+
+@pytest.mark.parametrize("path", TRAINERS, ids=lambda path: path.stem)
+def test_a_trainer_explains_how_it_is_made(path: Path) -> None:
+    # Read and not imported: each would bring its framework.
+    nodes = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.ClassDef | ast.FunctionDef)]
+    made = [node for node in nodes if re.fullmatch(r"[A-Z]\w*Trainer|[a-z]+_trainer", node.name)]
+    assert made
+    for node in made:
+        inside = [one for one in node.body if isinstance(one, ast.FunctionDef) and one.name == "__init__"]
+        arguments = (inside[0] if isinstance(node, ast.ClassDef) else node).args
+        names = {one.arg for one in (*arguments.args, *arguments.kwonlyargs)} - {"self"}
+        text = SECTION.split(ast.get_docstring(node) or "")
+        assert "Args" in text, node.name
+        assert names == listed(text[text.index("Args") + 1]), node.name
 
 
 def test_the_check_sees_what_is_missing() -> None:

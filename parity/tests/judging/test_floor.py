@@ -21,7 +21,7 @@ from parity.spec import Adam, Case, Dataset, FullBatch, Sgd
 from parity.suite import Entry, Suite
 from parity.tests import toy
 from parity.tolerance import RUNS, stir
-from parity.trainer import record
+from parity.trainer import Trainer, record, verbs
 from parity.trajectory import TrajectoryError, gather
 
 exhaustive = settings(derandomize=True, deadline=None, max_examples=60, database=None)
@@ -111,6 +111,17 @@ def test_a_floor_comes_back_from_the_disk_no_smaller(measured: tuple[Case, dict[
             assert (back <= values * (1 + 2.0**-22)).all()
 
 
+def test_a_metric_that_may_not_change_still_may_not_when_it_comes_back(tmp_path: Path) -> None:
+    path = tmp_path / "floor.safetensors"
+    kept = Floor(np.ones((1, 1)), {"w": np.ones(2)}, {"accuracy": np.array([0.0, 1 / 3])})
+    save({"float64": kept}, path, "this case")
+    found = load(path, "this case")
+    assert found is not None
+    back = found["float64"].metrics["accuracy"]
+    assert back[0] == 0
+    assert 1 / 3 <= back[1] <= 1 / 3 * (1 + 2.0**-22)
+
+
 def test_a_floor_of_another_case_is_none_and_a_damaged_one_says_so(tmp_path: Path) -> None:
     path = tmp_path / "floor.safetensors"
     assert load(path, "this case") is None
@@ -129,6 +140,7 @@ def test_a_floor_of_another_case_is_none_and_a_damaged_one_says_so(tmp_path: Pat
         ({"float64/loss": np.array(1.0), "float64/params/w": np.ones(4)}, "it holds no float64/loss of epochs"),
         ({"float64/loss": np.ones((3, 1)), "float64/params/w": np.ones((4, 1))}, "float64/params/w is not one value"),
         ({"float64/loss": np.ones((3, 1)), "float64/params/w": np.array(1.0)}, "float64/params/w is not one value"),
+        ({"float64/loss": np.ones((3, 1)), "float64/metrics/m": np.ones((4, 1))}, "float64/metrics/m is not one value"),
         ({"nothing": np.ones(3)}, "it holds no nothing/loss"),
     ],
 )
@@ -198,10 +210,12 @@ def test_a_stirred_run_permutes_rows_unless_their_order_means_something() -> Non
         seen = []
         case = toy.case(Adam(0.1))
         object.__setattr__(case, "schedule", schedule)
-        trainer, _ = stirred(toy.build, case, "float64", seed=0)
-        inner = trainer.trainer
-        honest = inner.train
-        inner.train = lambda segments, honest=honest, seen=seen: (seen.append(segments[0][0]), honest(segments))[1]
+
+        def build(case: Case, dtype: str, device: str, seen: list[np.ndarray] = seen) -> Trainer:
+            inner = verbs(toy.build(case, dtype, device))
+            return replace(inner, train=lambda segments: (seen.append(segments[0][0]), inner.train(segments))[1])
+
+        trainer, _ = stirred(build, case, "float64", seed=0)
         trainer.train([next(schedule.epochs(toy.ROWS))])
         assert sorted(seen[0]) == list(range(toy.ROWS))
         assert np.array_equal(seen[0], np.arange(toy.ROWS)) is not permuted

@@ -41,6 +41,7 @@ FAULTS: list[tuple[Mistake, Case, str, tuple[str, ...]]] = [
     (planted.predictions_in_float64, IRIS, "contract", ("float32",)),
     (planted.figures_before_the_update, IRIS, "contract", DTYPES),
     (lambda build: toy.build_transposed, toy.MOMENTUM, "prediction", DTYPES),
+    (planted.held_out_predictions, IRIS, "prediction", DTYPES),
     (planted.mean_for_sum, IRIS, "gradients", DTYPES),
     (planted.learning_rate, IRIS, "update", DTYPES),
     (planted.learning_rate_in_float32, toy.MOMENTUM, "update", ("float64",)),
@@ -116,6 +117,7 @@ def test_what_raises_on_one_rung_is_still_seen_on_the_others() -> None:
 LABELS = {"torch": "torch", "tensorflow": "tf1", "keras": "keras", "jax": "jax"}
 IN_FRAMEWORKS = {
     "transposed_layout": "contract",
+    "held_out_predictions": "prediction",
     "mean_for_sum": "gradients",
     "learning_rate": "update",
     "update_before_loss": "update",

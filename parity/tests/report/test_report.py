@@ -32,6 +32,7 @@ from parity.recording.places import EXPLANATION
 from parity.recording.reader import read
 from parity.recording.writer import write
 from parity.report import html
+from parity.report.current import fingerprint
 from parity.report.formats import junit, markdown
 from parity.report.page import resource
 from parity.running.cells import Options
@@ -461,8 +462,8 @@ def test_a_page_is_made_anew_when_what_it_draws_from_changed(
     changed: str, made: tuple[Suite, Path, list[Outcome]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     some = [o for o in made[2] if o.implementation == "numpy-honest"]
-    before, read_bytes = html.fingerprint(some), Path.read_bytes
-    assert html.fingerprint(some) == before
+    before, read_bytes = fingerprint(some), Path.read_bytes
+    assert fingerprint(some) == before
     seen = []
 
     def edited(path: Path) -> bytes:
@@ -472,16 +473,16 @@ def test_a_page_is_made_anew_when_what_it_draws_from_changed(
         return read_bytes(path) + b"\n"
 
     monkeypatch.setattr(Path, "read_bytes", edited)
-    assert html.fingerprint(some) != before
+    assert fingerprint(some) != before
     assert seen
 
 
 def test_a_page_is_made_anew_when_a_run_says_other_things_of_itself(
     made: tuple[Suite, Path, list[Outcome]], copied: Path
 ) -> None:
-    before = html.fingerprint(recorded(copied, made[0]))
+    before = fingerprint(recorded(copied, made[0]))
     change(copied / CASE / "numpy-honest-float64-cpu", threads=7)
-    assert html.fingerprint(recorded(copied, made[0])) != before
+    assert fingerprint(recorded(copied, made[0])) != before
 
 
 @pytest.mark.parametrize("package", ["jinja2", "plotly", "pygments"])

@@ -30,7 +30,9 @@ def suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         numpy_counted=suites.COUNTED,
         numpy_raises=suites.RAISES,
         numpy_aborts=suites.ABORTS,
+        numpy_slow=suites.SLOW,
         numpy_stuck=suites.STUCK,
+        numpy_talks=suites.TALKS,
     )
 
 

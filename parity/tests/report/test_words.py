@@ -1,0 +1,36 @@
+"""What all reports share: how verdicts look, and the examples that say what the words are."""
+
+from __future__ import annotations
+
+import doctest
+from types import ModuleType
+
+import pytest
+
+from parity.judging.outcome import Outcome
+from parity.judging.published import Figure
+from parity.judging.verdict import Judgement, Verdict
+from parity.report import html, markdown, words
+
+
+@pytest.mark.parametrize("module", [markdown, words], ids=["markdown", "words"])
+def test_the_examples_are_right(module: ModuleType) -> None:
+    found = doctest.testmod(module)
+    assert found.attempted
+    assert not found.failed
+
+
+def test_every_verdict_has_a_look_of_its_own_and_an_answer() -> None:
+    assert set(words.LOOKS) == set(html.HEADLINES) == set(Verdict)
+    for part in ("mark", "style", "kind"):
+        assert len({getattr(look, part) for look in words.LOOKS.values()}) == len(Verdict)
+
+
+def test_the_doubts_of_a_cell_are_its_own_and_then_its_figures() -> None:
+    missed = Figure("Cost", 3, "1.234", "1.235", Verdict.FAIL)
+    failed = Judgement(Verdict.FAIL, reason="it differs")
+    one = Outcome("toy", "torch", "float64", "cpu", failed, (missed,), explanation={"sentence": "it is scaled"})
+    own, of_figure = words.doubts(one)
+    assert own == words.Doubt(Verdict.FAIL, "it differs", "it is scaled")
+    assert of_figure == words.Doubt(Verdict.FAIL, "published Cost of epoch 3 is 1.234, ours 1.235")
+    assert words.doubts(Outcome("toy", "torch", "float64", "cpu", Judgement(Verdict.PASS, 0.5))) == []
