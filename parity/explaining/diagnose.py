@@ -164,7 +164,7 @@ def diagnose(
     made = tuple(Replay(names, phases[names[0]], found[names]) for names in ranked)
     return Diagnosis(
         location=location,
-        pattern=pattern(location),
+        pattern=pattern(location, replays.case.blocks),
         replays=made,
         untouched=untouched,
         epochs=epochs,

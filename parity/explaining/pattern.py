@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -12,8 +13,13 @@ from parity.judging.floor import strays
 from parity.trajectory import Trajectory
 from parity.typing import Array
 
+Blocks = Mapping[str, tuple[str, ...]]
+"""As ``Case.blocks``: the names of the equal blocks of a tensor's last axis, by canonical name."""
+FEW = 8
+"""No more ranges than these are said of one axis."""
 
-def pattern(location: Location) -> str:
+
+def pattern(location: Location, blocks: Blocks | None = None) -> str:
     """What the difference looks like, in words; empty where it looks like nothing known."""
     check = location.check
     if check is None:
@@ -25,14 +31,14 @@ def pattern(location: Location) -> str:
         return "zero, everywhere"
     if factor := _factor(got, wanted):
         return f"{_times(factor)} times the reference, everywhere"
-    found = _arrangement(got, wanted) or _broadcast(got, wanted)
+    name, names = check.tensor, _names_of(check.tensor, blocks or {})
+    found = _arrangement(got, wanted, names) or _broadcast(got, wanted)
     if found:
         return found
-    name = check.tensor
     for what, other in (("the parameter", location.params.get(name)), ("the gradient", location.gradient.get(name))):
         if other is not None and (factor := _factor(got - wanted, other.astype(np.float64))):
             return f"off by {factor:.6g} times {what}, everywhere"
-    return _places(location)
+    return _places(location, names)
 
 
 def _factor(a: Array, b: Array) -> float | None:
@@ -59,7 +65,12 @@ def multiple(a: Array, b: Array, allowed: float) -> float | None:
     return factor if np.max(np.abs(a - factor * b)) <= allowed else None
 
 
-def _arrangement(got: Array, wanted: Array) -> str:
+def _names_of(tensor: str, blocks: Blocks) -> tuple[str, ...]:
+    """The names of the blocks of a tensor, or of an optimizer's slot of it; none where nobody has named them."""
+    return next((names for name, names in blocks.items() if tensor == name or tensor.endswith(f"/{name}")), ())
+
+
+def _arrangement(got: Array, wanted: Array, names: tuple[str, ...]) -> str:
     """Whether the same values stand in other places."""
     if got.size < 3 or not np.allclose(np.sort(got, None), np.sort(wanted, None), rtol=1e-6, atol=0):
         return ""
@@ -67,17 +78,30 @@ def _arrangement(got: Array, wanted: Array) -> str:
         return ""
     if got.ndim == 2 and got.shape[0] == got.shape[1] and np.allclose(got, wanted.T, rtol=1e-6):
         return "the reference transposed"
-    for blocks, names in ((3, "r, z, n"),):
-        if got.shape[-1] % blocks == 0:
-            parts = np.split(wanted, blocks, -1)
-            for order in itertools.permutations(range(blocks)):
-                if order != tuple(range(blocks)) and np.allclose(
-                    got, np.concatenate([parts[place] for place in order], -1), rtol=1e-6
-                ):
-                    return (
-                        f"the reference's blocks {names} in the order {', '.join(names.split(', ')[p] for p in order)}"
-                    )
+    if names and got.shape[-1] % len(names) == 0:
+        ours, theirs = (np.split(values, len(names), -1) for values in (got, wanted))
+        order = [next((j for j, b in enumerate(theirs) if np.allclose(a, b, rtol=1e-6)), None) for a in ours]
+        if sorted(place for place in order if place is not None) == list(range(len(names))):
+            said = ", ".join(names[place] for place in order if place is not None)
+            return f"the reference's blocks {', '.join(names)} in the order {said}"
+    for axis in range(got.ndim):
+        if ranges := _ranges(got, wanted, axis):
+            said = ", ".join(f"{start}:{end}" for start, end in ranges)
+            return f"the reference's values, along axis {axis} in the order {said}"
     return "the reference's values in another order"
+
+
+def _ranges(got: Array, wanted: Array, axis: int) -> list[tuple[int, int]]:
+    """The few index ranges of an axis that the reference's values must be cut into to be put in their order here."""
+    ours, theirs = (np.moveaxis(values, axis, -1).reshape(-1, values.shape[axis]) for values in (got, wanted))
+    # The first row tells which is which, where all its values differ.
+    order = np.empty(ours.shape[1], np.int64)
+    order[np.argsort(ours[0])] = np.argsort(theirs[0])
+    if not np.allclose(ours, theirs[:, order], rtol=1e-6):
+        return []
+    cuts = [0, *(np.flatnonzero(np.diff(order) != 1) + 1).tolist(), len(order)]
+    ranges = [(int(order[start]), int(order[end - 1]) + 1) for start, end in itertools.pairwise(cuts)]
+    return ranges if len(ranges) <= FEW and all(end - start > 1 for start, end in ranges) else []
 
 
 def _broadcast(got: Array, wanted: Array) -> str:
@@ -121,7 +145,7 @@ def growth(run: Trajectory, other: Trajectory) -> str:
     return f"grows as the epochs to the power {slope:.2g}"
 
 
-def _places(location: Location) -> str:
+def _places(location: Location, names: tuple[str, ...]) -> str:
     """Which tensors, or which part of the tensor, part."""
     check = location.check
     assert check is not None
@@ -132,9 +156,15 @@ def _places(location: Location) -> str:
     unequal = np.abs(got.astype(np.float64) - wanted) > 16 * (check.worst.absolute if check.worst else 0.0) / max(
         check.floors, 1.0
     )
-    if got.ndim and got.shape[-1] % 3 == 0 and got.shape[-1] >= 6:
-        blocks = [bool(np.any(part)) for part in np.split(unequal, 3, -1)]
-        if sum(blocks) == 1 and got.ndim <= 2:
-            return f"only the block of gate {'rzn'[blocks.index(True)]}"
+    if names and got.ndim and got.shape[-1] % len(names) == 0:
+        parted = [name for name, part in zip(names, np.split(unequal, len(names), -1), strict=True) if np.any(part)]
+        if len(parted) == 1:
+            return f"only the block {parted[0]} of {check.tensor}"
+    for axis in range(got.ndim):
+        places = np.flatnonzero(np.any(unequal, tuple(other for other in range(got.ndim) if other != axis)))
+        start, end = (int(places[0]), int(places[-1]) + 1) if len(places) else (0, 0)
+        # A range of which most values part, and which is no more than half of the tensor.
+        if 1 < end - start <= got.shape[axis] / 2 and np.mean(np.take(unequal, range(start, end), axis)) > 0.5:
+            return f"only {start}:{end} along axis {axis} of {check.tensor}"
     count = int(np.sum(unequal))
     return f"{count} of the {unequal.size} values of {check.tensor}" if 0 < count < unequal.size / 2 else ""
