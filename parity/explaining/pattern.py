@@ -10,17 +10,21 @@ import numpy as np
 from parity.explaining.location import Location
 from parity.judging.compare import scale
 from parity.judging.floor import strays
+from parity.tolerance import FACTOR
 from parity.trajectory import Trajectory
 from parity.typing import Array
 
 Blocks = Mapping[str, tuple[str, ...]]
-"""As ``Case.blocks``: the names of the equal blocks of a tensor's last axis, by canonical name."""
+"""The names of the equal blocks of a tensor's last axis, by canonical name, as ``Case.blocks`` gives them."""
 FEW = 8
-"""No more ranges than these are said of one axis."""
+"""The text names at most this many ranges of an axis."""
 
 
 def pattern(location: Location, blocks: Blocks | None = None) -> str:
-    """What the difference looks like, in words; empty where it looks like nothing known."""
+    """Put into words what the difference at a place looks like; empty where it looks like nothing known.
+
+    ``blocks`` names the blocks of tensors. Without a name, index ranges are said.
+    """
     check = location.check
     if check is None:
         return ""
@@ -38,11 +42,11 @@ def pattern(location: Location, blocks: Blocks | None = None) -> str:
     for what, other in (("the parameter", location.params.get(name)), ("the gradient", location.gradient.get(name))):
         if other is not None and (factor := _factor(got - wanted, other.astype(np.float64))):
             return f"off by {factor:.6g} times {what}, everywhere"
-    return _places(location, names)
+    return _part_of(location, names)
 
 
 def _factor(a: Array, b: Array) -> float | None:
-    """The one number that takes b to a, within a millionth of the largest value and a hundredth of what b is off."""
+    """Find the number that takes b to a, within a millionth of a's largest value and a hundredth of the difference."""
     if a.size < 2 or np.array_equal(a, b):
         return None
     allowed = min(1e-6 * float(np.max(np.abs(a))), 0.01 * float(np.max(np.abs(a - b))))
@@ -50,14 +54,14 @@ def _factor(a: Array, b: Array) -> float | None:
 
 
 def _times(factor: float) -> str:
-    """A factor in words that tell it from 1."""
+    """Print a factor with enough digits to tell it from 1."""
     if abs(factor - 1) >= 1e-3:
         return f"{factor:.6g}"
     return f"(1 {'+' if factor > 1 else '-'} {abs(factor - 1):.3g})"
 
 
 def multiple(a: Array, b: Array, allowed: float) -> float | None:
-    """The number that takes ``b`` closest to ``a``, where no value is farther off than allowed; else None."""
+    """Find the number that takes ``b`` closest to ``a``; None if a value is then farther off than ``allowed``."""
     norm = float(np.sum(b * b))
     if norm == 0:
         return None
@@ -66,12 +70,12 @@ def multiple(a: Array, b: Array, allowed: float) -> float | None:
 
 
 def _names_of(tensor: str, blocks: Blocks) -> tuple[str, ...]:
-    """The names of the blocks of a tensor, or of an optimizer's slot of it; none where nobody has named them."""
+    """Look up the names of the blocks of a tensor, or of an optimizer's slot of it; none if nobody has named them."""
     return next((names for name, names in blocks.items() if tensor == name or tensor.endswith(f"/{name}")), ())
 
 
 def _arrangement(got: Array, wanted: Array, names: tuple[str, ...]) -> str:
-    """Whether the same values stand in other places."""
+    """Say how the reference's values are arranged, if the values are the same in other places."""
     if got.size < 3 or not np.allclose(np.sort(got, None), np.sort(wanted, None), rtol=1e-6, atol=0):
         return ""
     if np.allclose(got, wanted, rtol=1e-6, atol=0):  # in their places, only slightly off
@@ -92,9 +96,9 @@ def _arrangement(got: Array, wanted: Array, names: tuple[str, ...]) -> str:
 
 
 def _ranges(got: Array, wanted: Array, axis: int) -> list[tuple[int, int]]:
-    """The few index ranges of an axis that the reference's values must be cut into to be put in their order here."""
+    """Cut an axis of the reference into the index ranges which, in this order, make ours; none if they are many."""
     ours, theirs = (np.moveaxis(values, axis, -1).reshape(-1, values.shape[axis]) for values in (got, wanted))
-    # The first row tells which is which, where all its values differ.
+    # If all values of the first row differ, they tell which column is which.
     order = np.empty(ours.shape[1], np.int64)
     order[np.argsort(ours[0])] = np.argsort(theirs[0])
     if not np.allclose(ours, theirs[:, order], rtol=1e-6):
@@ -105,7 +109,7 @@ def _ranges(got: Array, wanted: Array, axis: int) -> list[tuple[int, int]]:
 
 
 def _broadcast(got: Array, wanted: Array) -> str:
-    """Whether values repeat along an axis along which they should differ."""
+    """Say along which axis the values repeat although the reference's differ."""
     for axis, length in enumerate(got.shape):
         repeats = np.ptp(got, axis) <= 1e-6 * np.max(np.abs(got), initial=0.0)
         if length > 1 and got.size > length and repeats.all() and np.ptp(wanted, axis).any():
@@ -114,9 +118,9 @@ def _broadcast(got: Array, wanted: Array) -> str:
 
 
 def growth(run: Trajectory, other: Trajectory) -> str:
-    """How the distance between two runs' parameters grows from epoch to epoch; empty where no simple law fits.
+    """Say how the distance between two runs' parameters grows from epoch to epoch; empty if no simple law fits.
 
-    A law fits that leaves less than a fiftieth of the variance of the logarithm of the distance.
+    A law fits if it leaves less than a fiftieth of the variance of the logarithm of the distance.
     """
     shares = []
     for name, values in strays(run, other).items():
@@ -145,17 +149,16 @@ def growth(run: Trajectory, other: Trajectory) -> str:
     return f"grows as the epochs to the power {slope:.2g}"
 
 
-def _places(location: Location, names: tuple[str, ...]) -> str:
-    """Which tensors, or which part of the tensor, part."""
+def _part_of(location: Location, names: tuple[str, ...]) -> str:
+    """Say which tensors part, or which part of the tensor that parts by most."""
     check = location.check
     assert check is not None
     parting = [part.tensor for part in location.parts]
     if len(parting) > 1 and all(name.endswith("bias") for name in parting):
         return "only biases"
     got, wanted = check.got, check.wanted
-    unequal = np.abs(got.astype(np.float64) - wanted) > 16 * (check.worst.absolute if check.worst else 0.0) / max(
-        check.floors, 1.0
-    )
+    floor = (check.worst.absolute if check.worst else 0.0) / max(check.floors, 1.0)
+    unequal = np.abs(got.astype(np.float64) - wanted) > FACTOR * floor
     if names and got.ndim and got.shape[-1] % len(names) == 0:
         parted = [name for name, part in zip(names, np.split(unequal, len(names), -1), strict=True) if np.any(part)]
         if len(parted) == 1:
@@ -163,7 +166,7 @@ def _places(location: Location, names: tuple[str, ...]) -> str:
     for axis in range(got.ndim):
         places = np.flatnonzero(np.any(unequal, tuple(other for other in range(got.ndim) if other != axis)))
         start, end = (int(places[0]), int(places[-1]) + 1) if len(places) else (0, 0)
-        # A range of which most values part, and which is no more than half of the tensor.
+        # Most values of the range part, and the range is at most half of the axis.
         if 1 < end - start <= got.shape[axis] / 2 and np.mean(np.take(unequal, range(start, end), axis)) > 0.5:
             return f"only {start}:{end} along axis {axis} of {check.tensor}"
     count = int(np.sum(unequal))
