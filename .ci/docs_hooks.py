@@ -17,6 +17,7 @@ import typer
 from parity.cli.app import app
 from parity.mistakes.catalogue import mistakes_for
 from parity.mistakes.mistake import Mistake
+from parity.running.packages import find
 from parity.suite import load_suite
 
 WRITTEN = re.compile(r"^<!-- parity: (\w+) -->$", re.MULTILINE)
@@ -97,7 +98,7 @@ def shown_default(parameter: Any) -> str:
 def mistakes() -> str:
     """Every mistake of the catalogue and of the documents' models, by phase."""
     known: dict[str, Mistake] = {}
-    for entry in load_suite("impls").entries.values():
+    for entry in load_suite(find("impls")).entries.values():
         known |= {one.name: one for one in mistakes_for(entry)}
     phases = dict.fromkeys(one.phase for one in known.values())
     parts = [f"There are {len(known)}.\n"]
