@@ -1,7 +1,8 @@
-"""Hold every pair of recorded roots against each other: ``python .ci/cross.py FOLDER``.
+"""Compare the runs of every two environments: ``python .ci/cross.py FOLDER``.
 
-Each folder in FOLDER is what one environment recorded with ``parity run --out``. Whatever is found is compared,
-other versions of a framework as well as other frameworks. Exit status: the worst that ``parity diff`` gave.
+Each folder in FOLDER holds the runs that one environment recorded with ``parity run --out``. All pairs are compared,
+those of two versions of a framework as well as those of two frameworks. The exit status is the worst that ``parity
+diff`` gave.
 """
 
 import subprocess
@@ -21,7 +22,7 @@ def main(folder: Path) -> int:
         statuses[a.name, b.name] = subprocess.run(["parity", "diff", str(a), str(b)], check=False).returncode
     parted = [f"{a} and {b} do not agree" for (a, b), status in statuses.items() if status != 0]
     print(f"\n{', '.join(root.name for root in roots)}, pair by pair: {', '.join(parted) or 'all agree'}")
-    # A difference (1) weighs more than what could not be compared (2, 3).
+    # A difference (1) weighs more than a pair that could not be compared (2, 3).
     return 1 if 1 in statuses.values() else max(statuses.values())
 
 

@@ -1,7 +1,7 @@
-"""What MkDocs asks while it builds the documentation: pages that the code writes, and a look at what was built.
+"""The hooks that MkDocs calls while it builds the documentation: parts written from the code, and a check of the site.
 
-The commands, their options and the catalogue of mistakes are written from the code at each build, so that the pages say
-what is. The built site must ask for nothing from elsewhere: no style, script, font or picture.
+Each build writes the commands, their options and the catalogue of mistakes from the code, so that the pages are up to
+date. The built site must load nothing from elsewhere: no style, script, font or picture.
 """
 
 from __future__ import annotations
@@ -17,18 +17,19 @@ import typer
 from parity.cli.app import app
 from parity.mistakes.catalogue import mistakes_for
 from parity.mistakes.mistake import Mistake
+from parity.running.packages import find
 from parity.suite import load_suite
 
 WRITTEN = re.compile(r"^<!-- parity: (\w+) -->$", re.MULTILINE)
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """The page, with what the code says in the places that name it."""
+    """The page, with each ``<!-- parity: NAME -->`` replaced by the part of that name in ``PARTS``."""
     return WRITTEN.sub(lambda found: PARTS[found[1]](), markdown)
 
 
 def on_post_build(config: Any, **_: Any) -> None:
-    """Fail the build if a page or a style asks for something from elsewhere."""
+    """Fail the build if a page or a style loads anything from elsewhere."""
     site = Path(config["site_dir"])
     asked = [f"{path.relative_to(site)} asks for {what}" for path in site.rglob("*.html") for what in asks_for(path)]
     styles = [
@@ -40,7 +41,7 @@ def on_post_build(config: Any, **_: Any) -> None:
 
 
 class Asked(HTMLParser):
-    """Collects what a browser would fetch from elsewhere for a page."""
+    """Collects the addresses elsewhere that a browser would load for a page."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -97,7 +98,7 @@ def shown_default(parameter: Any) -> str:
 def mistakes() -> str:
     """Every mistake of the catalogue and of the documents' models, by phase."""
     known: dict[str, Mistake] = {}
-    for entry in load_suite("impls").entries.values():
+    for entry in load_suite(find("impls")).entries.values():
         known |= {one.name: one for one in mistakes_for(entry)}
     phases = dict.fromkeys(one.phase for one in known.values())
     parts = [f"There are {len(known)}.\n"]
@@ -110,7 +111,7 @@ def mistakes() -> str:
 
 
 def plain(text: str) -> str:
-    """A text that Markdown shows letter by letter, with its addresses as links."""
+    """Escape a text for Markdown, and make its addresses links."""
     either = r"(https?://[^\s,;)]+[^\s,;).])|([\\`*_\[\]<])"
     return re.sub(either, lambda at: f"<{at[1]}>" if at[1] else f"\\{at[2]}", " ".join(text.split()))
 

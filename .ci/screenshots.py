@@ -11,7 +11,7 @@ from pathlib import Path
 from parity.tests.browser import Browser
 
 PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
-# Name, fragment of the page's address, what is there once it is drawn, size, what the reader prefers.
+# Name, fragment of the page's address, selector of an element that is there once it is drawn, size, colour scheme.
 REPORT = (
     ("matrix", "", "#matrix", (1240, 800), "light"),
     ("cell", "#char-gru/keras/float32/cpu", ".plot .legend", (1120, 1180), "light"),
@@ -19,7 +19,7 @@ REPORT = (
 )
 BENCHMARKS = (("benchmarks", "", "h1", (1120, 900), "light"),)
 SETTLED = 0.5
-"""Seconds: the last that is drawn has no event of its own."""
+"""The seconds to wait for the last drawing, which has no event of its own."""
 
 
 def main(pages: list[Path]) -> int:

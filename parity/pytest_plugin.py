@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from parity.judging.ladder import Rung
     from parity.running.cells import Cell
+    from parity.running.executor import Executor
     from parity.running.matrix import Matrix
 
 
@@ -83,13 +84,19 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture(scope="session")
-def parity_climbs(request: pytest.FixtureRequest) -> Iterator[dict[Cell, Future[tuple[Rung, ...]]]]:
-    """Every selected cell on its way up the ladder, in worker processes."""
+def parity_executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
+    """What sends cells up the ladder: worker processes, each with one framework."""
+    with request.config.stash[_MATRIX].executor() as executor:
+        yield executor
+
+
+@pytest.fixture(scope="session")
+def parity_climbs(request: pytest.FixtureRequest, parity_executor: Executor) -> dict[Cell, Future[tuple[Rung, ...]]]:
+    """Every selected cell on its way up the ladder."""
     matrix = request.config.stash[_MATRIX]
     selected = {params["parity_cell"] for params in map(_params, request.session.items) if "parity_cell" in params}
     matrix.cells = [cell for cell in matrix.cells if cell in selected]
-    with matrix.executor() as pool:
-        yield matrix.climb(pool)
+    return matrix.climb(parity_executor)
 
 
 def _params(item: pytest.Item) -> dict[str, Any]:

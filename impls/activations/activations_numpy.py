@@ -7,7 +7,7 @@ from parity.trainers.numpy_trainer import NumpyTrainer
 
 
 def relu(x: Array) -> tuple[Array, Array]:
-    # np.maximum passes NaN on. At 0 the derivative is 0, as every framework's relu has it.
+    # np.maximum keeps NaN. At 0 the derivative is 0, as in every framework.
     return np.maximum(x, 0), (x > 0).astype(x.dtype)
 
 

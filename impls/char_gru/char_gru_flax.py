@@ -1,8 +1,8 @@
 """A character model as a flax (linen) module, with a GRU cell of its own under ``nn.RNN``.
 
-``nn.GRUCell`` has the same forward pass, but r and z have one bias each there where torch has two: the sum moves
-half as far under every optimizer step. ``nnx.GRUCell`` lacks the hidden bias of n. So the cell here keeps both
-biases of all three gates, in a dense layer for the inputs and one for the hidden part.
+``nn.GRUCell`` has the same forward pass, but one bias each for r and z where torch has two, whose sum moves twice as
+far under an optimizer step. ``nnx.GRUCell`` lacks the hidden bias of n. So the cell here keeps both biases of all
+three gates, in a dense layer for the inputs and one for the hidden part.
 """
 
 import jax

@@ -1,6 +1,6 @@
-"""A character model as a Keras model. ``layers.GRU(reset_after=True)`` carries torch's GRU whole.
+"""A character model as a Keras model. ``layers.GRU(reset_after=True)`` is torch's GRU.
 
-Its gates are in the order z, r, h, and the biases of input and hidden part are the two rows of one tensor.
+Its gates are in the order z, r, h, and the biases of the input and the hidden part are the two rows of one tensor.
 """
 
 import keras
@@ -26,8 +26,8 @@ class CharGru(keras.Model):
     def __init__(self, characters: int, hidden: int, dtype: str) -> None:
         super().__init__(dtype=dtype)
         self.embedding = keras.layers.Embedding(characters, hidden, dtype=dtype, name="embedding")
-        # cuDNN's kernel, where there is a GPU, has no float64 in Keras. The orthogonal values that the layer would
-        # begin with come from a QR decomposition, which TensorFlow has not in bfloat16; the case brings its own.
+        # On a GPU, cuDNN's kernel has no float64 in Keras. The layer's own orthogonal initial values need a QR
+        # decomposition, which TensorFlow lacks in bfloat16; the case sets its own values later.
         self.gru = keras.layers.GRU(
             hidden,
             return_sequences=True,

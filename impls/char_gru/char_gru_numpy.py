@@ -5,7 +5,7 @@ part after its bias, one step is
 
     r, z = σ(x W_i + b_i + h W_h + b_h)      n = tanh(x W_in + b_in + r · (h W_hn + b_hn))      h' = (1 - z) n + z h
 
-Derived from these by the chain rule, each gate's derivative is a factor known after the forward pass times dh'.
+By the chain rule, each gate's derivative is dh' times a factor that is known after the forward pass.
 """
 
 from typing import NamedTuple
@@ -17,8 +17,8 @@ from parity.trainers.numpy_trainer import NumpyTrainer
 
 
 class Cache(NamedTuple):
-    """Of T characters: ``x`` (T,); ``embedded``, the states ``h`` before and ``h_new`` after each, the gates and
-    the hidden part of n, ``hidden_n``, all (T, H)."""
+    """The values of T characters that ``backward`` needs: ``x`` (T,), the others (T, H). ``h`` and ``h_new`` are the
+    states before and after each character, ``hidden_n`` is the hidden part of n."""
 
     x: Array
     embedded: Array
@@ -67,7 +67,7 @@ def backward(params: Params, cache: Cache, d_logits: Array) -> Params:
         d_h = z[t] * d_new[t] + d_hidden[t] @ transposed  # (3H,) -> (H,)
     d_inputs = np.concatenate([d_hidden[:, : 2 * h.shape[1]], by_n * d_new], 1)  # (T, 3H)
     d_table = np.zeros_like(params["embedding/table"])
-    np.add.at(d_table, x, d_inputs @ params["gru/input_kernel"].T)  # a character may come more than once
+    np.add.at(d_table, x, d_inputs @ params["gru/input_kernel"].T)  # a character may occur more than once
     return {
         "embedding/table": d_table,
         "gru/input_kernel": embedded.T @ d_inputs,

@@ -1,7 +1,7 @@
 """A character model as a TF1 graph: a GRU in torch's form, ``tf.scan`` looping over the characters of a portion.
 
-TF1's own cells cannot carry it: ``rnn_cell.GRUCell`` applies the reset before the product, as torch does not, and
-is gone with Keras 3; the fused ``GRUBlockCell`` is float32 only.
+TF1's own cells cannot express it: ``rnn_cell.GRUCell`` applies the reset before the product, unlike torch, and is
+gone with Keras 3; the fused ``GRUBlockCell`` is float32 only.
 """
 
 import tensorflow as tf

@@ -12,10 +12,10 @@ import numpy as np
 
 from impls.char_gru import char_gru_numpy
 from parity.mistakes import (
+    CannotBePlanted,
     Mistake,
     Phase,
     Plant,
-    anywhere,
     either,
     is_torch,
     on_pieces,
@@ -166,11 +166,13 @@ def torch_gru(
     return {"forward": gru}
 
 
-def carried(build: Build, case: Case, dtype: str, device: str) -> Trainer | None:
+def carried(build: Build, case: Case, dtype: str, device: str) -> Trainer | CannotBePlanted:
     trainer = build(case, dtype, device)
     if isinstance(trainer, NumpyTrainer):
         return carried_in_numpy(trainer)
-    return carried_in_torch(trainer, sys.modules["torch"]) if is_torch(trainer) else None
+    if is_torch(trainer):
+        return carried_in_torch(trainer, sys.modules["torch"])
+    return CannotBePlanted("it is made in the pieces of a NumPy or a PyTorch model")
 
 
 def carried_in_numpy(trainer: NumpyTrainer) -> Trainer:
@@ -239,28 +241,28 @@ MISTAKES = (
         phase=Phase.PREDICTION,
         sentence="The blocks of the GRU's tensors are taken in the order z, r, n instead of r, z, n.",
         reference="keras-team/keras#8720",
-        plant=on_step(anywhere, reset_and_update_exchanged, reset_and_update_exchanged),
+        how=on_step(reset_and_update_exchanged, reset_and_update_exchanged),
     ),
     Mistake(
         name="gru-update-gate-reversed",
         phase=Phase.PREDICTION,
         sentence="z and 1 - z change places in h' = (1 - z) n + z h.",
         reference="pytorch/pytorch#20129; microsoft/CNTK#3292; keras-team/keras#785",
-        plant=on_step(anywhere, update_gate_reversed, update_gate_reversed),
+        how=on_step(update_gate_reversed, update_gate_reversed),
     ),
     Mistake(
         name="gru-one-bias-dropped",
         phase=Phase.PREDICTION,
         sentence="The GRU has its input bias alone, and the recurrent one is dropped.",
         reference="keras-team/keras#9112; nntrainer/nntrainer#1787",
-        plant=on_step(anywhere, one_bias, one_bias),
+        how=on_step(one_bias, one_bias),
     ),
     Mistake(
         name="gru-reset-before-the-product",
         phase=Phase.PREDICTION,
         sentence="The reset gate multiplies the state before the matrix product instead of the product.",
         reference="keras-team/keras#9112; onnx/keras-onnx#33: reset_after",
-        plant=with_passes(reset_first=True),
+        how=with_passes(reset_first=True),
         pieces_of=("torch",),
     ),
     Mistake(
@@ -268,7 +270,7 @@ MISTAKES = (
         phase=Phase.PREDICTION,
         sentence="The gates have Keras's old default, a hard sigmoid, instead of the sigmoid.",
         reference="tensorflow/tensorflow#45705; intel/ipex-llm#1901",
-        plant=with_passes(hard=True),
+        how=with_passes(hard=True),
         pieces_of=("torch",),
     ),
     Mistake(
@@ -276,7 +278,7 @@ MISTAKES = (
         phase=Phase.GRADIENT,
         sentence="The initial state is trained instead of staying zero.",
         reference="FluxML/Flux.jl#807; google/uis-rnn#87",
-        plant=with_passes(learned=True),
+        how=with_passes(learned=True),
         pieces_of=("torch",),
     ),
     Mistake(
@@ -284,7 +286,7 @@ MISTAKES = (
         phase=Phase.STATE,
         sentence="A portion begins in the state in which the one before ended instead of in zeros.",
         reference="karpathy/char-rnn#78; mquad/hgru4rec#11",
-        plant=carried,
+        how=carried,
         pieces_of=("torch",),
     ),
     Mistake(
@@ -292,13 +294,13 @@ MISTAKES = (
         phase=Phase.BATCH,
         sentence="A character's target is the character itself instead of the next.",
         reference="huggingface/transformers#3711",
-        plant=on_rows(lambda data, case: replace(data, y=data.x)),
+        how=on_rows(lambda data, case: replace(data, y=data.x)),
     ),
     Mistake(
         name="targets-shifted-twice",
         phase=Phase.BATCH,
         sentence="A character's target is the one after the next.",
         reference="InternLM/InternLM#318; huggingface/transformers#44642",
-        plant=on_rows(lambda data, case: replace(data, y=np.append(data.y[1:], data.y[-1]))),
+        how=on_rows(lambda data, case: replace(data, y=np.append(data.y[1:], data.y[-1]))),
     ),
 )

@@ -22,7 +22,7 @@ def backward(reduction: str, params: Tensors, x: Tensor, y: Tensor) -> tuple[Ten
     share = 1 / len(x) if reduction == "mean" else 1.0
     error = forward(params, x) - y  # (n, 1)
     d_prediction = 2 * share * error
-    # A column of ones in x would make the bias a weight like the others; this sum is its row of xᵀ d_prediction.
+    # With a column of ones in x, the bias would be one more weight; this sum is its row of xᵀ d_prediction.
     gradients = {"weights": x.T @ d_prediction, "bias": d_prediction.sum(0)}
     return share * error.square().sum(), gradients
 

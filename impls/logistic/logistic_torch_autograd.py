@@ -21,7 +21,7 @@ def forward(params: Tensors, x: Tensor) -> Tensor:
 
 
 def cost(p: Tensor, y: Tensor, reduction: str) -> Tensor:
-    # Unlike BCELoss, the logarithms are not clamped: a probability of exactly 0 or 1 gives NaN.
+    # Unlike BCELoss, this does not clamp the logarithms: a probability of exactly 0 or 1 gives NaN.
     losses = -(y * torch.log(p) + (1 - y) * torch.log(1 - p))  # (n, 1)
     return losses.sum() if reduction == "sum" else losses.mean()
 

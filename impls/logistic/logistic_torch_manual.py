@@ -21,14 +21,14 @@ def forward(params: Tensors, x: Tensor) -> Tensor:
 
 
 def cost(p: Tensor, y: Tensor, reduction: str) -> Tensor:
-    # Unlike BCELoss, the logarithms are not clamped: a probability of exactly 0 or 1 gives NaN.
+    # Unlike BCELoss, this does not clamp the logarithms: a probability of exactly 0 or 1 gives NaN.
     losses = -(y * torch.log(p) + (1 - y) * torch.log(1 - p))  # (n, 1)
     return losses.sum() if reduction == "sum" else losses.mean()
 
 
 def backward(params: Tensors, x: Tensor, y: Tensor, reduction: str) -> tuple[Tensor, Tensors]:
     p = forward(params, x)
-    d_z = p - y  # (n, 1): cost and sigmoid in one, their p (1 - p) cancels
+    d_z = p - y  # (n, 1): through cost and sigmoid at once, whose p (1 - p) cancel
     if reduction == "mean":
         d_z = d_z / len(y)
     return cost(p, y, reduction), {"weights": x.T @ d_z, "bias": d_z.sum(0)}

@@ -7,7 +7,7 @@ from importlib.resources import files
 import numpy as np
 
 from fixtures import iris
-from parity.mistakes import Mistake, Phase, Plant, batches, on_case
+from parity.mistakes import Mistake, Phase, batches, on_rows
 from parity.spec import Array, Batches, Case, Dataset
 from parity.trainer import Build, Trained, Trainer, verbs
 
@@ -38,22 +38,21 @@ def standardized_twice() -> Array:
     return ((x[train] - mean) / deviation - mean) / deviation
 
 
-def on_iris(inputs: Callable[[], Array]) -> Plant:
-    """The implementation, trained on other inputs, (75, 2), where the case has iris."""
-
-    def mistaken(case: Case) -> Case | None:
-        if case.data is not iris.standardized:
-            return None
-        data = Dataset(inputs(), case.data().y)
-        return replace(case, data=lambda: data)
-
-    return on_case(mistaken)
+def has_iris(case: Case) -> bool:
+    return case.data is iris.standardized
 
 
-def mean_cost(build: Build, case: Case, dtype: str, device: str) -> Trainer | None:
+def with_inputs(inputs: Callable[[], Array]) -> Callable[[Dataset, Case], Dataset]:
+    """The same rows with other inputs, (75, 2)."""
+    return lambda data, case: Dataset(inputs(), data.y)
+
+
+def has_average_cost(case: Case) -> bool:
+    return any(published.quantity == "AvgCost" for published in case.publication.figures)
+
+
+def mean_cost(build: Build, case: Case, dtype: str, device: str) -> Trainer:
     """Reported losses that make the tutorial's AvgCost, which divides by 1 + 7e, come out as their mean."""
-    if all(published.quantity != "AvgCost" for published in case.publication.figures):
-        return None
     trainer, each = build(case, dtype, device), batches(case)
 
     def train(segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
@@ -80,13 +79,19 @@ def ties_broken(trainer: Trainer, towards: float) -> Trainer:
     return replace(verbs(trainer), predict=lambda x: broken(trainer.predict(x)), train=train)
 
 
-def ties(build: Build, case: Case, dtype: str, device: str) -> Trainer | None:
-    """Where a figure is published of zero weights, which make every probability one half."""
+def untrained_scores(case: Case) -> list[Callable[[Array, Array], Array]]:
+    """The scores of which a figure is published before training."""
     untrained = {published.of for published in case.publication.figures if 0 in published.values}
-    scores = [metric.score for metric in case.metrics if f"metrics/{metric.name}" in untrained]
-    if not scores or any(p.any() for p in case.initial().values()):
-        return None
-    half_is_one = scores[0](np.array([[[0.5]]]), np.array([[1.0]]))[0] == 1
+    return [metric.score for metric in case.metrics if f"metrics/{metric.name}" in untrained]
+
+
+def has_untrained_figures(case: Case) -> bool:
+    """Whether a figure is published of zero weights, which make every probability one half."""
+    return bool(untrained_scores(case)) and not any(p.any() for p in case.initial().values())
+
+
+def ties(build: Build, case: Case, dtype: str, device: str) -> Trainer:
+    half_is_one = untrained_scores(case)[0](np.array([[[0.5]]]), np.array([[1.0]]))[0] == 1
     return ties_broken(build(case, dtype, device), 0.0 if half_is_one else 1.0)
 
 
@@ -96,21 +101,24 @@ MISTAKES = (
         phase=Phase.BATCH,
         sentence="The data are scikit-learn's, which differ from the UCI file in two rows.",
         reference="scikit-learn/scikit-learn#11082; scikit-learn/scikit-learn#27708",
-        plant=on_iris(scikit_learn),
+        applies=has_iris,
+        how=on_rows(with_inputs(scikit_learn)),
     ),
     Mistake(
         name="iris-not-standardized",
         phase=Phase.BATCH,
         sentence="The inputs are centimetres instead of deviations from the mean.",
         reference="scikit-learn documentation, Importance of Feature Scaling",
-        plant=on_iris(as_measured),
+        applies=has_iris,
+        how=on_rows(with_inputs(as_measured)),
     ),
     Mistake(
         name="iris-standardized-twice",
         phase=Phase.BATCH,
         sentence="Mean and deviation of the centimetres are applied twice.",
         reference="talshaharabany/AutoSAM#3; hao-ai-lab/FastVideo#1055",
-        plant=on_iris(standardized_twice),
+        applies=has_iris,
+        how=on_rows(with_inputs(standardized_twice)),
     ),
     Mistake(
         name="average-cost-a-mean",
@@ -119,14 +127,16 @@ MISTAKES = (
             "The column AvgCost is taken for the mean of an epoch's costs; it divides by a count that is never reset."
         ),
         reference="kekmodel/FixMatch-pytorch#40; ludwig-ai/ludwig#1659",
-        plant=mean_cost,
+        applies=has_average_cost,
+        how=mean_cost,
     ),
     Mistake(
         name="ties-rounded-the-other-way",
         phase=Phase.PREDICTION,
         sentence="A probability of exactly one half counts as the other class.",
         reference="tensorflow/tensorflow#3730; blei-lab/edward#262",
-        plant=ties,
+        applies=has_untrained_figures,
+        how=ties,
         figures_only=True,
     ),
 )

@@ -19,12 +19,16 @@ SCALED: dict[Callable[[], Dataset], Callable[[], Dataset]] = {
 """A case's images to the same before normalization."""
 
 
-def not_normalized(data: Dataset, case: Case) -> Dataset | None:
-    return replace(data, x=SCALED[case.data]().x) if case.data in SCALED else None
+def is_normalized(case: Case) -> bool:
+    return case.data in SCALED
 
 
-def normalized_twice(data: Dataset, case: Case) -> Dataset | None:
-    return replace(data, x=(data.x - mnist.MEAN) / mnist.DEVIATION) if case.data in SCALED else None
+def not_normalized(data: Dataset, case: Case) -> Dataset:
+    return replace(data, x=SCALED[case.data]().x)
+
+
+def normalized_twice(data: Dataset, case: Case) -> Dataset:
+    return replace(data, x=(data.x - mnist.MEAN) / mnist.DEVIATION)
 
 
 def without_last_relu() -> Plant:
@@ -69,7 +73,7 @@ MISTAKES = (
         phase=Phase.PREDICTION,
         sentence="The last layer has no ReLU, as most have none.",
         reference="luoyetx/deep-landmark#17; USTC-Video-Understanding/I3D_Finetune#2: whether it has one",
-        plant=either(without_last_relu(), torch_functions(without_each_last_relu)),
+        how=either(without_last_relu(), torch_functions(without_each_last_relu)),
         pieces_of=("torch",),
     ),
     Mistake(
@@ -77,13 +81,15 @@ MISTAKES = (
         phase=Phase.BATCH,
         sentence="The pixels are between 0 and 1 instead of normalized by mean and deviation.",
         reference="airctic/icevision#15",
-        plant=on_rows(not_normalized),
+        applies=is_normalized,
+        how=on_rows(not_normalized),
     ),
     Mistake(
         name="mnist-normalized-twice",
         phase=Phase.BATCH,
         sentence="The pixels are normalized twice.",
         reference="talshaharabany/AutoSAM#3; hao-ai-lab/FastVideo#1055",
-        plant=on_rows(normalized_twice),
+        applies=is_normalized,
+        how=on_rows(normalized_twice),
     ),
 )

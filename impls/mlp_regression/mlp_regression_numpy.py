@@ -24,7 +24,7 @@ def forward(params: Params, x: Array) -> tuple[Array, tuple[Array, Array]]:
 def backward(params: Params, cache: tuple[Array, Array], d_prediction: Array) -> Params:
     x_1, a_1 = cache
     d_w2 = a_1.T @ d_prediction
-    d_a = d_prediction @ params["dense2/kernel"].T  # (n, hidden): the ones have no derivative
+    d_a = d_prediction @ params["dense2/kernel"].T  # (n, hidden): the column of ones needs no gradient
     d_w1 = x_1.T @ nn.relu_backward(d_a, a_1[:, 1:])
     return {
         "dense1/kernel": d_w1[1:],

@@ -37,7 +37,7 @@ def backward(params: Tensors, x: Tensor, y: Tensor) -> tuple[Tensor, Tensors]:
     error = a_1 @ folded(params, 2) - y  # (n, 1)
     d_prediction = 2 / len(y) * error
     d_w2 = a_1.T @ d_prediction
-    d_a = d_prediction @ params["kernel2"].T  # (n, hidden): the ones have no derivative
+    d_a = d_prediction @ params["kernel2"].T  # (n, hidden): the column of ones needs no gradient
     d_w1 = x_1.T @ (d_a * (a_1[:, 1:] > 0))
     gradients = {"kernel1": d_w1[1:], "bias1": d_w1[0], "kernel2": d_w2[1:], "bias2": d_w2[0]}
     return (error * error).mean(), gradients

@@ -21,13 +21,13 @@ MISTAKES = (
         phase=Phase.BATCH,
         sentence="The pixels are normalized by mean and deviation instead of only divided by 255.",
         reference="Alibaba-MIIL/ImageNet21K#29",
-        plant=on_rows(normalized),
+        how=on_rows(normalized),
     ),
     Mistake(
         name="mnist-scaled-twice",
         phase=Phase.BATCH,
         sentence="The pixels are divided by 255 twice.",
         reference="magenta/magenta#925; pkmital/pycadl#5",
-        plant=on_rows(scaled_twice),
+        how=on_rows(scaled_twice),
     ),
 )

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import os
-import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from parity.cli.options import SUITE
 from parity.cli.output import check_writable, fail
 
 if TYPE_CHECKING:
@@ -17,27 +14,31 @@ if TYPE_CHECKING:
     from parity.suite import Suite
 
 
-def find_suite(name: str) -> Suite:
-    """The suite of that name; SuiteError says why it cannot be had."""
+def find_suite(name: str | None) -> Suite:
+    """The suite of that name, looked for in the current folder too; without a name the documents'.
+
+    SuiteError says why it cannot be had.
+    """
+    from parity.running.packages import find
     from parity.suite import load_suite
 
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())  # A user's own suite is found from where the command is called.
-    return load_suite(name)
+    return load_suite(find(name))
 
 
-def known_suite(name: str) -> Known:
-    """What the suite of that name knows of recordings; nothing where the default one is not here, as in no clone."""
-    from parity.judging.known import NOTHING, Known
+def suite_of_recordings(name: str | None) -> Suite:
+    """The same for what is read and not run: a suite without cases where none was named and there is no clone."""
+    from parity.running.packages import DOCUMENTS, clone
+    from parity.suite import Suite
+
+    return Suite(DOCUMENTS, "numpy", {}, None) if name is None and clone() is None else find_suite(name)
+
+
+def known_suite(name: str | None) -> Known:
+    """What the suite of that name knows of recordings."""
+    from parity.judging.known import Known
     from parity.running.keys import mark
-    from parity.suite import SuiteError
 
-    try:
-        return Known(find_suite(name), mark)
-    except SuiteError:
-        if name != SUITE or find_spec(name) is not None:
-            raise
-        return NOTHING
+    return Known(suite_of_recordings(name), mark)
 
 
 def interpreters(pairs: list[str] | None) -> dict[str, str]:
@@ -62,7 +63,7 @@ def check_device(device: str) -> None:
 
 
 def matrix_of(
-    suite: str,
+    suite: str | None,
     out: Path,
     cases: list[str] | None,
     *,

@@ -12,7 +12,6 @@ import typer
 from parity.cli.asked import check_device, find_suite, interpreters, matrix_of
 from parity.cli.options import (
     CORES,
-    SUITE,
     Cases,
     Data,
     Device,
@@ -48,7 +47,7 @@ def run(
     dtype: Dtypes = None,
     device: Device = "cpu",
     epochs: Epochs = None,
-    suite: SuiteName = SUITE,
+    suite: SuiteName = None,
     out: Out = Path("runs"),
     jobs: Jobs = CORES,
     python: Pythons = None,
@@ -130,7 +129,7 @@ def _print_run(console: Console, matrix: Matrix, outcomes: Sequence[Outcome], se
 
 
 def list_cells(
-    suite: SuiteName = SUITE,
+    suite: SuiteName = None,
     device: Device = "cpu",
     python: Pythons = None,
     json_file: Json = None,
@@ -173,7 +172,7 @@ def show(
     case: Annotated[str, typer.Argument(metavar="CASE", help="The case whose log is shown.")],
     impl: Impls = None,
     dtype: ElseFloat32 = None,
-    suite: SuiteName = SUITE,
+    suite: SuiteName = None,
     out: Out = Path("runs"),
     python: Pythons = None,
     data: Data = None,
@@ -268,7 +267,7 @@ def sample(
     framework: Frameworks = None,
     dtype: ElseFloat64 = None,
     epochs: Epochs = None,
-    suite: SuiteName = SUITE,
+    suite: SuiteName = None,
     out: Out = Path("runs"),
     jobs: Jobs = CORES,
     timeout: Timeout = None,
@@ -331,7 +330,7 @@ def _check_wish(matrix: Matrix, wish: Mapping[str, Any], weights: str) -> None:
 
 def floor(
     cases: Cases = None,
-    suite: SuiteName = SUITE,
+    suite: SuiteName = None,
     out: Out = Path("runs"),
     jobs: Jobs = CORES,
     timeout: Timeout = None,

@@ -8,13 +8,13 @@ from typing import Annotated, Any
 import typer
 
 from parity.cli.asked import find_suite, interpreters
-from parity.cli.options import CORES, SUITE, Impls, Jobs, Json, Pythons, SuiteName, Timeout
+from parity.cli.options import CORES, Impls, Jobs, Json, Pythons, SuiteName, Timeout
 from parity.cli.output import check_writable, clear_errors, fail, write, write_json
 
 
 def prove(
     subset: Annotated[bool, typer.Option("--subset", help="A representative part, within a minute.")] = False,
-    suite: SuiteName = SUITE,
+    suite: SuiteName = None,
     jobs: Jobs = CORES,
     timeout: Timeout = None,
     python: Pythons = None,
@@ -113,9 +113,13 @@ def _benchmarks(*names: str) -> list[Any]:
     from importlib import import_module
     from importlib.util import find_spec
 
+    from parity.running.packages import HERE, clone
+
+    cloned = clone()
+    if cloned is None:
+        fail(f"the benchmarks are in a clone of the project, and {HERE} is in none: call 'pip install -e .' there")
     missing = [name for name in ("pytest", "pytest_benchmark", "jinja2", "plotly") if find_spec(name) is None]
     if missing:
         fail(f"bench needs {', '.join(missing)}: python -m pip install 'cross-framework-parity[bench]'")
-    if find_spec("benchmarks") is None or find_spec("benchmarks.result") is None:  # a common name
-        fail("bench runs the package 'benchmarks', which cannot be found: call it in a clone of the project")
+    cloned.extend()
     return [import_module(f"benchmarks.{name}") for name in names]

@@ -9,9 +9,10 @@ from typing import Annotated, Any
 import typer
 
 Cases = Annotated[list[str] | None, typer.Argument(metavar="[CASE]...", help="Cases to run; all of them by default.")]
-SUITE = "impls"
-"""The suite of the documents' cases, which a clone has."""
-SuiteName = Annotated[str, typer.Option("--suite", metavar="PACKAGE", help="Package that holds the cases.")]
+SuiteName = Annotated[
+    str | None,
+    typer.Option("--suite", metavar="PACKAGE", help="Package that holds the cases; else the documents', of a clone."),
+]
 Impls = Annotated[
     list[str] | None, typer.Option("--impl", metavar="NAME", help="Only this implementation; may be repeated.")
 ]

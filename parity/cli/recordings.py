@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from parity.cli.asked import find_suite, known_suite, matrix_of
+from parity.cli.asked import known_suite, matrix_of, suite_of_recordings
 from parity.cli.options import (
     CORES,
-    SUITE,
     Data,
     Device,
     ElseFloat64,
@@ -39,7 +38,7 @@ def report(
         Path | None,
         typer.Option("--output", metavar="FILE", help="Where it goes; - is standard output, the default but for html."),
     ] = None,
-    suite: SuiteName = SUITE,
+    suite: SuiteName = None,
 ) -> None:
     """Make a report of recorded runs, from their folder alone.
 
@@ -75,7 +74,7 @@ def report(
     with clear_errors():
         if form == "html":
             check_page(target, *PACKAGES)
-        outcomes = recorded(root, find_suite(suite), mark)
+        outcomes = recorded(root, suite_of_recordings(suite), mark)
     if form == "json":
         write_json(target, as_json(outcomes))
     else:
@@ -92,7 +91,7 @@ def explain(
     dtype: ElseFloat64 = None,
     device: Device = "cpu",
     epochs: Epochs = None,
-    suite: SuiteName = SUITE,
+    suite: SuiteName = None,
     out: Out = Path("runs"),
     python: Pythons = None,
     noise: Noise = None,
@@ -157,7 +156,9 @@ class _Explained(NamedTuple):
     explanation: Mapping[str, Any] | None
 
 
-def _explain_recordings(suite: str, a: Path, b: Path, noise: list[Path] | None, data: str | None) -> list[_Explained]:
+def _explain_recordings(
+    suite: str | None, a: Path, b: Path, noise: list[Path] | None, data: str | None
+) -> list[_Explained]:
     from parity.explaining.folders import explain_folders
 
     comparison, explanation = explain_folders(known_suite(suite), a, b, noise or (), data)
@@ -184,7 +185,7 @@ def diff(
     b: Annotated[Path, typer.Argument(metavar="B", help="What it is held against.")],
     noise: Noise = None,
     json_file: Json = None,
-    suite: SuiteName = SUITE,
+    suite: SuiteName = None,
 ) -> None:
     """Compare two recordings, or two folders of them.
 
@@ -193,7 +194,8 @@ def diff(
     times, from initial values that parity.stir has moved by one unit in the last place, and name those recordings with
     --noise. Two folders of runs, as --out names them, are compared wherever both hold the same case in the same dtype.
 
-    Status 0 if all that was compared agrees, 1 if something differs, 3 if that is inconclusive.
+    Status 0 if everything was compared and agrees, 1 if something differs, 3 if that is inconclusive or a run of one
+    folder has no counterpart in the other.
 
     \b
     Examples:
@@ -201,7 +203,7 @@ def diff(
       parity diff runs/torch runs/numpy --noise runs/torch-stirred
     """
     from parity.judging.diff import compare_folders, unpaired
-    from parity.judging.verdict import EXIT_STATUS, overall
+    from parity.judging.verdict import EXIT_STATUS, Verdict, overall
     from parity.report.terminal import make_console, print_diff, print_unpaired
 
     with clear_errors():
@@ -217,4 +219,7 @@ def diff(
             "unpaired": [str(run) for runs in alone.values() for run in runs],
         },
     )
-    raise SystemExit(EXIT_STATUS[overall([comparison.judgement.verdict for comparison in comparisons])])
+    verdicts = [comparison.judgement.verdict for comparison in comparisons]
+    # What was not compared never passes.
+    verdicts += [Verdict.INCONCLUSIVE for runs in alone.values() for _ in runs]
+    raise SystemExit(EXIT_STATUS[overall(verdicts)])

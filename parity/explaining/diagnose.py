@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from parity.explaining.pattern import pattern
 from parity.explaining.replay import UNSTEADY, Replay, Replays
 from parity.judging.floor import Floor
 from parity.judging.verdict import Verdict, incomparable, judge
+from parity.mistakes.mistake import CannotBePlanted, ChangesNothing, Unplanted
 from parity.tolerance import FACTOR
 from parity.trajectory import Stack, Trajectory
 from parity.typing import Array
@@ -33,8 +34,9 @@ PAIRS_OF = 8
 class Diagnosis:
     """What was found: the place, the shape of the difference there, and the replays, the best explanation first.
 
-    ``untouched`` is what the reference without any mistake leaves. ``epochs`` were replayed. ``unfinished`` says that
-    time ran out before every hypothesis was tried, ``untried`` why none was.
+    ``untouched`` is what the reference without any mistake leaves. ``epochs`` were replayed. ``unplanted`` says of each
+    mistake that was not replayed why: it cannot be planted, or would change nothing. ``unfinished`` says that time ran
+    out before every hypothesis was tried, ``untried`` why none was.
     """
 
     location: Location
@@ -42,8 +44,19 @@ class Diagnosis:
     replays: tuple[Replay, ...] = ()
     untouched: float | None = None
     epochs: int = 0
+    unplanted: Mapping[str, Unplanted] = field(default_factory=dict)
     unfinished: bool = False
     untried: str = ""
+
+    @property
+    def impossible(self) -> list[str]:
+        """The names of the mistakes that cannot be planted."""
+        return [name for name, why in self.unplanted.items() if isinstance(why, CannotBePlanted)]
+
+    @property
+    def without_effect(self) -> list[str]:
+        """The names of the mistakes that would change nothing."""
+        return [name for name, why in self.unplanted.items() if isinstance(why, ChangesNothing)]
 
     @property
     def explanations(self) -> tuple[Replay, ...]:
@@ -92,9 +105,13 @@ def diagnose(
     end = time.monotonic() + seconds
     unfinished = False
 
-    def left(*names: str, dtype: str = "float64") -> float | None:
+    def left(names: tuple[str, ...], dtype: str = "float64") -> float | None:
         path = replays.path(names, epochs, dtype)
-        return None if path is None else _left(run, path, floor, epochs, params)
+        if isinstance(path, Unplanted):
+            if len(names) == 1 and dtype == "float64":
+                unplanted[names[0]] = path
+            return None
+        return _left(run, path, floor, epochs, params)
 
     def on_time(candidates: Iterable[tuple[str, ...]]) -> Iterator[tuple[str, ...]]:
         nonlocal unfinished
@@ -106,13 +123,16 @@ def diagnose(
 
     phases = {hypothesis.name: hypothesis.phase for hypothesis in replays.hypotheses}
     ordered = sorted(phases, key=lambda name: phases[name] != location.phase)
+    unplanted: dict[str, Unplanted] = {}
     if dtype != "float64":
-        ordered = [name for name in ordered if replays.possible((name,), dtype)]
-    untouched = left()
-    assert untouched is not None
+        impossible = {name: replays.unplanted((name,), dtype) for name in ordered}
+        unplanted |= {name: why for name, why in impossible.items() if why is not None}
+        ordered = [name for name in ordered if name not in unplanted]
+    right = replays.right(epochs)
+    untouched = _left(run, right, floor, epochs, params)
     found: dict[tuple[str, ...], float] = {}
     for names in on_time((name,) for name in ordered):
-        distance = left(*names)
+        distance = left(names)
         if distance is not None:
             found[names] = distance
         on_replay()
@@ -121,17 +141,15 @@ def diagnose(
         # A run that overflows where float64 does not is as far from every replay, and its mistake may need that
         # overflow to be one at all.
         for names in on_time(closest if np.isfinite(untouched) else [(name,) for name in ordered]):
-            distance = left(*names, dtype=dtype)
+            distance = left(names, dtype)
             if distance is not None:
                 found[names] = min(found.get(names, distance), distance)
     if not _explained(found):
         # A path that a mistake has made unsteady is itself known only as far as its own rounding lets it be.
         for names in on_time(closest[:UNSTEADY]):
             own = replays.floor(names, epochs, dtype, floor)
-            right, path = replays.path((), epochs), replays.path(names, epochs)
-            assert right is not None
-            assert path is not None
-            if _left(run, right, own, epochs, params) > FACTOR:
+            path = replays.path(names, epochs)
+            if not isinstance(path, Unplanted) and _left(run, right, own, epochs, params) > FACTOR:
                 found[names] = min(found[names], _left(run, path, own, epochs, params))
     if not _explained(found):
         # A mistake that is half of the truth brings the reference closer, if not close; its other half alone may not.
@@ -139,7 +157,7 @@ def diagnose(
         others = sorted((name for (name,) in found), key=lambda name: found[(name,)])
         pairs = [(best[0], other) for other in others if other != best[0]] if best else []
         for names in on_time(dict.fromkeys((*pairs, *itertools.combinations(best, 2)))):
-            distance = left(*names)
+            distance = left(names)
             if distance is not None:
                 found[names] = distance
     ranked = sorted(found, key=lambda names: found[names])
@@ -150,6 +168,7 @@ def diagnose(
         replays=made,
         untouched=untouched,
         epochs=epochs,
+        unplanted=unplanted,
         unfinished=unfinished,
     )
 

@@ -17,7 +17,7 @@ from parity.explaining.walk import Noise, locate, walk_pair, walk_recorded
 from parity.judging.compare import Difference
 from parity.judging.floor import Floor
 from parity.judging.policy import asserts_parameters
-from parity.judging.verdict import Judgement, Verdict
+from parity.judging.verdict import Judgement
 from parity.judging.witness import Check, Witness
 from parity.mistakes.catalogue import mistakes_for
 from parity.recording.steps import Phase
@@ -62,6 +62,8 @@ class Explanation:
                 {"names": list(replay.names), "phase": str(replay.phase), "floors": replay.floors}
                 for replay in self.diagnosis.replays
             ],
+            "cannot_be_planted": self.diagnosis.impossible,
+            "changes_nothing": self.diagnosis.without_effect,
             "named": list(self.diagnosis.explanations[0].names) if self.diagnosis.explanations else [],
             "sentences": {name: sentences[name] for replay in self.diagnosis.replays[:8] for name in replay.names},
         }
@@ -83,16 +85,32 @@ def explain(
     implementation: Trainer,
     reference: Implementation,
     run: Trajectory,
-    judgement: Judgement,
+    *,
+    failed: int,
     dtype: str,
     floor: Floor,
+    lockstep: int | None = None,
     on_step: Callable[[], None] = lambda: None,
     replays: Replays | None = None,
     seconds: float = 45.0,
 ) -> Explanation:
-    """Explain a run of ``implementation`` that ``judgement`` found to differ; framework and reference are at hand.
+    """Explain a run that left its tolerance, with its implementation and the reference at hand.
 
-    ``replays`` are those that other runs of the same case have left. No replay begins after ``seconds``.
+    Args:
+        entry: The case.
+        implementation: The trainer whose run failed, as it is built.
+        reference: The implementation that it is held against.
+        run: The run that failed: the free run, or the one in lockstep.
+        failed: The epoch, from 1, where the run first left its tolerance.
+        dtype: The run's.
+        floor: The run's noise floor.
+        lockstep: The length of the stretches in epochs where the run that failed is the one in lockstep.
+        on_step: Called after each mistake that was replayed.
+        replays: What other runs of the same case have left, of the same ``lockstep``.
+        seconds: No replay begins later than this.
+
+    Returns:
+        Where the first step parts, what that looks like, and which mistakes explain it.
     """
     case = replace(entry.case, metrics=())
     witness = Witness(reference.build, case, dtype)
@@ -102,10 +120,16 @@ def explain(
 
     # A mistake in every step shows in the first, long before it has grown beyond the tolerance of a run.
     location = walk(0, 1)
-    last_agreed = _last_agreed(run, judgement)
-    if location.phase is Phase.STATE and location.check is None and (judgement.epoch or 0) > 1:
-        location = walk(max(1, last_agreed), last_agreed + case.every)
-    return _diagnosed(entry, reference, run, location, dtype, floor, on_step, replays, seconds)
+    if location.phase is Phase.STATE and location.check is None and failed > 1:
+        if lockstep is not None:
+            location = walk((failed - 1) // lockstep * lockstep, failed)
+        else:
+            # The last snapshot before the failure, at which the run agreed.
+            agreed = max((int(epoch) for epoch in run.epochs if epoch < failed), default=0)
+            location = walk(max(1, agreed), agreed + case.every)
+    replays = replays or Replays(reference.build, entry.case, mistakes_for(entry), lockstep)
+    params = lockstep is not None or asserts_parameters(entry.case, dtype)
+    return _diagnosed(replays, run, location, dtype=dtype, floor=floor, params=params, seconds=seconds, on_step=on_step)
 
 
 def explain_recorded(
@@ -126,7 +150,8 @@ def explain_recorded(
     dtype = run.meta["dtype"]
     witness = Witness(reference.build, replace(entry.case, metrics=()), dtype)
     location = _placed(walk_recorded(run, witness), run, other, judgement, f"{_command(run)} --deep 20'")
-    return _diagnosed(entry, reference, run, location, dtype, floor, lambda: None, seconds=seconds)
+    replays, params = Replays(reference.build, entry.case, mistakes_for(entry)), asserts_parameters(entry.case, dtype)
+    return _diagnosed(replays, run, location, dtype=dtype, floor=floor, params=params, seconds=seconds)
 
 
 def _check_parameters(run: Trajectory, case: Case) -> None:
@@ -228,29 +253,18 @@ def _where_judged(run: Trajectory, other: Trajectory, judgement: Judgement, deep
 
 
 def _diagnosed(
-    entry: Entry,
-    reference: Implementation,
+    replays: Replays,
     run: Trajectory,
     location: Location,
+    *,
     dtype: str,
     floor: Floor,
-    on_step: Callable[[], None],
-    replays: Replays | None = None,
-    seconds: float = 45.0,
+    params: bool,
+    seconds: float,
+    on_step: Callable[[], None] = lambda: None,
 ) -> Explanation:
-    replays = replays or Replays(reference.build, entry.case, mistakes_for(entry))
-    params = asserts_parameters(entry.case, dtype)
     diagnosis = diagnose(run, location, replays, floor, dtype, params, seconds, on_step)
-    right = replays.path((), diagnosis.epochs)
-    assert right is not None
+    right = replays.right(diagnosis.epochs)
     # From where a mistake is replayed to: beyond, rounding may have grown as large as what it makes.
     grown = growth(run.until(diagnosis.epochs), right.until(diagnosis.epochs))
     return Explanation(diagnosis, {hypothesis.name: hypothesis.sentence for hypothesis in replays.hypotheses}, grown)
-
-
-def _last_agreed(run: Trajectory, judgement: Judgement) -> int:
-    """The epoch of the last snapshot before the one where the run left its tolerance."""
-    if judgement.verdict is not Verdict.FAIL or not judgement.epoch:
-        return 0
-    before = [int(epoch) for epoch in run.epochs if epoch < judgement.epoch]
-    return before[-1] if before else 0

@@ -8,7 +8,7 @@ be and by every mistaken one. For that the recorded gradients are played back, a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,12 +22,11 @@ from parity.explaining.updates import Updates, optimizer_said
 from parity.explaining.walk import Noise
 from parity.judging.witness import within_rounding
 from parity.mistakes.catalogue import CATALOGUE
-from parity.mistakes.catalogue.recorded import added_up, other_losses
+from parity.mistakes.mistake import Local
 from parity.recording.steps import Phase, Step, steps_of, update_at
 from parity.spec import Optimizer
 from parity.tolerance import FACTOR
 from parity.trajectory import Trajectory
-from parity.typing import Params
 
 OTHER_RATE = "another-learning-rate"
 SENTENCES = {known.name: known.sentence for known in CATALOGUE} | {
@@ -63,12 +62,8 @@ def explain_steps(
     number = update_at(run, location.epoch, location.batch)
     if location.phase is Phase.UNRECORDED:  # seen at the end of an epoch, which any update before may have made
         number = update_at(run, location.epoch + 1, 0)
-    tries: dict[Phase, Callable[[Side, Step], Mapping[str, Sequence[Params]]]] = {
-        Phase.LOSS: lambda mine, step: other_losses(mine.optimizer, step),
-        Phase.GRADIENT: lambda mine, step: added_up(mine.steps, step),
-    }
-    mistakes = tries.get(location.phase)
     tried = None
+    mistakes = {known.name: known.local for known in CATALOGUE if known.local and known.local.phase is location.phase}
     if mistakes:
         if location.phase is Phase.GRADIENT and len({frozenset(side.steps[number].gradients) for side in sides}) > 1:
             return None  # not the same is trained in both
@@ -83,7 +78,7 @@ def _tried(
     sides: tuple[Side, Side],
     location: Location,
     number: int,
-    mistakes: Callable[[Side, Step], Mapping[str, Sequence[Params]]],
+    mistakes: Mapping[str, Local],
     strayed: Mapping[Phase, Sequence[Mapping[str, float]]],
 ) -> Diagnosis | None:
     """What each run's loss and gradients would be with a mistake that the other has not, held against what they are."""
@@ -93,12 +88,13 @@ def _tried(
     noise = [{**loss, **gradients} for loss, gradients in zip(*repeated, strict=True)]
     found = []
     for mine, other in (sides, sides[::-1]):
-        step = mine.steps[number]
-        got = {"loss": np.asarray(float(step.loss)), **step.gradients}
-        replays = [
-            Replay((name,), location.phase, min(_left(got, wanted, dtype, noise) for wanted in each))
-            for name, each in mistakes(mine, other.steps[number]).items()
-        ]
+        step, before = mine.steps[number], mine.steps[number - 1] if number else None
+        replays = []
+        for name, local in mistakes.items():
+            wrong = local.wrong(other.steps[number], before, mine.optimizer)
+            if wrong:
+                left = min(_left(step, wanted, dtype, noise) for wanted in wrong)
+                replays.append(Replay((name,), location.phase, left))
         if not replays:
             return None
         note = (
@@ -110,9 +106,10 @@ def _tried(
     return next((one for one in found if one.explanations), replace(found[0], location=location))
 
 
-def _left(got: Params, wanted: Params, dtype: str, noise: Sequence[Mapping[str, float]]) -> float:
-    """How far the farthest tensor is off, in noise floors."""
-    return within_rounding(got, wanted, dtype, noise)[0].floors
+def _left(step: Step, wanted: Step, dtype: str, noise: Sequence[Mapping[str, float]]) -> float:
+    """How far loss and gradients are from those of another step, in noise floors."""
+    got, expected = ({"loss": np.asarray(float(one.loss)), **one.gradients} for one in (step, wanted))
+    return within_rounding(got, expected, dtype, noise)[0].floors
 
 
 def _diagnosis(location: Location, replays: tuple[Replay, ...] = (), untried: str = "") -> Diagnosis:

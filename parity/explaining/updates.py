@@ -24,9 +24,7 @@ from parity.trainer import Build, State, Trained, Trainer, Verbs
 from parity.trajectory import Trajectory
 from parity.typing import Array, Batches, Params
 
-AT_THE_END = ("learning-rate-folded-into-the-velocity", "learning-rate-a-decay-step-off")
-"""They are planted in a run's last epoch, which a recording of its first updates has not seen."""
-UPDATES = tuple(known for known in CATALOGUE if known.phase is Phase.UPDATE and known.name not in AT_THE_END)
+UPDATES = tuple(known for known in CATALOGUE if known.phase is Phase.UPDATE and not known.at_the_end)
 SAMPLE = 1 << 14
 """So many values of a tensor are enough to tell one optimizer from another."""
 

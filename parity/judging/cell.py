@@ -70,7 +70,7 @@ class Runs:
 
     @property
     def names(self) -> list[str]:
-        """The names of all runs' folders, with those that a failed or unfinished attempt has not left."""
+        """The names of all runs' folders, including those that an unfinished attempt would have left."""
         found = {path.name for path in self.folder.iterdir() if path.is_dir() and is_run(path)}
         # The names of a partial folder and of a file with a failure hold the name of the run.
         for attempt, kind in ((partial_path, Path.is_dir), (failure_path, Path.is_file)):

@@ -80,7 +80,7 @@ class Known:
         if (case, length) not in self._marks:
             try:
                 self._marks[case, length] = self.mark(self.suite, entry, length)
-            except SuiteError:  # The case's data are not here, so neither is its mark.
+            except SuiteError:  # The case's data are not here, so its mark is unknown.
                 return None
         return self._marks[case, length]
 

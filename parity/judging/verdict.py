@@ -90,6 +90,7 @@ class Judgement:
         tolerance: In a failure, the difference that was allowed there, in the quantity's units.
         reach: The epoch up to which a run was judged, if it is longer than its noise floor; None for all others.
         note: The course of such a run after that epoch.
+        lockstep: The length in epochs of the stretches of the run that all this is said of; None for a free run.
         evidence: All measured distances: those of the free run, then those of the run in lockstep if there is one.
 
     Examples:
@@ -106,6 +107,7 @@ class Judgement:
     tolerance: float | None = None
     reach: int | None = None
     note: str = ""
+    lockstep: int | None = None
     evidence: tuple[Evidence, ...] = field(default=(), compare=False, repr=False)
 
 
@@ -276,7 +278,7 @@ def judge_both(free: Judgement, lockstep: Judgement, length: int) -> Judgement:
     If the free run agrees up to the end of its floor and every stretch agrees, rounding alone leads it away later.
     """
     evidence = (*free.evidence, *(replace(one, lockstep=length) for one in lockstep.evidence))
-    free, lockstep = replace(free, evidence=evidence), replace(lockstep, evidence=evidence)
+    free, lockstep = replace(free, evidence=evidence), replace(lockstep, evidence=evidence, lockstep=length)
     if free.reach is not None:
         if lockstep.verdict is not Verdict.PASS:
             return lockstep

@@ -4,7 +4,23 @@ A model's own mistakes, ``mistakes.py`` beside its ``spec.py``, are written with
 """
 
 from parity.mistakes.in_torch import in_torch, is_torch, torch_functions, torch_loss, torch_output
-from parity.mistakes.mistake import Gradients, Mistake, Plant, anywhere, has_adam, has_classes, has_decay, has_momentum
+from parity.mistakes.mistake import (
+    Applies,
+    CannotBePlanted,
+    ChangesNothing,
+    Gradients,
+    Local,
+    Mistake,
+    Plant,
+    Unplanted,
+    anywhere,
+    has_adam,
+    has_classes,
+    has_decay,
+    has_momentum,
+    of_loss,
+    of_schedule,
+)
 from parity.mistakes.pieces import after_output, on_pieces, with_functions, with_loss, with_products
 from parity.mistakes.planting import (
     batches,
@@ -15,17 +31,21 @@ from parity.mistakes.planting import (
     on_rows,
     one_by_one,
     replaced,
-    where,
 )
 from parity.mistakes.stepwise import Stepwise, on_step
 from parity.recording.steps import Phase
 
 __all__ = [
+    "Applies",
+    "CannotBePlanted",
+    "ChangesNothing",
     "Gradients",
+    "Local",
     "Mistake",
     "Phase",
     "Plant",
     "Stepwise",
+    "Unplanted",
     "after_output",
     "anywhere",
     "batches",
@@ -37,6 +57,8 @@ __all__ = [
     "in_order",
     "in_torch",
     "is_torch",
+    "of_loss",
+    "of_schedule",
     "on_case",
     "on_optimizer",
     "on_pieces",
@@ -47,7 +69,6 @@ __all__ = [
     "torch_functions",
     "torch_loss",
     "torch_output",
-    "where",
     "with_functions",
     "with_loss",
     "with_products",

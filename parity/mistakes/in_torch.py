@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from parity.mistakes.mistake import Plant
+from parity.mistakes.mistake import CannotBePlanted, Plant, Unplanted
 from parity.mistakes.planting import replaced
 from parity.spec import Case
 from parity.trainer import Build, Trainer
@@ -17,37 +17,37 @@ def is_torch(trainer: Trainer) -> bool:
     return type(trainer).__module__ == "parity.trainers.torch_trainer"
 
 
-def in_torch(change: Callable[[Any, Any, Case], None], *kinds: str) -> Plant:
-    """The PyTorch implementation after ``change(torch, trainer, case)``, under a loss of one of the kinds, or any."""
+def in_torch(change: Callable[[Any, Any, Case], None]) -> Plant:
+    """The PyTorch implementation after ``change(torch, trainer, case)``."""
 
-    def plant(build: Build, case: Case, dtype: str, device: str) -> Trainer | None:
+    def plant(build: Build, case: Case, dtype: str, device: str) -> Trainer | Unplanted:
         trainer = build(case, dtype, device)
-        if not is_torch(trainer) or (kinds and case.loss.kind not in kinds):
-            return None
+        if not is_torch(trainer):
+            return CannotBePlanted("it is made in the pieces of a PyTorch model")
         change(sys.modules["torch"], trainer, case)  # imported already: it is the trainer's own
         return trainer
 
     return plant
 
 
-def torch_output(function: Callable[[Any, Any], Any], *kinds: str) -> Plant:
+def torch_output(function: Callable[[Any, Any], Any]) -> Plant:
     """``function(torch, prediction)`` after a torch model's last layer."""
 
     def change(torch: Any, trainer: Any, case: Case) -> None:
         forward = trainer.forward
         trainer.forward = lambda params, x: function(torch, forward(params, x))
 
-    return in_torch(change, *kinds)
+    return in_torch(change)
 
 
-def torch_loss(losses: Callable[[Any, Any, Any], Any], *kinds: str) -> Plant:
+def torch_loss(losses: Callable[[Any, Any, Any], Any]) -> Plant:
     """A torch model whose rows' losses are ``losses(torch, prediction, y)``."""
 
     def change(torch: Any, trainer: Any, case: Case) -> None:
         reduce = torch.sum if case.loss.reduction == "sum" else torch.mean
         trainer.cost = lambda prediction, y: reduce(losses(torch, prediction, y))
 
-    return in_torch(change, *kinds)
+    return in_torch(change)
 
 
 def torch_functions(

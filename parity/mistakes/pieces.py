@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from parity import nn
-from parity.mistakes.mistake import Plant
-from parity.mistakes.planting import ROWS, off_initial, replaced, where
+from parity.mistakes.mistake import CannotBePlanted, ChangesNothing, Plant, Unplanted
+from parity.mistakes.planting import ROWS, off_initial, replaced
 from parity.spec import Case
 from parity.trainer import Build, Trainer
 from parity.trainers.numpy_trainer import NumpyTrainer
@@ -21,15 +21,15 @@ from parity.typing import Array, Params
 def on_pieces(change: Callable[[NumpyTrainer], None]) -> Plant:
     """The NumPy implementation with a piece replaced, where that changes what it says."""
 
-    def plant(build: Build, case: Case, dtype: str, device: str) -> Trainer | None:
+    def plant(build: Build, case: Case, dtype: str, device: str) -> Trainer | Unplanted:
         trainer = build(case, dtype, device)
         if not isinstance(trainer, NumpyTrainer):
-            return None
+            return CannotBePlanted("it is made in the pieces of a NumPy model")
         before = _answers(trainer, case)
         change(trainer)
         after = _answers(trainer, case)
         same = all(np.array_equal(a, b, equal_nan=True) for a, b in zip(before, after, strict=True))
-        return None if same else trainer
+        return ChangesNothing("prediction, loss and gradients are the same") if same else trainer
 
     return plant
 
@@ -46,17 +46,17 @@ def _answers(trainer: NumpyTrainer, case: Case) -> list[Array]:
     return answers
 
 
-def with_loss(loss: Callable[[nn.Loss], nn.Loss], *kinds: str) -> Plant:
-    """The NumPy implementation with ``loss(its own loss)`` where that is of one of the kinds."""
+def with_loss(loss: Callable[[nn.Loss], nn.Loss]) -> Plant:
+    """The NumPy implementation with ``loss(its own loss)``."""
 
     def change(trainer: NumpyTrainer) -> None:
         trainer.loss = loss(trainer.loss)
 
-    return where(lambda case: case.loss.kind in kinds, on_pieces(change))
+    return on_pieces(change)
 
 
-def after_output(function: Callable[[Array], Array], derivative: Callable[[Array, Array], Array], *kinds: str) -> Plant:
-    """The NumPy implementation with ``function`` after its last layer, under a loss of one of the kinds.
+def after_output(function: Callable[[Array], Array], derivative: Callable[[Array, Array], Array]) -> Plant:
+    """The NumPy implementation with ``function`` after its last layer.
 
     ``derivative(d_output, output)`` is that by the function's input.
     """
@@ -75,7 +75,7 @@ def after_output(function: Callable[[Array], Array], derivative: Callable[[Array
 
         trainer.forward, trainer.backward = mistaken_forward, mistaken_backward
 
-    return where(lambda case: case.loss.kind in kinds, on_pieces(change))
+    return on_pieces(change)
 
 
 def with_functions(module: ModuleType, **functions: Callable[..., Any]) -> Plant:

@@ -1,22 +1,22 @@
 """How a porting mistake is put into an implementation that is right.
 
 A plant takes what an implementation's ``build`` takes, and that ``build`` before it, and returns a trainer that makes
-the mistake, or None where the mistake cannot be made or would change nothing. There are five kinds of them:
+the mistake, ``CannotBePlanted`` where the implementation or a run of that dtype cannot make it, or ``ChangesNothing``
+where the run would be the same without it. There are five kinds of plants:
 
 - on the case (``on_case``, ``on_rows``): another loss, optimizer or other data; in every framework;
 - on the batch order (``in_order``): the trainer takes other rows than it is told to; in every framework;
 - on a step (``on_step``): loss and gradients are the framework's own, altered on their way out, or taken at altered
   parameters; what follows them is done in NumPy. Through the verbs alone, so in every framework;
-- on the verbs themselves: a small class of its own;
+- on the verbs themselves (``parity.trainer.verbs``): some of them replaced; in every framework;
 - on the pieces of a NumPy model (``on_pieces``): its loss, what comes after its output, its nonlinearities, its
   products; and, with the same mistake made in PyTorch's words, on those of a torch model (``in_torch``).
 
-Whether a mistake would change anything is decided alike for all mistakes of a kind, by what the case is: ``on_rows``
-asks whether a training row differs; ``in_order`` whether a batch of the first epochs has other rows; ``on_step``
-with altered parameters whether any differs, and ``on_pieces`` whether prediction, loss or gradients do, both close to
-the initial parameters but off them, because much that goes wrong with zeros looks right. The other kinds look at the
-loss and the optimizer: there is no mistaken momentum where there is none; in torch nothing is asked, because the
-reference was.
+Whether a mistake would change anything is decided alike for all mistakes of a kind: ``on_rows`` asks whether a training
+row differs; ``on_optimizer`` whether the optimizer does; ``in_order`` whether a batch of the first epochs has other
+rows; ``on_step`` with altered parameters whether any differs, and ``on_pieces`` whether prediction, loss or gradients
+do, both close to the initial parameters but off them, because much that goes wrong with zeros looks right. In torch
+nothing is asked, because the reference was.
 """
 
 from __future__ import annotations
@@ -25,52 +25,53 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from types import UnionType
 from typing import Any
 
 import numpy as np
 
-from parity.mistakes.mistake import Plant
+from parity.mistakes.mistake import CannotBePlanted, ChangesNothing, Plant, Unplanted
 from parity.spec import Case, Dataset, Optimizer, Schedule
 from parity.trainer import Build, State, Trained, Trainer, verbs
 from parity.typing import Array, Batches, Params
 
-Order = Callable[[Any, int], Iterator[Array] | None]
-"""A schedule and the number of rows to the rows of one update after another, or None where it does not apply."""
+Order = Callable[[Any, int], Iterator[Array]]
+"""A schedule and the number of rows to the rows of one update after another."""
 EPOCHS = 3
 """Two batch orders that are the same for so many epochs are taken to be the same."""
 OFFSET, ROWS = 0.1, 64
 """How far off the initial parameters, and on how many rows, it is seen whether a mistake changes anything."""
 
 
-def on_case(change: Callable[[Case], Case | None]) -> Plant:
-    """The implementation, built for another case; nowhere where ``change`` gives None."""
+def on_case(change: Callable[[Case], Case | Unplanted]) -> Plant:
+    """The implementation, built for another case."""
 
-    def plant(build: Build, case: Case, dtype: str, device: str) -> Trainer | None:
+    def plant(build: Build, case: Case, dtype: str, device: str) -> Trainer | Unplanted:
         mistaken = change(case)
-        return None if mistaken is None else build(mistaken, dtype, device)
+        return mistaken if isinstance(mistaken, Unplanted) else build(mistaken, dtype, device)
 
     return plant
 
 
-def on_optimizer(change: Callable[[Any], Optimizer | None], kind: type | UnionType) -> Plant:
-    """The implementation with another optimizer, where the case's is of ``kind`` and ``change`` changes it."""
+def on_optimizer(change: Callable[[Any], Optimizer]) -> Plant:
+    """The implementation with another optimizer."""
 
-    def mistaken(case: Case) -> Case | None:
-        optimizer = change(case.optimizer) if isinstance(case.optimizer, kind) else None
-        return None if optimizer in (None, case.optimizer) else replace(case, optimizer=optimizer)
+    def mistaken(case: Case) -> Case | Unplanted:
+        optimizer = change(case.optimizer)
+        if optimizer == case.optimizer:
+            return ChangesNothing(f"the optimizer is the same: {optimizer}")
+        return replace(case, optimizer=optimizer)
 
     return on_case(mistaken)
 
 
-def on_rows(change: Callable[[Dataset, Case], Dataset | None]) -> Plant:
-    """The implementation, trained on other rows; nowhere where ``change`` gives None or the same rows."""
+def on_rows(change: Callable[[Dataset, Case], Dataset]) -> Plant:
+    """The implementation, trained on other rows."""
 
-    def mistaken(case: Case) -> Case | None:
+    def mistaken(case: Case) -> Case | Unplanted:
         honest = case.data()
         data = change(honest, case)
-        if data is None or (np.array_equal(data.x, honest.x) and np.array_equal(data.y, honest.y)):
-            return None
+        if np.array_equal(data.x, honest.x) and np.array_equal(data.y, honest.y):
+            return ChangesNothing("the training rows are the same")
         return replace(case, data=lambda: data)
 
     return on_case(mistaken)
@@ -79,15 +80,13 @@ def on_rows(change: Callable[[Dataset, Case], Dataset | None]) -> Plant:
 def in_order(order: Order) -> Plant:
     """The implementation, given the rows of another order whatever rows it is told to take."""
 
-    def plant(build: Build, case: Case, dtype: str, device: str) -> Trainer | None:
+    def plant(build: Build, case: Case, dtype: str, device: str) -> Trainer | Unplanted:
         rows = len(case.data().x)
         honest, mistaken = one_by_one(case.schedule, rows), order(case.schedule, rows)
-        if mistaken is None:
-            return None
         pairs = zip(itertools.islice(honest, EPOCHS * batches(case)), mistaken, strict=False)
         if all(_same_rows(a, b, case.schedule.ordered) for a, b in pairs):
-            return None
-        return reordered(build(case, dtype, device), lambda: order(case.schedule, rows) or iter(()))
+            return ChangesNothing(f"the batches of {EPOCHS} epochs have the same rows")
+        return reordered(build(case, dtype, device), lambda: order(case.schedule, rows))
 
     return plant
 
@@ -136,11 +135,6 @@ def off_initial(case: Case) -> Params:
     return {name: p + OFFSET * generator.standard_normal(p.shape) for name, p in case.initial().items()}
 
 
-def where(applies: Callable[[Case], bool], plant: Plant) -> Plant:
-    """The same plant, on the cases for which ``applies`` holds."""
-    return lambda build, case, dtype, device: plant(build, case, dtype, device) if applies(case) else None
-
-
 @contextmanager
 def replaced(owner: Any, functions: dict[str, Callable[..., Any]]) -> Iterator[None]:
     """Other functions in the place of an owner's, a module's or a class's, for as long as the context lasts."""
@@ -157,8 +151,15 @@ def replaced(owner: Any, functions: dict[str, Callable[..., Any]]) -> Iterator[N
 def either(*plants: Plant) -> Plant:
     """The first of several plants that can be made: the same mistake, in the words of different frameworks."""
 
-    def plant(build: Build, case: Case, dtype: str, device: str) -> Trainer | None:
-        found = (one(build, case, dtype, device) for one in plants)
-        return next((trainer for trainer in found if trainer is not None), None)
+    def plant(build: Build, case: Case, dtype: str, device: str) -> Trainer | Unplanted:
+        refused: list[Unplanted] = []
+        for one in plants:
+            found = one(build, case, dtype, device)
+            if not isinstance(found, Unplanted):
+                return found
+            refused.append(found)
+        # What one framework's words would not change, the others cannot say at all.
+        without_effect = next((why for why in refused if isinstance(why, ChangesNothing)), None)
+        return without_effect or CannotBePlanted("; ".join(refusal.why for refusal in refused))
 
     return plant

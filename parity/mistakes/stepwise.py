@@ -10,7 +10,7 @@ import numpy as np
 
 from parity import nn
 from parity.dtypes import carrier
-from parity.mistakes.mistake import Gradients, Plant
+from parity.mistakes.mistake import ChangesNothing, Gradients, Plant, Unplanted
 from parity.mistakes.planting import off_initial
 from parity.spec import Case, Optimizer
 from parity.trainer import Build, State, Trained, Trainer, joined, predicted
@@ -103,20 +103,18 @@ def _copied(arrays: Params, dtype: np.dtype[Any]) -> Params:
 
 
 def on_step(
-    applies: Callable[[Case], bool],
     view: Callable[[Params], Params] = unchanged,
     pull: Callable[[Params], Params] = unchanged,
     evaluate: Evaluate = asked,
     rule: Rule = honest,
 ) -> Plant:
-    """The implementation taken apart as ``Stepwise`` does, on the cases for which ``applies`` holds."""
+    """The implementation taken apart as ``Stepwise`` does."""
 
-    def plant(build: Build, case: Case, dtype: str, device: str) -> Trainer | None:
+    def plant(build: Build, case: Case, dtype: str, device: str) -> Trainer | Unplanted:
         near = off_initial(case)
         viewed = view(near)
-        moved = view is unchanged or any(not np.array_equal(viewed[name], near[name]) for name in near)
-        if not applies(case) or not moved:
-            return None
+        if view is not unchanged and all(np.array_equal(viewed[name], near[name]) for name in near):
+            return ChangesNothing("the parameters that the layers work with are the same")
         return Stepwise(build(case, dtype, device), case, dtype, view, pull, evaluate, rule)
 
     return plant

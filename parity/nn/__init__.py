@@ -1,4 +1,4 @@
-"""What layers, losses and optimizers mean, in NumPy: forward and backward, each family in a file of its own.
+"""The meaning of layers, losses and optimizers, in NumPy: forward and backward, each family in a file of its own.
 
 Models take their functions from here, as ``nn.relu``, so that a mistake in one can be replayed in every model.
 """

@@ -11,17 +11,17 @@ from parity.nn.narrow import Narrow
 from parity.typing import Array
 
 Loss = Callable[[Array, Array], tuple[Array, Array]]
-"""``(prediction, y)`` to the loss of each row and the derivatives of their sum."""
+"""``(prediction, y)`` to the loss of each row, and the gradient of their sum by the prediction."""
 
 
 def binary_crossentropy(p: Array, y: Array) -> tuple[Array, Array]:
-    """Loss of each row and its derivative, as torch's BCELoss has them: logs clamped at -100, p (1 - p) at 1e-12.
+    """Loss of each row and its derivative, as in torch's BCELoss: logs clamped at -100, p (1 - p) at 1e-12.
 
     The clamps matter where float32 rounds a probability to 0 or 1: without them the gradient is NaN.
     """
     with np.errstate(divide="ignore"):
         loss = -(y * np.maximum(np.log(p), -100) + (1 - y) * np.maximum(np.log1p(-p), -100))
-    # In float16 the clamp would be 0, and 0 / 0 the derivative of a row that is right beyond doubt.
+    # In float16 1e-12 would be 0, and a row that is right beyond doubt would have the derivative 0 / 0.
     least = max(1e-12, smallest(p.narrow if isinstance(p, Narrow) else p.dtype.name))
     return loss, (p - y) / np.maximum(p * (1 - p), least)
 
@@ -55,7 +55,7 @@ def squared_error(prediction: Array, y: Array) -> tuple[Array, Array]:
 
 
 def total(prediction: Array, y: Array) -> tuple[Array, Array]:
-    """The predictions themselves, whose sum differentiates each output by its own input."""
+    """The predictions themselves. The gradient of their sum holds the derivative of each output."""
     return prediction, np.ones_like(prediction)
 
 

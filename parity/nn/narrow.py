@@ -10,10 +10,10 @@ from parity.dtypes import rounded
 
 
 class Narrow(np.ndarray):
-    """A float32 array every one of whose results is rounded to a narrow dtype, as processors have it.
+    """A float32 array that rounds the result of every operation to a narrow dtype, as processors do.
 
-    They add up in float32 and keep what comes of an operation in two bytes. Sums and matrix products are one
-    operation each. What is computed from such an array is one.
+    Processors add up in float32 and keep the result of an operation in two bytes. A sum or a matrix product is one
+    operation. An array of floats that is computed from a narrow one is narrow, too.
     """
 
     narrow: str

@@ -1,4 +1,4 @@
-"""Optimizers: the parameter after one step, from its value, its gradient and the optimizer's slots."""
+"""Optimizers: a parameter after one step, from its value, its gradient and the slots, which the step replaces."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def sgd(rule: Sgd, name: str, p: Array, g: Array, state: State) -> Array:
 
 
 def adam(rule: Adam, name: str, p: Array, g: Array, state: State) -> Array:
-    """The parameter after one step; see ``parity.spec.Adam``. ``state.step`` counts this step already."""
+    """The parameter after one step; see ``parity.spec.Adam``. ``state.step`` already counts this step."""
     first, second = f"first_moment/{name}", f"second_moment/{name}"
     m = state.slots[first] = rule.beta1 * state.slots[first] + (1 - rule.beta1) * g
     v = state.slots[second] = rule.beta2 * state.slots[second] + (1 - rule.beta2) * (g * g)
@@ -32,7 +32,7 @@ def adam(rule: Adam, name: str, p: Array, g: Array, state: State) -> Array:
 
 
 def decayed(rule: Adam, p: Array) -> Array:
-    """The parameter that Adam's step is taken from."""
+    """The parameter before Adam's step: AdamW first takes its weight decay off."""
     return p - rule.learning_rate * rule.weight_decay * p if isinstance(rule, AdamW) else p
 
 

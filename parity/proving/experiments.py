@@ -21,7 +21,7 @@ from parity.judging.policy import asserts_parameters
 from parity.judging.published import Figure, figures
 from parity.judging.verdict import Judgement, Verdict, judge
 from parity.mistakes.catalogue import mistakes_for
-from parity.mistakes.mistake import Mistake
+from parity.mistakes.mistake import CannotBePlanted, ChangesNothing, Mistake, Plant, Unplanted
 from parity.mistakes.planting import batches
 from parity.running.keys import mark
 from parity.spec import Case
@@ -109,22 +109,33 @@ def plants(
     replays = Replays(reference.build, case, hypotheses)
     found: list[Planted] = []
     unseen: list[str] = []
+    unplanted: list[tuple[str, Unplanted]] = []
     for number, hypothesis in enumerate(hypothesis for hypothesis in hypotheses if hypothesis.name in names):
         for dtype in DTYPES[::-1] if number % 3 == 0 or not alternate else DTYPES[-1:]:
             if hypothesis.figures_only:
                 if dtype == "float64":
                     found.append(_figures_plant(entry, implementation, hypothesis, hypotheses, floors["float64"]))
-            elif not _visible(hypothesis, replays, case, dtype, floors):
+            elif isinstance(visible := _visible(hypothesis, replays, case, dtype, floors), Unplanted):
+                unplanted.append((hypothesis.name, visible))
+            elif not visible:
                 unseen.append(hypothesis.name)
             else:
                 plant = partial(hypothesis.plant, implementation.build, case, dtype, "cpu")
                 with np.errstate(all="ignore"):
                     one = look(replace(entry, case=case), implementation.label, reference, hypothesis, plant, dtype,
                                floors[dtype], replays)  # fmt: skip
-                if one is not None:
+                if isinstance(one, Planted):
                     found.append(one)
+                else:
+                    unplanted.append((hypothesis.name, one))
             on_plant()
-    return {"plants": [vars(plant) for plant in found], "unseen": unseen, "cut": said(entry.case, case)}
+    return {
+        "plants": [vars(plant) for plant in found],
+        "unseen": unseen,
+        "impossible": [name for name, why in unplanted if isinstance(why, CannotBePlanted)],
+        "without_effect": [name for name, why in unplanted if isinstance(why, ChangesNothing)],
+        "cut": said(entry.case, case),
+    }
 
 
 def look(
@@ -132,25 +143,32 @@ def look(
     label: str,
     reference: Implementation,
     hypothesis: Mistake,
-    plant: Callable[[], Trainer | None],
+    plant: Callable[[], Trainer | Unplanted],
     dtype: str,
     floor: Floor,
     replays: Replays,
-) -> Planted | None:
-    """Record what ``plant`` gives, judge it and explain it; None where it gives None."""
+) -> Planted | Unplanted:
+    """Record what ``plant`` gives, judge it and explain it; or why there is nothing to record."""
     case, trainer = entry.case, plant()
-    if trainer is None:
-        return None
+    if isinstance(trainer, Unplanted):
+        return trainer
     run = gather(record(trainer, case, case.epochs))
-    path = replays.path((), case.epochs)
-    assert path is not None
-    judgement = judge(run, path, floor, params=asserts_parameters(case, dtype))
+    judgement = judge(run, replays.right(case.epochs), floor, params=asserts_parameters(case, dtype))
     if judgement.verdict is not Verdict.FAIL:
         return _planted(hypothesis, case, label, dtype, judgement, "", (), False)
     trainer = plant()
-    assert trainer is not None
+    assert not isinstance(trainer, Unplanted)
+    assert judgement.epoch is not None
     explanation = explain(
-        entry, trainer, reference, run, judgement, dtype, floor, replays=replays, seconds=SECONDS
+        entry,
+        trainer,
+        reference,
+        run,
+        failed=judgement.epoch,
+        dtype=dtype,
+        floor=floor,
+        replays=replays,
+        seconds=SECONDS,
     ).diagnosis
     found = explanation.explanations
     named = found[0].names if found else ()
@@ -174,13 +192,20 @@ def _planted(
     return Planted(hypothesis.name, case.name, label, dtype, caught, hypothesis.phase, phase, name, epoch, tied)
 
 
-def _visible(hypothesis: Mistake, replays: Replays, case: Case, dtype: str, floors: Mapping[str, Floor]) -> bool:
-    """Whether the mistake's own path, in float64, leaves the tolerance of the dtype by more than a noise floor."""
+def _visible(
+    hypothesis: Mistake, replays: Replays, case: Case, dtype: str, floors: Mapping[str, Floor]
+) -> bool | Unplanted:
+    """Whether the mistake's own path, in float64, leaves the tolerance of the dtype by more than a noise floor.
+
+    Or why a run of the dtype cannot have it.
+    """
     if dtype == "float64":
         return True
-    right, wrong = replays.path((), case.epochs), replays.path((hypothesis.name,), case.epochs)
-    if right is None or wrong is None or hypothesis.plant(replays.reference, case, dtype, "cpu") is None:
-        return False
+    if (why := replays.unplanted((hypothesis.name,), dtype)) is not None:
+        return why
+    right, wrong = replays.right(case.epochs), replays.path((hypothesis.name,), case.epochs)
+    if isinstance(wrong, Unplanted):
+        return wrong
     with np.errstate(all="ignore"):
         judgement = judge(wrong, right, floors[dtype], params=asserts_parameters(case, dtype))
     return judgement.ratio is None or not judgement.ratio <= 1 + 1 / FACTOR
@@ -216,9 +241,9 @@ def _figures_plant(
     """
     case = entry.case
 
-    def printed(build: Callable[[Build, Case, str, str], Trainer | None]) -> tuple[Trajectory, tuple[Figure, ...]]:
-        trainer = build(implementation.build, case, "float64", "cpu")
-        assert trainer is not None
+    def printed(plant: Plant) -> tuple[Trajectory, tuple[Figure, ...]]:
+        trainer = plant(implementation.build, case, "float64", "cpu")
+        assert not isinstance(trainer, Unplanted)
         run = gather(record(trainer, case, case.epochs))
         return run, tuple(figures(case, run, "float64", None))
 
@@ -226,10 +251,14 @@ def _figures_plant(
     wrong, mistaken = printed(hypothesis.plant)
     missed = [b.epoch for a, b in zip(honest, mistaken, strict=True) if a.ours != b.ours and b.verdict != a.verdict]
     others = [other for other in known if other.figures_only]
-    others = [other for other in others if other.plant(implementation.build, case, "float64", "cpu") is not None]
+    others = [
+        other
+        for other in others
+        if not isinstance(other.plant(implementation.build, case, "float64", "cpu"), Unplanted)
+    ]
     same = [other.name for other in others if [f.ours for f in printed(other.plant)[1]] == [f.ours for f in mistaken]]
     trainer = hypothesis.plant(implementation.build, case, "float64", "cpu")
-    assert trainer is not None
+    assert not isinstance(trainer, Unplanted)
     named = hypothesis.name if hypothesis.name in same else (same[0] if same else NO_ONE)
     return Planted(
         hypothesis.name,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from parity.mistakes.catalogue import mistakes_for
-from parity.mistakes.mistake import Mistake
+from parity.mistakes.mistake import CannotBePlanted, ChangesNothing, Mistake, Unplanted
 from parity.mistakes.planting import batches
 from parity.mistakes.stepwise import Stepwise
 from parity.proving.experiments import CLEAN_UPDATES, CLEAN_WORK, cut, work_of
@@ -33,10 +33,14 @@ RESOURCES = Resources(about="the plan")
 
 @dataclass(frozen=True)
 class Planned:
-    """The experiments, those that take longest first, and the mistakes that fit no case."""
+    """The experiments, those that take longest first, and the mistakes that fit no case.
+
+    ``without_effect`` are (mistake, case) of those that can be planted in a case, but would change nothing there.
+    """
 
     experiments: tuple[Experiment, ...]
     nowhere: tuple[str, ...]
+    without_effect: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,13 +76,18 @@ def plan(suite: Suite, subset: bool) -> Planned:
         entries = [entry for entry in entries if cost(entry) < SUBSET_COST]
     known = {hypothesis.name: hypothesis for entry in suite.entries.values() for hypothesis in mistakes_for(entry)}
     places: dict[str, list[Entry]] = {name: [] for name in known}
+    without_effect: list[tuple[str, str]] = []
     for entry in entries:
         build = suite.implementation(entry, suite.reference).build
         for hypothesis in mistakes_for(entry):
             here = places[hypothesis.name]
             new = not here or (not subset and all(place.spec != entry.spec for place in here))
-            if len(here) < PLACES and new and _plantable(hypothesis, build, entry.case):
-                here.append(entry)
+            if len(here) < PLACES and new:
+                why = _unplanted(hypothesis, build, entry.case)
+                if why is None:
+                    here.append(entry)
+                elif isinstance(why, ChangesNothing):
+                    without_effect.append((hypothesis.name, entry.case.name))
     _visit_every_model(suite, entries, places)
     planted: dict[tuple[str, str], list[str]] = {}
     jobs: list[Experiment] = []
@@ -114,15 +123,18 @@ def plan(suite: Suite, subset: bool) -> Planned:
         return cost(suite.entries[job.subject.case]) * (1 + (len(job.plants) if isinstance(job, Prove) else 0))
 
     ordered = sorted(jobs, key=whole_cost, reverse=True)
-    return Planned(tuple(ordered), tuple(name for name, found in places.items() if not found))
+    nowhere = tuple(name for name, found in places.items() if not found)
+    return Planned(tuple(ordered), nowhere, tuple(pair for pair in without_effect if pair[0] in nowhere))
 
 
-def _plantable(hypothesis: Mistake, build: Build, case: Case) -> bool:
+def _unplanted(hypothesis: Mistake, build: Build, case: Case) -> Unplanted | None:
+    """Why a mistake cannot be planted in a case; None if it can."""
     if hypothesis.figures_only and all(published.rule == "envelope" for published in case.publication.figures):
-        return False  # One draw of many: figures that only have to be near show no such mistake.
+        return CannotBePlanted("one draw of many: figures that only have to be near show no such mistake")
     with np.errstate(all="ignore"):
         case = case if hypothesis.figures_only else cut(case)
-        return hypothesis.plant(build, case, "float64", "cpu") is not None
+        trainer = hypothesis.plant(build, case, "float64", "cpu")
+    return trainer if isinstance(trainer, Unplanted) else None
 
 
 def _visit_every_model(suite: Suite, entries: Sequence[Entry], places: Mapping[str, list[Entry]]) -> None:
@@ -131,7 +143,7 @@ def _visit_every_model(suite: Suite, entries: Sequence[Entry], places: Mapping[s
         if any(place.spec == entry.spec for found in places.values() for place in found):
             continue
         build = suite.implementation(entry, suite.reference).build
-        fits = [h.name for h in mistakes_for(entry) if not h.figures_only and _plantable(h, build, entry.case)]
+        fits = [h.name for h in mistakes_for(entry) if not h.figures_only and not _unplanted(h, build, entry.case)]
         for name in sorted(fits, key=lambda name: len(places[name]))[:PLACES]:
             places[name].append(entry)
 
@@ -143,4 +155,4 @@ def _anywhere(hypothesis: Mistake, suite: Suite, entry: Entry) -> bool:
     def foreign(case: Case, dtype: str, device: str) -> Trainer:
         return Stepwise(build(case, dtype, device), case, dtype)
 
-    return _plantable(hypothesis, foreign, entry.case)
+    return _unplanted(hypothesis, foreign, entry.case) is None

@@ -36,13 +36,20 @@ PHASE_RIGHT, NAME_RIGHT = 0.95, 0.85
 
 @dataclass
 class Evidence:
-    """What ``parity prove`` found. ``unseen`` are (mistake, case) that float32 hides; ``nowhere`` fit no case here."""
+    """What ``parity prove`` found.
+
+    ``nowhere`` are the mistakes that fit no case here. Of the others, or of a case that some fit, ``unseen`` are
+    (mistake, case) that float32 hides, ``impossible`` those that a run of the dtype or the implementation cannot make.
+    ``without_effect`` are (mistake, case) that would change nothing there.
+    """
 
     subset: bool = False
     plants: list[Planted] = field(default_factory=list)
     clean: list[dict[str, Any]] = field(default_factory=list)
     smallest: dict[str, dict[str, float | None]] = field(default_factory=dict)
     unseen: list[tuple[str, str]] = field(default_factory=list)
+    impossible: list[tuple[str, str]] = field(default_factory=list)
+    without_effect: list[tuple[str, str]] = field(default_factory=list)
     nowhere: list[str] = field(default_factory=list)
     cut: dict[str, str] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
@@ -89,6 +96,8 @@ class Evidence:
             ],
             "smallest": self.smallest,
             "below_float32": [list(pair) for pair in self.unseen],
+            "cannot_be_planted": [list(pair) for pair in self.impossible],
+            "changes_nothing": [list(pair) for pair in self.without_effect],
             "nowhere": self.nowhere,
             "cut": self.cut,
             "failures": self.failures,
@@ -121,6 +130,7 @@ def prove(
         except WorkerError as error:
             raise SuiteError(f"no mistake can be planted in the reference, {suite.reference}: {error}") from error
         evidence.nowhere += planned.nowhere
+        evidence.without_effect += planned.without_effect
         chosen = [job for job in planned.experiments if versions.availability(job.subject.implementation).available]
         on_plan(len(chosen))
         waiting: dict[Future[Any], Experiment] = {}
@@ -161,6 +171,8 @@ def _gather(evidence: Evidence, job: Experiment, result: Any) -> None:
     assert isinstance(result, Plants)
     evidence.plants += result.planted
     evidence.unseen += [(name, case) for name in result.unseen]
+    evidence.impossible += [(name, case) for name in result.impossible]
+    evidence.without_effect += [(name, case) for name in result.without_effect]
 
 
 def confusion(plants: Iterable[Planted]) -> Iterator[tuple[str, str, list[Planted], list[str]]]:

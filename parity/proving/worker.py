@@ -37,10 +37,16 @@ class Subject:
 
 @dataclass(frozen=True)
 class Plants:
-    """The mistakes that were planted in a case, and those that float32 hides; ``cut`` says how it was shortened."""
+    """The mistakes that were planted in a case, and those that were not.
+
+    ``unseen``: rounding in float32 hides them. ``impossible``: a run of the dtype, or the implementation, cannot make
+    them. ``without_effect``: they would change nothing. ``cut`` says how the case was shortened.
+    """
 
     planted: tuple[Planted, ...]
     unseen: tuple[str, ...]
+    impossible: tuple[str, ...]
+    without_effect: tuple[str, ...]
     cut: str
 
 
@@ -80,7 +86,13 @@ class Prove:
 
         suite, entry, implementation = self.subject.find()
         found = plants(suite, entry, implementation, self.plants, lambda: emit(Progress()), self.alternate)
-        return Plants(tuple(Planted(**plant) for plant in found["plants"]), tuple(found["unseen"]), found["cut"])
+        return Plants(
+            planted=tuple(Planted(**plant) for plant in found["plants"]),
+            unseen=tuple(found["unseen"]),
+            impossible=tuple(found["impossible"]),
+            without_effect=tuple(found["without_effect"]),
+            cut=found["cut"],
+        )
 
 
 @dataclass(frozen=True)

@@ -36,5 +36,8 @@ def unpack(path: Path, key: str) -> tuple[int, State] | None:
         part: {name.removeprefix(f"{part}/"): value for name, value in tensors.items() if name.startswith(f"{part}/")}
         for part in ("params", "slots")
     }
-    state = State(parts["params"], parts["slots"], int(about["step"]), float.fromhex(about["slot_scale"]))
-    return int(about["epoch"]), state
+    try:
+        step, epoch, scale = int(about["step"]), int(about["epoch"]), float.fromhex(about["slot_scale"])
+    except (KeyError, ValueError, OverflowError):
+        return None
+    return epoch, State(parts["params"], parts["slots"], step, scale)

@@ -91,9 +91,17 @@ def totals(evidence: Evidence) -> list[str]:
     ]
     if evidence.unseen:
         lines.append(f"{len(evidence.unseen)} plants left out in float32, whose noise floor hides them")
-    if evidence.nowhere:
-        what = f"left to the whole proof: {len(evidence.nowhere)} mistakes" if evidence.subset else ""
-        lines.append(what or f"no case of the suite can have: {', '.join(evidence.nowhere)}")
+    if evidence.impossible:
+        lines.append(f"{len(evidence.impossible)} plants left out that no such run can have")
+    if evidence.subset and evidence.nowhere:
+        lines.append(f"left to the whole proof: {len(evidence.nowhere)} mistakes")
+    elif evidence.nowhere:
+        idle = {name for name, _ in evidence.without_effect}
+        for what, names in (
+            ("no case of the suite can have", [name for name in evidence.nowhere if name not in idle]),
+            ("would change nothing in any case of the suite", [name for name in evidence.nowhere if name in idle]),
+        ):
+            lines += [f"{what}: {', '.join(names)}"] if names else []
     return lines
 
 

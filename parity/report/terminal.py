@@ -83,7 +83,7 @@ class Watch:
 
     def epoch(self, cell: Cell, epoch: int, of: int) -> None:
         self.progress.update(self.task, now=f"{cell.name} {epoch}/{of}")
-        self._put(_row(cell), cell.implementation, Text(f"{epoch / of:.0%}", "cyan"))
+        self._put(_row(cell), cell.implementation, Text(f"{epoch / of:.0%}" if of else "…", "cyan"))
 
     def outcome(self, outcome: Outcome) -> None:
         self.progress.advance(self.task)

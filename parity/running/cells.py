@@ -1,4 +1,4 @@
-"""Which cells one call of the matrix asks for."""
+"""The cells that one call of the matrix asks for."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from parity.suite import Entry, Suite, SuiteError
 
 @dataclass(frozen=True)
 class Options:
-    """What one call of the matrix is asked for. ``epochs`` and ``lockstep`` None leave each case its own.
+    """The request of one call of the matrix. Where ``epochs`` or ``lockstep`` is None, each case keeps its own.
 
-    ``timeout`` is how long a job may take, in seconds; None leaves that to what others about its case took.
+    ``timeout`` is the time that a job may take, in seconds. If it is None, it follows from the times of other jobs
+    about the same case.
     """
 
     suite: Suite
@@ -46,7 +47,7 @@ class Options:
                 raise SuiteError(f"unknown implementation {label!r}: {self.suite.package} has {labels}")
 
     def wants(self, label: str) -> bool:
-        """Whether an implementation is among those asked for; all are where none is named."""
+        """Say whether an implementation is asked for. If none is named, all are."""
         named = not self.implementations or label in self.implementations
         return named and (not self.frameworks or framework_of(label).name in self.frameworks)
 
@@ -72,14 +73,14 @@ class Cell:
 
 
 OnEpoch = Callable[[Cell, int, int], None]
-"""Told how far a cell is: the cell, what is done, of how much."""
+"""``(cell, done, total)``: called with the progress of a cell."""
 
 
 def cells(options: Options) -> list[Cell]:
     """The cells asked for: every implementation of every case unless some are named.
 
-    What can never be, because the case or the framework has no such thing, is left out; ``left_out`` says so.
-    SuiteError where nothing remains.
+    Cells that can never exist, because the case or the framework has no such thing, are left out: see ``left_out``.
+    SuiteError if no cell remains.
     """
     found = [
         Cell(entry, label, dtype, options.device)
@@ -109,7 +110,7 @@ def owed(options: Options) -> dict[Cell, str]:
 
 
 def left_out(options: Options) -> list[str]:
-    """Why implementations asked for are in no cell, a sentence for each that their framework can never have."""
+    """Why some cells asked for do not exist: a sentence for each dtype or device that a framework can never have."""
     labels = {label for entry in options.entries() for label in entry.implementations if options.wants(label)}
     never = [framework_of(label).never for label in sorted(labels)]
     asked = (*options.dtypes, options.device)

@@ -214,37 +214,42 @@ class MeasureFloor:
 
 @dataclass(frozen=True)
 class Explain:
-    """Explain a failed run of a cell, whose reference's run lies in ``reference``; the result is what --json writes."""
+    """Explain the run of a cell that lies in ``folder`` and left its tolerance at the epoch ``failed``, from 1.
+
+    ``lockstep`` is the length of its stretches in epochs; None for a free run. ``reference`` is the folder of the run
+    that it is held against, ``floor`` its noise floor. The result is what ``--json`` writes.
+    """
 
     cell: CellName
     environment: Environment
     resources: Resources
-    epochs: int
+    failed: int
     folder: str
     reference: str
     floor: FloorFile
+    lockstep: int | None = None
 
     def run(self, emit: Emit) -> dict[str, Any]:
         from parity.explaining.explain import explain
-        from parity.judging.verdict import judge
+        from parity.mistakes.catalogue import mistakes_for
         from parity.recording.reader import read
 
         cell = self.cell
         entry, implementation, reference = cell.find()
-        run, other = read(self.folder), read(self.reference)
+        run = read(self.folder)
         floor = self.floor.load()[cell.dtype].until(len(run.loss), len(run.epochs))
-        done = itertools.count(1)
-        explanation = explain(
+        done, mistakes = itertools.count(1), len(mistakes_for(entry))
+        return explain(
             entry,
             implementation.build(entry.case, cell.dtype, cell.device),
             reference,
             run,
-            judge(run, other, floor),
-            cell.dtype,
-            floor,
-            lambda: emit(Progress(next(done), self.epochs)),
-        )
-        return explanation.as_json()
+            failed=self.failed,
+            dtype=cell.dtype,
+            floor=floor.carried(read(self.reference)) if self.lockstep else floor,
+            lockstep=self.lockstep,
+            on_step=lambda: emit(Progress(next(done), mistakes)),
+        ).as_json()
 
 
 DEVICES = Resources(about="devices")

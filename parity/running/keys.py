@@ -4,40 +4,47 @@ from __future__ import annotations
 
 import ast
 import hashlib
-from functools import cache
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from functools import cache, partial
 from pathlib import Path
+from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
 import numpy as np
 
 from parity import __version__
+from parity.recording.format import batch_order_hash
 from parity.spec import Case
 from parity.suite import Entry, Suite, SuiteError
 
-WORDS = ("dtypes", "frameworks", "layout", "schedules", "spec", "tolerance", "trainer", "trajectory", "typing")
-"""The modules at the root of the harness that a run depends on."""
-ROOMS = ("nn", "recording", "running", "trainers")
-"""The rooms of the harness that a run depends on, whole."""
+ROOMS = (".", "judging", "nn", "recording", "running", "trainers")
+"""The rooms of the harness that a run depends on, whole: a worker imports no module of another to record one."""
+ORDERED_EPOCHS = 2
+"""So many epochs' batch order is part of a key: in the second a schedule shows whether it shuffles again."""
 
 
-def _harness() -> list[Path]:
+def harness() -> list[Path]:
+    """The sources of the harness's part in training."""
     root = Path(__file__).parent.parent
-    rooms = [path for room in ROOMS for path in sorted((root / room).rglob("*.py"))]
-    # Lockstep and the reference's own check are runs of their own kind.
-    return [*(root / f"{name}.py" for name in WORDS), root / "judging" / "noise.py", *rooms]
+    return [path for room in ROOMS for path in sorted((root / room).glob("*.py"))]
 
 
 @cache
 def harness_code(*paths: Path) -> str:
     """A hash of the sources that a run's result depends on: the harness's part in training, and the given files."""
     digest = hashlib.sha256(__version__.encode())
-    for path in (*_harness(), *paths):
+    for path in (*harness(), *paths):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
 def fingerprint(case: Case, epochs: int, exact: bool = True) -> str:
     """What a run of the case depends on beside code and versions, as a SHA-256 in hexadecimal.
+
+    A schedule counts by what it says and by the order that it gives the first epochs. SuiteError where data cannot be
+    had, or where something of the case has no words for its value.
 
     ``exact`` covers every byte of the data and of the initial parameters. Without it arrays count by shape and by
     the sum of their magnitudes to six digits, which is the same on machines whose sine differs in the last bit.
@@ -56,10 +63,89 @@ def fingerprint(case: Case, epochs: int, exact: bool = True) -> str:
             digest.update(np.ascontiguousarray(array).data)
         else:
             digest.update(f"{np.nansum(np.abs(array), dtype=np.float64):.5e}".encode())
-    digest.update(repr((case.name, case.loss, case.optimizer, case.schedule, case.every, epochs)).encode())
+    parts = tuple(hyper_parameters(case).values())
+    try:
+        order = batch_order_hash(case.schedule, len(data.x), min(epochs, ORDERED_EPOCHS))
+    except ValueError as error:
+        raise SuiteError(f"the batch order of {case.name}: {error}") from error
+    digest.update(repr((case.name, *parts, order, case.every, epochs)).encode())
     if case.metrics:  # a noise floor holds theirs, too
         digest.update(repr([(metric.name, metric.split) for metric in case.metrics]).encode())
     return digest.hexdigest()
+
+
+def hyper_parameters(case: Case) -> dict[str, str]:
+    """Loss, optimizer and schedule in words, as ``said`` has them."""
+    return {part: said(getattr(case, part), f"the {part} of {case.name}") for part in ("loss", "optimizer", "schedule")}
+
+
+def said(value: Any, what: str) -> str:
+    """A value in words that mean it in every process: of a record of plain values they are its ``repr``.
+
+    Of any other object they are its class's name and its public attributes. SuiteError where ``what`` holds something
+    that has no such words, as a lambda and a random generator have none.
+    """
+    try:
+        return _said(value)
+    except (ValueError, RecursionError) as error:
+        kind = type(value).__qualname__
+        raise SuiteError(
+            f"{what}, a {kind}, cannot be told from another: {error}; make it a dataclass of plain values"
+        ) from error
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, Enum):
+        return f"{type(value).__qualname__}.{value.name}"
+    if value is None or isinstance(value, bool | int | float | complex | str | bytes | range | slice | np.generic):
+        return repr(value)
+    if isinstance(value, Path | np.dtype):
+        return f"{type(value).__qualname__}({str(value)!r})"
+    if isinstance(value, np.ndarray):
+        if value.dtype.hasobject:
+            raise ValueError("it holds an array of objects")
+        data = hashlib.sha256(np.ascontiguousarray(value).data).hexdigest()
+        return f"array({value.dtype}, {value.shape}, {data})"
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_said, value))}{',' if len(value) == 1 else ''})"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_said, value))}]"
+    if isinstance(value, set | frozenset):
+        return f"{type(value).__qualname__}({', '.join(sorted(map(_said, value)))})"
+    if isinstance(value, dict):
+        pairs = sorted(f"{_said(key)}: {_said(one)}" for key, one in value.items())
+        return "{" + ", ".join(pairs) + "}"
+    if isinstance(value, partial):
+        return f"partial({_said(value.func)}, {_said(value.args)}, {_said(value.keywords)})"
+    if isinstance(value, type | FunctionType | BuiltinFunctionType):
+        if "<" in value.__qualname__:
+            raise ValueError(f"it holds {value.__qualname__}, and a function is known by its name alone")
+        return f"{value.__module__}.{value.__qualname__}"
+    parts = ", ".join(f"{name}={_said(one)}" for name, one in _parts(value))
+    return f"{type(value).__qualname__}({parts})"
+
+
+def _parts(value: Any) -> Iterator[tuple[str, Any]]:
+    """The fields of a record, or an object's public attributes; ValueError where it can have none."""
+    if is_dataclass(value):
+        yield from ((field.name, getattr(value, field.name)) for field in fields(value))
+        return
+    # What is copied in a way of its own, as a generator is, has more to it than its attributes.
+    own = any(getattr(type(value), way) is not getattr(object, way) for way in ("__reduce__", "__getstate__"))
+    slots = [name for kind in type(value).__mro__ for name in _slots(kind)]
+    if own or not (hasattr(value, "__dict__") or slots):
+        raise ValueError(
+            f"it holds a {type(value).__module__}.{type(value).__qualname__}, which says nothing of itself"
+        )
+    names = {
+        name for name in (*getattr(value, "__dict__", ()), *slots) if not name.startswith("_") and hasattr(value, name)
+    }
+    yield from ((name, getattr(value, name)) for name in sorted(names))
+
+
+def _slots(kind: type) -> tuple[str, ...]:
+    found = vars(kind).get("__slots__", ())
+    return (found,) if isinstance(found, str) else tuple(found)
 
 
 def mark(suite: Suite, entry: Entry, epochs: int) -> str:

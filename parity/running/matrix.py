@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import filecmp
-import hashlib
-import platform
-import shutil
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import replace
@@ -23,13 +19,14 @@ from parity.judging.outcome import Outcome
 from parity.judging.policy import asserts_parameters
 from parity.judging.verdict import Judgement, Verdict
 from parity.recording.format import MANIFEST
-from parity.recording.places import CHECKED, Place, floor_name, keep_explanation, keep_failure
+from parity.recording.places import CHECKED, Place, keep_explanation, keep_failure
 from parity.recording.reader import read, read_manifest
 from parity.running.cells import Cell, OnEpoch, Options, cells, owed
 from parity.running.deadlines import Deadlines
 from parity.running.executor import Executor, UnrunError, WorkerError
 from parity.running.jobs import CellName, Climb, Explain, FloorFile, MeasureFloor, OnDisk, Record, SampleText
-from parity.running.keys import fingerprint, harness_code, mark
+from parity.running.keyring import Keyring
+from parity.running.keys import hyper_parameters, mark
 from parity.running.packages import reach_of
 from parity.running.pool import Pool
 from parity.running.versions import Versions
@@ -45,16 +42,14 @@ class Matrix:
         self.cells = cells(options)
         self.owed = owed(options)
         self.versions = Versions(options.pythons)
-        self._fingerprints: dict[tuple[str, int], str] = {}
-        self._marks: dict[str, str] = {}
-        self._placed: set[Path] = set()
-        self._origins: dict[tuple[str, str], str] = {}
+        self._keys = Keyring(options, self.versions)
         self._known = Known(self.suite, mark)
         self._runs: dict[str, Runs] = {}
         self._submitted: dict[Path, Future[OnDisk]] = {}
 
     def epochs(self, cell: Cell) -> int:
-        return cell.entry.case.epochs if self.options.epochs is None else self.options.epochs
+        """The epochs that are asked for: the case's own unless the options say others."""
+        return self._keys.epochs(cell)
 
     def reference(self, cell: Cell) -> Cell:
         return Cell(cell.entry, self.suite.reference, "float64", "cpu")
@@ -106,7 +101,7 @@ class Matrix:
                     outcome = self._judge(cell, waiting.pop(cell))
                     if outcome.judgement.verdict is Verdict.FAIL and explain:
                         # Explained by a worker, as runs are made: the other cells go on meanwhile.
-                        failed[cell] = outcome, self._explain(cell, pool, on_epoch)
+                        failed[cell] = outcome, self._explain(cell, outcome, pool, on_epoch)
                     else:
                         end(cell, outcome)
                 for cell in [cell for cell, (_, explanation) in failed.items() if explanation.done()]:
@@ -153,10 +148,11 @@ class Matrix:
             jobs = {}
             for cell in {(cell.entry.folder, cell.dtype): cell for cell in self.cells}.values():
                 for lockstep in dict.fromkeys((None, self.lockstep(cell))):
-                    kept, mark = self._floor_path(cell, lockstep)
-                    path = self.suite.floors / kept.name
-                    if path not in jobs and (self.options.fresh or load(path, mark) is None):
-                        jobs[path] = self._measure(cell, lockstep, path, mark, pool, on_epoch)
+                    kept = self._keys.floor(cell, lockstep)
+                    path = self.suite.floors / Path(kept.path).name
+                    if path not in jobs and (self.options.fresh or load(path, kept.mark) is None):
+                        wanted = FloorFile(str(path), kept.mark)
+                        jobs[path] = self._measure(cell, lockstep, wanted, pool, on_epoch)
             wait(jobs.values())
         return {path: job.exception() for path, job in jobs.items()}
 
@@ -178,8 +174,8 @@ class Matrix:
             if error is not None:
                 return _failed(WorkerError(f"its noise floor: {error}"))
         name, lockstep = self._name(cell), self.lockstep(cell)
-        held = self._floor_file(cell, lockstep) if lockstep else None
-        return pool.submit(Climb(name, name.environment, name.resources, self._floor_file(cell, None), held))
+        held = self._keys.floor(cell, lockstep) if lockstep else None
+        return pool.submit(Climb(name, name.environment, name.resources, self._keys.floor(cell, None), held))
 
     def _needs(self, cell: Cell, pool: Executor, on_epoch: OnEpoch) -> dict[str, Future[OnDisk]]:
         """What a cell's judgement waits for, by name; submitted once however many cells wait for it."""
@@ -211,7 +207,7 @@ class Matrix:
             return _failed(UnrunError(availability.reason))
         if cell.implementation not in cell.entry.implementations:  # the reference, which every cell needs
             return _failed(UnrunError(f"{cell.entry.case.name} has no {cell.implementation} implementation"))
-        key = self._key(cell, lockstep)
+        key = self._keys.key(cell, lockstep)
         if not self.options.fresh and self._cached(cell, folder, key, self._deep(cell, lockstep)):
             return _finished(OnDisk(cached=True))
         case, name, deep = cell.entry.case, self._name(cell), self._deep(cell, lockstep)
@@ -222,114 +218,41 @@ class Matrix:
             "device": cell.device,
             "lockstep": lockstep,
             "key": key,
-            "origin": self._origin(cell),
+            "origin": self._keys.origin(cell),
             "versions": self.versions.of(cell.implementation),
-            "hyper_parameters": {part: repr(getattr(case, part)) for part in ("loss", "optimizer", "schedule")},
+            "hyper_parameters": hyper_parameters(case),
             "deep": deep,
             "float32_parameters": case.policy.float32_parameters,
-            "floor": self._floor_path(cell, lockstep)[1],
+            "floor": self._keys.mark(cell),
         }
         # What a stopped run has not looked at cannot be looked at again.
         resume = not self.options.fresh and not deep
-        epochs = self._length(cell, lockstep)
+        epochs = self._keys.length(cell, lockstep)
         job = Record(name, name.environment, name.resources, epochs, str(folder), meta, lockstep, deep, resume)
         return pool.submit(job, lambda progress: on_epoch(cell, progress.done, progress.of))
 
     def _submit_floor(self, cell: Cell, lockstep: int | None, pool: Executor, on_epoch: OnEpoch) -> Future[OnDisk]:
-        path, mark = self._floor_path(cell, lockstep)
+        floor = self._keys.floor(cell, lockstep)
+        path = Path(floor.path)
         if path not in self._submitted:
-            if load(path, mark) is not None and not (self.options.fresh and self._shipped(path, mark) is None):
+            if load(path, floor.mark) is not None and not (self.options.fresh and self._keys.shipped(floor) is None):
                 self._submitted[path] = _finished(OnDisk(cached=True))
             else:
-                self._submitted[path] = self._measure(cell, lockstep, path, mark, pool, on_epoch)
+                self._submitted[path] = self._measure(cell, lockstep, floor, pool, on_epoch)
         return self._submitted[path]
 
     def _measure(
-        self, cell: Cell, lockstep: int | None, path: Path, mark: str, pool: Executor, on_epoch: OnEpoch
+        self, cell: Cell, lockstep: int | None, floor: FloorFile, pool: Executor, on_epoch: OnEpoch
     ) -> Future[OnDisk]:
         reference = self.reference(cell)
-        name, epochs = self._name(reference), self._floor_length(reference)
+        name, epochs = self._name(reference), self._keys.floor_length(reference)
         dtypes = (cell.dtype,) if cell.dtype in NARROW else DTYPES
-        floor = FloorFile(str(path), mark)
         job = MeasureFloor(name, name.environment, name.resources, epochs, dtypes, floor, lockstep)
         return pool.submit(job, lambda progress: on_epoch(reference, progress.done, progress.of))
 
     def _name(self, cell: Cell) -> CellName:
         entry = cell.entry
         return CellName(self.suite.package, entry.case.name, entry.data, cell.implementation, cell.dtype, cell.device)
-
-    def _floor_file(self, cell: Cell, lockstep: int | None) -> FloorFile:
-        path, mark = self._floor_path(cell, lockstep)
-        return FloorFile(str(path), mark)
-
-    def _length(self, cell: Cell, lockstep: int | None) -> int:
-        """The epochs of a cell's run. The reference is checked as far as its floor reaches; in lockstep, to the end."""
-        epochs = self.epochs(cell)
-        return cell.entry.case.floor_length(epochs) if cell.dtype == CHECKED and not lockstep else epochs
-
-    def _floor_length(self, cell: Cell) -> int:
-        case = cell.entry.case
-        return case.floor_length(max(self.epochs(cell), case.epochs))
-
-    def _floor_path(self, cell: Cell, lockstep: int | None) -> tuple[Path, str]:
-        """Where the floor of a cell's case is or will be, and the mark that it must bear.
-
-        A floor grows along the run, so the one of the case's own length serves every shorter run.
-        """
-        mark = self._mark(cell)
-        path = self.options.out / "floors" / floor_name(cell.entry.folder, lockstep, cell.dtype)
-        shipped = None if path in self._placed else self._shipped(path, mark)
-        self._placed.add(path)
-        if shipped is not None and not (path.exists() and filecmp.cmp(shipped, path, shallow=False)):
-            # Kept with the results, so that they can be compared again without the suite.
-            path.parent.mkdir(parents=True, exist_ok=True)
-            scratch = path.with_name(f".{path.name}.partial")
-            shutil.copyfile(shipped, scratch)
-            scratch.replace(path)
-        return path, mark
-
-    def _shipped(self, path: Path, mark: str) -> Path | None:
-        """The suite's own floor in place of ``path``, None where it has none or that was measured on something else."""
-        if self.suite.floors is None:
-            return None
-        shipped = self.suite.floors / path.name
-        return None if load(shipped, mark) is None else shipped
-
-    def _mark(self, cell: Cell) -> str:
-        if cell.entry.folder not in self._marks:
-            self._marks[cell.entry.folder] = mark(self.suite, cell.entry, self._floor_length(cell))
-        return self._marks[cell.entry.folder]
-
-    def _fingerprint(self, cell: Cell, epochs: int) -> str:
-        known = (cell.entry.folder, epochs)
-        if known not in self._fingerprints:
-            self._fingerprints[known] = fingerprint(cell.entry.case, epochs)
-        return self._fingerprints[known]
-
-    def _key(self, cell: Cell, lockstep: int | None) -> str:
-        """What a recorded run depends on, as a hash: a run on disk under the same key need not be made again."""
-        parts = (
-            self._origin(cell),
-            self._fingerprint(cell, self._length(cell, lockstep)),
-            cell.dtype,
-            cell.device,
-            lockstep,
-        )
-        return hashlib.sha256(repr(parts).encode()).hexdigest()
-
-    def _origin(self, cell: Cell) -> str:
-        """The part of the key that a free run and those in lockstep share: what they are made by, not how."""
-        known = (cell.entry.folder, cell.implementation)
-        if known not in self._origins:
-            parts = (
-                harness_code(*cell.entry.sources(cell.implementation)),
-                # A run names its floor, and one in lockstep starts from the states of the reference: its code is here.
-                self._mark(cell),
-                sorted(self.versions.of(cell.implementation).items()),
-                platform.machine(),
-            )
-            self._origins[known] = hashlib.sha256(repr(parts).encode()).hexdigest()
-        return self._origins[known]
 
     def _deep(self, cell: Cell, lockstep: int | None) -> int:
         """How many updates of a run are recorded deeply: of a free run alone, and not of the reference's check."""
@@ -377,11 +300,22 @@ class Matrix:
         # What an earlier call left beside the run is not this one's explanation.
         return replace(judged, cached=needs["run"].result().cached, explanation=None)
 
-    def _explain(self, cell: Cell, pool: Executor, on_epoch: OnEpoch) -> Future[dict[str, Any]]:
-        """Have a failed cell explained, in a worker of its framework."""
-        name, epochs = self._name(cell), self.epochs(cell)
-        ours, theirs = (str(one.folder(self.options.out)) for one in (cell, self.reference(cell)))
-        job = Explain(name, name.environment, name.resources, epochs, ours, theirs, self._floor_file(cell, None))
+    def _explain(self, cell: Cell, outcome: Outcome, pool: Executor, on_epoch: OnEpoch) -> Future[dict[str, Any]]:
+        """Have a failed cell explained, in a worker of its framework: the run that failed, as it was judged."""
+        name, out = self._name(cell), self.options.out
+        # In lockstep the reference has its check alone, which is no run of its own.
+        lockstep = None if self.is_reference(cell) else outcome.judgement.lockstep
+        assert outcome.judgement.epoch is not None
+        job = Explain(
+            name,
+            name.environment,
+            name.resources,
+            outcome.judgement.epoch,
+            str(cell.folder(out, lockstep)),
+            str(self.reference(cell).folder(out)),
+            self._keys.floor(cell, lockstep),
+            lockstep,
+        )
         return pool.submit(job, lambda progress: on_epoch(cell, progress.done, progress.of))
 
     def _explained(self, cell: Cell, outcome: Outcome, explanation: Future[dict[str, Any]]) -> Outcome:

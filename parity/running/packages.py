@@ -63,8 +63,8 @@ def clone() -> Reach | None:
 def find(suite: str | None) -> str:
     """Let this process find the suite of that name, or without one the documents'; the name of its package.
 
-    The documents' is that of the clone, a user's own is found from the current folder, too. SuiteError where the
-    documents' is asked for without a name and there is no clone.
+    The documents' is that of the clone, a user's own is looked for in the current folder, too. SuiteError where none is
+    named and there is no clone.
     """
     from parity.suite import SuiteError
 
@@ -73,8 +73,8 @@ def find(suite: str | None) -> str:
         cloned.extend()
     elif suite is None:
         raise SuiteError(
-            f"the documents' models are in a clone of the project, and {HERE} is in none: call "
-            "'pip install -e .' there, or name a suite of your own with --suite"
+            f"the documents' models are in a clone of the project, and {HERE} is in none: call 'pip install -e .' "
+            "there, or name a suite of your own with --suite"
         )
     else:
         Reach(folders=(os.getcwd(),)).extend()

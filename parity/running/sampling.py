@@ -1,8 +1,8 @@
 """Text from a model that predicts the next character: the same characters in every framework.
 
-No framework draws anything. The uniforms come from NumPy, and each is carried through the inverse of the next
-character's cumulative distribution, which NumPy makes from the logits in float64: frameworks whose logits agree to
-a rounding error pick the same character unless a uniform falls within that error of a bound.
+No framework draws anything. NumPy draws a uniform for each character, and maps it to a character by the cumulative
+distribution, which it computes from the logits in float64. Frameworks whose logits agree to a rounding error pick the
+same character, unless the uniform falls within that error of a bound between two characters.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from parity.typing import Array
 
 
 def check(alphabet: str, prime: str, length: int, temperature: float) -> None:
-    """ValueError says what about a wish for text cannot be met."""
+    """Refuse a request for text that cannot be met: ValueError."""
     if not alphabet:
         raise ValueError("this case writes no text: its spec gives no alphabet")
     if not prime:
@@ -32,10 +32,10 @@ def check(alphabet: str, prime: str, length: int, temperature: float) -> None:
 def sample(
     predict: Callable[[Array], Array], alphabet: str, prime: str, length: int, temperature: float, seed: int
 ) -> str:
-    """``prime`` and ``length`` more characters, drawn with ``RandomState(seed)``. ValueError as ``check`` has it.
+    """Continue ``prime`` by ``length`` characters, drawn with ``RandomState(seed)``. ValueError as in ``check``.
 
-    ``predict`` maps classes (T,) int64 to logits (T, classes) of the class after each. It always sees T = the whole
-    length, zeros in the place of what is not written yet: a logit depends on no later character, and one shape is
+    ``predict`` maps classes (T,) int64 to logits (T, classes) of the class after each. T is always the length of the
+    whole text, with zeros for the characters still to come: no logit depends on a later character, and one shape is
     compiled once. A temperature below 1 sharpens the distribution, one above 1 flattens it.
     """
     check(alphabet, prime, length, temperature)

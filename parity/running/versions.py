@@ -1,4 +1,4 @@
-"""What is installed for each implementation, by interpreter, and which frameworks see a GPU."""
+"""The versions installed for each implementation, by interpreter, and the GPU that each framework sees."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ CORE_PACKAGES = ("numpy", "safetensors")
 
 @dataclass(frozen=True)
 class Availability:
-    """Whether an implementation can run here, and if not, why and what to do."""
+    """An implementation, and whether it can run here.
+
+    If it cannot, ``reason`` says why and what to do. ``find_devices`` puts the name of a GPU that it found there.
+    """
 
     implementation: str
     framework: str
@@ -30,14 +33,14 @@ class Availability:
 
 
 class Versions:
-    """Installed versions, by interpreter, asked once; importing no framework."""
+    """Installed versions. Each interpreter is asked once, and no framework is imported."""
 
     def __init__(self, pythons: Mapping[str, str]) -> None:
         self.pythons = pythons
         self._known: dict[str | None, dict[str, str | None]] = {}
 
     def of(self, implementation: str) -> dict[str, str | None]:
-        """Distribution to version, None where it is not installed; OSError where the interpreter cannot be run."""
+        """Distribution to version, None if it is not installed. OSError if the interpreter cannot be run."""
         python = self.pythons.get(framework_of(implementation).name)
         if python not in self._known:
             self._known[python] = _versions(python)
@@ -57,7 +60,7 @@ class Versions:
 
 
 def find_devices(versions: Versions, labels: Sequence[str]) -> dict[str, Availability]:
-    """Whether each implementation's framework sees a CUDA device, asked in a worker of its own; its name if so."""
+    """Ask each implementation's framework, in a worker of its own, for the name of its CUDA device."""
     found = {label: _before_asking(versions, label) for label in labels}
     trainers = {before.framework: framework_of(label).trainer for label, before in found.items() if before.available}
     with Pool(1, versions.pythons) as pool:
@@ -74,13 +77,13 @@ def find_devices(versions: Versions, labels: Sequence[str]) -> dict[str, Availab
 
 
 def _before_asking(versions: Versions, label: str) -> Availability:
-    """Whether a framework is worth asking for a CUDA device."""
+    """The availability of an implementation, as far as it is known without asking its framework for a GPU."""
     availability, never = versions.availability(label), framework_of(label).never.get("cuda")
     return replace(availability, available=False, reason=never) if never else availability
 
 
 def _versions(python: str | None) -> dict[str, str | None]:
-    """What is installed where workers look for it: in another interpreter, or, without one, in this."""
+    """The versions installed where workers look: in the interpreter ``python``, or in this one if it is None."""
     packages = sorted({*CORE_PACKAGES, *(p for f in FRAMEWORKS for names in f.packages.values() for p in names)})
     code = (
         "import json, sys, importlib.metadata as m\n"

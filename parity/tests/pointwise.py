@@ -1,15 +1,11 @@
-"""What one implementation of ``activations`` says at given points: ``python -m parity.tests.pointwise LABEL FILE``.
+"""What one implementation of ``activations`` says at given points: asked in the process of its framework."""
 
-Writes FILE, safetensors named ``<dtype>/<points>/<function>/<what>``, (points,) each: ``prediction``, and the gradients
-``scale``, the value once more, and ``shift``, the derivative. A process of its own, because it imports a framework.
-"""
-
-import sys
+from base64 import b64encode
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from fixtures import synthetic
 from impls.activations import spec
@@ -32,8 +28,12 @@ POINTS = {
 }
 
 
-def evaluate(label: str) -> Params:
-    """Predictions and gradients of an implementation at all points, in both dtypes."""
+def evaluated_at_all(label: str) -> str:
+    """Predictions and gradients of an implementation at all points, in both dtypes: safetensors in base 64.
+
+    They are named ``<dtype>/<points>/<function>/<what>``, (points,) each: ``prediction``, and the gradients ``scale``,
+    the value once more, and ``shift``, the derivative.
+    """
     entry = load_suite("impls").entry("activations")
     found: Params = {}
     for dtype, sets in POINTS.items():
@@ -47,12 +47,8 @@ def evaluate(label: str) -> Params:
                 place = f"{dtype}/{name}/{function}"
                 found[f"{place}/prediction"] = prediction[:, column].copy()
                 found |= {f"{place}/{role}": gradients[f"{function}/{role}"] for role in ("scale", "shift")}
-    return found
+    return b64encode(save(found)).decode()
 
 
 def _row(x: Array) -> Dataset:
     return Dataset(x[None], np.zeros((1, 1)))
-
-
-if __name__ == "__main__":
-    save_file(evaluate(sys.argv[1]), sys.argv[2])

@@ -12,6 +12,7 @@ import itertools
 import json
 import os
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -30,7 +31,9 @@ import typer
 from parity import pytest_plugin
 from parity.cli.app import app
 from parity.frameworks import FRAMEWORKS
+from parity.mistakes.catalogue import mistakes_for
 from parity.running.pool import worker_environment
+from parity.suite import load_suite
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -396,6 +399,31 @@ def test_every_page_is_in_the_navigation_once() -> None:
 def test_every_option_of_the_plugin_is_on_its_page() -> None:
     page = (ROOT / "docs/reference/pytest-plugin.md").read_text()
     assert set(re.findall(r"^\| `(--parity-[a-z-]+)", page, re.MULTILINE)) == set(plugin_options())
+
+
+def test_a_page_that_asks_for_something_from_elsewhere_is_seen(tmp_path: Path) -> None:
+    hooks = runpy.run_path(str(ROOT / ".ci/docs_hooks.py"))
+    page = tmp_path / "page.html"
+    page.write_text(
+        "<link rel=canonical href='https://a.org'><a href='https://b.org'></a><script src='own.js'></script>"
+    )
+    hooks["on_post_build"]({"site_dir": tmp_path})
+    page.write_text("<script src='https://c.org/fonts.js'></script><link rel=stylesheet href='//d.org/style.css'>")
+    (tmp_path / "style.css").write_text("@font-face { src: url(https://e.org/font.woff) }")
+    with pytest.raises(SystemExit, match=r"c\.org.*\n.*d\.org.*\n.*e\.org"):
+        hooks["on_post_build"]({"site_dir": tmp_path})
+
+
+def test_what_the_code_writes_into_pages_is_markdown_of_all_commands_and_mistakes() -> None:
+    write = runpy.run_path(str(ROOT / ".ci/docs_hooks.py"))["on_page_markdown"]
+    page = write("# Commands\n\n<!-- parity: commands -->\n")
+    group: Any = typer.main.get_command(app)
+    assert re.findall(r"^## parity (\w+)$", page, re.MULTILINE) == list(group.commands)
+    assert "| `--noise RUN` |" in page
+    assert "the number of cores" in page
+    page = write("<!-- parity: mistakes -->")
+    known = {one.name for entry in load_suite("impls").entries.values() for one in mistakes_for(entry)}
+    assert set(re.findall(r"^- \*\*`(\S+)`\*\*", page, re.MULTILINE)) == known
 
 
 def test_a_transcript_that_is_not_what_is_printed_is_seen() -> None:

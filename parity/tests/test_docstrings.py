@@ -166,6 +166,24 @@ def test_a_public_constant_is_explained_below(name: str) -> None:
     assert set(targets) - {"T"} <= with_texts(body)
 
 
+TRAINERS = sorted((Path(parity.__file__).parent / "trainers").glob("*_trainer.py"))
+
+
+@pytest.mark.parametrize("path", TRAINERS, ids=lambda path: path.stem)
+def test_a_trainer_explains_how_it_is_made(path: Path) -> None:
+    # Read and not imported: each would bring its framework.
+    nodes = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.ClassDef | ast.FunctionDef)]
+    made = [node for node in nodes if re.fullmatch(r"[A-Z]\w*Trainer|[a-z]+_trainer", node.name)]
+    assert made
+    for node in made:
+        inside = [one for one in node.body if isinstance(one, ast.FunctionDef) and one.name == "__init__"]
+        arguments = (inside[0] if isinstance(node, ast.ClassDef) else node).args
+        names = {one.arg for one in (*arguments.args, *arguments.kwonlyargs)} - {"self"}
+        text = SECTION.split(ast.get_docstring(node) or "")
+        assert "Args" in text, node.name
+        assert names == listed(text[text.index("Args") + 1]), node.name
+
+
 def test_the_check_sees_what_is_missing() -> None:
     def silent(rows: int) -> int:
         """Say nothing.

@@ -21,6 +21,7 @@ from parity.frameworks import TF32, framework_of
 from parity.judging.diff import compare
 from parity.judging.verdict import Verdict
 from parity.mistakes.catalogue import CATALOGUE
+from parity.mistakes.mistake import Unplanted
 from parity.running.cells import Options
 from parity.running.matrix import Matrix, Outcome
 from parity.suite import Entry, Suite, SuiteError, load_suite
@@ -161,7 +162,7 @@ def largest_error_of_tf32(suite: Suite, entry: Entry, tensor: str) -> float:
     build = suite.implementation(entry, suite.reference).build
     (hypothesis,) = (known for known in CATALOGUE if known.name == "tf32-products")
     rounded = hypothesis.plant(build, entry.case, "float64", "cpu")
-    assert rounded is not None
+    assert not isinstance(rounded, Unplanted)
     exact, data = build(entry.case, "float64", "cpu"), entry.case.data()
     rows = next(entry.case.schedule.epochs(len(data.x)))[0]
     x, y = data.x[rows], data.y[rows]

@@ -1,1 +1,1 @@
-"""How each framework trains: one file a framework, and the only files of the harness that import it."""
+"""Training in each framework: one file for each, the only file of the harness that imports it."""

@@ -1,4 +1,4 @@
-"""What trainers of several frameworks do alike with rows and arrays, in NumPy."""
+"""The handling of rows and arrays that the trainers of several frameworks share, in NumPy."""
 
 from __future__ import annotations
 

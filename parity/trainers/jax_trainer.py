@@ -1,7 +1,7 @@
 """Training in JAX with optax.
 
-A model file gives one pure function, ``forward(params, x)``, raw JAX or a flax module applied. Everything that is
-compiled depends on a ``Program`` and on shapes alone, so trainers of one model share what was compiled.
+A model file gives one pure function, ``forward(params, x)``, in raw JAX or with a flax module. Compiled functions
+depend only on a ``Program`` and on shapes, so the trainers of one model share them.
 """
 
 from __future__ import annotations
@@ -31,21 +31,20 @@ jax.config.update("jax_enable_x64", True)
 
 
 def find_cuda() -> str:
-    """The name of the CUDA device; ValueError where JAX sees none."""
+    """The name of the CUDA device; ValueError if JAX sees none."""
     try:
         return jax.devices("cuda")[0].device_kind
     except RuntimeError as error:
-        # A plugin that is there and does not start says why.
+        # If a plugin is installed and does not start, its error says why.
         why = " ".join(str(error).split())
         raise ValueError(f"JAX {jax.__version__} sees no CUDA device: {why:.200}") from error
 
 
 def device_of(name: str) -> jax.Device:
-    """A run's device, with float32 products in TF32 from now on where its name says so, and in full elsewhere.
+    """Find a run's device, and from now on compute float32 products in TF32 if its name says so, else in full.
 
-    The precision is part of what a compiled function is known by, so one that was compiled with another is made anew.
-    JAX's default is TF32 on a GPU that has it. Its "tensorfloat32" is not always: XLA's own kernels take that for
-    float32, and only cuBLAS's are in TF32.
+    JAX compiles a function anew if the precision has changed since. JAX's default is TF32 on a GPU that has it. Its
+    "tensorfloat32" is not always TF32: cuBLAS's kernels use TF32 then, but XLA's own kernels use float32.
     """
     if name != "cpu":
         find_cuda()
@@ -54,12 +53,12 @@ def device_of(name: str) -> jax.Device:
 
 
 Arrays = dict[str, jax.Array]
-"""A framework name of the layout to its array."""
+"""The framework's name of a parameter, as in the layout, to its array."""
 
 
 @jax.custom_vjp
 def binary_crossentropy(p: jax.Array, y: jax.Array) -> jax.Array:
-    """Loss of each row from probabilities, as torch's BCELoss has it: logarithms clamped at -100.
+    """Loss of each row from probabilities, as torch's BCELoss computes it: logarithms clamped at -100.
 
     The derivative is torch's formula as well: autodiff through the clamp gives NaN where p rounds to 0 or 1.
     """
@@ -89,7 +88,7 @@ def squared_error(prediction: jax.Array, y: jax.Array) -> jax.Array:
 
 
 def total(prediction: jax.Array, y: jax.Array) -> jax.Array:
-    """The predictions themselves, whatever the targets."""
+    """The predictions themselves. The targets are ignored."""
     return prediction
 
 
@@ -104,10 +103,10 @@ LOSSES = {
 
 @dataclass(frozen=True)
 class Program:
-    """What is compiled: compared by value, so ``forward`` is best a function of a module, not a closure.
+    """The static part of a compiled function. Compared by value, so ``forward`` should be no closure.
 
-    ``unused`` names the parameters that ``forward`` never reads. JAX has zeros for their gradient, which weight
-    decay would add to; torch has none and leaves them alone, so the optimizer is not shown them.
+    ``unused`` names the parameters that ``forward`` never reads. JAX gives them a gradient of zeros, to which weight
+    decay would add. torch gives them none and leaves them alone, so here the optimizer does not see them.
     """
 
     forward: Callable[[Arrays, jax.Array], jax.Array]
@@ -128,7 +127,7 @@ class Program:
         return optax.chain(optax.add_decayed_weights(rule.weight_decay), sgd) if rule.weight_decay else sgd
 
     def slots(self) -> dict[str, str]:
-        """What optax calls each slot, to its canonical name."""
+        """optax's name of each slot to its canonical name."""
         if isinstance(self.optimizer, Adam):
             return {"mu": "first_moment", "nu": "second_moment"}
         return {"trace": "momentum"} if self.optimizer.momentum else {}
@@ -151,7 +150,7 @@ def loss_and_gradients(program: Program, params: Arrays, x: jax.Array, y: jax.Ar
 
 
 def _widened(tree: Any) -> Any:
-    """The same in float32 where it was narrower: as a bfloat16 the .999 of Adam's second moment would be 1."""
+    """Widen narrow arrays to float32: in bfloat16 the .999 of Adam's second moment would be 1."""
     return jax.tree.map(lambda leaf: leaf.astype(jnp.float32) if leaf.dtype.name in NARROW else leaf, tree)
 
 
@@ -168,17 +167,17 @@ def advance(
     rows: jax.Array | None,
     inputs: tuple[jax.Array, ...],
 ) -> tuple[Arrays, optax.OptState, jax.Array, Arrays, tuple[jax.Array, ...]]:
-    """Run ``segments`` of ``batches`` updates each; there is ``room`` for the results of more.
+    """Train ``segments`` segments of ``batches`` updates each; the results have ``room`` for more segments.
 
-    ``rows`` is (room·batches, batch), or None where every batch is all rows in order. Returns the parameters, the
+    ``rows`` is (room·batches, batch), or None if every batch is all rows in order. Returns the parameters, the
     slots, the losses (room·batches,) and, after each segment, the parameters (room, *shape) and the predictions of
     ``inputs`` (room, n, ...).
 
-    ``segments`` is traced, and so is where a segment begins: a loop whose length the compiler does not know is never
-    unrolled or merged with what surrounds it, so a step rounds the same however many are run at once.
+    ``segments`` and the first step of a segment are traced. The compiler never unrolls a loop of unknown length, nor
+    merges it with the code around it, so a step rounds the same no matter how many steps one call runs.
     """
     transformation = program.transformation()
-    put = lax.dynamic_update_index_in_dim  # compiles to less than .at[].set: its bounds are not checked
+    put = lax.dynamic_update_index_in_dim  # compiles to less than .at[].set, which checks bounds
 
     def step(t: jax.Array, carry: tuple[Any, ...]) -> tuple[Any, ...]:
         params, slots, losses = carry
@@ -187,7 +186,7 @@ def advance(
             chosen = lax.dynamic_index_in_dim(rows, t, keepdims=False)
             batch_x, batch_y = (jnp.take(values, chosen, 0, mode="clip") for values in (x, y))
         loss, gradients = loss_and_gradients(program, params, batch_x, batch_y)
-        if loss.dtype != losses.dtype:  # a promotion in the model; storing it would round it silently
+        if loss.dtype != losses.dtype:  # the model promoted it; storing would round it silently
             raise TypeError(f"the loss is {loss.dtype}, the run {losses.dtype}")
         trained = program.trained(params)
         updates, updated = transformation.update(*map(_widened, (gradients, slots, trained)))
@@ -211,7 +210,19 @@ def advance(
 
 
 class JaxTrainer:
-    """The five verbs in JAX. ``unused``: framework names of the parameters that ``forward`` never reads."""
+    """The five verbs in JAX, with optax's optimizer.
+
+    Args:
+        case: The case; its initial parameters are the trainer's first state.
+        dtype: float64, float32, float16 or bfloat16.
+        device: ``cpu``, ``cuda`` or ``cuda_tf32``.
+        layout: Which canonical tensor is which of the arrays that ``forward`` takes, by their names there.
+        forward: A pure function, ``(params, x)`` to the prediction (batch, ...).
+        unused: The names of the parameters that ``forward`` never reads, which are not trained.
+
+    Raises:
+        ValueError: If JAX sees no such device.
+    """
 
     def __init__(
         self,
@@ -274,13 +285,13 @@ class JaxTrainer:
         return to_canonical(self.layout, {name: _numpy(p) for name, p in (arrays | missing).items()}, stacked)
 
     def _segment(self, segment: Batches, inputs: tuple[jax.Array, ...]) -> Trained:
-        """A segment whose last batch is shorter. An array has one batch size, so that batch is a call of its own."""
+        """Train a segment whose last batch is shorter, in a call of its own: an array has one batch size."""
         *runs, last = (tuple(run) for _, run in groupby(segment, key=len))
         pieces = [*(self._advance([run], ()) for run in runs), self._advance([last], inputs)]
         return continued(pieces)
 
     def _advance(self, segments: Sequence[Batches], inputs: tuple[jax.Array, ...]) -> Trained:
-        """As ``train``, all batches of one size. Room is made for a power of two segments: fewer sizes to compile."""
+        """Do as ``train``, with batches of one size. The room is a power of two, so that fewer sizes are compiled."""
         count, batches = len(segments), len(segments[0])
         room = 1 << (count - 1).bit_length()
         indices = None

@@ -1,8 +1,8 @@
 """Training in Keras 3 on TensorFlow: Keras's layers and optimizers, gradients from a ``tf.GradientTape``.
 
-A model file gives a ``keras.Model`` or a single layer, in the run's dtype and not yet built; its parameters are
-named by their paths within the model, as in ``dense/kernel``. The training loop is one ``tf.function``, so that
-it is traced once and one call trains as many batches as it is given.
+A model file gives a ``keras.Model`` or a single layer, in the run's dtype and not yet built. Its parameters are
+named by their paths within the model, as in ``dense/kernel``. The training loop is one ``tf.function``: it is traced
+once, and one call trains any number of batches.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from parity.layout import Layout, to_canonical, to_framework
 from parity.spec import Adam, AdamW, Case, Optimizer, Sgd
 from parity.trainer import State, Trained
 
-# The same TensorFlow: one thread, one order of every sum and its devices are settled there, on import.
+# On import, that module sets one thread and one order of every sum for TensorFlow, and so for Keras.
 from parity.trainers.tf1_trainer import device_of, gathered
 from parity.trainers.tf1_trainer import find_cuda as find_cuda
 from parity.typing import Array, Batches, Params
@@ -29,9 +29,9 @@ from parity.typing import Array, Batches, Params
 def binary_crossentropy(p: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
     """Loss of each row from probabilities, with the clamps of torch's BCELoss on value and gradient.
 
-    Keras's own clips the probabilities at 1e-7 instead. The slope is given because the tape's, through a clamped
-    logarithm, is 0 times infinity at p = 1. The second term is exactly zero and has that slope.
-    ``ops.custom_gradient`` would say the same, but a graph that holds one is never freed.
+    Keras's own loss clips the probabilities at 1e-7 instead. The slope is written out, because through a clamped
+    logarithm the tape computes 0 times infinity at p = 1. The second term of the sum is exactly zero and has that
+    slope. ``ops.custom_gradient`` would do the same, but a graph that holds one is never freed.
     """
     value = -(y * ops.maximum(ops.log(p), -100) + (1 - y) * ops.maximum(ops.log1p(-p), -100))
     slope = (p - y) / ops.maximum(p * (1 - p), max(1e-12, smallest(p.dtype.name)))
@@ -45,7 +45,7 @@ def crossentropy(logits: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
 
 def nll(log_probabilities: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
     """Loss of each row from log-probabilities ``(n, classes)`` and integer classes ``(n,)``."""
-    # A mask, not a gather: its gradient is elementwise, hence the same on every device.
+    # A mask, not a gather: its gradient is elementwise, so it is the same on every device.
     chosen = ops.one_hot(y, log_probabilities.shape[-1], dtype="bool")
     return -ops.sum(ops.where(chosen, log_probabilities, ops.zeros_like(log_probabilities)), -1)
 
@@ -56,7 +56,7 @@ def squared_error(prediction: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
 
 
 def total(prediction: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
-    """The predictions themselves, whose sum differentiates each output by its own input."""
+    """The predictions themselves. The gradient of their sum holds the derivative of each output."""
     return prediction
 
 
@@ -73,16 +73,16 @@ REDUCTIONS = {"sum": ops.sum, "mean": ops.mean}
 class AdamOfTorch(keras.optimizers.Adam):
     """Keras's Adam with the epsilon and the bias correction of ``parity.spec.Adam``.
 
-    Keras adds epsilon to an uncorrected √v, so that torch's is epsilon·√(1 - beta2ᵗ) here, another number at every
-    step. It corrects the bias in the variable's dtype, where float32 spoils 1 - beta2ᵗ and with it the step size by
-    6e-6: the learning rate it is given makes up for that. In float64 it is the learning rate itself.
+    Keras adds epsilon to an uncorrected √v, so torch's epsilon becomes epsilon·√(1 - beta2ᵗ) here, another number at
+    every step. Keras corrects the bias in the variable's dtype. In float32 that spoils 1 - beta2ᵗ, and with it the step
+    size, by 6e-6, so ``update_step`` hands over a learning rate that makes up for it. In float64 it changes nothing.
 
-    ``rate_of_torch`` is the learning rate as a number, because the optimizer's own is a variable of the default dtype;
-    ``decay_of_torch`` the share that ``parity.spec.AdamW`` takes off a parameter at each step.
+    ``rate_of_torch`` is the learning rate as a number, because the optimizer's own is a variable of the default dtype.
+    ``decay_of_torch`` is the share that ``parity.spec.AdamW`` takes off a parameter at each step.
     """
 
     def _corrections(self, dtype: str) -> tuple[tf.Tensor, tf.Tensor]:
-        """1 - beta1ᵗ and √(1 - beta2ᵗ), rounded to a dtype at every operation."""
+        """1 - beta1ᵗ and √(1 - beta2ᵗ), computed in ``dtype``."""
         t = ops.cast(self.iterations + 1, dtype)
         first, second = (1 - ops.power(ops.convert_to_tensor(b, dtype), t) for b in (self.beta_1, self.beta_2))
         return first, ops.sqrt(second)
@@ -106,7 +106,7 @@ class AdamOfTorch(keras.optimizers.Adam):
         return super().update_step(gradient, variable, learning_rate)
 
     def _narrow_step(self, gradient: tf.Tensor, variable: keras.Variable) -> None:
-        """The update in float32: Keras's own rounds beta2, of which bfloat16 makes 1 and of its correction 0."""
+        """Update in float32. Keras's own update rounds beta2: in bfloat16 it becomes 1 and its correction 0."""
         place = self._get_variable_index(variable)
         moments = self._momentums[place], self._velocities[place]
         m, v, g, p = (ops.cast(value, "float32") for value in (*moments, gradient, variable))
@@ -120,11 +120,11 @@ class AdamOfTorch(keras.optimizers.Adam):
 
 
 def optimizer_of(rule: Optimizer, dtype: str) -> tuple[keras.optimizers.Optimizer, dict[str, str]]:
-    """Keras's optimizer for a rule, and its own names for the canonical slots.
+    """Keras's optimizer for a rule, and each canonical slot's name in Keras.
 
-    Weight decay is left to the trainer: Keras's is decoupled from the gradient. In float64 the numbers must be
-    ``np.float64`` and the default dtype float64, or they pass through float32; in float32 they must be Python's
-    own, or a ``np.float64`` would draw the update into float64.
+    Weight decay is left to the trainer, because Keras's is decoupled from the gradient. In float64 the numbers must be
+    ``np.float64`` and the default dtype float64, or they pass through float32. In float32 they must be Python floats:
+    a ``np.float64`` would widen the update to float64.
     """
     keras.config.set_floatx(dtype)
     number = np.float64 if dtype == "float64" else float
@@ -138,7 +138,19 @@ def optimizer_of(rule: Optimizer, dtype: str) -> tuple[keras.optimizers.Optimize
 
 
 class KerasTrainer:
-    """The five verbs with a Keras model and optimizer; both, and what was traced of them, go with the trainer."""
+    """The five verbs with a Keras model and optimizer. Both are freed with the trainer, and so are their traces.
+
+    Args:
+        case: The case; its initial parameters are the trainer's first state.
+        dtype: float64, float32, float16 or bfloat16.
+        device: ``cpu``, ``cuda`` or ``cuda_tf32``.
+        model: A model or a single layer in that dtype, not yet built.
+        layout: Which canonical tensor is which of the model's variables, by their paths within it, as in
+            ``dense/kernel``.
+
+    Raises:
+        ValueError: If TensorFlow sees no such device.
+    """
 
     def __init__(self, case: Case, dtype: str, device: str, model: keras.Layer, layout: Layout) -> None:
         self.case, self.model, self.layout, self.device = case, model, layout, device_of(device)
@@ -211,16 +223,16 @@ class KerasTrainer:
             losses = LOSSES[self.case.loss.kind](self.model(x), y)
             loss = REDUCTIONS[self.case.loss.reduction](losses)
         gradients = tape.gradient(loss, {name: variable.value for name, variable in self.variables.items()})
-        # Dense: Keras's Adam is wrong where an embedding looked the same row up twice.
+        # Made dense: Keras's Adam is wrong if an embedding looked the same row up twice.
         return loss, {name: tf.convert_to_tensor(g) for name, g in gradients.items() if g is not None}
 
     def _step(self, x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
-        """The loss of one batch, after which every parameter that has a gradient is updated once."""
+        """Update every parameter that has a gradient once. Returns the batch's loss before that."""
         loss, gradients = self._loss_and_gradients(x, y)
         rule = self.case.optimizer
         if isinstance(rule, Sgd) and rule.weight_decay:
             gradients = {name: g + rule.weight_decay * self.variables[name].value for name, g in gradients.items()}
-        # The very updates of ``optimizer.apply``, which takes them through tf.distribute: its custom gradient would
+        # The very updates of ``optimizer.apply``, without its way through tf.distribute, whose custom gradient would
         # keep every graph for ever.
         for name, g in gradients.items():
             self.optimizer.update_step(g, self.variables[name], self.optimizer.learning_rate)
@@ -228,16 +240,16 @@ class KerasTrainer:
         return loss
 
     def _loop_for(self, *inputs: tf.TensorSpec) -> Any:
-        """The loop that predicts so many inputs after each segment."""
+        """Trace the loop that predicts ``inputs`` after each segment."""
         counts, rows = tf.TensorSpec((), tf.int32), tf.TensorSpec((None,), tf.int64)
         return _traced(self._loop, counts, counts, rows, rows, *inputs)
 
     def _loop(
         self, segments: tf.Tensor, batches: tf.Tensor, rows: tf.Tensor, cuts: tf.Tensor, *inputs: tf.Tensor
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor], list[tf.Tensor]]:
-        """A whole call to ``train``.
+        """Do a whole call to ``train``. ``rows`` and ``cuts`` are the results of ``gathered``.
 
-        Losses ``(segments * batches,)``, snapshots ``(segments, *shape)``, predictions ``(segments, n, ...)``.
+        Returns losses ``(segments * batches,)``, snapshots ``(segments, *shape)``, predictions ``(segments, n, ...)``.
         """
         losses = tf.TensorArray(self.dtype, segments * batches, element_shape=())
         snapshots = {
@@ -259,7 +271,7 @@ class KerasTrainer:
 
 
 def _traced(function: Callable[..., Any], *signature: tf.TensorSpec) -> Any:
-    """One trace for every batch size, made now: whatever is built later cannot change or repeat it."""
+    """Trace a function now, once for all batch sizes, so that nothing built later can change or repeat the trace."""
     return tf.function(function).get_concrete_function(*signature)
 
 

@@ -1,8 +1,8 @@
 """Training in NumPy, written out: the reference that every other implementation is held against.
 
-A model file gives two pure functions. ``forward(params, x)`` returns the prediction and whatever its backward
-pass needs; ``backward(params, cache, d_prediction)`` returns the gradient of every parameter that has one. They take
-their nonlinearities from here, as ``nn.relu``, so that a mistake in one can be replayed in every model.
+A model file gives two pure functions. ``forward(params, x)`` returns the prediction and a cache for the backward
+pass. ``backward(params, cache, d_prediction)`` returns the gradient of every parameter that has one. They take their
+nonlinearities from ``parity.nn``, as ``nn.relu``, so that a mistake in one can be replayed in every model.
 """
 
 from __future__ import annotations
@@ -22,18 +22,28 @@ from parity.trainers.batches import all_rows
 from parity.typing import Array, Batches, Params
 
 Forward = Callable[[Params, Array], tuple[Array, Any]]
+"""``(params, x)`` to the prediction and whatever the backward pass needs."""
 Backward = Callable[[Params, Any, Array], Params]
+"""``(params, cache, d_prediction)`` to the gradient of each parameter that has one."""
 
 
 class NumpyTrainer:
-    """The five verbs in NumPy, in any floating dtype that it has: longdouble checks the reference itself.
+    """The five verbs in NumPy, in any of its floating dtypes; the reference itself is checked in longdouble.
 
-    The narrow ones are worked out in float32 and rounded after every operation; see ``Narrow``.
-    ``forward``, ``backward`` and ``loss``, the losses of a batch's rows and their derivative, may be replaced.
+    Narrow dtypes are computed in float32 and rounded after every operation: see ``parity.nn.Narrow``. ``forward``,
+    ``backward`` and ``loss`` may be replaced. ``loss`` gives the loss of each row and the derivatives.
+
+    Args:
+        case: The case; its initial parameters are the trainer's first state.
+        dtype: float64, float32, float16, bfloat16 or longdouble.
+        forward: ``(params, x)`` to the prediction (batch, ...) and whatever ``backward`` needs.
+        backward: ``(params, cache, d_prediction)`` to the gradient of each parameter that has one; ``d_prediction`` is
+            the derivative of the batch's loss by the prediction.
     """
 
     def __init__(self, case: Case, dtype: str, forward: Forward, backward: Backward) -> None:
-        self.case, self.name, self.dtype, self.forward, self.backward = case, dtype, carrier(dtype), forward, backward
+        self.case, self.forward, self.backward = case, forward, backward
+        self.dtype_name, self.dtype = dtype, carrier(dtype)
         self.loss: Loss = LOSSES[case.loss.kind]
         data = case.data()
         self.x, self.y = self._cast(data.x), self._cast(data.y)
@@ -83,11 +93,11 @@ class NumpyTrainer:
         )
 
     def _cast(self, values: Array) -> Array:
-        """A copy in the run's dtype of floats; integers as they are."""
+        """Copy floats in the run's dtype; return integers as they are."""
         if values.dtype.kind != "f":
             return values
-        if self.name in NARROW:
-            return narrowed(np.array(values), self.name)
+        if self.dtype_name in NARROW:
+            return narrowed(np.array(values), self.dtype_name)
         return values.astype(self.dtype)
 
     def _predict(self, x: Array) -> Array:

@@ -1,8 +1,8 @@
 """Training in a TF1 graph: placeholders, variables, a session, and the optimizers of ``tf.compat.v1.train``.
 
 A model file gives ``forward(params, x)``, which adds the model's operations to the default graph and returns the
-prediction; ``params`` are tensors by framework name. The training loop is part of the graph, so that one call
-into the session trains as many batches as it is given.
+prediction; ``params`` are tensors by framework name. The training loop is part of the graph, so one call into the
+session trains any number of batches.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ tf.config.experimental.enable_op_determinism()
 
 
 def find_cuda() -> str:
-    """The name of the CUDA device; ValueError where TensorFlow sees none."""
+    """The name of the CUDA device; ValueError if TensorFlow sees none."""
     found = tf.config.list_physical_devices("GPU")
     if not found:
         why = "" if tf.test.is_built_with_cuda() else ": it was built without CUDA"
@@ -38,7 +38,7 @@ def find_cuda() -> str:
 
 
 def device_of(name: str) -> str:
-    """A run's device, with float32 products in TF32 from now on where its name says so, and in full elsewhere."""
+    """Find a run's device, and from now on compute float32 products in TF32 if its name says so, else in full."""
     if name != "cpu":
         find_cuda()
     tf.config.experimental.enable_tensor_float_32_execution(name == TF32)
@@ -50,14 +50,15 @@ SESSION.gpu_options.allow_growth = True
 
 Tensors = Mapping[str, tf.Tensor]
 Forward = Callable[[Tensors, tf.Tensor], tf.Tensor]
+"""``(params, x)`` to the prediction."""
 
 
 def binary_crossentropy(p: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
     """Loss of each row from probabilities, with the clamps of torch's BCELoss on value and gradient.
 
-    The slope is given because TensorFlow's own, through a clamped logarithm, is 0 times infinity at p = 1. The
-    second term is exactly zero and has that slope. ``tf.custom_gradient`` would say the same, but a graph that
-    holds one is never freed.
+    The slope is written out, because through a clamped logarithm TensorFlow computes 0 times infinity at p = 1. The
+    second term of the sum is exactly zero and has that slope. ``tf.custom_gradient`` would do the same, but a graph
+    that holds one is never freed.
     """
     value = -(y * tf.maximum(tf.math.log(p), -100) + (1 - y) * tf.maximum(tf.math.log1p(-p), -100))
     slope = (p - y) / tf.maximum(p * (1 - p), max(1e-12, smallest(p.dtype.name)))
@@ -71,7 +72,7 @@ def crossentropy(logits: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
 
 def nll(log_probabilities: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
     """Loss of each row from log-probabilities ``(n, classes)`` and integer classes ``(n,)``."""
-    # A mask, not a gather: its gradient is elementwise, hence the same on every device.
+    # A mask, not a gather: its gradient is elementwise, so it is the same on every device.
     chosen = tf.one_hot(y, log_probabilities.shape[-1], on_value=True, off_value=False)
     return -tf.reduce_sum(tf.where(chosen, log_probabilities, tf.zeros_like(log_probabilities)), -1)
 
@@ -82,7 +83,7 @@ def squared_error(prediction: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
 
 
 def total(prediction: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
-    """The predictions themselves, whose sum differentiates each output by its own input."""
+    """The predictions themselves. The gradient of their sum holds the derivative of each output."""
     return prediction
 
 
@@ -97,7 +98,7 @@ REDUCTIONS = {"sum": tf.reduce_sum, "mean": tf.reduce_mean}
 
 
 def gathered(segments: Sequence[Batches], rows: int) -> tuple[Array, Array]:
-    """The rows of all batches in a line, and where each batch begins and the last ends; both empty for ``all_rows``."""
+    """The rows of all batches in one array, and the bounds of each batch in it; both are empty for ``all_rows``."""
     if all_rows(segments, rows):
         return np.empty(0, np.int64), np.empty(0, np.int64)
     batches = [batch for segment in segments for batch in segment]
@@ -105,11 +106,11 @@ def gathered(segments: Sequence[Batches], rows: int) -> tuple[Array, Array]:
 
 
 class AdamOfFloat64(v1.train.AdamOptimizer):
-    """TF1's Adam with its update written out, because the fused one forms 1 - beta in the run's dtype.
+    """TF1's Adam with its update written out, because the fused update computes 1 - beta in the run's dtype.
 
-    In float32 1 - beta2 is 1.3e-5 off where beta2 is .999, and with it every second moment. Here hyper-parameters
-    are float64 tensors until they meet a moment. ``decay`` is the share that ``parity.spec.AdamW`` takes off a
-    parameter at each step.
+    In float32, 1 - beta2 is off by 1.3e-5 if beta2 is .999, and so is every second moment. Here hyper-parameters are
+    float64 tensors until they meet a moment. ``decay`` is the share that ``parity.spec.AdamW`` takes off a parameter at
+    each step.
     """
 
     decay: tf.Tensor | None = None
@@ -133,14 +134,14 @@ class AdamOfFloat64(v1.train.AdamOptimizer):
 
 
 def optimizer_of(rule: Optimizer, step: v1.Variable) -> tuple[v1.train.Optimizer, dict[str, str]]:
-    """TF1's optimizer for a rule, and its own names for the canonical slots. ``step`` counts the updates done.
+    """TF1's optimizer for a rule, and each canonical slot's name in TF1. ``step`` counts the updates done.
 
     Hyper-parameters are float64 tensors: a Python float would reach a float64 update through float32.
 
-    TF1's Adam forms 1 - beta2ᵗ in the run's dtype, where float32 spoils the step size by 6e-6, and adds its epsilon
-    to an uncorrected √v. So its own powers of beta are held at zero, which makes its correction 1, and a correction
-    in float64 comes in through the learning rate and epsilon: functions, because the training loop must compute
-    them anew.
+    TF1's Adam computes 1 - beta2ᵗ in the run's dtype, which in float32 spoils the step size by 6e-6, and adds its
+    epsilon to an uncorrected √v. So its powers of beta are held at zero, which makes its own correction 1. The learning
+    rate and epsilon carry a correction in float64 instead. They are functions, because the training loop must compute
+    them anew at every step.
     """
     learning_rate = tf.constant(rule.learning_rate, tf.float64)
     if isinstance(rule, Adam):
@@ -166,7 +167,18 @@ def optimizer_of(rule: Optimizer, step: v1.Variable) -> tuple[v1.train.Optimizer
 
 
 class Tf1Trainer:
-    """The five verbs in a graph and a session of their own; both are freed with the trainer."""
+    """The five verbs in a TF1 graph and a session of their own. Both are freed with the trainer.
+
+    Args:
+        case: The case; its initial parameters are the trainer's first state.
+        dtype: float64, float32, float16 or bfloat16.
+        device: ``cpu``, ``cuda`` or ``cuda_tf32``.
+        forward: ``(params, x)`` to the prediction (batch, ...). It adds the model's operations to the default graph.
+        layout: Which canonical tensor is which of the tensors that ``forward`` takes, by their names there.
+
+    Raises:
+        ValueError: If TensorFlow sees no such device.
+    """
 
     def __init__(self, case: Case, dtype: str, device: str, forward: Forward, layout: Layout) -> None:
         self.case, self.forward, self.layout, self.device = case, forward, layout, device_of(device)
@@ -174,7 +186,7 @@ class Tf1Trainer:
         data = case.data()
         x, y = self._cast(data.x), self._cast(data.y)
         with tf.Graph().as_default() as graph, tf.device(self.device):
-            # The data comes in through placeholders: constants would make it part of the graph, which ends at 2 GB.
+            # The data come in through placeholders: as constants they would be part of the graph, which ends at 2 GB.
             data_in = [v1.placeholder(values.dtype, values.shape) for values in (x, y)]
             self.x, self.y = (v1.Variable(values, trainable=False, use_resource=True) for values in data_in)
             self.variables = {
@@ -247,7 +259,7 @@ class Tf1Trainer:
         self._assign(values)
 
     def _assign(self, values: Sequence[tuple[v1.Variable, Array | float]]) -> None:
-        # A variable's initializer assigns whatever is fed in the place of its initial value.
+        # A variable's initializer assigns the value that is fed in the place of its initial value.
         feed = {variable.initializer.inputs[1]: value for variable, value in values}
         self.session.run([variable.initializer for variable, _ in values], feed)
 
@@ -272,7 +284,7 @@ class Tf1Trainer:
         """The loss, and the gradient of every parameter that has one."""
         loss = REDUCTIONS[self.case.loss.reduction](LOSSES[self.case.loss.kind](prediction, y))
         gradients = zip(params, v1.gradients(loss, list(params.values())), strict=True)
-        # Dense: TF1's momentum would leave alone the rows that an embedding did not look up.
+        # Made dense: TF1's momentum would leave alone the rows that an embedding did not look up.
         return loss, {name: tf.convert_to_tensor(g) for name, g in gradients if g is not None}
 
     def _batch(self, i: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -286,15 +298,15 @@ class Tf1Trainer:
         rule = self.case.optimizer
         if isinstance(rule, Sgd) and rule.weight_decay:
             gradients = {name: g + rule.weight_decay * params[name] for name, g in gradients.items()}
-        # A graph orders only what it is told to: no parameter may move before every gradient stands.
+        # A graph has no order but the one that it is given: every gradient is computed before any parameter moves.
         with tf.control_dependencies([loss, *params.values(), *gradients.values()]):
             pairs = [(g, self.variables[name]) for name, g in gradients.items()]
             return loss, self.optimizer.apply_gradients(pairs, global_step=self.step)
 
     def _loop(self, asked: int) -> tuple[list[tf.Tensor], tuple[Any, ...]]:
-        """A whole call to ``train``: placeholders for so many inputs, and its results.
+        """Build a whole call to ``train``: placeholders for ``asked`` inputs, and the results.
 
-        They are the losses ``(segments * batches,)``, the snapshots ``(segments, *shape)`` and the predictions
+        The results are the losses ``(segments * batches,)``, the snapshots ``(segments, *shape)`` and the predictions
         ``(segments, n, ...)``.
         """
         whole = tf.equal(tf.size(self.rows), 0)

@@ -1,7 +1,7 @@
 """Training in PyTorch: modules, and models written by hand on plain tensors.
 
 A module needs nothing but itself (``module_trainer``). A hand-written model gives ``forward(params, x)`` and may
-bring its own loss, its own gradients and its own update; whatever it leaves out is torch's.
+bring its own loss, its own gradients and its own update; torch's stand in for those it leaves out.
 """
 
 from __future__ import annotations
@@ -27,12 +27,13 @@ from parity.typing import Array, Batches, Params
 
 torch.set_num_threads(1)
 torch.use_deterministic_algorithms(True)
-# That switch also fills every new tensor with NaN, a fifth of a small model's time; nothing here reads one unwritten.
+# That switch also fills every new tensor with NaN, which takes a fifth of a small model's time. Nothing here reads an
+# unwritten tensor.
 torch.utils.deterministic.fill_uninitialized_memory = False
 
 
 def find_cuda() -> str:
-    """The name of the CUDA device; ValueError where torch sees none."""
+    """The name of the CUDA device; ValueError if torch sees none."""
     if not torch.cuda.is_available():
         why = "" if torch.backends.cuda.is_built() else ": it was built without CUDA"
         raise ValueError(f"torch sees no CUDA device{why}")
@@ -40,17 +41,17 @@ def find_cuda() -> str:
 
 
 def device_of(name: str) -> torch.device:
-    """A run's device, with float32 products in TF32 from now on where its name says so, and in full elsewhere."""
+    """Find a run's device, and from now on compute float32 products in TF32 if its name says so, else in full."""
     if name != "cpu":
         find_cuda()
-    # The names that torch had first, and has still: those of 2.9, set alone, make reading the first ones an error.
+    # These are torch's older settings. If only the newer ones, of 2.9, are set, reading the older ones is an error.
     torch.set_float32_matmul_precision("high" if name == TF32 else "highest")
-    torch.backends.cudnn.allow_tf32 = name == TF32  # for recurrences and convolutions, which begin as TF32
+    torch.backends.cudnn.allow_tf32 = name == TF32  # recurrences and convolutions use TF32 by default
     return torch.device("cpu" if name == "cpu" else "cuda")
 
 
 Tensors = dict[str, Tensor]
-"""A framework name of the layout to its tensor."""
+"""The framework's name of a parameter, as in the layout, to its tensor."""
 
 Forward = Callable[[Tensors, Tensor], Tensor]
 """``(params, x)`` to the prediction."""
@@ -63,7 +64,7 @@ Update = Callable[[Any, Tensors, Tensors], None]
 
 
 def total(prediction: Tensor, y: Tensor, reduction: str) -> Tensor:
-    """The predictions added up (or averaged), whatever the targets."""
+    """The sum or the mean of the predictions. The targets are ignored."""
     return prediction.sum() if reduction == "sum" else prediction.mean()
 
 
@@ -77,18 +78,44 @@ LOSSES: dict[str, Callable[..., Tensor]] = {
 
 
 def module_trainer(case: Case, dtype: str, device: str, layout: Layout, module: torch.nn.Module) -> TorchTrainer:
-    """A trainer for a module, which is cast and moved in place; the layout has the names of its parameters."""
+    """Make a trainer of a module.
+
+    Args:
+        case: The case; its initial parameters are the trainer's first state.
+        dtype: float64, float32, float16 or bfloat16.
+        device: ``cpu``, ``cuda`` or ``cuda_tf32``.
+        layout: Which canonical tensor is which of the module's parameters, by the names of ``named_parameters``.
+        module: The model, from inputs (batch, ...) to predictions. It is cast and moved in place.
+
+    Returns:
+        The trainer, with torch's loss and optimizer of the case.
+
+    Raises:
+        ValueError: If torch sees no such device.
+    """
     module.to(device_of(device), getattr(torch, dtype))
     parameters: Tensors = dict(module.named_parameters())
     return TorchTrainer(case, dtype, device, layout, lambda params, x: module(x), parameters=parameters)
 
 
 class TorchTrainer:
-    """The five verbs in torch.
+    """The five verbs in torch, for a model that is a function of its parameters.
 
-    ``parameters`` are the tensors that ``forward`` works on, where it does not work on those it is handed; their
-    values become the case's initial ones. ``cost`` replaces torch's loss. ``backward`` replaces cost and autograd:
-    its parameters ask for no gradient. ``update`` replaces torch's optimizer and keeps no slots.
+    Args:
+        case: The case; its initial parameters are the trainer's first state.
+        dtype: float64, float32, float16 or bfloat16.
+        device: ``cpu``, ``cuda`` or ``cuda_tf32``.
+        layout: Which canonical tensor is which of the parameters that ``forward`` takes, by their names there.
+        forward: ``(params, x)`` to the prediction (batch, ...).
+        parameters: The tensors that ``forward`` works on, if it does not work on those it is handed. Their values
+            become the case's initial ones.
+        cost: ``(prediction, y)`` to the batch's loss, in the place of torch's.
+        backward: ``(params, x, y)`` to the batch's loss and gradients, in the place of cost and autograd. Its
+            parameters ask for no gradient.
+        update: ``(rule, params, gradients)``, one step in place, in the place of torch's optimizer. It keeps no slots.
+
+    Raises:
+        ValueError: If torch sees no such device.
     """
 
     def __init__(
@@ -116,7 +143,7 @@ class TorchTrainer:
         self.params = parameters or {name: self._put(value) for name, value in initial.items()}
         for p in self.params.values():
             p.requires_grad_(backward is None)
-        # The same memory, seen without autograd: what is written here needs no guard.
+        # The same memory without autograd: writing here needs no ``torch.no_grad``.
         self.values = {name: p.detach() for name, p in self.params.items()}
         names: tuple[str, ...] = ()
         if update is None:
@@ -126,7 +153,7 @@ class TorchTrainer:
                 names = ("momentum",)
         self.slots = {slot: {name: torch.zeros_like(p) for name, p in self.values.items()} for slot in names}
         self.step = 0
-        self.steps = {name: torch.zeros(()) for name in self.values}  # Adam's own counts, one a parameter
+        self.steps = {name: torch.zeros(()) for name in self.values}  # Adam's own count of steps for each parameter
         self._copy(initial, self.values)
 
     def predict(self, x: Array) -> Array:
@@ -193,7 +220,7 @@ class TorchTrainer:
         return to_canonical(self.layout, {name: _numpy(tensor) for name, tensor in tensors.items()}, stacked)
 
     def _rows(self, segments: Sequence[Batches]) -> Iterator[tuple[Tensor, Tensor]]:
-        """The rows of every batch, gathered when their turn comes; a batch of all rows in order is the data itself."""
+        """Yield every batch, gathered when its turn comes. A batch of all rows in order is the data itself."""
         batches = [rows for segment in segments for rows in segment]
         if all_rows(segments, len(self.x)):
             yield from [(self.x, self.y)] * len(batches)
@@ -207,8 +234,8 @@ class TorchTrainer:
         gradients = torch.autograd.grad(loss, tuple(params.values()), allow_unused=True)
         return loss, {name: g for name, g in zip(params, gradients, strict=True) if g is not None}
 
-    # torch.optim's own arithmetic, called without its Optimizer object: that object's hooks cost more than the
-    # update of a small model, and slots that we hold ourselves are exported and loaded exactly.
+    # torch.optim's own arithmetic, called without an Optimizer: its hooks cost more than the update of a small model,
+    # and slots that the trainer holds are exported and loaded exactly.
 
     def _sgd(self, rule: Sgd, params: Tensors, gradients: Tensors) -> None:
         # A buffer of zeros makes the first step's buffer equal to its gradient, as torch's missing one does.

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from parity.mistakes.mistake import Mistake
+from parity.mistakes.mistake import Mistake, of_schedule
 from parity.mistakes.planting import in_order, one_by_one
 from parity.recording.steps import Phase
 from parity.spec import Case, RandomRow, RandomRows, Schedule, Shuffled
@@ -18,15 +18,15 @@ from parity.trainer import Build, Trained, Trainer, by_segment, predicted, verbs
 from parity.typing import Array, Batches
 
 
-def another_generator(schedule: Schedule, rows: int) -> Iterator[Array] | None:
+def another_generator(schedule: Schedule, rows: int) -> Iterator[Array]:
     if isinstance(schedule, Shuffled):
         return shuffled(schedule, rows, np.random.default_rng)
-    generator = np.random.default_rng(getattr(schedule, "seed", None))
+    assert isinstance(schedule, RandomRow | RandomRows)
+    generator = np.random.default_rng(schedule.seed)
     if isinstance(schedule, RandomRow):
         return (generator.integers(rows, size=1) for _ in itertools.count())
-    if isinstance(schedule, RandomRows):
-        return (generator.permutation(rows)[: schedule.batch_size] for _ in itertools.count())
-    return None
+    size = schedule.batch_size
+    return (generator.permutation(rows)[:size] for _ in itertools.count())
 
 
 def shuffled(schedule: Shuffled, rows: int, make: Callable[[int], Any], anew: bool = True) -> Iterator[Array]:
@@ -41,27 +41,30 @@ def shuffled(schedule: Shuffled, rows: int, make: Callable[[int], Any], anew: bo
             yield order[start : min(start + schedule.batch_size, end)]
 
 
-def shuffled_again(schedule: Schedule, rows: int) -> Iterator[Array] | None:
-    return shuffled(schedule, rows, np.random.RandomState, anew=False) if isinstance(schedule, Shuffled) else None
+def shuffled_again(schedule: Shuffled, rows: int) -> Iterator[Array]:
+    return shuffled(schedule, rows, np.random.RandomState, anew=False)
 
 
-def another_seed(schedule: Any, rows: int) -> Iterator[Array] | None:
-    return one_by_one(replace(schedule, seed=schedule.seed + 1), rows) if hasattr(schedule, "seed") else None
+def has_a_seed(case: Case) -> bool:
+    return hasattr(case.schedule, "seed")
+
+
+def another_seed(schedule: Any, rows: int) -> Iterator[Array]:
+    return one_by_one(replace(schedule, seed=schedule.seed + 1), rows)
 
 
 def not_reshuffled(schedule: Schedule, rows: int) -> Iterator[Array]:
     return itertools.cycle(next(schedule.epochs(rows)))
 
 
-def not_reseeded(schedule: Schedule, rows: int) -> Iterator[Array] | None:
-    return one_by_one(replace(schedule, reseed=False), rows) if isinstance(schedule, Shuffled) else None
+def not_reseeded(schedule: Shuffled, rows: int) -> Iterator[Array]:
+    return one_by_one(replace(schedule, reseed=False), rows)
 
 
-def not_shuffled(schedule: Schedule, rows: int) -> Iterator[Array] | None:
-    if isinstance(schedule, Shuffled):
-        return _in_turn(rows, schedule.batch_size, rows if schedule.keep_last else rows - rows % schedule.batch_size)
-    size = {RandomRow: 1, RandomRows: getattr(schedule, "batch_size", 0)}.get(type(schedule))
-    return _in_turn(rows, size, rows - rows % size) if size else None
+def not_shuffled(schedule: Shuffled | RandomRow | RandomRows, rows: int) -> Iterator[Array]:
+    size = 1 if isinstance(schedule, RandomRow) else schedule.batch_size
+    whole = isinstance(schedule, Shuffled) and schedule.keep_last
+    return _in_turn(rows, size, rows if whole else rows - rows % size)
 
 
 def _in_turn(rows: int, size: int, end: int) -> Iterator[Array]:
@@ -69,19 +72,19 @@ def _in_turn(rows: int, size: int, end: int) -> Iterator[Array]:
     return itertools.cycle([order[start : min(start + size, end)] for start in range(0, end, size)])
 
 
-def with_replacement(schedule: Schedule, rows: int) -> Iterator[Array] | None:
-    if not isinstance(schedule, Shuffled | RandomRows):
-        return None
+def with_replacement(schedule: Shuffled | RandomRows, rows: int) -> Iterator[Array]:
     generator = np.random.RandomState(schedule.seed)
     return (generator.randint(rows, size=schedule.batch_size, dtype=np.int64) for _ in itertools.count())
 
 
-def other_last_batch(schedule: Schedule, rows: int, keep: bool) -> Iterator[Array] | None:
-    if not isinstance(schedule, Shuffled) or schedule.keep_last == keep:
-        return None
-    if rows < schedule.batch_size:
-        return None  # The last batch is the only one.
-    return one_by_one(replace(schedule, keep_last=keep), rows)
+def has_last_batch(case: Case, kept: bool) -> bool:
+    """Whether there is a choice what to do with a short last batch, which is not the only one."""
+    schedule = case.schedule
+    return isinstance(schedule, Shuffled) and schedule.keep_last == kept and len(case.data().x) >= schedule.batch_size
+
+
+def other_last_batch(schedule: Shuffled, rows: int) -> Iterator[Array]:
+    return one_by_one(replace(schedule, keep_last=not schedule.keep_last), rows)
 
 
 def one_batch_late(schedule: Schedule, rows: int) -> Iterator[Array]:
@@ -96,7 +99,7 @@ def one_epoch_ahead(schedule: Schedule, rows: int) -> Iterator[Array]:
     return itertools.chain.from_iterable(epochs)
 
 
-def loss_after_update(build: Build, case: Case, dtype: str, device: str) -> Trainer | None:
+def loss_after_update(build: Build, case: Case, dtype: str, device: str) -> Trainer:
     """``train`` takes each batch's loss once more after its update, and reports that."""
     trainer, data = build(case, dtype, device), case.data()
 
@@ -123,13 +126,15 @@ def too_early(trainer: Trainer) -> Trainer:
     return replace(verbs(trainer), train=train)
 
 
-def stale_figures(build: Build, case: Case, dtype: str, device: str) -> Trainer | None:
-    """Where a published figure is one of the metrics, after an epoch."""
-    early = any(
-        (callable(published.of) or published.of.startswith("metrics/")) and max(published.values) > 0
-        for published in case.publication.figures
-    )
-    return too_early(build(case, dtype, device)) if early and case.metrics else None
+def has_early_figures(case: Case) -> bool:
+    """Whether a published figure is one of the metrics, after an epoch."""
+    figures = case.publication.figures
+    early = ((callable(f.of) or f.of.startswith("metrics/")) and max(f.values) > 0 for f in figures)
+    return any(early) and bool(case.metrics)
+
+
+def stale_figures(build: Build, case: Case, dtype: str, device: str) -> Trainer:
+    return too_early(build(case, dtype, device))
 
 
 MISTAKES: tuple[Mistake, ...] = (
@@ -138,91 +143,100 @@ MISTAKES: tuple[Mistake, ...] = (
         phase=Phase.BATCH,
         sentence="The rows are shuffled by NumPy's newer generator instead of RandomState, under the same seed.",
         reference="qiskit-community/qiskit-aqua#921; biocore/calour#211",
-        plant=in_order(another_generator),
+        applies=of_schedule(Shuffled, RandomRow, RandomRows),
+        how=in_order(another_generator),
     ),
     Mistake(
         name="shuffle-with-another-seed",
         phase=Phase.BATCH,
         sentence="The generator of the batch order is seeded with the next number.",
         reference="PyTorch documentation, Reproducibility; hirofumi0810/neural_sp#314",
-        plant=in_order(another_seed),
+        applies=has_a_seed,
+        how=in_order(another_seed),
     ),
     Mistake(
         name="not-shuffled",
         phase=Phase.BATCH,
         sentence="The rows come in the order of the data instead of a random one.",
         reference="kmonachopoulos/ImageNet-to-TFrecord#4; keras-team/keras-io#1872",
-        plant=in_order(not_shuffled),
+        applies=of_schedule(Shuffled, RandomRow, RandomRows),
+        how=in_order(not_shuffled),
     ),
     Mistake(
         name="not-reshuffled",
         phase=Phase.BATCH,
         sentence="Every epoch repeats the batches of the first instead of being shuffled anew.",
         reference="pytorch/pytorch#31771: DistributedSampler without set_epoch",
-        plant=in_order(not_reshuffled),
+        how=in_order(not_reshuffled),
     ),
     Mistake(
         name="generator-not-made-anew",
         phase=Phase.BATCH,
         sentence="The generator goes on from epoch to epoch instead of being made anew, with its seed, at each.",
         reference="pytorch/pytorch#11324; kyutai-labs/pocket-tts#287: when an order repeats and when it goes on",
-        plant=in_order(not_reseeded),
+        applies=of_schedule(Shuffled),
+        how=in_order(not_reseeded),
     ),
     Mistake(
         name="shuffled-in-place",
         phase=Phase.BATCH,
         sentence="Each epoch shuffles the order that the epoch before has left instead of the order of the data.",
         reference="NumPy documentation, RandomState.shuffle works in place",
-        plant=in_order(shuffled_again),
+        applies=of_schedule(Shuffled),
+        how=in_order(shuffled_again),
     ),
     Mistake(
         name="drawn-with-replacement",
         phase=Phase.BATCH,
         sentence="The rows of a batch are drawn with replacement instead of without.",
         reference="PyTorch documentation, RandomSampler(replacement)",
-        plant=in_order(with_replacement),
+        applies=of_schedule(Shuffled, RandomRows),
+        how=in_order(with_replacement),
     ),
     Mistake(
         name="last-batch-dropped",
         phase=Phase.BATCH,
         sentence="The short last batch of an epoch is dropped, so that every later batch comes a step early.",
         reference="TimDettmers/ConvE#2; NVIDIA/DeepLearningExamples#177",
-        plant=in_order(partial(other_last_batch, keep=False)),
+        applies=partial(has_last_batch, kept=True),
+        how=in_order(other_last_batch),
     ),
     Mistake(
         name="last-batch-kept",
         phase=Phase.BATCH,
         sentence="The short last batch of an epoch is kept, so that every later batch comes a step late.",
         reference="keras-team/keras#8310; thinking-machines-lab/tinker-cookbook#392",
-        plant=in_order(partial(other_last_batch, keep=True)),
+        applies=partial(has_last_batch, kept=False),
+        how=in_order(other_last_batch),
     ),
     Mistake(
         name="one-batch-late",
         phase=Phase.BATCH,
         sentence="The first batch is used twice, and every other batch one step late.",
         reference="TensorFlow guide, Better performance with the tf.data API: prefetching",
-        plant=in_order(one_batch_late),
+        how=in_order(one_batch_late),
     ),
     Mistake(
         name="epoch-off-by-one",
         phase=Phase.BATCH,
         sentence="Every epoch has the batches of the next, as if one had been drawn and thrown away first.",
         reference="agentscope-ai/Trinity-RFT#593; huggingface/accelerate#4203: an order one epoch ahead or behind",
-        plant=in_order(one_epoch_ahead),
+        how=in_order(one_epoch_ahead),
     ),
     Mistake(
         name="loss-after-the-update",
         phase=Phase.BATCH,
         sentence="A batch's loss is taken after its update instead of before.",
         reference="keras-team/keras#12274; tensorflow/tensorflow#29964",
-        plant=loss_after_update,
+        how=loss_after_update,
     ),
     Mistake(
         name="evaluation-before-the-update",
         phase=Phase.STATE,
         sentence="An epoch's figures are taken before its updates instead of after.",
         reference="keras-team/keras#503; keras-team/keras#12274",
-        plant=stale_figures,
+        applies=has_early_figures,
+        how=stale_figures,
         figures_only=True,
     ),
 )

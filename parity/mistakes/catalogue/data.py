@@ -12,21 +12,26 @@ from parity.recording.steps import Phase
 from parity.spec import Case, Dataset
 
 
-def standardized(data: Dataset) -> bool:
+def standardized(case: Case) -> bool:
     """Whether the training rows were: each column's mean 0 and population deviation 1, up to rounding."""
-    if data.x.ndim != 2 or data.x.dtype.kind != "f" or len(data.x) < 2:
+    x = case.data().x
+    if x.ndim != 2 or x.dtype.kind != "f" or len(x) < 2:
         return False
-    return bool(np.allclose(data.x.mean(0), 0, atol=1e-9) and np.allclose(data.x.std(0), 1, atol=1e-9))
+    return bool(np.allclose(x.mean(0), 0, atol=1e-9) and np.allclose(x.std(0), 1, atol=1e-9))
 
 
-def by_sample_deviation(data: Dataset, case: Case) -> Dataset | None:
-    return replace(data, x=data.x / data.x.std(0, ddof=1)) if standardized(data) else None
+def standardized_with_others(case: Case) -> bool:
+    """Whether they were, and other rows are held out."""
+    return case.data().x_test is not None and standardized(case)
 
 
-def by_all_rows(data: Dataset, case: Case) -> Dataset | None:
+def by_sample_deviation(data: Dataset, case: Case) -> Dataset:
+    return replace(data, x=data.x / data.x.std(0, ddof=1))
+
+
+def by_all_rows(data: Dataset, case: Case) -> Dataset:
     """Standardizing anew undoes what was done by the training rows: scale and shift of the raw values cancel."""
-    if not standardized(data) or data.x_test is None:
-        return None
+    assert data.x_test is not None
     everything = np.concatenate([data.x, data.x_test])
     return replace(data, x=(data.x - everything.mean(0)) / everything.std(0))
 
@@ -37,13 +42,15 @@ MISTAKES: tuple[Mistake, ...] = (
         phase=Phase.BATCH,
         sentence="The inputs are divided by their sample standard deviation (n - 1) instead of the population's (n).",
         reference="pytorch/pytorch#1082; scikit-learn/scikit-learn#12901",
-        plant=on_rows(by_sample_deviation),
+        applies=standardized,
+        how=on_rows(by_sample_deviation),
     ),
     Mistake(
         name="statistics-of-train-and-test",
         phase=Phase.BATCH,
         sentence="Mean and deviation are those of training and test rows together instead of the training rows alone.",
         reference="scikit-learn/scikit-learn#24695; scikit-learn/scikit-learn#24399",
-        plant=on_rows(by_all_rows),
+        applies=standardized_with_others,
+        how=on_rows(by_all_rows),
     ),
 )

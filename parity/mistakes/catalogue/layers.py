@@ -10,7 +10,7 @@ import numpy as np
 
 from parity import nn
 from parity.mistakes.in_torch import torch_functions, torch_output
-from parity.mistakes.mistake import Mistake, anywhere
+from parity.mistakes.mistake import Mistake, of_loss
 from parity.mistakes.pieces import after_output, with_functions
 from parity.mistakes.planting import either
 from parity.mistakes.stepwise import on_step
@@ -91,38 +91,36 @@ MISTAKES: tuple[Mistake, ...] = (
         reference=(
             "PyTorch documentation, Linear: weight is (out_features, in_features), Keras's Dense has (inputs, units)"
         ),
-        plant=on_step(anywhere, squares_transposed, squares_transposed),
+        how=on_step(squares_transposed, squares_transposed),
     ),
     Mistake(
         name="rows-permuted",
         phase=Phase.PREDICTION,
         sentence="The rows of the first kernel belong to the inputs in another order.",
         reference="microsoft/MMdnn#250; keras-team/keras#13830",
-        plant=on_step(anywhere, partial(rearranged, back=False), partial(rearranged, back=True)),
+        how=on_step(partial(rearranged, back=False), partial(rearranged, back=True)),
     ),
     Mistake(
         name="bias-missing",
         phase=Phase.PREDICTION,
         sentence="The layers have no bias.",
         reference="pudae/tensorflow-densenet#21; OpenNMT/CTranslate2#833",
-        plant=on_step(anywhere, without_biases, without_biases),
+        how=on_step(without_biases, without_biases),
     ),
     Mistake(
         name="embedding-scaled",
         phase=Phase.PREDICTION,
         sentence="Embeddings are multiplied by the root of their width.",
         reference="SamLynnEvans/Transformer#10; OpenNMT/OpenNMT-py#1722",
-        plant=on_step(anywhere, tables_scaled, tables_scaled),
+        how=on_step(tables_scaled, tables_scaled),
     ),
     Mistake(
         name="relu-after-the-last-layer",
         phase=Phase.PREDICTION,
         sentence="A ReLU follows the last layer, which should have none.",
         reference="hunkim/PyTorchZeroToAll#4; pytorch/tutorials#1654; nerfstudio-project/nerfstudio#932",
-        plant=either(
-            after_output(nn.relu, nn.relu_backward, "squared_error", "crossentropy"),
-            torch_output(lambda torch, z: torch.relu(z), "squared_error", "crossentropy"),
-        ),
+        applies=of_loss("squared_error", "crossentropy"),
+        how=either(after_output(nn.relu, nn.relu_backward), torch_output(lambda torch, z: torch.relu(z))),
         pieces_of=("torch",),
     ),
     Mistake(
@@ -130,7 +128,7 @@ MISTAKES: tuple[Mistake, ...] = (
         phase=Phase.PREDICTION,
         sentence="ReLUs have a slope of .01 below 0 instead of none.",
         reference="torch-points3d/torch-points3d#248; jinyu121/DW2TF#2",
-        plant=either(
+        how=either(
             with_functions(nn, relu=leaky_relu, relu_backward=leaky_relu_backward),
             torch_functions(torch_leaky_relu),
         ),
@@ -141,17 +139,15 @@ MISTAKES: tuple[Mistake, ...] = (
         phase=Phase.PREDICTION,
         sentence="A tanh takes the place of the sigmoid.",
         reference="tflearn/tflearn#200; google/e3d_lstm#17",
-        plant=with_functions(nn, sigmoid=np.tanh, sigmoid_backward=tanh_backward),
+        how=with_functions(nn, sigmoid=np.tanh, sigmoid_backward=tanh_backward),
     ),
     Mistake(
         name="softmax-twice",
         phase=Phase.PREDICTION,
         sentence="The model ends with a softmax, and the loss, which takes logits, applies another.",
         reference="tflearn/tflearn#562; nfmcclure/tensorflow_cookbook#86",
-        plant=either(
-            after_output(softmax, softmax_backward, "crossentropy"),
-            torch_output(lambda torch, z: torch.softmax(z, -1), "crossentropy"),
-        ),
+        applies=of_loss("crossentropy"),
+        how=either(after_output(softmax, softmax_backward), torch_output(lambda torch, z: torch.softmax(z, -1))),
         pieces_of=("torch",),
     ),
     Mistake(
@@ -159,7 +155,7 @@ MISTAKES: tuple[Mistake, ...] = (
         phase=Phase.PREDICTION,
         sentence="The model's log-softmax runs over the rows of a batch instead of the classes.",
         reference="MicrosoftDocs/pytorchfundamentals#21",
-        plant=either(
+        how=either(
             with_functions(
                 nn,
                 log_softmax=partial(nn.log_softmax, axis=0),
@@ -174,9 +170,8 @@ MISTAKES: tuple[Mistake, ...] = (
         phase=Phase.PREDICTION,
         sentence="The model ends with a softmax instead of the log-softmax that the negative log-likelihood needs.",
         reference="AnubhavGupta3377/Text-Classification-Models-Pytorch#9; clvrai/ACGAN-PyTorch#4",
-        plant=either(
-            after_output(np.exp, np.multiply, "nll"), torch_output(lambda torch, log_p: torch.exp(log_p), "nll")
-        ),
+        applies=of_loss("nll"),
+        how=either(after_output(np.exp, np.multiply), torch_output(lambda torch, log_p: torch.exp(log_p))),
         pieces_of=("torch",),
     ),
     # The gradient.
@@ -185,7 +180,7 @@ MISTAKES: tuple[Mistake, ...] = (
         phase=Phase.GRADIENT,
         sentence="The derivative of ReLU, asked of its output, is 1 at 0, where every closed unit stands.",
         reference="tensorflow/playground#19; pytorch/tutorials#269",
-        plant=either(with_functions(nn, relu_backward=one_at_zero), torch_functions(torch_relu_let_through)),
+        how=either(with_functions(nn, relu_backward=one_at_zero), torch_functions(torch_relu_let_through)),
         pieces_of=("torch",),
     ),
 )

@@ -12,23 +12,36 @@ import numpy as np
 
 from parity import nn
 from parity.mistakes.in_torch import torch_loss
-from parity.mistakes.mistake import Gradients, Mistake, has_classes, has_decay
+from parity.mistakes.mistake import (
+    CannotBePlanted,
+    ChangesNothing,
+    Gradients,
+    Local,
+    Mistake,
+    Unplanted,
+    has_classes,
+    has_decay,
+    of_loss,
+)
 from parity.mistakes.pieces import with_loss
 from parity.mistakes.planting import batches, either, on_case, one_by_one
 from parity.mistakes.stepwise import Stepwise, on_step
-from parity.recording.steps import Phase
-from parity.spec import Case, Sgd
+from parity.recording.steps import Phase, Step
+from parity.spec import Case, Optimizer, Sgd
 from parity.trainer import Build, Trainer
 from parity.trainers.numpy_trainer import NumpyTrainer
 from parity.typing import Array, Params
 
 
-def other_reduction(case: Case, wanted: Literal["sum", "mean"]) -> Case | None:
+def reduces_by(case: Case, reduction: str) -> bool:
+    return case.loss.reduction == reduction
+
+
+def other_reduction(case: Case, wanted: Literal["sum", "mean"]) -> Case | Unplanted:
     data = case.data()
     rows = max(len(rows) for rows in itertools.islice(one_by_one(case.schedule, len(data.x)), batches(case)))
-    alone = rows == 1 and data.y[:1].size == 1 and case.loss.kind != "total"
-    if case.loss.reduction == wanted or alone:
-        return None  # the mean over one value is its sum
+    if rows == 1 and data.y[:1].size == 1 and case.loss.kind != "total":
+        return ChangesNothing("the mean over one value is its sum")
     return replace(case, loss=replace(case.loss, reduction=wanted))
 
 
@@ -40,20 +53,24 @@ def scaled(factor: float) -> Callable[..., tuple[float, Params]]:
     return evaluate
 
 
-def over_classes(build: Build, case: Case, dtype: str, device: str) -> Trainer | None:
-    if not has_classes(case) or case.loss.reduction != "mean":
-        return None
+def means_over_classes(case: Case) -> bool:
+    return has_classes(case) and case.loss.reduction == "mean"
+
+
+def over_classes(build: Build, case: Case, dtype: str, device: str) -> Trainer:
     trainer = build(case, dtype, device)
     classes = trainer.predict(case.data().x[:1]).shape[-1]
     return Stepwise(trainer, case, dtype, evaluate=scaled(1 / classes))
 
 
-def broadcast(build: Build, case: Case, dtype: str, device: str) -> Trainer | None:
+def has_single_targets(case: Case) -> bool:
+    return case.loss.kind == "squared_error" and case.data().y.shape[1:] == (1,)
+
+
+def broadcast(build: Build, case: Case, dtype: str, device: str) -> Trainer | Unplanted:
     """Every prediction against every target: (ŷᵢ - yⱼ)² over all j is n ((ŷᵢ - ȳ)² + variance of y)."""
-    data = case.data()
-    rows = next(one_by_one(case.schedule, len(data.x)))
-    if case.loss.kind != "squared_error" or data.y.shape[1:] != (1,) or len(rows) == 1:
-        return None
+    if len(next(one_by_one(case.schedule, len(case.data().x)))) == 1:
+        return ChangesNothing("one prediction meets one target")
 
     def evaluate(gradients: Gradients, params: Params, x: Array, y: Array) -> tuple[float, Params]:
         loss, found = gradients(x, np.full_like(y, y.mean()))
@@ -71,24 +88,19 @@ def penalty_in_the_loss(gradients: Gradients, params: Params, x: Array, y: Array
     return loss + decay / 2 * sum(float((p * p).sum()) for p in params.values()), found
 
 
-def with_penalty(build: Build, case: Case, dtype: str, device: str) -> Trainer | None:
-    if not has_decay(case, Sgd):
-        return None
+def with_penalty(build: Build, case: Case, dtype: str, device: str) -> Trainer:
     return Stepwise(build(case, dtype, device), case, dtype, evaluate=partial(penalty_in_the_loss, case=case))
 
 
 SMOOTHING = 0.1
 
 
-def smoothed(build: Build, case: Case, dtype: str, device: str) -> Trainer | None:
-    if has_classes(case):
-        return with_loss(smoothed_classes, case.loss.kind)(build, case, dtype, device)
-
+def smoothed(build: Build, case: Case, dtype: str, device: str) -> Trainer | Unplanted:
     def evaluate(gradients: Gradients, params: Params, x: Array, y: Array) -> tuple[float, Params]:
         return gradients(x, y * (1 - SMOOTHING) + SMOOTHING / 2)
 
-    binary = on_step(lambda case: case.loss.kind == "binary_crossentropy", evaluate=evaluate)
-    return binary(build, case, dtype, device)
+    how = with_loss(smoothed_classes) if has_classes(case) else on_step(evaluate=evaluate)
+    return how(build, case, dtype, device)
 
 
 def smoothed_classes(loss: nn.Loss) -> nn.Loss:
@@ -128,13 +140,12 @@ def unclamped_value(p: Array, y: Array) -> tuple[Array, Array]:
     return unclamped(p, y)[0], nn.binary_crossentropy(p, y)[1]
 
 
-def without_clamp(build: Build, case: Case, dtype: str, device: str, loss: nn.Loss = unclamped) -> Trainer | None:
+def without_clamp(build: Build, case: Case, dtype: str, device: str, loss: nn.Loss = unclamped) -> Trainer | Unplanted:
     """Only where training meets a probability that the clamps touch: elsewhere the formula is the same."""
     trainer = build(case, dtype, device)
-    if not isinstance(trainer, NumpyTrainer) or case.loss.kind != "binary_crossentropy":
-        return None
-    clamped, data = trainer.loss, case.data()
-    start = trainer.export()
+    if not isinstance(trainer, NumpyTrainer):
+        return CannotBePlanted("it is made in the pieces of a NumPy model")
+    data, start = case.data(), trainer.export()
     steps = min(CLAMPED_STEPS, case.epochs * batches(case))
     for rows in itertools.islice(one_by_one(case.schedule, len(data.x)), steps):
         p = trainer.predict(data.x[rows]).astype(np.float64)  # a float16 would make 0 of the bound
@@ -143,8 +154,7 @@ def without_clamp(build: Build, case: Case, dtype: str, device: str, loss: nn.Lo
             trainer.loss = np.errstate(all="ignore")(loss)
             return trainer
         trainer.train([(rows,)])
-    assert trainer.loss is clamped
-    return None
+    return ChangesNothing(f"no probability of the first {steps} updates is as near to 0 or 1 as the clamps")
 
 
 def softmax_over_rows(loss: nn.Loss) -> nn.Loss:
@@ -165,6 +175,54 @@ def of_a_sigmoid(loss: nn.Loss) -> nn.Loss:
     return mistaken
 
 
+# From what was recorded of an update.
+
+
+def times(step: Step, factor: float) -> Step:
+    """The step with its loss and gradients multiplied."""
+    gradients = {name: factor * g for name, g in step.gradients.items()}
+    return replace(step, loss=np.asarray(factor * float(step.loss)), gradients=gradients)
+
+
+def sizes(step: Step) -> tuple[int, int]:
+    """The number of rows, and of outputs of each."""
+    rows = max(1, len(step.rows))
+    return rows, max(1, step.prediction.size // rows)
+
+
+def added(step: Step, before: Step | None, optimizer: Optimizer | None) -> list[Step]:
+    """Over the rows, or over every output of each."""
+    rows, each = sizes(step)
+    return [times(step, rows), times(step, rows * each)]
+
+
+def averaged(step: Step, before: Step | None, optimizer: Optimizer | None) -> list[Step]:
+    """Over the rows, or over every output of each."""
+    rows, each = sizes(step)
+    return [times(step, 1 / rows), times(step, 1 / (rows * each))]
+
+
+def averaged_over_outputs(step: Step, before: Step | None, optimizer: Optimizer | None) -> list[Step]:
+    return [times(step, 1 / sizes(step)[1])]
+
+
+def halved(step: Step, before: Step | None, optimizer: Optimizer | None) -> list[Step]:
+    return [times(step, 1 / 2)]
+
+
+def penalized(step: Step, before: Step | None, optimizer: Optimizer | None) -> list[Step]:
+    """The penalty of all parameters, or of those that are no biases; in the loss alone, or in the gradients as well."""
+    decay = optimizer.weight_decay if isinstance(optimizer, Sgd) else 0.0
+    params = {name: p for name, p in step.before.params.items() if name in step.gradients}
+    squares = {name: float(np.sum(np.square(p, dtype=np.float64))) for name, p in params.items()}
+    found = []
+    for names in (list(params), [name for name in params if not name.endswith("bias")]) if decay else ():
+        loss = np.asarray(float(step.loss) + decay / 2 * sum(squares[name] for name in names))
+        through = {name: step.gradients[name] + decay * params[name] for name in names}
+        found += [replace(step, loss=loss), replace(step, loss=loss, gradients=step.gradients | through)]
+    return found
+
+
 def torch_log_with_epsilon(torch: Any, p: Any, y: Any) -> Any:
     return -y * torch.log(p + 1e-7) - (1 - y) * torch.log(1 - p + 1e-7)
 
@@ -183,42 +241,52 @@ MISTAKES: tuple[Mistake, ...] = (
         phase=Phase.LOSS,
         sentence="The losses of a batch are averaged instead of added up.",
         reference="aymericdamien/TensorFlow-Examples#76; Open-Deep-ML/DML-OpenProblem#358",
-        plant=on_case(partial(other_reduction, wanted="mean")),
+        applies=partial(reduces_by, reduction="sum"),
+        how=on_case(partial(other_reduction, wanted="mean")),
+        local=Local(Phase.LOSS, averaged),
     ),
     Mistake(
         name="sum-for-mean",
         phase=Phase.LOSS,
         sentence="The losses of a batch are added up instead of averaged.",
         reference="pytorch/pytorch#10148; pytorch/pytorch#12933",
-        plant=on_case(partial(other_reduction, wanted="sum")),
+        applies=partial(reduces_by, reduction="mean"),
+        how=on_case(partial(other_reduction, wanted="sum")),
+        local=Local(Phase.LOSS, added),
     ),
     Mistake(
         name="mean-over-classes",
         phase=Phase.LOSS,
         sentence="The loss is averaged over a row's outputs, too, as over the classes, instead of over the rows alone.",
         reference="PyTorch documentation, KLDivLoss: 'mean' divides by all elements, 'batchmean' by the rows",
-        plant=over_classes,
+        applies=means_over_classes,
+        how=over_classes,
+        local=Local(Phase.LOSS, averaged_over_outputs),
     ),
     Mistake(
         name="half-squared-error",
         phase=Phase.LOSS,
         sentence="The squared error is halved.",
         reference="BVLC/caffe#2176; davisking/dlib#1169",
-        plant=on_step(lambda case: case.loss.kind == "squared_error", evaluate=scaled(0.5)),
+        applies=of_loss("squared_error"),
+        how=on_step(evaluate=scaled(0.5)),
+        local=Local(Phase.LOSS, halved),
     ),
     Mistake(
         name="broadcast-targets",
         phase=Phase.LOSS,
         sentence="Predictions (n, 1) meet targets (n,), and every prediction is held against every target.",
         reference="pytorch/pytorch#16045; pytorch/pytorch#19699",
-        plant=broadcast,
+        applies=has_single_targets,
+        how=broadcast,
     ),
     Mistake(
         name="log-without-clamp",
         phase=Phase.LOSS,
         sentence="The binary cross-entropy takes its logarithms as they are, of 0, too, and becomes NaN.",
         reference="ml-explore/mlx#1280; zylo117/Yet-Another-EfficientDet-Pytorch#717",
-        plant=without_clamp,
+        applies=of_loss("binary_crossentropy"),
+        how=without_clamp,
     ),
     Mistake(
         name="log-without-clamp-beside-its-gradient",
@@ -228,17 +296,16 @@ MISTAKES: tuple[Mistake, ...] = (
             "does not."
         ),
         reference="rasbt/python-machine-learning-book-2nd-edition#49; jdwittenauer/ipython-notebooks#8",
-        plant=partial(without_clamp, loss=unclamped_value),
+        applies=of_loss("binary_crossentropy"),
+        how=partial(without_clamp, loss=unclamped_value),
     ),
     Mistake(
         name="log-with-epsilon",
         phase=Phase.LOSS,
         sentence="The binary cross-entropy adds 1e-7 inside its logarithms instead of clamping them.",
         reference="TensorFlow documentation, tf.compat.v1.losses.log_loss(epsilon=1e-7); pytorch/pytorch#4867",
-        plant=either(
-            with_loss(log_with_epsilon, "binary_crossentropy"),
-            torch_loss(torch_log_with_epsilon, "binary_crossentropy"),
-        ),
+        applies=of_loss("binary_crossentropy"),
+        how=either(with_loss(log_with_epsilon), torch_loss(torch_log_with_epsilon)),
         pieces_of=("torch",),
     ),
     Mistake(
@@ -246,14 +313,16 @@ MISTAKES: tuple[Mistake, ...] = (
         phase=Phase.LOSS,
         sentence="A tenth of every target is spread over all classes.",
         reference="scikit-adaptation/skada#279",
-        plant=smoothed,
+        applies=of_loss("crossentropy", "nll", "binary_crossentropy"),
+        how=smoothed,
     ),
     Mistake(
         name="softmax-over-the-batch",
         phase=Phase.LOSS,
         sentence="The loss's softmax runs over the rows of a batch instead of the classes.",
         reference="perone/euclidesdb#2; DeepReinforcementLearning/DeepReinforcementLearningInAction#32",
-        plant=either(with_loss(softmax_over_rows, "crossentropy"), torch_loss(torch_softmax_over_rows, "crossentropy")),
+        applies=of_loss("crossentropy"),
+        how=either(with_loss(softmax_over_rows), torch_loss(torch_softmax_over_rows)),
         pieces_of=("torch",),
     ),
     Mistake(
@@ -261,9 +330,8 @@ MISTAKES: tuple[Mistake, ...] = (
         phase=Phase.LOSS,
         sentence="A probability goes into a loss that takes a logit and applies a sigmoid of its own.",
         reference="yudi-mars/daisyRec#15; itakurah/focal-loss-pytorch#5",
-        plant=either(
-            with_loss(of_a_sigmoid, "binary_crossentropy"), torch_loss(torch_of_a_sigmoid, "binary_crossentropy")
-        ),
+        applies=of_loss("binary_crossentropy"),
+        how=either(with_loss(of_a_sigmoid), torch_loss(torch_of_a_sigmoid)),
         pieces_of=("torch",),
     ),
     Mistake(
@@ -271,6 +339,8 @@ MISTAKES: tuple[Mistake, ...] = (
         phase=Phase.LOSS,
         sentence="The reported loss has the penalty of the weight decay added.",
         reference="Keras documentation, Layer weight regularizers: penalties are summed into the loss",
-        plant=with_penalty,
+        applies=partial(has_decay, kind=Sgd),
+        how=with_penalty,
+        local=Local(Phase.LOSS, penalized),
     ),
 )

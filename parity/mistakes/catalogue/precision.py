@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from parity.mistakes.mistake import Gradients, Mistake, anywhere
+from parity.mistakes.mistake import Gradients, Mistake, Unplanted, float64_alone
 from parity.mistakes.pieces import with_products
 from parity.mistakes.stepwise import honest, on_step
 from parity.recording.steps import Phase
@@ -17,13 +17,13 @@ def in_float32(params: Params) -> Params:
     return {name: p.astype(np.float32).astype(p.dtype) for name, p in params.items()}
 
 
-def float32_layers(build: Build, case: Case, dtype: str, device: str) -> Trainer | None:
+def float32_layers(build: Build, case: Case, dtype: str, device: str) -> Trainer | Unplanted:
     def rule(optimizer: Optimizer, name: str, p: Array, g: Array, state: State) -> Array:
         return honest(optimizer, name, p, g, state).astype(np.float32)
 
     if dtype != "float64":
-        return None
-    return on_step(anywhere, in_float32, evaluate=_in_float32, rule=rule)(build, case, dtype, device)
+        return float64_alone(dtype)
+    return on_step(in_float32, evaluate=_in_float32, rule=rule)(build, case, dtype, device)
 
 
 def _in_float32(gradients: Gradients, params: Params, x: Array, y: Array) -> tuple[float, Params]:
@@ -60,20 +60,20 @@ MISTAKES: tuple[Mistake, ...] = (
         phase=Phase.PREDICTION,
         sentence="Matrix products read their factors in TF32, with ten bits of mantissa.",
         reference="pytorch/pytorch#67384; ml-explore/mlx#3860",
-        plant=with_products(tensor_float_product),
+        how=with_products(tensor_float_product),
     ),
     Mistake(
         name="half-precision-accumulation",
         phase=Phase.PREDICTION,
         sentence="Matrix products keep their partial sums in half precision.",
         reference="chainer/chainer#6246; ROCm/AMDMIGraphX#1029",
-        plant=with_products(half_product),
+        how=with_products(half_product),
     ),
     Mistake(
         name="float32-layers",
         phase=Phase.PREDICTION,
         sentence="In a float64 run the layers keep their parameters in float32.",
         reference="wala/ML#821; NVIDIA/TransformerEngine#270: layers cast to their own dtype",
-        plant=float32_layers,
+        how=float32_layers,
     ),
 )

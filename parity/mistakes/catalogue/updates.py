@@ -9,10 +9,20 @@ from typing import Any
 import numpy as np
 
 from parity import nn
-from parity.mistakes.mistake import Mistake, Plant, has_adam, has_decay, has_momentum
+from parity.mistakes.mistake import (
+    ChangesNothing,
+    Local,
+    Mistake,
+    Plant,
+    Unplanted,
+    float64_alone,
+    has_adam,
+    has_decay,
+    has_momentum,
+)
 from parity.mistakes.planting import batches, on_optimizer, one_by_one
 from parity.mistakes.stepwise import Stepwise, honest, on_step
-from parity.recording.steps import Phase
+from parity.recording.steps import Phase, Step
 from parity.spec import Adam, AdamW, Case, Optimizer, Sgd
 from parity.trainer import Build, State, Trainer
 from parity.typing import Array
@@ -69,9 +79,13 @@ def all_of_keras_in_float64(rule: Adam, name: str, p: Array, g: Array, state: St
     return as_keras_has_it_in_float64(replace(rule, epsilon=KERAS_EPSILON), name, p, g, state)
 
 
-def in_float64_alone(plant: Plant) -> Plant:
-    """What no other run can have."""
-    return lambda build, case, dtype, device: plant(build, case, dtype, device) if dtype == "float64" else None
+def in_float64_alone(how: Plant) -> Plant:
+    """A mistake that no other run can have."""
+
+    def plant(build: Build, case: Case, dtype: str, device: str) -> Trainer | Unplanted:
+        return how(build, case, dtype, device) if dtype == "float64" else float64_alone(dtype)
+
+    return plant
 
 
 def without_correction(rule: Adam, name: str, p: Array, g: Array, state: State) -> Array:
@@ -113,15 +127,15 @@ def decoupled_decay(rule: Sgd, name: str, p: Array, g: Array, state: State) -> A
     return shrunk - rule.learning_rate * velocity(rule, name, g, state)
 
 
-def through_the_gradient(build: Build, case: Case, dtype: str, device: str) -> Trainer | None:
-    """L2 in the place of what the implementation does; nowhere where a first update's slots say that it is L2.
+def through_the_gradient(build: Build, case: Case, dtype: str, device: str) -> Trainer | Unplanted:
+    """L2 in the place of what the implementation does, unless a first update's slots say that it is L2.
 
     AdamW's decay is decoupled wherever it is AdamW's.
     """
     if has_decay(case, AdamW):
         return Stepwise(build(case, dtype, device), case, dtype, rule=decay_in_the_moments)
-    if not (has_decay(case, Sgd) and has_momentum(case)):
-        return None  # Without a velocity both are the same.
+    if not has_momentum(case):
+        return ChangesNothing("without a velocity both decays are the same")
     trainer, rows = build(case, dtype, device), next(one_by_one(case.schedule, len(case.data().x)))
     start = trainer.export()
     trainer.train([(rows,)])
@@ -133,7 +147,7 @@ def through_the_gradient(build: Build, case: Case, dtype: str, device: str) -> T
     mistaken.load(start)
     # A decay that is missing from the velocity is far more than what rounding leaves.
     near = (np.allclose(own[name], value, 1e-3, 1e-3 * np.abs(value).max()) for name, value in other.items())
-    return None if all(near) else mistaken
+    return ChangesNothing("the decay goes through the gradient already") if all(near) else mistaken
 
 
 def decay_in_the_moments(rule: AdamW, name: str, p: Array, g: Array, state: State) -> Array:
@@ -144,6 +158,10 @@ def decay_without_the_rate(rule: Sgd | AdamW, name: str, p: Array, g: Array, sta
     if isinstance(rule, AdamW):
         return nn.adam(replace(rule, weight_decay=0.0), name, p - rule.weight_decay * p, g, state)
     return p - rule.weight_decay * p - rule.learning_rate * velocity(rule, name, g, state)
+
+
+def has_decayed_biases(case: Case) -> bool:
+    return has_decay(case) and any(name.endswith("bias") for name in case.initial())
 
 
 def decay_of_weights_alone(rule: Sgd | AdamW, name: str, p: Array, g: Array, state: State) -> Array:
@@ -164,20 +182,30 @@ def no_momentum(rule: Sgd, name: str, p: Array, g: Array, state: State) -> Array
     return p - rule.learning_rate * (g + rule.weight_decay * p)
 
 
+def has_several_updates(case: Case) -> bool:
+    return case.epochs * batches(case) > 1
+
+
 def not_zeroed(rule: Optimizer, name: str, p: Array, g: Array, state: State) -> Array:
     slot = f"accumulated_gradient/{name}"
     total = state.slots[slot] = g + state.slots.get(slot, 0)
     return honest(rule, name, p, total, state)
 
 
+def added_up(step: Step, before: Step | None, optimizer: Optimizer | None) -> list[Step]:
+    """The gradients on top of those of the step before."""
+    if before is None:
+        return []
+    found = {name: g + before.gradients[name] for name, g in step.gradients.items() if name in before.gradients}
+    return [replace(step, gradients=found)]
+
+
 FALL = 0.1
 """By how much a learning rate falls at a step of its schedule: the default of torch's and of most listings."""
 
 
-def falls_early(build: Build, case: Case, dtype: str, device: str, folded: bool) -> Trainer | None:
+def falls_early(build: Build, case: Case, dtype: str, device: str, folded: bool) -> Trainer:
     """A rate that is to fall after the last epoch falls before it; ``folded`` keeps what the velocity has had of it."""
-    if folded and not has_momentum(case):
-        return None
     constant = (case.epochs - 1) * batches(case)
 
     def rule(optimizer: Any, name: str, p: Array, g: Array, state: State) -> Array:
@@ -191,10 +219,12 @@ def falls_early(build: Build, case: Case, dtype: str, device: str, folded: bool)
     return Stepwise(build(case, dtype, device), case, dtype, rule=rule)
 
 
-def float32_rate(build: Build, case: Case, dtype: str, device: str) -> Trainer | None:
+def float32_rate(build: Build, case: Case, dtype: str, device: str) -> Trainer | Unplanted:
+    if dtype != "float64":
+        return float64_alone(dtype)
     rate = float(np.float32(case.optimizer.learning_rate))
-    if dtype != "float64" or rate == case.optimizer.learning_rate:
-        return None
+    if rate == case.optimizer.learning_rate:
+        return ChangesNothing(f"float32 has the learning rate {rate} as it is")
     return build(replace(case, optimizer=replace(case.optimizer, learning_rate=rate)), dtype, device)
 
 
@@ -204,28 +234,32 @@ MISTAKES: tuple[Mistake, ...] = (
         phase=Phase.UPDATE,
         sentence="Adam adds epsilon to the second moment instead of to its root.",
         reference="CyberZHG/keras-radam#29; FluxML/Flux.jl#448",
-        plant=on_step(has_adam, rule=epsilon_inside_the_root),
+        applies=has_adam,
+        how=on_step(rule=epsilon_inside_the_root),
     ),
     Mistake(
         name="adam-epsilon-before-bias-correction",
         phase=Phase.UPDATE,
         sentence="Adam adds epsilon to the root before the bias is corrected, as TF1 and Keras do.",
         reference="tensorflow/tensorflow#35102; tensorflow/tensorflow#9047",
-        plant=on_step(has_adam, rule=epsilon_before_the_correction),
+        applies=has_adam,
+        how=on_step(rule=epsilon_before_the_correction),
     ),
     Mistake(
         name="adam-epsilon-1e-7",
         phase=Phase.UPDATE,
         sentence="Adam's epsilon is 1e-7, Keras's default, instead of the case's.",
         reference="juntang-zhuang/Adabelief-Optimizer#12; Keras documentation, Adam(epsilon=1e-07)",
-        plant=on_optimizer(lambda rule: replace(rule, epsilon=KERAS_EPSILON), Adam),
+        applies=has_adam,
+        how=on_optimizer(lambda rule: replace(rule, epsilon=KERAS_EPSILON)),
     ),
     Mistake(
         name="adam-of-keras",
         phase=Phase.UPDATE,
         sentence="Adam is Keras's own: epsilon 1e-7, added before the bias is corrected, and a correction in float32.",
         reference="keras-team/keras#17391; Keras documentation, Adam(epsilon=1e-07), the epsilon hat of Kingma and Ba",
-        plant=on_step(has_adam, rule=as_keras_has_it),
+        applies=has_adam,
+        how=on_step(rule=as_keras_has_it),
     ),
     Mistake(
         name="adam-of-keras-in-float64",
@@ -236,7 +270,8 @@ MISTAKES: tuple[Mistake, ...] = (
         reference=(
             "keras-team/keras#17391; Keras 3.15, Adam.update_step: ops.cast makes a float32 of a Python number first"
         ),
-        plant=in_float64_alone(on_step(has_adam, rule=all_of_keras_in_float64)),
+        applies=has_adam,
+        how=in_float64_alone(on_step(rule=all_of_keras_in_float64)),
     ),
     Mistake(
         name="adam-of-keras-in-float64-but-epsilon",
@@ -248,49 +283,56 @@ MISTAKES: tuple[Mistake, ...] = (
         reference=(
             "keras-team/keras#17391; Keras 3.15, Adam.update_step: ops.cast makes a float32 of a Python number first"
         ),
-        plant=in_float64_alone(on_step(has_adam, rule=as_keras_has_it_in_float64)),
+        applies=has_adam,
+        how=in_float64_alone(on_step(rule=as_keras_has_it_in_float64)),
     ),
     Mistake(
         name="adam-without-bias-correction",
         phase=Phase.UPDATE,
         sentence="Adam's moments are not corrected for their bias towards zero.",
         reference="google-research/bert#153; ml-explore/mlx#1640",
-        plant=on_step(has_adam, rule=without_correction),
+        applies=has_adam,
+        how=on_step(rule=without_correction),
     ),
     Mistake(
         name="adam-bias-correction-one-step-off",
         phase=Phase.UPDATE,
         sentence="Adam corrects its bias as if one more update had been made.",
         reference="cs231n/cs231n.github.io#179; tensorflow/tensorflow#35444",
-        plant=on_step(has_adam, rule=correction_one_step_off),
+        applies=has_adam,
+        how=on_step(rule=correction_one_step_off),
     ),
     Mistake(
         name="adam-bias-correction-in-float32",
         phase=Phase.UPDATE,
         sentence="Adam's bias correction is worked out in float32, where 1 - beta2ᵗ has lost its last digits.",
         reference="ekzhang/jax-js#149; optax, tree_bias_correction: decay**count is float32 unless x64 is on",
-        plant=on_step(has_adam, rule=correction_in_float32),
+        applies=has_adam,
+        how=on_step(rule=correction_in_float32),
     ),
     Mistake(
         name="adam-beta2-0.99",
         phase=Phase.UPDATE,
         sentence="Adam's second moment forgets at .99 instead of the case's beta2.",
         reference="Keras documentation, Adam(beta_2=0.999); fast.ai documentation, Optimizers: Adam(sqr_mom=0.99)",
-        plant=on_optimizer(lambda rule: replace(rule, beta2=0.99), Adam),
+        applies=has_adam,
+        how=on_optimizer(lambda rule: replace(rule, beta2=0.99)),
     ),
     Mistake(
         name="amsgrad",
         phase=Phase.UPDATE,
         sentence="Adam divides by the largest second moment so far instead of the present one.",
         reference="mir-group/nequip#322; ooples/AiDotNet#1469: the variant as a default",
-        plant=on_step(has_adam, rule=amsgrad),
+        applies=has_adam,
+        how=on_step(rule=amsgrad),
     ),
     Mistake(
         name="decoupled-weight-decay",
         phase=Phase.UPDATE,
         sentence="The weight decay shrinks the parameters beside the momentum instead of going through the gradient.",
         reference="pytorch/pytorch#13801: C++ SGD decayed beside the momentum, Python SGD through the gradient",
-        plant=on_step(lambda case: has_decay(case) and has_momentum(case), rule=decoupled_decay),
+        applies=lambda case: has_decay(case) and has_momentum(case),
+        how=on_step(rule=decoupled_decay),
     ),
     Mistake(
         name="weight-decay-through-the-gradient",
@@ -299,31 +341,32 @@ MISTAKES: tuple[Mistake, ...] = (
             "The weight decay goes through the gradient, as an L2 penalty's does, instead of shrinking the parameters."
         ),
         reference="keras-team/keras#19051; pytorch/pytorch#38767",
-        plant=through_the_gradient,
+        applies=has_decay,
+        how=through_the_gradient,
     ),
     Mistake(
         name="weight-decay-without-learning-rate",
         phase=Phase.UPDATE,
         sentence="The weight decay shrinks the parameters by itself, not multiplied by the learning rate.",
         reference="pytorch/pytorch#3740; egg-west/AdamW-pytorch#1",
-        plant=on_step(has_decay, rule=decay_without_the_rate),
+        applies=has_decay,
+        how=on_step(rule=decay_without_the_rate),
     ),
     Mistake(
         name="weight-decay-not-on-biases",
         phase=Phase.UPDATE,
         sentence="The weight decay leaves the biases out.",
         reference="d2l-ai/d2l-en#2284; ultralytics/yolov5#4104",
-        plant=on_step(
-            lambda case: has_decay(case) and any(p.endswith("bias") for p in case.initial()),
-            rule=decay_of_weights_alone,
-        ),
+        applies=has_decayed_biases,
+        how=on_step(rule=decay_of_weights_alone),
     ),
     Mistake(
         name="weight-decay-missing",
         phase=Phase.UPDATE,
         sentence="There is no weight decay.",
         reference="ml-explore/mlx#473: a decay that had no effect without momentum",
-        plant=on_optimizer(lambda rule: replace(rule, weight_decay=0.0), Sgd | AdamW),
+        applies=has_decay,
+        how=on_optimizer(lambda rule: replace(rule, weight_decay=0.0)),
     ),
     Mistake(
         name="weight-decay-doubled",
@@ -332,28 +375,32 @@ MISTAKES: tuple[Mistake, ...] = (
             "The weight decay counts twice, because a penalty without the factor one half has twice the derivative."
         ),
         reference="tensorpack/tensorpack#1381; titu1994/DenseNet#57; mlcommons/hpc#22",
-        plant=on_optimizer(lambda rule: replace(rule, weight_decay=2 * rule.weight_decay), Sgd),
+        applies=partial(has_decay, kind=Sgd),
+        how=on_optimizer(lambda rule: replace(rule, weight_decay=2 * rule.weight_decay)),
     ),
     Mistake(
         name="momentum-dampened",
         phase=Phase.UPDATE,
         sentence="A gradient enters the velocity times one minus the momentum.",
         reference="torch/optim#163; HIPS/autograd#289",
-        plant=on_step(has_momentum, rule=dampened),
+        applies=has_momentum,
+        how=on_step(rule=dampened),
     ),
     Mistake(
         name="nesterov-momentum",
         phase=Phase.UPDATE,
         sentence="The momentum is Nesterov's.",
         reference="PyTorch documentation, SGD(nesterov)",
-        plant=on_step(has_momentum, rule=nesterov),
+        applies=has_momentum,
+        how=on_step(rule=nesterov),
     ),
     Mistake(
         name="momentum-missing",
         phase=Phase.UPDATE,
         sentence="There is no momentum.",
         reference="PyTorch documentation, SGD(momentum=0): none by default",
-        plant=on_step(has_momentum, rule=no_momentum),
+        applies=has_momentum,
+        how=on_step(rule=no_momentum),
     ),
     Mistake(
         name="learning-rate-folded-into-the-velocity",
@@ -362,21 +409,24 @@ MISTAKES: tuple[Mistake, ...] = (
             "The velocity keeps gradients times the learning rate of their time, and the rate falls an epoch early."
         ),
         reference="PyTorch documentation, SGD, note on Sutskever's form; pytorch/pytorch#1099",
-        plant=partial(falls_early, folded=True),
+        applies=has_momentum,
+        at_the_end=True,
+        how=partial(falls_early, folded=True),
     ),
     Mistake(
         name="learning-rate-a-decay-step-off",
         phase=Phase.UPDATE,
         sentence="The learning rate falls to a tenth an epoch early.",
         reference="huggingface/pytorch-image-models#2753; huggingface/pytorch-image-models#2745",
-        plant=partial(falls_early, folded=False),
+        at_the_end=True,
+        how=partial(falls_early, folded=False),
     ),
     Mistake(
         name="float32-learning-rate",
         phase=Phase.UPDATE,
         sentence="In a float64 run the learning rate passes through float32.",
         reference="tinygrad/tinygrad#4297; LBANN/lbann#1979: a rate kept in less precision than it is used in",
-        plant=float32_rate,
+        how=float32_rate,
     ),
     # What one step leaves the next.
     Mistake(
@@ -384,6 +434,8 @@ MISTAKES: tuple[Mistake, ...] = (
         phase=Phase.STATE,
         sentence="Gradients are not zeroed between updates and add up.",
         reference="pytorch/pytorch#47175; meta-pytorch/torchforge#71",
-        plant=on_step(lambda case: case.epochs * batches(case) > 1, rule=not_zeroed),
+        applies=has_several_updates,
+        how=on_step(rule=not_zeroed),
+        local=Local(Phase.GRADIENT, added_up),
     ),
 )

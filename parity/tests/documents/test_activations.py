@@ -5,18 +5,14 @@ of the value, and for a derivative of the largest term in the formula that frame
 1 - tanh² for tanh and s (1 - s) for the sigmoid s: where the value has a rounding error of u, so has the first term.
 """
 
-import subprocess
-import sys
-from functools import cache
+from base64 import b64decode
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+from safetensors.numpy import load
 
-from parity.frameworks import framework_of
-from parity.running.pool import worker_environment
 from parity.suite import load_suite
-from parity.tests.pointwise import POINTS
+from parity.tests.pointwise import POINTS, evaluated_at_all
 from parity.tolerance import FACTOR
 
 LABELS = tuple(load_suite("impls").entry("activations").implementations)
@@ -24,25 +20,16 @@ FUNCTIONS = ("relu", "sigmoid", "tanh")
 # TensorFlow and JAX compute with denormal numbers as if they were zeros.
 KEEPS_DENORMALS = {"numpy", "torch"}
 
+asks = pytest.mark.asks(question=evaluated_at_all)
 cells = pytest.mark.parametrize("label", LABELS)
 dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
 functions = pytest.mark.parametrize("function", FUNCTIONS)
 
 
-@pytest.fixture(scope="module")
-def evaluated(tmp_path_factory):
-    """``evaluated(label)``: what ``pointwise`` found, each implementation in a process with its settings."""
-    folder = tmp_path_factory.mktemp("pointwise")
-
-    @cache
-    def evaluate(label):
-        environment = worker_environment(framework_of(label).name, sys.path)
-        command = [sys.executable, "-m", "parity.tests.pointwise", label, str(folder / f"{label}.safetensors")]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
-        assert done.returncode == 0, done.stderr
-        return load_file(folder / f"{label}.safetensors")
-
-    return evaluate
+@pytest.fixture
+def found(answer):
+    """What an implementation says at all points, in the process of its framework."""
+    return load(b64decode(answer))
 
 
 def closed_form(function, points, dtype):
@@ -70,12 +57,12 @@ def assert_close(got, exact, size, dtype):
     assert not wrong.any(), f"places {np.flatnonzero(wrong)}: {got[wrong]}, exactly {exact[wrong]}"
 
 
+@asks
 @cells
 @dtypes
 @functions
 @pytest.mark.parametrize("points", ["grid", "special"])
-def test_values_and_derivatives_are_the_closed_forms(evaluated, label, dtype, function, points):
-    found = evaluated(label)
+def test_values_and_derivatives_are_the_closed_forms(found, label, dtype, function, points):
     value, derivative, size = closed_form(function, POINTS[dtype][points], dtype)
     if function == "relu":
         # Nobody is right: torch asks whether x <= 0, the others whether x > 0, and NaN is neither.
@@ -87,11 +74,11 @@ def test_values_and_derivatives_are_the_closed_forms(evaluated, label, dtype, fu
     assert_close(found[f"{place}/shift"], derivative, size, dtype)
 
 
+@asks
 @cells
 @dtypes
-def test_limits_are_exact(evaluated, label, dtype):
+def test_limits_are_exact(found, label, dtype):
     """At both zeros, both infinities and NaN nothing is rounded: what must come out is written down."""
-    found = evaluated(label)
     expected = {
         # x:       0    -0    inf    -inf    nan
         "relu": ((0, 0, np.inf, 0, np.nan), (0, 0, 1, 0, 1 if label == "torch" else 0)),
@@ -106,10 +93,10 @@ def test_limits_are_exact(evaluated, label, dtype):
         np.testing.assert_array_equal(found[f"{place}/shift"][places], derivatives)
 
 
+@asks
 @cells
 @dtypes
-def test_denormals_are_kept_or_flushed_as_documented(evaluated, label, dtype):
-    found = evaluated(label)
+def test_denormals_are_kept_or_flushed_as_documented(found, label, dtype):
     x = POINTS[dtype]["denormal"].astype(dtype)
     tiny = x[:2] if label in KEEPS_DENORMALS else np.zeros(2)
     np.testing.assert_array_equal(found[f"{dtype}/denormal/relu/prediction"][:2], np.maximum(tiny, 0))

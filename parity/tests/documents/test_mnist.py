@@ -1,9 +1,6 @@
 """What is known of the two models of handwritten digits beside their runs: sizes, spread, and torch 1.0's order."""
 
 import itertools
-import json
-import subprocess
-import sys
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -14,23 +11,12 @@ import pytest
 from fixtures import weights
 from impls.mlp.spec import AVERAGE_LOSSES, HIGHEST, LOWEST, SHIPPED, average_loss
 from impls.softmax.spec import ShuffledByTorch1
-from parity.frameworks import framework_of
-from parity.running.pool import worker_environment
 from parity.spec import Shuffled
 from parity.suite import load_suite
 from parity.trainer import record
 from parity.trajectory import gather
 
 MLP = load_suite("impls").entry("mnist-mlp")
-
-
-def in_framework(label: str, expression: str) -> Any:
-    """The value of an expression over this module's names, in a process of its own with the framework's settings."""
-    code = f"import json; from parity.tests.documents.test_mnist import *; print(json.dumps({expression}))"
-    environment = worker_environment(framework_of(label).name, sys.path)
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def describe(label: str) -> dict[str, Any]:
@@ -45,9 +31,10 @@ def describe(label: str) -> dict[str, Any]:
     }
 
 
+@pytest.mark.asks(question=describe)
 @pytest.mark.parametrize("label", MLP.implementations)
-def test_the_five_layer_perceptron_has_the_sizes_that_the_source_prints(label: str) -> None:
-    assert in_framework(label, f"describe({label!r})") == {"tensors": 10, "parameters": 44_458, "output": [1, 10]}
+def test_the_five_layer_perceptron_has_the_sizes_that_the_source_prints(label: str, answer: dict[str, Any]) -> None:
+    assert answer == {"tensors": 10, "parameters": 44_458, "output": [1, 10]}
 
 
 def average_losses(seed: int) -> list[float]:
@@ -61,7 +48,7 @@ def average_losses(seed: int) -> list[float]:
 
 def test_the_spread_of_the_perceptron_is_the_one_that_its_envelope_is_made_of() -> None:
     """The five of the forty seeds that are an edge at some epoch; the edges are written to five decimals."""
-    runs = np.array(in_framework("numpy", "[average_losses(seed) for seed in (12, 13, 15, 33, 39)]"))
+    runs = np.array([average_losses(seed) for seed in (12, 13, 15, 33, 39)])
     np.testing.assert_allclose(runs.min(0), LOWEST, rtol=0, atol=2e-5)
     np.testing.assert_allclose(runs.max(0), HIGHEST, rtol=0, atol=2e-5)
 
@@ -84,12 +71,15 @@ def torch_orders(rows: int, epochs: int) -> list[list[int]]:
     return orders[::2]
 
 
-def test_torch_shuffles_as_the_schedule_says() -> None:
+ROWS, EPOCHS = 1000, 3
+
+
+@pytest.mark.asks(question=torch_orders, framework="torch", rows=ROWS, epochs=EPOCHS)
+def test_torch_shuffles_as_the_schedule_says(answer: tuple[tuple[int, ...], ...]) -> None:
     """Today's torch still permutes as 1.0 did; only what its loader draws from the generator before has changed."""
-    rows, epochs = 1000, 3
     schedule = ShuffledByTorch1(batch_size=256, seed=123)
-    found = [list(batches) for batches in itertools.islice(schedule.epochs(rows), epochs)]
-    assert [[len(batch) for batch in batches] for batches in found] == epochs * [[256, 256, 256, 232]]
+    found = [list(batches) for batches in itertools.islice(schedule.epochs(ROWS), EPOCHS)]
+    assert [[len(batch) for batch in batches] for batches in found] == EPOCHS * [[256, 256, 256, 232]]
     assert {batch.dtype for batches in found for batch in batches} == {np.dtype(np.int64)}
     orders = [np.concatenate(batches).tolist() for batches in found]
-    assert orders == in_framework("torch", f"torch_orders({rows}, {epochs})")
+    assert orders == [list(order) for order in answer]

@@ -20,7 +20,7 @@ from parity.judging.noise import measure
 from parity.judging.verdict import Verdict, judge
 from parity.judging.witness import Witness
 from parity.mistakes.catalogue import CATALOGUE
-from parity.mistakes.mistake import Mistake
+from parity.mistakes.mistake import ChangesNothing, Mistake, Unplanted
 from parity.mistakes.stepwise import Stepwise
 from parity.recording.steps import Phase
 from parity.spec import Case
@@ -48,9 +48,7 @@ def explained(
 ) -> Diagnosis:
     run = gather(record(make(), CASE, CASE.epochs))
     replays = Replays(toy.build, CASE, hypotheses)
-    right = replays.path((), CASE.epochs)
-    assert right is not None
-    assert judge(run, right, floors()[dtype]).verdict is Verdict.FAIL
+    assert judge(run, replays.right(CASE.epochs), floors()[dtype]).verdict is Verdict.FAIL
     place = locate(make(), Witness(toy.build, CASE, dtype), toy.build(CASE, "float64", "cpu"), 0, 1)
     return diagnose(run, place, replays, floors()[dtype], dtype)
 
@@ -103,6 +101,17 @@ def test_what_a_run_of_this_dtype_cannot_have_does_not_explain_it(dtype: str) ->
     assert ({hypothesis.name for hypothesis in float64_only} <= tried) == (dtype == "float64")
 
 
+def test_what_cannot_be_planted_and_what_changes_nothing_are_counted_apart() -> None:
+    others = tuple(KNOWN[name] for name in ("amsgrad", "float32-layers", "leaky-relu", "embedding-scaled"))
+    for dtype, impossible in (("float64", ["amsgrad"]), ("float32", ["float32-layers", "amsgrad"])):
+        found = explained(lambda dtype=dtype: planted(dtype, "nesterov-momentum"), dtype, (*HYPOTHESES, *others))
+        assert sorted(found.impossible) == sorted(impossible)
+        assert sorted(found.without_effect) == ["embedding-scaled", "leaky-relu"]
+        assert "gives no occasion" in found.unplanted["amsgrad"].why
+        tried = {name for replay in found.replays for name in replay.names}
+        assert not tried & set(found.unplanted)
+
+
 def test_a_mistake_that_ends_in_nan_is_explained_by_its_like() -> None:
     def diverging(build: Any, case: Case, dtype: str, device: str) -> Trainer:
         return Stepwise(build(case, dtype, device), case, dtype, rule=undefined)
@@ -115,7 +124,7 @@ def test_a_mistake_that_ends_in_nan_is_explained_by_its_like() -> None:
         phase=Phase.UPDATE,
         sentence="It ends in NaN.",
         reference="made for this test",
-        plant=diverging,
+        how=diverging,
     )
     found = explained(lambda: diverging(toy.build, CASE, "float64", "cpu"), hypotheses=(*HYPOTHESES, mistake))
     assert [replay.names for replay in found.explanations] == [("not-a-number",)]
@@ -130,9 +139,9 @@ def test_a_mistake_that_needs_the_overflow_of_a_narrow_dtype_is_found_there(dtyp
     case = load_suite("impls").entry("iris-logistic").case
     tried = ("mean-for-sum", "label-smoothing", "log-without-clamp", "log-without-clamp-beside-its-gradient")
     mistake = KNOWN[name]
-    assert mistake.plant(logistic_numpy.build, case, "float64", "cpu") is None
+    assert isinstance(mistake.plant(logistic_numpy.build, case, "float64", "cpu"), ChangesNothing)
     wrong = mistake.plant(logistic_numpy.build, case, dtype, "cpu")
-    assert wrong is not None
+    assert not isinstance(wrong, Unplanted)
     run = gather(record(wrong, replace(case, metrics=()), case.epochs))
     assert np.isnan(run.loss).any()
     wrong.load(logistic_numpy.build(case, dtype, "cpu").export())

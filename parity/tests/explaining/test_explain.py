@@ -184,7 +184,6 @@ def test_two_recordings_are_taken_apart_without_a_reference() -> None:
         assert found is not None
         assert (found.phase, found.epoch, found.batch) == (phase, 1, 0)
     late = in_order(backwards)(toy.build, CASE, "float64", "cpu")
-    assert late is not None
     found = walk_pair(recorded(late), right)
     assert found is not None
     assert found.phase == "batch"

@@ -20,6 +20,7 @@ from parity.judging.compare import differences
 from parity.judging.verdict import Judgement, Verdict
 from parity.mistakes.catalogue import CATALOGUE
 from parity.mistakes.catalogue.updates import nesterov
+from parity.mistakes.mistake import Unplanted
 from parity.mistakes.stepwise import Stepwise, asked, honest
 from parity.recorder import Recorder
 from parity.recording.steps import Phase, steps_of
@@ -45,8 +46,10 @@ OPTIMIZERS: dict[str, Optimizer] = {
 }
 
 
-def run_of(trainer: Trainer | None, case: Case, said: Optimizer | None = None, updates: int = UPDATES) -> Trajectory:
-    assert trainer is not None
+def run_of(
+    trainer: Trainer | Unplanted, case: Case, said: Optimizer | None = None, updates: int = UPDATES
+) -> Trajectory:
+    assert not isinstance(trainer, Unplanted)
     run = recorded(trainer, updates, case)
     return replace(run, meta={**run.meta, "hyper_parameters": {"optimizer": repr(said or case.optimizer)}})
 
@@ -62,7 +65,7 @@ def planted() -> list[tuple[str, str, str]]:
     for mistake in MISTAKES:
         for name, optimizer in OPTIMIZERS.items():
             for dtype in ("float64", "float32"):
-                if mistake.plant(toy.build, toy.case(optimizer), dtype, "cpu") is not None:
+                if not isinstance(mistake.plant(toy.build, toy.case(optimizer), dtype, "cpu"), Unplanted):
                     found.append((mistake.name, name, dtype))
     return found
 
@@ -158,7 +161,7 @@ def test_mistakes_in_the_documents_cases_are_named_from_recordings_alone(name: s
     for mistake in CATALOGUE:
         if mistake in MISTAKES or mistake.name in OF_LOSSES:
             trainer = mistake.plant(build, case, "float64", "cpu")
-            if trainer is not None:
+            if not isinstance(trainer, Unplanted):
                 with np.errstate(all="ignore"):
                     found = explained(run_of(trainer, case), right)
                 assert found["named"] == [mistake.name], found["sentence"]
@@ -361,7 +364,7 @@ def test_recorded_slots_are_where_updates_go_on_from() -> None:
     def wrong() -> Trainer:
         nesterov = KNOWN["nesterov-momentum"]
         trainer = nesterov.plant(toy.build, case, "float64", "cpu")
-        assert trainer is not None
+        assert not isinstance(trainer, Unplanted)
         trainer.load(state)
         return trainer
 

@@ -25,20 +25,20 @@ from parity.judging.floor import Floor, load
 from parity.judging.noise import measure
 from parity.judging.published import figures
 from parity.judging.verdict import Judgement, Verdict, judge
-from parity.judging.witness import Expected, Witness
+from parity.judging.witness import Expected, Witness, within_rounding
 from parity.mistakes.catalogue import CATALOGUE, mistakes_for
 from parity.mistakes.catalogue.precision import half_product, tensor_float
 from parity.mistakes.catalogue.updates import decoupled_decay
-from parity.mistakes.mistake import Mistake
+from parity.mistakes.mistake import CannotBePlanted, ChangesNothing, Mistake, Unplanted
 from parity.mistakes.planting import off_initial, one_by_one
 from parity.mistakes.stepwise import Stepwise
 from parity.proving.plan import _anywhere
-from parity.recording.steps import ASKED, Phase
+from parity.recording.steps import ASKED, Phase, step_of
 from parity.running.cells import Options
 from parity.running.keys import mark
 from parity.running.matrix import Matrix
 from parity.running.pool import Pool
-from parity.spec import Case
+from parity.spec import Adam, Case, CyclicRow, Sgd
 from parity.suite import Entry, load_suite
 from parity.tests import toy
 from parity.tests.judging.test_ladder_faults import assert_falls
@@ -84,7 +84,9 @@ def plantable() -> dict[str, tuple[Mistake, Entry]]:
 
 
 def planted(hypothesis: Mistake, case: Case, build: Build, dtype: str = "float64") -> Trainer | None:
-    return hypothesis.plant(build, case, dtype, "cpu")
+    """The mistaken trainer, None where there is none, for whatever reason."""
+    trainer = hypothesis.plant(build, case, dtype, "cpu")
+    return None if isinstance(trainer, Unplanted) else trainer
 
 
 EVERY = {hypothesis.name: hypothesis for entry in SUITE.entries.values() for hypothesis in mistakes_for(entry)}
@@ -122,6 +124,111 @@ def test_every_mistake_can_be_planted_in_a_shipped_case() -> None:
     assert sorted(plantable()) == PLANTED
 
 
+# That a mistake cannot be planted is one answer, that it would change nothing another.
+
+
+NOTHING = {
+    ("log-without-clamp", "iris-logistic"): "no probability of the first",
+    ("not-reshuffled", "linear-regression"): "the batches of 3 epochs have the same rows",
+    ("mean-for-sum", "linear-regression"): "the mean over one value is its sum",
+    ("adam-epsilon-1e-7", "mlp-regression"): "the optimizer is the same",
+    ("kernel-transposed", "iris-logistic"): "the parameters that the layers work with are the same",
+    ("leaky-relu", "iris-logistic"): "prediction, loss and gradients are the same",
+    ("weight-decay-through-the-gradient", "mnist-mlp"): "the decay goes through the gradient already",
+}
+CANNOT = {
+    ("adam-epsilon-1e-7", "iris-logistic", "float64"): "iris-logistic gives no occasion for it",
+    ("last-batch-dropped", "linear-regression", "float64"): "linear-regression gives no occasion for it",
+    ("float32-layers", "iris-logistic", "float32"): "a float32 run keeps nothing in more than float32",
+}
+
+
+@pytest.mark.parametrize(("name", "case_name"), NOTHING)
+def test_a_mistake_that_would_change_nothing_says_so(name: str, case_name: str) -> None:
+    entry = SUITE.entry(case_name)
+    case = entry.case
+    if name == "mean-for-sum":  # one row an update
+        case = replace(case, schedule=CyclicRow(), loss=replace(case.loss, reduction="sum"))
+    if name == "adam-epsilon-1e-7":
+        case = replace(case, optimizer=Adam(0.01, epsilon=1e-7))
+    if name == "weight-decay-through-the-gradient":
+        case = replace(case, optimizer=Sgd(0.01, momentum=0.9, weight_decay=0.1))
+    found = EVERY[name].plant(reference(entry), case, "float64", "cpu")
+    assert isinstance(found, ChangesNothing)
+    assert found.why.startswith(NOTHING[name, case_name])
+
+
+@pytest.mark.parametrize(("name", "case_name", "dtype"), CANNOT)
+def test_a_mistake_that_cannot_be_planted_says_why(name: str, case_name: str, dtype: str) -> None:
+    entry = SUITE.entry(case_name)
+    assert EVERY[name].applies(entry.case) == (dtype == "float32")
+    found = EVERY[name].plant(reference(entry), entry.case, dtype, "cpu")
+    assert found == CannotBePlanted(CANNOT[name, case_name, dtype])
+
+
+def test_what_no_framework_s_words_can_say_cannot_be_planted() -> None:
+    """In NumPy's pieces it would change nothing: a model without ReLU. In those of a stranger it cannot be made."""
+    entry = SUITE.entry("iris-logistic")
+
+    def foreign(case: Case, dtype: str, device: str) -> Trainer:
+        return Stepwise(reference(entry)(case, dtype, device), case, dtype)
+
+    assert isinstance(EVERY["leaky-relu"].plant(reference(entry), entry.case, "float64", "cpu"), ChangesNothing)
+    found = EVERY["leaky-relu"].plant(foreign, entry.case, "float64", "cpu")
+    both = "it is made in the pieces of a NumPy model; it is made in the pieces of a PyTorch model"
+    assert found == CannotBePlanted(both)
+
+
+# A mistake's local function makes of a right step what its plant makes of a right implementation.
+
+
+@pytest.mark.parametrize("name", [m.name for m in CATALOGUE if m.local and m.local.phase is Phase.LOSS])
+def test_a_mistake_in_the_loss_is_its_own_local_function(name: str) -> None:
+    mistake = EVERY[name]
+    build, case = toy.build, replace(toy.MOMENTUM, optimizer=Sgd(0.1, momentum=0.9, weight_decay=0.1))
+    if name == "mean-for-sum":
+        case = replace(case, loss=replace(case.loss, reduction="sum"))
+    if name == "mean-over-classes":
+        entry = SUITE.entry("mnist-softmax")
+        build, case = reference(entry), entry.case
+    wrong, data = planted(mistake, case, build), case.data()
+    assert wrong is not None
+    assert mistake.local is not None
+    rows = next(one_by_one(case.schedule, len(data.x)))
+    right = build(case, "float64", "cpu")
+    state = right.export()
+    made, honest = (step_of(one, state, data.x[rows], data.y[rows], rows) for one in (wrong, right))
+    got = {"loss": made.loss, **made.gradients}
+    wanted = ({"loss": one.loss, **one.gradients} for one in mistake.local.wrong(honest, None, case.optimizer))
+    assert any(all(check.agrees for check in within_rounding(got, one, "float64")) for one in wanted)
+
+
+def test_gradients_that_are_not_zeroed_are_added_to_those_of_the_step_before() -> None:
+    local = EVERY["gradient-not-zeroed"].local
+    assert local is not None
+    case, data = toy.MOMENTUM, toy.data()
+    trainer, order = toy.build(case, "float64", "cpu"), one_by_one(case.schedule, toy.ROWS)
+    steps = [
+        step_of(trainer, trainer.export(), data.x[rows], data.y[rows], rows) for rows in (next(order), next(order))
+    ]
+    (wrong,) = local.wrong(steps[1], steps[0], case.optimizer)
+    for name, g in wrong.gradients.items():
+        np.testing.assert_array_equal(g, steps[0].gradients[name] + steps[1].gradients[name])
+    assert float(wrong.loss) == float(steps[1].loss)
+    assert list(local.wrong(steps[0], None, case.optimizer)) == []
+
+
+def test_a_penalty_that_no_optimizer_has_is_in_no_loss() -> None:
+    mistake = EVERY["weight-decay-in-the-reported-loss"].local
+    assert mistake is not None
+    case, data = toy.MOMENTUM, toy.data()
+    state = toy.build(case, "float64", "cpu").export()
+    step = step_of(toy.build(case, "float64", "cpu"), state, data.x, data.y, np.arange(toy.ROWS))
+    assert len(mistake.wrong(step, None, Sgd(0.1, weight_decay=0.1))) == 4
+    for optimizer in (Sgd(0.1), None, Adam(0.1)):
+        assert list(mistake.wrong(step, None, optimizer)) == []
+
+
 # Each leaves the reference's path.
 
 
@@ -145,13 +252,8 @@ def judged(name: str) -> Judgement:
     hypothesis, entry = plantable()[name]
     trainer = planted(hypothesis, entry.case, reference(entry))
     assert trainer is not None
-    run, floor = path(entry.case.name, at_the_end(name))
-    return judge(follow(trainer, entry.case, at_the_end(name)), run, floor)
-
-
-def at_the_end(name: str) -> bool:
-    """Whether a mistake shows in the last epoch alone: a rate that falls too early."""
-    return name.startswith("learning-rate-")
+    run, floor = path(entry.case.name, EVERY[name].at_the_end)
+    return judge(follow(trainer, entry.case, EVERY[name].at_the_end), run, floor)
 
 
 @pytest.mark.parametrize("name", [name for name in PLANTED if not EVERY[name].figures_only])
@@ -214,9 +316,7 @@ def test_decay_through_the_gradient_is_a_mistake_where_decay_is_decoupled(dtype:
     assert trainer is not None
     run, floor = follow(trainer, DECAYED), measure(decoupled, DECAYED, EPOCHS)[dtype]
     replays = Replays(decoupled, DECAYED, CATALOGUE)
-    right = replays.path((), EPOCHS)
-    assert right is not None
-    assert judge(run, right, floor).verdict is Verdict.FAIL
+    assert judge(run, replays.right(EPOCHS), floor).verdict is Verdict.FAIL
     trainer.load(decoupled(DECAYED, dtype, "cpu").export())
     place = locate(trainer, Witness(decoupled, DECAYED, dtype), decoupled(DECAYED, "float64", "cpu"), 0, 1)
     assert place.phase == mistake.phase
@@ -258,7 +358,7 @@ def test_a_mistake_is_seen_in_its_phase(name: str) -> None:
     case = short(entry.case)
     trainer = planted(hypothesis, case, reference(entry))
     assert trainer is not None
-    start = case.epochs - 1 if at_the_end(name) else 1
+    start = case.epochs - 1 if EVERY[name].at_the_end else 1
     found = locate(trainer, witness(case.name), reference(entry)(case, "float64", "cpu"), start, start + 2)
     assert found.phase == hypothesis.phase, (found.epoch, found.batch, found.check)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save
 
 from parity.recording.checkpoint import FILE, pack, unpack
 from parity.recording.places import partial_path
@@ -117,5 +118,12 @@ def test_a_state_survives_the_disk(tmp_path: Path) -> None:
     for ours, theirs in ((found.params, state.params), (found.slots, state.slots)):
         assert {name: value.tobytes() for name, value in ours.items()} == {n: v.tobytes() for n, v in theirs.items()}
     assert unpack(path, "another") is None
+    about = {"key": "k", "epoch": "5", "step": "7", "slot_scale": (-0.1).hex()}
+    for wrong in ({"epoch": None}, {"step": None}, {"slot_scale": None}, {"step": "7.5"}, {"slot_scale": "wide"}):
+        words = {name: word for name, word in (about | wrong).items() if word is not None}
+        (tmp_path / "other").write_bytes(save({"params/kernel": params["dense/kernel"]}, words))
+        assert unpack(tmp_path / "other", "k") is None, words
+    (tmp_path / "other").write_bytes(save({"params/kernel": params["dense/kernel"]}, about))
+    assert unpack(tmp_path / "other", "k") is not None
     path.write_bytes(path.read_bytes()[:-1])
     assert unpack(path, "k") is None

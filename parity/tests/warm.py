@@ -1,0 +1,128 @@
+"""Processes that stay: what tests ask of a framework is asked in one process of it, for as long as pytest runs.
+
+A test that needs a process of its own, because it is the process that it tests, starts one. Every other says what it
+asks for, and by whom it is answered, and finds the answer in the fixture ``answer``::
+
+    def sizes(label: str) -> dict[str, int]:
+        '''Called where the framework is; arguments and result are plain values, as those of jobs are.'''
+
+    @pytest.mark.asks(question=sizes)
+    @pytest.mark.parametrize("label", LABELS)
+    def test_sizes(label: str, answer: dict[str, int]) -> None:
+        assert answer == {...}
+
+The function's parameters are the test's own, and ``folder``, an empty one for its answer. The framework is the test's
+``framework``, or that of its ``label``, or named in the mark, as what is no parameter is: ``framework="torch"``. All questions are put when pytest
+begins, and answered beside the tests that ask nothing.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from contextlib import ExitStack
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from parity.frameworks import FRAMEWORKS, framework_of
+from parity.running.executor import Emit, Environment, Job, Progress, Resources
+from parity.running.packages import DOCUMENTS, reach_of
+from parity.running.pool import Pool
+from parity.suite import load_suite
+
+PACKAGES = {package for known in FRAMEWORKS for packages in known.packages.values() for package in packages}
+"""What is imported with a framework, by the names of the distributions, which are those of the modules as well."""
+
+
+@dataclass(frozen=True)
+class Ask:
+    """Call a function, ``module:name``; arguments and result are such as travel to and from a worker."""
+
+    environment: Environment
+    function: str
+    arguments: Mapping[str, Any]
+    resources: Resources = Resources(about="a question of a test")
+
+    def run(self, emit: Emit) -> Any:
+        module, _, name = self.function.partition(":")
+        return getattr(import_module(module), name)(**self.arguments)
+
+
+class Warm:
+    """An executor with one process for each environment, begun by the first job and kept until the end."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._pools: dict[Environment, Pool] = {}
+        self._answers: dict[str, Future[Any]] = {}
+        self.first: dict[str, Future[dict[str, list[str]]]] = {}
+        """By framework, the answer to the first job of its process, ``begin``."""
+
+    def submit(self, job: Job[Any], on_event: Callable[[Progress], None] = lambda progress: None) -> Future[Any]:
+        environment = job.environment
+        if environment not in self._pools:
+            self._pools[environment] = self._stack.enter_context(Pool(1, reach=reach_of(DOCUMENTS)))
+            if environment.device == "cpu":
+                first = Ask(environment, f"{__name__}:begin", {"framework": environment.framework})
+                self.first[environment.framework] = self._pools[environment].submit(first)
+        return self._pools[environment].submit(job, on_event)
+
+    def ask(self, framework: str, function: Callable[..., Any], **arguments: Any) -> Future[Any]:
+        """The answer of a function in a framework's process; who asks the same again gets the same answer."""
+        name = f"{function.__module__}:{function.__qualname__}"
+        known = json.dumps([framework, name, arguments], sort_keys=True)
+        if known not in self._answers:
+            self._answers[known] = self.submit(Ask(Environment(framework), name, arguments))
+        return self._answers[known]
+
+    def close(self) -> None:
+        self._stack.close()
+
+    def __enter__(self) -> Warm:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()
+
+
+def begin(framework: str) -> dict[str, list[str]]:
+    """Import every implementation of the documents' models in a framework, one by one, flax's last.
+
+    By module, which packages of frameworks this process has then. It does its work beside pytest from now on.
+    """
+    os.nice(10)
+    found = [
+        implementation
+        for entry in load_suite(DOCUMENTS).entries.values()
+        for implementation in entry.implementations.values()
+        if framework_of(implementation.label).name == framework
+    ]
+    loaded = {}
+    for implementation in sorted(found, key=lambda one: one.label.startswith("flax")):
+        if implementation.module not in loaded:
+            implementation.load()
+            loaded[implementation.module] = sorted(PACKAGES & {name.split(".")[0] for name in sys.modules})
+    return loaded
+
+
+def put(warm: Warm, item: pytest.Item, folder: Callable[[], Path]) -> Future[Any] | None:
+    """Put the question of a test that asks one; the same question, asked again, has its first answer."""
+    mark = item.get_closest_marker("asks")
+    if mark is None or not isinstance(item, pytest.Function):
+        return None
+    known = dict(item.callspec.params) if hasattr(item, "callspec") else {}
+    known |= mark.kwargs
+    framework = known.get("framework") or framework_of(known["label"]).name
+    question = mark.kwargs["question"]
+    wanted = inspect.signature(question).parameters
+    if "folder" in wanted:
+        known["folder"] = str(folder())
+    return warm.ask(framework, question, **{name: known[name] for name in wanted})
