@@ -1,9 +1,10 @@
-"""The ladder: six rungs that every implementation climbs, each a place where a port can go wrong.
+"""The ladder: six rungs that every implementation climbs, each for one place where a port can go wrong.
 
 contract → prediction → gradients → update → training → resume. A rung compares with the float64 reference from
-shared states, so that a mistake shows on the rung of its own phase: a wrong loss on ``gradients``, a wrong
-optimizer on ``update``, batches in another order on ``training``. Tolerances are those of ``parity.tolerance``,
-measured for each comparison: the reference evaluated again at the same state with its rounding errors stirred.
+shared states, so a mistake shows on the rung of its own phase: a wrong loss on ``gradients``, a wrong optimizer on
+``update``, batches in another order on ``training``. Predictions are compared on a batch's rows and on every row that
+is held out. Tolerances follow ``parity.tolerance`` and are measured for each comparison: the reference is evaluated
+again at the same state with its rounding errors stirred.
 """
 
 from __future__ import annotations
@@ -30,16 +31,17 @@ from parity.typing import Array, Batches, Params
 
 RUNGS = ("contract", "prediction", "gradients", "update", "training", "resume")
 STATES = 3
-"""Shared states on which predictions, gradients and single updates are compared: first, middle and last epoch."""
+"""The number of shared states that predictions, gradients and single updates start from: those before the first, the
+middle and the last epoch."""
 
 
 class FallError(AssertionError):
-    """An implementation does not hold a rung; the message says where, by how much, and what would have passed."""
+    """An implementation falls from a rung. The message says where, by how much, and what would have passed."""
 
 
 @dataclass(frozen=True)
 class Rung:
-    """How one rung went: the largest share of the tolerance used, and what went wrong where it did."""
+    """The outcome of one rung: the largest share of the tolerance used, or what went wrong."""
 
     rung: str
     verdict: Verdict
@@ -49,7 +51,7 @@ class Rung:
 
 @dataclass(kw_only=True)
 class Climb:
-    """What the rungs of one cell share: the case, both builds and the states they meet at."""
+    """The parts that all rungs of one cell share: the case, both builds and the shared states."""
 
     build: Build
     reference: Build
@@ -99,7 +101,7 @@ def climb(
     lockstep_floor: Floor | None = None,
     rungs: tuple[str, ...] = RUNGS,
 ) -> list[Rung]:
-    """Climb the rungs in order; a rung that is not held is reported and the next is tried all the same."""
+    """Climb the rungs in order. After a fall the next rung is tried all the same."""
     shared = Climb(
         build=build,
         reference=reference,

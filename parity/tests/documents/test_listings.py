@@ -7,8 +7,6 @@ within the tolerance of the case's noise floor. But it shares nothing with the c
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from functools import cache
@@ -24,42 +22,14 @@ from parity.judging.policy import asserts_parameters
 from parity.judging.published import figures, log_lines
 from parity.judging.verdict import Verdict, judge
 from parity.recording.places import floor_name
-from parity.running.pool import worker_environment
 from parity.spec import Case
 from parity.suite import load_suite
-from parity.tests.documents.listings import Saved, load
+from parity.tests.documents.listings import SCRIPTS, Ran, read, run
 from parity.tolerance import FACTOR
 from parity.trainer import record
 from parity.trajectory import Trajectory, gather
 
 SUITE = load_suite("impls")
-SCRIPTS = {
-    "torch": (
-        "iris-logistic:manual",
-        "iris-logistic:autograd",
-        "iris-logistic:module",
-        "mnist-softmax",
-        "char-gru",
-        "mnist-mlp",
-        "linear-regression",
-        "synthetic-logistic",
-        "sine-cubic:tensors",
-        "sine-cubic:autograd",
-        "sine-legendre",
-    ),
-    "tensorflow": ("iris-logistic-minibatch",),
-    "numpy": (
-        "linear-gd",
-        "linear-sgd-randomized",
-        "linear-sgd-cyclic",
-        "linear-minibatch",
-        "sine-cubic",
-        "mlp-regression",
-        "activations",
-        "dogecoin-logistic",
-    ),
-}
-"""The scripts by the framework that the document writes them in."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -69,38 +39,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         if metafunc.function is test_what_public_runs_of_the_legendre_script_print_comes_out:
             pairs = [pair for pair in pairs if pair[1] == "sine-legendre"]
         metafunc.parametrize(("framework", "script"), pairs, ids=[script for _, script in pairs])
-
-
-Ran = Callable[[str, str, str], Saved]
-
-
-@pytest.fixture(scope="module")
-def ran(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Ran]:
-    """What a framework's script computed in a dtype. One process a framework runs all of them, all side by side."""
-    folder = tmp_path_factory.mktemp("scripts")
-
-    def begin(framework: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "parity.tests.documents.listings", framework, str(folder)]
-        environment = worker_environment(framework, sys.path)
-        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-    processes = {framework: begin(framework) for framework in {one["framework"] for one in asked(request)}}
-
-    def find(framework: str, script: str, dtype: str) -> Saved:
-        said, _ = processes[framework].communicate(timeout=300)
-        assert processes[framework].returncode == 0, said
-        return load(folder / f"{script}-{dtype}.safetensors")
-
-    yield find
-    for process in processes.values():
-        process.kill()
-        process.wait()
-
-
-def asked(request: pytest.FixtureRequest) -> list[dict[str, Any]]:
-    """The parameters of every test of this file that the session selected and that has a framework."""
-    items = [item for item in request.session.items if item.path == request.path and hasattr(item, "callspec")]
-    return [item.callspec.params for item in items if "framework" in item.callspec.params]
 
 
 @cache
@@ -125,23 +63,26 @@ def case_of(script: str) -> Case:
     return SUITE.entry(script.partition(":")[0]).case
 
 
-def as_run(saved: Saved, dtype: str) -> Trajectory:
+def as_run(saved: Ran, dtype: str) -> Trajectory:
     return Trajectory({"dtype": dtype}, saved.epochs, saved.losses, dict(saved.params), saved.metrics)
 
 
+@pytest.mark.asks(question=run)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_a_case_walks_the_path_of_its_documents_script(ran: Ran, framework: str, script: str, dtype: str) -> None:
-    case, saved = case_of(script), ran(framework, script, dtype)
+def test_a_case_walks_the_path_of_its_documents_script(
+    framework: str, script: str, dtype: str, answer: dict[str, Any]
+) -> None:
+    case, saved = case_of(script), read(answer)
     assert saved.losses.size >= 10 or saved.losses.size == case.epochs, "ten steps, or the end where it is short"
-    run, wanted = as_run(saved, dtype), reference(case.name, len(saved.losses))
+    ran, wanted = as_run(saved, dtype), reference(case.name, len(saved.losses))
     floor = floors(case.name)[dtype].until(len(saved.losses), len(saved.epochs))
     free = asserts_parameters(case, dtype)
-    found = judge(run, wanted, floor, params=free, metrics=True)
+    found = judge(ran, wanted, floor, params=free, metrics=True)
     assert found.verdict is Verdict.PASS, found.reason
     if not free:
         # The first stretch of a run in lockstep is the beginning of the free one.
         floor = floors(case.name, case.stretch)[dtype].until(case.stretch, case.stretch // case.every + 1)
-        found = judge(run.until(case.stretch), wanted.until(case.stretch), floor, metrics=True)
+        found = judge(ran.until(case.stretch), wanted.until(case.stretch), floor, metrics=True)
         assert found.verdict is Verdict.PASS, found.reason
 
 
@@ -201,9 +142,10 @@ def test_the_suite_prints_what_the_post_prints(case: str) -> None:
         ]
 
 
-def test_a_script_prints_what_its_document_prints(ran: Ran, framework: str, script: str) -> None:
+@pytest.mark.asks(question=run, dtype="float32")
+def test_a_script_prints_what_its_document_prints(framework: str, script: str, answer: dict[str, Any]) -> None:
     """As the document where it shows its output; elsewhere in its words, with the numbers of the suite's own run."""
-    case, saved = case_of(script), ran(framework, script, "float32")
+    case, saved = case_of(script), read(answer)
     if case.name in PRINTED:
         assert saved.lines == PRINTED[case.name]
         return
@@ -297,8 +239,11 @@ LEGENDRE = (
 """The losses that public runs of the Legendre script print, which has no draws, at every hundredth step."""
 
 
-def test_what_public_runs_of_the_legendre_script_print_comes_out(ran: Ran, framework: str, script: str) -> None:
-    saved, case = ran(framework, script, "float32"), case_of(script)
+@pytest.mark.asks(question=run, dtype="float32")
+def test_what_public_runs_of_the_legendre_script_print_comes_out(
+    framework: str, script: str, answer: dict[str, Any]
+) -> None:
+    saved, case = read(answer), case_of(script)
     published = {figure.quantity: figure for figure in case.publication.figures if "float32" in figure.dtypes}
     assert list(published["loss"].values.items()) == list(
         zip(range(100, 2001, 100), " ".join(LEGENDRE).split(), strict=True)

@@ -5,19 +5,20 @@ take nothing but what a document leaves to chance: the rows that it draws, the w
 which it draws rows. So whatever drifts in a case's ``spec.py`` parts its runs from these.
 
 A listing runs as its document has it, one framework a file, in float32, and once more in float64, where a difference
-has nothing to hide behind. ``python -m parity.tests.documents.listings torch FOLDER`` runs all of a framework's.
+has nothing to hide behind.
 """
 
 from __future__ import annotations
 
-import json
+import base64
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load, save
 
 Array = np.ndarray
 
@@ -44,17 +45,10 @@ class Script:
         for name, number in metrics.items():
             self.metrics.setdefault(name, []).append(float(number))
 
-    def save(self, path: Path) -> None:
-        tensors = {f"params/{name}": np.stack(values) for name, values in self.params.items()}
-        tensors |= {f"metrics/{name}": np.array(values) for name, values in self.metrics.items()}
-        tensors |= {"losses": np.array(self.losses), "epochs": np.array(self.epochs)}
-        save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, path)
-        path.with_suffix(".json").write_text(json.dumps(self.lines))
-
 
 @dataclass(frozen=True)
-class Saved:
-    """A script as ``Script.save`` wrote it: losses (E, B), epochs (S,), each parameter (S, ...), each metric (S,)."""
+class Ran:
+    """A script that has run: losses (E, B), epochs (S,), each parameter (S, ...), each metric (S,), and its lines."""
 
     losses: Array
     epochs: Array
@@ -63,15 +57,54 @@ class Saved:
     lines: list[str]
 
 
-def load(path: Path) -> Saved:
-    tensors = load_file(path)
-    kinds: dict[str, dict[str, Array]] = {"params": {}, "metrics": {}}
-    for name, value in tensors.items():
-        kind, _, rest = name.partition("/")
-        if rest:
-            kinds[kind][rest] = value
-    lines = json.loads(path.with_suffix(".json").read_text())
-    return Saved(tensors["losses"], tensors["epochs"], kinds["params"], kinds["metrics"], lines)
+SCRIPTS = {
+    "torch": (
+        "iris-logistic:manual",
+        "iris-logistic:autograd",
+        "iris-logistic:module",
+        "mnist-softmax",
+        "char-gru",
+        "mnist-mlp",
+        "linear-regression",
+        "synthetic-logistic",
+        "sine-cubic:tensors",
+        "sine-cubic:autograd",
+        "sine-legendre",
+    ),
+    "tensorflow": ("iris-logistic-minibatch",),
+    "numpy": (
+        "linear-gd",
+        "linear-sgd-randomized",
+        "linear-sgd-cyclic",
+        "linear-minibatch",
+        "sine-cubic",
+        "mlp-regression",
+        "activations",
+        "dogecoin-logistic",
+    ),
+}
+"""The scripts by the framework that their document writes them in: a case, and the way where there are several."""
+
+
+def run(script: str, dtype: str) -> dict[str, Any]:
+    """Run a script, where its framework is: its lines, and all else as the text of a safetensors file, in base 64."""
+    framework = next(name for name, scripts in SCRIPTS.items() if script in scripts)
+    done = import_module(f"parity.tests.documents.listings.in_{framework}").LISTINGS[script](dtype)
+    tensors = {f"params/{name}": np.stack(values) for name, values in done.params.items()}
+    tensors |= {f"metrics/{name}": np.array(values) for name, values in done.metrics.items()}
+    tensors |= {"losses": np.array(done.losses), "epochs": np.array(done.epochs)}
+    content = save({name: np.ascontiguousarray(value) for name, value in tensors.items()})
+    return {"tensors": base64.b64encode(content).decode(), "lines": done.lines}
+
+
+def read(answer: Mapping[str, Any]) -> Ran:
+    """What ``run`` gave."""
+    tensors = load(base64.b64decode(answer["tensors"]))
+    params, metrics = (
+        {name.removeprefix(kind): value for name, value in tensors.items() if name.startswith(kind)}
+        for kind in ("params/", "metrics/")
+    )
+    return Ran(tensors["losses"], tensors["epochs"], params, metrics, list(answer["lines"]))
 
 
 Listing = Callable[[str], Script]
@@ -86,9 +119,8 @@ def flowers() -> tuple[Array, Array, Array, Array]:
     x = np.genfromtxt(file, delimiter=",", usecols=range(2), max_rows=100)
     y = np.zeros(100)
     y[50:] = 1
-    np.random.seed(1)
     order = np.arange(y.shape[0])
-    np.random.shuffle(order)
+    np.random.RandomState(1).shuffle(order)  # as the post's seed does
     x_test, y_test, x, y = x[order[:25]], y[order[:25]], x[order[25:]], y[order[25:]]
     mean, deviation = np.mean(x, axis=0), np.std(x, axis=0)
     return (x - mean) / deviation, y, (x_test - mean) / deviation, y_test

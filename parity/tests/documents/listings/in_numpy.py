@@ -188,4 +188,3 @@ LISTINGS: Mapping[str, Listing] = {
     "activations": activations,
     "dogecoin-logistic": bars,
 }
-"""By case; a case that a document writes in several ways has the way after a colon."""

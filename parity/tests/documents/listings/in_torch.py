@@ -164,12 +164,11 @@ def characters(dtype: str) -> Script:
     data, initial = drawn("char-gru").data(), drawn("char-gru").initial()
     text, following = torch.tensor(data.x), torch.tensor(data.y)
     alphabet, embedded, hidden_size, layers, portion = 100, 100, 100, 1, 200
-    torch.set_default_dtype(DTYPES[dtype])
-    embed = torch.nn.Embedding(alphabet, hidden_size)
-    gru = torch.nn.GRU(input_size=embedded, hidden_size=hidden_size, num_layers=layers)
-    fc = torch.nn.Linear(hidden_size, alphabet)
-    unused = torch.nn.Parameter(torch.zeros(layers, 1, hidden_size))
-    torch.set_default_dtype(torch.float32)
+    kind = DTYPES[dtype]
+    embed = torch.nn.Embedding(alphabet, hidden_size, dtype=kind)
+    gru = torch.nn.GRU(input_size=embedded, hidden_size=hidden_size, num_layers=layers, dtype=kind)
+    fc = torch.nn.Linear(hidden_size, alphabet, dtype=kind)
+    unused = torch.nn.Parameter(torch.zeros(layers, 1, hidden_size, dtype=kind))
     places = {
         "embedding/table": (embed.weight, False),
         "gru/input_kernel": (gru.weight_ih_l0, True),
@@ -197,7 +196,7 @@ def characters(dtype: str) -> Script:
     for iteration in range(10):
         start = draw.randint(0, len(text) - portion)
         inputs, targets = text[start : start + portion], following[start : start + portion]
-        hidden, loss = torch.zeros(layers, 1, hidden_size, dtype=DTYPES[dtype]), torch.tensor(0.0, dtype=DTYPES[dtype])
+        hidden, loss = torch.zeros(layers, 1, hidden_size, dtype=kind), torch.tensor(0.0, dtype=kind)
         optimizer.zero_grad()
         for place in range(portion):
             output, hidden = gru(embed(inputs[place].view(1, -1)).view(1, 1, -1), hidden)
@@ -390,4 +389,3 @@ LISTINGS: Mapping[str, Listing] = {
     "sine-cubic:autograd": partial(cubic, hand=False),
     "sine-legendre": legendre,
 }
-"""By case; a case that a document writes in several ways has the way after a colon."""
