@@ -184,6 +184,9 @@ def optimizer_from(text: str) -> Optimizer | None:
 class Metric:
     """A figure that is recorded beside the parameters at every snapshot, as the source printed it.
 
+    A run's figure is held against the reference's. The two may differ by what a prediction within its own tolerance
+    can change: a count by the share of the rows near a tie, a sum by what all rows add up to.
+
     Attributes:
         name: What the recording calls it.
         split: The rows that it is taken of.

@@ -1,9 +1,10 @@
-"""The ladder: six rungs that every implementation climbs. On each rung a port can go wrong in one way.
+"""The ladder: six rungs that every implementation climbs, each for one place where a port can go wrong.
 
 contract → prediction → gradients → update → training → resume. A rung compares with the float64 reference from
-shared states, so that a mistake shows on the rung of its own phase: a wrong loss on ``gradients``, a wrong
-optimizer on ``update``, batches in another order on ``training``. Tolerances are those of ``parity.tolerance``,
-measured for each comparison: the reference is evaluated again at the same state, with its rounding errors stirred.
+shared states, so a mistake shows on the rung of its own phase: a wrong loss on ``gradients``, a wrong optimizer on
+``update``, batches in another order on ``training``. Predictions are compared on a batch's rows and on every row that
+is held out. Tolerances follow ``parity.tolerance`` and are measured for each comparison: the reference is evaluated
+again at the same state with its rounding errors stirred.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ STATES = 3
 
 
 class FallError(AssertionError):
-    """An implementation does not hold a rung; the message says where, by how much, and what would have passed."""
+    """An implementation falls from a rung. The message says where, by how much, and what would have passed."""
 
 
 @dataclass(frozen=True)
