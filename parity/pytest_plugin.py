@@ -91,9 +91,7 @@ def parity_executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
 
 
 @pytest.fixture(scope="session")
-def parity_climbs(
-    request: pytest.FixtureRequest, parity_executor: Executor
-) -> dict[Cell, Future[tuple[Step, ...]]]:
+def parity_climbs(request: pytest.FixtureRequest, parity_executor: Executor) -> dict[Cell, Future[tuple[Step, ...]]]:
     """Every selected cell on its way up the ladder."""
     matrix = request.config.stash[_MATRIX]
     selected = {params["parity_cell"] for params in map(_params, request.session.items) if "parity_cell" in params}
