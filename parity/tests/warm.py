@@ -13,7 +13,8 @@ asks for, and by whom it is answered, and finds the answer in the fixture ``answ
 
 The function's parameters are the test's own, and ``folder``, an empty one for its answer. The framework is the test's
 ``framework``, or that of its ``label``, or named in the mark, as what is no parameter of the test is:
-``framework="torch"``. All questions are put when pytest begins, and answered beside the tests that ask nothing.
+``framework="torch"``; the process has the settings of a CPU unless a ``device`` is named likewise. All questions are
+put when pytest begins, and answered beside the tests that ask nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -73,17 +74,17 @@ class Warm:
     def _pool(self, environment: Environment) -> Pool:
         if environment not in self._pools:
             self._pools[environment] = self._stack.enter_context(Pool(1, reach=reach_of(DOCUMENTS)))
-            if environment.device == "cpu":
-                self.ask(environment.framework, begin, framework=environment.framework)
+            first = begin if environment.device == "cpu" else stand_back
+            self.ask(environment, first, framework=environment.framework)
         return self._pools[environment]
 
-    def ask(self, framework: str, function: Callable[..., Any], /, **arguments: Any) -> Future[Any]:
+    def ask(self, environment: Environment, function: Callable[..., Any], /, **arguments: Any) -> Future[Any]:
         """The answer of a function in a framework's process; who asks the same again gets the same answer."""
         name = f"{function.__module__}:{function.__qualname__}"
-        known = json.dumps([framework, name, arguments], sort_keys=True)
-        pool = self._pool(Environment(framework))
+        known = json.dumps([*astuple(environment), name, arguments], sort_keys=True)
+        pool = self._pool(environment)
         if known not in self._answers:
-            self._answers[known] = pool.submit(Ask(Environment(framework), name, arguments))
+            self._answers[known] = pool.submit(Ask(environment, name, arguments))
         return self._answers[known]
 
     def close(self) -> None:
@@ -96,12 +97,17 @@ class Warm:
         self.close()
 
 
+def stand_back(framework: str) -> None:
+    """Leave the processor to pytest itself, where both could use it: for good, in this process."""
+    os.nice(10)
+
+
 def begin(framework: str) -> dict[str, list[str]]:
     """Import every implementation of the documents' models in a framework, one by one, flax's last.
 
-    By module, which packages of frameworks this process has then. It does its work beside pytest from now on.
+    By module, which packages of frameworks this process has then.
     """
-    os.nice(10)
+    stand_back(framework)
     found = [
         implementation
         for entry in load_suite(DOCUMENTS).entries.values()
@@ -124,8 +130,9 @@ def put(warm: Warm, item: pytest.Item, folder: Callable[[], Path]) -> Future[Any
     known = dict(item.callspec.params) if hasattr(item, "callspec") else {}
     known |= mark.kwargs
     framework = known.get("framework") or framework_of(known["label"]).name
+    environment = Environment(framework, known.get("device", "cpu"))
     question = mark.kwargs["question"]
     wanted = inspect.signature(question).parameters
     if "folder" in wanted:
         known["folder"] = str(folder())
-    return warm.ask(framework, question, **{name: known[name] for name in wanted})
+    return warm.ask(environment, question, **{name: known[name] for name in wanted})
