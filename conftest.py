@@ -70,7 +70,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         gone = set(slow)
         items[:] = [item for item in items if item not in gone]
     # What waits for a framework comes last, and the ladder at the very end: they are at work meanwhile.
-    items.sort(key=lambda item: 2 * ("parity_cell" in _params(item)) + (item.get_closest_marker("asks") is not None))
+    items.sort(key=lambda item: 2 * ("parity_cell" in _params(item)) + _waits(item))
+
+
+def _waits(item: pytest.Item) -> bool:
+    return item.get_closest_marker("asks") is not None or "warm" in getattr(item, "fixturenames", ())
 
 
 def _params(item: pytest.Item) -> dict[str, Any]:

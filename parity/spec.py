@@ -184,6 +184,9 @@ def optimizer_from(text: str) -> Optimizer | None:
 class Metric:
     """A figure that is recorded beside the parameters at every snapshot, as the source printed it.
 
+    A run's figure is held against the reference's. The two may differ by what a prediction within its own tolerance
+    can change: a count by the share of the rows near a tie, a sum by what all rows add up to.
+
     Attributes:
         name: What the recording calls it.
         split: The rows that it is taken of.
@@ -336,6 +339,9 @@ class Case:
     """What is asserted of the run."""
     display: Display = Display()
     """How the run is shown."""
+    blocks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """The names of the equal blocks of a tensor's last axis, by canonical name, where it has some: a recurrent layer's
+    gates. An explanation names them."""
     absent: Mapping[str, str] = field(default_factory=dict)
     """The implementations that this case can never have, by label, each with the reason."""
     variants: Mapping[str, Case] = field(default_factory=dict)

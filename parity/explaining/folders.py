@@ -1,4 +1,4 @@
-"""Two recorded runs explained, from their folders alone."""
+"""Explain two recorded runs from their folders alone."""
 
 from __future__ import annotations
 
@@ -23,14 +23,24 @@ the flag is set. SuiteError where that reference cannot be had, TrajectoryError 
 def explain_folders(
     known: Known, a: Path, b: Path, noise: Sequence[Path], data: str | None, replay: Replay
 ) -> tuple[Comparison, dict[str, Any] | None]:
-    """Judge trajectory ``a`` against ``b`` and explain what differs from the recordings alone.
+    """Judge trajectory ``a`` against ``b``, and explain the difference from the recordings alone.
 
-    ``known`` is the suite that knows their case; ``noise`` are repetitions, as in ``parity.judging.diff.compare``;
-    ``data`` is the file of runs on a user's own data.
+    If the suite knows the case, and a noise floor lies beside the run, mistakes are replayed on the suite's reference.
+    The run explained is ``a``, or ``b`` if ``a`` is the reference's own run.
 
-    ``replay`` replays mistakes on the suite's reference, where the suite knows the case and a noise floor lies beside
-    the run: this process builds no model. What is explained is ``a``, or ``b`` where ``a`` is what the reference is.
-    TrajectoryError for what cannot be read.
+    Args:
+        known: The suite that may know the case.
+        a: The folder of a run.
+        b: The folder of another run.
+        noise: The folders of repetitions, as ``parity.judging.diff.compare`` takes them.
+        data: The file of runs on a user's own data.
+        replay: Replays mistakes on the suite's reference. This process builds no model.
+
+    Returns:
+        The comparison, and the explanation as plain data; None instead of one if the runs do not differ.
+
+    Raises:
+        TrajectoryError: A recording cannot be read, or the deep recordings do not fit each other or their case.
     """
     run, other = read(a), read(b)
     repeated = repetitions(run, other, noise)
@@ -43,7 +53,7 @@ def explain_folders(
         sides.reverse()
     untried = f"neither {a} nor {b} has a noise floor beside it: record them with 'parity run'"
     if held := [folder for folder, mine in sides if mine.meta.get("lockstep")]:
-        # What a free run would leave says nothing of one that starts from the reference's states again and again.
+        # The replay of a free run does not explain a run that returns to the reference's states again and again.
         untried = f"{held[0]} is in lockstep and mistakes are replayed in free runs: explain the free run beside it"
         sides = []
     if suite is None:
@@ -65,7 +75,7 @@ def explain_folders(
                     untried = f"no mistake could be replayed: {error}"
                     continue
                 found["note"] = "; ".join(filter(None, (found["note"], f"what is explained is {folder}")))
-                # What the reference leaves untouched within its noise is no mistaken run: then the other one is.
+                # If the reference without a mistake explains this run, the other run is the mistaken one.
                 if found["untouched"] > FACTOR:
                     break
         pairs = [(repetition.run, repetition.base) for repetition in repeated]
@@ -104,7 +114,7 @@ def _unfit(a: Path, b: Path, error: ValueError) -> TrajectoryError:
 
 
 def _entry_of(suite: Suite, folder: Path, run: Trajectory, data: str | None) -> Entry:
-    """The case that a run says it is of, on its data; SuiteError says why the suite has it not."""
+    """Find the case that a run names, on the run's data; SuiteError says why the suite lacks it."""
     name, _, variant = str(run.meta.get("case", "")).partition("@")
     if not name:
         raise SuiteError(f"{folder} does not say which case of the suite {suite.package} it is")

@@ -1,4 +1,4 @@
-"""Our figures beside the ones that a case's source printed."""
+"""The figures that a case's source printed, held against those of a run of ours."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ NEAR = {"floor": "≈ within the noise floor", "envelope": "≈ within the sprea
 
 @dataclass(frozen=True)
 class Figure:
-    """One published figure and ours, both as text in the published format; ``reason`` says why ours is not there."""
+    """One published figure and ours, both as text in the published format.
+
+    If the run did not record ours, ``reason`` says why.
+    """
 
     quantity: str
     epoch: int
@@ -42,9 +45,9 @@ class Figure:
 
 @dataclass(frozen=True)
 class Line:
-    """A line of the source's log from our run, the published one, and how they compare.
+    """One line of the source's log: as our run prints it, as the source printed it, and how the two compare.
 
-    ``mark`` is ``=``, ``≈ …`` or ``≠ …``, or ``? …`` where that is not known.
+    ``mark`` is ``=``, ``≈ …`` or ``≠ …``; it is ``? …`` if the run did not record a figure of the line.
     """
 
     ours: str
@@ -54,7 +57,10 @@ class Line:
 
 
 def series(published: Published, run: Trajectory) -> dict[int, float]:
-    """Our values of a published quantity by epoch; TrajectoryError for one that the run did not record."""
+    """Take the values of a published quantity from a run, by epoch.
+
+    TrajectoryError if the run did not record the quantity.
+    """
     try:
         return _series(published, run)
     except (KeyError, IndexError) as error:
@@ -82,7 +88,11 @@ def _series(published: Published, run: Trajectory) -> dict[int, float]:
 
 
 def figures(case: Case, run: Trajectory, dtype: str, floor: Floor | None) -> list[Figure]:
-    """Every published figure that a run of this length and dtype reaches; INCONCLUSIVE where it recorded none there."""
+    """Hold a run against every published figure of its dtype, as far as the run goes.
+
+    A figure of an epoch that the run did not record is INCONCLUSIVE. ``floor`` is the noise floor of the run's dtype;
+    without one, figures that may differ by it are INCONCLUSIVE.
+    """
     found = []
     for published in case.publication.figures:
         if dtype not in published.dtypes:
@@ -104,12 +114,12 @@ def figures(case: Case, run: Trajectory, dtype: str, floor: Floor | None) -> lis
 def _allowed(
     published: Published, text: str, run: Trajectory, dtype: str, floor: Floor | None, epoch: int
 ) -> float | None:
-    """What ours may be off beside the rounding of the print: None where nothing may be, or it is not known."""
+    """How far ours may be off, beside the rounding of the print; None if by nothing, or if that is not known."""
     if published.rule == "envelope":
         return published.margin
     if published.rule == "printed" or floor is None or callable(published.of) or epoch > len(floor.loss):
         return None
-    # Two runs that round one value to neighbouring numbers agree, however small their noise floor is.
+    # Two runs may round one value to neighbouring numbers, however small their noise floor is.
     least = 4 * unit(dtype) * abs(float(text))
     if published.of == "loss":
         return max(APART * float(floor.loss[epoch - 1][published.index or (-1,)]), least)
@@ -123,7 +133,7 @@ def _verdict(published: Published, text: str, value: float, allowed: float | Non
         return Verdict.PASS if published.format % value == text else Verdict.FAIL
     if allowed is None or not math.isfinite(allowed) or not math.isfinite(float(text)):
         return Verdict.INCONCLUSIVE
-    # Half a unit of the last digit is what printing itself may have rounded away.
+    # Printing may have rounded half a unit of the last digit away.
     last = Decimal(text).as_tuple().exponent
     assert isinstance(last, int)
     rounding = float(Decimal((0, (5,), last - 1)))
@@ -132,7 +142,7 @@ def _verdict(published: Published, text: str, value: float, allowed: float | Non
 
 
 def log_lines(case: Case, figures: Sequence[Figure]) -> list[Line]:
-    """The source's own log lines, ours beside the published ones; then, each by itself, the figures beyond those."""
+    """Give the source's log lines, ours beside the published ones, then one line for each figure in none of them."""
     by_epoch: dict[int, dict[str, Figure]] = {}
     for figure in figures:
         by_epoch.setdefault(figure.epoch, {})[figure.quantity] = figure
@@ -147,7 +157,7 @@ def log_lines(case: Case, figures: Sequence[Figure]) -> list[Line]:
                 for side in ("ours", "published")
             )
         except KeyError:
-            continue  # This epoch has figures, but not all that the log line prints.
+            continue  # The source published some figures of this epoch, but not all that its log line prints.
         used = [name for name in line if "{" + name + "}" in case.publication.log]
         shown |= {(epoch, name) for name in used}
         found.append(_line(ours, theirs, [line[name] for name in used]))

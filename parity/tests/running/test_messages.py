@@ -48,7 +48,7 @@ RESULTS = (
     OnDisk(cached=True),
     (Rung("contract", Verdict.PASS, 0.25, ""), Rung("update", Verdict.FAIL, None, "why")),
     (CleanRun("a", "numpy", "float32", 0, Verdict.INCONCLUSIVE, float("inf"), ""),),
-    Plants(planted=(), unseen=("one",), impossible=(), without_effect=("another", "a third"), cut="cut"),
+    Plants((), ("one",), ("two",), (), "cut"),
     SmallestSeen({"float64": 1e-14, "float32": None}, ""),
     Planned((Clean(*OF, seeds=4),), ("nowhere",)),
     {"sentence": "what --json writes", "parts": [["dense/bias", 0.5]], "none": None},
