@@ -339,6 +339,9 @@ class Case:
     """What is asserted of the run."""
     display: Display = Display()
     """How the run is shown."""
+    blocks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """The names of the equal blocks of a tensor's last axis, by canonical name, where it has some: a recurrent layer's
+    gates. An explanation names them."""
     absent: Mapping[str, str] = field(default_factory=dict)
     """The implementations that this case can never have, by label, each with the reason."""
     variants: Mapping[str, Case] = field(default_factory=dict)

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
-
-if TYPE_CHECKING:
-    pass
-
 
 Array = np.ndarray
 """An array of any shape and dtype."""
 Params = dict[str, Array]
-"""Canonical name (``layer/role``) to array. Kernels are ``(in, out)``; GRU gates are in the order r, z, n."""
+"""Canonical name (``layer/role``) to array. Kernels are ``(in, out)``; the gates of a recurrent layer are equal
+blocks of the last axis, in the order that ``Case.blocks`` says."""
 Batches = tuple[Array, ...]
 """The batches of one epoch: for each, the row indices into the training data, ``(batch,)`` int64."""

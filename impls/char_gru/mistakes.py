@@ -33,7 +33,7 @@ CARRIED = f"carried_state/{START}"
 
 
 def gates(params: Params, change: Callable[[list[Array]], list[Array]]) -> Params:
-    """The parameters with the blocks r, z, n of each GRU tensor changed."""
+    """Change the blocks r, z, n of each GRU tensor."""
     return {
         name: np.concatenate(change(np.split(p, 3, -1)), -1) if name.startswith("gru/") and name != START else p
         for name, p in params.items()
@@ -62,7 +62,7 @@ def forward(
     reset_first: bool = False,
     hard: bool = False,
 ) -> tuple[Array, tuple[Array, ...]]:
-    """From the state ``start`` (H,) on, else from zeros, or from the parameter where it is ``learned``.
+    """Begin in the state ``start`` (H,), else in zeros, or in the parameter if it is ``learned``.
 
     ``reset_first``: (r · h) W instead of r · (h W). ``hard``: clip(x / 5 + 1 / 2, 0, 1) instead of the sigmoid.
     """
@@ -96,7 +96,7 @@ def backward(
     reset_first: bool = False,
     hard: bool = False,
 ) -> Params:
-    """Of ``forward`` with the same options: where it is learned, the initial state has a gradient, too."""
+    """The backward pass of ``forward`` with the same options. A learned initial state has a gradient, too."""
     x, embedded, states, r, z, n, hidden_n = cache
     h, size = states[:-1], states.shape[1]
     kernel = params["gru/recurrent_kernel"]
@@ -146,7 +146,7 @@ def with_passes(*, learned: bool = False, reset_first: bool = False, hard: bool 
 def torch_gru(
     torch: Any, trainer: Any, case: Case, *, learned: bool, reset_first: bool, hard: bool
 ) -> dict[str, Callable[..., Any]]:
-    """The forward pass of ``torch.nn.GRU`` as ``forward`` has it; autograd finds the other."""
+    """The forward pass of ``torch.nn.GRU`` with the options of ``forward``; autograd makes the backward pass."""
 
     def gru(self: Any, x: Any, start: Any = None) -> tuple[Any, Any]:
         size, kernel, bias = self.hidden_size, self.weight_hh_l0.T, self.bias_hh_l0
@@ -176,7 +176,7 @@ def carried(build: Build, case: Case, dtype: str, device: str) -> Trainer | Cann
 
 
 def carried_in_numpy(trainer: NumpyTrainer) -> Trainer:
-    """A trainer whose training begins each portion in the state in which the portion before ended."""
+    """Begin each portion of training in the state in which the portion before ended."""
     honest = trainer.forward, trainer.backward
     state = np.zeros_like(trainer.state.params[START][0])
 
@@ -197,7 +197,7 @@ def carried_in_numpy(trainer: NumpyTrainer) -> Trainer:
         return replace(whole, slots={**whole.slots, CARRIED: state[None].copy()})
 
     def load(loaded: State) -> None:
-        """A state that carries none begins in the initial one."""
+        """Carry the initial state on, if the loaded state carries none."""
         nonlocal state
         trainer.load(loaded)
         initial = np.zeros_like(trainer.state.params[START])
@@ -207,7 +207,7 @@ def carried_in_numpy(trainer: NumpyTrainer) -> Trainer:
 
 
 def carried_in_torch(trainer: Any, torch: Any) -> Trainer:
-    """The same of a torch model whose layer is ``torch.nn.GRU``."""
+    """Do the same to a torch model whose layer is ``torch.nn.GRU``."""
     honest = torch.nn.GRU.forward
     state = torch.zeros_like(trainer.values["init_hidden"])
 

@@ -29,6 +29,8 @@ NOTEBOOK = (
 LOSSES = "4.58 1.81 1.72 1.73 1.77 1.46 1.64 1.64 1.66 1.53 1.30 1.73 1.68 1.42 1.78 1.54 1.52 1.58 1.49 1.78"
 """At iterations 0, 1000, … 19000, before the update: the losses of epochs 1, 1001, … 19001."""
 
+GATED = ("gru/input_kernel", "gru/recurrent_kernel", "gru/input_bias", "gru/recurrent_bias")
+
 STORY = Case(
     name="char-gru",
     data=text.shipped,
@@ -46,6 +48,7 @@ STORY = Case(
         floor_epochs=100,
     ),
     display=Display(alphabet=text.ALPHABET),
+    blocks=dict.fromkeys(GATED, ("r", "z", "n")),
 )
 
 NOVEL = replace(

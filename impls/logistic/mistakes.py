@@ -1,4 +1,4 @@
-"""Mistakes that people make with the iris data and with what the tutorial prints of its runs."""
+"""Mistakes that people make with the iris data and with the figures that the tutorial prints."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -13,7 +13,7 @@ from parity.trainer import Build, Trained, Trainer, verbs
 
 
 def measured() -> tuple[Array, Array, Array]:
-    """The first 100 rows as they are in the file, (100, 2) in cm, and which of them train and test the case."""
+    """Read the first 100 rows of the file, (100, 2) in cm, and which of them train and test the case."""
     lines = (files("fixtures") / iris.FILE).read_text().splitlines()
     order = np.arange(100)
     np.random.RandomState(1).shuffle(order)
@@ -21,7 +21,7 @@ def measured() -> tuple[Array, Array, Array]:
 
 
 def scikit_learn() -> Array:
-    """Row 38 (1-based) as Fisher has it. Row 35 differs in a column that the case leaves out."""
+    """Take row 38 (1-based) as Fisher has it. Row 35 differs in a column that the case leaves out."""
     x, train, _ = measured()
     x[37, 1] = 3.6
     return (x[train] - x[train].mean(0)) / x[train].std(0)
@@ -43,7 +43,7 @@ def has_iris(case: Case) -> bool:
 
 
 def with_inputs(inputs: Callable[[], Array]) -> Callable[[Dataset, Case], Dataset]:
-    """The same rows with other inputs, (75, 2)."""
+    """Give the same rows other inputs, (75, 2)."""
     return lambda data, case: Dataset(inputs(), data.y)
 
 
@@ -52,7 +52,7 @@ def has_average_cost(case: Case) -> bool:
 
 
 def mean_cost(build: Build, case: Case, dtype: str, device: str) -> Trainer:
-    """Reported losses that make the tutorial's AvgCost, which divides by 1 + 7e, come out as their mean."""
+    """Report losses whose AvgCost, which divides by 1 + 7e in the tutorial, is the mean of the right losses."""
     trainer, each = build(case, dtype, device), batches(case)
 
     def train(segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
@@ -67,7 +67,7 @@ def mean_cost(build: Build, case: Case, dtype: str, device: str) -> Trainer:
 
 
 def ties_broken(trainer: Trainer, towards: float) -> Trainer:
-    """A trainer that predicts a probability just beside one half where it is one half, on the side ``towards``."""
+    """Move each predicted probability of exactly one half to its neighbour ``towards`` 0 or 1."""
 
     def broken(p: Array) -> Array:
         return np.where(p == 0.5, np.nextafter(p, p.dtype.type(towards)), p)
@@ -80,13 +80,13 @@ def ties_broken(trainer: Trainer, towards: float) -> Trainer:
 
 
 def untrained_scores(case: Case) -> list[Callable[[Array, Array], Array]]:
-    """The scores of which a figure is published before training."""
+    """List the scores of which a figure is published before training."""
     untrained = {published.of for published in case.publication.figures if 0 in published.values}
     return [metric.score for metric in case.metrics if f"metrics/{metric.name}" in untrained]
 
 
 def has_untrained_figures(case: Case) -> bool:
-    """Whether a figure is published of zero weights, which make every probability one half."""
+    """Tell whether a figure is published of zero weights, which make every probability one half."""
     return bool(untrained_scores(case)) and not any(p.any() for p in case.initial().values())
 
 

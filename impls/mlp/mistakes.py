@@ -16,7 +16,7 @@ SCALED: dict[Callable[[], Dataset], Callable[[], Dataset]] = {
     mnist.normalized: mnist.scaled,
     mnist.normalized_full: mnist.scaled_full,
 }
-"""A case's images to the same before normalization."""
+"""Each case's images to the same images before normalization."""
 
 
 def is_normalized(case: Case) -> bool:
@@ -39,13 +39,13 @@ def without_last_relu() -> Plant:
 
 
 def without_each_last_relu(torch: Any, trainer: Any, case: Case) -> dict[str, Callable[..., Any]]:
-    """torch's ReLU, which as many calls as there are layers reach at each prediction, without the last of them."""
+    """Let every last call of torch's ReLU pass: a prediction calls it once for each layer."""
     layers, calls = sum(name.endswith("kernel") for name in case.initial()), itertools.count(1)
     return {"relu": lambda x, inplace=False: torch.relu(x) if next(calls) % layers else x}
 
 
 def forward(params: Params, x: Array) -> tuple[Array, list[Array]]:
-    """As in ``mlp_numpy``, the last layer without its ReLU."""
+    """The forward pass of ``mlp_numpy`` without the last layer's ReLU."""
     last = len(params) // 2
     hidden = {name: p for name, p in params.items() if not name.startswith(f"dense{last}/")}
     _, (*activations, _) = mlp_numpy.forward(hidden, x)

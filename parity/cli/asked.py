@@ -34,11 +34,12 @@ def suite_of_recordings(name: str | None) -> Suite:
 
 
 def known_suite(name: str | None) -> Known:
-    """What the suite of that name knows of recordings."""
-    from parity.judging.known import Known
+    """What the suite of that name knows of recordings; nothing where none was named and there is no clone."""
+    from parity.judging.known import NOTHING, Known
     from parity.running.keys import mark
+    from parity.running.packages import clone
 
-    return Known(suite_of_recordings(name), mark)
+    return NOTHING if name is None and clone() is None else Known(find_suite(name), mark)
 
 
 def interpreters(pairs: list[str] | None) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -27,6 +28,7 @@ from parity.cli.output import PAGE, clear_errors, fail, write, write_json
 if TYPE_CHECKING:
     from parity.judging.verdict import Judgement
     from parity.running.matrix import Matrix
+    from parity.suite import Entry, Suite
 
 
 def report(
@@ -161,8 +163,39 @@ def _explain_recordings(
 ) -> list[_Explained]:
     from parity.explaining.folders import explain_folders
 
-    comparison, explanation = explain_folders(known_suite(suite), a, b, noise or (), data)
+    known = known_suite(suite)
+    replay = partial(_replay, known.suite, a, b, noise or ())
+    comparison, explanation = explain_folders(known, a, b, noise or (), data, replay)
     return [_Explained(f"{a} against {b}", comparison.judgement, comparison.preflight, explanation)]
+
+
+def _replay(
+    suite: Suite | None, a: Path, b: Path, noise: Sequence[Path], entry: Entry, second: bool
+) -> Mapping[str, Any]:
+    """Explain a recording on the suite's reference, in a worker of its framework."""
+    from parity.running.executor import WorkerError
+    from parity.running.jobs import CellName, Replay
+    from parity.running.packages import reach_of
+    from parity.running.pool import Pool
+    from parity.running.versions import Versions
+    from parity.suite import SuiteError
+    from parity.trajectory import TrajectoryError
+
+    assert suite is not None
+    availability = Versions({}).availability(suite.reference)
+    if not availability.available:
+        raise SuiteError(availability.reason)
+    cell = CellName(suite.package, entry.case.name, entry.data, suite.reference, "float64", "cpu")
+    repetitions = tuple(str(folder) for folder in noise)
+    job = Replay(cell, cell.environment, cell.resources, str(a), str(b), repetitions, second)
+    try:
+        with Pool(1, reach=reach_of(suite.package)) as pool:
+            found = pool.submit(job).result()
+    except WorkerError as error:
+        raise SuiteError(str(error)) from error
+    if found.refusal:
+        raise TrajectoryError(found.refusal)
+    return found.explanation
 
 
 def _explain_cells(matrix: Matrix) -> list[_Explained]:

@@ -1,8 +1,8 @@
-"""Why a run parts: the porting mistake whose replay on the reference makes the difference vanish.
+"""Explain why a run parts: find the porting mistake whose replay on the reference makes the difference vanish.
 
-Every hypothesis is planted into the float64 reference, which then trains beside the run that failed. What distance
-is left between the two, in noise floors, is how well the mistake explains the run: a distance that rounding alone
-would leave is an explanation, whatever the mistake is called.
+Every mistake is planted into the float64 reference, which then trains beside the run that failed. The distance left
+between the two, in noise floors, says how well the mistake explains the run. A mistake explains the run if it leaves no
+more than rounding alone would leave, whatever the mistake is called.
 """
 
 from __future__ import annotations
@@ -25,49 +25,52 @@ from parity.trajectory import Stack, Trajectory
 from parity.typing import Array
 
 EPOCHS, STEPS = 3, 20
-"""A replay covers so many epochs, and no fewer steps, beyond the place where the run parts."""
+"""A replay goes on for this many epochs, and at least this many steps, after the place where the run parts."""
 PAIRS_OF = 8
-"""Where no single mistake explains a run, pairs of this many are tried: those that bring the reference closest."""
+"""If no single mistake explains a run, pairs are tried of this many mistakes, those that leave the least distance."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Diagnosis:
-    """What was found: the place, the shape of the difference there, and the replays, the best explanation first.
-
-    ``untouched`` is what the reference without any mistake leaves. ``epochs`` were replayed. ``unplanted`` says of each
-    mistake that was not replayed why: it cannot be planted, or would change nothing. ``unfinished`` says that time ran
-    out before every hypothesis was tried, ``untried`` why none was.
-    """
+    """The place where a run parts, and how well each mistake explains the difference."""
 
     location: Location
     pattern: str
+    """What the difference looks like there."""
     replays: tuple[Replay, ...] = ()
+    """The mistakes replayed, the best explanation first."""
     untouched: float | None = None
+    """The distance, in noise floors, that the reference without any mistake leaves."""
     epochs: int = 0
+    """The number of epochs that were replayed."""
     unplanted: Mapping[str, Unplanted] = field(default_factory=dict)
+    """The mistakes that were not replayed: each cannot be planted, or would change nothing."""
     unfinished: bool = False
+    """Whether time ran out before every mistake was tried."""
     untried: str = ""
+    """Why no mistake was tried; empty where some were."""
 
     @property
     def impossible(self) -> list[str]:
-        """The names of the mistakes that cannot be planted."""
+        """List the mistakes that cannot be planted."""
         return [name for name, why in self.unplanted.items() if isinstance(why, CannotBePlanted)]
 
     @property
     def without_effect(self) -> list[str]:
-        """The names of the mistakes that would change nothing."""
+        """List the mistakes that would change nothing."""
         return [name for name, why in self.unplanted.items() if isinstance(why, ChangesNothing)]
 
     @property
     def explanations(self) -> tuple[Replay, ...]:
+        """Select the replays that bring the reference into the tolerance."""
         return tuple(replay for replay in self.replays if replay.explains)
 
     def sentence(self, sentences: dict[str, str]) -> str:
-        """The finding in one line, and how sure it is."""
+        """Say place and explanation in one line; ``sentences`` gives each mistake's sentence by its name."""
         return f"first differs at {self.location.place}; {self.why(sentences)}"
 
     def why(self, sentences: dict[str, str]) -> str:
-        """The explanation and how sure it is, or 'unexplained'."""
+        """Say the explanation and how sure it is, or why the run is unexplained."""
         found = self.explanations
         if self.untried:
             return f"unexplained: {self.untried}"
@@ -95,11 +98,20 @@ def diagnose(
     seconds: float = 45.0,
     on_replay: Callable[[], None] = lambda: None,
 ) -> Diagnosis:
-    """Replay the hypotheses, those of the located phase first, then pairs where none explains the run.
+    """Replay the mistakes, those of the located phase first, and pairs of them if no single one explains the run.
 
-    ``dtype`` is the run's and ``floor`` its noise floor; ``params=False`` compares losses alone. Replays are in
-    float64; the closest are made again in the run's dtype where none explains it, because a mistake that rounds
-    to less than that is the same only there. Stops after ``seconds``.
+    Replays are in float64. If none explains the run, the closest are made again in the run's dtype, because a mistake
+    that rounds to less than that dtype is the same only there.
+
+    Args:
+        run: The run that failed.
+        location: Where it parts.
+        replays: The mistakes, with the paths that other runs of the case have left.
+        floor: The run's noise floor.
+        dtype: The run's.
+        params: Whether parameters are compared, and not the losses alone.
+        seconds: No replay begins later than this.
+        on_replay: Called after each mistake that was replayed.
     """
     epochs = _window(run, location)
     end = time.monotonic() + seconds
@@ -121,7 +133,7 @@ def diagnose(
                 return
             yield names
 
-    phases = {hypothesis.name: hypothesis.phase for hypothesis in replays.hypotheses}
+    phases = {mistake.name: mistake.phase for mistake in replays.mistakes}
     ordered = sorted(phases, key=lambda name: phases[name] != location.phase)
     unplanted: dict[str, Unplanted] = {}
     if dtype != "float64":
@@ -138,21 +150,21 @@ def diagnose(
         on_replay()
     closest = sorted(found, key=lambda names: found[names])[:PAIRS_OF]
     if dtype != "float64" and not _explained(found):
-        # A run that overflows where float64 does not is as far from every replay, and its mistake may need that
-        # overflow to be one at all.
+        # A run that overflows where float64 does not is equally far from every replay. Its mistake may need the
+        # overflow to change anything.
         for names in on_time(closest if np.isfinite(untouched) else [(name,) for name in ordered]):
             distance = left(names, dtype)
             if distance is not None:
                 found[names] = min(found.get(names, distance), distance)
     if not _explained(found):
-        # A path that a mistake has made unsteady is itself known only as far as its own rounding lets it be.
+        # A mistake may amplify rounding: then its own path is known only within a wider noise floor.
         for names in on_time(closest[:UNSTEADY]):
             own = replays.floor(names, epochs, dtype, floor)
             path = replays.path(names, epochs)
             if not isinstance(path, Unplanted) and _left(run, right, own, epochs, params) > FACTOR:
                 found[names] = min(found[names], _left(run, path, own, epochs, params))
     if not _explained(found):
-        # A mistake that is half of the truth brings the reference closer, if not close; its other half alone may not.
+        # One of two mistakes brings the reference closer, if not close; the other alone may not.
         best = [name for (name,) in closest if found[(name,)] < untouched]
         others = sorted((name for (name,) in found), key=lambda name: found[(name,)])
         pairs = [(best[0], other) for other in others if other != best[0]] if best else []
@@ -164,11 +176,11 @@ def diagnose(
     made = tuple(Replay(names, phases[names[0]], found[names]) for names in ranked)
     return Diagnosis(
         location=location,
-        pattern=pattern(location),
+        pattern=pattern(location, replays.case.blocks),
         replays=made,
         untouched=untouched,
         epochs=epochs,
-        unplanted=unplanted,
+        unplanted={name: why for name, why in unplanted.items() if (name,) not in found},
         unfinished=unfinished,
     )
 
@@ -178,16 +190,16 @@ def _explained(found: Mapping[tuple[str, ...], float]) -> bool:
 
 
 def _window(run: Trajectory, location: Location) -> int:
-    """The epochs that are replayed: past the place where the run parts, to a snapshot, but not all of a long run."""
+    """Choose the number of epochs to replay: past the place where the run parts, up to a snapshot."""
     batches = max(1, run.loss.shape[1])
     wanted = min(len(run.loss), location.epoch + max(EPOCHS, -(-STEPS // batches)))
     return int(run.epochs[np.searchsorted(run.epochs, wanted)])
 
 
 def _left(run: Trajectory, other: Trajectory, floor: Floor, epochs: int, params: bool) -> float:
-    """The largest distance between the beginnings of two runs, in noise floors; infinite where incomparable.
+    """Measure the largest distance between the beginnings of two runs in noise floors; infinite if incomparable.
 
-    A mistake that ends in NaN is explained by one that ends there in the same places.
+    Where neither run is finite they agree, so that a mistake that ends in NaN is explained by its like.
     """
     run, other = run.until(epochs), other.until(epochs)
     if not incomparable(run, other):
@@ -199,7 +211,7 @@ def _left(run: Trajectory, other: Trajectory, floor: Floor, epochs: int, params:
 
 
 def _where_finite(run: Trajectory, other: Trajectory) -> Trajectory:
-    """The run with 0 for what is finite in neither."""
+    """Put 0 in the place of each value that is finite in neither run."""
 
     def kept(a: Stack, b: Stack) -> Array:
         mine = a[:]

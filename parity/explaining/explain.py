@@ -1,4 +1,5 @@
-"""A failed run explained: where it parts from the reference, what that looks like, and which mistake replays it."""
+"""Explain a failed run: say where it parts from the reference, what the difference looks like, and which mistake
+makes it."""
 
 from __future__ import annotations
 
@@ -30,14 +31,16 @@ from parity.trajectory import Trajectory, TrajectoryError
 
 @dataclass(frozen=True)
 class Explanation:
-    """A diagnosis, the sentences of the mistakes that it names, and how the distance grows, in words."""
+    """A diagnosis, with the words to print it."""
 
     diagnosis: Diagnosis
     sentences: Mapping[str, str]
+    """Each mistake's sentence, by its name."""
     growth: str = ""
+    """How the distance grows along the run."""
 
     def as_json(self) -> dict[str, Any]:
-        """Plain data: what travels from a worker, and what ``--json`` writes."""
+        """Give the explanation as plain data, which a worker sends and ``--json`` writes."""
         location, check = self.diagnosis.location, self.diagnosis.location.check
         sentences = dict(self.sentences)
         return {
@@ -98,19 +101,19 @@ def explain(
 
     Args:
         entry: The case.
-        implementation: The trainer whose run failed, as it is built.
-        reference: The implementation that it is held against.
+        implementation: The trainer that made the failed run, newly built.
+        reference: The implementation that the run is held against.
         run: The run that failed: the free run, or the one in lockstep.
         failed: The epoch, from 1, where the run first left its tolerance.
         dtype: The run's.
         floor: The run's noise floor.
-        lockstep: The length of the stretches in epochs where the run that failed is the one in lockstep.
+        lockstep: The epochs of a stretch, if the failed run is the one in lockstep.
         on_step: Called after each mistake that was replayed.
-        replays: What other runs of the same case have left, of the same ``lockstep``.
+        replays: The paths that other runs of the same case have left, with the same ``lockstep``.
         seconds: No replay begins later than this.
 
     Returns:
-        Where the first step parts, what that looks like, and which mistakes explain it.
+        The place where the first step parts, what the difference looks like, and which mistakes explain it.
     """
     case = replace(entry.case, metrics=())
     witness = Witness(reference.build, case, dtype)
@@ -118,7 +121,7 @@ def explain(
     def walk(start: int, until: int) -> Location:
         return locate(implementation, witness, reference.build(case, "float64", "cpu"), start, until)
 
-    # A mistake in every step shows in the first, long before it has grown beyond the tolerance of a run.
+    # A mistake in every step shows in the first step, long before it has grown beyond the tolerance of a run.
     location = walk(0, 1)
     if location.phase is Phase.STATE and location.check is None and failed > 1:
         if lockstep is not None:
@@ -141,10 +144,25 @@ def explain_recorded(
     floor: Floor,
     seconds: float = 45.0,
 ) -> Explanation:
-    """Explain a recorded run that ``judgement`` found to differ from ``other``, from what was recorded alone.
+    """Explain a recorded run of a case from the recording alone.
 
-    Where its updates are recorded deeply, each is held against the reference at the run's own states. ValueError where
-    the deep recording is of other shapes than the case, TrajectoryError where its parameters are others.
+    Each update that is recorded deeply is held against the reference at the run's own state.
+
+    Args:
+        entry: The case.
+        reference: Its reference implementation.
+        run: The run that is explained.
+        other: The run that it was judged against.
+        judgement: The failure of that comparison.
+        floor: The run's noise floor.
+        seconds: No replay begins later than this.
+
+    Returns:
+        The place where the run parts from the reference, and which mistakes explain it.
+
+    Raises:
+        TrajectoryError: The run has other parameters than the case.
+        ValueError: The deep recording has other shapes than the case.
     """
     _check_parameters(run, entry.case)
     dtype = run.meta["dtype"]
@@ -155,7 +173,7 @@ def explain_recorded(
 
 
 def _check_parameters(run: Trajectory, case: Case) -> None:
-    """TrajectoryError for a run that has other parameters than the case that it says it is of."""
+    """Refuse, with TrajectoryError, a run that has other parameters than the case that it names."""
     ours = {name: values.shape[1:] for name, values in run.params.items()}
     theirs = {name: value.shape for name, value in case.initial().items()}
     if ours != theirs:
@@ -173,11 +191,22 @@ def explain_pair(
     untried: str,
     noise: Sequence[tuple[Trajectory, Trajectory]] = (),
 ) -> Explanation:
-    """Say where two recorded runs part and what that looks like, where no reference is at hand, for the reason given.
+    """Explain two recorded runs without a reference.
 
-    ``parity.explaining.recordings`` says which mistakes are tried on what both recorded deeply; ``noise`` is as in
-    ``walk.Noise``.
-    ValueError where what both recorded deeply has other shapes.
+    The mistakes of ``parity.explaining.recordings`` are tried on the updates that the runs recorded deeply.
+
+    Args:
+        run: The first run.
+        other: The second run.
+        judgement: The failure of their comparison.
+        untried: Why no reference is at hand.
+        noise: Repetitions, each with the run that it repeats, as ``walk.Noise`` takes them.
+
+    Returns:
+        The place where the runs part, and which mistakes explain it.
+
+    Raises:
+        ValueError: The deep recordings have tensors of different shapes.
     """
     repeated = Noise(noise)
     walked = walk_pair(run, other, repeated)
@@ -193,9 +222,10 @@ def explain_pair(
 
 
 def _why_untried(location: Location, untried: str, alike: bool) -> str:
-    """Why no mistake was tried at a place.
+    """Say why no mistake was tried at a place.
 
-    ``untried`` says why no case was at hand, empty where there is none; ``alike`` whether the tensor began alike.
+    ``untried`` says why no case was at hand, and is empty if the runs name no case. ``alike`` says whether both runs
+    began with the same values of the tensor that parts.
     """
     if not location.finite:
         return "what parts is not finite, and nothing that follows from it was replayed"
@@ -222,7 +252,7 @@ def _command(run: Trajectory) -> str:
 
 
 def _placed(walked: Location | None, run: Trajectory, other: Trajectory, judgement: Judgement, deeper: str) -> Location:
-    """Where a walk found the runs to part; where it found nothing, or there was none, what the judgement says."""
+    """Take the place that a walk found, or that of the judgement if there was no walk or nothing was found."""
     if walked is None:
         return _where_judged(run, other, judgement, deeper)
     if walked.phase is Phase.STATE and walked.check is None:
@@ -232,7 +262,7 @@ def _placed(walked: Location | None, run: Trajectory, other: Trajectory, judgeme
 
 
 def _where_judged(run: Trajectory, other: Trajectory, judgement: Judgement, deeper: str) -> Location:
-    """The place where a judgement found two runs to part: an epoch, not a phase."""
+    """Make a place of a judgement, which knows an epoch but no phase."""
     name, epoch, difference = judgement.parameter, judgement.epoch, judgement.difference
     assert name is not None
     assert epoch is not None
@@ -265,6 +295,6 @@ def _diagnosed(
 ) -> Explanation:
     diagnosis = diagnose(run, location, replays, floor, dtype, params, seconds, on_step)
     right = replays.right(diagnosis.epochs)
-    # From where a mistake is replayed to: beyond, rounding may have grown as large as what it makes.
+    # Later than the replays reach, rounding may have grown as large as the mistake's own difference.
     grown = growth(run.until(diagnosis.epochs), right.until(diagnosis.epochs))
-    return Explanation(diagnosis, {hypothesis.name: hypothesis.sentence for hypothesis in replays.hypotheses}, grown)
+    return Explanation(diagnosis, {mistake.name: mistake.sentence for mistake in replays.mistakes}, grown)

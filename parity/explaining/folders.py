@@ -1,8 +1,8 @@
-"""Two recorded runs explained, from their folders alone."""
+"""Explain two recorded runs from their folders alone."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +15,32 @@ from parity.suite import Entry, Suite, SuiteError
 from parity.tolerance import FACTOR
 from parity.trajectory import Trajectory, TrajectoryError
 
+Replay = Callable[[Entry, bool], Mapping[str, Any]]
+"""Explains one of two runs on the reference of a case, as ``replayed`` does in its own process: the second one where
+the flag is set. SuiteError where that reference cannot be had, TrajectoryError where the run is none of the case."""
+
 
 def explain_folders(
-    known: Known, a: Path, b: Path, noise: Sequence[Path] = (), data: str | None = None
+    known: Known, a: Path, b: Path, noise: Sequence[Path], data: str | None, replay: Replay
 ) -> tuple[Comparison, dict[str, Any] | None]:
-    """Judge trajectory ``a`` against ``b`` and explain what differs from the recordings alone.
+    """Judge trajectory ``a`` against ``b``, and explain the difference from the recordings alone.
 
-    ``known`` is the suite that knows their case; ``noise`` are repetitions, as in ``parity.judging.diff.compare``;
-    ``data`` is the file of runs on a user's own data.
+    If the suite knows the case, and a noise floor lies beside the run, mistakes are replayed on the suite's reference.
+    The run explained is ``a``, or ``b`` if ``a`` is the reference's own run.
 
-    The mistakes are replayed on the suite's reference, in this process, where the suite knows the case and a noise
-    floor lies beside the run. What is explained is ``a``, or ``b`` where ``a`` is what the reference is.
-    TrajectoryError for what cannot be read.
+    Args:
+        known: The suite that may know the case.
+        a: The folder of a run.
+        b: The folder of another run.
+        noise: The folders of repetitions, as ``parity.judging.diff.compare`` takes them.
+        data: The file of runs on a user's own data.
+        replay: Replays mistakes on the suite's reference. This process builds no model.
+
+    Returns:
+        The comparison, and the explanation as plain data; None instead of one if the runs do not differ.
+
+    Raises:
+        TrajectoryError: A recording cannot be read, or the deep recordings do not fit each other or their case.
     """
     run, other = read(a), read(b)
     repeated = repetitions(run, other, noise)
@@ -34,19 +48,19 @@ def explain_folders(
     if comparison.judgement.verdict is not Verdict.FAIL:
         return comparison, None
     suite = known.suite
-    sides = [(a, run, other), (b, other, run)]
+    sides = [(a, run), (b, other)]
     if suite is not None and run.meta.get("implementation") == suite.reference != other.meta.get("implementation"):
         sides.reverse()
     untried = f"neither {a} nor {b} has a noise floor beside it: record them with 'parity run'"
-    if held := [folder for folder, mine, _ in sides if mine.meta.get("lockstep")]:
-        # What a free run would leave says nothing of one that starts from the reference's states again and again.
+    if held := [folder for folder, mine in sides if mine.meta.get("lockstep")]:
+        # The replay of a free run does not explain a run that returns to the reference's states again and again.
         untried = f"{held[0]} is in lockstep and mistakes are replayed in free runs: explain the free run beside it"
         sides = []
     if suite is None:
         untried, sides = "no suite of cases is here", []
     found: dict[str, Any] | None = None
     try:
-        for folder, mine, theirs in sides:
+        for folder, mine in sides:
             floor = known.floor(folder, mine)
             try:
                 assert suite is not None
@@ -55,10 +69,13 @@ def explain_folders(
                 untried = str(error)
                 continue
             if floor is not None:
-                reference = suite.implementation(entry, suite.reference)
-                found = explain_recorded(entry, reference, mine, theirs, comparison.judgement, floor).as_json()
+                try:
+                    found = dict(replay(entry, folder == b))
+                except SuiteError as error:
+                    untried = f"no mistake could be replayed: {error}"
+                    continue
                 found["note"] = "; ".join(filter(None, (found["note"], f"what is explained is {folder}")))
-                # What the reference leaves untouched within its noise is no mistaken run: then the other one is.
+                # If the reference without a mistake explains this run, the other run is the mistaken one.
                 if found["untouched"] > FACTOR:
                     break
         pairs = [(repetition.run, repetition.base) for repetition in repeated]
@@ -66,13 +83,38 @@ def explain_folders(
     except TrajectoryError:
         raise
     except ValueError as error:
-        raise TrajectoryError(
-            f"{a} and {b}: the deep recordings do not fit each other or their case: {error}"
-        ) from error
+        raise _unfit(a, b, error) from error
+
+
+def replayed(
+    known: Known, entry: Entry, a: Path, b: Path, noise: Sequence[Path] = (), second: bool = False
+) -> dict[str, Any]:
+    """Explain ``a``, or the ``second`` one, by the mistakes whose replay on the case's reference makes what it holds.
+
+    ``noise`` as in ``explain_folders``. This process builds the reference. TrajectoryError where the run is none of the
+    case.
+    """
+    run, other = read(a), read(b)
+    judgement = compare_runs(a, run, b, other, repetitions(run, other, noise), known).judgement
+    folder, mine, theirs = (b, other, run) if second else (a, run, other)
+    floor = known.floor(folder, mine)
+    assert known.suite is not None
+    assert floor is not None
+    reference = known.suite.implementation(entry, known.suite.reference)
+    try:
+        return explain_recorded(entry, reference, mine, theirs, judgement, floor).as_json()
+    except TrajectoryError:
+        raise
+    except ValueError as error:
+        raise _unfit(a, b, error) from error
+
+
+def _unfit(a: Path, b: Path, error: ValueError) -> TrajectoryError:
+    return TrajectoryError(f"{a} and {b}: the deep recordings do not fit each other or their case: {error}")
 
 
 def _entry_of(suite: Suite, folder: Path, run: Trajectory, data: str | None) -> Entry:
-    """The case that a run says it is of, on its data; SuiteError says why the suite has it not."""
+    """Find the case that a run names, on the run's data; SuiteError says why the suite lacks it."""
     name, _, variant = str(run.meta.get("case", "")).partition("@")
     if not name:
         raise SuiteError(f"{folder} does not say which case of the suite {suite.package} it is")

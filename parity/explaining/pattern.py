@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 
 import numpy as np
 
 from parity.explaining.location import Location
 from parity.judging.compare import scale
 from parity.judging.floor import strays
+from parity.tolerance import FACTOR
 from parity.trajectory import Trajectory
 from parity.typing import Array
 
+Blocks = Mapping[str, tuple[str, ...]]
+"""The names of the equal blocks of a tensor's last axis, by canonical name, as ``Case.blocks`` gives them."""
+FEW = 8
+"""The text names at most this many ranges of an axis."""
 
-def pattern(location: Location) -> str:
-    """What the difference looks like, in words; empty where it looks like nothing known."""
+
+def pattern(location: Location, blocks: Blocks | None = None) -> str:
+    """Put into words what the difference at a place looks like; empty where it looks like nothing known.
+
+    ``blocks`` names the blocks of tensors. Without a name, index ranges are said.
+    """
     check = location.check
     if check is None:
         return ""
@@ -25,18 +35,18 @@ def pattern(location: Location) -> str:
         return "zero, everywhere"
     if factor := _factor(got, wanted):
         return f"{_times(factor)} times the reference, everywhere"
-    found = _arrangement(got, wanted) or _broadcast(got, wanted)
+    name, names = check.tensor, _names_of(check.tensor, blocks or {})
+    found = _arrangement(got, wanted, names) or _broadcast(got, wanted)
     if found:
         return found
-    name = check.tensor
     for what, other in (("the parameter", location.params.get(name)), ("the gradient", location.gradient.get(name))):
         if other is not None and (factor := _factor(got - wanted, other.astype(np.float64))):
             return f"off by {factor:.6g} times {what}, everywhere"
-    return _places(location)
+    return _part_of(location, names)
 
 
 def _factor(a: Array, b: Array) -> float | None:
-    """The one number that takes b to a, within a millionth of the largest value and a hundredth of what b is off."""
+    """Find the number that takes b to a, within a millionth of a's largest value and a hundredth of the difference."""
     if a.size < 2 or np.array_equal(a, b):
         return None
     allowed = min(1e-6 * float(np.max(np.abs(a))), 0.01 * float(np.max(np.abs(a - b))))
@@ -44,14 +54,14 @@ def _factor(a: Array, b: Array) -> float | None:
 
 
 def _times(factor: float) -> str:
-    """A factor in words that tell it from 1."""
+    """Print a factor with enough digits to tell it from 1."""
     if abs(factor - 1) >= 1e-3:
         return f"{factor:.6g}"
     return f"(1 {'+' if factor > 1 else '-'} {abs(factor - 1):.3g})"
 
 
 def multiple(a: Array, b: Array, allowed: float) -> float | None:
-    """The number that takes ``b`` closest to ``a``, where no value is farther off than allowed; else None."""
+    """Find the number that takes ``b`` closest to ``a``; None if a value is then farther off than ``allowed``."""
     norm = float(np.sum(b * b))
     if norm == 0:
         return None
@@ -59,29 +69,47 @@ def multiple(a: Array, b: Array, allowed: float) -> float | None:
     return factor if np.max(np.abs(a - factor * b)) <= allowed else None
 
 
-def _arrangement(got: Array, wanted: Array) -> str:
-    """Whether the same values stand in other places."""
+def _names_of(tensor: str, blocks: Blocks) -> tuple[str, ...]:
+    """Look up the names of the blocks of a tensor, or of an optimizer's slot of it; none if nobody has named them."""
+    return next((names for name, names in blocks.items() if tensor == name or tensor.endswith(f"/{name}")), ())
+
+
+def _arrangement(got: Array, wanted: Array, names: tuple[str, ...]) -> str:
+    """Say how the reference's values are arranged, if the values are the same in other places."""
     if got.size < 3 or not np.allclose(np.sort(got, None), np.sort(wanted, None), rtol=1e-6, atol=0):
         return ""
     if np.allclose(got, wanted, rtol=1e-6, atol=0):  # in their places, only slightly off
         return ""
     if got.ndim == 2 and got.shape[0] == got.shape[1] and np.allclose(got, wanted.T, rtol=1e-6):
         return "the reference transposed"
-    for blocks, names in ((3, "r, z, n"),):
-        if got.shape[-1] % blocks == 0:
-            parts = np.split(wanted, blocks, -1)
-            for order in itertools.permutations(range(blocks)):
-                if order != tuple(range(blocks)) and np.allclose(
-                    got, np.concatenate([parts[place] for place in order], -1), rtol=1e-6
-                ):
-                    return (
-                        f"the reference's blocks {names} in the order {', '.join(names.split(', ')[p] for p in order)}"
-                    )
+    if names and got.shape[-1] % len(names) == 0:
+        ours, theirs = (np.split(values, len(names), -1) for values in (got, wanted))
+        order = [next((j for j, b in enumerate(theirs) if np.allclose(a, b, rtol=1e-6)), None) for a in ours]
+        if sorted(place for place in order if place is not None) == list(range(len(names))):
+            said = ", ".join(names[place] for place in order if place is not None)
+            return f"the reference's blocks {', '.join(names)} in the order {said}"
+    for axis in range(got.ndim):
+        if ranges := _ranges(got, wanted, axis):
+            said = ", ".join(f"{start}:{end}" for start, end in ranges)
+            return f"the reference's values, along axis {axis} in the order {said}"
     return "the reference's values in another order"
 
 
+def _ranges(got: Array, wanted: Array, axis: int) -> list[tuple[int, int]]:
+    """Cut an axis of the reference into the index ranges which, in this order, make ours; none if they are many."""
+    ours, theirs = (np.moveaxis(values, axis, -1).reshape(-1, values.shape[axis]) for values in (got, wanted))
+    # If all values of the first row differ, they tell which column is which.
+    order = np.empty(ours.shape[1], np.int64)
+    order[np.argsort(ours[0])] = np.argsort(theirs[0])
+    if not np.allclose(ours, theirs[:, order], rtol=1e-6):
+        return []
+    cuts = [0, *(np.flatnonzero(np.diff(order) != 1) + 1).tolist(), len(order)]
+    ranges = [(int(order[start]), int(order[end - 1]) + 1) for start, end in itertools.pairwise(cuts)]
+    return ranges if len(ranges) <= FEW and all(end - start > 1 for start, end in ranges) else []
+
+
 def _broadcast(got: Array, wanted: Array) -> str:
-    """Whether values repeat along an axis along which they should differ."""
+    """Say along which axis the values repeat although the reference's differ."""
     for axis, length in enumerate(got.shape):
         repeats = np.ptp(got, axis) <= 1e-6 * np.max(np.abs(got), initial=0.0)
         if length > 1 and got.size > length and repeats.all() and np.ptp(wanted, axis).any():
@@ -90,9 +118,9 @@ def _broadcast(got: Array, wanted: Array) -> str:
 
 
 def growth(run: Trajectory, other: Trajectory) -> str:
-    """How the distance between two runs' parameters grows from epoch to epoch; empty where no simple law fits.
+    """Say how the distance between two runs' parameters grows from epoch to epoch; empty if no simple law fits.
 
-    A law fits that leaves less than a fiftieth of the variance of the logarithm of the distance.
+    A law fits if it leaves less than a fiftieth of the variance of the logarithm of the distance.
     """
     shares = []
     for name, values in strays(run, other).items():
@@ -121,20 +149,25 @@ def growth(run: Trajectory, other: Trajectory) -> str:
     return f"grows as the epochs to the power {slope:.2g}"
 
 
-def _places(location: Location) -> str:
-    """Which tensors, or which part of the tensor, part."""
+def _part_of(location: Location, names: tuple[str, ...]) -> str:
+    """Say which tensors part, or which part of the tensor that parts by most."""
     check = location.check
     assert check is not None
     parting = [part.tensor for part in location.parts]
     if len(parting) > 1 and all(name.endswith("bias") for name in parting):
         return "only biases"
     got, wanted = check.got, check.wanted
-    unequal = np.abs(got.astype(np.float64) - wanted) > 16 * (check.worst.absolute if check.worst else 0.0) / max(
-        check.floors, 1.0
-    )
-    if got.ndim and got.shape[-1] % 3 == 0 and got.shape[-1] >= 6:
-        blocks = [bool(np.any(part)) for part in np.split(unequal, 3, -1)]
-        if sum(blocks) == 1 and got.ndim <= 2:
-            return f"only the block of gate {'rzn'[blocks.index(True)]}"
+    floor = (check.worst.absolute if check.worst else 0.0) / max(check.floors, 1.0)
+    unequal = np.abs(got.astype(np.float64) - wanted) > FACTOR * floor
+    if names and got.ndim and got.shape[-1] % len(names) == 0:
+        parted = [name for name, part in zip(names, np.split(unequal, len(names), -1), strict=True) if np.any(part)]
+        if len(parted) == 1:
+            return f"only the block {parted[0]} of {check.tensor}"
+    for axis in range(got.ndim):
+        places = np.flatnonzero(np.any(unequal, tuple(other for other in range(got.ndim) if other != axis)))
+        start, end = (int(places[0]), int(places[-1]) + 1) if len(places) else (0, 0)
+        # Most values of the range part, and the range is at most half of the axis.
+        if 1 < end - start <= got.shape[axis] / 2 and np.mean(np.take(unequal, range(start, end), axis)) > 0.5:
+            return f"only {start}:{end} along axis {axis} of {check.tensor}"
     count = int(np.sum(unequal))
     return f"{count} of the {unequal.size} values of {check.tensor}" if 0 < count < unequal.size / 2 else ""

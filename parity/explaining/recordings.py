@@ -1,9 +1,9 @@
-"""Two deep recordings and no model: which mistake makes one of the other, as far as that can be read off them.
+"""Explain two deep recordings without a model: find the mistake that makes one run of the other.
 
-A loss or a gradient that differs is tried by its size and by what came before it. An update is made of a state and of
-gradients: where both were recorded (see ``parity.recording.steps``) it can be made again, by the optimizer as it should
-be and by every mistaken one. For that the recorded gradients are played back, and the mistakes of the phase
-``update`` replayed on them as ``parity.explaining.diagnose`` replays mistakes on a reference.
+If a loss or a gradient differs, the local functions of mistakes are tried: each makes, of the right run's step, the
+step that the mistake would make. An update follows from a state and from gradients. If both were recorded, it can be
+made again, by the right optimizer and by every mistaken one: the recorded gradients are played back, and the mistakes
+of the phase ``update`` are replayed on them as ``parity.explaining.diagnose`` replays mistakes on a reference.
 """
 
 from __future__ import annotations
@@ -36,20 +36,33 @@ SENTENCES = {known.name: known.sentence for known in CATALOGUE} | {
 
 @dataclass(frozen=True)
 class Side:
-    """One run of a pair: which it is, what it recorded deeply, and the optimizer that it is meant to have."""
+    """One run of a pair."""
 
     which: str
+    """``first`` or ``second``."""
     run: Trajectory
     steps: Sequence[Step]
+    """The updates that it recorded deeply."""
     optimizer: Optimizer | None
+    """The optimizer that it is meant to have."""
 
 
 def explain_steps(
     run: Trajectory, other: Trajectory, location: Location, noise: Noise | None = None
 ) -> Diagnosis | None:
-    """Why two runs part at ``location``, which a walk along what both recorded deeply has found; ``noise`` as there.
+    """Explain why two runs part, from what they recorded deeply.
 
-    None where nothing can be tried. ValueError where what was recorded has other shapes.
+    Args:
+        run: The first run.
+        other: The second run.
+        location: The place where ``walk_pair`` found them to part.
+        noise: What repetitions of the runs strayed.
+
+    Returns:
+        The diagnosis, None if no mistake can be tried.
+
+    Raises:
+        ValueError: The runs recorded tensors of different shapes.
     """
     if location.phase is Phase.BATCH or not location.finite:
         return None
@@ -60,17 +73,17 @@ def explain_steps(
         Side("second", other, steps_of(other), said[1] or said[0]),
     )
     number = update_at(run, location.epoch, location.batch)
-    if location.phase is Phase.UNRECORDED:  # seen at the end of an epoch, which any update before may have made
+    if location.phase is Phase.UNRECORDED:  # seen after an epoch: any of its updates may be the cause
         number = update_at(run, location.epoch + 1, 0)
     tried = None
     mistakes = {known.name: known.local for known in CATALOGUE if known.local and known.local.phase is location.phase}
     if mistakes:
         if location.phase is Phase.GRADIENT and len({frozenset(side.steps[number].gradients) for side in sides}) > 1:
-            return None  # not the same is trained in both
+            return None  # the runs do not train the same parameters
         tried = _tried(sides, location, number, mistakes, noise.at(number) if noise else {})
     if tried is not None and tried.explanations:
         return tried
-    # From other states everything differs: then updates that are wrong by themselves say more.
+    # Once the states differ, everything differs: then an update that is wrong by itself says more.
     return (_of_updates(sides, location, number) if number or location.phase is Phase.UPDATE else None) or tried
 
 
@@ -81,9 +94,9 @@ def _tried(
     mistakes: Mapping[str, Local],
     strayed: Mapping[Phase, Sequence[Mapping[str, float]]],
 ) -> Diagnosis | None:
-    """What each run's loss and gradients would be with a mistake that the other has not, held against what they are."""
+    """Hold each run's loss and gradients against what a mistake makes of the other run's."""
     dtype = max((side.run.meta["dtype"] for side in sides), key=unit)
-    # A loss and its gradients stray together, and are one comparison here.
+    # The loss and its gradients are one comparison here.
     repeated = (strayed.get(phase, ()) for phase in (Phase.LOSS, Phase.GRADIENT))
     noise = [{**loss, **gradients} for loss, gradients in zip(*repeated, strict=True)]
     found = []
@@ -107,7 +120,7 @@ def _tried(
 
 
 def _left(step: Step, wanted: Step, dtype: str, noise: Sequence[Mapping[str, float]]) -> float:
-    """How far loss and gradients are from those of another step, in noise floors."""
+    """Measure how far loss and gradients are from those of another step, in noise floors."""
     got, expected = ({"loss": np.asarray(float(one.loss)), **one.gradients} for one in (step, wanted))
     return within_rounding(got, expected, dtype, noise)[0].floors
 
@@ -125,7 +138,10 @@ def _diagnosis(location: Location, replays: tuple[Replay, ...] = (), untried: st
 
 
 def _of_updates(sides: tuple[Side, Side], location: Location, number: int) -> Diagnosis | None:
-    """The run whose updates are the first that are not its optimizer's; of an update that parts, the reason else."""
+    """Find the run whose updates first depart from its declared optimizer.
+
+    If neither run's do, say why, for an update that parts; None for any other phase.
+    """
     found: list[tuple[int, Location, Updates, Side]] = []
     for side in sides:
         if side.optimizer is not None and side.steps:
@@ -138,27 +154,27 @@ def _of_updates(sides: tuple[Side, Side], location: Location, number: int) -> Di
     if len({first for first, *_ in found}) < len(found):
         return _of_both(location, found)
     first, place, updates, side = min(found, key=lambda one: one[0])
-    # From where the other run leaves it, too, they may share what nobody can tell of.
+    # Once the other run departs as well, both may do what parity.spec has no words for.
     diagnosis, steps = _named(updates, first, place, min((other for other, *_ in found if other > first), default=None))
     note = (
         f"it is the {side.which} run whose updates, made again from its own gradients, are not those of the optimizer "
         "that it is meant to have"
     )
-    # What makes runs part may be beyond the roundings of its own updates later than of what follows from them.
+    # A small mistake may show in the loss before it exceeds the rounding of the updates themselves.
     there = place if first < number else location
     note = ": ".join(filter(None, (note, steps)))
     return replace(diagnosis, location=replace(there, note=note), pattern=pattern(there))
 
 
 def _named(updates: Updates, first: int, place: Location, until: int | None = None) -> tuple[Diagnosis, str]:
-    """Which mistake makes a run's updates, another learning rate if none else; and what is seen of its steps."""
+    """Find the mistake that makes a run's updates, or else another learning rate; and say how large its steps are."""
     diagnosis = updates.diagnose(first, place, until)
     ratio = None if diagnosis.explanations else _ratio_of_steps(place, updates.dtype)
     if ratio is None:
         return diagnosis, ""
     seen = f"in this update its steps are {ratio:.4g} times that optimizer's, everywhere"
     optimizer = replace(updates.optimizer, learning_rate=ratio * updates.optimizer.learning_rate)
-    # A rate that was fitted to one update is told from a changing one by others.
+    # The rate was fitted to one update: others tell a constant rate from a changing one.
     if len(updates.steps[:until]) >= first + 3:
         left = Replay((OTHER_RATE,), Phase.UPDATE, updates.left_by(optimizer, until))
         if left.explains:
@@ -169,10 +185,9 @@ def _named(updates: Updates, first: int, place: Location, until: int | None = No
 
 
 def _of_both(location: Location, found: Sequence[tuple[int, Location, Updates, Side]]) -> Diagnosis | None:
-    """Two runs whose updates leave the optimizers that they are meant to have at one and the same update.
+    """Explain two runs whose updates depart from their declared optimizers at the same update.
 
-    Neither is to blame alone: what they share, or each mistake for itself, is said where it has a name. None where what
-    parts is no update.
+    Neither run is to blame alone, so each run's mistake is named, if it has a name. None if no update parts.
     """
     if location.phase in (Phase.PREDICTION, Phase.LOSS, Phase.GRADIENT):
         return None
@@ -191,7 +206,7 @@ def _of_both(location: Location, found: Sequence[tuple[int, Location, Updates, S
 
 
 def _ratio_of_steps(place: Location, dtype: str) -> float | None:
-    """The one number that takes the steps that were expected to those that were made; None where there is none."""
+    """Find the number that takes the expected steps to the steps made; None if no single number does."""
     ratios = []
     for check in place.parts:
         if check.tensor not in place.params:  # a slot
@@ -206,6 +221,7 @@ def _ratio_of_steps(place: Location, dtype: str) -> float | None:
 
 
 def _untried(sides: tuple[Side, Side], location: Location) -> str:
+    """Say why no mistake in an optimizer can be tried."""
     ours, theirs = (side.optimizer for side in sides)
     if ours is None:
         return "no update could be made again, because neither run says its optimizer, as parity.recorder lets it"

@@ -17,51 +17,54 @@ from parity.trainer import Build, Trainer, record
 from parity.trajectory import Trajectory, gather
 
 UNSTEADY, STIRRED = 3, 4
-"""Where none explains a run, so many of the closest are stirred so many times: a mistake may amplify rounding."""
+"""If no mistake explains a run, this many of the closest are stirred, this many times each: a mistake may amplify
+rounding."""
 INSIDE_OUT = (Phase.PREDICTION, Phase.LOSS, Phase.GRADIENT, Phase.UPDATE, Phase.STATE, Phase.BATCH)
-"""How mistakes are planted around each other: who makes the update would pass over another's, who chooses the rows
-of a step over none."""
+"""The order in which two mistakes are planted around each other: a mistaken update would replace another one inside
+it, while mistaken rows leave everything inside as it is."""
 
 
 @dataclass(frozen=True)
 class Replay:
-    """One hypothesis, or two at once, replayed: what it left of the difference, in noise floors (16 are tolerated)."""
+    """One mistake, or two at once, replayed on the reference."""
 
     names: tuple[str, ...]
     phase: Phase
+    """The phase of the first of them."""
     floors: float
+    """The distance that is left between run and replay, in noise floors."""
 
     @property
     def explains(self) -> bool:
+        """Tell whether the distance left is within the tolerance."""
         return self.floors <= FACTOR
 
 
 class Replays:
-    """Mistakes replayed on the reference, each recorded once, however many runs of the case are held against it.
+    """Paths of the reference with mistakes, each recorded once, however many runs of the case are held against it.
 
-    With ``lockstep`` they are replayed as such a run is made: each stretch of that many epochs begins from the state of
-    a reference without any mistake.
+    With ``lockstep`` each stretch of that many epochs begins from the state of a reference without any mistake, as in a
+    run in lockstep.
     """
 
-    def __init__(
-        self, reference: Build, case: Case, hypotheses: Sequence[Mistake], lockstep: int | None = None
-    ) -> None:
-        self.reference, self.case, self.hypotheses = reference, replace(case, metrics=()), hypotheses
+    def __init__(self, reference: Build, case: Case, mistakes: Sequence[Mistake], lockstep: int | None = None) -> None:
+        self.reference, self.case, self.mistakes = reference, replace(case, metrics=()), mistakes
         self.lockstep = lockstep
-        self._known = {hypothesis.name: hypothesis for hypothesis in hypotheses}
+        self._known = {mistake.name: mistake for mistake in mistakes}
         self._recorded: dict[tuple[tuple[str, ...], str], Trajectory] = {}
         self._unplanted: dict[tuple[tuple[str, ...], str], Unplanted] = {}
 
     def right(self, epochs: int) -> Trajectory:
-        """The reference's own path over at least ``epochs``, in float64."""
+        """Record the reference's own path over at least ``epochs``, in float64."""
         path = self.path((), epochs)
         assert not isinstance(path, Unplanted)  # nothing is planted
         return path
 
     def path(self, names: tuple[str, ...], epochs: int, dtype: str = "float64") -> Trajectory | Unplanted:
-        """The path with these mistakes, none or more at once, over at least ``epochs``; or why there is none.
+        """Record the path with these mistakes over at least ``epochs``, or say why there is none.
 
-        A path that was recorded longer before is given whole.
+        ``names`` may be empty, or name several mistakes at once. A path that was recorded before and is longer is
+        returned whole.
         """
         key = names, dtype
         if key in self._unplanted:
@@ -76,7 +79,7 @@ class Replays:
         return self._recorded[key]
 
     def floor(self, names: tuple[str, ...], epochs: int, dtype: str, floor: Floor) -> Floor:
-        """The noise floor, and where the path with these mistakes strays further by itself, that."""
+        """Widen a noise floor to what the path with these mistakes strays by rounding alone."""
         path = self.path(names, epochs)
         assert not isinstance(path, Unplanted)  # or nobody asks how steady it is
         path = path.until(epochs)
@@ -100,7 +103,7 @@ class Replays:
         return gather(record(trainer, self.case, epochs))
 
     def unplanted(self, names: tuple[str, ...], dtype: str) -> Unplanted | None:
-        """Why a run of that dtype cannot have these mistakes, as float32 layers are none in float32; None if it can."""
+        """Say why a run of a dtype cannot have these mistakes; None if it can. Float32 layers are none in float32."""
         trainer = self._planted(names, dtype)
         return trainer if isinstance(trainer, Unplanted) else None
 
@@ -109,14 +112,16 @@ class Replays:
         if not names:
             return build(self.case, dtype, "cpu")
         *inner, outer = sorted((self._known[name] for name in names), key=lambda known: INSIDE_OUT.index(known.phase))
-        for hypothesis in inner:
-            build = _planted(hypothesis, build)
+        for mistake in inner:
+            build = _planted(mistake, build)
         return outer.plant(build, self.case, dtype, "cpu")
 
 
-def _planted(hypothesis: Mistake, reference: Build) -> Build:
+def _planted(mistake: Mistake, reference: Build) -> Build:
+    """Make a build of one, which leaves the reference as it is where the mistake cannot be planted."""
+
     def build(case: Case, dtype: str, device: str) -> Trainer:
-        trainer = hypothesis.plant(reference, case, dtype, device)
+        trainer = mistake.plant(reference, case, dtype, device)
         return reference(case, dtype, device) if isinstance(trainer, Unplanted) else trainer
 
     return build

@@ -1,4 +1,4 @@
-"""Recorded updates made again from their own gradients, by the optimizer that a run is meant to have."""
+"""Make recorded updates again, from their own gradients, with the optimizer that a run is meant to have."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ import numpy as np
 from parity.explaining.diagnose import Diagnosis, diagnose
 from parity.explaining.location import Location
 from parity.explaining.replay import Replays
+from parity.explaining.walk import Stop, walk
 from parity.judging.floor import Floor, least_floor
 from parity.judging.witness import Check, within_rounding
 from parity.mistakes.catalogue import CATALOGUE
 from parity.mistakes.stepwise import Stepwise
 from parity.nn.updates import slot_names
-from parity.recording.steps import Phase, Step
+from parity.recording.steps import Phase, Step, epochs_and_batches, update_at
 from parity.spec import Case, Dataset, Loss, Optimizer, optimizer_from
 from parity.tolerance import FACTOR
 from parity.trainer import Build, State, Trained, Trainer, Verbs
@@ -25,44 +26,46 @@ from parity.trajectory import Trajectory
 from parity.typing import Array, Batches, Params
 
 UPDATES = tuple(known for known in CATALOGUE if known.phase is Phase.UPDATE and not known.at_the_end)
+"""The mistakes that a recording of a run's first updates can show."""
 SAMPLE = 1 << 14
-"""So many values of a tensor are enough to tell one optimizer from another."""
+"""This many values of a tensor are enough to tell one optimizer from another."""
 
 
 class Updates:
-    """A run's recorded updates, made again from its own gradients by the optimizer that it is meant to have."""
+    """A run's recorded updates, made again from its own gradients with the optimizer that it is meant to have."""
 
     def __init__(self, run: Trajectory, steps: Sequence[Step], optimizer: Optimizer) -> None:
-        # What is not trained, as running statistics, has no gradient and is no optimizer's work.
+        # The optimizer does not touch a tensor without a gradient, such as running statistics.
         trained = [name for name in run.params if all(name in step.gradients for step in steps)]
         self.shapes = {name: run.params[name].shape[1:] for name in trained}
         self.slots = slot_names(optimizer)
         self.steps = [_selected(step, self.shapes, self.slots) for step in steps]
-        self.optimizer, self.dtype, self.batches = optimizer, run.meta["dtype"], max(1, run.loss.shape[1])
+        self.run, self.optimizer, self.dtype = run, optimizer, run.meta["dtype"]
 
     def first_mistaken(self) -> tuple[int, Location] | None:
-        """The first update, from 0, whose result is not the optimizer's beyond 64 roundings, and what it is."""
-        for number, (step, checks) in enumerate(zip(self.steps, self._made(self.optimizer), strict=False)):
-            parts = tuple(check for check in checks if not check.agrees)
-            if parts:
-                there = Location(
-                    phase=Phase.UPDATE,
-                    epoch=number // self.batches + 1,
-                    batch=number % self.batches,
-                    parts=parts,
-                    gradient=step.gradients,
-                    params=step.before.params,
-                )
-                return number, there
-        return None
+        """Find the first update whose result is more than 64 roundings from the optimizer's: its number and place."""
+        stops = (
+            Stop(
+                epoch=epoch,
+                batch=batch,
+                checks={Phase.UPDATE: checks},
+                gradient=step.gradients,
+                params=step.before.params,
+            )
+            for step, checks, (epoch, batch) in zip(
+                self.steps, self._made(self.optimizer), epochs_and_batches(self.run), strict=False
+            )
+        )
+        found, _ = walk(stops)
+        return None if found is None else (update_at(self.run, found.epoch, found.batch), replace(found, agreed={}))
 
     def left_by(self, optimizer: Optimizer, until: int | None = None) -> float:
-        """How far the farthest of all results, or of those before an update, is from another optimizer's, in floors."""
+        """Measure how far the results, up to an update, are from another optimizer's, in noise floors."""
         left = [checks[0].floors for checks in itertools.islice(self._made(optimizer), until)]
         return max(left) if left and len(left) == len(self.steps[:until]) else math.inf
 
     def _made(self, optimizer: Optimizer) -> Iterator[list[Check]]:
-        """The parameters after each update against what an optimizer makes, farthest first, while that is finite."""
+        """Hold the parameters after each update against an optimizer's, the farthest first, while those are finite."""
         if not self.shapes:
             return
         made = playing(self.steps)(played(self.steps, optimizer), "float64", "cpu")
@@ -75,12 +78,20 @@ class Updates:
             yield within_rounding(step.after.params, wanted, self.dtype, times=_lost(number + 1))
 
     def diagnose(self, number: int, there: Location, until: int | None = None) -> Diagnosis:
-        """Which mistake in the optimizer makes of the gradients what was recorded after them, ``until`` some update.
+        """Replay the mistakes in the optimizer on the recorded gradients.
 
-        An optimizer treats every value by itself: of large tensors a sample is enough, with what is farthest off.
+        An optimizer treats every value by itself, so a sample of a large tensor is enough, with its farthest value.
+
+        Args:
+            number: The first update that departs from the optimizer.
+            there: Its place.
+            until: The update before which the replays end.
+
+        Returns:
+            How well each mistake explains the run.
         """
         worst = {check.tensor: check.worst.index for check in there.parts if check.worst is not None}
-        places = {name: _places(shape, worst.get(name)) for name, shape in self.shapes.items()}
+        places = {name: _sample(shape, worst.get(name)) for name, shape in self.shapes.items()}
         steps = [_selected(step, self.shapes, self.slots, places) for step in self.steps[:until]]
         states = [steps[0].before, *(step.after for step in steps)]
         updated = Trajectory(
@@ -98,15 +109,16 @@ class Updates:
 
 
 def _lost(updates: int) -> float:
-    """How many times the least noise floor is a run's after so many updates.
+    """Say how many times the least noise floor is allowed after a number of updates.
 
-    Each may be less than half a unit in the last place, and be lost: a rounding, of the 64 that are tolerated of one.
+    Each update may be less than half a unit in the last place, and be lost. That is one rounding more for each update,
+    while 64 roundings are tolerated of one.
     """
     return 1 + updates / (4 * FACTOR)
 
 
-def _places(shape: tuple[int, ...], worst: tuple[int, ...] | None) -> Array:
-    """The places, in the flattened tensor, that a sample of it has: all of a small one."""
+def _sample(shape: tuple[int, ...], worst: tuple[int, ...] | None) -> Array:
+    """Choose the places of a flattened tensor that are looked at: all of a small one; the worst in any case."""
     size = math.prod(shape)
     evenly = np.arange(size) if size <= SAMPLE else np.linspace(0, size - 1, SAMPLE).astype(np.int64)
     return evenly if worst is None else np.union1d(evenly, [int(np.ravel_multi_index(worst, shape))])
@@ -118,7 +130,7 @@ def _selected(
     slots: Sequence[str],
     places: Mapping[str, Array] | None = None,
 ) -> Step:
-    """What is recorded of these parameters and slots, at those places of each; ValueError where it has other shapes."""
+    """Select parameters and slots of a step, and places of each; ValueError if they have other shapes."""
 
     def of(values: Params, slot: str = "") -> Params:
         found = {}
@@ -140,7 +152,7 @@ def _selected(
 
 
 def optimizer_said(run: Trajectory) -> Optimizer | None:
-    """The optimizer that a run says it has; None where it says none, or in words that are not ``parity.spec``'s."""
+    """Read the optimizer that a run declares; None if it declares none, or not in the words of ``parity.spec``."""
     said = run.meta.get("hyper_parameters")
     text = said.get("optimizer") if isinstance(said, dict) else None
     return optimizer_from(text) if isinstance(text, str) else None
@@ -148,7 +160,7 @@ def optimizer_said(run: Trajectory) -> Optimizer | None:
 
 @dataclass(frozen=True)
 class OneByOne:
-    """Row k is the only batch of epoch k + 1."""
+    """A batch order in which row k is the only batch of epoch k + 1."""
 
     ordered = True
 
@@ -157,7 +169,7 @@ class OneByOne:
 
 
 def playback(steps: Sequence[Step], start: State) -> Verbs:
-    """Verbs that answer for row k what was recorded at update k, whatever the parameters are."""
+    """Make verbs which return, for row k, what was recorded at update k, whatever the parameters are."""
 
     def gradients(x: Array, y: Array) -> tuple[float, Params]:
         step = steps[int(x[0])]
@@ -169,18 +181,18 @@ def playback(steps: Sequence[Step], start: State) -> Verbs:
     def no_training(segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
         raise NotImplementedError("a recorded update is made again by its rule: see Stepwise")
 
-    # Nothing that was recorded depends on what is loaded.
+    # The recorded answers do not depend on the state that is loaded.
     return Verbs(
         predict=no_model, gradients=gradients, train=no_training, export=lambda: start, load=lambda state: None
     )
 
 
 def playing(steps: Sequence[Step]) -> Build:
-    """Recorded gradients as an implementation: what follows them is done in NumPy, by the case's optimizer."""
+    """Make an implementation of recorded gradients, whose updates NumPy makes with the case's optimizer."""
 
     def build(case: Case, dtype: str, device: str) -> Trainer:
         initial, names = case.initial(), slot_names(case.optimizer)
-        # A slot that was not recorded begins at zero, as it does where training begins.
+        # A slot that was not recorded begins at zero, as at the beginning of training.
         slots = {f"{slot}/{name}": np.zeros_like(p) for slot in names for name, p in initial.items()}
         return Stepwise(playback(steps, State(initial, slots | steps[0].before.slots)), case, dtype)
 
@@ -188,7 +200,7 @@ def playing(steps: Sequence[Step]) -> Build:
 
 
 def played(steps: Sequence[Step], optimizer: Optimizer) -> Case:
-    """Recorded updates as a case: row k stands for what went into update k, and an epoch is one update."""
+    """Make a case of recorded updates: row k stands for the batch of update k, and an epoch is one update."""
     rows = np.arange(len(steps))
     data = Dataset(rows, rows)
     initial = {name: value.astype(np.float64) for name, value in steps[0].before.params.items()}

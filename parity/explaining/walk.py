@@ -1,9 +1,9 @@
-"""Where two runs part: each update is taken apart at a state that both share, phase by phase.
+"""Find where two runs part: take each update apart at a state that both share, phase by phase.
 
-An implementation is loaded with the reference's exact state, so that all inputs agree, and asked in turn: the same
-prediction? the same loss of it? the same gradients? does it train on the rows it is given? the same update? The
-first answer that differs by more than rounding explains everything after it. Recorded updates answer the same
-questions: of their own states against the reference, or of two recordings against each other.
+The walk loads an implementation with the reference's exact state, so that all inputs agree, and asks in turn: is the
+prediction the same? its loss? its gradients? does the implementation train on the rows that it is given? is the update
+the same? The first answer that differs by more than rounding explains everything after it. Recorded updates answer the
+same questions: a recording is held against the reference at the run's own states, two recordings against each other.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from parity.trajectory import Trajectory
 from parity.typing import Array, Batches, Params
 
 LATER = 8
-"""How many updates later it is asked again whether zeros hid something."""
+"""If zeros may hide something, the walk looks at this many updates more."""
 Agreed = Mapping[Phase, float]
-"""For each phase, the most noise floors that any of its tensors was off so far."""
+"""For each phase, the distance of its farthest tensor so far, in noise floors."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,25 +35,27 @@ class Stop:
     epoch: int
     batch: int
     checks: Mapping[Phase, Sequence[Check] | str]
-    """Each phase in the order in which it is asked: its checks, or why it cannot be held against anything."""
+    """The phases in the order in which they are asked: the checks of each, or why there is nothing to check."""
     gradient: Params = field(default_factory=dict)
+    """The reference's gradient at the state from which the update begins."""
     params: Params = field(default_factory=dict)
-    """The reference's gradient and parameters, where the update begins."""
+    """The parameters of that state."""
 
 
 def walk(
     stops: Iterable[Stop], agreed: Agreed | None = None, beyond: Iterable[Stop] = ()
 ) -> tuple[Location | None, Agreed]:
-    """Walk along updates and stop where the first of them parts.
+    """Walk along updates and stop at the first that parts.
 
     Args:
-        stops: the updates, in their order; no more of them are asked for than are needed.
-        agreed: what agreed before.
-        beyond: updates that follow from states which the runs go on to share. Zeros may hide that an earlier phase
-            parts: a product with zeros is right whatever is multiplied, a loss of zeros the same for whatever rows.
+        stops: The updates, in their order. The walk takes no more of them than it needs.
+        agreed: The distances of the updates before.
+        beyond: The updates after the one that parts, from states that the runs still share. If some parameters are
+            zero, a phase may agree although it is wrong: a product with zeros is right whatever is multiplied, and a
+            loss of zeros is the same for all rows. Then the walk goes on and looks for an earlier phase that parts.
 
     Returns:
-        The place, None where every phase of every update agrees; and what agreed up to there.
+        The place, None if every phase of every update agrees; and the distances of the phases before it.
     """
     so_far: Agreed = agreed or {}
     for stop in stops:
@@ -64,7 +66,7 @@ def walk(
 
 
 def _parting(stop: Stop, agreed: Agreed) -> tuple[Location | None, Agreed]:
-    """The first phase of an update that parts, and what agreed before it."""
+    """Find the first phase of an update that parts; and the distances of the phases before it."""
     agreed = dict(agreed)
 
     def at(phase: Phase, parts: tuple[Check, ...] = (), note: str = "") -> Location:
@@ -90,7 +92,7 @@ def _parting(stop: Stop, agreed: Agreed) -> tuple[Location | None, Agreed]:
 
 
 def _before_zeros(found: Location, beyond: Iterable[Stop]) -> Location:
-    """What was found, unless zeros hid that an earlier phase parts: then that, from a state some updates later."""
+    """Replace a place by an earlier phase, if zeros hid that phase and a later update shows it."""
     if all(value.any() for value in found.params.values()):
         return found
     for stop in itertools.islice(beyond, LATER):
@@ -102,9 +104,20 @@ def _before_zeros(found: Location, beyond: Iterable[Stop]) -> Location:
 
 
 def locate(trainer: Trainer, witness: Witness, reference: Trainer, start: int, until: int) -> Location:
-    """Walk from the reference's state after epoch ``start`` to epoch ``until``, and stop where the first step parts.
+    """Walk beside the reference from epoch to epoch, and stop at the first step that parts.
 
-    ``reference`` is a float64 reference at the case's beginning. Each step begins from the reference's state, in both.
+    Each step begins from the reference's state in both. After an epoch whose steps agree one by one, the whole epoch is
+    trained in one call.
+
+    Args:
+        trainer: The implementation.
+        witness: What is expected of each step.
+        reference: A float64 reference at the case's beginning, which walks beside the implementation.
+        start: The epoch after which the walk begins.
+        until: The last epoch of the walk; at least one epoch is walked.
+
+    Returns:
+        The place, with ``STATE`` and no check if every step agrees.
     """
     rows, schedule = len(witness.data.x), witness.case.schedule
     for batches in itertools.islice(schedule.epochs(rows), start):
@@ -116,7 +129,7 @@ def locate(trainer: Trainer, witness: Witness, reference: Trainer, start: int, u
         found, agreed = walk(itertools.islice(stops, len(batches)), agreed, beyond=stops)
         if found is not None:
             return found
-        # One update alone is together what it was by itself.
+        # A single update was trained in one call already.
         found, _ = walk(_together(trainer, witness, before, batches, epoch) if len(batches) > 1 else ())
         if found is not None:
             note = "each step agrees by itself; together, in one call, they do not"
@@ -126,7 +139,7 @@ def locate(trainer: Trainer, witness: Witness, reference: Trainer, start: int, u
 
 
 def _live(trainer: Trainer, witness: Witness, reference: Trainer, start: int) -> Iterator[Stop]:
-    """The updates after epoch ``start``, each from the reference's state, which each takes one update on."""
+    """Take apart the updates after epoch ``start``, each from the state that the reference has come to."""
     data = witness.data
     order = itertools.islice(witness.case.schedule.epochs(len(data.x)), start, None)
     for epoch, batches in enumerate(order, start + 1):
@@ -149,20 +162,22 @@ def _against_reference(step: Step, witness: Witness, epoch: int, batch: int) -> 
 
 
 def _together(trainer: Trainer, witness: Witness, before: State, batches: Batches, epoch: int) -> Iterator[Stop]:
-    """The losses of a whole epoch in one call, whose steps agreed one by one."""
+    """Train a whole epoch in one call, and hold its losses against those of the reference."""
     expected = witness.epoch(before, batches)
     trainer.load(before)
     for batch, loss in enumerate(trainer.train([batches]).losses.reshape(-1)):
-        # The first is of the state that was loaded: what differs in it was taken over other rows, or at another time.
+        # The first loss belongs to the state that was loaded: if it differs, its rows or its time are wrong.
         phase = Phase.STATE if batch else Phase.BATCH
         checks = {phase: held({"loss": loss}, expected[batch])}
         yield Stop(epoch=epoch, batch=batch, checks=checks, params=before.params)
 
 
 def walk_recorded(run: Trajectory, witness: Witness) -> Location | None:
-    """Where the first deeply recorded update parts from the reference's, at the run's own state; None without any.
+    """Walk along a recording, each update at the run's own state, and stop at the first that parts.
 
-    The note of a Location without a check says how many updates agree, each by itself.
+    Returns:
+        The place, None if no update was recorded deeply. If all agree, the place has no check, and its note says how
+        many they are.
     """
     steps = steps_of(run)
     if not steps:
@@ -178,7 +193,7 @@ def walk_recorded(run: Trajectory, witness: Witness) -> Location | None:
 
 
 def _recorded(run: Trajectory, steps: Sequence[Step], witness: Witness) -> Iterator[Stop]:
-    """The updates that a run recorded, each from the run's own state, up to the first that took other rows."""
+    """Take recorded updates apart, each at the run's own state, up to the first that took other rows."""
     order = itertools.chain.from_iterable(witness.case.schedule.epochs(len(witness.data.x)))
     for step, rows, (epoch, batch) in zip(steps, order, epochs_and_batches(run), strict=False):
         if not np.array_equal(step.rows, rows):
@@ -188,10 +203,18 @@ def _recorded(run: Trajectory, steps: Sequence[Step], witness: Witness) -> Itera
 
 
 def walk_pair(a: Trajectory, b: Trajectory, noise: Noise | None = None) -> Location | None:
-    """Where the first update that both runs recorded deeply parts, as far as their states agree; None without any.
+    """Walk along the updates that two runs both recorded deeply, and stop at the first that parts.
 
-    Without a reference little is measured: 64 roundings of each tensor's largest value are allowed. Late updates may
-    be farther apart by rounding alone, because each begins where the run itself has come to: how far, ``noise`` shows.
+    Without a reference no noise floor is measured: 64 roundings of each tensor's largest value are allowed. Rounding
+    alone may carry late updates farther apart, because each begins at its own run's state. Repetitions measure how far.
+
+    Args:
+        a: The first run.
+        b: The second run, whose values are expected of the first.
+        noise: What repetitions of the runs strayed.
+
+    Returns:
+        The place, None if no update was recorded deeply by both. If all agree, the place has no check.
     """
     both = list(zip(steps_of(a), steps_of(b), epochs_and_batches(a), strict=False))
     if not both:
@@ -213,7 +236,7 @@ def walk_pair(a: Trajectory, b: Trajectory, noise: Noise | None = None) -> Locat
 
 
 def _against(step: Step, other: Step, dtype: str, noise: Noise, epoch: int, batch: int) -> Stop:
-    """An update of one run against the same of another."""
+    """Hold an update of one run against the same update of another."""
     if not np.array_equal(step.rows, other.rows):
         return _other_rows(step.rows, other.rows, epoch, batch)
     expected = as_expected(other, step, dtype, noise.at(step.number))
@@ -232,13 +255,13 @@ def _against(step: Step, other: Step, dtype: str, noise: Noise, epoch: int, batc
 
 
 class Noise:
-    """How far repetitions of runs, each beside its run, stray in each update, as far as both were recorded deeply."""
+    """How far repetitions stray from the runs that they repeat, in each update that both recorded deeply."""
 
     def __init__(self, noise: Sequence[tuple[Trajectory, Trajectory]]) -> None:
         self._pairs = [(steps_of(run), steps_of(base)) for run, base in noise]
 
     def at(self, number: int) -> dict[Phase, list[dict[str, float]]]:
-        """By phase, how far each tensor of each repetition is from what is repeated; nothing without any."""
+        """Measure, by phase, how far each tensor of each repetition strays in an update; empty without repetitions."""
         found: dict[Phase, list[dict[str, float]]] = {}
         for run, base in self._pairs:
             if number < min(len(run), len(base)):
@@ -249,10 +272,10 @@ class Noise:
 
 
 def _apart(a: Params, b: Params) -> dict[str, float]:
-    """How far tensors that both have are apart at most."""
+    """Measure the largest distance within each tensor that both have."""
     pairs = {name: (np.asarray(value, np.float64), b[name]) for name, value in a.items() if name in b}
     far = {name: float(np.max(np.abs(one - other), initial=0.0)) for name, (one, other) in pairs.items()}
-    # What is not finite is no distance: a floor made of it would let everything pass.
+    # A noise floor of an infinite distance would let everything pass.
     return {name: distance for name, distance in far.items() if np.isfinite(distance)}
 
 

@@ -31,8 +31,7 @@ from parity.typing import Array, Batches, Params
 
 RUNGS = ("contract", "prediction", "gradients", "update", "training", "resume")
 STATES = 3
-"""The number of shared states that predictions, gradients and single updates start from: those before the first, the
-middle and the last epoch."""
+"""Predictions, gradients and single updates are compared at this many states: of the first, middle and last epoch."""
 
 
 class FallError(AssertionError):
@@ -41,7 +40,7 @@ class FallError(AssertionError):
 
 @dataclass(frozen=True)
 class Rung:
-    """The outcome of one rung: the largest share of the tolerance used, or what went wrong."""
+    """How one rung went: its verdict, the largest share of the tolerance used, and what went wrong, if anything."""
 
     rung: str
     verdict: Verdict
@@ -51,7 +50,7 @@ class Rung:
 
 @dataclass(kw_only=True)
 class Climb:
-    """The parts that all rungs of one cell share: the case, both builds and the shared states."""
+    """What the rungs of one cell share: the case, both builds and the states at which they are compared."""
 
     build: Build
     reference: Build
@@ -80,12 +79,12 @@ class Climb:
             self.meetings.append((mark, trainer.export(), batches[0]))
 
     def new(self) -> Trainer:
-        """A trainer as the implementation builds it."""
+        """Build a trainer of the implementation."""
         self._trainer = self.build(self.case, self.dtype, self.device)
         return self._trainer
 
     def begin(self) -> Trainer:
-        """A trainer at the beginning of the run: the last one built, because to build may mean to compile."""
+        """Put the trainer that was built last at the beginning of the run: to build another may mean to compile."""
         trainer = self._trainer or self.new()
         trainer.load(self.meetings[0][1])
         return trainer
@@ -101,7 +100,7 @@ def climb(
     lockstep_floor: Floor | None = None,
     rungs: tuple[str, ...] = RUNGS,
 ) -> list[Rung]:
-    """Climb the rungs in order. After a fall the next rung is tried all the same."""
+    """Climb the rungs in order. A rung that is not held is reported, and the next is tried all the same."""
     shared = Climb(
         build=build,
         reference=reference,
@@ -211,12 +210,12 @@ def prediction(shared: Climb) -> float:
 
 
 def gradients(shared: Climb) -> float:
-    """The same loss and the same gradients from the same state and batch."""
+    """Hold loss and gradients, from the same state and batch, against the reference's."""
     return _hold_steps(shared, Phase.LOSS, Phase.GRADIENT)
 
 
 def update(shared: Climb) -> float:
-    """The same parameters and optimizer slots after one update from the same state; the loss is that before it."""
+    """Hold one update from the same state against the reference's: its loss, then parameters and optimizer slots."""
     return _hold_steps(shared, Phase.BATCH, Phase.UPDATE)
 
 
@@ -276,7 +275,7 @@ HOLDS: dict[str, Callable[[Climb], float]] = {
 
 
 def _hold_steps(shared: Climb, *phases: Phase) -> float:
-    """The largest share of the tolerance that these phases of a step use at any of the shared states."""
+    """Hold these phases of a step, at each shared state, and return the largest share of the tolerance used."""
     trainer, data = shared.begin(), shared.data
     shares = []
     for epoch, state, rows in shared.meetings:
@@ -291,7 +290,7 @@ def _hold_steps(shared: Climb, *phases: Phase) -> float:
 
 
 def _hold(got: Params, expected: Expected, epoch: int) -> float:
-    """The largest share of the tolerance that any tensor uses."""
+    """Hold tensors against what is expected, and return the largest share of the tolerance used."""
     try:
         checks = held(got, expected)
     except ValueError as error:
@@ -300,7 +299,7 @@ def _hold(got: Params, expected: Expected, epoch: int) -> float:
 
 
 def _largest_share(checks: Sequence[Check], expected: Expected, epoch: int) -> float:
-    """The largest share of the tolerance that any tensor uses; FallError says which one uses more than all of it."""
+    """Return the largest share of the tolerance that any tensor uses; FallError names a tensor that exceeds it."""
     for check in checks:
         if not check.agrees and check.worst is not None:
             worst, allowed = check.worst, FACTOR * expected.floors[check.tensor]

@@ -1,4 +1,4 @@
-"""Runs whose rounding errors are stirred, and the noise floor that they measure. See ``parity.tolerance``."""
+"""Stir the rounding errors of runs, and measure the noise floor with them. See ``parity.tolerance``."""
 
 from __future__ import annotations
 
@@ -19,9 +19,16 @@ from parity.typing import Array, Batches, Params
 
 
 def stirring(trainer: Trainer, generator: np.random.Generator, ordered: bool, dtype: str) -> Trainer:
-    """A trainer whose every rounding error is stirred: see ``parity.tolerance``.
+    """Stir every rounding error of a trainer, as ``parity.tolerance`` says.
 
-    ``ordered`` says that the order of a batch's rows means something, so that rows stay in their places.
+    Args:
+        trainer: The trainer, whose verbs are replaced.
+        generator: The source of the random directions.
+        ordered: Whether the order of a batch's rows means something, so that the rows keep it.
+        dtype: The dtype whose last place is stirred.
+
+    Returns:
+        A trainer that stirs after every update.
     """
 
     def moved(params: Params) -> Params:
@@ -40,17 +47,17 @@ def stirring(trainer: Trainer, generator: np.random.Generator, ordered: bool, dt
 
 
 class Lockstep(NamedTuple):
-    """A trainer in lockstep with a reference, and what such a run is stopped and resumed with."""
+    """A trainer in lockstep with a reference, and the means to stop and resume such a run."""
 
     trainer: Trainer
     checkpoint: Callable[[], State | None]
-    """The state that the run can go on from: at the end of a stretch the reference's is all there is, else None."""
+    """Returns the state that the run can go on from: the reference's at the end of a stretch, else None."""
     resume: Callable[[State], None]
-    """Go on from what ``checkpoint`` gave."""
+    """Goes on from a state that ``checkpoint`` returned."""
 
 
 def in_lockstep(trainer: Trainer, reference: Trainer, case: Case, length: int) -> Lockstep:
-    """A trainer that starts every stretch of ``length`` epochs from the exact state of a reference beside it."""
+    """Start every stretch of ``length`` epochs from the exact state of a reference that trains beside the trainer."""
     stretch = length * len(next(case.schedule.epochs(len(case.data().x))))
     done = 0
 
@@ -92,7 +99,7 @@ def stirred(build: Build, case: Case, dtype: str, seed: int) -> tuple[Trainer, C
 
 
 def in_float64(trainer: Trainer) -> Trainer:
-    """A longdouble trainer whose results are rounded to float64, so that they can be stored."""
+    """Round the results of a longdouble trainer to float64, so that they can be stored."""
 
     def rounded(params: Params) -> Params:
         return {name: value.astype(np.float64) for name, value in params.items()}
@@ -110,9 +117,10 @@ def in_float64(trainer: Trainer) -> Trainer:
 
 
 def checked(build: Build, case: Case, longdouble: bool) -> tuple[Trainer, Case]:
-    """What the float64 reference itself is held against: the same in longdouble, where it can and that is wider.
+    """Build the run that the float64 reference itself is held against, and its case.
 
-    Elsewhere a stirred run that the floor was not made from.
+    That is the same in longdouble, if the reference can run in it and the machine's longdouble is wider than float64;
+    else a stirred run which the noise floor was not made from.
     """
     if longdouble and np.finfo(np.longdouble).eps < np.finfo(np.float64).eps:
         return in_float64(build(case, "longdouble", "cpu")), case

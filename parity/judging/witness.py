@@ -1,4 +1,4 @@
-"""One step held against what is expected of it, with the noise floor of that very comparison."""
+"""Hold one step against what is expected of it, with the noise floor of that very comparison."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from parity.trajectory import Trajectory
 from parity.typing import Array, Batches, Params
 
 HELD_OUT = "prediction of held-out rows"
-"""The name of that tensor in an ``Expected``."""
+"""The name of this prediction among the tensors of an ``Expected``."""
 
 
 @dataclass(frozen=True)
 class Expected:
-    """Tensors that are expected in one place, and how far rounding alone may carry each from them."""
+    """The tensors that are expected in one place, and how far rounding alone may carry each of them."""
 
     values: Params
     floors: dict[str, float]
@@ -37,15 +37,16 @@ class Check:
 
     tensor: str
     share: float
-    """Of its tolerance: at most 1 where it agrees."""
+    """The share of its tolerance that the tensor uses: at most 1 if it agrees."""
     floors: float
-    """The same in noise floors."""
+    """The same distance in noise floors."""
     worst: Difference | None
     got: Array
     wanted: Array
 
     @property
     def agrees(self) -> bool:
+        """Tell whether the tensor is within its tolerance."""
         return self.share <= 1
 
 
@@ -53,22 +54,22 @@ def take_apart(step: Step, expected: Mapping[Phase, Expected]) -> dict[Phase, li
     """Hold a step against what is expected of it, phase by phase.
 
     Args:
-        step: of a live trainer or read from a recording.
-        expected: of the phases that are looked at, in the order in which they are asked: ``Witness.step`` gives it of
+        step: The step, made by a live trainer or read from a recording.
+        expected: The phases that are asked, in their order, and what is expected of each. ``Witness.step`` makes it of
             the reference, ``as_expected`` of another recording.
 
     Returns:
         The checks of every tensor that is expected, by phase, in the order of ``expected``.
 
     Raises:
-        ValueError: where the step lacks a tensor that is expected, or has it in another shape.
+        ValueError: The step lacks a tensor that is expected, or has it in another shape.
     """
     seen = step.seen()
     return {phase: held(seen[phase], wanted) for phase, wanted in expected.items()}
 
 
 def held(got: Params, expected: Expected) -> list[Check]:
-    """Every expected tensor against what was got; ValueError where one is missing or has another shape."""
+    """Hold every expected tensor against the one that was got; ValueError if one is missing or has another shape."""
     checks = []
     for name, wanted in expected.values.items():
         if name not in got:
@@ -87,26 +88,29 @@ def held(got: Params, expected: Expected) -> list[Check]:
 
 
 def _measured(values: Array) -> Array:
-    """Floats as they are, integers as float64: a model may predict classes."""
+    """Leave floats as they are and make integers float64: a model may predict classes."""
     values = np.asarray(values)
     return values if values.dtype.kind == "f" else values.astype(np.float64)
 
 
 def least_floors(values: Params, dtype: str) -> dict[str, float]:
-    """The part of the noise floor that needs no measurement: four roundings of each tensor's largest value."""
+    """Give the part of the noise floor that needs no measurement: four roundings of each tensor's largest value."""
     return {name: 4 * unit(dtype) * float(np.max(np.abs(value), initial=0.0)) for name, value in values.items()}
 
 
 def to_rounding(
     wanted: Params, dtype: str, strayed: Sequence[Mapping[str, float]] = (), times: float = 1.0
 ) -> Expected:
-    """What was recorded, expected again where no reference measures a noise floor.
+    """Expect what was recorded, if no reference measures a noise floor.
 
     Args:
-        wanted: tensors by name.
-        dtype: of the run that is held against them.
-        strayed: how far each tensor of repetitions was from what they repeat, which is allowed as well.
-        times: how many times the least floor is allowed.
+        wanted: The recorded tensors, by name.
+        dtype: The dtype of the run that is held against them.
+        strayed: How far each tensor of each repetition strayed. The noise floor is at least that.
+        times: How many times the least noise floor is allowed.
+
+    Returns:
+        The tensors, each with a noise floor.
     """
     floors = {name: times * floor for name, floor in least_floors(wanted, dtype).items()}
     floors = {name: max([floor, *(far.get(name, 0.0) for far in strayed)]) for name, floor in floors.items()}
@@ -116,7 +120,7 @@ def to_rounding(
 def within_rounding(
     got: Params, wanted: Params, dtype: str, strayed: Sequence[Mapping[str, float]] = (), times: float = 1.0
 ) -> list[Check]:
-    """The tensors that both have, the farthest apart first; the allowance is that of ``to_rounding``."""
+    """Hold the tensors that both have against each other, the farthest first, with the floors of ``to_rounding``."""
     shared = {name: np.asarray(value) for name, value in wanted.items() if name in got}
     return sorted(held(got, to_rounding(shared, dtype, strayed, times)), key=lambda check: -check.share)
 
@@ -124,9 +128,16 @@ def within_rounding(
 def as_expected(
     other: Step, step: Step, dtype: str, strayed: Mapping[Phase, Sequence[Mapping[str, float]]]
 ) -> dict[Phase, Expected]:
-    """Another run's step as what is expected of ``step``, its state first, as far as both recorded the same tensors.
+    """Expect of a step what another run recorded of the same one.
 
-    ``strayed`` says by phase how far each tensor of repetitions strayed.
+    Args:
+        other: The other run's step.
+        step: The step that will be taken apart. A tensor that it lacks is not expected.
+        dtype: The coarser dtype of the two runs.
+        strayed: By phase, how far each tensor of each repetition strayed.
+
+    Returns:
+        Every phase of the step, the state before it first.
     """
     seen = step.seen()
     return {
@@ -140,10 +151,10 @@ def as_expected(
 
 
 class Witness:
-    """The reference at any state: what it gives there, and the noise floor of that very comparison.
+    """The reference, asked at any state what it expects there, with the noise floor of that very comparison.
 
-    The floor is that of ``parity.tolerance``: the reference in the run's dtype, evaluated RUNS times at the state
-    with its rounding errors stirred.
+    The noise floor is that of ``parity.tolerance``: the reference in the run's dtype is evaluated RUNS times at the
+    state, with its rounding errors stirred.
     """
 
     def __init__(self, reference: Build, case: Case, dtype: str) -> None:
@@ -152,9 +163,15 @@ class Witness:
         self.same_dtype = reference(case, dtype, "cpu")
 
     def step(self, state: State, rows: Array, asked: Collection[Phase] = ASKED) -> dict[Phase, Expected]:
-        """What is expected of the step from ``state`` on the rows, of each phase that is asked.
+        """Expect a step from a state on these rows.
 
-        Slots are in the units of ``parity.spec``.
+        Args:
+            state: The state from which the step begins.
+            rows: (batch,) int64, the rows that the step takes.
+            asked: The phases that are asked.
+
+        Returns:
+            What is expected of each of them. Slots are in the units of ``parity.spec``.
         """
         seen = step_of(self.exact, state, self.data.x[rows], self.data.y[rows], rows, asked).seen()
         wanted = {phase: {name: np.asarray(value) for name, value in seen[phase].items()} for phase in asked}
@@ -171,11 +188,11 @@ class Witness:
         return {phase: Expected(values, floors[phase], self.dtype) for phase, values in wanted.items()}
 
     def prediction(self, state: State, rows: Array) -> Expected:
-        """``prediction`` on the rows."""
+        """Expect the ``prediction`` of these rows."""
         return self.step(state, rows, (Phase.PREDICTION,))[Phase.PREDICTION]
 
     def held_out_prediction(self, state: State) -> Expected:
-        """``prediction of held-out rows``, of all of them; ValueError if the case holds no rows out."""
+        """Expect the prediction of every row that is held out; ValueError if the case holds no rows out."""
         x, y = self.data.split("test")
         self.exact.load(state)
         wanted = {HELD_OUT: self.exact.predict(x)}
@@ -187,16 +204,16 @@ class Witness:
         return Expected(wanted, floors, self.dtype)
 
     def epoch(self, state: State, batches: Batches) -> list[Expected]:
-        """Each batch's ``loss`` in a segment that is trained in one call from ``state``.
+        """Expect the ``loss`` of each batch of an epoch that is trained in one call.
 
-        A batch's own state is no measure of it: rounding has grown since the segment began. So the floor is that of a
-        run, measured on runs of the segment.
+        Rounding grows along the epoch, so that the noise floor of a batch's own state would be too small. The floor is
+        that of a run, measured on stirred runs of this epoch.
         """
         exact = self._losses(self.exact, state, batches)
         x, y = self.data.x[batches[0]], self.data.y[batches[0]]
         strayed = [self._losses(each, begun, batches) for each, begun, *_ in self._stirred(state, x, y)]
         if self.dtype in NARROW:
-            # As ``noise.runs_of`` says: there a stirred run carries over updates that are lost otherwise.
+            # As ``noise.runs_of`` says: stirring carries over updates that a narrow dtype would lose.
             strayed.append(self._losses(self.same_dtype, state, batches))
         run = Trajectory({}, np.zeros(1, np.int64), exact[None], {}, {})
         floors = floor_of([{"loss": distance(losses, exact)} for losses in strayed], run, self.dtype).loss[0]
@@ -207,12 +224,12 @@ class Witness:
 
     @staticmethod
     def _losses(trainer: Trainer, state: State, batches: Batches) -> Array:
-        """(batches,)."""
+        """Train the batches in one call: (batches,)."""
         trainer.load(state)
         return trainer.train([batches]).losses.reshape(-1)
 
     def _stirred(self, state: State, x: Array, y: Array) -> Iterator[tuple[Trainer, State, Array, Array, Array]]:
-        """The reference in the run's dtype, RUNS times stirred: trainer, state, x, y and the order of their rows."""
+        """Stir the reference in the run's dtype, RUNS times: its trainer, state, x, y and the order of their rows."""
         ordered = self.case.schedule.ordered
         for seed in range(RUNS):
             generator = np.random.default_rng(seed)

@@ -1,6 +1,6 @@
-"""What people get wrong when they port a model, each as something that can be replayed.
+"""Porting mistakes that can be replayed.
 
-A model's own mistakes, ``mistakes.py`` beside its ``spec.py``, are written with what stands here.
+The file ``mistakes.py`` beside a model's ``spec.py`` holds the model's own mistakes, written with these names.
 """
 
 from parity.mistakes.in_torch import in_torch, is_torch, torch_functions, torch_loss, torch_output

@@ -1,4 +1,4 @@
-"""Mistakes planted into the pieces of a PyTorch model, without importing PyTorch."""
+"""Plant mistakes in the pieces of a PyTorch model, without importing PyTorch."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from parity.trainer import Build, Trainer
 
 
 def is_torch(trainer: Trainer) -> bool:
-    """Whether it is the torch trainer; asked by name, because asking its class would import the framework."""
+    """Tell whether it is the torch trainer, by its module's name: its class would import the framework."""
     return type(trainer).__module__ == "parity.trainers.torch_trainer"
 
 
 def in_torch(change: Callable[[Any, Any, Case], None]) -> Plant:
-    """The PyTorch implementation after ``change(torch, trainer, case)``."""
+    """Change the PyTorch implementation by ``change(torch, trainer, case)``."""
 
     def plant(build: Build, case: Case, dtype: str, device: str) -> Trainer | Unplanted:
         trainer = build(case, dtype, device)
@@ -31,7 +31,7 @@ def in_torch(change: Callable[[Any, Any, Case], None]) -> Plant:
 
 
 def torch_output(function: Callable[[Any, Any], Any]) -> Plant:
-    """``function(torch, prediction)`` after a torch model's last layer."""
+    """Put ``function(torch, prediction)`` after the last layer of a torch model."""
 
     def change(torch: Any, trainer: Any, case: Case) -> None:
         forward = trainer.forward
@@ -41,7 +41,7 @@ def torch_output(function: Callable[[Any, Any], Any]) -> Plant:
 
 
 def torch_loss(losses: Callable[[Any, Any, Any], Any]) -> Plant:
-    """A torch model whose rows' losses are ``losses(torch, prediction, y)``."""
+    """Let ``losses(torch, prediction, y)`` make the losses of a torch model's rows."""
 
     def change(torch: Any, trainer: Any, case: Case) -> None:
         reduce = torch.sum if case.loss.reduction == "sum" else torch.mean
@@ -54,7 +54,7 @@ def torch_functions(
     make: Callable[[Any, Any, Case], dict[str, Callable[..., Any]]],
     owner: Callable[[Any], Any] = lambda torch: torch.nn.functional,
 ) -> Plant:
-    """A torch model with other functions, ``make(torch, trainer, case)``, in the place of an owner's as it runs."""
+    """Put the functions of ``make(torch, trainer, case)`` in the place of an owner's while a torch model runs."""
 
     def change(torch: Any, trainer: Any, case: Case) -> None:
         forward, functions = trainer.forward, make(torch, trainer, case)

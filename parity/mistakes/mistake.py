@@ -1,4 +1,4 @@
-"""What a porting mistake is, and in which cases it can be made."""
+"""Say what a porting mistake is, and which cases give occasion for it."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ from parity.typing import Array, Params
 Gradients = Callable[[Array, Array], tuple[float, Params]]
 """The verb: ``(x, y)`` to the loss and the gradient of every parameter."""
 Applies = Callable[[Case], bool]
+"""Tells whether a case gives occasion for a mistake."""
 
 
 @dataclass(frozen=True)
 class CannotBePlanted:
-    """An implementation, or a run of its dtype, cannot make a mistake."""
+    """The answer of a plant if an implementation, or a run of its dtype, cannot make the mistake."""
 
     why: str
 
 
 @dataclass(frozen=True)
 class ChangesNothing:
-    """An implementation can make a mistake, but its run would be the same without it."""
+    """The answer of a plant if an implementation can make the mistake, but the run would be the same without it."""
 
     why: str
 
@@ -38,21 +39,21 @@ Plant = Callable[[Build, Case, str, str], Trainer | Unplanted]
 
 @dataclass(frozen=True)
 class Local:
-    """A mistake as a function of one recorded update, where that is enough to tell it."""
+    """A mistake as a function of one recorded update, if one update is enough to tell it."""
 
     phase: Phase
-    """The phase in which two recordings part when one of them makes the mistake."""
+    """The phase in which two recordings part if one of them makes the mistake."""
     wrong: Callable[[Step, Step | None, Optimizer | None], Sequence[Step]]
-    """``(step, before, optimizer)``: what a right step's loss and gradients would be with the mistake.
+    """``(step, before, optimizer)`` to the right ``step`` with the loss and gradients that the mistake makes of it.
 
-    ``before`` is the step before it in the run that may be mistaken, None at its first, and ``optimizer`` the one that
-    it is meant to have, None where nobody says it. A mistake that is made in several ways gives several steps, one that
-    the optimizer or the step leaves no room for gives none.
+    ``before`` is the step before it in the mistaken run, None at the first step. ``optimizer`` is the one that this run
+    is meant to have, None if nobody says. A mistake that is made in several ways gives several steps; it gives none if
+    the step or the optimizer give no occasion for it.
     """
 
 
 def anywhere(case: Case) -> bool:
-    """Every case."""
+    """Apply to every case."""
     return True
 
 
@@ -62,29 +63,36 @@ class Mistake:
 
     name: str
     phase: Phase
-    """Where a walk from shared states first sees it. States of which all is zero may hide it for a step."""
+    """The phase in which a walk from shared states first sees it. Parameters that are zero may hide it for a step."""
     sentence: str
-    """What the mistake is, in words that follow its name."""
+    """The mistake in one sentence."""
     reference: str
     """An issue, a document or a library's own page that shows people making it."""
     applies: Applies = anywhere
-    """Whether a case gives occasion for it, by what the case is: no case without Adam has a mistake in Adam."""
+    """Tells whether a case gives occasion for it: a case without Adam has no mistake in Adam."""
     how: Plant
-    """How it is put into an implementation of a case to which it applies."""
+    """Puts it into an implementation of a case to which it applies."""
     local: Local | None = None
+    """The same as a function of one recorded update, if there is one."""
     at_the_end: bool = False
-    """It shows in a run's last epoch alone, which a recording of the first updates has not seen."""
+    """Whether it shows in a run's last epoch alone, which a recording of the first updates lacks."""
     figures_only: bool = False
-    """The run's losses and parameters stay right, and only the printed figures come out wrong."""
+    """Whether losses and parameters stay right, and only the printed figures come out wrong."""
     pieces_of: tuple[str, ...] = ()
-    """The labels, beside the reference's, of implementations in whose pieces it can be planted."""
+    """The labels of implementations, beside the reference, in whose pieces it can be planted."""
 
     def plant(self, build: Build, case: Case, dtype: str, device: str) -> Trainer | Unplanted:
-        """The implementation with the mistake.
+        """Plant the mistake in an implementation.
+
+        Args:
+            build: The implementation that is right.
+            case: The case that it is built for.
+            dtype: The dtype of the run.
+            device: The device of the run.
 
         Returns:
-            A trainer that makes the mistake; ``CannotBePlanted`` where the case gives no occasion for it, or where the
-            implementation or a run of that dtype cannot make it; ``ChangesNothing`` where nothing would be wrong.
+            A trainer that makes the mistake; ``CannotBePlanted`` if the case gives no occasion for it, or if the
+            implementation or a run of that dtype cannot make it; ``ChangesNothing`` if nothing would be wrong.
         """
         if not self.applies(case):
             return CannotBePlanted(f"{case.name} gives no occasion for it")
@@ -92,17 +100,17 @@ class Mistake:
 
 
 def float64_alone(dtype: str) -> CannotBePlanted:
-    """Why a run in a narrower dtype cannot have rounded something to float32 by mistake."""
+    """Say why a run in a narrower dtype cannot round something to float32 by mistake."""
     return CannotBePlanted(f"a {dtype} run keeps nothing in more than float32")
 
 
 def of_loss(*kinds: str) -> Applies:
-    """Cases whose loss is of one of these kinds."""
+    """Apply to cases whose loss is of one of these kinds."""
     return lambda case: case.loss.kind in kinds
 
 
 def of_schedule(*kinds: type) -> Applies:
-    """Cases whose batch order is of one of these kinds."""
+    """Apply to cases whose batch order is of one of these kinds."""
     return lambda case: isinstance(case.schedule, kinds)
 
 

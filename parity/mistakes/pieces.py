@@ -1,4 +1,4 @@
-"""Mistakes planted into the pieces of a NumPy model: its loss, its output, its functions, its products."""
+"""Plant mistakes in the pieces of a NumPy model: its loss, its output, its functions, its products."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from parity.typing import Array, Params
 
 
 def on_pieces(change: Callable[[NumpyTrainer], None]) -> Plant:
-    """The NumPy implementation with a piece replaced, where that changes what it says."""
+    """Replace a piece of the NumPy implementation, if that changes its prediction, loss or gradients."""
 
     def plant(build: Build, case: Case, dtype: str, device: str) -> Trainer | Unplanted:
         trainer = build(case, dtype, device)
@@ -36,7 +36,7 @@ def on_pieces(change: Callable[[NumpyTrainer], None]) -> Plant:
 
 @np.errstate(all="ignore")
 def _answers(trainer: NumpyTrainer, case: Case) -> list[Array]:
-    """Prediction, loss and gradients on some rows, off the initial parameters; the trainer stays as it is."""
+    """Ask for prediction, loss and gradients on some rows, off the initial parameters; the trainer stays as it is."""
     kept, data = trainer.export(), case.data()
     x, y = data.x[:ROWS], data.y[:ROWS]
     trainer.load(replace(kept, params=off_initial(case)))
@@ -47,7 +47,7 @@ def _answers(trainer: NumpyTrainer, case: Case) -> list[Array]:
 
 
 def with_loss(loss: Callable[[nn.Loss], nn.Loss]) -> Plant:
-    """The NumPy implementation with ``loss(its own loss)``."""
+    """Put ``loss(its own loss)`` in the place of the NumPy implementation's loss."""
 
     def change(trainer: NumpyTrainer) -> None:
         trainer.loss = loss(trainer.loss)
@@ -56,9 +56,9 @@ def with_loss(loss: Callable[[nn.Loss], nn.Loss]) -> Plant:
 
 
 def after_output(function: Callable[[Array], Array], derivative: Callable[[Array, Array], Array]) -> Plant:
-    """The NumPy implementation with ``function`` after its last layer.
+    """Put ``function`` after the last layer of the NumPy implementation.
 
-    ``derivative(d_output, output)`` is that by the function's input.
+    ``derivative(d_output, output)`` is the loss's derivative by the function's input.
     """
 
     def change(trainer: NumpyTrainer) -> None:
@@ -79,7 +79,7 @@ def after_output(function: Callable[[Array], Array], derivative: Callable[[Array
 
 
 def with_functions(module: ModuleType, **functions: Callable[..., Any]) -> Plant:
-    """The NumPy implementation, with other functions in the place of a module's while it runs."""
+    """Put other functions in the place of a module's own while the NumPy implementation runs."""
 
     def change(trainer: NumpyTrainer) -> None:
         forward, backward = trainer.forward, trainer.backward
@@ -98,10 +98,10 @@ def with_functions(module: ModuleType, **functions: Callable[..., Any]) -> Plant
 
 
 def with_products(product: Callable[[Array, Array], Array]) -> Plant:
-    """The NumPy implementation with every matrix product made by ``product``."""
+    """Let ``product`` make every matrix product of the NumPy implementation."""
 
     class Factor(np.ndarray):
-        """An array whose products are ``product``'s, and so are those of whatever is computed from it."""
+        """An array whose matrix products ``product`` makes; every result of a computation with it is one, too."""
 
         __array_priority__ = 1
 

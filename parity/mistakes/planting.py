@@ -1,22 +1,23 @@
-"""How a porting mistake is put into an implementation that is right.
+"""Put a porting mistake into an implementation that is right.
 
-A plant takes what an implementation's ``build`` takes, and that ``build`` before it, and returns a trainer that makes
-the mistake, ``CannotBePlanted`` where the implementation or a run of that dtype cannot make it, or ``ChangesNothing``
-where the run would be the same without it. There are five kinds of plants:
+A plant takes an implementation's ``build`` and the arguments of that, ``(case, dtype, device)``. It returns a trainer
+that makes the mistake; ``CannotBePlanted`` if the implementation, or a run of that dtype, cannot make it; or
+``ChangesNothing`` if the run would be the same without it. There are five kinds of plants:
 
-- on the case (``on_case``, ``on_rows``): another loss, optimizer or other data; in every framework;
-- on the batch order (``in_order``): the trainer takes other rows than it is told to; in every framework;
-- on a step (``on_step``): loss and gradients are the framework's own, altered on their way out, or taken at altered
-  parameters; what follows them is done in NumPy. Through the verbs alone, so in every framework;
-- on the verbs themselves (``parity.trainer.verbs``): some of them replaced; in every framework;
-- on the pieces of a NumPy model (``on_pieces``): its loss, what comes after its output, its nonlinearities, its
-  products; and, with the same mistake made in PyTorch's words, on those of a torch model (``in_torch``).
+- On the case (``on_case``, ``on_optimizer``, ``on_rows``): another loss, another optimizer, other data. In every
+  framework.
+- On the batch order (``in_order``): the trainer takes other rows than it is told to. In every framework.
+- On a step (``on_step``): loss and gradients are the framework's own, altered on their way out, or taken at altered
+  parameters; NumPy makes the update. Only the verbs are called, so in every framework.
+- On the verbs themselves (``parity.trainer.verbs``): some of them are replaced. In every framework.
+- On the pieces of a NumPy model (``on_pieces``): its loss, its output, its nonlinearities, its products; and the same
+  mistake in PyTorch's words on the pieces of a torch model (``in_torch``).
 
-Whether a mistake would change anything is decided alike for all mistakes of a kind: ``on_rows`` asks whether a training
-row differs; ``on_optimizer`` whether the optimizer does; ``in_order`` whether a batch of the first epochs has other
-rows; ``on_step`` with altered parameters whether any differs, and ``on_pieces`` whether prediction, loss or gradients
-do, both close to the initial parameters but off them, because much that goes wrong with zeros looks right. In torch
-nothing is asked, because the reference was.
+Each kind decides in one way whether a mistake would change anything. ``on_rows`` asks whether a training row differs,
+``on_optimizer`` whether the optimizer differs, ``in_order`` whether a batch of the first epochs has other rows.
+``on_step`` asks whether a parameter is altered, and ``on_pieces`` whether prediction, loss or gradients are: both near
+the initial parameters but not at them, because a mistake often looks right with zeros. ``in_torch`` asks nothing,
+because the reference was asked.
 """
 
 from __future__ import annotations
@@ -35,15 +36,15 @@ from parity.trainer import Build, State, Trained, Trainer, verbs
 from parity.typing import Array, Batches, Params
 
 Order = Callable[[Any, int], Iterator[Array]]
-"""A schedule and the number of rows to the rows of one update after another."""
+"""``(schedule, rows)`` to the rows of one update after another, where ``rows`` is the number of rows."""
 EPOCHS = 3
-"""Two batch orders that are the same for so many epochs are taken to be the same."""
+"""Two batch orders that are the same for this many epochs are taken to be the same."""
 OFFSET, ROWS = 0.1, 64
-"""How far off the initial parameters, and on how many rows, it is seen whether a mistake changes anything."""
+"""Whether a mistake changes anything is tried this far off the initial parameters, on this many rows."""
 
 
 def on_case(change: Callable[[Case], Case | Unplanted]) -> Plant:
-    """The implementation, built for another case."""
+    """Build the implementation for another case."""
 
     def plant(build: Build, case: Case, dtype: str, device: str) -> Trainer | Unplanted:
         mistaken = change(case)
@@ -53,7 +54,7 @@ def on_case(change: Callable[[Case], Case | Unplanted]) -> Plant:
 
 
 def on_optimizer(change: Callable[[Any], Optimizer]) -> Plant:
-    """The implementation with another optimizer."""
+    """Build the implementation with another optimizer."""
 
     def mistaken(case: Case) -> Case | Unplanted:
         optimizer = change(case.optimizer)
@@ -65,7 +66,7 @@ def on_optimizer(change: Callable[[Any], Optimizer]) -> Plant:
 
 
 def on_rows(change: Callable[[Dataset, Case], Dataset]) -> Plant:
-    """The implementation, trained on other rows."""
+    """Build the implementation on other rows."""
 
     def mistaken(case: Case) -> Case | Unplanted:
         honest = case.data()
@@ -78,7 +79,7 @@ def on_rows(change: Callable[[Dataset, Case], Dataset]) -> Plant:
 
 
 def in_order(order: Order) -> Plant:
-    """The implementation, given the rows of another order whatever rows it is told to take."""
+    """Give the implementation the rows of another order, whatever rows it is told to take."""
 
     def plant(build: Build, case: Case, dtype: str, device: str) -> Trainer | Unplanted:
         rows = len(case.data().x)
@@ -92,12 +93,12 @@ def in_order(order: Order) -> Plant:
 
 
 def one_by_one(schedule: Schedule, rows: int) -> Iterator[Array]:
-    """The rows of one update after another, without end."""
+    """List the rows of one update after another, without end."""
     return itertools.chain.from_iterable(schedule.epochs(rows))
 
 
 def batches(case: Case) -> int:
-    """The number of updates in an epoch."""
+    """Count the updates of an epoch."""
     return len(next(case.schedule.epochs(len(case.data().x))))
 
 
@@ -107,7 +108,7 @@ def _same_rows(a: Array, b: Array, ordered: bool) -> bool:
 
 
 def reordered(trainer: Trainer, order: Callable[[], Iterator[Array]]) -> Trainer:
-    """A trainer that takes the rows of another order, at the place in it that its step count says."""
+    """Give a trainer the rows of another order, from the place in it that its step count says."""
 
     def rows_from(step: int) -> Iterator[Array]:
         return itertools.islice(order(), step, None)
@@ -130,14 +131,14 @@ def reordered(trainer: Trainer, order: Callable[[], Iterator[Array]]) -> Trainer
 
 
 def off_initial(case: Case) -> Params:
-    """Parameters close to the initial ones, none of them zero: the same at every call."""
+    """Make parameters near the initial ones, none of them zero; the same at every call."""
     generator = np.random.default_rng(0)
     return {name: p + OFFSET * generator.standard_normal(p.shape) for name, p in case.initial().items()}
 
 
 @contextmanager
 def replaced(owner: Any, functions: dict[str, Callable[..., Any]]) -> Iterator[None]:
-    """Other functions in the place of an owner's, a module's or a class's, for as long as the context lasts."""
+    """Put other functions in the place of a module's or a class's own, as long as the context lasts."""
     kept = {name: getattr(owner, name) for name in functions}
     for name, function in functions.items():
         setattr(owner, name, function)
@@ -149,7 +150,7 @@ def replaced(owner: Any, functions: dict[str, Callable[..., Any]]) -> Iterator[N
 
 
 def either(*plants: Plant) -> Plant:
-    """The first of several plants that can be made: the same mistake, in the words of different frameworks."""
+    """Plant a mistake in the words of the first framework that can say it."""
 
     def plant(build: Build, case: Case, dtype: str, device: str) -> Trainer | Unplanted:
         refused: list[Unplanted] = []
@@ -158,7 +159,7 @@ def either(*plants: Plant) -> Plant:
             if not isinstance(found, Unplanted):
                 return found
             refused.append(found)
-        # What one framework's words would not change, the others cannot say at all.
+        # If the mistake changes nothing in the one framework that can make it, that says more.
         without_effect = next((why for why in refused if isinstance(why, ChangesNothing)), None)
         return without_effect or CannotBePlanted("; ".join(refusal.why for refusal in refused))
 

@@ -1,4 +1,4 @@
-"""An implementation taken apart step by step: its own gradients, everything around them in NumPy."""
+"""Take an implementation apart: its gradients are its own, and NumPy does everything around them."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from parity.trainer import Build, State, Trained, Trainer, joined, predicted
 from parity.typing import Array, Batches, Params
 
 Rule = Callable[[Any, str, Array, Array, State], Array]
-"""As ``numpy_trainer.sgd``: the optimizer, the parameter's name, its value and gradient, and the state, whose slots
-the rule changes and whose step counts this update already, to the parameter's new value."""
+"""``(optimizer, name, p, g, state)`` to the parameter's new value, as ``nn.updates.sgd``. The rule changes the state's
+slots; the state's step counts this update already."""
 Evaluate = Callable[[Gradients, Params, Array, Array], tuple[float, Params]]
-"""The honest verb, the parameters it is asked at, and its arguments; to what is said instead."""
+"""``(gradients, params, x, y)`` to a loss and gradients, where ``gradients`` is the honest verb at these parameters."""
 
 
 def unchanged(params: Params) -> Params:
@@ -32,15 +32,15 @@ def asked(gradients: Gradients, params: Params, x: Array, y: Array) -> tuple[flo
 
 
 def honest(optimizer: Optimizer, name: str, p: Array, g: Array, state: State) -> Array:
-    """The update that the case asks for."""
+    """Make the update that the case asks for."""
     return nn.UPDATES[type(optimizer)](optimizer, name, p, g, state)
 
 
 class Stepwise:
-    """An implementation's predictions, losses and gradients; everything around them in NumPy, in the run's dtype.
+    """A trainer with the predictions, losses and gradients of an implementation, and NumPy's updates, in a run's dtype.
 
-    ``view`` gives the parameters that the implementation works with, in the place of the run's own; ``pull`` takes
-    their gradients back to the run's own. ``evaluate`` has the last word on loss and gradients, ``rule`` makes the
+    ``view`` makes, of the run's parameters, those that the implementation works with; ``pull`` takes their gradients
+    back to the run's own. ``evaluate`` may change loss and gradients after that, and ``rule`` makes the
     update. A rule may keep slots of its own: a state that lacks them begins them anew.
     """
 
@@ -108,7 +108,7 @@ def on_step(
     evaluate: Evaluate = asked,
     rule: Rule = honest,
 ) -> Plant:
-    """The implementation taken apart as ``Stepwise`` does."""
+    """Plant a mistake in the implementation taken apart by ``Stepwise``, which explains the arguments."""
 
     def plant(build: Build, case: Case, dtype: str, device: str) -> Trainer | Unplanted:
         near = off_initial(case)

@@ -1,7 +1,7 @@
-"""Deep recordings: a run's first updates with all that went into them, and what can be read from them alone.
+"""Steps: single updates with all that went into them, made by a live trainer or read from a deep recording.
 
-``parity run --deep N``, and ``parity.recorder`` from a loop of one's own, record for each update k (from 0) of the
-first N, beside the snapshots of ``trajectory``:
+``parity run --deep N``, and ``parity.recorder`` in a loop of one's own, record the first N updates deeply. For each
+update k, from 0, the recording holds beside its snapshots:
 
     steps/<k>/rows               (batch,) int64, the rows that the run was told to take
     steps/<k>/prediction         (batch, ...) of these rows, before the update
@@ -11,9 +11,8 @@ first N, beside the snapshots of ``trajectory``:
     steps/<k>/params/<name>      the state before the update: parameters, and
     steps/<k>/slots/<slot>/...   the optimizer's slots, in the units of ``parity.spec``
 
-and the state after the last of them as ``steps/<N>/...``. All inputs and outputs of a step are there, so that it can be
-taken apart as ``locate`` does with a live implementation: at the run's own states, held against the reference, or,
-where no reference is at hand, against another deep recording as far as both are in the same state.
+and the state after the last of them as ``steps/<N>/...``. So a recording holds all inputs and outputs of a step. The
+step can be held against the reference at the run's own state, or against another recording.
 """
 
 from __future__ import annotations
@@ -33,18 +32,18 @@ from parity.typing import Array, Batches, Params
 
 
 class Phase(StrEnum):
-    """Where a step can go wrong."""
+    """A part of a step that can go wrong."""
 
     BATCH = "batch"
-    """Other rows than named, or a loss that was taken at another time."""
+    """The step took other rows than it was told to, or its loss was taken at another time."""
     PREDICTION = "prediction"
     LOSS = "loss"
     GRADIENT = "gradient"
     UPDATE = "update"
     STATE = "state"
-    """What one step leaves the next."""
+    """The state in which one step leaves the next."""
     UNRECORDED = "unrecorded"
-    """Losses and snapshots alone are recorded, and do not tell."""
+    """Unknown: losses and snapshots alone are recorded."""
 
 
 ASKED = (Phase.PREDICTION, Phase.LOSS, Phase.GRADIENT, Phase.BATCH, Phase.UPDATE)
@@ -53,48 +52,55 @@ ASKED = (Phase.PREDICTION, Phase.LOSS, Phase.GRADIENT, Phase.BATCH, Phase.UPDATE
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One update with all that went into it, of a live trainer or read from a recording."""
+    """One update with all that went into it."""
 
     before: State
+    """The state from which the update began."""
     rows: Array
-    """(batch,) int64."""
+    """(batch,) int64: the rows that the run was told to take."""
     prediction: Array
-    """(batch, ...), of these rows before the update."""
+    """(batch, ...): the prediction of these rows before the update."""
     loss: Array
-    """(), theirs before the update."""
+    """(): their loss before the update."""
     gradients: Params
-    """The loss's gradient for each parameter that is trained."""
+    """The gradient of that loss for each parameter that is trained."""
     trained: Array
-    """(), the loss that the update itself gave."""
+    """(): the loss that the update itself returned."""
     after: State
+    """The state after the update."""
 
     @property
     def number(self) -> int:
-        """The number of updates before this one."""
+        """Count the updates before this one."""
         return self.before.step
 
     def seen(self) -> dict[Phase, Params]:
-        """What each phase shows of the step: tensors by name, slots in the units of ``parity.spec``."""
+        """Give the tensors of each phase, by name. Slots are in the units of ``parity.spec``."""
         return {
             Phase.STATE: {**self.before.params, **self.before.slots_at(1.0)},
             Phase.PREDICTION: {"prediction": self.prediction},
             Phase.LOSS: {"loss": self.loss},
             Phase.GRADIENT: self.gradients,
-            # From agreeing gradients, a training loss that differs was taken over other rows, or at another time.
+            # If the gradients agree and this loss does not, its rows or its time are wrong.
             Phase.BATCH: {"loss": self.trained},
             Phase.UPDATE: {**self.after.params, **self.after.slots_at(1.0)},
         }
 
 
 def step_of(trainer: Trainer, state: State, x: Array, y: Array, rows: Array, asked: Collection[Phase] = ASKED) -> Step:
-    """The update that a trainer makes from a state.
+    """Make one update from a state with a live trainer, and keep all that goes into it.
 
     Args:
-        trainer: any implementation. Afterwards it is in the state after the update, where that was asked.
-        state: where the update begins.
-        x, y: the rows' inputs and targets, (batch, ...).
+        trainer: Any implementation. If the update is asked, the trainer is left in the state after it.
+        state: The state from which the update begins.
+        x: (batch, ...), the inputs of the rows.
+        y: (batch, ...), their targets.
         rows: (batch,) int64, the rows that the update is told to take.
-        asked: the phases that are looked at. The others are left empty, which fits nothing that is expected.
+        asked: The phases that are asked. Only the verbs that they need are called; all else is left empty, and fits
+            nothing that is expected.
+
+    Returns:
+        The step, in the trainer's dtype.
     """
     trainer.load(state)
     prediction = loss = trained = np.empty(0)
@@ -113,15 +119,15 @@ def step_of(trainer: Trainer, state: State, x: Array, y: Array, rows: Array, ask
 
 
 class Watched(NamedTuple):
-    """A trainer that is watched, and what was seen of it."""
+    """A trainer that is watched, and the means to take what was seen."""
 
     trainer: Trainer
     take: Callable[[], Params]
-    """What was seen since the last call, by the names above without ``steps/``."""
+    """Returns what was seen since the last call, by the names above without ``steps/``."""
 
 
 def watched(trainer: Trainer, case: Case, updates: int) -> Watched:
-    """A trainer whose first ``updates`` updates are made one by one, with a look at what goes into each."""
+    """Watch a trainer: its first ``updates`` updates are made one by one, and all that goes into each is kept."""
     data = case.data()
     done, seen = 0, _named(0, trainer.export())
 
@@ -157,16 +163,20 @@ def watched(trainer: Trainer, case: Case, updates: int) -> Watched:
 
 
 def _named(number: int, state: State) -> Params:
-    """A state, by the names that it has in a recording."""
+    """Name the tensors of a state as a recording does."""
     found = {f"params/{name}": value for name, value in state.params.items()}
     found |= {f"slots/{name}": value for name, value in state.slots_at(1.0).items()}
     return {f"{number}/{name}": value for name, value in found.items()}
 
 
 def steps_of(run: Trajectory) -> list[Step]:
-    """The updates that a run recorded deeply, from the first on; none where it did not, or not under these names.
+    """Read the updates that a run recorded deeply, from the first on.
 
-    TrajectoryError where one of them is there in part only.
+    Returns:
+        The steps; none if the run recorded none, or under other names.
+
+    Raises:
+        TrajectoryError: A step is there in part only.
     """
     found: list[Step] = []
     tensors: dict[str, Params] = {}
@@ -205,17 +215,17 @@ def _part(tensors: Params, name: str) -> Params:
 
 
 def epochs_and_batches(run: Trajectory) -> Iterator[tuple[int, int]]:
-    """The epoch, from 1, and the batch, from 0, of each update."""
+    """Count the epoch, from 1, and the batch, from 0, of each update of a run."""
     batches = max(1, run.loss.shape[1])
     return ((number // batches + 1, number % batches) for number in itertools.count())
 
 
 def update_at(run: Trajectory, epoch: int, batch: int) -> int:
-    """The number of the update, from 0, in an epoch, from 1, and a batch, from 0."""
+    """Number, from 0, the update of an epoch, from 1, and a batch, from 0."""
     batches: int = run.loss.shape[1]
     return (epoch - 1) * max(1, batches) + batch
 
 
 def rows_in_words(rows: Array) -> str:
-    """The first few."""
+    """List the first few rows."""
     return ", ".join(map(str, rows[:4].tolist())) + (", …" if len(rows) > 4 else "")

@@ -252,6 +252,42 @@ class Explain:
         ).as_json()
 
 
+@dataclass(frozen=True)
+class Replayed:
+    """What replays on a reference explain of a recording, or why that recording is none of its case."""
+
+    explanation: Mapping[str, Any]
+    refusal: str = ""
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Explain one of two recordings, ``a`` or the ``second``, by replays on the reference that ``cell`` is."""
+
+    cell: CellName
+    environment: Environment
+    resources: Resources
+    a: str
+    b: str
+    noise: tuple[str, ...] = ()
+    second: bool = False
+
+    def run(self, emit: Emit) -> Replayed:
+        from parity.explaining.folders import replayed
+        from parity.judging.known import Known
+        from parity.running.keys import mark
+        from parity.suite import load_suite
+        from parity.trajectory import TrajectoryError
+
+        entry, _, _ = self.cell.find()
+        known = Known(load_suite(self.cell.suite), mark)
+        noise = [Path(folder) for folder in self.noise]
+        try:
+            return Replayed(replayed(known, entry, Path(self.a), Path(self.b), noise, self.second))
+        except TrajectoryError as error:
+            return Replayed({}, str(error))
+
+
 DEVICES = Resources(about="devices")
 
 

@@ -139,13 +139,6 @@ def strict_json(text: str, schema: str = "") -> Any:
     return schemas.held(schema, document) if schema else document
 
 
-def selected(request: pytest.FixtureRequest) -> list[dict[str, Any]]:
-    """The parameters of every test that this session selected from the requesting file and that has a ``label``."""
-    items = [item for item in request.session.items if item.path == request.path]
-    params = [item.callspec.params for item in items if isinstance(item, pytest.Function) and hasattr(item, "callspec")]
-    return [found for found in params if "label" in found]
-
-
 def each_framework(metafunc: pytest.Metafunc) -> None:
     """Run a test that asks for ``framework`` once for each framework, or for those that the session names."""
     if "framework" in metafunc.fixturenames:

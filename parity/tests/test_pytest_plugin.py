@@ -165,7 +165,11 @@ def test_the_help_has_one_group_more_and_every_option_in_it_is_prefixed(project:
 
 def test_fixtures_are_prefixed_and_no_marker_is_claimed(project: Path) -> None:
     named = [line for line in added(project, "--fixtures", "-q") if not line.startswith(" ")]
-    assert {line.split()[0] for line in named if not line.startswith("-")} == {"parity_climbs", "parity_hold"}
+    assert {line.split()[0] for line in named if not line.startswith("-")} == {
+        "parity_climbs",
+        "parity_executor",
+        "parity_hold",
+    }
     assert added(project, "--markers") == []
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +18,9 @@ from parity.recording.format import MANIFEST, batch_order_hash
 from parity.recording.places import keep_failure, partial_path
 from parity.recording.reader import read
 from parity.recording.steps import steps_of
-from parity.running.pool import worker_environment
 from parity.spec import Adam, Sgd, Shuffled, optimizer_from
 from parity.tests.cli.test_cli import Parity, complaint, parity
+from parity.tests.loops import adams, dtypes_of, tiny
 from parity.tests.suites import each_framework
 from parity.trajectory import Trajectory
 from parity.typing import Params
@@ -32,31 +30,6 @@ pytest_generate_tests = each_framework
 
 ROWS, BATCHES = 12, 3
 SCHEDULE = Shuffled(batch_size=ROWS // BATCHES, seed=3)
-TENSORS = {
-    "numpy": "make = lambda values, dtype: numpy.array(values, dtype)",
-    "torch": "import torch\nmake = lambda values, dtype: torch.tensor(values, dtype=getattr(torch, dtype), "
-    "requires_grad=True)",
-    "tensorflow": "import tensorflow as tf\nmake = lambda values, dtype: tf.constant(values, dtype)",
-    "keras": "import keras\nmake = lambda values, dtype: keras.Variable(values, dtype=dtype)",
-    "jax": "import jax.numpy as jnp\nmake = lambda values, dtype: jnp.array(values, dtype)",
-}
-"""By framework, how a tensor is made of a list."""
-LOOP = """
-import sys
-import numpy
-from parity.recorder import Recorder
-{make}
-for dtype in sys.argv[2:]:
-    with Recorder(f"{{sys.argv[1]}}/{{dtype}}", dtype, implementation={framework!r}, deep=2) as run:
-        run.snapshot({{"dense/kernel": make([[1.5, -2.0]], dtype)}})
-        now = {{"dense/kernel": make([[1.5, -2.0]], dtype)}}
-        for k in range(2):
-            values = {{"dense/kernel": make([[0.5, k]], dtype)}}
-            run.step(make(0.25, dtype), rows=make([k, 3], "int32") if {framework!r} == "jax" else [k, 3],
-                     prediction=make([0.5], dtype), gradients=values, params=now)
-            run.snapshot(values)
-            now = values
-"""
 
 
 def params(value: float, dtype: str = "float32") -> Params:
@@ -136,19 +109,10 @@ def test_a_layout_brings_the_frameworks_own_tensors_into_the_canonical_one(tmp_p
     assert (found.meta["case"], found.meta["versions"]["numpy"]) == ("mine", np.__version__)
 
 
-def test_every_frameworks_tensors_are_recorded_in_every_dtype(framework: str, tmp_path: Path) -> None:
-    dtypes = ["float64", "float32", "float16"] + ["bfloat16"] * (framework != "numpy")
-    code = LOOP.format(make=TENSORS[framework], framework=next(iter(known(framework).packages)))
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path), *dtypes],
-        env=worker_environment(framework, sys.path),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    for dtype in dtypes:
-        found = read(tmp_path / dtype)
+@pytest.mark.asks(question=tiny)
+def test_every_frameworks_tensors_are_recorded_in_every_dtype(framework: str, answer: str) -> None:
+    for dtype in dtypes_of(framework):
+        found = read(Path(answer, dtype))
         assert found.meta["dtype"] == dtype
         np.testing.assert_array_equal(found.params["dense/kernel"][:], [[[1.5, -2.0]], [[0.5, 0]], [[0.5, 1]]])
         np.testing.assert_array_equal(found.loss, [[0.25], [0.25]])
@@ -157,60 +121,15 @@ def test_every_frameworks_tensors_are_recorded_in_every_dtype(framework: str, tm
         assert set(found.meta["settings"]) >= {*known(framework).environment}
 
 
-KERAS_LOOP = """
-import sys
-import keras
-import numpy as np
-from parity.recorder import Recorder
-from parity.spec import Adam
-
-def keras_update(dtype, **more):
-    keras.config.set_floatx(dtype)
-    kernel, adam = keras.Variable(np.full((3, 1), 0.5), dtype=dtype), keras.optimizers.Adam(0.01, **more)
-    return kernel, lambda t, g: adam.apply([keras.ops.convert_to_tensor(g)], [kernel])
-
-def own_update(dtype):
-    kernel, m, v = np.full((3, 1), 0.5), 0.0, 0.0
-    def update(t, g):
-        nonlocal m, v
-        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
-        kernel[:] -= 0.01 * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
-    return kernel, update
-
-x, y = np.random.RandomState(0).normal(size=(64, 3)), np.random.RandomState(1).normal(size=(64, 1))
-for dtype in ("float32", "float64"):
-    ways = {"own": own_update(dtype), "keras": keras_update(dtype), "epsilon": keras_update(dtype, epsilon=1e-8)}
-    for way, (kernel, update) in ways.items():
-        now = lambda: {"dense/kernel": np.array(kernel, dtype)}
-        with Recorder(f"{sys.argv[1]}/{way}-{dtype}", dtype, deep=20, optimizer=Adam(0.01)) as run:
-            run.snapshot(now())
-            for t in range(1, 21):
-                error = x @ now()["dense/kernel"] - y
-                # Small, so that the epsilon counts; of one and the same dtype, so that it is the update that parts.
-                g = (1e-6 * 2 * x.T @ error / len(x)).astype(dtype)
-                seen = {"prediction": error, "gradients": {"dense/kernel": g}, "params": now()}
-                run.step(np.mean(error**2), rows=np.arange(64), **seen)
-                update(t, g)
-                run.snapshot(now())
-"""
-
-
-def test_kerass_own_adam_is_named(parity: Parity, tmp_path: Path) -> None:
+@pytest.mark.asks(question=adams, framework="keras")
+def test_kerass_own_adam_is_named(parity: Parity, answer: str) -> None:
     """By what Keras itself computes: the mistakes that are made of it are worked out in NumPy."""
-    done = subprocess.run(
-        [sys.executable, "-c", KERAS_LOOP, str(tmp_path)],
-        env=worker_environment("keras", sys.path),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
     for way, dtype, name in (
         ("keras", "float32", "adam-of-keras"),
         ("keras", "float64", "adam-of-keras-in-float64"),
         ("epsilon", "float64", "adam-of-keras-in-float64-but-epsilon"),
     ):
-        result = parity("explain", tmp_path / f"{way}-{dtype}", tmp_path / f"own-{dtype}")
+        result = parity("explain", Path(answer, f"{way}-{dtype}"), Path(answer, f"own-{dtype}"))
         assert f"explained by {name} (" in result.out, result.out
 
 

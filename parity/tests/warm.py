@@ -12,8 +12,9 @@ asks for, and by whom it is answered, and finds the answer in the fixture ``answ
         assert answer == {...}
 
 The function's parameters are the test's own, and ``folder``, an empty one for its answer. The framework is the test's
-``framework``, or that of its ``label``, or named in the mark, as what is no parameter is: ``framework="torch"``. All questions are put when pytest
-begins, and answered beside the tests that ask nothing.
+``framework``, or that of its ``label``, or named in the mark, as what is no parameter of the test is:
+``framework="torch"``; the process has the settings of a CPU unless a ``device`` is named likewise. All questions are
+put when pytest begins, and answered beside the tests that ask nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,9 @@ PACKAGES = {package for known in FRAMEWORKS for packages in known.packages.value
 """What is imported with a framework, by the names of the distributions, which are those of the modules as well."""
 
 
+RESOURCES = Resources(about="a question of a test")
+
+
 @dataclass(frozen=True)
 class Ask:
     """Call a function, ``module:name``; arguments and result are such as travel to and from a worker."""
@@ -49,7 +53,7 @@ class Ask:
     environment: Environment
     function: str
     arguments: Mapping[str, Any]
-    resources: Resources = Resources(about="a question of a test")
+    resources: Resources = RESOURCES
 
     def run(self, emit: Emit) -> Any:
         module, _, name = self.function.partition(":")
@@ -63,24 +67,24 @@ class Warm:
         self._stack = ExitStack()
         self._pools: dict[Environment, Pool] = {}
         self._answers: dict[str, Future[Any]] = {}
-        self.first: dict[str, Future[dict[str, list[str]]]] = {}
-        """By framework, the answer to the first job of its process, ``begin``."""
 
     def submit(self, job: Job[Any], on_event: Callable[[Progress], None] = lambda progress: None) -> Future[Any]:
-        environment = job.environment
+        return self._pool(job.environment).submit(job, on_event)
+
+    def _pool(self, environment: Environment) -> Pool:
         if environment not in self._pools:
             self._pools[environment] = self._stack.enter_context(Pool(1, reach=reach_of(DOCUMENTS)))
-            if environment.device == "cpu":
-                first = Ask(environment, f"{__name__}:begin", {"framework": environment.framework})
-                self.first[environment.framework] = self._pools[environment].submit(first)
-        return self._pools[environment].submit(job, on_event)
+            first = begin if environment.device == "cpu" else stand_back
+            self.ask(environment, first, framework=environment.framework)
+        return self._pools[environment]
 
-    def ask(self, framework: str, function: Callable[..., Any], **arguments: Any) -> Future[Any]:
+    def ask(self, environment: Environment, function: Callable[..., Any], /, **arguments: Any) -> Future[Any]:
         """The answer of a function in a framework's process; who asks the same again gets the same answer."""
         name = f"{function.__module__}:{function.__qualname__}"
-        known = json.dumps([framework, name, arguments], sort_keys=True)
+        known = json.dumps([*astuple(environment), name, arguments], sort_keys=True)
+        pool = self._pool(environment)
         if known not in self._answers:
-            self._answers[known] = self.submit(Ask(Environment(framework), name, arguments))
+            self._answers[known] = pool.submit(Ask(environment, name, arguments))
         return self._answers[known]
 
     def close(self) -> None:
@@ -93,12 +97,17 @@ class Warm:
         self.close()
 
 
+def stand_back(framework: str) -> None:
+    """Leave the processor to pytest itself, where both could use it: for good, in this process."""
+    os.nice(10)
+
+
 def begin(framework: str) -> dict[str, list[str]]:
     """Import every implementation of the documents' models in a framework, one by one, flax's last.
 
-    By module, which packages of frameworks this process has then. It does its work beside pytest from now on.
+    By module, which packages of frameworks this process has then.
     """
-    os.nice(10)
+    stand_back(framework)
     found = [
         implementation
         for entry in load_suite(DOCUMENTS).entries.values()
@@ -121,8 +130,9 @@ def put(warm: Warm, item: pytest.Item, folder: Callable[[], Path]) -> Future[Any
     known = dict(item.callspec.params) if hasattr(item, "callspec") else {}
     known |= mark.kwargs
     framework = known.get("framework") or framework_of(known["label"]).name
+    environment = Environment(framework, known.get("device", "cpu"))
     question = mark.kwargs["question"]
     wanted = inspect.signature(question).parameters
     if "folder" in wanted:
         known["folder"] = str(folder())
-    return warm.ask(framework, question, **{name: known[name] for name in wanted})
+    return warm.ask(environment, question, **{name: known[name] for name in wanted})

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
 
 from parity.mistakes.catalogue import batches, data, layers, losses, precision, updates
 from parity.mistakes.mistake import Mistake
-
-if TYPE_CHECKING:
-    from parity.suite import Entry
+from parity.suite import Entry
 
 CATALOGUE: tuple[Mistake, ...] = tuple(
     mistake for family in (batches, data, layers, precision, losses, updates) for mistake in family.MISTAKES
@@ -17,16 +14,23 @@ CATALOGUE: tuple[Mistake, ...] = tuple(
 
 
 def mistakes_for(entry: Entry) -> tuple[Mistake, ...]:
-    """The catalogue, and the mistakes of the entry's own model where its folder has a ``mistakes.py``.
+    """List the mistakes of the catalogue and, if the model's folder has a ``mistakes.py``, those of the model.
 
-    ValueError where two mistakes have the same name.
+    Args:
+        entry: A case of a suite.
+
+    Returns:
+        The mistakes, each once.
+
+    Raises:
+        ValueError: Two mistakes have the same name.
     """
     own: tuple[Mistake, ...] = ()
     if entry.implementations and entry.spec.with_name("mistakes.py").exists():
         package = next(iter(entry.implementations.values())).module.rpartition(".")[0]
         own = importlib.import_module(f"{package}.mistakes").MISTAKES
     found = (*CATALOGUE, *own)
-    names = [hypothesis.name for hypothesis in found]
+    names = [mistake.name for mistake in found]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"two mistakes of {entry.case.name} are called {twice!r}")

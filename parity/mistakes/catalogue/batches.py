@@ -30,7 +30,7 @@ def another_generator(schedule: Schedule, rows: int) -> Iterator[Array]:
 
 
 def shuffled(schedule: Shuffled, rows: int, make: Callable[[int], Any], anew: bool = True) -> Iterator[Array]:
-    """As the schedule's own, with another generator; ``anew=False`` shuffles what the epoch before has shuffled."""
+    """Shuffle with another generator; ``anew=False`` shuffles the order that the epoch before has left."""
     end = rows if schedule.keep_last else rows - rows % schedule.batch_size
     generator, order = make(schedule.seed), np.arange(rows)
     while True:
@@ -78,7 +78,7 @@ def with_replacement(schedule: Shuffled | RandomRows, rows: int) -> Iterator[Arr
 
 
 def has_last_batch(case: Case, kept: bool) -> bool:
-    """Whether there is a choice what to do with a short last batch, which is not the only one."""
+    """Tell whether the order keeps a short last batch, or drops it, and has other batches besides."""
     schedule = case.schedule
     return isinstance(schedule, Shuffled) and schedule.keep_last == kept and len(case.data().x) >= schedule.batch_size
 
@@ -100,7 +100,7 @@ def one_epoch_ahead(schedule: Schedule, rows: int) -> Iterator[Array]:
 
 
 def loss_after_update(build: Build, case: Case, dtype: str, device: str) -> Trainer:
-    """``train`` takes each batch's loss once more after its update, and reports that."""
+    """Report each batch's loss after its update."""
     trainer, data = build(case, dtype, device), case.data()
 
     def segment_of(segment: Batches, inputs: Sequence[Array]) -> Trained:
@@ -115,7 +115,7 @@ def loss_after_update(build: Build, case: Case, dtype: str, device: str) -> Trai
 
 
 def too_early(trainer: Trainer) -> Trainer:
-    """A trainer that is asked for its figures before each segment that it trains, not after."""
+    """Ask a trainer for its figures before each segment that it trains, not after."""
 
     def train(segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
         before = predicted(trainer, inputs)
@@ -127,7 +127,7 @@ def too_early(trainer: Trainer) -> Trainer:
 
 
 def has_early_figures(case: Case) -> bool:
-    """Whether a published figure is one of the metrics, after an epoch."""
+    """Tell whether a figure of a metric is published, of an epoch after the first update."""
     figures = case.publication.figures
     early = ((callable(f.of) or f.of.startswith("metrics/")) and max(f.values) > 0 for f in figures)
     return any(early) and bool(case.metrics)

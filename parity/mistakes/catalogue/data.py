@@ -13,7 +13,7 @@ from parity.spec import Case, Dataset
 
 
 def standardized(case: Case) -> bool:
-    """Whether the training rows were: each column's mean 0 and population deviation 1, up to rounding."""
+    """Tell whether the training rows are standardized: each column has mean 0 and population deviation 1."""
     x = case.data().x
     if x.ndim != 2 or x.dtype.kind != "f" or len(x) < 2:
         return False
@@ -21,7 +21,7 @@ def standardized(case: Case) -> bool:
 
 
 def standardized_with_others(case: Case) -> bool:
-    """Whether they were, and other rows are held out."""
+    """Tell whether the training rows are standardized, and other rows are held out."""
     return case.data().x_test is not None and standardized(case)
 
 
@@ -30,7 +30,7 @@ def by_sample_deviation(data: Dataset, case: Case) -> Dataset:
 
 
 def by_all_rows(data: Dataset, case: Case) -> Dataset:
-    """Standardizing anew undoes what was done by the training rows: scale and shift of the raw values cancel."""
+    """Standardize anew, by all rows: scale and shift of the first time cancel."""
     assert data.x_test is not None
     everything = np.concatenate([data.x, data.x_test])
     return replace(data, x=(data.x - everything.mean(0)) / everything.std(0))

@@ -32,7 +32,7 @@ def squares_transposed(params: Params) -> Params:
 
 
 def rearranged(params: Params, back: bool) -> Params:
-    """The first kernel with its rows in another order: down the columns of a square image, or the last input first.
+    """Put the rows of the first kernel in another order: down the columns of a square image, or the last input first.
 
     The first by its name: parameters and gradients come in any order.
     """
@@ -50,7 +50,7 @@ def without_biases(params: Params) -> Params:
 
 
 def tables_scaled(params: Params) -> Params:
-    """Embeddings times the root of their width; the same factor takes a gradient back."""
+    """Multiply embeddings by the root of their width; the same factor takes a gradient back."""
     return {name: p * p.shape[1] ** 0.5 if name.endswith("/table") else p for name, p in params.items()}
 
 
@@ -75,7 +75,7 @@ def torch_leaky_relu(torch: Any, trainer: Any, case: Case) -> dict[str, Callable
 
 
 def torch_relu_let_through(torch: Any, trainer: Any, case: Case) -> dict[str, Callable[..., Any]]:
-    """Where the derivative is 1 at an output of 0, all of them are: the function is the identity, going back."""
+    """Make the backward pass the identity: an output of 0 has the derivative 1 then, as all other outputs have."""
     return {"relu": lambda x, inplace=False: x + (torch.relu(x) - x).detach()}
 
 
@@ -174,7 +174,7 @@ MISTAKES: tuple[Mistake, ...] = (
         how=either(after_output(np.exp, np.multiply), torch_output(lambda torch, log_p: torch.exp(log_p))),
         pieces_of=("torch",),
     ),
-    # The gradient.
+    # Mistakes in the gradient.
     Mistake(
         name="relu-derivative-one-at-zero",
         phase=Phase.GRADIENT,

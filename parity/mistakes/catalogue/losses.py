@@ -68,7 +68,7 @@ def has_single_targets(case: Case) -> bool:
 
 
 def broadcast(build: Build, case: Case, dtype: str, device: str) -> Trainer | Unplanted:
-    """Every prediction against every target: (ŷᵢ - yⱼ)² over all j is n ((ŷᵢ - ȳ)² + variance of y)."""
+    """Hold every prediction against every target: (ŷᵢ - yⱼ)² over all j is n ((ŷᵢ - ȳ)² + variance of y)."""
     if len(next(one_by_one(case.schedule, len(case.data().x)))) == 1:
         return ChangesNothing("one prediction meets one target")
 
@@ -104,7 +104,7 @@ def smoothed(build: Build, case: Case, dtype: str, device: str) -> Trainer | Unp
 
 
 def smoothed_classes(loss: nn.Loss) -> nn.Loss:
-    """A share of each target spread over all classes: linear in the target, so the mean over targets of the loss."""
+    """Spread a share of each target over all classes: that share of the loss becomes the mean over all targets."""
 
     def mistaken(prediction: Array, y: Array) -> tuple[Array, Array]:
         classes = prediction.shape[-1]
@@ -127,21 +127,21 @@ def log_with_epsilon(loss: nn.Loss) -> nn.Loss:
 
 
 def unclamped(p: Array, y: Array) -> tuple[Array, Array]:
-    """Binary cross-entropy as it is written down, NaN where a probability is 0 or 1."""
+    """Compute the binary cross-entropy as it is written down, which is NaN at a probability of 0 or 1."""
     return -y * np.log(p) - (1 - y) * np.log(1 - p), (1 - y) / (1 - p) - y / p
 
 
 CLAMPED_STEPS = 200
-"""So many updates are looked at for a probability that the clamps of the loss would touch."""
+"""This many updates are searched for a probability that the clamps of the loss touch."""
 
 
 def unclamped_value(p: Array, y: Array) -> tuple[Array, Array]:
-    """The same beside the derivative that a sigmoid's turns into p - y, which needs no clamp."""
+    """The same loss, with the derivative that a sigmoid's derivative turns into p - y, which needs no clamp."""
     return unclamped(p, y)[0], nn.binary_crossentropy(p, y)[1]
 
 
 def without_clamp(build: Build, case: Case, dtype: str, device: str, loss: nn.Loss = unclamped) -> Trainer | Unplanted:
-    """Only where training meets a probability that the clamps touch: elsewhere the formula is the same."""
+    """Drop the clamps, if training meets a probability that they touch: else the formula is the same."""
     trainer = build(case, dtype, device)
     if not isinstance(trainer, NumpyTrainer):
         return CannotBePlanted("it is made in the pieces of a NumPy model")
@@ -175,29 +175,29 @@ def of_a_sigmoid(loss: nn.Loss) -> nn.Loss:
     return mistaken
 
 
-# From what was recorded of an update.
+# The same mistakes as functions of a recorded update.
 
 
 def times(step: Step, factor: float) -> Step:
-    """The step with its loss and gradients multiplied."""
+    """Multiply the loss and the gradients of a step."""
     gradients = {name: factor * g for name, g in step.gradients.items()}
     return replace(step, loss=np.asarray(factor * float(step.loss)), gradients=gradients)
 
 
 def sizes(step: Step) -> tuple[int, int]:
-    """The number of rows, and of outputs of each."""
+    """Count the rows of a step, and the outputs of each."""
     rows = max(1, len(step.rows))
     return rows, max(1, step.prediction.size // rows)
 
 
 def added(step: Step, before: Step | None, optimizer: Optimizer | None) -> list[Step]:
-    """Over the rows, or over every output of each."""
+    """Add up over the rows, or over every output of each."""
     rows, each = sizes(step)
     return [times(step, rows), times(step, rows * each)]
 
 
 def averaged(step: Step, before: Step | None, optimizer: Optimizer | None) -> list[Step]:
-    """Over the rows, or over every output of each."""
+    """Average over the rows, or over every output of each."""
     rows, each = sizes(step)
     return [times(step, 1 / rows), times(step, 1 / (rows * each))]
 
@@ -211,7 +211,7 @@ def halved(step: Step, before: Step | None, optimizer: Optimizer | None) -> list
 
 
 def penalized(step: Step, before: Step | None, optimizer: Optimizer | None) -> list[Step]:
-    """The penalty of all parameters, or of those that are no biases; in the loss alone, or in the gradients as well."""
+    """Add the penalty of all parameters, or of all but biases, to the loss alone or to the gradients as well."""
     decay = optimizer.weight_decay if isinstance(optimizer, Sgd) else 0.0
     params = {name: p for name, p in step.before.params.items() if name in step.gradients}
     squares = {name: float(np.sum(np.square(p, dtype=np.float64))) for name, p in params.items()}

@@ -32,7 +32,7 @@ def _in_float32(gradients: Gradients, params: Params, x: Array, y: Array) -> tup
 
 
 def tensor_float(x: Array) -> Array:
-    """The nearest number with ten bits after the leading one, as TF32 reads a factor."""
+    """Round to ten bits after the leading one, as TF32 reads a factor."""
     mantissa, exponent = np.frexp(x)
     return np.ldexp(np.round(mantissa * 2**11) / 2**11, exponent).astype(x.dtype)
 
@@ -42,11 +42,11 @@ def tensor_float_product(a: Array, b: Array) -> Array:
 
 
 HALF_BLOCK = 16
-"""Products that are summed before a partial sum is rounded, as in one instruction of a tensor core."""
+"""This many products are summed before a partial sum is rounded, as in one instruction of a tensor core."""
 
 
 def half_product(a: Array, b: Array) -> Array:
-    """a @ b whose partial sums are kept in half precision; ``a`` (…, k), ``b`` (k, n)."""
+    """Multiply ``a`` (…, k) by ``b`` (k, n) with partial sums in half precision."""
     total: Array = np.zeros((*a.shape[:-1], *b.shape[1:]), np.float16)
     for start in range(0, len(b), HALF_BLOCK):
         block = slice(start, start + HALF_BLOCK)

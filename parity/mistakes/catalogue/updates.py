@@ -29,7 +29,7 @@ from parity.typing import Array
 
 
 def moments(rule: Adam, name: str, g: Array, state: State) -> tuple[Array, Array]:
-    """Adam's two moments after a gradient, kept in the state's slots."""
+    """Update Adam's two moments, which the state's slots hold."""
     first, second = f"first_moment/{name}", f"second_moment/{name}"
     m = state.slots[first] = rule.beta1 * state.slots[first] + (1 - rule.beta1) * g
     v = state.slots[second] = rule.beta2 * state.slots[second] + (1 - rule.beta2) * (g * g)
@@ -43,17 +43,17 @@ def epsilon_inside_the_root(rule: Adam, name: str, p: Array, g: Array, state: St
 
 
 def _in_float32_powers(rule: Adam, state: State) -> tuple[np.float32, np.float32]:
-    """1 - beta1ᵗ and 1 - beta2ᵗ, worked out in float32."""
+    """Compute 1 - beta1ᵗ and 1 - beta2ᵗ in float32."""
     first, second = (np.float32(1) - np.float32(b) ** np.float32(state.step) for b in (rule.beta1, rule.beta2))
     return first, second
 
 
 KERAS_EPSILON = 1e-7
-"""What Keras's Adam has for epsilon unless told otherwise."""
+"""The default epsilon of Keras's Adam."""
 
 
 def _before(rule: Adam, name: str, p: Array, g: Array, state: State, first: Any, second: Any, epsilon: float) -> Array:
-    """Adam whose epsilon is added before the bias is corrected, by 1 - beta1ᵗ and 1 - beta2ᵗ as they are given."""
+    """Add Adam's epsilon before the bias is corrected; ``first`` is 1 - beta1ᵗ and ``second`` 1 - beta2ᵗ."""
     m, v = moments(rule, name, g, state)
     rate = rule.learning_rate * second**0.5 / first
     return nn.decayed(rule, p) - rate * m / (np.sqrt(v) + epsilon)
@@ -65,12 +65,12 @@ def epsilon_before_the_correction(rule: Adam, name: str, p: Array, g: Array, sta
 
 
 def as_keras_has_it(rule: Adam, name: str, p: Array, g: Array, state: State) -> Array:
-    """Keras's own Adam in a float32 run: its epsilon, where it adds it, and its correction in float32."""
+    """Update as Keras's Adam does in a float32 run: with its epsilon, added early, and its correction in float32."""
     return _before(rule, name, p, g, state, *_in_float32_powers(rule, state), KERAS_EPSILON)
 
 
 def as_keras_has_it_in_float64(rule: Adam, name: str, p: Array, g: Array, state: State) -> Array:
-    """The same in a float64 run, with the case's epsilon: what is Python's own passes through float32 on its way."""
+    """Update as Keras's Adam does in a float64 run, but with the case's epsilon: Python's numbers become float32."""
     first, second = (1 - float(np.float32(b)) ** state.step for b in (rule.beta1, rule.beta2))
     return _before(rule, name, p, g, state, first, second, rule.epsilon)
 
@@ -80,7 +80,7 @@ def all_of_keras_in_float64(rule: Adam, name: str, p: Array, g: Array, state: St
 
 
 def in_float64_alone(how: Plant) -> Plant:
-    """A mistake that no other run can have."""
+    """Plant a mistake that only a float64 run can have."""
 
     def plant(build: Build, case: Case, dtype: str, device: str) -> Trainer | Unplanted:
         return how(build, case, dtype, device) if dtype == "float64" else float64_alone(dtype)
@@ -114,7 +114,7 @@ def amsgrad(rule: Adam, name: str, p: Array, g: Array, state: State) -> Array:
 
 
 def velocity(rule: Sgd, name: str, d: Array, state: State, share: float = 1.0) -> Array:
-    """The momentum buffer after ``share`` of a step direction came in; the direction itself where there is none."""
+    """Add ``share`` of a step direction to the momentum buffer; without momentum return the direction itself."""
     if not rule.momentum:
         return d
     slot = f"momentum/{name}"
@@ -128,9 +128,9 @@ def decoupled_decay(rule: Sgd, name: str, p: Array, g: Array, state: State) -> A
 
 
 def through_the_gradient(build: Build, case: Case, dtype: str, device: str) -> Trainer | Unplanted:
-    """L2 in the place of what the implementation does, unless a first update's slots say that it is L2.
+    """Let the decay go through the gradient, unless the slots of a first update show that it does already.
 
-    AdamW's decay is decoupled wherever it is AdamW's.
+    AdamW's decay never does.
     """
     if has_decay(case, AdamW):
         return Stepwise(build(case, dtype, device), case, dtype, rule=decay_in_the_moments)
@@ -145,7 +145,7 @@ def through_the_gradient(build: Build, case: Case, dtype: str, device: str) -> T
     mistaken.train([(rows,)])
     other = mistaken.export().slots
     mistaken.load(start)
-    # A decay that is missing from the velocity is far more than what rounding leaves.
+    # A decay that the velocity lacks is far more than rounding.
     near = (np.allclose(own[name], value, 1e-3, 1e-3 * np.abs(value).max()) for name, value in other.items())
     return ChangesNothing("the decay goes through the gradient already") if all(near) else mistaken
 
@@ -193,7 +193,7 @@ def not_zeroed(rule: Optimizer, name: str, p: Array, g: Array, state: State) -> 
 
 
 def added_up(step: Step, before: Step | None, optimizer: Optimizer | None) -> list[Step]:
-    """The gradients on top of those of the step before."""
+    """Add the gradients to those of the step before."""
     if before is None:
         return []
     found = {name: g + before.gradients[name] for name, g in step.gradients.items() if name in before.gradients}
@@ -201,11 +201,11 @@ def added_up(step: Step, before: Step | None, optimizer: Optimizer | None) -> li
 
 
 FALL = 0.1
-"""By how much a learning rate falls at a step of its schedule: the default of torch's and of most listings."""
+"""The factor by which a learning rate falls at a step of its schedule, the default of torch and of most listings."""
 
 
 def falls_early(build: Build, case: Case, dtype: str, device: str, folded: bool) -> Trainer:
-    """A rate that is to fall after the last epoch falls before it; ``folded`` keeps what the velocity has had of it."""
+    """Let a rate fall before the last epoch instead of after it; ``folded`` keeps the old rate in the velocity."""
     constant = (case.epochs - 1) * batches(case)
 
     def rule(optimizer: Any, name: str, p: Array, g: Array, state: State) -> Array:
@@ -428,7 +428,7 @@ MISTAKES: tuple[Mistake, ...] = (
         reference="tinygrad/tinygrad#4297; LBANN/lbann#1979: a rate kept in less precision than it is used in",
         how=float32_rate,
     ),
-    # What one step leaves the next.
+    # Mistakes in the state that one step leaves the next.
     Mistake(
         name="gradient-not-zeroed",
         phase=Phase.STATE,

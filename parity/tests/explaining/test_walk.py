@@ -18,6 +18,7 @@ from parity.mistakes.planting import in_order
 from parity.mistakes.stepwise import Stepwise
 from parity.recording.steps import ASKED, Phase
 from parity.spec import Case, Dataset
+from parity.suite import load_suite
 from parity.tests import toy
 from parity.tolerance import RUNS
 from parity.trainer import State, Trainer, verbs
@@ -196,15 +197,35 @@ ONE_GATE = GATES + np.array([0, 0, 1, 2, 0, 0])
         (VALUES * 0, VALUES, "zero, everywhere"),
         (VALUES.T, VALUES, "the reference transposed"),
         (VALUES[[2, 0, 1]], VALUES, "the reference's values in another order"),
-        (np.roll(GATES, 2, 1), GATES, "the reference's blocks r, z, n in the order n, r, z"),
+        (np.roll(GATES, 2, 1), GATES, "the reference's values, along axis 1 in the order 4:6, 0:4"),
+        (GATES[:, [5, 4, 3, 2, 1, 0]], GATES, "the reference's values in another order"),
         (np.where(VALUES > 1, np.nan, VALUES), VALUES, "not finite"),
         (np.tile(VALUES[:1], (3, 1)), VALUES, "the same value all along axis 0, as if broadcast"),
         (np.tile(VALUES[:, :1], (1, 3)), VALUES, "the same value all along axis 1, as if broadcast"),
-        (ONE_GATE, GATES, "only the block of gate z"),
+        (ONE_GATE, GATES, "only 2:4 along axis 1 of dense/kernel"),
+        (ONE_GATE.T, GATES.T, "only 2:4 along axis 0 of dense/kernel"),
     ],
 )
 def test_a_pattern_is_put_in_words(got: Array, wanted: Array, words: str) -> None:
     assert words in pattern(location(got, wanted))
+
+
+@pytest.mark.parametrize("tensor", ["gru/kernel", "momentum/gru/kernel"])
+def test_blocks_have_the_names_that_the_case_gives_them(tensor: str) -> None:
+    blocks = {"gru/kernel": ("r", "z", "n")}
+    turned = location(np.roll(GATES, 2, 1), GATES, tensor)
+    assert pattern(turned, blocks) == "the reference's blocks r, z, n in the order n, r, z"
+    assert pattern(location(ONE_GATE, GATES, tensor), blocks) == f"only the block z of {tensor}"
+    two = GATES + np.array([0, 0, 1, 2, 0, 3])
+    assert "block" not in pattern(location(two, GATES, tensor), blocks)
+    assert pattern(turned, {"dense/kernel": ("a", "b", "c")}).endswith("in the order 4:6, 0:4")
+
+
+def test_the_blocks_of_a_case_are_those_of_its_own_tensors() -> None:
+    for entry in load_suite("impls").entries.values():
+        initial = entry.case.initial() if entry.case.blocks else {}
+        for name, names in entry.case.blocks.items():
+            assert initial[name].shape[-1] % len(names) == 0
 
 
 def test_a_place_is_put_in_words() -> None:

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Iterator
-from concurrent.futures import Future
+from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,15 +15,11 @@ from parity.judging.floor import Floor, load
 from parity.judging.ladder import RUNGS, Rung, climb
 from parity.judging.noise import measure
 from parity.judging.verdict import Verdict
-from parity.running.cells import Options
 from parity.running.keys import mark
-from parity.running.matrix import Matrix
-from parity.running.pool import Pool
 from parity.spec import Case
 from parity.suite import load_suite
 from parity.tests import planted, toy
 from parity.tests.planted import Mistake
-from parity.tests.suites import selected
 from parity.trainer import Build
 
 SUITE = load_suite("impls")
@@ -73,13 +65,12 @@ def floors(case: Case) -> dict[str, Floor]:
     return kept
 
 
-def assert_falls(steps: list[Rung] | list[dict[str, Any]], rung: str) -> str:
+def assert_falls(steps: Sequence[Rung], rung: str) -> str:
     """That ``rung`` is the first that is not held; its message."""
-    taken = [step if isinstance(step, dict) else vars(step) for step in steps]
-    assert [step["rung"] for step in taken] == list(RUNGS)
-    fallen = [step["rung"] for step in taken if step["verdict"] != Verdict.PASS]
-    assert fallen[:1] == [rung], [step["message"] for step in taken]
-    return str(taken[RUNGS.index(rung)]["message"])
+    assert tuple(step.rung for step in steps) == RUNGS
+    fallen = [step.rung for step in steps if step.verdict is not Verdict.PASS]
+    assert fallen[:1] == [rung], [step.message for step in steps]
+    return steps[RUNGS.index(rung)].message
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -112,7 +103,7 @@ def test_what_raises_on_one_rung_is_still_seen_on_the_others() -> None:
     ]
 
 
-# The same in the real frameworks, as a user's suite would have it: each in worker processes of its own.
+# The same in the real frameworks, each in its process.
 
 LABELS = {"torch": "torch", "tensorflow": "tf1", "keras": "keras", "jax": "jax"}
 IN_FRAMEWORKS = {
@@ -132,36 +123,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize(("label", "mistake"), pairs, ids=["-".join(pair) for pair in pairs])
 
 
-@pytest.fixture(scope="module")
-def climbs(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[dict[str, Future[dict[str, Any]]]]:
-    """Every selected pair of framework and mistake on its way up, by its implementation label."""
-    root = tmp_path_factory.mktemp("suite")
-    package = root / "planted_suite"
-    (package / "logistic").mkdir(parents=True)
-    (package / "__init__.py").write_text("from impls import FLOORS\n")
-    (package / "logistic" / "__init__.py").touch()
-    (package / "logistic" / "spec.py").write_text("from impls.logistic.spec import CASES\n")
-    shutil.copy(logistic_numpy.__file__, package / "logistic")  # its very code, or the floors are of another reference
-    for params in selected(request):
-        write_implementation(package, params["label"], params["mistake"])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(root)
-        suite = load_suite("planted_suite")
-        matrix = Matrix(Options(suite, root / "runs", cases=[IRIS.name], dtypes=["float64"]))
-        with Pool(min(4, os.cpu_count() or 1)) as pool:
-            yield {cell.implementation: future for cell, future in matrix.climb(pool).items()}
+def climbed(label: str, mistake: str) -> tuple[Rung, ...]:
+    """The way up the ladder of the document's model with a mistake planted in it, in the process of its framework."""
+    build = SUITE.entry(IRIS.name).implementations[label].load().build
+    wrong = getattr(planted, mistake)(build)
+    return tuple(climb(wrong, MODELS[IRIS], IRIS, "float64", "cpu", floors(IRIS)["float64"]))
 
 
-def write_implementation(package: Path, label: str, mistake: str) -> None:
-    (package / "logistic" / f"logistic_{label}_{mistake}.py").write_text(
-        f"from impls.logistic.logistic_{label} import build\n"
-        f"from parity.tests.planted import {mistake}\n"
-        f"build = {mistake}(build)\n"
-    )
-
-
-def test_frameworks(label: str, mistake: str, climbs: dict[str, Future[dict[str, Any]]]) -> None:
-    steps = climbs[f"{label}-{mistake}".replace("_", "-")].result()
-    assert_falls(steps, IN_FRAMEWORKS[mistake])
+@pytest.mark.asks(question=climbed)
+def test_frameworks(label: str, mistake: str, answer: tuple[Rung, ...]) -> None:
+    assert_falls(answer, IN_FRAMEWORKS[mistake])

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import zlib
 from collections.abc import Collection, Iterator
-from concurrent.futures import Future
 from dataclasses import replace
 from functools import cache, partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from impls.char_gru import char_gru_numpy, mistakes
-from impls.logistic import logistic_numpy
 from parity.explaining.diagnose import diagnose
 from parity.explaining.replay import Replays
 from parity.explaining.walk import locate
 from parity.judging.floor import Floor, load
+from parity.judging.ladder import Rung, climb
 from parity.judging.noise import measure
 from parity.judging.published import figures
 from parity.judging.verdict import Judgement, Verdict, judge
@@ -34,15 +30,11 @@ from parity.mistakes.planting import off_initial, one_by_one
 from parity.mistakes.stepwise import Stepwise
 from parity.proving.plan import _anywhere
 from parity.recording.steps import ASKED, Phase, step_of
-from parity.running.cells import Options
 from parity.running.keys import mark
-from parity.running.matrix import Matrix
-from parity.running.pool import Pool
 from parity.spec import Adam, Case, CyclicRow, Sgd
 from parity.suite import Entry, load_suite
 from parity.tests import toy
-from parity.tests.judging.test_ladder_faults import assert_falls
-from parity.tests.suites import selected
+from parity.tests.judging.test_ladder_faults import IRIS, assert_falls, floors
 from parity.tests.trainers.test_reference import LONG, ROWS, assert_derivative
 from parity.trainer import Build, State, Trainer, record, verbs
 from parity.trajectory import Trajectory, gather
@@ -553,39 +545,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize(("label", "mistake"), pairs, ids=["-".join(pair) for pair in pairs])
 
 
-@pytest.fixture(scope="module")
-def climbs(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[dict[str, Future[dict[str, Any]]]]:
-    """Every selected pair of framework and mistake on its way up, by its implementation label."""
-    root = tmp_path_factory.mktemp("suite")
-    package = root / "mistaken_suite" / "logistic"
-    package.mkdir(parents=True)
-    (package.parent / "__init__.py").write_text("from impls import FLOORS\n")
-    (package / "__init__.py").touch()
-    (package / "spec.py").write_text("from impls.logistic.spec import CASES\n")
-    shutil.copy(logistic_numpy.__file__, package)  # its very code, or the floors are of another reference
-    for params in selected(request):
-        if params["mistake"] in IN_FRAMEWORKS | IN_TORCH:
-            write_implementation(package, params["label"], params["mistake"])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(root)
-        options = Options(
-            load_suite("mistaken_suite"), root / "runs", cases=["iris-logistic-minibatch"], dtypes=["float64"]
-        )
-        with Pool(min(4, os.cpu_count() or 1)) as pool:
-            yield {cell.implementation: future for cell, future in Matrix(options).climb(pool).items()}
+def climbed(label: str, mistake: str) -> tuple[Rung, ...]:
+    """The way up the ladder of the document's model with a mistake of the catalogue, where its framework is."""
+    plant = next(known.plant for known in CATALOGUE if known.name == mistake)
+    right = SUITE.entry(IRIS.name).implementations[label].load().build
+    wrong = partial(plant, right)
+    return tuple(climb(wrong, reference(SUITE.entry(IRIS.name)), IRIS, "float64", "cpu", floors(IRIS)["float64"]))
 
 
-def write_implementation(package: Path, label: str, mistake: str) -> None:
-    (package / f"logistic_{label}_{mistake.replace('-', '_')}.py").write_text(
-        f"from impls.logistic.logistic_{label} import build as right\n"
-        "from parity.mistakes.catalogue import CATALOGUE\n\n"
-        f"PLANT = next(hypothesis.plant for hypothesis in CATALOGUE if hypothesis.name == {mistake!r})\n\n\n"
-        "def build(case, dtype, device):\n"
-        "    return PLANT(right, case, dtype, device)\n"
-    )
-
-
-def test_frameworks(label: str, mistake: str, climbs: dict[str, Future[dict[str, Any]]]) -> None:
-    assert_falls(climbs[f"{label}-{mistake}"].result(), (IN_FRAMEWORKS | IN_TORCH)[mistake])
+@pytest.mark.asks(question=climbed)
+def test_frameworks(label: str, mistake: str, answer: tuple[Rung, ...]) -> None:
+    assert_falls(answer, (IN_FRAMEWORKS | IN_TORCH)[mistake])

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from parity.judging.ladder import Step
+from parity.judging.ladder import Rung
 from parity.judging.verdict import Verdict
 from parity.proving.plan import Plan, Planned
 from parity.proving.worker import Clean, CleanRun, Plants, Prove, SmallestSeen, Subject
@@ -46,9 +46,9 @@ RESULTS = (
     None,
     "a text with\na line in it",
     OnDisk(cached=True),
-    (Step("contract", Verdict.PASS, 0.25, ""), Step("update", Verdict.FAIL, None, "why")),
+    (Rung("contract", Verdict.PASS, 0.25, ""), Rung("update", Verdict.FAIL, None, "why")),
     (CleanRun("a", "numpy", "float32", 0, Verdict.INCONCLUSIVE, float("inf"), ""),),
-    Plants((), ("one",), "cut"),
+    Plants((), ("one",), ("two",), (), "cut"),
     SmallestSeen({"float64": 1e-14, "float32": None}, ""),
     Planned((Clean(*OF, seeds=4),), ("nowhere",)),
     {"sentence": "what --json writes", "parts": [["dense/bias", 0.5]], "none": None},

@@ -7,27 +7,32 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
+import numpy as np
 import pytest
 
 import parity
 from impls.mlp import mlp_numpy
-from parity.frameworks import FRAMEWORKS, TF32, framework_of, in_tf32, settings_of
+from parity.frameworks import DEVICES, FRAMEWORKS, TF32, framework_of, in_tf32, settings_of
 from parity.judging.verdict import Verdict
 from parity.running.cells import Options, cells, left_out
-from parity.running.executor import Environment
-from parity.running.jobs import FindDevice
 from parity.running.matrix import Matrix
-from parity.running.pool import Pool, worker_environment
+from parity.running.pool import worker_environment
 from parity.running.versions import Versions, find_devices
+from parity.spec import Case
 from parity.suite import SuiteError, load_suite
 from parity.tests import test_gpu
-from parity.tests.suites import each_framework, write_suite
+from parity.tests.suites import write_suite
+from parity.tests.warm import Warm
+from parity.trainer import Build
 
 ROOT = Path(parity.__file__).parent.parent
-pytest_generate_tests = each_framework
+WITH_CUDA = [known.name for known in FRAMEWORKS if not known.never.get("cuda")]
 TF32_PRODUCTS = """
 from parity.mistakes.catalogue import CATALOGUE
 from impls.mlp import mlp_numpy
@@ -37,60 +42,6 @@ from impls.mlp import mlp_numpy
 def build(case, dtype, device):
     return tf32.plant(mlp_numpy.build, case, dtype, device)
 """
-# What a run in TF32 and others are recorded with, as far as it can be tried where no GPU is.
-PRECISIONS = """
-import importlib, sys
-from types import SimpleNamespace
-from parity.frameworks import DEVICES, framework_of, in_tf32, settings_of
-
-label = sys.argv[1]
-trainer = importlib.import_module(framework_of(label).trainer)
-said = [in_tf32(settings_of(label, "cpu"))]
-importlib.import_module(trainer.device_of.__module__).find_cuda = lambda: "pretended"
-if label == "jax":
-    trainer.jax.devices = lambda platform: [platform]
-for device in (*DEVICES, "cpu"):
-    trainer.device_of(device)
-    said.append(in_tf32(settings_of(label, device)))
-print(*said)
-"""
-# Trains, asks and loads on a second device that any machine has: what stays on the first cannot be mixed with it.
-ELSEWHERE = """
-import itertools, sys
-from parity.frameworks import framework_of
-from parity.suite import load_suite
-from parity.trainers import {trainer} as trainers
-
-{device}
-suite = load_suite("impls")
-for name, entry in suite.entries.items():
-    case, data = entry.case, entry.case.data()
-    segments = [batches[:2] for batches in itertools.islice(case.schedule.epochs(len(data.x)), 2)]
-    inputs = [x for x in (data.x, data.x_test) if x is not None]
-    for label, implementation in entry.implementations.items():
-        if framework_of(label).name == sys.argv[1]:
-            try:
-                trainer = implementation.build(case, "float32", "cuda")
-                trainer.train(segments, inputs)
-                trainer.predict(data.x[:3])
-                trainer.gradients(data.x[segments[0][0]], data.y[segments[0][0]])
-                trainer.load(trainer.export())
-            except Exception as error:
-                raise SystemExit(f"{{label}} on {{name}}: {{type(error).__name__}}: {{error}}") from error
-            print(name, label)
-"""
-SECOND = {
-    # Torch's device without memory works out shapes and dtypes alone, and refuses what lies on another.
-    "torch": """
-trainers.device_of = lambda name: trainers.torch.device("meta")
-trainers._numpy = lambda tensor: trainers.np.zeros(tensor.shape, "float32" if tensor.is_floating_point() else "int64")
-trainers.torch.Tensor.item = lambda tensor: 1.0
-""",
-    "jax": """
-trainers.jax.config.update("jax_num_cpu_devices", 2)
-trainers.device_of = lambda name: trainers.jax.devices("cpu")[1]
-""",
-}
 NO_KERNEL = """
 def build(case, dtype, device):
     raise RuntimeError({message!r})
@@ -102,6 +53,12 @@ MESSAGES = {
     "Qr": "Value for attr 'T' of bfloat16 is not in the list of allowed values: double, float\n\t; "
     "NodeDef: {{node Qr}}; Op<name=Qr; signature=input:T -> q:T, r:T>",
 }
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "framework" in metafunc.fixturenames:
+        chosen = metafunc.config.getoption("--parity-framework") or WITH_CUDA
+        metafunc.parametrize("framework", [name for name in WITH_CUDA if name in chosen])
 
 
 def test_what_decides_the_bits_on_a_gpu_is_set_before_the_import() -> None:
@@ -122,17 +79,29 @@ def test_a_run_on_the_cpu_leaves_a_gpu_alone() -> None:
     assert worker_environment("keras", [])["CUDA_VISIBLE_DEVICES"] == "-1"
 
 
-def test_a_framework_starts_with_the_settings_of_every_device_and_says_what_it_sees(framework: str) -> None:
-    (known,) = (one for one in FRAMEWORKS if one.name == framework)
-    if known.never.get("cuda"):
-        assert not hasattr(importlib.import_module(known.trainer), "find_cuda")
-        return
-    for device in ("cpu", "cuda"):
-        with Pool(1) as pool:
-            job = pool.submit(FindDevice(Environment(framework, device), known.trainer))
-            # An XLA flag that is not known would end the process, whose last words these would be.
-            said = str(job.exception() or job.result())
-            assert "sees no CUDA device" in said or (device == "cuda" and job.exception() is None)
+def sees(framework: str, device: str) -> str:
+    """The CUDA device that a framework sees, or why it sees none, in a process with the settings of ``device``."""
+    # An XLA flag that is not known would have ended the process, whose last words would be the answer.
+    try:
+        return str(importlib.import_module(trainer_of(framework)).find_cuda())
+    except ValueError as error:
+        return str(error)
+
+
+def trainer_of(framework: str) -> str:
+    return next(known.trainer for known in FRAMEWORKS if known.name == framework)
+
+
+@pytest.mark.asks(question=sees)
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_framework_starts_with_the_settings_of_every_device_and_says_what_it_sees(
+    framework: str, device: str, answer: str
+) -> None:
+    assert "sees no CUDA device" in answer or device == "cuda"
+
+
+def test_numpy_is_asked_for_no_device() -> None:
+    assert not hasattr(importlib.import_module(trainer_of("numpy")), "find_cuda")
 
 
 def run_in(framework: str, code: str, *arguments: str) -> str:
@@ -148,30 +117,113 @@ def run_in(framework: str, code: str, *arguments: str) -> str:
     return done.stdout
 
 
-def test_a_run_says_whether_it_was_in_tf32(framework: str) -> None:
-    (known,) = (one for one in FRAMEWORKS if one.name == framework)
-    if known.never.get("cuda"):
-        assert not in_tf32(settings_of("numpy", "cpu"))
-        return
-    said = run_in(framework, PRECISIONS, next(iter(known.packages))).split()
-    # cpu, cuda, cuda_tf32, and cpu again; before them a program that says nothing of precision.
-    assert said[1:] == ["False", "False", "True", "False"]
-    assert said[0] == ("False" if framework == "torch" else "True")
+def precisions(framework: str) -> list[bool]:
+    """Whether a run is said to be in TF32, before any was begun and then on each device, as if there were one."""
+    label = next(iter(next(known for known in FRAMEWORKS if known.name == framework).packages))
+    trainer = importlib.import_module(trainer_of(framework))
+    said = [in_tf32(settings_of(label, "cpu"))]
+    with ExitStack() as pretended:
+        where = importlib.import_module(trainer.device_of.__module__)
+        pretended.enter_context(mock.patch.object(where, "find_cuda", return_value="pretended"))
+        if framework == "jax":
+            pretended.enter_context(mock.patch.object(trainer.jax, "devices", lambda platform: [platform]))
+        for device in (*DEVICES, "cpu"):
+            trainer.device_of(device)
+            said.append(in_tf32(settings_of(label, device)))
+    return said
 
 
-@pytest.mark.parametrize("asked", ["backends.fp32_precision = 'tf32'", "set_float32_matmul_precision('high')"])
-def test_both_of_torchs_ways_to_ask_for_tf32_are_seen(asked: str) -> None:
-    known = "from parity.frameworks import in_tf32, settings_of"
-    code = f"import torch\n{known}\ntorch.{asked}\nprint(in_tf32(settings_of('torch', 'cuda')))"
-    assert run_in("torch", code).split() == ["True"]
+@pytest.mark.asks(question=precisions, device="cuda")  # in whose process nothing is trained
+def test_a_run_says_whether_it_was_in_tf32(framework: str, answer: tuple[bool, ...]) -> None:
+    # A program that says nothing of precision; cpu, cuda, cuda_tf32, and cpu again.
+    assert answer == (framework != "torch", False, False, True, False)
 
 
-@pytest.mark.parametrize("name", SECOND)  # NumPy has one device, and TensorFlow copies from one to another by itself
-def test_no_model_leaves_the_device_that_it_is_put_on(name: str) -> None:
-    trainer = next(one.trainer for one in FRAMEWORKS if one.name == name).rpartition(".")[2]
-    tried = run_in(name, ELSEWHERE.format(trainer=trainer, device=SECOND[name]), name).splitlines()
-    entries = load_suite("impls").entries.values()
-    assert len(tried) == sum(framework_of(label).name == name for one in entries for label in one.implementations)
+def test_a_run_of_numpy_was_never_in_tf32() -> None:
+    assert not in_tf32(settings_of("numpy", "cpu"))
+
+
+def test_both_of_torchs_ways_to_ask_for_tf32_are_seen() -> None:
+    """Each in a process of its own: asked in one way, torch does not let itself be asked in the other any more."""
+    code = """
+import os, torch
+from parity.frameworks import in_tf32, settings_of
+newer = lambda: setattr(torch.backends, "fp32_precision", "tf32")
+for ask in (newer, lambda: torch.set_float32_matmul_precision("high")):
+    if os.fork() == 0:
+        ask()
+        print(in_tf32(settings_of("torch", "cuda")), flush=True)
+        os._exit(0)
+    os.wait()
+"""
+    assert run_in("torch", code).split() == ["True", "True"]
+
+
+def elsewhere(framework: str, case: str | None) -> list[str]:
+    """Train, ask and load the models of a case, or all of them, on a second device that any machine has.
+
+    What is on the first cannot be mixed with what is on the second. The result says of each whether it stayed there.
+    """
+    trainers = importlib.import_module(trainer_of(framework))
+    with ExitStack() as patches:
+        for place, name, value in second_device(trainers):
+            patches.enter_context(mock.patch.object(place, name, value))
+        return [
+            f"{label} on {entry.case.name}: {stays(entry.case, implementation.build)}"
+            for entry in load_suite("impls").entries.values()
+            for label, implementation in entry.implementations.items()
+            if framework_of(label).name == framework and case in (None, entry.case.name)
+        ]
+
+
+def second_device(trainers: Any) -> list[tuple[Any, str, Any]]:
+    """What is to be replaced for a trainer to find another device under the name of a GPU."""
+    if hasattr(trainers, "jax"):
+        trainers.jax.config.update("jax_num_cpu_devices", 2)
+        return [(trainers, "device_of", lambda name: trainers.jax.devices("cpu")[1])]
+
+    # Torch's device without memory works out shapes and dtypes alone, and refuses what lies on another.
+    def empty(tensor: Any) -> Any:
+        return np.zeros(tensor.shape, "float32" if tensor.is_floating_point() else "int64")
+
+    return [
+        (trainers, "device_of", lambda name: trainers.torch.device("meta")),
+        (trainers, "_numpy", empty),
+        (trainers.torch.Tensor, "item", lambda tensor: 1.0),
+    ]
+
+
+def stays(case: Case, build: Build) -> str:
+    """ "stays" where a model can be trained, asked and loaded, otherwise what is raised. A few rows are enough."""
+    data = case.data()
+    batches = [rows[:8] for rows in next(case.schedule.epochs(len(data.x)))[:2]]
+    try:
+        trainer = build(case, "float32", "cuda")
+        trainer.train([batches], [x[:3] for x in (data.x, data.x_test) if x is not None])
+        trainer.predict(data.x[:3])
+        trainer.gradients(data.x[batches[0]], data.y[batches[0]])
+        trainer.load(trainer.export())
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return "stays"
+
+
+# NumPy has one device, and TensorFlow copies from one to another by itself. JAX must be told before it has begun, in a
+# process that nobody else asks, and compiles half a minute for all of its models.
+@pytest.mark.parametrize(
+    ("name", "case"),
+    [
+        pytest.param("torch", None, marks=pytest.mark.asks(question=elsewhere, framework="torch")),
+        pytest.param("jax", "iris-logistic", marks=pytest.mark.asks(question=elsewhere, framework="jax", device=TF32)),
+        pytest.param(
+            "jax", None, marks=[pytest.mark.asks(question=elsewhere, framework="jax", device=TF32), pytest.mark.slow]
+        ),
+    ],
+)
+def test_no_model_leaves_the_device_that_it_is_put_on(name: str, case: str | None, answer: tuple[str, ...]) -> None:
+    entries = [entry for entry in load_suite("impls").entries.values() if case in (None, entry.case.name)]
+    assert len(answer) == sum(framework_of(label).name == name for one in entries for label in one.implementations) > 0
+    assert [said for said in answer if not said.endswith(": stays")] == []
 
 
 def test_the_list_of_devices_gives_a_reason_for_each_without_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,11 +236,10 @@ def test_the_list_of_devices_gives_a_reason_for_each_without_one(monkeypatch: py
     assert "torch not installed" in missing.reason
 
 
-def test_a_cell_on_a_gpu_that_is_not_there_is_inconclusive_and_says_so(framework: str, tmp_path: Path) -> None:
-    if framework == "numpy":
-        with pytest.raises(SuiteError, match="NumPy runs on the CPU alone"):
-            cells(Options(load_suite("impls"), tmp_path, ["iris-logistic"], frameworks=["numpy"], device="cuda"))
-        return
+def test_a_cell_on_a_gpu_that_is_not_there_is_inconclusive_and_says_so(
+    framework: str, tmp_path: Path, warm: Warm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("parity.running.versions.Pool", lambda *of: nullcontext(warm))
     options = Options(
         load_suite("impls"), tmp_path, ["iris-logistic"], frameworks=[framework], dtypes=["float64"], device="cuda"
     )
@@ -197,6 +248,12 @@ def test_a_cell_on_a_gpu_that_is_not_there_is_inconclusive_and_says_so(framework
             assert "sees no CUDA device" in outcome.judgement.reason
         else:  # there is one
             assert outcome.device == "cuda"
+
+
+def test_a_cell_of_numpy_on_a_gpu_is_refused(tmp_path: Path) -> None:
+    options = Options(load_suite("impls"), tmp_path, ["iris-logistic"], frameworks=["numpy"], device="cuda")
+    with pytest.raises(SuiteError, match="NumPy runs on the CPU alone"):
+        cells(options)
 
 
 def test_what_a_framework_can_never_have_is_left_out_and_said(tmp_path: Path) -> None:
@@ -249,6 +306,7 @@ def pixels(tmp_path: Path) -> tuple:
     return suite, suite.entry(test_gpu.WIDE)
 
 
+@pytest.mark.slow
 def test_the_test_for_tf32_passes_where_products_are_tf32s_and_fails_where_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

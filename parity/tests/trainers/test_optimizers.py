@@ -1,50 +1,56 @@
-"""Optimizers that no document uses, on the ladder in every framework, as a user's own suite has them."""
+"""Optimizers that no document uses climb the ladder in every framework."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
-from parity.frameworks import FRAMEWORKS
-from parity.tests.suites import each_framework
-
-pytest_generate_tests = each_framework
-
-LABELS = ("numpy", "torch", "tf1", "keras", "jax", "flax")
-SPEC = """
 from dataclasses import replace
+from functools import cache
 
-from impls.logistic.spec import CASES as DOCUMENTED
+import pytest
+
+from parity.frameworks import framework_of
+from parity.judging.floor import Floor
+from parity.judging.ladder import RUNGS, Rung, climb
+from parity.judging.noise import measure
+from parity.judging.verdict import Verdict
 from parity.spec import Adam, AdamW, Publication
+from parity.suite import load_suite
 
-PLAIN = replace(DOCUMENTED[0], metrics=(), publication=Publication(), absent={}, epochs=12)
-CASES = (
-    replace(PLAIN, name="adam", optimizer=Adam(0.05)),
-    replace(PLAIN, name="adamw", optimizer=AdamW(0.05, weight_decay=0.2)),
-)
-"""
-
-
-def test_adam_with_and_without_decay_climbs_the_ladder(framework: str, tmp_path: Path) -> None:
-    model = tmp_path / "optimized" / "logistic"
-    model.mkdir(parents=True)
-    for folder in (model, model.parent):
-        (folder / "__init__.py").touch()
-    (model / "spec.py").write_text(SPEC)
-    for label in LABELS:
-        (model / f"logistic_{label}.py").write_text(f"from impls.logistic.logistic_{label} import build\n")
-    command = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--pyargs", "parity.tests.test_ladder"]
-    done = subprocess.run(
-        [sys.executable, *command, "--parity-suite", "optimized", "--parity-framework", framework],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
-        capture_output=True,
-        text=True,
-        check=False,
+ENTRY = load_suite("impls").entry("iris-logistic")
+PLAIN = replace(ENTRY.case, metrics=(), publication=Publication(), epochs=12)
+CASES = {
+    case.name: case
+    for case in (
+        replace(PLAIN, name="adam", optimizer=Adam(0.05)),
+        replace(PLAIN, name="adamw", optimizer=AdamW(0.05, weight_decay=0.2)),
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    (known,) = (one for one in FRAMEWORKS if one.name == framework)
-    # Six rungs, two cases and two dtypes of each implementation.
-    assert f"{24 * len(known.packages)} passed" in done.stdout, done.stdout
+}
+LABELS = ("numpy", "torch", "tf1", "keras", "jax", "flax")
+
+
+@cache
+def floors(name: str) -> dict[str, Floor]:
+    return dict(measure(ENTRY.implementations["numpy"].build, CASES[name], CASES[name].epochs))
+
+
+def climbed(label: str, name: str, dtype: str) -> tuple[Rung, ...]:
+    """The way up the ladder of the document's model with another optimizer, in the process of its framework."""
+    build, reference = (ENTRY.implementations[which].build for which in (label, "numpy"))
+    return tuple(climb(build, reference, CASES[name], dtype, "cpu", floors(name)[dtype]))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    chosen = metafunc.config.getoption("--parity-framework")
+    labels = [label for label in LABELS if not chosen or framework_of(label).name in chosen]
+    cells = [(label, name, dtype) for label in labels for name in CASES for dtype in ("float32", "float64")]
+    # JAX compiles for seconds each: each optimizer once and each dtype once, unless all is asked for.
+    quick = {("adam", "float64"), ("adamw", "float32")}
+    marked = [pytest.param(*cell, marks=() if cell[1:] in quick else pytest.mark.slow) for cell in cells]
+    metafunc.parametrize(("label", "name", "dtype"), marked, ids=map("-".join, cells))
+
+
+@pytest.mark.asks(question=climbed)
+def test_adam_with_and_without_decay_climbs_the_ladder(
+    label: str, name: str, dtype: str, answer: tuple[Rung, ...]
+) -> None:
+    assert tuple(step.rung for step in answer) == RUNGS
+    assert not [step.message for step in answer if step.verdict is not Verdict.PASS]
