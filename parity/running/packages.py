@@ -78,7 +78,7 @@ def find(suite: str | None) -> str:
         )
     else:
         Reach(folders=(os.getcwd(),)).extend()
-    return suite or DOCUMENTS
+    return DOCUMENTS if suite is None else suite
 
 
 def reach_of(suite: str) -> Reach:
