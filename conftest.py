@@ -55,17 +55,17 @@ def _wants_slow(config: pytest.Config) -> bool:
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
-    return None if _wants_slow(config) or config.rootpath != HERE else f"slow tests are left out: {SLOW}"
+    return None if _wants_slow(config) else f"slow tests are left out: {SLOW}"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("--parity-suite") == "impls" and not config.getoption("--parity-case"):
+    if not config.getoption("--parity-case"):
         for item in items:
             cell = _params(item).get("parity_cell")
             if cell is not None and cell.entry.case.name not in QUICK_CASES:
                 item.add_marker(pytest.mark.slow)
     if not _wants_slow(config):
-        # A user who runs the ladder of this clone beside tests of their own may mean something else by the mark.
+        # Whoever climbs the ladder from here beside tests of their own may mean something else by the mark.
         slow = [item for item in items if item.get_closest_marker("slow") and item.path.is_relative_to(HERE)]
         config.stash[_LEFT_OUT] = len(slow)
         config.hook.pytest_deselected(items=slow)

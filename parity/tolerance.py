@@ -10,7 +10,7 @@ maximum of |reference|:
 
     stray32(t) = max over RUNS stirred float32 runs, s <= t, of |stirred(s) - reference(s)|
     stray64(t) = max(the same in float64, 2^-29 stray32(t))
-    floor(t)   = max(stray(t), 4 u S(t))
+    floor(t)   = max(stray(t), ROUNDINGS u S(t))
     tolerance  = FACTOR · floor
 
 float16 and bfloat16 likewise, each by itself, with the run that nothing stirs as one more of its runs. The NumPy
@@ -22,9 +22,11 @@ times 2^-29, and a path that float32 shows to be sensitive is no less so in floa
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from parity.dtypes import rounded, spacing
+from parity.dtypes import rounded, spacing, unit
 from parity.typing import Array
 
 RUNS = 16
@@ -32,6 +34,25 @@ RUNS = 16
 FACTOR = 16
 """The tolerance in noise floors, one constant for everything: faithful implementations used at most 9.65 of them in
 float32 and 7.0 in float64."""
+ROUNDINGS = 4
+"""The least noise floor, in roundings of the largest value: a value that a few operations made is known no better."""
+
+
+def least_floor(largest: Any, dtype: str) -> Any:
+    """Give the part of a noise floor that needs no measurement.
+
+    Args:
+        largest: The largest magnitude of a quantity, a number or an array of them.
+        dtype: The run's: float64, float32, float16 or bfloat16.
+
+    Returns:
+        ``ROUNDINGS`` unit roundoffs of it, in its units and shape.
+
+    Examples:
+        >>> float(least_floor(2.0, "float64")) == 2.0**-50
+        True
+    """
+    return ROUNDINGS * unit(dtype) * largest
 
 
 def stir(values: Array, generator: np.random.Generator, dtype: str) -> Array:

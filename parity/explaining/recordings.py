@@ -25,7 +25,7 @@ from parity.mistakes.catalogue import CATALOGUE
 from parity.mistakes.mistake import Local
 from parity.recording.steps import Phase, Step, steps_of, update_at
 from parity.spec import Optimizer
-from parity.tolerance import FACTOR
+from parity.tolerance import FACTOR, least_floor
 from parity.trajectory import Trajectory
 
 OTHER_RATE = "another-learning-rate"
@@ -212,7 +212,7 @@ def _ratio_of_steps(place: Location, dtype: str) -> float | None:
         if check.tensor not in place.params:  # a slot
             continue
         before = place.params[check.tensor].astype(np.float64)
-        allowed = FACTOR * 4 * unit(dtype) * float(np.max(np.abs(check.wanted)))
+        allowed = FACTOR * least_floor(float(np.max(np.abs(check.wanted))), dtype)
         ratio = multiple(check.got - before, check.wanted - before, allowed)
         if ratio is None:
             return None

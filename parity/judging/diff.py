@@ -20,7 +20,8 @@ from parity.judging.verdict import Judgement, Verdict, incomparable, judge
 from parity.recording.format import MANIFEST
 from parity.recording.places import CHECKED, LOCKSTEP, RUN, kept_failure
 from parity.recording.reader import read, read_manifest, superseded
-from parity.tolerance import FACTOR
+from parity.tolerance import FACTOR, ROUNDINGS
+from parity.tolerance import least_floor as least
 from parity.trajectory import Trajectory, TrajectoryError
 from parity.typing import Params
 
@@ -191,7 +192,8 @@ def compare_runs(
             floor = floor_of(own, run, run.meta["dtype"])
         if floor is None:
             notes.append(
-                f"{folder} has no noise floor beside it: only 64 roundings of each tensor's largest value are allowed"
+                f"{folder} has no noise floor beside it: only {FACTOR * ROUNDINGS} roundings of each tensor's largest "
+                "value are allowed"
             )
             floor = least_floor(run)
         floors.append(floor.carried(run) if run.meta.get("lockstep") else floor)
@@ -252,7 +254,7 @@ def repetitions(ours: Trajectory, theirs: Trajectory, noise: Sequence[Path]) -> 
             )
         for name, values in base.params.items():
             begun = np.asarray(values[0], np.float64)
-            if not distances[name][0] <= 4 * FACTOR * unit(run.meta["dtype"]) * np.max(np.abs(begun), initial=0.0):
+            if not distances[name][0] <= FACTOR * least(np.max(np.abs(begun), initial=0.0), run.meta["dtype"]):
                 raise TrajectoryError(
                     f"{folder}: shows no noise of these runs: {name} begins {distances[name][0]:.3g} away from both, "
                     "which is no rounding"

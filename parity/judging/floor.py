@@ -10,10 +10,10 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from parity.dtypes import unit
 from parity.judging.compare import distance, scale
 from parity.recording.places import floor_name
 from parity.tolerance import RUNS
+from parity.tolerance import least_floor as least
 from parity.trajectory import Trajectory, TrajectoryError
 from parity.typing import Array, Params
 
@@ -70,7 +70,7 @@ def floor_of(strayed: Sequence[Params], reference: Trajectory, dtype: str) -> Fl
     # NaN, as in ``scale``: no distance lies within a tolerance made from a value that is not finite.
     scales = {"loss": np.where(np.isfinite(losses), losses, np.nan)}
     scales |= {name: scale(values) for name, values in reference.params.items()}
-    grown = {name: 4 * unit(dtype) * np.maximum.accumulate(values) for name, values in scales.items()}
+    grown = {name: least(np.maximum.accumulate(values), dtype) for name, values in scales.items()}
     for stray in strayed:
         for name, values in stray.items():
             grown[name] = np.maximum(np.maximum.accumulate(values), grown[name])

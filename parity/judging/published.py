@@ -9,10 +9,10 @@ from decimal import Decimal
 
 import numpy as np
 
-from parity.dtypes import unit
 from parity.judging.floor import Floor
 from parity.judging.verdict import Verdict, overall
 from parity.spec import Case, Published
+from parity.tolerance import least_floor
 from parity.trajectory import Trajectory, TrajectoryError
 
 APART = 1 / math.sqrt(6)
@@ -120,7 +120,7 @@ def _allowed(
     if published.rule == "printed" or floor is None or callable(published.of) or epoch > len(floor.loss):
         return None
     # Two runs may round one value to neighbouring numbers, however small their noise floor is.
-    least = 4 * unit(dtype) * abs(float(text))
+    least: float = least_floor(abs(float(text)), dtype)
     if published.of == "loss":
         return max(APART * float(floor.loss[epoch - 1][published.index or (-1,)]), least)
     place = int(np.searchsorted(run.epochs, epoch))

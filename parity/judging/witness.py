@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from parity.dtypes import NARROW, unit
+from parity.dtypes import NARROW
 from parity.judging.compare import Difference, differences, distance
 from parity.judging.floor import floor_of
 from parity.judging.noise import stirring
 from parity.recording.steps import ASKED, Phase, Step, step_of
 from parity.spec import Case
-from parity.tolerance import FACTOR, RUNS, stir
+from parity.tolerance import FACTOR, RUNS, least_floor, stir
 from parity.trainer import Build, State, Trainer
 from parity.trajectory import Trajectory
 from parity.typing import Array, Batches, Params
@@ -94,8 +94,8 @@ def _measured(values: Array) -> Array:
 
 
 def least_floors(values: Params, dtype: str) -> dict[str, float]:
-    """Give the part of the noise floor that needs no measurement: four roundings of each tensor's largest value."""
-    return {name: 4 * unit(dtype) * float(np.max(np.abs(value), initial=0.0)) for name, value in values.items()}
+    """Give the part of the noise floor that needs no measurement: a few roundings of each tensor's largest value."""
+    return {name: least_floor(float(np.max(np.abs(value), initial=0.0)), dtype) for name, value in values.items()}
 
 
 def to_rounding(

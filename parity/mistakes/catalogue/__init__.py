@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import importlib
 
-from parity.mistakes.catalogue import batches, data, layers, losses, precision, updates
+from parity.mistakes.catalogue import adam, batches, data, layers, losses, precision, updates
 from parity.mistakes.mistake import Mistake
 from parity.suite import Entry
 
 CATALOGUE: tuple[Mistake, ...] = tuple(
-    mistake for family in (batches, data, layers, precision, losses, updates) for mistake in family.MISTAKES
+    mistake for family in (batches, data, layers, precision, losses, adam, updates) for mistake in family.MISTAKES
 )
 
 

@@ -250,7 +250,9 @@ def test_what_public_runs_of_the_legendre_script_print_comes_out(
     )
     assert published["b"].values == {2000: "-2.208526849746704"}
     assert published["d"].values == {2000: "0.2554861009120941"}
-    assert {published[name].margin for name in "ac"} == {1e-8}
+    for name in "ac":  # noise about a value that is zero in exact arithmetic
+        assert (published[name].rule, published[name].margin) == ("envelope", 1e-8)
+        assert {epoch: float(value) for epoch, value in published[name].values.items()} == {2000: 0.0}
     found = figures(case, as_run(saved, "float32"), "float32", floors(case.name)["float32"])
     assert {figure.verdict for figure in found} == {Verdict.PASS}
 

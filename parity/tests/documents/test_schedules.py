@@ -1,12 +1,14 @@
 """The batch orders: what each rule promises, and that asking again gives the same order."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from parity.mistakes.catalogue.batches import other_last_batch
+from parity.mistakes.catalogue.batches import has_last_batch
 from parity.spec import CyclicRow, FullBatch, RandomRow, RandomRows, Schedule, Shuffled
+from parity.tests import toy
 
 ROWS = 23
 SCHEDULES: tuple[Schedule, ...] = (
@@ -36,8 +38,8 @@ def test_every_schedule_keeps_the_contract(schedule: Schedule) -> None:
 
 def test_of_fewer_rows_than_a_batch_has_the_last_batch_is_not_dropped() -> None:
     """No batch at all would be left, and whoever asks for the next one would wait for ever."""
-    assert other_last_batch(Shuffled(8, seed=1), 5, keep=False) is None
-    assert other_last_batch(Shuffled(4, seed=1), 5, keep=False) is not None
+    assert not has_last_batch(replace(toy.MOMENTUM, schedule=Shuffled(toy.ROWS + 1, seed=1)), kept=True)
+    assert has_last_batch(replace(toy.MOMENTUM, schedule=Shuffled(toy.ROWS - 1, seed=1)), kept=True)
 
 
 def test_the_cyclic_rule_takes_the_rows_in_order_again_and_again() -> None:

@@ -163,7 +163,7 @@ def test_the_list_fails_and_says_why(package: Path, tmp_path: Path) -> None:
 def test_the_ladder_fails_on_every_rung(package: Path) -> None:
     (package / "second" / "second_tf1.py").unlink()
     only = ("--parity-suite", package.name, "--parity-framework", "numpy", "--parity-framework", "tensorflow")
-    only += ("-k", "second and float64")
+    only += ("--slow", "-k", "second and float64")
     done = call("pytest", "-q", "-p", "no:cacheprovider", "--pyargs", "parity.tests.test_ladder", *only)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "6 failed, 6 passed" in done.stdout
