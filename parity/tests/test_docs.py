@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -150,32 +150,25 @@ class Kitchen:
         self._cooks[framework] = subprocess.Popen(command, text=True, env=ENVIRONMENT, **pipes)
         return self._cooks[framework]
 
-    def close(self) -> None:
-        for cook in self._cooks.values():
-            cook.kill()  # it waits for another job, and some frameworks take seconds to end
-            cook.communicate()
+
+@cache
+def kitchen() -> Kitchen:
+    return Kitchen()
+
+
+def served(page: str, folder: str) -> list[str]:
+    """What is wrong with each block of a page: they are checked in order, in a folder of the page's own."""
+    table = Table(kitchen())
+    return ["\n".join(table.serve(block, Path(folder))) for block in BLOCKS if block.page == ROOT / page]
 
 
 @dataclass
 class Table:
-    """What became of the blocks so far: each page has a folder, and its blocks are checked in order, once."""
+    """Where the blocks of a page are checked."""
 
-    root: Path
     kitchen: Kitchen
-    wrong: dict[Block, str] = field(default_factory=dict)
-    seen: set[Path] = field(default_factory=set)
 
-    def check(self, block: Block) -> None:
-        if block.page not in self.seen:
-            self.seen.add(block.page)
-            folder = self.root / "-".join(block.page.relative_to(ROOT).with_suffix("").parts)
-            folder.mkdir()
-            for one in BLOCKS:
-                if one.page == block.page:
-                    self.wrong[one] = "\n".join(self._serve(one, folder))
-        assert not self.wrong[block], self.wrong[block]
-
-    def _serve(self, block: Block, folder: Path) -> Iterator[str]:
+    def serve(self, block: Block, folder: Path) -> Iterator[str]:
         """What is wrong with a block."""
         if block.language not in LANGUAGES:
             yield f"a block is one of {', '.join(LANGUAGES)}, not {block.language!r}"
@@ -321,16 +314,20 @@ def wrong_for_pytest(arguments: list[str]) -> Iterator[str]:
             yield f"no module {word}"
 
 
-@pytest.fixture(scope="module")
-def table(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Table]:
-    kitchen = Kitchen()
-    yield Table(tmp_path_factory.mktemp("docs"), kitchen)
-    kitchen.close()
+PLACES = [(page, place, block) for page in PAGES for place, block in enumerate(blocks_of(page))]
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: f"{block.where}-{block.language}-{block.how}")
-def test_a_block_of_code_does_what_it_says(block: Block, table: Table) -> None:
-    table.check(block)
+# In a process apart, which begins those of the frameworks, beside the other tests.
+@pytest.mark.asks(question=served, framework="numpy", apart="the documentation")
+@pytest.mark.parametrize(
+    ("page", "place"),
+    [
+        pytest.param(str(page.relative_to(ROOT)), place, id=f"{block.where}-{block.language}-{block.how}")
+        for page, place, block in PLACES
+    ],
+)
+def test_a_block_of_code_does_what_it_says(page: str, place: int, answer: tuple[str, ...]) -> None:
+    assert not answer[place], answer[place]
 
 
 def test_every_fence_is_a_block() -> None:

@@ -13,8 +13,9 @@ asks for, and by whom it is answered, and finds the answer in the fixture ``answ
 
 The function's parameters are the test's own, and ``folder``, an empty one for its answer. The framework is the test's
 ``framework``, or that of its ``label``, or named in the mark, as what is no parameter of the test is:
-``framework="torch"``; the process has the settings of a CPU unless a ``device`` is named likewise. All questions are
-put when pytest begins, and answered beside the tests that ask nothing.
+``framework="torch"``. The process has the settings of a CPU and answers many, unless a ``device`` is named likewise, or
+what it is kept for alone: ``apart="..."``. All questions are put when pytest begins, and answered beside the tests that
+ask nothing.
 """
 
 from __future__ import annotations
@@ -61,30 +62,45 @@ class Ask:
 
 
 class Warm:
-    """An executor with one process for each environment, begun by the first job and kept until the end."""
+    """An executor with one process for each environment, begun by the first job and kept until the end.
+
+    ``apart`` names another of the same environment, which does nothing else.
+    """
 
     def __init__(self) -> None:
         self._stack = ExitStack()
-        self._pools: dict[Environment, Pool] = {}
+        self._pools: dict[tuple[Environment, str], Pool] = {}
         self._answers: dict[str, Future[Any]] = {}
 
     def submit(self, job: Job[Any], on_event: Callable[[Progress], None] = lambda progress: None) -> Future[Any]:
-        return self._pool(job.environment).submit(job, on_event)
+        return self._pool(job.environment, "").submit(job, on_event)
 
-    def _pool(self, environment: Environment) -> Pool:
-        if environment not in self._pools:
-            self._pools[environment] = self._stack.enter_context(Pool(1, reach=reach_of(DOCUMENTS)))
-            first = begin if environment.device == "cpu" else stand_back
-            self.ask(environment, first, framework=environment.framework)
-        return self._pools[environment]
+    def _pool(self, environment: Environment, apart: str) -> Pool:
+        if (environment, apart) not in self._pools:
+            pool = self._stack.enter_context(Pool(1, reach=reach_of(DOCUMENTS)))
+            self._pools[environment, apart] = pool
+            first = begin if environment.device == "cpu" and not apart else stand_back
+            self.ask(first, environment, {"framework": environment.framework}, apart)
+        return self._pools[environment, apart]
 
-    def ask(self, environment: Environment, function: Callable[..., Any], /, **arguments: Any) -> Future[Any]:
-        """The answer of a function in a framework's process; who asks the same again gets the same answer."""
-        name = f"{function.__module__}:{function.__qualname__}"
-        known = json.dumps([*astuple(environment), name, arguments], sort_keys=True)
-        pool = self._pool(environment)
+    def ask(
+        self,
+        question: Callable[..., Any],
+        environment: Environment,
+        arguments: Mapping[str, Any],
+        apart: str = "",
+        folder: Callable[[], Path] | None = None,
+    ) -> Future[Any]:
+        """The answer to a question, asked in a framework's process; who asks the same again gets the same answer.
+
+        ``folder`` makes an empty folder for an answer that needs one.
+        """
+        name = f"{question.__module__}:{question.__qualname__}"
+        known = json.dumps([*astuple(environment), apart, name, arguments], sort_keys=True)
+        pool = self._pool(environment, apart)
         if known not in self._answers:
-            self._answers[known] = pool.submit(Ask(environment, name, arguments))
+            given = {**arguments, "folder": str(folder())} if folder else arguments
+            self._answers[known] = pool.submit(Ask(environment, name, given))
         return self._answers[known]
 
     def close(self) -> None:
@@ -133,6 +149,5 @@ def put(warm: Warm, item: pytest.Item, folder: Callable[[], Path]) -> Future[Any
     environment = Environment(framework, known.get("device", "cpu"))
     question = mark.kwargs["question"]
     wanted = inspect.signature(question).parameters
-    if "folder" in wanted:
-        known["folder"] = str(folder())
-    return warm.ask(environment, question, **{name: known[name] for name in wanted})
+    arguments = {name: known[name] for name in wanted if name != "folder"}
+    return warm.ask(question, environment, arguments, known.get("apart", ""), folder if "folder" in wanted else None)

@@ -208,16 +208,17 @@ def stays(case: Case, build: Build) -> str:
     return "stays"
 
 
-# NumPy has one device, and TensorFlow copies from one to another by itself. JAX must be told before it has begun, in a
-# process that nobody else asks, and compiles half a minute for all of its models.
+# NumPy has one device, and TensorFlow copies from one to another by itself. JAX must be told before it has begun, and
+# compiles half a minute for all of its models.
+APART = pytest.mark.asks(question=elsewhere, framework="jax", apart="with two devices")
+
+
 @pytest.mark.parametrize(
     ("name", "case"),
     [
         pytest.param("torch", None, marks=pytest.mark.asks(question=elsewhere, framework="torch")),
-        pytest.param("jax", "iris-logistic", marks=pytest.mark.asks(question=elsewhere, framework="jax", device=TF32)),
-        pytest.param(
-            "jax", None, marks=[pytest.mark.asks(question=elsewhere, framework="jax", device=TF32), pytest.mark.slow]
-        ),
+        pytest.param("jax", "iris-logistic", marks=APART),
+        pytest.param("jax", None, marks=[APART, pytest.mark.slow]),
     ],
 )
 def test_no_model_leaves_the_device_that_it_is_put_on(name: str, case: str | None, answer: tuple[str, ...]) -> None:
@@ -239,11 +240,12 @@ def test_the_list_of_devices_gives_a_reason_for_each_without_one(monkeypatch: py
 def test_a_cell_on_a_gpu_that_is_not_there_is_inconclusive_and_says_so(
     framework: str, tmp_path: Path, warm: Warm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("parity.running.versions.Pool", lambda *of: nullcontext(warm))
     options = Options(
         load_suite("impls"), tmp_path, ["iris-logistic"], frameworks=[framework], dtypes=["float64"], device="cuda"
     )
-    for outcome in Matrix(options).run():
+    matrix = Matrix(options)
+    monkeypatch.setattr(matrix, "executor", lambda: nullcontext(warm))
+    for outcome in matrix.run():
         if outcome.judgement.verdict is Verdict.INCONCLUSIVE:
             assert "sees no CUDA device" in outcome.judgement.reason
         else:  # there is one
