@@ -317,13 +317,20 @@ def document_scripts(file: Path) -> int:
 # The command.
 
 
-def test_parity_bench_runs_a_benchmark_and_writes_the_report(tmp_path: Path) -> None:
+def benched(folder: str) -> tuple[str, int, str, str]:
+    """A folder with the report of some benchmarks, and the command's status and what it printed."""
     command = [sys.executable, "-m", "parity", "bench", "--quick", "--part", "training", "--part", "recording"]
-    command += ["--case", "linear-gd", "--case", "iris-logistic", "--impl", "numpy", "--out", str(tmp_path)]
+    command += ["--case", "linear-gd", "--case", "iris-logistic", "--impl", "numpy", "--out", folder]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "3 benchmarks in" in done.stdout
+    return folder, done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.asks(question=benched, framework="numpy", apart="parity bench")
+def test_parity_bench_runs_a_benchmark_and_writes_the_report(answer: tuple[str, int, str, str]) -> None:
+    tmp_path, status, out, error = Path(answer[0]), *answer[1:]
+    assert status == 0, error
+    assert "3 benchmarks in" in out
     held("bench", json.loads((tmp_path / "parity-benchmarks.json").read_text()))
     found = read(tmp_path / "parity-benchmarks.json").group("training")
     (benchmark,) = (one for one in found if one.info["case"] == "linear-gd")

@@ -150,7 +150,11 @@ SUITE = load_suite("impls")
 OF_LOSSES = ("sum-for-mean", "mean-for-sum", "mean-over-classes", "half-squared-error")
 
 
-@pytest.mark.parametrize("name", SUITE.entries)
+# Those two take longer than all others together.
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name in ("char-gru", "mnist-mlp"))) for name in SUITE.entries],
+)
 def test_mistakes_in_the_documents_cases_are_named_from_recordings_alone(name: str) -> None:
     entry = SUITE.entry(name)
     epochs = min(entry.case.epochs, 4)

@@ -70,6 +70,16 @@ def assert_same(ours: Trajectory, theirs: Trajectory) -> None:
         assert np.asarray(ours.params[name]).tobytes() == np.asarray(values).tobytes(), name
 
 
+def stopped_and_resumed(kill: str, lockstep: int | None, folder: str) -> tuple[str, bool, list[int]]:
+    """Where a run lies that was never stopped, and one that was; what the stop left; and the epochs done after it."""
+    assert work(Path(folder, "whole"), lockstep=lockstep) == [0, 10, 20, 30, 40]
+    stopped = Path(folder, "stopped")
+    work(stopped, kill, lockstep=lockstep)
+    return folder, partial_path(stopped).exists() and not stopped.exists(), work(stopped, lockstep=lockstep)
+
+
+# Three processes each, one after another, beside the other tests.
+@pytest.mark.asks(question=stopped_and_resumed, framework="numpy", apart="killed runs")
 @pytest.mark.parametrize(
     ("kill", "lockstep", "goes_on"),
     [
@@ -80,14 +90,14 @@ def assert_same(ours: Trajectory, theirs: Trajectory) -> None:
         ("epoch 10", 4, [0, 10, 20, 30, 40]),  # no stretch has ended with a snapshot yet
     ],
 )
-def test_a_killed_run_goes_on_bit_for_bit(tmp_path: Path, kill: str, lockstep: int | None, goes_on: list[int]) -> None:
-    assert work(tmp_path / "whole", lockstep=lockstep) == [0, 10, 20, 30, 40]
-    stopped = tmp_path / "stopped"
-    work(stopped, kill, lockstep=lockstep)
-    assert partial_path(stopped).exists()
-    assert not stopped.exists()
-    assert work(stopped, lockstep=lockstep) == goes_on
-    assert_same(read(stopped), read(tmp_path / "whole"))
+def test_a_killed_run_goes_on_bit_for_bit(
+    kill: str, lockstep: int | None, goes_on: list[int], answer: tuple[str, bool, tuple[int, ...]]
+) -> None:
+    folder, left, went_on = answer
+    stopped = Path(folder, "stopped")
+    assert left
+    assert list(went_on) == goes_on
+    assert_same(read(stopped), read(Path(folder, "whole")))
     assert not (stopped / FILE).exists()
     assert not partial_path(stopped).exists()
 

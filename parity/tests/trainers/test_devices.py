@@ -322,36 +322,46 @@ def test_the_test_for_tf32_passes_where_products_are_tf32s_and_fails_where_not(
         test_gpu.assert_tf32_is_seen(suite, entry, "numpy-tf32", "cpu", tmp_path / "out")
 
 
-def pytest_on_gpu_tests(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+def gpu_tests(arguments: list[str]) -> tuple[int, str]:
+    """The status of pytest on the tests that need a GPU, and what it prints."""
+    done = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "parity/tests/test_gpu.py", *arguments],
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         check=False,
     )
+    return done.returncode, done.stdout
 
 
-def test_gpu_tests_are_left_out_unless_asked_for_and_said_to_be() -> None:
-    done = pytest_on_gpu_tests("--parity-case", "iris-logistic")
-    assert done.returncode == 5, done.stdout + done.stderr
-    assert "deselected: run them with '-m gpu' on a machine with a CUDA device" in done.stdout
+def asks_gpu_tests(*arguments: str) -> pytest.MarkDecorator:
+    apart = {"framework": "numpy", "apart": "pytest on the tests that need a GPU"}
+    return pytest.mark.asks(question=gpu_tests, arguments=["--parity-case", "iris-logistic", *arguments], **apart)
 
 
-def test_gpu_tests_without_a_gpu_say_why_nothing_ran(tmp_path: Path) -> None:
-    done = pytest_on_gpu_tests("-m", "gpu", "--parity-case", "iris-logistic", "--parity-framework", "torch")
-    if "sees no CUDA device" in done.stdout or "not installed" in done.stdout:
-        assert done.returncode == 5, done.stdout
-        assert " of torch deselected: torch" in done.stdout
-        assert "nothing was run: no framework here sees a CUDA device" in done.stdout
-        assert "passed" not in done.stdout
+@asks_gpu_tests()
+def test_gpu_tests_are_left_out_unless_asked_for_and_said_to_be(answer: tuple[int, str]) -> None:
+    status, said = answer
+    assert status == 5, said
+    assert "deselected: run them with '-m gpu' on a machine with a CUDA device" in said
+
+
+@asks_gpu_tests("-m", "gpu", "--parity-framework", "torch")
+def test_gpu_tests_without_a_gpu_say_why_nothing_ran(answer: tuple[int, str]) -> None:
+    status, said = answer
+    if "sees no CUDA device" in said or "not installed" in said:
+        assert status == 5, said
+        assert " of torch deselected: torch" in said
+        assert "nothing was run: no framework here sees a CUDA device" in said
+        assert "passed" not in said
     else:
-        assert done.returncode == 0, done.stdout
+        assert status == 0, said
 
 
-def test_the_gpu_tests_run_from_end_to_end_on_the_cpu() -> None:
-    chosen = ("--parity-case", "iris-logistic", "--parity-framework", "numpy", "-k", "not tf32")
-    done = pytest_on_gpu_tests("-m", "gpu", "--parity-gpu-device", "cpu", *chosen)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "4 passed" in done.stdout
+@asks_gpu_tests("-m", "gpu", "--parity-gpu-device", "cpu", "--parity-framework", "numpy", "-k", "not tf32")
+def test_the_gpu_tests_run_from_end_to_end_on_the_cpu(answer: tuple[int, str]) -> None:
+    status, said = answer
+    assert status == 0, said
+    assert "4 passed" in said
