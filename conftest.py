@@ -30,7 +30,7 @@ pytest_plugins = () if installed else ("parity.pytest_plugin",)
 if "numpy" not in sys.modules:
     os.environ.update(COMMON)
 
-QUICK_CASES = ("activations", "iris-logistic", "linear-minibatch")
+QUICK_CASES = ("activations", "linear-minibatch", "sine-cubic")
 """The cases that climb the ladder where no other is named: every implementation has one of them."""
 SLOW = "run them with --slow"
 HERE = Path(__file__).parent
