@@ -55,11 +55,11 @@ def _wants_slow(config: pytest.Config) -> bool:
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
-    return None if _wants_slow(config) else f"slow tests are left out: {SLOW}"
+    return None if _wants_slow(config) or config.rootpath != HERE else f"slow tests are left out: {SLOW}"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if not config.getoption("--parity-case"):
+    if config.getoption("--parity-suite") == "impls" and not config.getoption("--parity-case"):
         for item in items:
             cell = _params(item).get("parity_cell")
             if cell is not None and cell.entry.case.name not in QUICK_CASES:
