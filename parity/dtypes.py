@@ -105,7 +105,8 @@ def spacing(values: Array, dtype: str) -> Array:
         True
     """
     with np.errstate(over="ignore"):
-        steps: Array = np.spacing(values)
+        # Of magnitudes: NumPy's float16 says of -1 how far it is from the next number towards zero, which is half.
+        steps: Array = np.copysign(np.spacing(np.abs(values)), values)
     if np.isinf(steps).any():  # beyond the largest number there is none: its last place is worth what it is below
         steps = np.where(np.isinf(steps), 2 * np.spacing(values / 2), steps)
     return steps * np.float32(2**16) if dtype == "bfloat16" else steps

@@ -100,6 +100,7 @@ def test_unit_spacing_and_smallest_say_the_same_of_a_format(dtype: str) -> None:
 
 
 @exhaustive
+@example(np.full(6, -1, np.float32), "float16", 0)  # a power of two, below which numbers are twice as close
 @given(hnp.arrays(np.float32, 6, elements=st.floats(-1e4, 1e4, width=32)), narrow, st.integers(0, 9))
 def test_stirring_moves_each_value_by_one_unit_of_its_dtype(values: np.ndarray, dtype: str, seed: int) -> None:
     moved = stir(values, np.random.default_rng(seed), dtype).astype(np.float64)
