@@ -1,4 +1,4 @@
-"""The tests that need a GPU: left out unless they are asked for, and where a framework sees none; and said to be."""
+"""What tests of every wing share, and those that need a GPU: left out unless asked for or where none is seen."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import pytest
 
 from parity.frameworks import FRAMEWORKS
 from parity.running.versions import Versions, find_devices
+from parity.tests.command import parity
 
+__all__ = ["parity"]  # a fixture
 HERE = Path(__file__).parent
 _SAID = pytest.StashKey[list[str]]()
 

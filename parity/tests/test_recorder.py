@@ -19,13 +19,12 @@ from parity.recording.places import keep_failure, partial_path
 from parity.recording.reader import read
 from parity.recording.steps import steps_of
 from parity.spec import Adam, Sgd, Shuffled, optimizer_from
-from parity.tests.cli.test_cli import Parity, complaint, parity
+from parity.tests.command import Parity, complaint
 from parity.tests.loops import adams, dtypes_of, tiny
 from parity.tests.suites import each_framework
 from parity.trajectory import Trajectory
 from parity.typing import Params
 
-__all__ = ["parity"]  # a fixture
 pytest_generate_tests = each_framework
 
 ROWS, BATCHES = 12, 3

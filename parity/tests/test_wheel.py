@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from parity.tests.cli.test_cli import make_run
+from parity.tests.command import make_run
 from parity.tests.suites import HONEST, write_suite
 
 pytestmark = pytest.mark.slow

@@ -27,15 +27,13 @@ from parity.recording.steps import ASKED, Phase
 from parity.recording.writer import Writer
 from parity.spec import Case
 from parity.tests import toy
-from parity.tests.cli.test_cli import Parity, complaint, make_run, parity
+from parity.tests.command import Parity, complaint, make_run
 from parity.tests.explaining.test_walk import FAULTS, backwards
 from parity.tests.suites import CASE as CASE_NAME
 from parity.tests.suites import strict_json, write_suite
 from parity.trainer import Trainer, record
 from parity.trajectory import Trajectory, TrajectoryError, gather
 from parity.typing import Array, Params
-
-__all__ = ["parity"]  # a fixture
 
 CASE = toy.MOMENTUM
 MISTAKEN = """

@@ -27,13 +27,11 @@ from parity.recording.steps import Phase, steps_of
 from parity.spec import Adam, AdamW, Case, Optimizer, Sgd, optimizer_from
 from parity.suite import load_suite
 from parity.tests import toy
-from parity.tests.cli.test_cli import Parity, complaint, parity
+from parity.tests.command import Parity, complaint
 from parity.tests.explaining.test_explain import recorded
 from parity.tests.suites import strict_json
 from parity.trainer import Trainer
 from parity.trajectory import Trajectory
-
-__all__ = ["parity"]  # a fixture
 
 KNOWN = {mistake.name: mistake for mistake in MISTAKES}
 UPDATES = 18

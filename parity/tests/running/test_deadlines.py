@@ -20,11 +20,11 @@ from parity.running.deadlines import LEAST, PATIENCE, UNKNOWN, Deadlines
 from parity.running.executor import Progress, WorkerError
 from parity.running.pool import LAST_WORDS, Pool, last_words
 from parity.tests import suites
-from parity.tests.cli.test_cli import Parity, parity
+from parity.tests.command import Parity
 from parity.tests.running.test_pool import WAIT, alive, job, suite, wait_for
 from parity.tests.suites import CASE, strict_json, write_suite
 
-__all__ = ["parity", "suite"]  # fixtures
+__all__ = ["suite"]  # a fixture
 INCONCLUSIVE = EXIT_STATUS[Verdict.INCONCLUSIVE]
 
 

@@ -24,10 +24,9 @@ from parity.running.pool import worker_environment
 from parity.spec import Sgd
 from parity.suite import SuiteError, load_suite
 from parity.tests import toy
-from parity.tests.cli.test_cli import Parity, parity
+from parity.tests.command import Parity
 from parity.tests.suites import CASE, HONEST, strict_json, write_suite
 
-__all__ = ["parity"]  # a fixture
 CASES = [entry.case for entry in load_suite("impls").entries.values()]
 
 

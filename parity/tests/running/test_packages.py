@@ -22,10 +22,9 @@ from parity.running.matrix import Matrix
 from parity.running.packages import DOCUMENTS, HERE, Reach, find, reach_of
 from parity.running.versions import Versions
 from parity.suite import SuiteError, load_suite
-from parity.tests.cli.test_cli import Parity, make_run, parity
+from parity.tests.command import Parity, make_run
 from parity.tests.suites import CASE, HONEST, write_suite
 
-__all__ = ["parity"]  # a fixture
 OTHER = "99.0"
 # What an interpreter has under the name of a package that the harness needs: the real one, in another version.
 SHIM = """

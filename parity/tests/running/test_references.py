@@ -16,11 +16,10 @@ from parity.running.packages import reach_of
 from parity.running.pool import Pool
 from parity.suite import load_suite
 from parity.tests import suites
-from parity.tests.cli.test_cli import Parity, parity
+from parity.tests.command import Parity
 from parity.tests.running.test_pool import WAIT
 from parity.tests.suites import CASE, strict_json, write_suite
 
-__all__ = ["parity"]  # a fixture
 # A reference that belongs to JAX by its name; where it is built, and with what setting of JAX, stands beside it.
 REFERENCE = """
 import os
