@@ -20,9 +20,6 @@ from parity.tests.command import Parity
 from parity.tests.schemas import SCHEMAS
 from parity.tests.suites import CASE, strict_json, write_suite
 
-# Runs
-
-
 CELL = ["case", "implementation", "dtype", "device", "verdict", "ratio", "epoch", "parameter", "reason", "seconds"]
 FIGURE = ["case", "implementation", "dtype", "quantity", "epoch", "published", "ours", "verdict"]
 

@@ -12,9 +12,6 @@ from parity.running import pool
 from parity.tests.command import Parity, complaint, contents
 from parity.tests.suites import write_suite
 
-# Wrong use
-
-
 WRONG_USE = [
     (["run", "no-such-case"], "unknown case 'no-such-case'"),
     (["run", "--impl", "pytorch"], "unknown implementation 'pytorch'"),

@@ -8,7 +8,7 @@ import pytest
 from parity.judging.witness import Witness, as_expected, take_apart
 from parity.recording.steps import ASKED, Phase, step_of, steps_of
 from parity.tests import toy
-from parity.tests.explaining.test_explain import recorded
+from parity.tests.explaining.toys import recorded
 
 CASE = toy.MOMENTUM
 ROWS = next(CASE.schedule.epochs(toy.ROWS))[0]

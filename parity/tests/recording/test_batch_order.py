@@ -7,8 +7,6 @@ import numpy as np
 from parity.recording.format import batch_order_hash
 from parity.spec import FullBatch, Shuffled
 
-# The batch order
-
 
 def test_the_batch_order_hash_sees_rows_order_and_cuts():
     schedules = [

@@ -20,8 +20,6 @@ from parity.recording.writer import Writer, write
 from parity.tests.recording.runs import META, assert_same, chunks_of, exhaustive, make, manifest, save_run
 from parity.trajectory import Shards, Widened, gather
 
-# Round trips
-
 
 @exhaustive
 @given(st.data())

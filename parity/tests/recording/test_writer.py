@@ -12,8 +12,6 @@ from parity.recording.writer import Writer, write
 from parity.tests.recording.runs import META, assert_same, chunks_of, make, refused, save_run
 from parity.trajectory import Chunk, TrajectoryError, gather
 
-# Runs that end before their time
-
 
 def test_an_abandoned_run_leaves_the_earlier_result_and_can_be_read_in_part(folder):
     earlier, later = make(), make(seed=1)

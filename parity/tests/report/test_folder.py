@@ -28,8 +28,6 @@ from parity.tests.report.runs import change, only
 from parity.tests.suites import CASE
 from parity.trajectory import TrajectoryError
 
-# Judged from the folder alone
-
 
 def test_a_folder_alone_is_judged_as_the_run_was(made: tuple[Suite, Path, list[Outcome]]) -> None:
     suite, out, ran = made

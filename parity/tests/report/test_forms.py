@@ -19,8 +19,6 @@ from parity.report.formats import junit, markdown
 from parity.suite import Suite
 from parity.tests.suites import CASE, strict_json
 
-# The other forms
-
 
 def missing_a_figure(ran: list[Outcome]) -> list[Outcome]:
     figure = Figure("Cost", 3, "1.234", "1.235", Verdict.FAIL)

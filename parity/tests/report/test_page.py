@@ -21,8 +21,6 @@ from parity.suite import Suite
 from parity.tests.report.runs import ATTRIBUTE, IMAGE, SCRIPT, only
 from parity.tests.suites import CASE, strict_json
 
-# What the page holds
-
 
 @given(
     st.lists(st.floats(allow_nan=False, width=32), min_size=1, max_size=700),

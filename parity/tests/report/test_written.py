@@ -17,8 +17,6 @@ from parity.suite import Suite
 from parity.tests.report.runs import change
 from parity.tests.suites import CASE
 
-# Written by parity run
-
 
 def test_a_run_writes_the_page_and_leaves_it_where_nothing_changed(
     made: tuple[Suite, Path, list[Outcome]], copied: Path, capsys: pytest.CaptureFixture[str]

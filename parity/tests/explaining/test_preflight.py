@@ -1,0 +1,102 @@
+"""What differs before any number does: threads, precisions, initial parameters."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from parity.judging.preflight import preflight
+from parity.recording.format import MANIFEST
+from parity.tests import toy
+from parity.tests.command import Parity, make_run
+from parity.tests.explaining.toys import CASE
+from parity.tests.suites import CASE as CASE_NAME
+from parity.trainer import record
+from parity.trajectory import Trajectory, gather
+
+
+def meta(**changes: Any) -> Trajectory:
+    run = gather(record(toy.build(CASE, "float64", "cpu"), CASE, 1))
+    said = {
+        "case": "toy", "implementation": "jax", "dtype": "float64", "device": "cpu", "threads": 1, "batch_order": "a",
+        "hyper_parameters": {"optimizer": "Sgd(0.1)", "loss": "mean"}, "versions": {"numpy": "2.0", "jax": "0.9"},
+        "settings": {"x64": True, "deterministic": True}, "platform": {"system": "Linux"},
+    }  # fmt: skip
+    return replace(run, meta={**said, **changes})
+
+
+DIFFERING = {
+    "threads": ({"threads": 2}, "threads differs: 1 and 2"),
+    "order": ({"batch_order": "b"}, "the order of the batches differs: SHA-256 a… and b…"),
+    "rate": ({"hyper_parameters": {"optimizer": "Sgd(0.2)"}}, "optimizer differs: Sgd(0.1) and Sgd(0.2)"),
+    "versions": ({"versions": {"numpy": "2.1", "torch": "2.9"}}, "numpy differs: 2.0 and 2.1"),
+    "deterministic": ({"settings": {"deterministic": False}}, "deterministic differs: True and False"),
+    "platform": ({"platform": {"system": "Darwin"}}, "system differs: Linux and Darwin"),
+    "tf32": ({"dtype": "float32", "device": "cuda", "settings": {"tf32": True}}, "TF32 is on in jax"),
+    "default": ({"dtype": "float32", "device": "cuda", "settings": {"matmul_precision": None}}, "TF32 is on in jax"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DIFFERING)
+def test_what_differs_is_said_before_any_number(name: str) -> None:
+    changes, sentence = DIFFERING[name]
+    found = list(preflight(meta(), meta(**changes)))
+    assert any(note.startswith(sentence) for note in found), found
+    assert len(found) == (3 if "TF32" in sentence else 1)  # with it the dtype and the device
+    assert list(preflight(meta(), meta())) == []
+
+
+def test_a_float64_run_without_x64_is_said_even_of_both() -> None:
+    off = meta(settings={"x64": False})
+    assert [note for note in preflight(off, off) if "x64 is off" in note]
+
+
+def test_other_initial_parameters_are_said_as_far_as_the_narrower_dtype_sees() -> None:
+    right = meta()
+    for step, count in ((1e-3, 1), (1e-12, 0)):
+        moved = {**right.params, "dense/bias": right.params["dense/bias"][:].astype(np.float32) + np.float32(step)}
+        narrow = {name: values.astype(np.float32) for name, values in moved.items()}
+        other = replace(right, params=narrow, meta={**right.meta, "dtype": "float32"})
+        found = [note for note in preflight(right, other) if "initial" in note]
+        assert len(found) == count
+    assert re.fullmatch(r"initial dense/bias differs, by up to 0\.001", next(iter(preflight_of(right))))
+
+
+def preflight_of(right: Trajectory) -> list[str]:
+    moved = {**right.params, "dense/bias": right.params["dense/bias"][:] + 1e-3}
+    return list(preflight(right, replace(right, params=moved)))
+
+
+def test_diff_and_explain_say_it_above_the_verdict(parity: Parity, tmp_path: Path) -> None:
+    def other(run: dict[str, Any]) -> None:
+        run["params"]["dense/kernel"][0] += 0.5
+
+    a, b = make_run(tmp_path / "a", threads=1), make_run(tmp_path / "b", other, threads=2)
+    for command in ("diff", "explain"):
+        result = parity(command, a, b)
+        assert result.status == 1
+        first, second, third = result.out.splitlines()[:3]
+        assert first.startswith("before any number: threads differs: 1 and 2")
+        assert second.startswith("before any number: initial dense/kernel differs, by up to 0.5")
+        assert third.startswith("FAIL")
+
+
+def test_a_run_records_its_settings_and_says_what_differs(parity: Parity, suite: str) -> None:
+    command = ("run", "--suite", suite, "--impl", "numpy-nesterov", "--dtype", "float64", "--out", "out")
+    assert "before any number" not in parity(*command).out
+    path = Path("out") / CASE_NAME / "numpy-float64-cpu" / MANIFEST
+    about = json.loads(path.read_text())
+    assert set(about) >= {"settings", "threads", "versions", "platform", "batch_order", "hyper_parameters"}
+    about["threads"] = 2
+    path.write_text(json.dumps(about))
+    result = parity(*command)
+    assert (
+        result.out.splitlines()[0]
+        == f"before any number: threads differs: 1 and 2 ({CASE_NAME}-numpy-nesterov-float64)"
+    )

@@ -1,0 +1,178 @@
+"""Mistaken updates are named from what one recording says of itself."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from parity.explaining.updates import UPDATES as MISTAKES
+from parity.explaining.updates import Updates, optimizer_said
+from parity.mistakes.catalogue import CATALOGUE
+from parity.mistakes.mistake import Unplanted
+from parity.mistakes.stepwise import Stepwise, honest
+from parity.recording.steps import steps_of
+from parity.spec import Adam, Optimizer, Sgd, optimizer_from
+from parity.suite import load_suite
+from parity.tests import toy
+from parity.tests.explaining.runs import KNOWN, OPTIMIZERS, explained, ruled, run_of
+
+
+def planted() -> list[tuple[str, str, str]]:
+    """Each mistaken rule, the optimizers that it can be made of, and the dtypes."""
+    found = []
+    for mistake in MISTAKES:
+        for name, optimizer in OPTIMIZERS.items():
+            for dtype in ("float64", "float32"):
+                if not isinstance(mistake.plant(toy.build, toy.case(optimizer), dtype, "cpu"), Unplanted):
+                    found.append((mistake.name, name, dtype))
+    return found
+
+
+def test_every_mistaken_rule_is_tried() -> None:
+    assert {name for name, *_ in planted()} == {mistake.name for mistake in MISTAKES}
+
+
+@pytest.mark.parametrize(("name", "optimizer", "dtype"), planted())
+def test_a_mistaken_update_is_named_from_its_own_gradients(name: str, optimizer: str, dtype: str) -> None:
+    mistake = KNOWN[name]
+    case = toy.case(OPTIMIZERS[optimizer])
+    wrong = run_of(mistake.plant(toy.build, case, dtype, "cpu"), case)
+    right = run_of(toy.build(case, dtype, "cpu"), case)
+    for pair, which in (((wrong, right), "first"), ((right, wrong), "second")):
+        found = explained(*pair)
+        # 6e-6 of a step is within 64 roundings of a float32 parameter: what follows from it shows it first.
+        slight = (name, dtype) == ("adam-bias-correction-in-float32", "float32")
+        assert (found["phase"] != "update") == slight
+        assert found["named"] == [name], found["sentence"]
+        assert found["note"].startswith(f"it is the {which} run whose updates")
+
+
+def test_right_updates_are_not_blamed() -> None:
+    """Both do what they say, which is not the same: no mistake is named, and it is said what each does."""
+    ours, theirs = toy.case(Sgd(0.1)), toy.case(Sgd(0.2))
+    found = explained(*(run_of(toy.build(case, "float64", "cpu"), case) for case in (ours, theirs)))
+    assert (found["phase"], found["named"]) == ("update", [])
+    assert "that it is meant to have: Sgd(learning_rate=0.1" in found["why"]
+    assert "and Sgd(learning_rate=0.2" in found["why"]
+
+
+def test_an_update_that_no_mistake_makes_is_unexplained() -> None:
+    case = toy.case(OPTIMIZERS["adam"])
+
+    def rule(optimizer, name, p, g, state):
+        return p - 0.1 * np.cbrt(g)
+
+    found = explained(
+        run_of(Stepwise(toy.build(case, "float64", "cpu"), case, "float64", rule=rule), case),
+        run_of(toy.build(case, "float64", "cpu"), case),
+    )
+    assert found["named"] == []
+    assert found["sentence"].endswith("mistakes tried brings it into the noise floor")
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_another_learning_rate_is_named_with_its_size(optimizer: str, dtype: str) -> None:
+    case = toy.case(OPTIMIZERS[optimizer])
+    faster = toy.case(replace(case.optimizer, learning_rate=0.13))
+    wrong = run_of(toy.build(faster, dtype, "cpu"), case)
+    found = explained(wrong, run_of(toy.build(case, dtype, "cpu"), case))
+    assert found["named"] == ["another-learning-rate"]
+    assert "in this update its steps are 1.3 times that optimizer's, everywhere" in found["note"]
+    assert "those of a learning rate of 0.13" in found["note"]
+
+
+def test_steps_that_are_a_multiple_once_are_of_no_other_learning_rate() -> None:
+    case = toy.case(OPTIMIZERS["momentum"])
+
+    def once(optimizer, name, p, g, state):
+        faster = replace(optimizer, learning_rate=optimizer.learning_rate * (2 if state.step == 2 else 1))
+        return honest(faster, name, p, g, state)
+
+    found = explained(ruled(case, once), ruled(case))
+    assert found["named"] == []
+    assert found["note"].endswith("in this update its steps are 2 times that optimizer's, everywhere")
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_updates_that_the_dtype_loses_are_no_mistake(dtype: str) -> None:
+    """In bfloat16 each of 300 updates may be less than half a unit in the last place."""
+    case = replace(toy.case(Sgd(0.002)), epochs=100)
+    run = run_of(toy.build(case, dtype, "cpu"), case, updates=300)
+    run = replace(run, meta={**run.meta, "dtype": dtype})
+    assert Updates(run, steps_of(run), Sgd(0.002)).first_mistaken() is None
+    assert Updates(run, steps_of(run), Sgd(0.02)).first_mistaken() is not None
+
+
+SUITE = load_suite("impls")
+OF_LOSSES = ("sum-for-mean", "mean-for-sum", "mean-over-classes", "half-squared-error")
+
+
+# Those two take longer than all others together.
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name in ("char-gru", "mnist-mlp"))) for name in SUITE.entries],
+)
+def test_mistakes_in_the_documents_cases_are_named_from_recordings_alone(name: str) -> None:
+    entry = SUITE.entry(name)
+    epochs = min(entry.case.epochs, 4)
+    case = replace(entry.case, metrics=(), epochs=epochs, every=min(entry.case.every, epochs))
+    build = entry.implementations["numpy"].build
+    right = run_of(build(case, "float64", "cpu"), case)
+    tried = 0
+    for mistake in CATALOGUE:
+        if mistake in MISTAKES or mistake.name in OF_LOSSES:
+            trainer = mistake.plant(build, case, "float64", "cpu")
+            if not isinstance(trainer, Unplanted):
+                with np.errstate(all="ignore"):
+                    found = explained(run_of(trainer, case), right)
+                assert found["named"] == [mistake.name], found["sentence"]
+                tried += 1
+    assert tried
+
+
+def test_without_an_optimizer_it_is_said_what_would_tell() -> None:
+    case = toy.case(Sgd(0.1))
+    one, other = (run_of(toy.build(toy.case(Sgd(rate)), "float64", "cpu"), case) for rate in (0.1, 0.2))
+    one, other = (replace(run, meta={"dtype": "float64"}) for run in (one, other))
+    assert optimizer_said(one) is None
+    found = explained(one, other)
+    assert "neither run says its optimizer" in found["why"]
+
+
+def test_a_run_that_says_no_optimizer_is_held_to_the_others() -> None:
+    case = toy.case(OPTIMIZERS["momentum"])
+    nesterov = KNOWN["nesterov-momentum"]
+    wrong = run_of(nesterov.plant(toy.build, case, "float64", "cpu"), case)
+    right = run_of(toy.build(case, "float64", "cpu"), case)
+    for pair in (
+        (replace(wrong, meta={"dtype": "float64"}), right),
+        (wrong, replace(right, meta={"dtype": "float64"})),
+    ):
+        assert explained(*pair)["named"] == ["nesterov-momentum"]
+
+
+@pytest.mark.parametrize("optimizer", [*OPTIMIZERS.values(), Sgd(1e-05), Adam(1, 0, 0.5, 1e300)], ids=repr)
+def test_what_an_optimizer_prints_is_read_back(optimizer: Optimizer) -> None:
+    assert optimizer_from(repr(optimizer)) == optimizer
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "Sgd()",
+        "Sgd(rate=1.0)",
+        "Sgd(learning_rate=1..2)",
+        "Sgd(learning_rate=1.0, learning_rate=2.0)Sgd(learning_rate=1.0)",
+        "Sgd(learning_rate=__import__('os'))",
+        "Adam(beta1=0.9)",
+        "Adam(learning_rate=nan)",
+        "AdamW(learning_rate=1, momentum=1)",
+        "Lion(learning_rate=1)",
+    ],
+)
+def test_other_words_are_no_optimizer(text: str) -> None:
+    assert optimizer_from(text) is None
