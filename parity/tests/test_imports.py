@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,7 @@ def test_an_implementation_loads_its_own_framework_alone(framework: str, answer:
     assert set(next(known for known in FRAMEWORKS if known.name == framework).packages) & {"tf1", *found}
 
 
+@cache
 def imports(path: Path, runtime: bool = True) -> set[str]:
     """The modules that a source imports, at its top or within functions; ``runtime``: not those for types alone."""
     found = set()

@@ -29,7 +29,7 @@ def test_goes_on_from_the_last_character_of_the_prime() -> None:
 
 def test_frequencies_are_those_of_the_softmax_at_the_temperature() -> None:
     logits = np.log([0.5, 0.3, 0.2])
-    text = sample(lambda text: np.tile(logits, (len(text), 1)), ALPHABET, "a", 20000, 0.5, 3)[1:]
+    text = sample(lambda text: np.tile(logits, (len(text), 1)), ALPHABET, "a", 5000, 0.5, 3)[1:]
     wanted = np.array([0.25, 0.09, 0.04]) / 0.38
     found = [text.count(character) / len(text) for character in ALPHABET]
     np.testing.assert_allclose(found, wanted, atol=4 * np.sqrt(0.25 / len(text)))

@@ -151,7 +151,14 @@ def test_gradients_against_finite_differences(entry: Entry, updates: int) -> Non
         assert_derivative((gradients[name] * direction).sum(), moved, magnitude, scale)
 
 
-@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.case.name)
+@pytest.mark.parametrize(
+    "entry",
+    # The perceptron on images, in longdouble, takes as long as all others together.
+    [
+        pytest.param(entry, id=entry.case.name, marks=[pytest.mark.slow] * (entry.case.name == "mnist-mlp"))
+        for entry in ENTRIES
+    ],
+)
 def test_a_float64_run_follows_the_longdouble_run(entry: Entry) -> None:
     case, build = replace(entry.case, metrics=()), entry.implementations["numpy"].build
     epochs = min(case.epochs, max(EPOCHS, case.every))
