@@ -178,8 +178,9 @@ def test_sample_writes_its_texts_as_json_too(parity: Parity) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
 def test_a_stop_leaves_what_has_finished_and_no_worker(tmp_path: Path, number: signal.Signals) -> None:
     package = write_suite(tmp_path, numpy_stuck=suites.STUCK)
-    # A shell that runs tests in the background may have told its children to ignore SIGINT.
+    # A shell that runs tests in the background may have told its children to ignore SIGINT, and nohup SIGHUP.
     setup = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    setup += "; signal.signal(signal.SIGHUP, signal.SIG_DFL)"
     code = f"{setup}; from parity.cli.app import main; main()"
     command = ["run", "--suite", package, "--out", "out", "--dtype", "float64", "--jobs", "1"]
     process = subprocess.Popen(
@@ -189,15 +190,18 @@ def test_a_stop_leaves_what_has_finished_and_no_worker(tmp_path: Path, number: s
         stderr=subprocess.PIPE,
         text=True,
     )
+    pid = tmp_path / package / "toy" / "pid"
     with process:
-        pid = tmp_path / package / "toy" / "pid"
-        limit = time.monotonic() + 60
-        while not pid.exists():
-            assert process.poll() is None
-            assert time.monotonic() < limit
-            time.sleep(0.02)
-        process.send_signal(number)
-        _, err = process.communicate(timeout=60)
+        try:
+            limit = time.monotonic() + 60
+            while not pid.exists():
+                assert process.poll() is None
+                assert time.monotonic() < limit
+                time.sleep(0.02)
+            process.send_signal(number)
+            _, err = process.communicate(timeout=60)
+        finally:
+            process.kill()  # what does not stop would be waited for without end
     assert process.returncode == 130
     assert err.splitlines()[-1] == "parity: stopped; what had finished is on disk"
     assert "Traceback" not in err
