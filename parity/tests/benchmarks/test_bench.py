@@ -32,6 +32,7 @@ def benched(folder: str) -> tuple[str, int, str, str]:
     return folder, done.returncode, done.stdout, done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.asks(question=benched, framework="numpy", apart="parity bench")
 def test_parity_bench_runs_a_benchmark_and_writes_the_report(answer: tuple[str, int, str, str]) -> None:
     tmp_path, status, out, error = Path(answer[0]), *answer[1:]
@@ -86,6 +87,7 @@ def test_what_is_missing_is_said_with_what_to_install(
     )
 
 
+@pytest.mark.slow
 def test_a_run_of_the_matrix_says_where_its_time_went(tmp_path: Path) -> None:
     runs = Runs(tmp_path, ["linear-gd", "--impl", "numpy", "--epochs", "2"])
     assert runs.run() > 0

@@ -105,7 +105,11 @@ def test_markdown_takes_a_name_for_text(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("scheme", "ink"), [("light", "rgb(27, 31, 36)"), ("dark", "rgb(227, 231, 236)")], ids=["light", "dark"]
+    ("scheme", "ink"),
+    [
+        pytest.param("light", "rgb(27, 31, 36)", id="light"),
+        pytest.param("dark", "rgb(227, 231, 236)", id="dark", marks=pytest.mark.slow),
+    ],
 )
 def test_the_page_draws_every_figure_in_the_readers_colours(tmp_path: Path, scheme: str, ink: str) -> None:
     file = tmp_path / "page.html"

@@ -53,8 +53,10 @@ def test_what_is_run_again_is_judged_and_not_what_lay_there(parity: Parity, tmp_
     "helper",
     [
         "toy/layers.py",
-        "toy/toy_numpy_other.py",
-        *(pytest.param(helper, marks=pytest.mark.slow) for helper in ("layers.py", "common/layers.py")),
+        *(
+            pytest.param(helper, marks=pytest.mark.slow)
+            for helper in ("layers.py", "common/layers.py", "toy/toy_numpy_other.py")
+        ),
     ],
 )
 def test_what_an_implementation_imports_from_its_suite_is_part_of_it(
