@@ -136,12 +136,15 @@ def _damaged(path: Path, how: str) -> TrajectoryError:
     return TrajectoryError(f"{path} is damaged ({how}): delete it, or measure it with 'parity floor'")
 
 
-def recorded_floor(folder: Path, run: Trajectory) -> Floor | None:
-    """The noise floor that ``parity run`` left beside a run; None if there is none for this very run."""
-    lockstep = run.meta.get("lockstep")
-    name = floor_name(folder.resolve().parent.name, lockstep, run.meta["dtype"])
+def recorded_floor(folder: Path, run: Trajectory, kept: Path | None = None) -> Floor | None:
+    """The noise floor of a run in the folder ``kept``; None if there is none for this very run.
+
+    By default ``kept`` is where ``parity run`` left floors beside the run.
+    """
+    kept = kept or folder.resolve().parent.parent / "floors"
+    name = floor_name(folder.resolve().parent.name, run.meta.get("lockstep"), run.meta["dtype"])
     mark = run.meta.get("floor")
-    floors = load(folder.resolve().parent.parent / "floors" / name, mark) if isinstance(mark, str) else None
+    floors = load(kept / name, mark) if isinstance(mark, str) else None
     return None if floors is None else fits(floors.get(run.meta["dtype"]), run)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from parity.judging.floor import Floor, fits, load, mark_of, recorded_floor
+from parity.judging.floor import Floor, mark_of, recorded_floor
 from parity.recording.places import floor_name
 from parity.suite import Entry, Suite, SuiteError
 from parity.trajectory import Trajectory, TrajectoryError
@@ -56,8 +56,7 @@ class Known:
         if own is None or shipped is None:
             return recorded_floor(folder, run)
         if shipped == run.meta.get("floor"):
-            floors = load(own, str(run.meta["floor"]))
-            return None if floors is None else fits(floors.get(run.meta["dtype"]), run)
+            return recorded_floor(folder, run, own.parent)
         if run.meta.get("floor") == self._today(case, run):
             return recorded_floor(folder, run)  # The suite has changed since its floor was shipped.
         raise TrajectoryError(

@@ -51,6 +51,11 @@ class Options:
         named = not self.implementations or label in self.implementations
         return named and (not self.frameworks or framework_of(label).name in self.frameworks)
 
+    def possible_dtypes(self, label: str) -> list[str]:
+        """The dtypes asked for that an implementation's framework can have on the device asked for."""
+        never = framework_of(label).never
+        return [] if self.device in never else [dtype for dtype in self.dtypes if dtype not in never]
+
     def entries(self) -> list[Entry]:
         return [self.suite.entry(name, self.variant) for name in self.cases or self.suite.entries]
 
@@ -87,8 +92,7 @@ def cells(options: Options) -> list[Cell]:
         for entry in options.entries()
         for label in entry.implementations
         if options.wants(label) and label not in entry.case.absent
-        for dtype in options.dtypes
-        if not framework_of(label).never.keys() & {dtype, options.device}
+        for dtype in options.possible_dtypes(label)
     ]
     if not found:
         asked = ", ".join((*options.implementations, *options.frameworks))
@@ -104,8 +108,7 @@ def owed(options: Options) -> dict[Cell, str]:
         for entry in options.entries()
         for label, reason in options.suite.owed(entry).items()
         if options.wants(label)
-        for dtype in options.dtypes
-        if not framework_of(label).never.keys() & {dtype, options.device}
+        for dtype in options.possible_dtypes(label)
     }
 
 
