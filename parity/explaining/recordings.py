@@ -193,8 +193,8 @@ def _of_both(location: Location, found: Sequence[tuple[int, Location, Updates, S
         return None
     said: list[str] = []
     for first, place, updates, side in found:
-        for one in _named(updates, first, place)[0].explanations[:1]:
-            said.append(f"the updates of the {side.which} run are explained by {' and '.join(one.names)}")
+        if explanations := _named(updates, first, place)[0].explanations:
+            said.append(f"the updates of the {side.which} run are explained by {' and '.join(explanations[0].names)}")
     why = f"from update {found[0][0]} on, neither run's updates are those of the optimizer that it is meant to have"
     if len(said) < len(found):
         why += ", perhaps for a schedule, clipping or a choice of what decays, of which parity.spec has no words"

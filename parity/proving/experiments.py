@@ -22,7 +22,7 @@ from parity.judging.published import Figure, figures
 from parity.judging.verdict import Judgement, Verdict, judge
 from parity.mistakes.catalogue import mistakes_for
 from parity.mistakes.mistake import CannotBePlanted, ChangesNothing, Mistake, Plant, Unplanted
-from parity.mistakes.planting import batches
+from parity.mistakes.planting import altered, batches
 from parity.running.keys import mark
 from parity.spec import Case
 from parity.suite import Entry, Implementation, Suite
@@ -77,8 +77,7 @@ def cut(case: Case, updates: int = UPDATES, work: float = WORK) -> Case:
     """The case's first epochs, without metrics: see ``UPDATES``."""
     case = replace(case, metrics=())
     if hasattr(case.schedule, "size"):
-        schedule: Any = case.schedule
-        case, updates = replace(case, schedule=replace(schedule, size=PORTION)), PORTIONS
+        case, updates = replace(case, schedule=altered(case.schedule, size=PORTION)), PORTIONS
     wanted = min(updates // batches(case), int(work / work_of(case)))
     whole = max(2, wanted // case.every) * case.every
     return replace(case, epochs=min(case.epochs, whole))
@@ -323,9 +322,9 @@ def varied(case: Case, seed: int) -> Case:
     generator = np.random.RandomState(1000 + seed)
     # As wide as they were; those that are all zero or alone get the width of a narrow layer's.
     initial: Params = {name: generator.normal(p.mean(), p.std() or 0.1, p.shape) for name, p in case.initial().items()}
-    schedule: Any = case.schedule
+    schedule = case.schedule
     if hasattr(schedule, "seed"):
-        schedule = replace(schedule, seed=1000 + seed)
+        schedule = altered(schedule, seed=1000 + seed)
     return replace(case, initial=lambda: initial, schedule=schedule)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from parity.mistakes.mistake import Mistake, of_schedule
-from parity.mistakes.planting import in_order, one_by_one
+from parity.mistakes.planting import altered, in_order, one_by_one
 from parity.recording.steps import Phase
 from parity.spec import Case, RandomRow, RandomRows, Schedule, Shuffled
 from parity.trainer import Build, Trained, Trainer, by_segment, predicted, verbs
@@ -50,7 +50,7 @@ def has_a_seed(case: Case) -> bool:
 
 
 def another_seed(schedule: Any, rows: int) -> Iterator[Array]:
-    return one_by_one(replace(schedule, seed=schedule.seed + 1), rows)
+    return one_by_one(altered(schedule, seed=schedule.seed + 1), rows)
 
 
 def not_reshuffled(schedule: Schedule, rows: int) -> Iterator[Array]:

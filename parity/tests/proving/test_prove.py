@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from parity.cli import evidence as cli
 from parity.frameworks import framework_of
 from parity.judging.verdict import Verdict
+from parity.mistakes.catalogue.batches import another_seed
 from parity.proving import experiments, prove
 from parity.proving.experiments import Planted, bisect, cut, plants, varied
 from parity.proving.plan import CLEAN_IN, IN_FRAMEWORKS, plan
@@ -223,3 +225,23 @@ def test_the_command_s_status_says_whether_it_is_proved(
         assert strict_json((tmp_path / "prove.json").read_text(), "prove")["false_alarms"] == status
         assert "a-mistake" in (tmp_path / "page.html").read_text()
     assert "FALSE ALARM" in capsys.readouterr().out
+
+
+def test_a_schedule_of_a_plain_class_gets_another_seed_and_is_cut() -> None:
+    class Mine:
+        ordered = False
+
+        def __init__(self) -> None:
+            self.seed, self.size = 5, 10**6
+
+        def epochs(self, rows: int) -> Iterator[tuple[np.ndarray, ...]]:
+            generator = np.random.RandomState(self.seed)
+            while True:
+                yield (generator.permutation(rows)[: self.size],)
+
+    case = replace(SUITE.entries["iris-logistic"].case, schedule=Mine())
+    assert varied(case, 3).schedule.seed == 1003
+    assert cut(case).schedule.size < 10**6
+    assert (case.schedule.seed, case.schedule.size) == (5, 10**6)
+    rows = next(another_seed(case.schedule, 50))
+    assert not np.array_equal(rows, next(case.schedule.epochs(50))[0])
