@@ -111,8 +111,8 @@ def run(
     write_json(json_file, as_json(outcomes))
     if page:
         # The page is of the whole folder: a call for one case leaves the others on it.
-        shown = whole_folder(out, matrix.suite, outcomes, mark)
-        console.print(write_page(out / PAGE, shown), markup=False, highlight=False, soft_wrap=True)
+        said = write_page(out / PAGE, lambda: whole_folder(out, matrix.suite, outcomes, mark))
+        console.print(said, markup=False, highlight=False, soft_wrap=True)
     raise SystemExit(EXIT_STATUS[total(outcomes)])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -84,15 +84,20 @@ def write(path: Path, text: str) -> None:
         fail(f"cannot write {path}: {error.strerror}")
 
 
-def write_page(path: Path, outcomes: list[Outcome]) -> str:
-    """Write the report's page unless it is current. Returns what to say of it: a run does not fail without a page."""
+def write_page(path: Path, judged: Callable[[], list[Outcome]]) -> str:
+    """Write the report's page unless it is current. Returns what to say of it: a run does not fail without a page.
+
+    ``judged`` gives the outcomes on the page. It is asked where a page can be written at all.
+    """
     from parity.report.current import PACKAGES, fingerprint, is_current
     from parity.report.html import page
     from parity.report.page import PageError, check_page
+    from parity.trajectory import TrajectoryError
 
     try:
         check_page(path, *PACKAGES)
-    except PageError as error:
+        outcomes = judged()
+    except (PageError, TrajectoryError) as error:
         return f"no report: {error}"
     if not is_current(path, fingerprint(outcomes)):
         write(path, page(outcomes))

@@ -16,6 +16,7 @@ from parity.report.current import fingerprint
 from parity.suite import Suite
 from parity.tests.report.runs import change
 from parity.tests.suites import CASE
+from parity.trajectory import TrajectoryError
 
 
 def test_a_run_writes_the_page_and_leaves_it_where_nothing_changed(
@@ -96,3 +97,19 @@ def test_without_what_a_page_needs_a_run_still_says_its_verdict(
     with pytest.raises(SystemExit) as ended:
         recordings.report(copied, suite=made[0].package)
     assert ended.value.code == 2
+
+
+def test_a_folder_that_cannot_be_read_costs_the_page_and_not_the_verdict(
+    made: tuple[Suite, Path, list[Outcome]],
+    copied: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def unreadable(*arguments: object) -> None:
+        raise TrajectoryError("another case: cannot be read")
+
+    monkeypatch.setattr("parity.judging.folder.whole_folder", unreadable)
+    with pytest.raises(SystemExit) as ended:
+        cases.run([CASE], ["numpy-honest"], suite=made[0].package, out=copied)
+    assert ended.value.code == 0
+    assert "no report: another case: cannot be read" in capsys.readouterr().out
