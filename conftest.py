@@ -32,6 +32,8 @@ if "numpy" not in sys.modules:
 
 QUICK_CASES = ("activations", "linear-minibatch", "sine-cubic")
 """The cases that climb the ladder where no other is named: every implementation has one of them."""
+BUSY = ("benchmarks", "cli", "report", "running")
+"""The rooms whose tests start processes of their own, as do those that call the command, by the fixture ``parity``."""
 SLOW = "run them with --slow"
 HERE = Path(__file__).parent
 _LEFT_OUT = pytest.StashKey[int]()
@@ -71,8 +73,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=slow)
         gone = set(slow)
         items[:] = [item for item in items if item not in gone]
-    # What waits for a framework comes last, and the ladder at the very end: they are at work meanwhile.
-    items.sort(key=lambda item: 2 * ("parity_cell" in _params(item)) + _waits(item))
+    items.sort(key=_turn)
+
+
+def _turn(item: pytest.Item) -> int:
+    """When a test is run. First those that compute in this process, while the frameworks' processes are at work.
+
+    Then those that start processes of their own, which would stand in each other's way before; then what waits for a
+    framework, and the ladder at the very end.
+    """
+    if "parity_cell" in _params(item):
+        return 3
+    if _waits(item):
+        return 2
+    return int(item.path.parent.name in BUSY or "parity" in getattr(item, "fixturenames", ()))
 
 
 def _waits(item: pytest.Item) -> bool:

@@ -20,14 +20,18 @@ class Deadlines:
     """When jobs are to be given up.
 
     ``timeout`` is in seconds from a job's start. Without one a job may be silent, since it began or last said how far
-    it is, for a multiple of the longest that any about the same case has taken: of those that ended here, and of those
-    of which ``recorded`` knows the seconds from earlier.
+    it is, for ``patience`` times the longest that any about the same case has taken, of those that ended here and of
+    those of which ``recorded`` knows the seconds from earlier; but never for less than ``least`` seconds.
     """
 
     def __init__(
-        self, timeout: float | None = None, recorded: Callable[[str], float | None] = lambda about: None
+        self,
+        timeout: float | None = None,
+        recorded: Callable[[str], float | None] = lambda about: None,
+        least: float = LEAST,
+        patience: float = PATIENCE,
     ) -> None:
-        self.timeout, self._recorded = timeout, recorded
+        self.timeout, self._recorded, self._least, self._patience = timeout, recorded, least, patience
         self._longest: dict[str, float] = {}
         self._lock = threading.Lock()
 
@@ -41,13 +45,13 @@ class Deadlines:
         with self._lock:
             known = [self._longest.get(about), self._recorded(about)]
         longest = max((seconds for seconds in known if seconds is not None and math.isfinite(seconds)), default=None)
-        return UNKNOWN if longest is None else max(LEAST, PATIENCE * longest)
+        return UNKNOWN if longest is None else max(self._least, self._patience * longest)
 
     def why_over(self, about: str, running: float, silent: float) -> str:
         """Why a job is given up that has run and been silent for so many seconds; "" where it is not."""
         if self.timeout is not None:
             return f"not done within {self.timeout:g} s" if running >= self.timeout else ""
         # What was recorded is looked at only where it matters: none is given up sooner.
-        if silent < LEAST or silent < self.silence(about):
+        if silent < self._least or silent < self.silence(about):
             return ""
         return f"not heard of for {silent:.0f} s, which --timeout may change"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from parity.recording.format import MANIFEST
-from parity.running import pool
+from parity.running.pool import Pool
 from parity.tests.command import Parity, complaint, contents
 from parity.tests.suites import write_suite
 
@@ -119,7 +119,7 @@ def test_a_folder_that_cannot_be_written_is_said_before_anything_runs(
     parity: Parity, tmp_path: Path, out: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("kept")
-    monkeypatch.setattr(pool, "_Worker", None)
+    monkeypatch.setattr(Pool, "submit", None)
     result = parity("run", "iris-logistic", "--impl", "numpy", "--out", out)
     assert result.status == 2
     assert f"cannot write to {out}" in complaint(result)

@@ -15,7 +15,6 @@ import pytest
 
 from parity.judging.verdict import EXIT_STATUS, Verdict
 from parity.recording.reader import read
-from parity.running import deadlines
 from parity.running.deadlines import LEAST, PATIENCE, UNKNOWN, Deadlines
 from parity.running.executor import Progress, WorkerError
 from parity.running.pool import LAST_WORDS, Pool, last_words
@@ -69,12 +68,8 @@ def test_a_timeout_counts_from_the_start_however_much_is_heard() -> None:
     assert strict.why_over("a", running=3.0, silent=0.0) == "not done within 3 s"
 
 
-def test_a_job_that_hangs_is_given_up_when_others_of_its_case_are_long_done(
-    suite: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(deadlines, "LEAST", 1.0)
-    monkeypatch.setattr(deadlines, "PATIENCE", 0.0)
-    with Pool(1) as pool:
+def test_a_job_that_hangs_is_given_up_when_others_of_its_case_are_long_done(suite: str, tmp_path: Path) -> None:
+    with Pool(1, deadlines=Deadlines(least=1.0, patience=0.0)) as pool:
         other = pool.submit(job(suite, tmp_path / "a"))
         stuck = pool.submit(job(suite, tmp_path / "b", "numpy-stuck"))
         after = pool.submit(job(suite, tmp_path / "c"))
@@ -86,14 +81,10 @@ def test_a_job_that_hangs_is_given_up_when_others_of_its_case_are_long_done(
         after.result(WAIT)
 
 
-def test_a_job_that_says_how_far_it_is_is_not_given_up(
-    suite: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_job_that_says_how_far_it_is_is_not_given_up(suite: str, tmp_path: Path) -> None:
     """Its silence counts, and not how long it takes in all."""
     heard: list[Progress] = []
-    monkeypatch.setattr(deadlines, "LEAST", 2.0)
-    monkeypatch.setattr(deadlines, "PATIENCE", 0.0)
-    with Pool(1) as pool:
+    with Pool(1, deadlines=Deadlines(least=2.0, patience=0.0)) as pool:
         pool.submit(job(suite, tmp_path / "a")).result(WAIT)
         pool.submit(job(suite, tmp_path / "b", "numpy-slow", epochs=10), heard.append).result(WAIT)
     assert len(heard) == 11

@@ -16,11 +16,11 @@ import pytest
 import parity as package
 from parity.judging.verdict import Verdict
 from parity.recording.reader import read
-from parity.running import pool
+
 from parity.running.jobs import CellName, Record
 from parity.running.keys import fingerprint, harness, hyper_parameters, said
 from parity.running.messages import Task, write
-from parity.running.pool import worker_environment
+from parity.running.pool import Pool, worker_environment
 from parity.spec import Sgd
 from parity.suite import SuiteError, load_suite
 from parity.tests import toy
@@ -163,7 +163,7 @@ def test_a_run_with_a_schedule_of_a_plain_class_is_kept(
         timeout=120,
         check=True,
     )
-    monkeypatch.setattr(pool, "_Worker", None)  # Whoever starts one fails.
+    monkeypatch.setattr(Pool, "submit", None)  # Whoever asks for a job fails.
     second = parity(*command)
     assert second.status == 0
     assert strict_json(second.out) == strict_json(first.stdout)
