@@ -16,10 +16,15 @@ from typing import TYPE_CHECKING, Any, Literal
 from parity.dtypes import DTYPES
 from parity.schedules import CyclicRow as CyclicRow
 from parity.schedules import FullBatch as FullBatch
+from parity.schedules import InOrder as InOrder
 from parity.schedules import RandomRow as RandomRow
 from parity.schedules import RandomRows as RandomRows
 from parity.schedules import Schedule as Schedule
 from parity.schedules import Shuffled as Shuffled
+from parity.schedules import ShuffledByLoader as ShuffledByLoader
+from parity.schedules import cut as cut
+from parity.schedules import draws as draws
+from parity.schedules import randperm as randperm
 from parity.typing import Array as Array
 from parity.typing import Batches as Batches
 from parity.typing import Params as Params
