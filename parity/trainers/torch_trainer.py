@@ -1,12 +1,13 @@
 """Training in PyTorch: modules, and models written by hand on plain tensors.
 
-A module needs nothing but itself (``module_trainer``). A hand-written model gives ``forward(params, x)`` and may
-bring its own loss, its own gradients and its own update; torch's stand in for those it leaves out.
+A module needs nothing but itself (``module_trainer``), or comes with what people train it by, a criterion, an optimizer
+and a loader (``optimizer_trainer``). A hand-written model gives ``forward(params, x)`` and may bring its own loss, its
+own gradients and its own update; torch's stand in for those it leaves out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -62,6 +63,9 @@ Backward = Callable[[Tensors, Tensor, Tensor], tuple[Tensor, Tensors]]
 Update = Callable[[Any, Tensors, Tensors], None]
 """``(rule, params, gradients)``: one step of the case's rule, ``Sgd``, ``Adam`` or ``AdamW``, in place."""
 
+Loader = Callable[[Tensor, Tensor, Batches], Iterable[Sequence[Tensor]]]
+"""``(x, y, batches)``: all rows of the data, and which of them each batch has, to ``(x, y)`` of each batch."""
+
 
 def total(prediction: Tensor, y: Tensor, reduction: str) -> Tensor:
     """The sum or the mean of the predictions. The targets are ignored."""
@@ -98,6 +102,63 @@ def module_trainer(case: Case, dtype: str, device: str, layout: Layout, module: 
     return TorchTrainer(case, dtype, device, layout, lambda params, x: module(x), parameters=parameters)
 
 
+def optimizer_trainer(
+    case: Case,
+    dtype: str,
+    device: str,
+    layout: Layout,
+    module: torch.nn.Module,
+    criterion: Cost,
+    optimizer: torch.optim.Optimizer,
+    *,
+    forward: Callable[[Tensor], Tensor] | None = None,
+    loader: Loader | None = None,
+) -> TorchTrainer:
+    """Make a trainer of a module, a criterion and an optimizer of the module's parameters, as most loops have them.
+
+    A step is ``optimizer.zero_grad()``, ``criterion(module(x), y).backward()``, ``optimizer.step()``.
+
+    Args:
+        case: The case; its initial parameters are the trainer's first state.
+        dtype: float64, float32, float16 or bfloat16.
+        device: ``cpu``, ``cuda`` or ``cuda_tf32``.
+        layout: Which canonical tensor is which of the module's parameters, by the names of ``named_parameters``.
+        module: The model, from inputs (batch, ...) to predictions. It is cast and moved in place.
+        criterion: ``(prediction, y)`` to the batch's loss.
+        optimizer: ``torch.optim.SGD``, ``Adam`` or ``AdamW`` with the case's hyper-parameters. The trainer's slots
+            become its state.
+        forward: The prediction of an input, if it is not all that the module gives.
+        loader: Gives the batches of a segment, in the place of plain indexing.
+
+    Returns:
+        The trainer.
+
+    Raises:
+        ValueError: If torch sees no such device.
+    """
+    module.to(device_of(device), getattr(torch, dtype))
+    said = forward or module
+    parameters: Tensors = dict(module.named_parameters())
+    trainer = TorchTrainer(
+        case, dtype, device, layout, lambda params, x: said(x), parameters=parameters, cost=criterion, loader=loader
+    )
+
+    def backward(params: Tensors, x: Tensor, y: Tensor) -> tuple[Tensor, Tensors]:
+        optimizer.zero_grad()
+        loss = trainer.cost(trainer.forward(params, x), y)
+        loss.backward()
+        return loss, {name: p.grad for name, p in params.items() if p.grad is not None}
+
+    trainer.backward, trainer.update = backward, lambda rule, params, gradients: optimizer.step()
+    # The state that the optimizer would make for itself at its first step.
+    own_names = {"momentum": "momentum_buffer", "first_moment": "exp_avg", "second_moment": "exp_avg_sq"}
+    for name, p in parameters.items():
+        optimizer.state[p] = {own_names[slot]: tensors[name] for slot, tensors in trainer.slots.items()}
+        if isinstance(case.optimizer, Adam):
+            optimizer.state[p]["step"] = trainer.steps[name]
+    return trainer
+
+
 class TorchTrainer:
     """The five verbs in torch, for a model that is a function of its parameters.
 
@@ -113,6 +174,7 @@ class TorchTrainer:
         backward: ``(params, x, y)`` to the batch's loss and gradients, in the place of cost and autograd. Its
             parameters ask for no gradient.
         update: ``(rule, params, gradients)``, one step in place, in the place of torch's optimizer. It keeps no slots.
+        loader: Gives the batches of a segment, in the place of plain indexing.
 
     Raises:
         ValueError: If torch sees no such device.
@@ -130,8 +192,9 @@ class TorchTrainer:
         cost: Cost | None = None,
         backward: Backward | None = None,
         update: Update | None = None,
+        loader: Loader | None = None,
     ) -> None:
-        self.case, self.layout, self.forward = case, layout, forward
+        self.case, self.layout, self.forward, self.loader = case, layout, forward, loader
         self.dtype, self.device = getattr(torch, dtype), device_of(device)
         self.cost: Cost = cost or partial(LOSSES[case.loss.kind], reduction=case.loss.reduction)
         self.backward = backward or self._differentiate
@@ -222,7 +285,9 @@ class TorchTrainer:
     def _rows(self, segments: Sequence[Batches]) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield every batch, gathered when its turn comes. A batch of all rows in order is the data itself."""
         batches = [rows for segment in segments for rows in segment]
-        if all_rows(segments, len(self.x)):
+        if self.loader is not None:
+            yield from ((x, y) for segment in segments for x, y in self.loader(self.x, self.y, segment))
+        elif all_rows(segments, len(self.x)):
             yield from [(self.x, self.y)] * len(batches)
         else:
             indices = torch.tensor(np.concatenate(batches), device=self.device)
