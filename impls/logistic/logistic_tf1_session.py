@@ -1,5 +1,5 @@
-"""Logistic regression as its source writes it in TensorFlow 1: a graph of named tensors, a cost of plain logarithms, and
-one ``session.run`` a batch."""
+"""Logistic regression as its source writes it in TensorFlow 1: a graph of named tensors, a cost of plain logarithms,
+and one ``session.run`` a batch."""
 
 from functools import partial
 
