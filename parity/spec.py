@@ -197,6 +197,8 @@ class Metric:
         split: The rows that it is taken of.
         score: Takes, in NumPy, what the implementation itself predicts for the split at S snapshots, (S, n, ...), and
             the split's targets, (n, ...). It gives S numbers.
+        ways: The scores of the ways whose source counts otherwise, by implementation label: a prediction that ties may
+            count for one class in one listing and for the other in the next.
 
     Examples:
         >>> import numpy as np
@@ -208,6 +210,7 @@ class Metric:
     name: str
     split: Literal["train", "test"]
     score: Callable[[Array, Array], Array]
+    ways: Mapping[str, Callable[[Array, Array], Array]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -376,6 +379,17 @@ class Case:
     def stretch(self) -> int:
         """Epochs between two returns to the reference's state, in lockstep: few, for rounding grows along a stretch."""
         return min(self.every, 10)
+
+    def in_way(self, label: str) -> Case:
+        """Give the case with the scores that one implementation's source has.
+
+        Args:
+            label: The implementation's label.
+
+        Returns:
+            The case, each metric scored as that way scores it.
+        """
+        return replace(self, metrics=tuple(replace(m, score=m.ways.get(label, m.score)) for m in self.metrics))
 
     def on_other_data(self, note: str) -> Case:
         """Give the case without its published figures, which are of its own data.

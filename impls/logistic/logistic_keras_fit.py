@@ -2,9 +2,9 @@
 
 import keras
 
+from parity import Trainer
 from parity.layout import Slot
 from parity.spec import Case
-from parity.trainer import Trainer
 from parity.trainers.keras_fit_trainer import fit_trainer
 
 LAYOUT = (Slot("dense/kernel", "dense/kernel"), Slot("dense/bias", "dense/bias"))

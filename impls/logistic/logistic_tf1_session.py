@@ -18,8 +18,9 @@ LAYOUT = (
 
 def forward(features: int, dtype: str) -> tf.Tensor:
     x = v1.placeholder(dtype, [None, features], name="inputs")
-    weights = v1.Variable(tf.zeros([features, 1], dtype), name="weights")
-    bias = v1.Variable([[0.0]], dtype=dtype, name="bias")
+    # TensorFlow 1's own kind of variable, whose value is what "weights:0" gives.
+    weights = v1.Variable(tf.zeros([features, 1], dtype), name="weights", use_resource=False)
+    bias = v1.Variable([[0.0]], dtype=dtype, name="bias", use_resource=False)
     z = tf.matmul(x, weights) + bias  # (n, features) -> (n, 1)
     return tf.sigmoid(z, name="predict_probas")
 

@@ -7,9 +7,9 @@ import keras
 from keras import KerasTensor, ops
 
 from impls.mlp.spec import widths
+from parity import Trainer
 from parity.layout import Layout, Slot
 from parity.spec import Case, Sgd
-from parity.trainer import Trainer
 from parity.trainers.keras_fit_trainer import fit_trainer
 
 REDUCTIONS = {"sum": "sum", "mean": "sum_over_batch_size"}
@@ -23,7 +23,7 @@ def layout(layers: int) -> Layout:
 
 def forward(widths: Sequence[int], decay: float, dtype: str) -> keras.Model:
     def penalty(p: KerasTensor) -> KerasTensor:
-        # Its gradient is decay · p. Keras's own L2 rounds its factor to float32; an optimizer's weight_decay is AdamW's.
+        # Its gradient is decay · p. Keras's own L2 rounds its factor to float32, its weight_decay is AdamW's.
         return decay / 2 * ops.sum(ops.square(p))
 
     decayed = {"kernel_regularizer": penalty, "bias_regularizer": penalty}
