@@ -19,8 +19,8 @@ next minute closes higher, and the only thing to find is that a price bounces be
 of right answers. A CSV file of real bars can take their place.
 
 In all four runs |x W + b| stays below 12, where float32 still tells p from 0 and 1. Beyond 17 it does not, which a
-user's own bars may reach: ``torch-manual``, ``torch-autograd`` and ``tf1-session``, whose logarithms are as the
-post has them, then give NaN and fail, and ``keras-fit``, which goes back to the logits, keeps another gradient.
+user's own bars may reach. ``torch-manual``, ``torch-autograd`` and ``tf1-session``, whose logarithms are as the post
+has them, then give infinities or NaN and fail; ``keras-fit``, whose loss goes back to the logits, has another gradient.
 """
 
 from collections.abc import Callable

@@ -1,6 +1,7 @@
-"""What a probability of exactly one half counts for: each way of logistic regression as its own listing has it.
+"""Where the ways of logistic regression differ as their listings do: at a probability of one half, and at one of 1.
 
-At zero weights every probability is one half, so an accuracy before training says the rule, and no later one does.
+At zero weights every probability is one half, so an accuracy before training says the rule, and no later one does. At a
+probability of 1 plain logarithms, clamped ones and those of logits are no longer the same.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from impls.logistic.spec import accuracy_above_half, accuracy_from_half, accurac
 from parity.running.jobs import CellName
 from parity.suite import load_suite
 from parity.tests.documents.listings import flowers
-from parity.trainer import record
+from parity.trainer import State, record
 from parity.trajectory import gather
 
 SUITE = load_suite("impls")
@@ -55,6 +56,30 @@ def test_every_way_counts_ties_as_its_listing_does(case: str, label: str, answer
     assert [f"{share:.2f}".lstrip("0") for share in shares] == printed
     if case == "iris-logistic":
         assert f"{answer[0][1]:.3f}" == "0.987"  # as all three listings print it
+
+
+def of_a_sure_mistake(label: str) -> list[str]:
+    """Loss and gradient of the kernel where z is 100, p is 1, and the target is 0."""
+    entry, implementation, _ = CellName("impls", "iris-logistic", None, label, "float64", "cpu").find()
+    trainer = implementation.build(entry.case, "float64", "cpu")
+    trainer.load(State({"dense/kernel": np.array([[100.0], [0.0]]), "dense/bias": np.zeros(1)}))
+    with np.errstate(all="ignore"):
+        loss, gradients = trainer.gradients(np.array([[1.0, 0.0]]), np.array([[0.0]]))
+    return [f"{loss:.0f}", f"{gradients['dense/kernel'][0, 0]:.0f}"]
+
+
+SURE = {
+    "torch-manual": ["inf", "1"],  # its gradient, p - y, has no logarithm
+    "torch-autograd": ["inf", "inf"],  # 1 / (1 + exp(-z)) still has a slope there
+    "tf1-session": ["inf", "nan"],
+    "keras-fit": ["100", "1"],  # of the logits
+}
+
+
+@pytest.mark.asks(question=of_a_sure_mistake)
+@pytest.mark.parametrize("label", WAYS)
+def test_what_a_sure_mistake_costs(label: str, answer: list[str]) -> None:
+    assert list(answer) == SURE.get(label, ["100", "0"])  # BCELoss clamps the logarithm, and its gradient vanishes
 
 
 NAMES = ("inputs", "targets", "weights", "bias", "predict_probas", "predict_labels", "cost", "train", "accuracy")
