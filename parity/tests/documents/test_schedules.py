@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from parity.mistakes.catalogue.batches import has_last_batch
+from parity.mistakes.catalogue.batches import MISTAKES, has_last_batch, not_shuffled
 from parity.spec import (
     CyclicRow,
     FullBatch,
@@ -104,6 +104,22 @@ def test_of_fewer_rows_than_a_batch_has_the_last_batch_is_not_dropped() -> None:
     """No batch at all would be left, and whoever asks for the next one would wait for ever."""
     assert not has_last_batch(replace(toy.MOMENTUM, schedule=Shuffled(toy.ROWS + 1, seed=1)), kept=True)
     assert has_last_batch(replace(toy.MOMENTUM, schedule=Shuffled(toy.ROWS - 1, seed=1)), kept=True)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_mistakes_of_a_loader_and_of_an_iterator_apply_to_their_orders(kept: bool) -> None:
+    last = {True: "last-batch-dropped", False: "last-batch-kept"}[kept]
+    applying = {
+        type(schedule): {m.name for m in MISTAKES if m.applies(replace(toy.MOMENTUM, schedule=schedule))}
+        for schedule in (InOrder(5, keep_last=kept), ShuffledByLoader(5, seed=1, keep_last=kept))
+    }
+    assert {last} == applying[InOrder] & {"last-batch-dropped", "last-batch-kept", "not-shuffled"}
+    named = {"shuffle-with-another-seed", "not-shuffled", "drawn-with-replacement", last}
+    assert named <= applying[ShuffledByLoader]
+    in_turn = not_shuffled(ShuffledByLoader(5, seed=1, keep_last=kept), ROWS)
+    assert [next(in_turn).tolist() for _ in range(5)] == [
+        batch for epoch in epochs(InOrder(5, keep_last=kept), 2) for batch in epoch
+    ][:5]
 
 
 def test_the_cyclic_rule_takes_the_rows_in_order_again_and_again() -> None:
