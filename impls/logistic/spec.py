@@ -41,22 +41,22 @@ FLOAT64 = "the same listing run in float64"
 
 zeros = partial(weights.zeros, 2, 1)
 
-# At zero weights every probability is exactly one half, so each listing's rule for ties shows in its first accuracy.
+# At zero weights every probability is exactly one half, so each run's rule for ties shows in its first accuracy.
 
 
-def accuracy_from_half(p: Array, y: Array) -> Array:
-    """Share of rows whose label is right by ``p >= .5``: one half is class 1."""
+def accuracy_half_is_one(p: Array, y: Array) -> Array:
+    """Share of rows whose label is right where a probability of one half means class 1, as ``>= .5`` has it."""
     return np.mean((p >= 0.5) == y, (1, 2))  # (snapshots, n, 1), (n, 1) -> (snapshots,)
 
 
-def accuracy_above_half(p: Array, y: Array) -> Array:
-    """Share of rows whose label is right by ``p > .5``: one half is class 0."""
-    return np.mean((p > 0.5) == y, (1, 2))
-
-
-def accuracy_rounded(p: Array, y: Array) -> Array:
-    """Share of rows whose label is right by ``round(p)``, half to even: one half is class 0."""
+def accuracy_half_is_zero(p: Array, y: Array) -> Array:
+    """Share of rows whose label is right where one half rounds to even, to class 0, as ``tf.round`` has it."""
     return np.mean(np.round(p) == y, (1, 2))
+
+
+def accuracy_above_half(p: Array, y: Array) -> Array:
+    """Share of rows whose label is right where one half means class 0, as ``> .5`` has it."""
+    return np.mean((p > 0.5) == y, (1, 2))
 
 
 MODULES = dict.fromkeys(("torch", "torch-optim"), accuracy_above_half)
@@ -108,9 +108,9 @@ CASES = (
         schedule=FullBatch(),
         epochs=10,
         metrics=(
-            Metric("train_accuracy", "train", accuracy_from_half, MODULES),
+            Metric("train_accuracy", "train", accuracy_half_is_one, MODULES),
             Metric("train_cost", "train", cost),
-            Metric("test_accuracy", "test", accuracy_from_half, MODULES),
+            Metric("test_accuracy", "test", accuracy_half_is_one, MODULES),
         ),
         publication=Publication(
             PYTORCH,
@@ -144,8 +144,8 @@ CASES = (
         schedule=Shuffled(batch_size=10, seed=123, reseed=True, keep_last=False),
         epochs=15,
         metrics=(
-            Metric("train_accuracy", "train", accuracy_rounded),
-            Metric("valid_accuracy", "test", accuracy_rounded),
+            Metric("train_accuracy", "train", accuracy_half_is_zero),
+            Metric("valid_accuracy", "test", accuracy_half_is_zero),
         ),
         publication=Publication(
             TENSORFLOW,
@@ -185,7 +185,7 @@ CASES = (
         schedule=FullBatch(),
         epochs=100,
         every=10,
-        metrics=(Metric("accuracy", "test", accuracy_rounded),),
+        metrics=(Metric("accuracy", "test", accuracy_half_is_zero),),
         publication=Publication(f"{README}, Logistic Regression, with a created data set"),
     ),
     Case(
@@ -196,7 +196,7 @@ CASES = (
         optimizer=Sgd(learning_rate=0.1),
         schedule=Shuffled(batch_size=1024, seed=123),
         epochs=10,
-        metrics=(Metric("test_accuracy", "test", accuracy_from_half),),
+        metrics=(Metric("test_accuracy", "test", accuracy_half_is_one),),
         publication=Publication(f"{README}, Examples from linkedin"),
         display=Display(note=bars.NOTE),
         from_file=lambda file: bars.from_csv(str(file)),

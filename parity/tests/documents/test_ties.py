@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from impls.logistic.spec import accuracy_above_half, accuracy_from_half, accuracy_rounded
+from impls.logistic.spec import accuracy_above_half, accuracy_half_is_one, accuracy_half_is_zero
 from parity.running.jobs import CellName
 from parity.suite import load_suite
 from parity.tests.documents.listings import flowers
@@ -26,7 +26,7 @@ WAYS = tuple(SUITE.entry("iris-logistic").implementations)
 
 
 @pytest.mark.parametrize(
-    ("accuracy", "one"), [(accuracy_from_half, True), (accuracy_above_half, False), (accuracy_rounded, False)]
+    ("accuracy", "one"), [(accuracy_half_is_one, True), (accuracy_above_half, False), (accuracy_half_is_zero, False)]
 )
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_tie_and_its_neighbours(accuracy: Any, one: bool, dtype: str) -> None:
