@@ -26,8 +26,8 @@ def fit_trainer(
         case: The case; its initial parameters are the trainer's first state.
         dtype: float64, float32, float16 or bfloat16.
         device: ``cpu``, ``cuda`` or ``cuda_tf32``.
-        model: A model in that dtype, not yet built. A regularizer of its layers is part of what ``fit`` minimizes and
-            of no loss that is recorded.
+        model: A model in that dtype, not yet built. The weight decay of ``Sgd`` must be a regularizer of its layers,
+            which is part of what ``fit`` minimizes and of no loss that is recorded.
         layout: Which canonical tensor is which of the model's variables, by their paths within it.
         loss: Keras's loss in that dtype, with the case's reduction.
 

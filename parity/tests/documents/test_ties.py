@@ -37,6 +37,12 @@ def test_a_tie_and_its_neighbours(accuracy: Any, one: bool, dtype: str) -> None:
     assert accuracy(p, np.zeros((1, 1))).tolist() == [1.0, float(not one), 0.0]
 
 
+def test_a_metric_names_only_ways_that_there_are() -> None:
+    for entry in SUITE.entries.values():
+        for metric in entry.case.metrics:
+            assert set(metric.ways) <= set(entry.implementations), (entry.case.name, metric.name)
+
+
 def first_accuracies(case: str, label: str) -> list[list[float]]:
     """Accuracies before training and after an epoch, of the rows to train on and of those held out."""
     entry, implementation, _ = CellName("impls", case, None, label, "float32", "cpu").find()
