@@ -7,9 +7,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from parity import Trainer
 from parity.layout import Slot
 from parity.spec import Adam, Case
-from parity.trainers.torch_trainer import TorchTrainer, optimizer_trainer
+from parity.trainers.torch_optim_trainer import optimizer_trainer
 
 LAYOUT = (
     Slot("embedding/table", "embed.weight"),
@@ -45,7 +46,7 @@ class CharGru(nn.Module):
         return self.fc(output), h  # (1, H) -> (1, characters)
 
 
-def build(case: Case, dtype: str, device: str) -> TorchTrainer:
+def build(case: Case, dtype: str, device: str) -> Trainer:
     rule = case.optimizer
     assert isinstance(rule, Adam)
     model = CharGru(*case.initial()["embedding/table"].shape)

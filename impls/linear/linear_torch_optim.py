@@ -3,9 +3,10 @@
 import torch
 from torch import Tensor, nn
 
+from parity import Trainer
 from parity.layout import Slot
 from parity.spec import Case
-from parity.trainers.torch_trainer import TorchTrainer, optimizer_trainer
+from parity.trainers.torch_optim_trainer import optimizer_trainer
 
 LAYOUT = (
     Slot("dense/kernel", "linear.weight", axes=(1, 0)),
@@ -22,7 +23,7 @@ class LinearRegression(nn.Module):
         return self.linear(x)  # (n, features) -> (n, 1)
 
 
-def build(case: Case, dtype: str, device: str) -> TorchTrainer:
+def build(case: Case, dtype: str, device: str) -> Trainer:
     model = LinearRegression(len(case.initial()["dense/kernel"]))
     criterion = nn.MSELoss(reduction=case.loss.reduction)
     optimizer = torch.optim.SGD(model.parameters(), lr=case.optimizer.learning_rate)

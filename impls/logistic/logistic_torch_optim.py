@@ -3,9 +3,10 @@
 import torch
 from torch import Tensor, nn
 
+from parity import Trainer
 from parity.layout import Slot
 from parity.spec import Case
-from parity.trainers.torch_trainer import TorchTrainer, optimizer_trainer
+from parity.trainers.torch_optim_trainer import optimizer_trainer
 
 LAYOUT = (
     Slot("dense/kernel", "linear.weight", axes=(1, 0)),
@@ -23,7 +24,7 @@ class LogisticRegression(nn.Module):
         return torch.sigmoid(logits)
 
 
-def build(case: Case, dtype: str, device: str) -> TorchTrainer:
+def build(case: Case, dtype: str, device: str) -> Trainer:
     model = LogisticRegression(len(case.initial()["dense/kernel"]))
     criterion = nn.BCELoss(reduction=case.loss.reduction)
     optimizer = torch.optim.SGD(model.parameters(), lr=case.optimizer.learning_rate)

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from impls.mlp.spec import widths
+from parity import Trainer
 from parity.layout import Layout, Slot
 from parity.spec import Batches, Case, Sgd
-from parity.trainers.torch_trainer import TorchTrainer, optimizer_trainer
+from parity.trainers.torch_optim_trainer import optimizer_trainer
 
 
 def layout(layers: int) -> Layout:
@@ -43,7 +44,7 @@ def loader(x: Tensor, y: Tensor, batches: Batches) -> Iterable[Sequence[Tensor]]
     return DataLoader(images, batch_sampler=[rows.tolist() for rows in batches])
 
 
-def build(case: Case, dtype: str, device: str) -> TorchTrainer:
+def build(case: Case, dtype: str, device: str) -> Trainer:
     sizes, rule = widths(case.initial()), case.optimizer
     assert isinstance(rule, Sgd)
     model = Mlp(sizes)

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from impls.mlp.spec import widths
+from parity import Trainer
 from parity.layout import Layout, Slot
 from parity.spec import Case, Sgd
-from parity.trainers.torch_trainer import TorchTrainer, optimizer_trainer
+from parity.trainers.torch_optim_trainer import optimizer_trainer
 
 
 def layout(layers: int) -> Layout:
@@ -33,7 +34,7 @@ class Mlp(nn.Module):
         return self.log_softmax(self.fc(x))  # (n, pixels) -> (n, classes)
 
 
-def build(case: Case, dtype: str, device: str) -> TorchTrainer:
+def build(case: Case, dtype: str, device: str) -> Trainer:
     sizes, rule = widths(case.initial()), case.optimizer
     assert isinstance(rule, Sgd)
     model = Mlp(sizes)

@@ -12,9 +12,10 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from parity import Trainer
 from parity.layout import Slot
 from parity.spec import Batches, Case
-from parity.trainers.torch_trainer import TorchTrainer, optimizer_trainer
+from parity.trainers.torch_optim_trainer import optimizer_trainer
 
 LAYOUT = (
     Slot("dense/kernel", "linear.weight", axes=(1, 0)),
@@ -38,7 +39,7 @@ def loader(x: Tensor, y: Tensor, batches: Batches) -> Iterable[Sequence[Tensor]]
     return DataLoader(images, batch_sampler=[rows.tolist() for rows in batches])
 
 
-def build(case: Case, dtype: str, device: str) -> TorchTrainer:
+def build(case: Case, dtype: str, device: str) -> Trainer:
     model = SoftmaxRegression(*case.initial()["dense/kernel"].shape)
     criterion = partial(F.cross_entropy, reduction=case.loss.reduction)
     optimizer = torch.optim.SGD(model.parameters(), lr=case.optimizer.learning_rate)

@@ -7,9 +7,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from parity import Trainer
 from parity.layout import Slot
 from parity.spec import Case
-from parity.trainers.torch_trainer import TorchTrainer, optimizer_trainer
+from parity.trainers.torch_optim_trainer import optimizer_trainer
 
 LAYOUT = (
     Slot("dense/kernel", "linear.weight", axes=(1, 0)),
@@ -28,7 +29,7 @@ class SoftmaxRegression(nn.Module):
         return logits, F.softmax(logits, dim=1)
 
 
-def build(case: Case, dtype: str, device: str) -> TorchTrainer:
+def build(case: Case, dtype: str, device: str) -> Trainer:
     model = SoftmaxRegression(*case.initial()["dense/kernel"].shape)
     criterion = partial(F.cross_entropy, reduction=case.loss.reduction)
     optimizer = torch.optim.SGD(model.parameters(), lr=case.optimizer.learning_rate)
