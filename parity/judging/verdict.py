@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from parity.judging.compare import Difference, differences
-from parity.judging.floor import Floor, strays
+from parity.judging.floor import Floor, Source, strays
+from parity.judging.sight import blind
 from parity.tolerance import FACTOR
 from parity.typing import Array, Params
 
@@ -91,6 +92,7 @@ class Judgement:
         reach: The epoch up to which a run was judged, if it is longer than its noise floor; None for all others.
         note: The course of such a run after that epoch.
         lockstep: The length in epochs of the stretches of the run that all this is said of; None for a free run.
+        source: Where the noise floor comes from that the tolerances follow from; None where nothing was compared.
         evidence: All measured distances: those of the free run, then those of the run in lockstep if there is one.
 
     Examples:
@@ -108,6 +110,7 @@ class Judgement:
     reach: int | None = None
     note: str = ""
     lockstep: int | None = None
+    source: Source | None = None
     evidence: tuple[Evidence, ...] = field(default=(), compare=False, repr=False)
 
 
@@ -128,7 +131,7 @@ def judge_run(
     """
     found = judge(run, reference, floor, params, metrics=True) if check is None else judge_check(run, check, floor)
     if stretches is None or (found.verdict is not Verdict.PASS and found.reach is None):
-        return found
+        return sighted(found, reference)
     length, held, allowed = stretches()
     stretched = judge(held, reference, allowed.carried(reference), metrics=True)
     reach = len(allowed.loss)
@@ -139,7 +142,29 @@ def judge_run(
             "and carried on from there, so this may be rounding: shorter stretches (--lockstep N) tell"
         )
         stretched = replace(stretched, verdict=Verdict.INCONCLUSIVE, reason=reason)
-    return judge_both(found, stretched, length)
+    return sighted(judge_both(found, stretched, length), reference)
+
+
+def sighted(found: Judgement, reference: Trajectory) -> Judgement:
+    """Turn a PASS into INCONCLUSIVE if a tolerance that it rests on could not have seen a gross mistake.
+
+    ``reference`` is what the run was held against. See ``parity.judging.sight``.
+    """
+    if found.verdict is not Verdict.PASS:
+        return found
+    allowed: dict[str, list[Array]] = {}
+    for one in found.evidence:
+        for name in one.asserted:
+            if not name.startswith(METRICS):  # A count of rows has no movement to be a part of.
+                allowed.setdefault(name, []).append(FACTOR * one.floors[name])
+    doubt = blind(allowed, reference)
+    if not doubt:
+        return found
+    takes = "a wider dtype, or a longer run"
+    if found.source in (None, Source.ROUNDING):
+        takes = "a measured noise floor (--noise), a wider dtype, or a longer run"
+    reason = f"agrees, but the comparison would not see a gross mistake: {doubt}; it takes {takes}"
+    return replace(found, verdict=Verdict.INCONCLUSIVE, reason=reason)
 
 
 def judge(
@@ -181,7 +206,7 @@ def judge(
         ends = [len(values) for values in scores.values() if len(values) < len(run.epochs)]
         if found.verdict is Verdict.PASS and ends:
             found = replace(found, note=f"metrics were compared up to epoch {run.epochs[min(ends) - 1]}")
-    return replace(found, evidence=(evidence,))
+    return replace(found, evidence=(evidence,), source=floor.source)
 
 
 def _unlike_metrics(run: Trajectory, reference: Trajectory, floor: Floor) -> str:
