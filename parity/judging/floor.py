@@ -152,14 +152,14 @@ def load(path: Path, fingerprint: str) -> dict[str, Floor] | None:
 
     TrajectoryError if the file is damaged; the message says how to make it anew.
     """
-    if not path.exists():
-        return None
     try:
         with safe_open(path, "numpy") as file:
             about = dict(file.metadata() or {})
             if about.get("fingerprint") != fingerprint:
                 return None
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError:
+        return None
     except (OSError, SafetensorError, TypeError, AttributeError) as error:  # the last two for a dtype that NumPy lacks
         raise _damaged(path, str(error)) from error
     for name, values in tensors.items():
@@ -228,7 +228,7 @@ def fits(floor: Floor | None, run: Trajectory) -> Floor | None:
 def too_narrow(floor: Floor, reference: Trajectory, dtype: str) -> str:
     """Say why a floor cannot have been measured on this reference, or "".
 
-    No noise floor is less than the reference's own roundings, nor unknown where the reference is finite.
+    No noise floor is less than the reference's own roundings, nor unknown before a value that is not finite.
     """
     sizes = {"loss": np.abs(reference.loss.astype(np.float64).ravel())}
     sizes |= {name: scale(values) for name, values in reference.params.items()}
@@ -237,7 +237,7 @@ def too_narrow(floor: Floor, reference: Trajectory, dtype: str) -> str:
         n = min(len(values), len(size))
         # A hair less: the reference that the floor was measured on may have been another machine's.
         wanted = least(size[:n], dtype, measured=True) * (1 - 1e-6)
-        if (~(values[:n] >= wanted) & np.isfinite(size[:n])).any():
+        if (~(values[:n] >= wanted) & np.isfinite(np.maximum.accumulate(size[:n]))).any():
             return (
                 f"the noise floor of {name} is less than the roundings of its values: it was not measured on this run"
             )

@@ -52,8 +52,10 @@ def blind(allowed: Mapping[str, Sequence[Array]], reference: Trajectory) -> str:
             continue  # As nearly always, and without a look at the whole run.
         way, of = _reach(name, stack, reference)
         if not any(_sees(way[: len(limits)], limits) for limits in held):
-            least = min(float(limits.min()) for limits in held)
-            return f"the tolerance of {name}, {least:.3g}, is no less than a quarter of {of}, {way.max():.3g}"
+            # Where it comes nearest to being seen; no limit is 0, which would see.
+            pairs = [pair for limits in held for pair in zip(way, limits, strict=False)]
+            far, limit = max(pairs, key=lambda pair: float(pair[0] / pair[1]))
+            return f"the tolerance of {name}, {limit:.3g}, is no less than a quarter of {of}, {far:.3g}"
         moves |= of == _MOVEMENT
         still |= of != _MOVEMENT and bool(_movement(stack).any())
     if still and not moves:
