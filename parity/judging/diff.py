@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 
 from parity.dtypes import unit
+from parity.judging.comparable import incomparable
 from parity.judging.compare import Difference, Worst, differences
 from parity.judging.floor import Floor, Source, floor_of, least_floor, too_narrow
 from parity.judging.known import NOTHING, Known
 from parity.judging.policy import asserts_parameters
 from parity.judging.preflight import preflight
-from parity.judging.verdict import Judgement, Verdict, incomparable, judge, sighted
+from parity.judging.verdict import Judgement, Verdict, judge, sighted
 from parity.recording.format import MANIFEST
 from parity.recording.places import CHECKED, LOCKSTEP, RUN, kept_failure
 from parity.recording.reader import read, read_manifest, superseded
