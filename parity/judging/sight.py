@@ -47,8 +47,9 @@ def blind(allowed: Mapping[str, Sequence[Array]], reference: Trajectory) -> str:
         held = [limits[: len(stack)] for limits in tolerances if len(limits) and np.prod(stack.shape)]
         if not held:
             continue
-        if any(_sees(_movement(stack, len(limits) - 1), limits[-1:]) for limits in held):
-            moves = True
+        ends = [_movement(stack, len(limits) - 1) for limits in held]
+        if any(_sees(end, limits[-1:]) for end, limits in zip(ends, held, strict=True)):
+            moves |= any(end.any() for end in ends)
             continue  # As nearly always, and without a look at the whole run.
         way, of = _reach(name, stack, reference)
         if not any(_sees(way[: len(limits)], limits) for limits in held):
@@ -78,7 +79,7 @@ def _reach(name: str, stack: Stack, reference: Trajectory) -> tuple[Array, str]:
 
 def _movement(stack: Stack, place: int | None = None) -> Array:
     """How far a quantity is from where it began, at each place or at one."""
-    values = stack[:] if place is None else stack[place : place + 1]
+    values = stack if place is None else stack[place : place + 1]
     return distance(values, np.broadcast_to(np.asarray(stack[0]), values.shape))
 
 

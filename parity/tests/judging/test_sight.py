@@ -14,7 +14,7 @@ from parity.judging.floor import Floor, Source, least_floor
 from parity.judging.sight import blind
 from parity.judging.verdict import Judgement, Verdict, judge, judge_run, sighted
 from parity.recording.writer import write
-from parity.trajectory import Trajectory
+from parity.trajectory import Shards, Trajectory
 
 EPOCHS = 8
 
@@ -100,11 +100,25 @@ def test_what_never_moves_is_measured_by_its_size(value: float) -> None:
     assert judge_run(run, run, allowed).verdict is Verdict.INCONCLUSIVE
 
 
+def test_a_run_in_several_pieces_is_seen_as_one_in_memory() -> None:
+    run = trained()
+    kernel = np.asarray(run.params["dense/kernel"])
+    pieces = replace(run, params={"dense/kernel": Shards([kernel[:2], kernel[2:5], kernel[5:]])})
+    for limit in (0.2, 0.45, 9.0):
+        allowed = {"dense/kernel": [np.full(EPOCHS + 1, limit)]}
+        assert blind(allowed, pieces) == blind(allowed, run)
+
+
 def test_a_run_that_moves_by_rounding_alone_shows_nothing() -> None:
     run = trained()
     run.params["dense/kernel"] = 1 + 1e-16 * run.params["dense/kernel"]
     run.loss[:] = 1 + 1e-15 * run.loss
-    allowed = {"loss": [np.full(EPOCHS, 1e-14)], "dense/kernel": [np.full(EPOCHS + 1, 1e-14)]}
+    run.params["zeros"] = np.zeros((EPOCHS + 1, 2))
+    allowed = {
+        "loss": [np.full(EPOCHS, 1e-14)],
+        "dense/kernel": [np.full(EPOCHS + 1, 1e-14)],
+        "zeros": [np.zeros(EPOCHS + 1)],
+    }
     assert blind(allowed, run).startswith("nothing moved by more than rounding")
 
 
