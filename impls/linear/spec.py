@@ -20,6 +20,7 @@ from parity.spec import (
     Params,
     Policy,
     Publication,
+    Published,
     RandomRow,
     RandomRows,
     Schedule,
@@ -27,6 +28,7 @@ from parity.spec import (
 )
 
 SOURCE = "README of Xaleed/Pytorch"
+REGRESSION = f"{SOURCE}, Linear Regression Model"
 
 
 def zeros() -> Params:
@@ -64,7 +66,11 @@ CASES = (
         optimizer=Sgd(learning_rate=1e-4),
         schedule=FullBatch(),
         epochs=500,
-        publication=Publication(f"{SOURCE}, Linear Regression Model"),
+        publication=Publication(
+            REGRESSION,
+            prints=(Published("loss", {}, "%r", "loss", REGRESSION),),
+            log="epoch {step}, loss function {loss}",
+        ),
         policy=Policy(
             reason="the loss falls from 3e3 to 2e-5 and its float32 noise floor stays that of the beginning, 3e-7 of "
             "the largest loss; the end is held by the parameters",

@@ -247,9 +247,9 @@ def _print_logs(console: Console, case: Case, outcomes: Sequence[Outcome]) -> No
     from parity.report.terminal import print_log
 
     for outcome in outcomes:
-        if not outcome.figures and outcome.judgement.reason:
+        if outcome.judgement.reason:
             console.print(f"{outcome.name}: {outcome.judgement.reason}", markup=False)
-        print_log(console, case, outcome.implementation, outcome.dtype, outcome.figures)
+        print_log(console, case, outcome)
 
 
 def sample(

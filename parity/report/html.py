@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from parity.judging.outcome import Outcome, total
-from parity.judging.published import log_lines
+from parity.judging.published import log_lines, missed, sources
 from parity.judging.verdict import Evidence, Verdict
 from parity.report.current import fingerprint, sources_of
 from parity.report.page import plotly, policy, render, resource
@@ -24,7 +24,6 @@ from parity.report.words import (
     doubts,
     explained,
     labels_of,
-    missed,
     rows_of,
     share,
 )
@@ -134,7 +133,7 @@ class _Content:
 
     def _cell(self, o: Outcome) -> dict[str, Any]:
         verdict, ratio = o.judgement.verdict, o.judgement.ratio
-        off = [sentence for _, sentence in missed(o)]
+        off = [sentence for _, sentence in missed(o.figures)]
         known = ratio is not None and verdict is not Verdict.INCONCLUSIVE
         used = f", {share(ratio)} of the tolerance used" if known else ""
         return {
@@ -210,8 +209,8 @@ class _Content:
     def _details(self, o: Outcome) -> dict[str, Any]:
         found = o.judgement
         lines = log_lines(o.entry.case, o.figures) if o.entry is not None else []
-        printed = o.entry.case.publication.figures if lines and o.entry else ()
-        published = list(dict.fromkeys(figure.source for figure in printed))
+        case = o.entry.case if lines and o.entry else None
+        published = [case.publication.source, *sources(case, o.dtype)] if case else []
         return {
             "case": self.cases.index(o.folder),
             "implementation": o.implementation,
@@ -229,7 +228,7 @@ class _Content:
             "evidence": [self._evidence(evidence) for evidence in found.evidence],
             "lines": [[line.ours, line.published, line.mark, line.verdict] for line in lines],
             "published": published,
-            "missed": [sentence for _, sentence in missed(o)],
+            "missed": [sentence for _, sentence in missed(o.figures)],
             "settings": _settings(o),
         }
 

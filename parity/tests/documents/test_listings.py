@@ -130,7 +130,7 @@ def ours(case: Case) -> list[str]:
 
 @pytest.mark.parametrize("case", PRINTED)
 def test_the_suite_prints_what_the_post_prints(case: str) -> None:
-    log = [line for line in PRINTED[case] if line.startswith("Epoch")]
+    log = PRINTED[case]
     found = ours(SUITE.entry(case).case)
     assert found[: len(log)] == log
     if case == "iris-logistic":
@@ -138,7 +138,6 @@ def test_the_suite_prints_what_the_post_prints(case: str) -> None:
             "weights[0] (epoch 10): 4.2267",
             "weights[1] (epoch 10): -2.9613",
             "bias (epoch 10): 0.0994",
-            "Test set accuracy (epoch 10): 100.00",
         ]
 
 
