@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,8 @@ class Comparison:
         a: The folder of the run that is judged.
         b: The folder of the run that it is held against.
         judgement: The verdict and its grounds.
-        absolute: The largest absolute difference anywhere; None where nothing differs or nothing was compared.
+        absolute: The largest absolute difference of any loss or parameter; None where nothing differs or nothing was
+            compared.
         relative: The largest difference relative to the larger of the two values.
         ulp: The largest difference in units in the last place of the coarser dtype.
         notes: Remarks on the grounds of the verdict, such as a noise floor that was not measured.
@@ -137,9 +138,11 @@ def unpaired(a: Path, b: Path, comparisons: Sequence[Comparison]) -> dict[Path, 
 
 
 def compare(a: Path, b: Path, noise: Sequence[Path] = (), known: Known = NOTHING) -> Comparison:
-    """Compare two recorded runs: every batch's loss and every snapshot of every parameter.
+    """Compare two recorded runs: every batch's loss, every snapshot of every parameter and its metrics.
 
-    The tolerance is the sum of both runs' own, because either may be off by its share.
+    The tolerance is the sum of both runs' own, because either may be off by its share. Of a metric it is what rows near
+    a tie may change, which a measured noise floor alone knows: without one, metrics that differ by more than roundings
+    of their own value are INCONCLUSIVE.
 
     Args:
         a: The folder of a recorded run.
@@ -214,8 +217,9 @@ def compare_runs(
     # A floor may end before its run; then both runs are judged up to there.
     epochs, snapshots = (min(lengths) for lengths in zip(*map(_lengths, floors), strict=True))
     one, other = (floor.until(epochs, snapshots) for floor in floors)
-    both = Floor(one.loss + other.loss, {name: one.params[name] + other.params[name] for name in one.params})
-    judgement = judge(ours, theirs, both, params=params)
+    params_floor = {name: one.params[name] + other.params[name] for name in one.params}
+    both = Floor(one.loss + other.loss, params_floor, _added(one.metrics, other.metrics))
+    judgement = _judged(ours, theirs, both, params)
     coarser = max((run.meta["dtype"] for run in (ours, theirs)), key=unit)
     found = [
         differences(ours.params[name], theirs.params[name], name, ours.epochs, dtype=coarser) for name in ours.params
@@ -228,6 +232,43 @@ def _asserts_parameters(run: Trajectory, known: Known) -> bool:
     """Say whether the verdict rests on a run's parameters too. Only its suite may deny it, not the recording itself."""
     entry = known.entry_of(run)
     return bool(run.meta.get("lockstep")) or asserts_parameters(entry.case if entry else None, run.meta["dtype"])
+
+
+def _added(one: Params, other: Params) -> Params:
+    """The floors of the metrics that both sides have measured, as far as the shorter reaches."""
+    return {
+        name: values[: len(other[name])] + other[name][: len(values)] for name, values in one.items() if name in other
+    }
+
+
+def _judged(ours: Trajectory, theirs: Trajectory, floor: Floor, params: bool) -> Judgement:
+    """Judge what has a measured noise floor, and then the metrics that have none.
+
+    A metric that is recorded on one side alone is a doubt, as it is everywhere.
+    """
+    shared = ours.metrics.keys() & theirs.metrics.keys()
+    unmeasured = sorted(shared - floor.metrics.keys())
+    measured = replace(floor, metrics={name: values for name, values in floor.metrics.items() if name in shared})
+
+    def kept(run: Trajectory) -> Trajectory:
+        return replace(run, metrics={name: values for name, values in run.metrics.items() if name not in unmeasured})
+
+    found = judge(kept(ours), kept(theirs), measured, params=params, metrics=True)
+    if found.verdict is not Verdict.PASS or not params:
+        return found
+    for name in unmeasured:
+        a, b = ours.metrics[name], theirs.metrics[name]
+        coarser = max((run.meta["dtype"] for run in (ours, theirs)), key=unit)
+        allowed = FACTOR * least(np.fmax(np.abs(a), np.abs(b)), coarser)
+        beyond = ~((a == b) | (np.isnan(a) & np.isnan(b)) | (np.abs(a - b) <= allowed))
+        if beyond.any():
+            place = int(np.argmax(beyond))
+            reason = (
+                f"metric {name} is {a[place]:.9g} and {b[place]:.9g} at epoch {ours.epochs[place]}: how far rounding "
+                "carries it was not measured"
+            )
+            return replace(found, verdict=Verdict.INCONCLUSIVE, reason=reason, epoch=int(ours.epochs[place]))
+    return found
 
 
 def _lengths(floor: Floor) -> tuple[int, int]:

@@ -204,10 +204,9 @@ def missed(figures: Sequence[Figure]) -> list[tuple[Verdict, str]]:
             first = next((figure for figure in off if figure.verdict is Verdict.FAIL), off[0])
             why = f" ({first.reason})" if first.reason else ""
             many = f", and {len(off) - 1} more of {len(same)}" if len(off) > 1 else ""
-            sentence = (
-                f"published {first.quantity} of epoch {first.epoch} is {first.published}, ours {first.ours}{why}{many}"
-            )
-            found.append((first.verdict, sentence))
+            whose = "our own run's" if first.by == "own run" else "published"
+            sentence = f"{whose} {first.quantity} of epoch {first.epoch} is {first.published}, ours {first.ours}"
+            found.append((first.verdict, f"{sentence}{why}{many}"))
     return found
 
 

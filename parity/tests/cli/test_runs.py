@@ -21,7 +21,7 @@ from parity.tests.schemas import SCHEMAS
 from parity.tests.suites import CASE, strict_json, write_suite
 
 CELL = ["case", "implementation", "dtype", "device", "verdict", "ratio", "epoch", "parameter", "reason", "seconds"]
-FIGURE = ["case", "implementation", "dtype", "quantity", "epoch", "published", "ours", "verdict"]
+FIGURE = ["case", "implementation", "dtype", "quantity", "epoch", "published", "ours", "verdict", "printed_by"]
 
 
 def test_a_run_writes_trajectories_a_table_and_json(parity: Parity, tmp_path: Path) -> None:

@@ -118,6 +118,12 @@ def test_the_last_printed_digit_is_where_its_exponent_puts_it(text: str, value: 
     assert [figure[3] for figure in found] == [verdict]
 
 
+def test_a_figure_that_the_suite_printed_itself_is_not_called_published() -> None:
+    case = replace(toy.MOMENTUM, publication=Publication(figures=(published("9.000", by="own run"),)))
+    ((verdict, sentence),) = missed(figures(case, with_value(1.235), "float64", None))
+    assert (verdict, sentence) == (Verdict.FAIL, "our own run's w of epoch 2 is 9.000, ours 1.235")
+
+
 @pytest.mark.parametrize("allowed", [np.inf, np.nan])
 @pytest.mark.parametrize("value", [1.235, np.inf, np.nan])
 def test_figures_never_pass_where_no_finite_distance_is_allowed(allowed: float, value: float) -> None:
