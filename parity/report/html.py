@@ -29,6 +29,7 @@ from parity.report.words import (
 )
 from parity.suite import Entry
 from parity.tolerance import FACTOR
+from parity.trajectory import Trajectory
 from parity.typing import Array
 
 BINS = 100
@@ -175,7 +176,8 @@ class _Content:
         reference = next((o.reference for o in of_case if o.reference is not None), None)
         found: dict[str, Any] = {
             "name": name,
-            "reference": None if reference is None else self._curve(reference.loss),
+            "loss": None if reference is None else self._curve(reference.loss),
+            "metrics": {} if reference is None else self._metrics(reference),
             "facts": [],
             "doc": [],
             "sources": [],
@@ -225,6 +227,7 @@ class _Content:
             "explanation": explained(o),
             "against": _against(o),
             "loss": None if o.run is None else self._curve(o.run.loss),
+            "metrics": {} if o.run is None else self._metrics(o.run),
             "evidence": [self._evidence(evidence) for evidence in found.evidence],
             "lines": [[line.ours, line.published, line.mark, line.verdict] for line in lines],
             "published": published,
@@ -269,6 +272,18 @@ class _Content:
             "count": len(values),
             "line": self._keep(places, values[places], 6),
         }
+
+    def _metrics(self, run: Trajectory) -> dict[str, Any]:
+        """A run's metrics, each (S,), over the epochs of its snapshots."""
+        found = {}
+        for name, recorded in run.metrics.items():
+            values = np.asarray(recorded, np.float64)
+            places = drawn(values, -values) if len(values) else np.arange(0)
+            found[name] = {
+                "count": len(values),
+                "line": self._keep(np.asarray(run.epochs)[places], values[places], 6),
+            }
+        return found
 
     def _keep(self, x: Array, y: Array, digits: int) -> int:
         key = x.tobytes(), y.tobytes(), digits

@@ -67,7 +67,7 @@ def test_a_failure_by_a_metric_alone_is_named_for_what_it_is(matrix: Matrix) -> 
         "agree, and the test rows are predicted otherwise, row "
     )
     assert stale["sentence"].endswith(
-        "metric train_accuracy alone differs: the predictions agree, so how it is counted does not"
+        "metric test_accuracy alone differs: the predictions agree, so how it is counted does not"
     )
 
 
