@@ -34,8 +34,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("parity", "cross-framework parity")
     group.addoption("--parity-suite", default="impls", metavar="PACKAGE", help="package that holds the cases")
     for what, only in (("case", "only this case"), ("impl", "only this implementation"), ("framework", "only its")):
+        # Several names in one word, or none, are what tox makes of its {posargs}.
         group.addoption(
-            f"--parity-{what}", action="append", default=[], metavar="NAME", help=f"{only}; may be repeated"
+            f"--parity-{what}",
+            action="extend",
+            type=str.split,
+            default=[],
+            metavar="NAME",
+            help=f"{only}; several in quotation marks; may be repeated",
         )
     group.addoption(
         "--parity-gpu-device",
