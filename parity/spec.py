@@ -309,6 +309,8 @@ class Display:
     the losses."""
     alphabet: str = ""
     """The characters that the model's classes stand for, in order, where the model writes text; else empty."""
+    columns: tuple[str, ...] = ()
+    """The names of the inputs' columns and of the targets', where the source shows its data as a table; else empty."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -242,33 +242,36 @@ def _added(one: Params, other: Params) -> Params:
 
 
 def _judged(ours: Trajectory, theirs: Trajectory, floor: Floor, params: bool) -> Judgement:
-    """Judge what has a measured noise floor, and then the metrics that have none.
-
-    A metric that is recorded on one side alone is a doubt, as it is everywhere.
-    """
+    """Judge what has a measured noise floor, and then the metrics that have none or are on one side alone."""
     shared = ours.metrics.keys() & theirs.metrics.keys()
-    unmeasured = sorted(shared - floor.metrics.keys())
-    measured = replace(floor, metrics={name: values for name, values in floor.metrics.items() if name in shared})
+    measured = {name: values for name, values in floor.metrics.items() if name in shared}
 
     def kept(run: Trajectory) -> Trajectory:
-        return replace(run, metrics={name: values for name, values in run.metrics.items() if name not in unmeasured})
+        return replace(run, metrics={name: run.metrics[name] for name in measured})
 
-    found = judge(kept(ours), kept(theirs), measured, params=params, metrics=True)
-    if found.verdict is not Verdict.PASS or not params:
-        return found
-    for name in unmeasured:
+    found = judge(kept(ours), kept(theirs), replace(floor, metrics=measured), params=params, metrics=True)
+    if found.verdict is Verdict.PASS and params and (doubt := _metric_doubt(ours, theirs, shared - measured.keys())):
+        return replace(found, verdict=Verdict.INCONCLUSIVE, reason=doubt)
+    return found
+
+
+def _metric_doubt(ours: Trajectory, theirs: Trajectory, unmeasured: Set[str]) -> str:
+    """Say which metric could not be compared: one that a run lacks, or one without a floor that differs; or nothing."""
+    for which, run, other in (("first", ours, theirs), ("second", theirs, ours)):
+        if lacking := other.metrics.keys() - run.metrics.keys():
+            return f"metric {min(lacking)} is missing from the {which} run"
+    coarser = max((run.meta["dtype"] for run in (ours, theirs)), key=unit)
+    for name in sorted(unmeasured):
         a, b = ours.metrics[name], theirs.metrics[name]
-        coarser = max((run.meta["dtype"] for run in (ours, theirs)), key=unit)
         allowed = FACTOR * least(np.fmax(np.abs(a), np.abs(b)), coarser)
         beyond = ~((a == b) | (np.isnan(a) & np.isnan(b)) | (np.abs(a - b) <= allowed))
         if beyond.any():
             place = int(np.argmax(beyond))
-            reason = (
+            return (
                 f"metric {name} is {a[place]:.9g} and {b[place]:.9g} at epoch {ours.epochs[place]}: how far rounding "
                 "carries it was not measured"
             )
-            return replace(found, verdict=Verdict.INCONCLUSIVE, reason=reason, epoch=int(ours.epochs[place]))
-    return found
+    return ""
 
 
 def _lengths(floor: Floor) -> tuple[int, int]:

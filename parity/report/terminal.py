@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import numpy as np
 from rich.console import Console, Group
 from rich.live import Live
 from rich.markup import escape
@@ -223,6 +224,22 @@ def print_log(console: Console, case: Case, outcome: Outcome) -> None:
         console.print(f"The source {unshown}.", highlight=False)
     for line in lines:
         console.print(line.ours, markup=False, highlight=False, soft_wrap=True)
+
+
+def print_data(console: Console, case: Case) -> None:
+    """Print the rows to train on as a data frame prints itself, its first and its last five."""
+    data = case.data()
+    rows = np.concatenate([data.x, data.y], 1)
+    table = plain_table("", *case.display.columns)
+    for column in table.columns:
+        column.justify = "right"
+    ends = [*range(min(5, len(rows))), *range(max(5, len(rows) - 5), len(rows))]
+    for place, row in enumerate(ends):
+        if place == 5 and len(rows) > 10:
+            table.add_row(*("…" for _ in table.columns))
+        table.add_row(str(row), *(f"{value:.6f}" for value in rows[row]))
+    console.print(table)
+    console.print(f"\\[{len(rows)} rows x {rows.shape[1]} columns]", highlight=False)
 
 
 def print_texts(console: Console, weights: str, epochs: int, texts: Mapping[Cell, str | BaseException]) -> None:

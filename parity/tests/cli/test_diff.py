@@ -90,6 +90,9 @@ def test_a_parameter_that_differs_is_said_and_not_a_metric_without_a_floor(parit
     result = parity("diff", a, b)
     assert result.status == 1
     assert "first differs at epoch 4: dense/bias[1]" in result.out
+    result = parity("diff", a, make_run(tmp_path / "c"))  # which records no metric
+    assert result.status == 1
+    assert "first differs at epoch 4: dense/bias[1]" in result.out
 
 
 def edited(folder: Path, **metrics: Callable[[Array], Array]) -> None:
