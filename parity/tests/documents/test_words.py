@@ -9,12 +9,15 @@ import itertools
 import math
 import random
 import string
+from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from fixtures import text
+from fixtures import mnist, text
+from parity.dtypes import DTYPES
 from parity.spec import (
     Adam,
     Case,
@@ -399,6 +402,52 @@ def test_what_one_draw_of_many_printed() -> None:
     assert values == {1 + 1000 * mark: value for mark, value in enumerate(characters.split())}
     # Rounding makes each run another draw but its first loss: two of torch's stayed within .16.
     assert [(figure.rule, figure.margin) for figure in novel] == [("printed", 0.0), ("envelope", 0.16)]
+
+
+def test_the_documented_scale_is_one_word_away() -> None:
+    full = {name: entry.case.variants["full"] for name, entry in SUITE.entries.items() if "full" in entry.case.variants}
+    assert set(full) == {"mnist-softmax", "mnist-mlp", "char-gru", "sine-cubic", "linear-regression"}
+    assert all(set(entry.case.variants) <= {"full"} for entry in SUITE.entries.values())
+    assert (full["sine-cubic"].epochs, case_of("sine-cubic").epochs) == (20_000, 2000)
+    assert (full["char-gru"].epochs, case_of("char-gru").epochs) == (20_000, 100)
+    assert full["char-gru"].data is text.novel
+    assert (full["mnist-softmax"].data, full["mnist-mlp"].data) == (mnist.scaled_full, mnist.normalized_full)
+    assert len(full["linear-regression"].data().x) == 1000
+
+
+PRINTED_BY = {
+    "iris-logistic": {"document"},
+    "iris-logistic-minibatch": {"document", "own run"},
+    "mnist-mlp": {"document"},
+    "sine-legendre": {"public run"},
+}
+
+
+def test_figures_are_said_to_be_of_those_who_printed_them() -> None:
+    found = {name: {figure.by for figure in entry.case.publication.figures} for name, entry in SUITE.entries.items()}
+    assert {name: by for name, by in found.items() if by} == PRINTED_BY
+    for name in ("mnist-softmax", "char-gru"):
+        figures = SUITE.entry(name, "full").case.publication.figures
+        assert {figure.by for figure in figures} == {"public run"}
+    own = [figure for figure in case_of("iris-logistic-minibatch").publication.figures if figure.by == "own run"]
+    assert [(figure.quantity, figure.dtypes) for figure in own] == [
+        (name, ("float64",)) for name in ("weights[0]", "weights[1]", "bias")
+    ]
+
+
+def test_the_figures_are_as_many_of_each_as_the_readme_and_the_proof_say() -> None:
+    count: Counter[str] = Counter()
+    for entry in SUITE.entries.values():
+        for label in entry.implementations:
+            for dtype in DTYPES if label not in entry.case.absent else ():
+                for figure in entry.case.publication.figures:
+                    count[figure.by] += len(figure.values) if dtype in figure.dtypes else 0
+    root = Path(__file__).parents[3]
+    for page in ("README.md", "docs/explanation/proof.md"):
+        said = " ".join((root / page).read_text().split())
+        for kind in ("document", "public run"):
+            assert f"{count[kind]:,} of {count[kind]:,} " in said, (page, kind)
+    assert f"{count['own run']} of {count['own run']} of a run of our own" in said
 
 
 def test_what_a_public_run_of_the_softmax_script_printed() -> None:
