@@ -51,8 +51,9 @@ class Figure:
 class Line:
     """One line of the source's log: as our run prints it, as the source printed it, and how the two compare.
 
-    ``mark`` is ``=``, ``≈ …`` or ``≠ …``; it is ``? …`` if the run did not record a figure of the line. Where the
-    source shows no output, ``published`` and ``mark`` are empty and there is no verdict.
+    ``mark`` is ``=``, ``≈ …`` or ``≠ …``; it is ``? …`` if the run did not record a figure of the line. It says where a
+    figure is of an own run, which nobody published. Where the source shows no output, ``published`` and ``mark`` are
+    empty and there is no verdict.
     """
 
     ours: str
@@ -284,6 +285,8 @@ def _line(ours: str, theirs: str, figures: Sequence[Figure]) -> Line:
     else:
         sign = "≠ " if worst is Verdict.FAIL else "? "
         mark = sign + ", ".join(_named(f) for f in figures if f.verdict is worst)
+    if any(figure.by == "own run" for figure in figures):
+        mark += " (an own run's)"
     return Line(ours, theirs, mark, worst)
 
 

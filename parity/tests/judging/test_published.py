@@ -120,7 +120,9 @@ def test_the_last_printed_digit_is_where_its_exponent_puts_it(text: str, value: 
 
 def test_a_figure_that_the_suite_printed_itself_is_not_called_published() -> None:
     case = replace(toy.MOMENTUM, publication=Publication(figures=(published("9.000", by="own run"),)))
-    ((verdict, sentence),) = missed(figures(case, with_value(1.235), "float64", None))
+    found = figures(case, with_value(1.235), "float64", None)
+    ((verdict, sentence),) = missed(found)
+    assert [line.mark for line in log_lines(case, found)] == ["≠ w (an own run's)"]
     assert (verdict, sentence) == (Verdict.FAIL, "our own run's w of epoch 2 is 9.000, ours 1.235")
 
 
