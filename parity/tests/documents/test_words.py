@@ -10,11 +10,13 @@ import math
 import random
 import string
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from fixtures import mnist, text
+from parity.running.cells import Options
 from parity.spec import (
     Adam,
     Case,
@@ -392,3 +394,6 @@ def test_the_documented_scale_is_one_word_away() -> None:
     assert full["char-gru"].data is text.novel
     assert (full["mnist-softmax"].data, full["mnist-mlp"].data) == (mnist.scaled_full, mnist.normalized_full)
     assert len(full["linear-regression"].data().x) == 1000
+    # The word alone asks for all of them.
+    asked = Options(SUITE, Path("runs"), variant="full").entries()
+    assert [entry.folder for entry in asked] == [f"{name}@full" for name in SUITE.entries if name in full]
