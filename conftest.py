@@ -30,8 +30,8 @@ pytest_plugins = () if installed else ("parity.pytest_plugin",)
 if "numpy" not in sys.modules:
     os.environ.update(COMMON)
 
-QUICK_CASES = ("activations", "linear-minibatch", "sine-cubic")
-"""The cases that climb the ladder where no other is named: every implementation has one of them."""
+QUICK_CASES = ("activations", "iris-logistic-minibatch", "linear-minibatch", "sine-cubic")
+"""The cases that climb the ladder where no other is named: every implementation has one of them, every rung too."""
 BUSY = ("benchmarks", "cli", "report", "running")
 """The rooms whose tests start processes of their own, as do those that call the command, by the fixture ``parity``."""
 SLOW = "run them with --slow"

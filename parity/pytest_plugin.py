@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,8 +34,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("parity", "cross-framework parity")
     group.addoption("--parity-suite", default="impls", metavar="PACKAGE", help="package that holds the cases")
     for what, only in (("case", "only this case"), ("impl", "only this implementation"), ("framework", "only its")):
+        # Several names in one word, or none, are what tox makes of its {posargs}.
         group.addoption(
-            f"--parity-{what}", action="append", default=[], metavar="NAME", help=f"{only}; may be repeated"
+            f"--parity-{what}",
+            action="extend",
+            type=str.split,
+            default=[],
+            metavar="NAME",
+            help=f"{only}; several in quotation marks; may be repeated",
         )
     group.addoption(
         "--parity-gpu-device",
@@ -80,7 +87,23 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             metafunc.config.stash[_MATRIX] = _matrix(metafunc.config)
         matrix = metafunc.config.stash[_MATRIX]
         cells = [*matrix.cells, *matrix.owed]
+        if "parity_figures" in metafunc.fixturenames:
+            from parity.judging.ladder import rungs_of
+
+            cells = [cell for cell in cells if "figures" in rungs_of(cell.entry.case, cell.dtype)]
         metafunc.parametrize("parity_cell", cells, ids=[cell.name for cell in cells])
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the test without a cell that pytest makes, only to skip it, where no case has figures."""
+    if _MATRIX not in config.stash:
+        return
+    known = {*config.stash[_MATRIX].cells, *config.stash[_MATRIX].owed}
+    empty = [item for item in items if "parity_cell" in _params(item) and _params(item)["parity_cell"] not in known]
+    if empty:
+        config.hook.pytest_deselected(items=empty)
+        items[:] = [item for item in items if item not in empty]
 
 
 @pytest.fixture(scope="session")
@@ -117,7 +140,18 @@ def parity_hold(
         if parity_cell in owed:
             pytest.fail(owed[parity_cell], pytrace=False)
         steps = {step.rung: step for step in parity_climbs[parity_cell].result()}
+        if rung not in steps:
+            pytest.fail(f"{parity_cell.name} has no rung {rung}: its rungs are {', '.join(steps)}", pytrace=False)
         if steps[rung].verdict is not Verdict.PASS:
             pytest.fail(steps[rung].message, pytrace=False)
 
     return check
+
+
+@pytest.fixture
+def parity_figures(parity_hold: Callable[[str], None]) -> Callable[[], None]:
+    """Assert that the cell's run has every figure that the case's source printed.
+
+    A test that asks for this is made for no cell whose case has no figures of its dtype.
+    """
+    return partial(parity_hold, "figures")

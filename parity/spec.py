@@ -215,21 +215,27 @@ class Metric:
 
 @dataclass(frozen=True)
 class Published:
-    """A quantity that the case's source printed, and where our run has it.
+    """A quantity that the case's source prints, and where our run has it.
 
     Attributes:
         quantity: Its name, which the log line may name in braces.
-        values: An epoch to the text as it was printed.
+        values: An epoch to the text as it was printed; empty in ``Publication.prints``.
         format: The printf format that prints ours the same way.
         of: Where ours is: ``params/<name>`` or ``metrics/<name>``; ``loss`` for the loss of an epoch's last batch, or
             of the batch ``index``; or a function of the run that gives one value an epoch, from epoch 0 on.
         source: Where it was printed.
+        by: Who printed it, which is counted apart. ``document``: the case's source itself. ``public run``: a run of the
+            source's listing that somebody else published. ``own run``: a run of the listing that the suite's authors
+            made.
         index: The place within the tensor.
         rule: What must hold. ``printed``: both texts are equal. ``floor``: the values differ by no more than two runs
             of one listing part by rounding, a share of the tensor's noise floor (``parity.judging.published.APART``),
             plus half a unit of the last printed digit. ``envelope``: ours lies within ``margin`` of the published
             value, for figures that were one draw of many.
-        margin: See ``rule``.
+        margin: How far ours may lie from the published value; a pair says how far below it and how far above.
+        change: The least and the largest change of ours since the epoch before, where draws of such a run share a
+            shape: a run that trains nothing may lie between two draws, and does not fall as they do. None asks for no
+            change.
         dtypes: The dtypes of runs that must have it.
 
     Examples:
@@ -245,8 +251,10 @@ class Published:
     source: str
     index: tuple[int, ...] = ()
     rule: Literal["printed", "floor", "envelope"] = "printed"
-    margin: float = 0.0
+    margin: float | tuple[float, float] = 0.0
+    change: tuple[float, float] | None = None
     dtypes: tuple[str, ...] = DTYPES
+    by: Literal["document", "public run", "own run"] = "document"
 
 
 @dataclass(frozen=True)
@@ -262,9 +270,16 @@ class Publication:
     """The document and the section that a reader finds the run in."""
     figures: tuple[Published, ...] = ()
     """The figures that the source printed; empty where it printed none, or where nobody published the run."""
+    prints: tuple[Published, ...] = ()
+    """The quantities that the source's log prints too and nobody shows the output of: without ``values``. They are
+    printed from our run alone."""
     log: str = ""
-    """The source's own log line: ``{epoch}``, or ``{step}`` where the source counts from 0, and the names of
-    published quantities, in braces."""
+    """The source's own log of one epoch, a line or several: ``{epoch}``, or ``{step}`` where the source counts from 0,
+    and the names of published quantities, in braces."""
+    logged: range | None = None
+    """The epochs that the source logs, as far as a run goes; None for every epoch from 1 on."""
+    end: str = ""
+    """What the source prints after the last epoch, a line or several, as ``log``."""
 
 
 @dataclass(frozen=True)
@@ -302,6 +317,8 @@ class Display:
     the losses."""
     alphabet: str = ""
     """The characters that the model's classes stand for, in order, where the model writes text; else empty."""
+    columns: tuple[str, ...] = ()
+    """The names of the inputs' columns and of the targets', where the source shows its data as a table; else empty."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -392,7 +409,7 @@ class Case:
         return replace(self, metrics=tuple(replace(m, score=m.ways.get(label, m.score)) for m in self.metrics))
 
     def on_other_data(self, note: str) -> Case:
-        """Give the case without its published figures, which are of its own data.
+        """Give the case without its published figures, which are of its own data; its log is printed from ours alone.
 
         Args:
             note: What a reader must know of the other data.
@@ -400,5 +417,6 @@ class Case:
         Returns:
             The case, with that note.
         """
-        publication = replace(self.publication, figures=())
+        names = {published.quantity: replace(published, values={}) for published in self.publication.figures}
+        publication = replace(self.publication, figures=(), prints=(*self.publication.prints, *names.values()))
         return replace(self, publication=publication, display=replace(self.display, note=note))

@@ -9,12 +9,14 @@ rounding alone.
 """
 
 from collections.abc import Mapping
+from typing import Literal
 
 from fixtures import synthetic, weights
 from parity.spec import Case, FullBatch, Loss, Policy, Publication, Published, Sgd
 
 README = "README of Xaleed/Pytorch, PyTorch: Defining new autograd functions"
-PRINTED = "public runs of the listing, not the README itself; three agree to about seven digits"
+PRINTED = "runs of the README's listing; three agree to about seven digits"
+BY: Literal["public run"] = "public run"
 
 PRINTED_LOSSES = (
     "209.958344 144.660187 100.702484 71.035194 50.978508 37.403137 28.206867 21.973188 17.745729 14.877890 "
@@ -35,17 +37,16 @@ def published(
     """
     rounded = {epoch: f"{float(text):.{sure}f}" for epoch, text in values.items()}
     return (
-        Published(quantity, values, f"%.{decimals}f", of, PRINTED, index, "floor", dtypes=("float32",)),
-        Published(quantity, rounded, f"%.{sure}f", of, PRINTED, index, dtypes=("float64",)),
+        Published(quantity, values, f"%.{decimals}f", of, PRINTED, index, "floor", dtypes=("float32",), by=BY),
+        Published(quantity, rounded, f"%.{sure}f", of, PRINTED, index, dtypes=("float64",), by=BY),
     )
 
 
 def vanishing(quantity: str) -> Published:
     """A parameter whose printed value was noise: its size, below 1e-8, is what is known of it."""
     zero = f"{0:.16f}"
-    return Published(
-        quantity, {2000: zero}, "%.16f", f"params/legendre/{quantity}", PRINTED, (0,), "envelope", margin=1e-8
-    )
+    of = f"params/legendre/{quantity}"
+    return Published(quantity, {2000: zero}, "%.16f", of, PRINTED, (0,), "envelope", margin=1e-8, by=BY)
 
 
 CASES = (

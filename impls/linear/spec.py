@@ -11,15 +11,19 @@ stochastic gradient descent, θ ← θ - t ∇f_I(θ), that differ in nothing bu
 The column of ones is a way of writing: its weight is ``dense/bias`` in every implementation's layout.
 """
 
+from dataclasses import replace
+
 from fixtures import synthetic, weights
 from parity.spec import (
     Case,
     CyclicRow,
+    Display,
     FullBatch,
     Loss,
     Params,
     Policy,
     Publication,
+    Published,
     RandomRow,
     RandomRows,
     Schedule,
@@ -27,6 +31,7 @@ from parity.spec import (
 )
 
 SOURCE = "README of Xaleed/Pytorch"
+REGRESSION = f"{SOURCE}, Linear Regression Model"
 
 
 def zeros() -> Params:
@@ -55,21 +60,31 @@ def stochastic(name: str, section: str, schedule: Schedule, step_size: float) ->
     )
 
 
-CASES = (
-    Case(
-        name="linear-regression",
-        data=synthetic.linear,
-        initial=weights.linear_regression,
-        loss=Loss("squared_error", "sum"),
-        optimizer=Sgd(learning_rate=1e-4),
-        schedule=FullBatch(),
-        epochs=500,
-        publication=Publication(f"{SOURCE}, Linear Regression Model"),
-        policy=Policy(
-            reason="the loss falls from 3e3 to 2e-5 and its float32 tolerance from .01 to 3e-4, what is left of the "
-            "roundings of half way; the end is held by the parameters",
-        ),
+REGRESSED = Case(
+    name="linear-regression",
+    data=synthetic.linear,
+    initial=weights.linear_regression,
+    loss=Loss("squared_error", "sum"),
+    optimizer=Sgd(learning_rate=1e-4),
+    schedule=FullBatch(),
+    epochs=500,
+    publication=Publication(
+        REGRESSION,
+        prints=(Published("loss", {}, "%r", "loss", REGRESSION),),
+        log="epoch {step}, loss function {loss}",
     ),
+    display=Display(columns=("X1", "X2", "X3", "Y")),
+    policy=Policy(
+        reason="the loss falls from 3e3 to 2e-5 and its float32 tolerance from .01 to 3e-4, what is left of the "
+        "roundings of half way; the end is held by the parameters",
+    ),
+)
+
+# The README also draws a thousand rows.
+FULL = replace(REGRESSED, data=synthetic.linear_large)
+
+CASES = (
+    replace(REGRESSED, variants={"full": FULL}),
     Case(
         name="linear-gd",
         data=synthetic.linear_large,

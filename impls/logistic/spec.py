@@ -36,7 +36,9 @@ from parity.trajectory import Trajectory
 PYTORCH = "Deep learning models implemented in pytorch and TF (2024-09-18), section 1, PyTorch"
 TENSORFLOW = "Deep learning models implemented in pytorch and TF (2024-09-18), section 1, Tensorflow"
 README = "README of Xaleed/Pytorch"
-FLOAT64 = "the same listing run in float64"
+CREATED = f"{README}, Logistic Regression, with a created data set"
+LINKEDIN = f"{README}, Examples from linkedin; the log is ours, for it shows no code"
+FLOAT64 = "the post's listing run in float64, which the post does not show"
 
 
 zeros = partial(weights.zeros, 2, 1)
@@ -133,6 +135,7 @@ CASES = (
                 Published("Test set accuracy", {10: "100.00"}, "%.2f", per_cent("test_accuracy"), PYTORCH),
             ),
             log="Epoch: {epoch:03d} | Train ACC: {Train ACC} | Cost: {Cost}",
+            end="Test set accuracy: {Test set accuracy}%",
         ),
     ),
     Case(
@@ -170,7 +173,7 @@ CASES = (
                     dtypes=("float32",),
                 ),
                 *final_parameters(
-                    "%.8f", ("3.31176722", "-2.40808684", "-0.01001282"), FLOAT64, 15, dtypes=("float64",)
+                    "%.8f", ("3.31176722", "-2.40808684", "-0.01001282"), FLOAT64, 15, dtypes=("float64",), by="own run"
                 ),
             ),
             log="Epoch: {epoch:03d} | AvgCost: {AvgCost} | Train/Valid ACC: {Train}/{Valid}",
@@ -186,7 +189,15 @@ CASES = (
         epochs=100,
         every=10,
         metrics=(Metric("accuracy", "test", accuracy_half_is_zero),),
-        publication=Publication(f"{README}, Logistic Regression, with a created data set"),
+        publication=Publication(
+            CREATED,
+            prints=(
+                Published("loss", {}, "%.4f", "loss", CREATED),
+                Published("accuracy", {}, "%.4f", "metrics/accuracy", CREATED),
+            ),
+            log="epoch: {epoch}, loss = {loss}",
+            end="accuracy: {accuracy}",
+        ),
     ),
     Case(
         name="dogecoin-logistic",
@@ -197,7 +208,11 @@ CASES = (
         schedule=Shuffled(batch_size=1024, seed=123),
         epochs=10,
         metrics=(Metric("test_accuracy", "test", accuracy_half_is_one),),
-        publication=Publication(f"{README}, Examples from linkedin"),
+        publication=Publication(
+            LINKEDIN,
+            prints=(Published("test accuracy", {}, "%.4f", "metrics/test_accuracy", LINKEDIN),),
+            log="epoch {epoch} | test accuracy {test accuracy}",
+        ),
         display=Display(note=bars.NOTE),
         from_file=lambda file: bars.from_csv(str(file)),
     ),

@@ -4,13 +4,14 @@ implemented in pytorch and TF", section 2.
     logits = x W + b        x: 784 pixels / 255, logits: 10 digits
     loss = mean over the batch of  log Σⱼ exp(logitsⱼ) - logits_y
 
-W and b start at zero, so that the first batch costs log 10 = 2.3026 whatever is in it. The post prints no figures.
+W and b start at zero, so that the first batch costs log 10 = 2.3026 whatever is in it. The post shows no output.
 A public run of the very listing that the post took over does, on all 60,000 images: the variant ``full``.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -20,8 +21,8 @@ from parity.trajectory import Trajectory
 
 LISTING = "Deep learning models implemented in pytorch and TF (2024-09-18), section 2"
 NOTEBOOK = (
-    "not the document: a public run of its listing, softmax-regression.ipynb of the repository "
-    "rasbt/deeplearning-models (torch 1.0.0, seed 123, all of MNIST)"
+    "softmax-regression.ipynb of rasbt/deeplearning-models, a run of the post's listing with torch 1.0.0, seed 123 and "
+    "all of MNIST"
 )
 
 
@@ -59,6 +60,33 @@ def column(text: str) -> dict[int, str]:
     return dict(enumerate(text.split(), 1))
 
 
+def printed(costs: Mapping[int, str], accuracies: str = "", test: str = "", **by: Any) -> tuple[Published, ...]:
+    """What the post's listing prints: costs of some batches, training accuracy of each epoch, test accuracy at the end.
+
+    ``costs`` has each batch's texts, epoch by epoch. Texts are empty where nobody shows the output.
+    """
+    return (
+        *(
+            Published(f"cost of batch {batch}", column(text), "%.4f", "loss", index=(batch,), **by)
+            for batch, text in costs.items()
+        ),
+        Published("training accuracy", column(accuracies), "%.2f", per_cent("train_accuracy"), **by),
+        Published("test accuracy", {10: test} if test else {}, "%.2f", per_cent("test_accuracy"), **by),
+    )
+
+
+def log(batches: Iterable[int], of: int) -> str:
+    """The post's log of an epoch: the cost of every fiftieth batch, then the training accuracy."""
+    costs = "".join(
+        f"Epoch: {{epoch:03d}}/010 | Batch {batch:03d}/{of:03d} | Cost: {{cost of batch {batch}}}\n"
+        for batch in batches
+    )
+    return costs + "Epoch: {epoch:03d}/010 training accuracy: {training accuracy}%"
+
+
+END = "Test accuracy: {test accuracy}%"
+"""Printed by the public run of the listing; the post itself ends with the last epoch."""
+
 SHIPPED = Case(
     name="mnist-softmax",
     data=mnist.scaled,
@@ -71,7 +99,9 @@ SHIPPED = Case(
         Metric("train_accuracy", "train", accuracy),
         Metric("test_accuracy", "test", accuracy),
     ),
-    publication=Publication(LISTING),
+    publication=Publication(
+        LISTING, prints=printed({0: ""}, source=LISTING), log=log([0], of=mnist.TRAIN // 256), end=END
+    ),
 )
 
 # Each epoch's cost at the batches that the notebook logs.
@@ -89,23 +119,15 @@ FULL = replace(
     schedule=ShuffledByTorch1(batch_size=256, seed=123),
     publication=Publication(
         LISTING,
-        figures=(
-            *(
-                Published(f"cost of batch {batch}", column(text), "%.4f", "loss", NOTEBOOK, index=(batch,))
-                for batch, text in COSTS.items()
-            ),
-            Published(
-                "training accuracy",
-                column("88.04 89.37 89.98 90.35 90.64 90.86 91.00 91.22 91.34 91.40"),
-                "%.2f",
-                per_cent("train_accuracy"),
-                NOTEBOOK,
-            ),
-            Published("test accuracy", {10: "91.77"}, "%.2f", per_cent("test_accuracy"), NOTEBOOK),
+        figures=printed(
+            COSTS,
+            "88.04 89.37 89.98 90.35 90.64 90.86 91.00 91.22 91.34 91.40",
+            "91.77",
+            source=NOTEBOOK,
+            by="public run",
         ),
-        log="Epoch: {epoch:03d}/010 | Cost of batches "
-        + " ".join(f"{batch:03d}: {{cost of batch {batch}}}" for batch in COSTS)
-        + " | training accuracy: {training accuracy}%",
+        log=log(COSTS, of=60_000 // 256),
+        end=END,
     ),
 )
 

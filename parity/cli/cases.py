@@ -182,8 +182,9 @@ def show(
 ) -> None:
     """Print a case's log from our run, the published lines beside it.
 
-    Without --impl the first implementation that can run here is shown, in the order in which the source shows them.
-    --plot draws the source's own figure of the runs that are shown, or their losses if the source has none.
+    Where nobody shows the output of the source's log, ours is printed alone. Without --impl the first implementation
+    that can run here is shown, in the order in which the source shows them. --plot draws the source's own figure of the
+    runs that are shown, or their losses if the source has none.
 
     Status 0 if the runs pass and every line is reproduced, 1 if one differs, 3 if one is inconclusive.
 
@@ -242,13 +243,15 @@ def _first_that_runs(matrix: Matrix) -> str:
 
 
 def _print_logs(console: Console, case: Case, outcomes: Sequence[Outcome]) -> None:
-    """The log of each run beside the published one, and why a run has none."""
-    from parity.report.terminal import print_log
+    """The data as a table where the source shows one; of each run its log, the published one beside it, or why not."""
+    from parity.report.terminal import print_data, print_log
 
+    if case.display.columns:
+        print_data(console, case)
     for outcome in outcomes:
-        if not outcome.figures and outcome.judgement.reason:
+        if outcome.judgement.reason:
             console.print(f"{outcome.name}: {outcome.judgement.reason}", markup=False)
-        print_log(console, case, outcome.implementation, outcome.dtype, outcome.figures)
+        print_log(console, case, outcome)
 
 
 def floor(

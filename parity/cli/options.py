@@ -66,7 +66,11 @@ Json = Annotated[
 ]
 Data = Annotated[
     str | None,
-    typer.Option("--data", metavar="NAME|FILE", help="The case's other data, such as 'full', or a file of your own."),
+    typer.Option(
+        "--data",
+        metavar="NAME|FILE",
+        help="Other data: 'full', the documented scale, or a file of yours.",
+    ),
 ]
 Noise = Annotated[
     list[Path] | None,

@@ -222,10 +222,11 @@ def diff(
 ) -> None:
     """Compare two recordings, or two folders of them.
 
-    Losses and parameters are compared, not their metrics. No framework is needed. The tolerance follows from the noise
-    floor that 'parity run' left beside the recordings. Runs of your own have none: run one of the scripts again, a few
-    times, from initial values that parity.stir has moved by one unit in the last place, and name those recordings with
-    --noise. Two folders of runs, as --out names them, are compared wherever both hold the same case in the same dtype.
+    Losses, parameters and metrics are compared. No framework is needed. The tolerance follows from the noise floor that
+    'parity run' left beside the recordings. Runs of your own have none: run one of the scripts again, a few times, from
+    initial values that parity.stir has moved by one unit in the last place, and name those recordings with --noise. A
+    metric that differs without a measured noise floor is inconclusive, for how many rows are near a tie is not known.
+    Two folders of runs, as --out names them, are compared wherever both hold the same case in the same dtype.
 
     Status 0 if everything was compared and agrees, 1 if something differs, 3 if that is inconclusive or a run of one
     folder has no counterpart in the other.

@@ -50,6 +50,8 @@ class Diagnosis:
     """Whether time ran out before every mistake was tried."""
     untried: str = ""
     """Why no mistake was tried; empty where some were."""
+    named: str = ""
+    """What is wrong, where the place alone says so and no mistake had to be tried."""
 
     @property
     def impossible(self) -> list[str]:
@@ -73,6 +75,8 @@ class Diagnosis:
     def why(self, sentences: dict[str, str]) -> str:
         """Say the explanation and how sure it is, or why the run is unexplained."""
         found = self.explanations
+        if self.named:
+            return self.named
         if self.untried:
             return f"unexplained: {self.untried}"
         if not found:

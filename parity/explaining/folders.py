@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from parity.explaining.explain import explain_pair, explain_recorded
+from parity.explaining.explain import Explanation, explain_pair, explain_recorded
+from parity.explaining.metrics import metric_alone, recorded_metric
 from parity.judging.diff import Comparison, compare_runs, repetitions
 from parity.judging.known import Known
 from parity.judging.verdict import Verdict
@@ -47,6 +48,9 @@ def explain_folders(
     comparison = compare_runs(a, run, b, other, repeated, known)
     if comparison.judgement.verdict is not Verdict.FAIL:
         return comparison, None
+    if metric := metric_alone(comparison.judgement):
+        named = recorded_metric(metric, comparison.judgement, run, other)
+        return comparison, Explanation(named, {}).as_json()
     suite = known.suite
     sides = [(a, run), (b, other)]
     if suite is not None and run.meta.get("implementation") == suite.reference != other.meta.get("implementation"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,8 @@ class Comparison:
         a: The folder of the run that is judged.
         b: The folder of the run that it is held against.
         judgement: The verdict and its grounds.
-        absolute: The largest absolute difference anywhere; None where nothing differs or nothing was compared.
+        absolute: The largest absolute difference of any loss or parameter; None where nothing differs or nothing was
+            compared.
         relative: The largest difference relative to the larger of the two values.
         ulp: The largest difference in units in the last place of the coarser dtype.
         notes: Remarks on the grounds of the verdict, such as a noise floor that was not measured.
@@ -139,9 +140,11 @@ def unpaired(a: Path, b: Path, comparisons: Sequence[Comparison]) -> dict[Path, 
 
 
 def compare(a: Path, b: Path, noise: Sequence[Path] = (), known: Known = NOTHING) -> Comparison:
-    """Compare two recorded runs: every batch's loss and every snapshot of every parameter.
+    """Compare two recorded runs: every batch's loss, every snapshot of every parameter and its metrics.
 
-    The tolerance is the sum of both runs' own, because either may be off by its share.
+    The tolerance is the sum of both runs' own, because either may be off by its share. Of a metric it is what rows near
+    a tie may change, which a measured noise floor alone knows: without one, metrics that differ by more than roundings
+    of their own value are INCONCLUSIVE.
 
     Args:
         a: The folder of a recorded run.
@@ -222,12 +225,14 @@ def compare_runs(
     # A floor may end before its run; then both runs are judged up to there.
     epochs, snapshots = (min(lengths) for lengths in zip(*map(_lengths, floors), strict=True))
     one, other = (floor.until(epochs, snapshots) for floor in floors)
+    params_floor = {name: one.params[name] + other.params[name] for name in one.params}
     both = Floor(
         one.loss + other.loss,
-        {name: one.params[name] + other.params[name] for name in one.params},
+        params_floor,
+        _added(one.metrics, other.metrics),
         source=max(filter(None, (one.source, other.source)), key=list(Source).index),
     )
-    judgement = sighted(judge(ours, theirs, both, params=params), theirs)
+    judgement = sighted(_judged(ours, theirs, both, params), theirs)
     coarser = max((run.meta["dtype"] for run in (ours, theirs)), key=unit)
     found = [
         differences(ours.params[name], theirs.params[name], name, ours.epochs, dtype=coarser) for name in ours.params
@@ -260,6 +265,46 @@ def _asserts_parameters(run: Trajectory, known: Known) -> bool:
     """Say whether the verdict rests on a run's parameters too. Only its suite may deny it, not the recording itself."""
     entry = known.entry_of(run)
     return bool(run.meta.get("lockstep")) or asserts_parameters(entry.case if entry else None, run.meta["dtype"])
+
+
+def _added(one: Params, other: Params) -> Params:
+    """The floors of the metrics that both sides have measured, as far as the shorter reaches."""
+    return {
+        name: values[: len(other[name])] + other[name][: len(values)] for name, values in one.items() if name in other
+    }
+
+
+def _judged(ours: Trajectory, theirs: Trajectory, floor: Floor, params: bool) -> Judgement:
+    """Judge what has a measured noise floor, and then the metrics that have none or are on one side alone."""
+    shared = ours.metrics.keys() & theirs.metrics.keys()
+    measured = {name: values for name, values in floor.metrics.items() if name in shared}
+
+    def kept(run: Trajectory) -> Trajectory:
+        return replace(run, metrics={name: run.metrics[name] for name in measured})
+
+    found = judge(kept(ours), kept(theirs), replace(floor, metrics=measured), params=params, metrics=True)
+    if found.verdict is Verdict.PASS and params and (doubt := _metric_doubt(ours, theirs, shared - measured.keys())):
+        return replace(found, verdict=Verdict.INCONCLUSIVE, reason=doubt)
+    return found
+
+
+def _metric_doubt(ours: Trajectory, theirs: Trajectory, unmeasured: Set[str]) -> str:
+    """Say which metric could not be compared: one that a run lacks, or one without a floor that differs; or nothing."""
+    for which, run, other in (("first", ours, theirs), ("second", theirs, ours)):
+        if lacking := other.metrics.keys() - run.metrics.keys():
+            return f"metric {min(lacking)} is missing from the {which} run"
+    coarser = max((run.meta["dtype"] for run in (ours, theirs)), key=unit)
+    for name in sorted(unmeasured):
+        a, b = ours.metrics[name], theirs.metrics[name]
+        allowed = FACTOR * least(np.fmax(np.abs(a), np.abs(b)), coarser)
+        beyond = ~((a == b) | (np.isnan(a) & np.isnan(b)) | (np.abs(a - b) <= allowed))
+        if beyond.any():
+            place = int(np.argmax(beyond))
+            return (
+                f"metric {name} is {a[place]:.9g} and {b[place]:.9g} at epoch {ours.epochs[place]}: how far rounding "
+                "carries it was not measured"
+            )
+    return ""
 
 
 def _lengths(floor: Floor) -> tuple[int, int]:

@@ -1,10 +1,13 @@
-"""The ladder: six rungs that every implementation climbs, each for one place where a port can go wrong.
+"""The ladder: seven rungs that every implementation climbs, each for one place where a port can go wrong.
 
-contract → prediction → gradients → update → training → resume. A rung compares with the float64 reference from
-shared states, so a mistake shows on the rung of its own phase: a wrong loss on ``gradients``, a wrong optimizer on
+contract → prediction → gradients → update → training → figures → resume. A rung compares with the float64 reference
+from shared states, so a mistake shows on the rung of its own phase: a wrong loss on ``gradients``, a wrong optimizer on
 ``update``, batches in another order on ``training``. Predictions are compared on a batch's rows and on every row that
 is held out. Tolerances follow ``parity.tolerance`` and are measured for each comparison: the reference is evaluated
 again at the same state with its rounding errors stirred.
+
+``figures`` holds the run of ``training`` against what the case's source printed, and not against the reference: it is
+the rung where a mistake falls that the reference shares. A case that has no figures of a dtype has no such rung there.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import itertools
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -20,6 +24,8 @@ from parity.dtypes import carrier, rounded
 from parity.judging.floor import Floor
 from parity.judging.noise import in_lockstep
 from parity.judging.policy import asserts_parameters
+from parity.judging.published import figures as printed_figures
+from parity.judging.published import missed
 from parity.judging.verdict import Verdict, judge_run
 from parity.judging.witness import HELD_OUT, Check, Expected, Witness, held, take_apart
 from parity.recording.steps import Phase, step_of
@@ -29,9 +35,20 @@ from parity.trainer import Build, State, Trainer, joined, record
 from parity.trajectory import Trajectory, gather
 from parity.typing import Array, Batches, Params
 
-RUNGS = ("contract", "prediction", "gradients", "update", "training", "resume")
+RUNGS = ("contract", "prediction", "gradients", "update", "training", "figures", "resume")
 STATES = 3
 """Predictions, gradients and single updates are compared at this many states: of the first, middle and last epoch."""
+
+
+def rungs_of(case: Case, dtype: str) -> tuple[str, ...]:
+    """Give the rungs that a case has in a dtype: without ``figures`` where its source printed none.
+
+    >>> from parity.tests import toy
+    >>> rungs_of(toy.MOMENTUM, "float32")
+    ('contract', 'prediction', 'gradients', 'update', 'training', 'resume')
+    """
+    prints = any(dtype in published.dtypes for published in case.publication.figures)
+    return tuple(rung for rung in RUNGS if rung != "figures" or prints)
 
 
 class FallError(AssertionError):
@@ -78,6 +95,11 @@ class Climb:
                 done += 1
             self.meetings.append((mark, trainer.export(), batches[0]))
 
+    @cached_property
+    def run(self) -> Trajectory:
+        """The implementation's free run, whole."""
+        return gather(record(self.begin(), self.case, self.case.epochs))
+
     def new(self) -> Trainer:
         """Build a trainer of the implementation."""
         self._trainer = self.build(self.case, self.dtype, self.device)
@@ -98,9 +120,12 @@ def climb(
     device: str,
     floor: Floor,
     lockstep_floor: Floor | None = None,
-    rungs: tuple[str, ...] = RUNGS,
+    rungs: tuple[str, ...] | None = None,
 ) -> list[Rung]:
-    """Climb the rungs in order. A rung that is not held is reported, and the next is tried all the same."""
+    """Climb the rungs in order, all that the case has unless some are named.
+
+    A rung that is not held is reported, and the next is tried all the same.
+    """
     shared = Climb(
         build=build,
         reference=reference,
@@ -111,7 +136,7 @@ def climb(
         lockstep_floor=lockstep_floor,
     )
     steps = []
-    for rung in rungs:
+    for rung in rungs_of(case, dtype) if rungs is None else rungs:
         try:
             ratio = HOLDS[rung](shared)
             steps.append(Rung(rung, Verdict.PASS, ratio, ""))
@@ -224,7 +249,6 @@ def training(shared: Climb) -> float:
     case = shared.case
     lockstep = not asserts_parameters(case, shared.dtype)
     reference = gather(record(shared.reference(case, "float64", "cpu"), case, case.epochs))
-    run = gather(record(shared.begin(), case, case.epochs))
     if lockstep and shared.lockstep_floor is None:
         raise FallError("no noise floor was measured for the lockstep run")
 
@@ -233,11 +257,21 @@ def training(shared: Climb) -> float:
         held = in_lockstep(shared.begin(), shared.reference(case, "float64", "cpu"), case, case.stretch)
         return case.stretch, gather(record(held.trainer, case, case.epochs)), shared.lockstep_floor
 
-    found = judge_run(run, reference, shared.floor, params=not lockstep, stretches=stretches if lockstep else None)
+    found = judge_run(
+        shared.run, reference, shared.floor, params=not lockstep, stretches=stretches if lockstep else None
+    )
     if found.verdict is not Verdict.PASS:
         smallest = f"; {found.ratio:.3g} times the tolerance would have passed" if (found.ratio or 0) > 1 else ""
         raise FallError(found.reason + smallest)
     return found.ratio or 0.0
+
+
+def figures(shared: Climb) -> float:
+    """The free run has every figure that the case's source printed."""
+    off = missed(printed_figures(shared.case, shared.run, shared.dtype, shared.floor))
+    if off:
+        raise FallError("; ".join(sentence for _, sentence in off))
+    return 0.0
 
 
 def resume(shared: Climb) -> float:
@@ -271,6 +305,7 @@ HOLDS: dict[str, Callable[[Climb], float]] = {
     "gradients": gradients,
     "update": update,
     "training": training,
+    "figures": figures,
     "resume": resume,
 }
 

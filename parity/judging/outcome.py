@@ -113,6 +113,7 @@ def as_json(outcomes: Sequence[Outcome]) -> dict[str, Any]:
                 "published": figure.published,
                 "ours": figure.ours,
                 "verdict": figure.verdict,
+                "printed_by": figure.by,
             }
             for o in outcomes
             for figure in o.figures

@@ -49,7 +49,7 @@ def shown(folder: str, case: Case, outcomes: Sequence[Outcome], texts: Mapping[s
                 "reason": o.judgement.reason,
                 "lines": [
                     {"ours": line.ours, "published": line.published, "mark": line.mark, "verdict": line.verdict}
-                    for line in log_lines(case, o.figures)
+                    for line in log_lines(case, o.figures, o.run)
                 ],
             }
             for o in outcomes

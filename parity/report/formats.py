@@ -7,6 +7,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from parity.judging.outcome import Outcome
+from parity.judging.published import PRINTED_BY, counted
 from parity.judging.verdict import Verdict
 from parity.report.markdown import table
 from parity.report.words import Doubt, count_cells, count_published, doubts, labels_of, rows_of, share
@@ -33,9 +34,9 @@ def markdown(outcomes: Sequence[Outcome]) -> str:
     notes += [[name, note] for name, note in {o.folder: o.note for o in outcomes}.items() if note]
     if notes:
         parts += ["## Notes", table(["of", "note"], notes)]
-    published = [[name, f"{held} of {count}"] for name, held, count in _published(outcomes)]
+    published = list(_published(outcomes))
     if published:
-        parts += ["## Published figures", table(["case", "reproduced"], published)]
+        parts += ["## Published figures", table(["case", "printed by", "reproduced"], published)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -88,11 +89,10 @@ def _cell(o: Outcome) -> str:
     return str(verdict) if verdict is Verdict.INCONCLUSIVE else f"{verdict} {share(o.judgement.ratio)}"
 
 
-def _published(outcomes: Sequence[Outcome]) -> Iterable[tuple[str, int, int]]:
+def _published(outcomes: Sequence[Outcome]) -> Iterable[list[str]]:
     for folder in dict.fromkeys(o.folder for o in outcomes):
-        figures = [figure for o in outcomes if o.folder == folder for figure in o.figures]
-        if figures:
-            yield folder, sum(figure.verdict is Verdict.PASS for figure in figures), len(figures)
+        for kind, (held, count) in counted(f for o in outcomes if o.folder == folder for f in o.figures).items():
+            yield [folder, PRINTED_BY[kind], f"{held} of {count}"]
 
 
 def _xml(text: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from parity.judging.outcome import Outcome, total
-from parity.judging.published import log_lines
+from parity.judging.published import log_lines, missed, sources
 from parity.judging.verdict import Evidence, Verdict
 from parity.report.current import fingerprint, sources_of
 from parity.report.page import plotly, policy, render, resource
@@ -24,12 +24,12 @@ from parity.report.words import (
     doubts,
     explained,
     labels_of,
-    missed,
     rows_of,
     share,
 )
 from parity.suite import Entry
 from parity.tolerance import FACTOR
+from parity.trajectory import Trajectory
 from parity.typing import Array
 
 BINS = 100
@@ -134,7 +134,7 @@ class _Content:
 
     def _cell(self, o: Outcome) -> dict[str, Any]:
         verdict, ratio = o.judgement.verdict, o.judgement.ratio
-        off = [sentence for _, sentence in missed(o)]
+        off = [sentence for _, sentence in missed(o.figures)]
         known = ratio is not None and verdict is not Verdict.INCONCLUSIVE
         used = f", {share(ratio)} of the tolerance used" if known else ""
         return {
@@ -176,7 +176,8 @@ class _Content:
         reference = next((o.reference for o in of_case if o.reference is not None), None)
         found: dict[str, Any] = {
             "name": name,
-            "reference": None if reference is None else self._curve(reference.loss),
+            "loss": None if reference is None else self._curve(reference.loss),
+            "metrics": {} if reference is None else self._metrics(reference),
             "facts": [],
             "doc": [],
             "sources": [],
@@ -210,8 +211,8 @@ class _Content:
     def _details(self, o: Outcome) -> dict[str, Any]:
         found = o.judgement
         lines = log_lines(o.entry.case, o.figures) if o.entry is not None else []
-        printed = o.entry.case.publication.figures if lines and o.entry else ()
-        published = list(dict.fromkeys(figure.source for figure in printed))
+        case = o.entry.case if lines and o.entry else None
+        published = [case.publication.source, *sources(case, o.dtype)] if case else []
         return {
             "case": self.cases.index(o.folder),
             "implementation": o.implementation,
@@ -227,10 +228,11 @@ class _Content:
             "against": _against(o),
             "floor": "" if found.source is None else found.source.words,
             "loss": None if o.run is None else self._curve(o.run.loss),
+            "metrics": {} if o.run is None else self._metrics(o.run),
             "evidence": [self._evidence(evidence) for evidence in found.evidence],
             "lines": [[line.ours, line.published, line.mark, line.verdict] for line in lines],
             "published": published,
-            "missed": [sentence for _, sentence in missed(o)],
+            "missed": [sentence for _, sentence in missed(o.figures)],
             "settings": _settings(o),
         }
 
@@ -271,6 +273,18 @@ class _Content:
             "count": len(values),
             "line": self._keep(places, values[places], 6),
         }
+
+    def _metrics(self, run: Trajectory) -> dict[str, Any]:
+        """A run's metrics, each (S,), over the epochs of its snapshots."""
+        found = {}
+        for name, recorded in run.metrics.items():
+            values = np.asarray(recorded, np.float64)
+            places = drawn(values, -values) if len(values) else np.arange(0)
+            found[name] = {
+                "count": len(values),
+                "line": self._keep(np.asarray(run.epochs)[places], values[places], 6),
+            }
+        return found
 
     def _keep(self, x: Array, y: Array, digits: int) -> int:
         key = x.tobytes(), y.tobytes(), digits

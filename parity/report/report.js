@@ -72,6 +72,7 @@
         ...row.map((other) => chip(other, other.implementation, other === cell)),
         ...others.map((other) => chip(other, where(other), false))),
       lossFigure(cell, one, row),
+      ...metricFigures(cell, one, row),
       ...distances(cell),
       ...published(cell),
       make("h2", {}, "Versions and settings"),
@@ -101,32 +102,59 @@
         (cell.floor && ` Its tolerances follow from ${cell.floor}.`)));
   }
 
+  // What the runs of a row recorded, and the reference's where it has no cell there: the cell's own first.
+  function together(cell, one, row, of) {
+    const runs = row.filter((other) => other !== cell && of(other)).map((other) => [other.implementation, of(other)]);
+    if (of(one) && !row.some((other) => other.dtype === "float64" && other.against.startsWith("its own check")))
+      runs.push(["reference", of(one)]);
+    return of(cell) ? [[cell.implementation, of(cell)], ...runs] : runs;
+  }
+
+  function curves(name, axis, said, lines, own, cell) {
+    const [least, most] = extremes(lines.flatMap((line) => line.y.filter((y) => y !== null)));
+    const traces = lines.map((line, place) => ({
+      type: "scatter", mode: line.x.length < 40 ? "lines+markers" : "lines", name: plain(line.label),
+      x: line.x, y: line.y, text: line.text.map((text) => plain(`${line.label}, ${text}`)), hoverinfo: "text",
+      line: own && !place ? { width: 9, color: "rgba(9,105,218,.38)" } : { width: 1.3, color: PALETTE[place % PALETTE.length] },
+      marker: { size: own && !place ? 11 : 4 },
+    }));
+    const layout = { yaxis: { title: { text: plain(axis) }, type: "linear" } };
+    if (least > 0 && most / least > 50) Object.assign(layout.yaxis, { type: "log", dtick: 1 });
+    const caption = (own ? `The wide line is ${cell.implementation}; thin lines that run along its middle agree with it.` : "") +
+      ` ${said}` +
+      (lines.some((line) => line.y.includes(null)) ? " Where a line breaks off, it has no value or none that is finite." : "") +
+      thinned(lines);
+    return figure(name, caption, traces, layout, "");
+  }
+
   function lossFigure(cell, one, row) {
-    const runs = row.filter((other) => other !== cell && other.loss).map((other) => [other.implementation, other.loss]);
-    if (one.reference && !row.some((other) => other.dtype === "float64" && other.against.startsWith("its own check")))
-      runs.push(["reference", one.reference]);
-    const all = (cell.loss ? [[cell.implementation, cell.loss], ...runs] : runs).map(([label, curve]) => {
+    const all = together(cell, one, row, (holder) => holder.loss).map(([label, curve]) => {
       const line = data.series[curve.line];
       return { label, count: curve.count, x: line.x.map((place) => place / curve.batches), y: line.y.map(finite),
         text: line.x.map((place, i) => `epoch ${Math.floor(place / curve.batches) + 1}` +
           (curve.batches > 1 ? `, batch ${place % curve.batches}` : "") + `: ${line.y[i]}`) };
     });
     if (!all.length) return make("p", { class: "faint" }, "No run of this case could be read: there is no loss to draw.");
-    const values = all.flatMap((line) => line.y.filter((y) => y !== null));
-    const [least, most] = extremes(values);
-    const own = Boolean(cell.loss);
-    const traces = all.map((line, place) => ({
-      type: "scatter", mode: line.x.length < 40 ? "lines+markers" : "lines", name: plain(line.label),
-      x: line.x, y: line.y, text: line.text.map((text) => plain(`${line.label}, ${text}`)), hoverinfo: "text",
-      line: own && !place ? { width: 9, color: "rgba(9,105,218,.38)" } : { width: 1.3, color: PALETTE[place % PALETTE.length] },
-      marker: { size: own && !place ? 11 : 4 },
-    }));
-    const layout = { yaxis: { title: { text: "loss of each batch" }, type: "linear" } };
-    if (least > 0 && most / least > 50) Object.assign(layout.yaxis, { type: "log", dtick: 1 });
-    const caption = (own ? `The wide line is ${cell.implementation}; thin lines that run along its middle agree with it.` : "") +
-      " Each batch's loss, before its update." +
-      (all.some((line) => line.y.includes(null)) ? " Where a line breaks off, the loss is not finite." : "") + thinned(all);
-    return figure("Loss", caption, traces, layout, "");
+    return curves("Loss", "loss of each batch", "Each batch's loss, before its update.", all, Boolean(cell.loss), cell);
+  }
+
+  function metricFigures(cell, one, row) {
+    const names = Object.keys({ ...one.metrics, ...cell.metrics });
+    if (!names.length) return [];
+    const holder = make("div");
+    const which = make("select", { id: "metric", change: draw }, ...names.map((name) => make("option", { value: name }, name)));
+    function draw() {
+      const of = (runs) => (Object.hasOwn(runs.metrics, which.value) ? runs.metrics[which.value] : null);
+      const all = together(cell, one, row, of).map(([label, curve]) => {
+        const line = data.series[curve.line];
+        return { label, count: curve.count, x: line.x, y: line.y.map(finite),
+          text: line.x.map((epoch, i) => `epoch ${epoch}: ${line.y[i]}`) };
+      });
+      const said = "Counted at each snapshot of what the implementation itself predicts.";
+      holder.replaceChildren(curves(null, which.value, said, all, Boolean(of(cell)), cell));
+    }
+    draw();
+    return [make("h2", {}, "Metrics"), make("div", { class: "pickers" }, make("label", {}, "Metric ", which)), holder];
   }
 
   // The run that the verdict rests on: the free one, or the one in lockstep.

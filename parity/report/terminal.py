@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import numpy as np
 from rich.console import Console, Group
 from rich.live import Live
 from rich.markup import escape
@@ -17,9 +18,9 @@ from rich.text import Text
 
 from parity.judging.diff import Comparison
 from parity.judging.outcome import Outcome
-from parity.judging.published import Figure, log_lines
+from parity.judging.published import log_lines, missed, sources
 from parity.judging.verdict import Judgement, Verdict
-from parity.report.words import LOOKS, count_cells, count_published, explained, missed, share
+from parity.report.words import LOOKS, count_cells, count_published, explained, share
 from parity.running.cells import Cell
 from parity.running.versions import Availability
 from parity.spec import Case
@@ -176,7 +177,7 @@ def print_summary(console: Console, outcomes: Sequence[Outcome], seconds: float)
         if outcome.judgement.verdict is Verdict.PASS and outcome.judgement.note:
             console.print(f"{outcome.name}: {outcome.judgement.note}", markup=False, soft_wrap=True)
     for outcome in outcomes:
-        for verdict, sentence in missed(outcome):
+        for verdict, sentence in missed(outcome.figures):
             line = Text(f"{verdict} ", LOOKS[verdict].style) + Text(f"{outcome.name}: {sentence}")
             console.print(line, soft_wrap=True)
     console.print(f"\n{count_cells(outcomes)} ({seconds:.1f} s)", highlight=False)
@@ -199,19 +200,46 @@ def print_list(console: Console, rows: Sequence[tuple[str, Availability, str]]) 
     console.print(table)
 
 
-def print_log(console: Console, case: Case, label: str, dtype: str, figures: Sequence[Figure]) -> None:
-    """Print the source's log lines from our run, the published ones beside them, differences marked."""
-    console.print(f"[bold]{escape(case.name)}[/bold], {label}, {dtype}", highlight=False)
+def print_log(console: Console, case: Case, outcome: Outcome) -> None:
+    """Print the source's log lines from our run, the published ones beside them, differences marked.
+
+    Where the source shows no output, ours stands alone. It is printed as it is, for it is what a script prints.
+    """
+    console.print(f"[bold]{escape(case.name)}[/bold], {outcome.implementation}, {outcome.dtype}", highlight=False)
     console.print(escape(case.publication.source), style="dim", highlight=False)
     if case.display.note:
         console.print(case.display.note, markup=False, highlight=False, soft_wrap=True)
-    if not case.publication.figures:
-        console.print("The source printed no figures of this run.", highlight=False)
-        return
+    lines = log_lines(case, outcome.figures, outcome.run)
     table = plain_table("ours", "published", "")
-    for line in log_lines(case, figures):
-        table.add_row(Text(line.ours), Text(line.published), Text(line.mark, LOOKS[line.verdict].style))
+    for line in lines:
+        style = "" if line.verdict is None else LOOKS[line.verdict].style
+        table.add_row(Text(line.ours), Text(line.published), Text(line.mark, style))
+    if any(line.verdict is not None for line in lines):
+        console.print(table)
+        for source in sources(case, outcome.dtype):
+            console.print(source, style="dim", markup=False, highlight=False, soft_wrap=True)
+        return
+    if case.publication.source:
+        unshown = "shows no output of this log" if lines else "printed no figures of this run"
+        console.print(f"The source {unshown}.", highlight=False)
+    for line in lines:
+        console.print(line.ours, markup=False, highlight=False, soft_wrap=True)
+
+
+def print_data(console: Console, case: Case) -> None:
+    """Print the rows to train on as a data frame prints itself, its first and its last five."""
+    data = case.data()
+    rows = np.concatenate([data.x, data.y], 1)
+    table = plain_table("", *case.display.columns)
+    for column in table.columns:
+        column.justify = "right"
+    ends = [*range(min(5, len(rows))), *range(max(5, len(rows) - 5), len(rows))]
+    for place, row in enumerate(ends):
+        if place == 5 and len(rows) > 10:
+            table.add_row(*("…" for _ in table.columns))
+        table.add_row(str(row), *(f"{value:.6f}" for value in rows[row]))
     console.print(table)
+    console.print(f"\\[{len(rows)} rows x {rows.shape[1]} columns]", highlight=False)
 
 
 def print_texts(console: Console, weights: str, epochs: int, texts: Mapping[Cell, str | BaseException]) -> None:

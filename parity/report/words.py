@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from parity.judging.outcome import Outcome
-from parity.judging.published import Figure
+from parity.judging.published import PRINTED_BY, counted, missed
 from parity.judging.verdict import Verdict
 from parity.suite import rank
 
@@ -63,30 +63,11 @@ def most_used(ratios: Iterable[float | None]) -> str:
 
 
 def count_published(outcomes: Sequence[Outcome]) -> str:
-    """How many published figures were reproduced; "" where none were published."""
-    published = [figure for outcome in outcomes for figure in outcome.figures]
-    held = sum(figure.verdict is Verdict.PASS for figure in published)
-    return f"{held} of {len(published)} published figures reproduced" if published else ""
-
-
-def missed(outcome: Outcome) -> list[tuple[Verdict, str]]:
-    """A sentence for each published quantity that was not reproduced, and the verdict on it."""
-    by_quantity: dict[str, list[Figure]] = {}
-    for figure in outcome.figures:
-        by_quantity.setdefault(figure.quantity, []).append(figure)
-    found = []
-    for figures in by_quantity.values():
-        off = [figure for figure in figures if figure.verdict is not Verdict.PASS]
-        if off:
-            # A failure stands for them all, before a doubt.
-            first = next((figure for figure in off if figure.verdict is Verdict.FAIL), off[0])
-            why = f" ({first.reason})" if first.reason else ""
-            many = f", and {len(off) - 1} more of {len(figures)}" if len(off) > 1 else ""
-            sentence = (
-                f"published {first.quantity} of epoch {first.epoch} is {first.published}, ours {first.ours}{why}{many}"
-            )
-            found.append((first.verdict, sentence))
-    return found
+    """How many figures were reproduced, of each who printed them; "" where nobody printed any."""
+    found = counted(figure for outcome in outcomes for figure in outcome.figures)
+    said = [f"{held} of {count}{{}} of {PRINTED_BY[kind]}{{}}" for kind, (held, count) in found.items()]
+    first = [text.format(" figures", " reproduced") for text in said[:1]]
+    return ", ".join([*first, *(text.format("", "") for text in said[1:])])
 
 
 @dataclass(frozen=True)
@@ -106,7 +87,7 @@ class Doubt:
 
 def doubts(outcome: Outcome) -> list[Doubt]:
     """Everything that kept a cell from passing: its own verdict, then the published figures that it missed."""
-    found = [Doubt(verdict, sentence) for verdict, sentence in missed(outcome)]
+    found = [Doubt(verdict, sentence) for verdict, sentence in missed(outcome.figures)]
     own = outcome.judgement
     return found if own.verdict is Verdict.PASS else [Doubt(own.verdict, own.reason, explained(outcome)), *found]
 

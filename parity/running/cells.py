@@ -57,7 +57,9 @@ class Options:
         return [] if self.device in never else [dtype for dtype in self.dtypes if dtype not in never]
 
     def entries(self) -> list[Entry]:
-        return [self.suite.entry(name, self.variant) for name in self.cases or self.suite.entries]
+        """The cases asked for, on the data asked for: of data with a name, if no case is named, all that have them."""
+        having = [name for name, entry in self.suite.entries.items() if self.variant in entry.case.variants]
+        return [self.suite.entry(name, self.variant) for name in self.cases or having or self.suite.entries]
 
 
 @dataclass(frozen=True)

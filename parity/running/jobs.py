@@ -218,7 +218,8 @@ class Explain:
     """Explain the run of a cell that lies in ``folder`` and left its tolerance at the epoch ``failed``, from 1.
 
     ``lockstep`` is the length of its stretches in epochs; None for a free run. ``reference`` is the folder of the run
-    that it is held against, ``floor`` its noise floor. The result is what ``--json`` writes.
+    that it is held against, ``floor`` its noise floor. ``metric`` is the one by which alone it failed; empty where a
+    loss or a parameter did. The result is what ``--json`` writes.
     """
 
     cell: CellName
@@ -229,9 +230,11 @@ class Explain:
     reference: str
     floor: FloorFile
     lockstep: int | None = None
+    metric: str = ""
 
     def run(self, emit: Emit) -> dict[str, Any]:
-        from parity.explaining.explain import explain
+        from parity.explaining.explain import Explanation, explain
+        from parity.explaining.metrics import explain_metric
         from parity.mistakes.catalogue import mistakes_for
         from parity.recording.reader import read
 
@@ -239,10 +242,15 @@ class Explain:
         entry, implementation, reference = cell.find()
         run = read(self.folder)
         floor = self.floor.load()[cell.dtype].until(len(run.loss), len(run.epochs))
+        trainer = implementation.build(entry.case, cell.dtype, cell.device)
+        if self.metric:
+            other, name = read(self.reference), self.metric
+            found = explain_metric(entry, trainer, reference, run, other, name=name, dtype=cell.dtype, floor=floor)
+            return Explanation(found, {}).as_json()
         done, mistakes = itertools.count(1), len(mistakes_for(entry))
         return explain(
             entry,
-            implementation.build(entry.case, cell.dtype, cell.device),
+            trainer,
             reference,
             run,
             failed=self.failed,

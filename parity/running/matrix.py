@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from parity.dtypes import DTYPES, NARROW
+from parity.explaining.metrics import metric_alone
 from parity.judging.cell import Runs, judge_cell
 from parity.judging.floor import load
 from parity.judging.known import Known
@@ -315,6 +316,7 @@ class Matrix:
             str(self.reference(cell).folder(out)),
             self._keys.floor(cell, lockstep),
             lockstep,
+            "" if self.is_reference(cell) else metric_alone(outcome.judgement),
         )
         return pool.submit(job, lambda progress: on_epoch(cell, progress.done, progress.of))
 

@@ -25,5 +25,9 @@ def test_training(parity_hold: Hold) -> None:
     parity_hold("training")
 
 
+def test_figures(parity_figures: Callable[[], None]) -> None:
+    parity_figures()
+
+
 def test_resume(parity_hold: Hold) -> None:
     parity_hold("resume")

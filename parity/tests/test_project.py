@@ -1,7 +1,11 @@
 """What the project's files say more than once, they must say alike."""
 
 import ast
+import os
 import re
+import shlex
+import shutil
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -9,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from parity.frameworks import FRAMEWORKS
+from parity.pytest_plugin import pytest_addoption
+from parity.tests.command import make_run
 
 ROOT = Path(__file__).parents[2]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -40,6 +46,51 @@ def test_every_framework_has_its_environment_in_tox():
     assert sorted(named) == sorted(framework.name for framework in FRAMEWORKS)
     (compared,) = re.findall(r"^depends = (.*)$", text, re.MULTILINE)
     assert {name.split("-")[0] for name in compared.split(", ")} == set(lines)
+
+
+def test_what_is_passed_to_tox_names_cases_for_the_ladder_and_for_the_recordings():
+    text = (ROOT / "tox.ini").read_text()
+    (commands,) = re.findall(r"^commands =\n    (pytest .*)\n    (parity run .*)$", text, re.MULTILINE)
+    for names, cases in (("", []), ("iris-logistic", ["iris-logistic"]), ("a b", ["a", "b"])):
+        climb, run = (shlex.split(command.replace("{posargs}", names)) for command in commands)
+        (option,) = [word for word in climb if word.startswith("--parity-case")]
+        parser = pytest.Parser(_ispytest=True)
+        pytest_addoption(parser)
+        assert parser.parse_known_args([option]).parity_case == cases
+        assert run[run.index("{[testenv]recordings}") + 1 :] == cases
+
+
+def test_a_recording_that_is_missing_in_one_environment_is_no_agreement(tmp_path):
+    for root in ("torch", "jax"):
+        for case in ("one", "two"):
+            make_run(tmp_path / root / case / "numpy-float64-cpu")
+
+    def cross():
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        command = [sys.executable, ROOT / ".ci/cross.py", tmp_path]
+        done = subprocess.run(command, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout
+
+    status, said = cross()
+    assert (status, said.splitlines()[-1]) == (0, "jax, torch, pair by pair: all agree")
+    shutil.rmtree(tmp_path / "jax" / "two")
+    status, said = cross()
+    assert (status, said.splitlines()[-1]) == (3, "jax, torch, pair by pair: jax and torch do not agree")
+    assert "not compared, for want of a counterpart" in said
+    shutil.rmtree(tmp_path / "jax")
+    assert cross()[0] == 2
+
+
+def test_a_virtual_environment_of_any_kind_is_ignored(tmp_path):
+    """``.venv`` may be a link or a file that names another folder."""
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    shutil.copy(ROOT / ".gitignore", tmp_path)
+    for name in (".venv", ".venv-ci"):
+        (tmp_path / name).write_text("elsewhere")
+    said = subprocess.run(
+        ["git", "status", "--porcelain"], cwd=tmp_path, capture_output=True, text=True, check=True
+    ).stdout
+    assert said == "?? .gitignore\n"
 
 
 def test_the_other_jax_differs_from_the_pinned_one_in_what_belongs_to_jax_alone():

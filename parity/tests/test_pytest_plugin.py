@@ -168,6 +168,7 @@ def test_fixtures_are_prefixed_and_no_marker_is_claimed(project: Path) -> None:
     assert {line.split()[0] for line in named if not line.startswith("-")} == {
         "parity_climbs",
         "parity_executor",
+        "parity_figures",
         "parity_hold",
     }
     assert added(project, "--markers") == []
@@ -178,9 +179,10 @@ def test_a_suite_of_ones_own_climbs_the_ladder_beside_ones_own_tests(project: Pa
     suite = ("--parity-suite", package, "--parity-case", CASE, "--parity-impl", "numpy")
     ladder = ("--strict-markers", "--pyargs", "parity.tests.test_ladder", "test_theirs.py")
     said = pytest_in(project, "-p", "no:cacheprovider", *suite, *ladder, path=(str(tmp_path),))
-    # Six rungs in two dtypes, and the tests that are theirs, the marks that mean something else here included.
-    assert " 24 passed" in said
-    assert "deselected" not in said
+    # Six rungs in two dtypes, for its source printed no figures, and the tests that are theirs, the marks that mean
+    # something else here included.
+    assert " 24 passed, 1 deselected" in said
+    assert "skipped" not in said
     assert not list((tmp_path / "temporary").glob("parity-*")), "what was recorded there is left behind"
 
 

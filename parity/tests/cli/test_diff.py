@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.numpy import load, save_file
+from safetensors.numpy import load, load_file, save_file
 
 from parity.recording.format import MANIFEST
 from parity.recording.places import keep_failure
@@ -20,6 +20,7 @@ from parity.recording.writer import Writer
 from parity.tests.command import Parity, complaint, contents, make_run
 from parity.tests.suites import strict_json
 from parity.trajectory import Chunk
+from parity.typing import Array
 
 
 @pytest.fixture
@@ -35,14 +36,95 @@ def test_diff_of_a_run_with_its_copy_passes(parity: Parity, pair: tuple[Path, Pa
     assert (found["verdict"], found["absolute"], found["relative"], found["ulp"]) == ("PASS", None, None, None)
 
 
-def test_diff_says_what_does_not_differ_and_that_metrics_are_left_out(parity: Parity, tmp_path: Path) -> None:
-    def other_metrics(run: dict[str, Any]) -> None:
-        run["metrics"] = {"accuracy": np.ones(5)}
+def with_metric(*values: float, name: str = "accuracy") -> Callable[[dict[str, Any]], None]:
+    def change(run: dict[str, Any]) -> None:
+        run["metrics"] = {name: np.array(values)}
 
-    result = parity("diff", make_run(tmp_path / "a"), make_run(tmp_path / "b", other_metrics))
+    return change
+
+
+def test_diff_says_what_does_not_differ(parity: Parity, tmp_path: Path) -> None:
+    same = with_metric(0.5, 0.5, 0.75, np.nan, 1.0)
+    result = parity("diff", make_run(tmp_path / "a", same), make_run(tmp_path / "b", same))
     assert result.status == 0
     assert "no loss and no parameter differs" in result.out
-    assert "not their metrics" in " ".join(parity("diff", "--help").out.split())
+
+
+@pytest.mark.parametrize(
+    ("metric", "said"),
+    [
+        (
+            with_metric(0.5, 0.5, 0.5, 0.5, 0.5),
+            "metric accuracy is 0.5 and 1 at epoch 4: how far rounding carries it was not measured",
+        ),
+        (
+            with_metric(0.5, 0.5, 0.5, 0.5, np.nan),
+            "metric accuracy is nan and 1 at epoch 4: how far rounding carries it was not measured",
+        ),
+        (with_metric(0.5, 0.5, 0.5, 0.5, 1.0, name="share"), "metric accuracy is missing from the first run"),
+        (lambda run: None, "metric accuracy is missing from the first run"),
+    ],
+    ids=["other", "none", "another name", "not recorded"],
+)
+def test_a_metric_that_differs_without_a_floor_or_is_on_one_side_alone_is_a_doubt(
+    parity: Parity, tmp_path: Path, metric: Callable[[dict[str, Any]], None], said: str
+) -> None:
+    b = make_run(tmp_path / "b", with_metric(0.5, 0.5, 0.5, 0.5, 1.0))
+    result = parity("diff", make_run(tmp_path / "a", metric), b)
+    assert result.status == 3
+    assert said in result.out
+
+
+def test_metrics_that_differ_by_roundings_of_their_value_agree(parity: Parity, tmp_path: Path) -> None:
+    a = make_run(tmp_path / "a", with_metric(5.0, 4.0, 3.0, 2.0, 1.0))
+    b = make_run(tmp_path / "b", with_metric(5.0, 4.0, 3.0, 2.0, 1.0 + 2**-50))
+    assert parity("diff", a, b).status == 0
+
+
+def test_a_parameter_that_differs_is_said_and_not_a_metric_without_a_floor(parity: Parity, tmp_path: Path) -> None:
+    def both(run: dict[str, Any]) -> None:
+        run["params"]["dense/bias"][4, 1] += 0.5
+        with_metric(0, 0, 0, 0, 0)(run)
+
+    a, b = make_run(tmp_path / "a", both), make_run(tmp_path / "b", with_metric(1, 1, 1, 1, 1))
+    result = parity("diff", a, b)
+    assert result.status == 1
+    assert "first differs at epoch 4: dense/bias[1]" in result.out
+    result = parity("diff", a, make_run(tmp_path / "c"))  # which records no metric
+    assert result.status == 1
+    assert "first differs at epoch 4: dense/bias[1]" in result.out
+
+
+def edited(folder: Path, **metrics: Callable[[Array], Array]) -> None:
+    """A recording whose metrics are others, and nothing else."""
+    shard = folder / "00000.safetensors"
+    tensors = load_file(shard)
+    for name, change in metrics.items():
+        tensors[f"metrics/{name}"] = change(tensors[f"metrics/{name}"])
+    save_file(tensors, shard)
+    manifest = json.loads((folder / MANIFEST).read_text())
+    digest = hashlib.sha256(shard.read_bytes()).hexdigest()
+    for held in manifest["shards"]:
+        held["sha256"] = digest
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+
+
+def test_of_runs_with_a_floor_metrics_may_differ_by_rows_near_a_tie_alone(parity: Parity, tmp_path: Path) -> None:
+    """Two runs of the matrix: as they are they agree, with accuracy inverted they differ by it alone."""
+    parity("run", "iris-logistic", "--impl", "numpy", "--dtype", "float32", "--dtype", "float64", "--out", "out")
+    runs = tmp_path / "out" / "iris-logistic"
+    a, b = runs / "numpy-float32-cpu", runs / "numpy-float64-cpu"
+    assert parity("diff", a, b).status == 0
+    edited(a, test_accuracy=lambda values: 1 - values)
+    result = parity("diff", a, b, "--json", "pairs.json")
+    assert result.status == 1
+    assert "metrics/test_accuracy is" in result.out
+    (found,) = strict_json(Path("pairs.json").read_text(), "diff")["pairs"]
+    assert found["parameter"] == "metrics/test_accuracy"
+    explained = parity("explain", a, b, "--json", "explained.json")
+    assert explained.status == 1
+    assert "metric test_accuracy alone differs: losses and parameters agree" in explained.out
+    strict_json(Path("explained.json").read_text(), "explain")
 
 
 def test_diff_says_where_and_by_how_much(parity: Parity, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -21,7 +22,7 @@ from parity.tests.schemas import SCHEMAS
 from parity.tests.suites import CASE, strict_json, write_suite
 
 CELL = ["case", "implementation", "dtype", "device", "verdict", "ratio", "epoch", "parameter", "reason", "seconds"]
-FIGURE = ["case", "implementation", "dtype", "quantity", "epoch", "published", "ours", "verdict"]
+FIGURE = ["case", "implementation", "dtype", "quantity", "epoch", "published", "ours", "verdict", "printed_by"]
 
 
 def test_a_run_writes_trajectories_a_table_and_json(parity: Parity, tmp_path: Path) -> None:
@@ -147,6 +148,19 @@ def test_what_is_no_python_is_a_doubt_and_says_which(parity: Parity, tmp_path: P
     for cell in strict_json(result.out, "run")["cells"]:
         assert cell["verdict"] == "INCONCLUSIVE"
         assert str(stub) in cell["reason"]
+
+
+def test_show_prints_the_sources_log_from_ours_alone_where_nobody_shows_its_output(parity: Parity) -> None:
+    result = parity("show", "synthetic-logistic", "--impl", "numpy", "--out", "out", "--json", "log.json")
+    assert result.status == 0
+    assert "The source shows no output of this log." in result.out
+    printed = result.out.splitlines()
+    log = [line for line in printed if re.fullmatch(r"epoch: \d+, loss = 0\.\d{4}", line)]
+    assert [line.partition(",")[0] for line in log] == [f"epoch: {epoch}" for epoch in range(1, 101)]
+    assert re.fullmatch(r"accuracy: 0\.\d{4}", printed[-1])
+    ((run,),) = [strict_json(Path("log.json").read_text(), "show")["runs"]]
+    assert [line["ours"] for line in run["lines"]] == [*log, printed[-1]]
+    assert {(line["published"], line["mark"], line["verdict"]) for line in run["lines"]} == {("", "", None)}
 
 
 def test_show_prints_the_sources_own_log_beside_ours(parity: Parity) -> None:

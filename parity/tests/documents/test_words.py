@@ -10,11 +10,13 @@ import math
 import random
 import string
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from fixtures import text
+from fixtures import mnist, text
+from parity.running.cells import Options
 from parity.spec import (
     Adam,
     Case,
@@ -385,36 +387,15 @@ def test_points_of_the_sine_and_of_the_activations() -> None:
     assert np.array_equal(case_of("activations").data().x[0], np.linspace(-4, 4, num=1024))
 
 
-def test_what_one_draw_of_many_printed() -> None:
-    """Average losses of the tutorial's perceptron, and losses of the character model's public run."""
-    averages = (
-        "2.3054928541183473 2.3014203310012817 2.2982772827148437 2.2965104579925537 2.2955925703048705 "
-        "2.2952797651290893 2.2953588247299193 2.2957545042037966 2.29633150100708 2.296979832649231"
-    )
-    published = case_of("mnist-mlp").publication.figures
-    found = [value for figure in published for value in figure.values.values()]
-    assert found == averages.split()
-    assert [epoch for figure in published for epoch in figure.values] == list(range(1, 11))
-    characters = "4.58 1.81 1.72 1.73 1.77 1.46 1.64 1.64 1.66 1.53 1.30 1.73 1.68 1.42 1.78 1.54 1.52 1.58 1.49 1.78"
-    novel = SUITE.entry("char-gru", "full").case.publication.figures
-    values = {epoch: value for figure in novel for epoch, value in figure.values.items()}
-    assert values == {1 + 1000 * mark: value for mark, value in enumerate(characters.split())}
-    # Rounding makes each run another draw but its first loss: two of torch's stayed within .16.
-    assert [(figure.rule, figure.margin) for figure in novel] == [("printed", 0.0), ("envelope", 0.16)]
-
-
-def test_what_a_public_run_of_the_softmax_script_printed() -> None:
-    costs = """
-        2.3026 .7941 .5651 .4603 .4822 | .4105 .4415 .4367 .4289 .3926 | .4112 .3579 .3013 .3258 .4254
-        .3988 .3690 .3459 .4030 .3240 | .3265 .3673 .3085 .3183 .3316 | .4518 .3863 .3620 .3733 .3289
-        .3450 .2289 .3073 .2750 .3456 | .4900 .3479 .2343 .3059 .3684 | .3762 .2976 .2690 .2610 .3140
-        .2790 .3070 .3300 .2520 .3301"""
-    printed = np.array(costs.replace("|", " ").split(), float).reshape(10, 5)
-    published = {figure.quantity: figure for figure in SUITE.entry("mnist-softmax", "full").case.publication.figures}
-    for place, batch in enumerate((0, 50, 100, 150, 200)):
-        figure = published[f"cost of batch {batch}"]
-        assert {epoch: float(value) for epoch, value in figure.values.items()} == dict(enumerate(printed[:, place], 1))
-        assert figure.index == (batch,)
-    accuracies = ["88.04", "89.37", "89.98", "90.35", "90.64", "90.86", "91.00", "91.22", "91.34", "91.40"]
-    assert list(published["training accuracy"].values.values()) == accuracies
-    assert published["test accuracy"].values == {10: "91.77"}
+def test_the_documented_scale_is_one_word_away() -> None:
+    full = {name: entry.case.variants["full"] for name, entry in SUITE.entries.items() if "full" in entry.case.variants}
+    assert set(full) == {"mnist-softmax", "mnist-mlp", "char-gru", "sine-cubic", "linear-regression"}
+    assert all(set(entry.case.variants) <= {"full"} for entry in SUITE.entries.values())
+    assert (full["sine-cubic"].epochs, case_of("sine-cubic").epochs) == (20_000, 2000)
+    assert (full["char-gru"].epochs, case_of("char-gru").epochs) == (20_000, 100)
+    assert full["char-gru"].data is text.novel
+    assert (full["mnist-softmax"].data, full["mnist-mlp"].data) == (mnist.scaled_full, mnist.normalized_full)
+    assert len(full["linear-regression"].data().x) == 1000
+    # The word alone asks for all of them.
+    asked = Options(SUITE, Path("runs"), variant="full").entries()
+    assert [entry.folder for entry in asked] == [f"{name}@full" for name in SUITE.entries if name in full]

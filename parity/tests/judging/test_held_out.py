@@ -44,11 +44,31 @@ def matrix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Matrix]:
             "from parity.tests.planted import held_out_predictions\n"
             "build = held_out_predictions(build)\n"
         )
+        (package / model / f"{model}_torch_autograd.py").write_text(
+            f"from impls.{model}.{model}_torch import build\n"
+            "from parity.tests.planted import figures_before_the_update\n"
+            "build = figures_before_the_update(build)\n"
+        )
     (package / "__init__.py").write_text("from impls import FLOORS\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(root)
         suite = load_suite(package.name)
         yield Matrix(Options(suite, root / "runs", list(MODELS), ["torch"], dtypes=["float64"]))
+
+
+def test_a_failure_by_a_metric_alone_is_named_for_what_it_is(matrix: Matrix) -> None:
+    """Rows that are predicted otherwise, and figures that are taken of another state than is said."""
+    options = replace(matrix.options, cases=["mnist-softmax"], implementations=["torch", "torch-autograd"])
+    held_out, stale = (outcome.explanation for outcome in Matrix(options).run())
+    assert held_out is not None
+    assert stale is not None
+    assert held_out["sentence"].startswith(
+        "first differs at epoch 1, metrics/test_accuracy; metric test_accuracy alone differs: losses and parameters "
+        "agree, and the test rows are predicted otherwise, row "
+    )
+    assert stale["sentence"].endswith(
+        "metric test_accuracy alone differs: the predictions agree, so how it is counted does not"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +140,7 @@ def test_a_prediction_stays_what_it_is() -> None:
     metric = Metric("cost", "test", lambda p, y: -np.sum(np.log(p), (1, 2)))
     p, y = np.array([[[1 - 1e-9], [0.5]]]), np.ones((2, 1))
     found = metric_tolerances(metric, p, y, np.array([1e-3]), Loss("binary_crossentropy", "sum"))
-    np.testing.assert_allclose(found, [-np.log(1 - 1e-3) - np.log(0.499 / 0.5)], rtol=1e-4)
+    np.testing.assert_allclose(found, [-np.log1p(-1e-3 / (1 - 1e-9)) - np.log(0.499 / 0.5)], rtol=1e-9)
 
 
 def test_what_has_no_value_allows_nothing() -> None:

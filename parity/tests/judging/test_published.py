@@ -9,10 +9,8 @@ import numpy as np
 import pytest
 
 from parity.judging.floor import Floor
-from parity.judging.outcome import Outcome
-from parity.judging.published import figures, log_lines
-from parity.judging.verdict import Judgement, Verdict
-from parity.report.words import missed
+from parity.judging.published import figures, log_lines, missed
+from parity.judging.verdict import Verdict
 from parity.spec import Publication, Published
 from parity.tests import toy
 from parity.tests.judging.runs import BATCHES, EPOCHS, floor_of, make
@@ -72,6 +70,38 @@ def test_figures_within_an_envelope_may_be_off_by_its_margin() -> None:
 
 
 @pytest.mark.parametrize(
+    ("off", "verdict"), [(-0.21, Verdict.FAIL), (-0.19, Verdict.PASS), (0.009, Verdict.PASS), (0.012, Verdict.FAIL)]
+)
+def test_an_envelope_may_reach_farther_down_than_up(off: float, verdict: Verdict) -> None:
+    found = verdict_of(published("1.235", "envelope", margin=(0.2, 0.01)), with_value(1.235 + off), None)
+    assert [figure[3] for figure in found] == [verdict]
+
+
+@pytest.mark.parametrize(
+    ("before", "verdict"), [(1.335, Verdict.PASS), (1.235, Verdict.FAIL), (1.5, Verdict.FAIL), (np.nan, Verdict.FAIL)]
+)
+def test_a_figure_within_its_envelope_must_have_changed_as_other_draws_do(before: float, verdict: Verdict) -> None:
+    run = with_value(1.235)
+    run.params["scale"][1] = before
+    rule = published("1.235", "envelope", margin=1.0, change=(-0.2, -0.05))
+    case = replace(toy.MOMENTUM, publication=Publication(figures=(rule,)))
+    (found,) = figures(case, run, "float64", None)
+    assert found.verdict is verdict
+    if before == 1.235:
+        assert found.reason == "+0 since the epoch before, other draws -0.2 to -0.05"
+
+
+def test_a_change_from_an_epoch_that_was_not_recorded_is_a_doubt() -> None:
+    case = replace(
+        toy.MOMENTUM,
+        every=2,
+        publication=Publication(figures=(published("1.235", "envelope", margin=9.0, change=(-1.0, 1.0)),)),
+    )
+    (found,) = figures(case, make(every=2), "float64", None)
+    assert (found.verdict, found.reason) == (Verdict.INCONCLUSIVE, "epoch 1 was not recorded")
+
+
+@pytest.mark.parametrize(
     ("text", "value", "verdict"),
     [
         ("1.2e-05", 1.2004e-5, Verdict.PASS),
@@ -86,6 +116,14 @@ def test_figures_within_an_envelope_may_be_off_by_its_margin() -> None:
 def test_the_last_printed_digit_is_where_its_exponent_puts_it(text: str, value: float, verdict: Verdict) -> None:
     found = verdict_of(published(text, "envelope", margin=1e-9), with_value(value), None)
     assert [figure[3] for figure in found] == [verdict]
+
+
+def test_a_figure_that_the_suite_printed_itself_is_not_called_published() -> None:
+    case = replace(toy.MOMENTUM, publication=Publication(figures=(published("9.000", by="own run"),)))
+    found = figures(case, with_value(1.235), "float64", None)
+    ((verdict, sentence),) = missed(found)
+    assert [line.mark for line in log_lines(case, found)] == ["≠ w (an own run's)"]
+    assert (verdict, sentence) == (Verdict.FAIL, "our own run's w of epoch 2 is 9.000, ours 1.235")
 
 
 @pytest.mark.parametrize("allowed", [np.inf, np.nan])
@@ -127,11 +165,10 @@ def test_a_figure_of_an_epoch_that_was_not_recorded_is_a_doubt_and_says_why() ->
         "1.235": "? w (snapshots every 2 epochs)",
         "9.000": "≠ w",
     }
-    outcome = Outcome("toy", "numpy", "float64", "cpu", Judgement(Verdict.PASS), tuple(found))
     doubt = "published a loss of epoch 0 is 1.000, ours not recorded (losses begin at epoch 1)"
     # A failure stands for its quantity, before a doubt.
     wrong = f"published w of epoch 2 is 9.000, ours {run.params['scale'][1]:.3f}, and 1 more of 2"
-    assert missed(outcome) == [(Verdict.INCONCLUSIVE, doubt), (Verdict.FAIL, wrong)]
+    assert missed(found) == [(Verdict.INCONCLUSIVE, doubt), (Verdict.FAIL, wrong)]
 
 
 def test_a_figure_is_taken_from_its_own_place() -> None:
@@ -170,3 +207,38 @@ def test_a_metric_has_no_noise_floor_to_be_held_against() -> None:
     run.metrics["accuracy"] = np.ones(EPOCHS + 1)
     found = verdict_of(published("1.000", "floor", of="metrics/accuracy"), run, floor_of(run))
     assert found[0][3] is Verdict.INCONCLUSIVE
+
+
+def test_what_the_source_shows_no_output_of_is_printed_from_ours_alone() -> None:
+    run = make()
+    run.loss[:] = np.arange(run.loss.size, dtype=np.float64).reshape(run.loss.shape)
+    run.metrics["accuracy"] = np.arange(EPOCHS + 1) / 10
+    publication = Publication(
+        prints=(
+            Published("Avg. loss", {}, "%r", "loss", "made up", index=(0,)),
+            Published("accuracy[0]", {}, "%.2f%%", "metrics/accuracy", "made up"),
+        ),
+        log="step {step} | {Avg. loss}\nEpoch {epoch:03d}: {accuracy[0]}",
+        logged=range(2, 100, 2),
+        end="in the end {accuracy[0]}",
+    )
+    case = replace(toy.MOMENTUM, publication=publication)
+    assert figures(case, run, "float64", None) == []
+    assert log_lines(case, []) == []
+    lines = log_lines(case, [], run)
+    assert [line.ours for line in lines] == [
+        f"step 1 | {float(BATCHES)}",
+        "Epoch 002: 0.20%",
+        f"step 3 | {float(3 * BATCHES)}",
+        "Epoch 004: 0.40%",
+        f"in the end {EPOCHS / 10:.2f}%",
+    ]
+    assert {(line.published, line.mark, line.verdict) for line in lines} == {("", "", None)}
+
+
+def test_a_quantity_may_be_called_as_its_source_calls_it() -> None:
+    """In ``Avg. loss`` and ``weights[0]`` Python's own formatting would look for parts of a value."""
+    rule = published("1.235", quantity="Avg. w[0]")
+    case = replace(toy.MOMENTUM, publication=Publication(figures=(rule,), log="Epoch #{epoch}: w={Avg. w[0]}"))
+    (line,) = log_lines(case, figures(case, with_value(1.235), "float64", None))
+    assert (line.ours, line.published, line.mark) == ("Epoch #2: w=1.235", "Epoch #2: w=1.235", "=")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from parity.judging.folder import recorded
@@ -16,6 +18,7 @@ from parity.suite import Suite
 from parity.tests.browser import Browser
 from parity.tests.report.runs import ATTRIBUTE, IMAGE, SCRIPT
 from parity.tests.suites import CASE
+from parity.trajectory import Trajectory
 
 # In a browser
 
@@ -87,6 +90,41 @@ def test_a_reader_finds_the_way_through_the_page(browser: Browser, page: Path, s
     browser.wait("!document.querySelector('#matrix').hidden")
     assert browser.errors == []
     assert browser.asked == []
+
+
+def test_metrics_are_drawn_beside_those_of_the_other_runs(
+    browser: Browser, made: tuple[Suite, Path, list[Outcome]], tmp_path: Path
+) -> None:
+    """One of them by a name that tries to become script, one with a snapshot that has no value."""
+
+    def counted(run: Trajectory | None) -> Trajectory | None:
+        if run is None:
+            return None
+        cost = np.linspace(5, 1, len(run.epochs))
+        cost[1] = np.nan
+        return replace(run, metrics={IMAGE: np.linspace(0.5, 1, len(run.epochs)), "cost": cost})
+
+    outcomes = [replace(o, run=counted(o.run), reference=counted(o.reference)) for o in recorded(made[1], made[0])]
+    path = tmp_path / "report.html"
+    path.write_text(html.page(outcomes), encoding="utf-8")
+    browser.errors.clear()
+    browser.open(path, f"#{CASE}/numpy-honest/float32/cpu")
+    browser.wait(FIGURES.replace("=== 2", "=== 3"))
+    assert browser.evaluate("[...document.querySelector('#metric').options].map((option) => option.text)") == [
+        IMAGE,
+        "cost",
+    ]
+    names = f"{PLOTS}[1].data.map((trace) => trace.name)"
+    assert browser.evaluate(names)[0] == "numpy-honest"
+    assert {"numpy", "reference"} <= set(browser.evaluate(names))
+    browser.evaluate("document.querySelector('#metric').value = 'cost'")
+    browser.evaluate("document.querySelector('#metric').dispatchEvent(new Event('change'))")
+    browser.wait(FIGURES.replace("=== 2", "=== 3"))
+    drawn = browser.evaluate(f"{PLOTS}[1].data[0].y")
+    assert (drawn[0], drawn[1], drawn[-1]) == (5, None, 1)
+    assert "it has no value" in browser.evaluate("document.querySelectorAll('figcaption')[1].innerText")
+    assert not browser.evaluate("Boolean(window.hit)")
+    assert browser.errors == []
 
 
 def test_a_link_leads_to_a_cell_in_lockstep(browser: Browser, page: Path) -> None:

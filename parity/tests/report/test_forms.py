@@ -33,7 +33,7 @@ def test_the_markdown_has_every_cell_and_what_did_not_pass(made: tuple[Suite, Pa
     assert [line.count(" INCONCLUSIVE ") for line in table[:2]] == [1, 1]
     assert f"| {CASE}-numpy-raises-float64 cpu | INCONCLUSIVE | ValueError: no such layer |" in text
     assert "published Cost of epoch 3 is 1.234, ours 1.235" in text
-    assert f"| {CASE} | 0 of 2 |" in text
+    assert f"| {CASE} | documents | 0 of 2 |" in text
     assert len({line.count("|") for line in table[:2]}) == 1
 
 

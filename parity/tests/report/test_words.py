@@ -34,3 +34,21 @@ def test_the_doubts_of_a_cell_are_its_own_and_then_its_figures() -> None:
     assert own == words.Doubt(Verdict.FAIL, "it differs", "it is scaled")
     assert of_figure == words.Doubt(Verdict.FAIL, "published Cost of epoch 3 is 1.234, ours 1.235")
     assert words.doubts(Outcome("toy", "torch", "float64", "cpu", Judgement(Verdict.PASS, 0.5))) == []
+
+
+def test_figures_are_counted_by_who_printed_them() -> None:
+    def of(by: str, *verdicts: Verdict) -> list[Figure]:
+        return [Figure("Cost", 3, "1.234", "1.234", verdict, by=by) for verdict in verdicts]
+
+    def count(*figures: Figure) -> str:
+        return words.count_published(
+            [Outcome("toy", "torch", "float64", "cpu", Judgement(Verdict.PASS, 0.5), (figure,)) for figure in figures]
+        )
+
+    document, public = of("document", Verdict.PASS, Verdict.FAIL), of("public run", Verdict.INCONCLUSIVE)
+    own = of("own run", Verdict.PASS, Verdict.PASS)
+    assert count() == ""
+    assert count(*document) == "1 of 2 figures of documents reproduced"
+    said = "1 of 2 figures of documents reproduced, 0 of 1 of public runs, 2 of 2 of own runs"
+    assert count(*own, *public, *document) == said
+    assert count(*own) == "2 of 2 figures of own runs reproduced"
