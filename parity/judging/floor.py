@@ -7,15 +7,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save as save_tensors
 
 from parity.judging.compare import distance, scale
+from parity.recording.files import read_tensors, write_whole
 from parity.recording.places import floor_name
 from parity.tolerance import RUNS
 from parity.tolerance import least_floor as least
 from parity.trajectory import Trajectory, TrajectoryError
 from parity.typing import Array, Params
+
+FLOOR_BYTES = 256 << 20
+"""The size of the largest file of floors that is read."""
 
 
 @dataclass(frozen=True)
@@ -95,25 +98,19 @@ def save(floors: dict[str, Floor], path: Path, fingerprint: str) -> None:
             # Where no row is near a tie, none may change.
             tensors[f"{dtype}/metrics/{name}"] = np.where(narrow == 0, narrow, np.nextafter(narrow, np.float32(np.inf)))
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.partial")
-    save_file(tensors, scratch, {"fingerprint": fingerprint, "runs": str(RUNS)})
-    scratch.replace(path)
+    write_whole(path, save_tensors(tensors, {"fingerprint": fingerprint, "runs": str(RUNS)}))
 
 
-def load(path: Path, fingerprint: str) -> dict[str, Floor] | None:
+def load(path: Path, fingerprint: str, root: Path | None = None) -> dict[str, Floor] | None:
     """Read the floors that ``save`` wrote; None if there is no file or it bears another mark.
 
-    TrajectoryError if the file is damaged; the message says how to make it anew.
+    ``root`` is the folder that no link may leave. TrajectoryError if the file is damaged; the message says how to make
+    it anew.
     """
-    if not path.exists():
+    kept = _read(path, root)
+    if kept is None or kept[0].get("fingerprint") != fingerprint:
         return None
-    try:
-        with safe_open(path, "numpy") as file:
-            if (file.metadata() or {}).get("fingerprint") != fingerprint:
-                return None
-            tensors = {name: file.get_tensor(name).astype(np.float64) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError, TypeError, AttributeError) as error:  # the last two for a dtype that NumPy lacks
-        raise _damaged(path, str(error)) from error
+    tensors = {name: values.astype(np.float64) for name, values in kept[1].items()}
     floors: dict[str, Floor] = {}
     for dtype in {name.split("/", 1)[0] for name in tensors}:
         params, metrics = _below(f"{dtype}/params/", tensors), _below(f"{dtype}/metrics/", tensors)
@@ -126,6 +123,16 @@ def load(path: Path, fingerprint: str) -> dict[str, Floor] | None:
                     raise _damaged(path, f"{dtype}/{kind}/{name} is not one value a snapshot")
         floors[dtype] = Floor(loss, params, metrics)
     return floors
+
+
+def _read(path: Path, root: Path | None = None) -> tuple[dict[str, str], Params] | None:
+    """What a file of floors says of itself, and its tensors; None without a file."""
+    try:
+        return read_tensors(path, FLOOR_BYTES, root)
+    except FileNotFoundError:
+        return None
+    except (OSError, TrajectoryError) as error:
+        raise _damaged(path, str(error)) from error
 
 
 def _below(prefix: str, tensors: Params) -> Params:
@@ -141,10 +148,11 @@ def recorded_floor(folder: Path, run: Trajectory, kept: Path | None = None) -> F
 
     By default ``kept`` is where ``parity run`` left floors beside the run.
     """
+    root = None if kept else folder.resolve().parent.parent
     kept = kept or folder.resolve().parent.parent / "floors"
     name = floor_name(folder.resolve().parent.name, run.meta.get("lockstep"), run.meta["dtype"])
     mark = run.meta.get("floor")
-    floors = load(kept / name, mark) if isinstance(mark, str) else None
+    floors = load(kept / name, mark, root) if isinstance(mark, str) else None
     return None if floors is None else fits(floors.get(run.meta["dtype"]), run)
 
 
@@ -157,13 +165,8 @@ def fits(floor: Floor | None, run: Trajectory) -> Floor | None:
 
 def mark_of(path: Path) -> str | None:
     """Read the mark in a file of floors; None without a file or a mark. TrajectoryError if the file is damaged."""
-    try:
-        with safe_open(path, "numpy") as file:
-            return (file.metadata() or {}).get("fingerprint")
-    except FileNotFoundError:
-        return None
-    except (OSError, SafetensorError) as error:
-        raise _damaged(path, str(error)) from error
+    found = _read(path)
+    return None if found is None else found[0].get("fingerprint")
 
 
 def least_floor(run: Trajectory) -> Floor:

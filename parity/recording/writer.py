@@ -18,6 +18,7 @@ from safetensors.numpy import save
 
 from parity.dtypes import carrier, packed
 from parity.recording import checkpoint
+from parity.recording.files import write_whole
 from parity.recording.format import (
     FLOATS,
     HEADER_BYTES,
@@ -287,13 +288,8 @@ def _write_atomically(path: Path, data: bytes) -> None:
 
     TrajectoryError if the folder is gone, as when another writer to the same place removed it.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
     try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        write_whole(path, data)
     except FileNotFoundError as error:
         raise TrajectoryError(
             f"{path.parent} was taken away while this run was written there: let no other run write to the same "
