@@ -23,8 +23,15 @@ OURS = 70
 
 def fail(message: str, status: int = 2) -> NoReturn:
     """End the command with one line on standard error and an exit status."""
-    typer.echo(f"parity: {message}", err=True)
+    say(f"parity: {message}", err=True)
     raise SystemExit(status)
+
+
+def say(text: object, err: bool = False, lines: bool = False) -> None:
+    """Write a text, in which names are not ours, to standard output or error: see ``parity.report.foreign``."""
+    from parity.report.foreign import foreign
+
+    typer.echo(foreign(text, lines), err=err)
 
 
 @contextlib.contextmanager
@@ -56,11 +63,13 @@ def check_writable(out: Path) -> None:
 
 
 def _finite(content: Any) -> Any:
-    """The content with None for NaN and the infinities, for which JSON has no number."""
+    """The content with None for NaN and the infinities, for which JSON has no number, and all text encodable."""
     if isinstance(content, dict):
-        return {key: _finite(value) for key, value in content.items()}
+        return {_finite(key): _finite(value) for key, value in content.items()}
     if isinstance(content, (list, tuple)):
         return [_finite(value) for value in content]
+    if isinstance(content, str):
+        return content.encode(errors="backslashreplace").decode()
     return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
@@ -75,8 +84,7 @@ def write(path: Path, text: str) -> None:
     """Write a file whole, or to standard output where its name is -."""
     from parity.recording.files import write_whole
 
-    # A folder's name may hold bytes that are no text: they are written as escapes.
-    data = text.encode(errors="backslashreplace")
+    data = text.encode()
     if str(path) == "-":
         typer.echo(data, nl=False)
         return

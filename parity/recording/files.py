@@ -26,13 +26,18 @@ def opened(path: Path, root: Path | None = None) -> BinaryIO:
     ``root`` is the folder that no link may leave; without one, links may lead anywhere. TrajectoryError if a link
     leaves it, or no regular file lies there; OSError, with FileNotFoundError, if the file cannot be opened.
     """
-    target = _target(path, root)
+    target = target_of(path, root)
     if not stat.S_ISREG(os.stat(target).st_mode):  # opening a device may do something
         raise TrajectoryError(f"{path}: is no regular file: replace it by the file")
+    return reopened(target)
+
+
+def reopened(target: Path) -> BinaryIO:
+    """Open what ``target_of`` gave and was found to be a regular file. Errors as of ``opened``."""
     file = open(target, "rb", opener=lambda name, flags: os.open(name, flags | _PLAIN))  # noqa: SIM115
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
-        raise TrajectoryError(f"{path}: was replaced while it was opened: let nothing else write there")
+        raise TrajectoryError(f"{target}: was replaced while it was opened: let nothing else write there")
     return file
 
 
@@ -65,7 +70,7 @@ def write_whole(path: Path, data: bytes, root: Path | None = None) -> None:
     so that nobody can put a link there. ``root`` is the folder that ``path`` must lie in after all links of its folder.
     OSError if the file cannot be written, TrajectoryError if a link of its folder leaves ``root``.
     """
-    folder = _target(path.parent, root)
+    folder = target_of(path.parent, root)
     scratch = folder / f".{path.name[:100]}.{secrets.token_hex(8)}.tmp"
     # 0o666 is narrowed by the user's own mask, as for any file.
     handle = os.open(scratch, _NEW, 0o666)
@@ -92,7 +97,7 @@ def in_words(size: int) -> str:
     return f"{size} bytes"
 
 
-def _target(path: Path, root: Path | None) -> Path:
+def target_of(path: Path, root: Path | None) -> Path:
     """Where a path leads, after all links. TrajectoryError if that is outside ``root``, or a link leads to itself."""
     try:
         target = path.resolve()

@@ -30,8 +30,9 @@ from parity.recording.format import (
     check_optional,
     check_steps,
 )
+from parity.recording.manifest import read_manifest
 from parity.recording.places import keep_failure, partial_path
-from parity.recording.reader import read, read_manifest
+from parity.recording.reader import read
 from parity.trainer import State
 from parity.trajectory import Chunk, Stack, TrajectoryError, check_chunk, merged
 from parity.typing import Array
