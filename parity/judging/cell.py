@@ -37,7 +37,7 @@ class Runs:
 
     ``folder`` is that of the case. ``entry`` is the case as its suite has it; None if the suite does not know it.
     ``reference`` is the label of the implementation that the others are held against. ``budget`` is what reading them
-    may take, if it is less than one run's each.
+    may take together.
     """
 
     def __init__(

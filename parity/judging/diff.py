@@ -149,7 +149,7 @@ def compare(
         noise: Folders of repetitions of either run with its roundings stirred, for runs without a noise floor.
         known: The suite that knows the runs' case. It alone may say that a case's parameters are asserted in lockstep
             only, and its noise floors come before those that lie beside the runs.
-        budget: What reading the runs may take, if it is one of several comparisons that have one budget.
+        budget: What several readings may take together, if those of the two runs are among them.
 
     Returns:
         The judgement, and the largest differences.

@@ -76,6 +76,9 @@ _PART = r"(?!\.\.?(?:/|\Z))[A-Za-z0-9_.-]+"
 NAMES = "a name is parts of letters, digits, _ . - between slashes"
 TENSOR_NAME = re.compile(rf"epochs|loss|(?:params|metrics|slots|steps)(?:/{_PART})+")
 
+STEP = re.compile(r"steps/[0-9]+/(rows|loss|trained)")
+"""Tensors of a step of which a reader checks the shape: rows have one axis, the others are one number."""
+
 
 def batch_order_hash(schedule: Schedule, rows: int, epochs: int) -> str:
     """Hash the rows of every batch of the first ``epochs`` epochs: SHA-256, in hex.

@@ -29,14 +29,16 @@ FOLDER = 10.0
 class Budget:
     """What is left for the reading of a run, or of several; threads spend it together.
 
-    ``runs`` multiplies what one run is given, as for a folder of many. Time counts within ``reading``.
+    ``runs`` multiplies what one run is given, as for a folder of many. What is spent is taken from a budget that this
+    one lies ``within``, too. Time counts during ``reading``.
     """
 
-    def __init__(self, runs: float = 1.0) -> None:
+    def __init__(self, runs: float = 1.0, within: Budget | None = None) -> None:
         times = runs * _times()
         self.seconds = SECONDS * times
         self.most = {"size": SIZE * times, "tensors": TENSORS * times, "kept": KEPT * times}
         self._left = dict(self.most)
+        self._within = within
         self._taken, self._since, self._lock = 0.0, time.monotonic(), Lock()
 
     @contextlib.contextmanager
@@ -44,12 +46,15 @@ class Budget:
         """Let time count."""
         self._since = time.monotonic()
         try:
-            yield
+            with self._within.reading() if self._within else contextlib.nullcontext():
+                yield
         finally:
             self._taken += time.monotonic() - self._since
 
     def spend(self, where: Path, *, size: int = 0, tensors: int = 0, kept: int = 0) -> None:
         """Take from what is left. TrajectoryError if that is not enough, or time is up."""
+        if self._within:
+            self._within.spend(where, size=size, tensors=tensors, kept=kept)
         with self._lock:
             for what, count in (("size", size), ("tensors", tensors), ("kept", kept)):
                 self._left[what] -= count

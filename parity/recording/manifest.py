@@ -48,6 +48,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     require(isinstance(dtype, str) and dtype in FLOATS, f"dtype must be {' or '.join(FLOATS)}, not {dtype!r:.80}")
     check_optional(meta, path)
     require(isinstance(meta.get("shards"), list), "shards must be a list")
+    names = set()
     for entry in meta["shards"]:
         require(isinstance(entry, dict), "each shard must be an object with file and sha256")
         name, checksum = entry.get("file"), entry.get("sha256")
@@ -57,6 +58,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         require(good, f"the sha256 of {name} must be 64 lower-case hexadecimal digits")
         for key in SHARD_OPTIONAL:
             require(counted(entry.get(key, 0)), f"{key} of {name} must be an integer from 0 on")
+        require(name not in names, f"names the shard {name} twice")
+        names.add(name)
     return meta
 
 

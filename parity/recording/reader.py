@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,10 @@ from parity.recording.places import partial_path
 from parity.recording.shard import Shard, read_shard
 from parity.trajectory import Shards, Trajectory, TrajectoryError
 
-AHEAD = 16
-"""So many shards are read ahead of the one that is looked at: checksums take most of the time, on several threads."""
+AHEAD = 4
+"""So many shards are read ahead of the one that is looked at."""
+FEW = 1 << 20
+"""Shards of fewer bytes in all are read before threads would have started."""
 
 
 def read(folder: str | os.PathLike[str], partial: bool = False, budget: Budget | None = None) -> Trajectory:
@@ -33,7 +35,7 @@ def read(folder: str | os.PathLike[str], partial: bool = False, budget: Budget |
     Args:
         folder: The folder that holds ``trajectory.json``.
         partial: Whether to read a run that was not finished.
-        budget: What the reading may take, if it is one of several that have one budget.
+        budget: What several readings may take together, if this is one of them.
 
     Returns:
         The run, with parameters in the declared dtype, bfloat16 in float32.
@@ -50,7 +52,7 @@ def read(folder: str | os.PathLike[str], partial: bool = False, budget: Budget |
         >>> read("runs/one").params["dense/bias"].shape
         (1, 3)
     """
-    folder, budget = Path(folder), budget or Budget()
+    folder, budget = Path(folder), Budget(within=budget)
     try:
         meta = read_manifest(folder)
         if not meta["complete"] and not partial:
@@ -79,17 +81,27 @@ def read(folder: str | os.PathLike[str], partial: bool = False, budget: Budget |
 def _in_sequence(folder: Path, meta: Mapping[str, Any], budget: Budget) -> Iterator[Shard]:
     """Read the shards in order. The first that does not follow the one before ends the reading: TrajectoryError."""
     first, last, batches = None, 0, None
-    with ThreadPoolExecutor() as pool:
+    entries = meta["shards"]
+    for entry, shard in zip(entries, _read_ahead(folder, entries, meta["dtype"], budget), strict=True):
+        batches = _check_follows(folder / entry["file"], entry, shard, first, last, batches)
+        first, last = first or shard, int(shard.epochs[-1])
+        yield shard
+
+
+def _read_ahead(folder: Path, entries: Sequence[Mapping[str, Any]], dtype: str, budget: Budget) -> Iterator[Shard]:
+    """Read each shard, several threads a few ahead of the one that is looked at: checksums take most of the time."""
+    if sum(entry.get("bytes", FEW) for entry in entries) < FEW:
+        yield from (read_shard(folder, entry, dtype, budget) for entry in entries)
+        return
+    with ThreadPoolExecutor(AHEAD) as pool:
         waiting: deque[Future[Shard]] = deque()
-        rest = iter(meta["shards"])
         try:
-            for entry in meta["shards"]:
-                while len(waiting) < AHEAD and (coming := next(rest, None)) is not None:
-                    waiting.append(pool.submit(read_shard, folder, coming, meta["dtype"], budget))
-                shard = waiting.popleft().result()
-                batches = _check_follows(folder / entry["file"], entry, shard, first, last, batches)
-                first, last = first or shard, int(shard.epochs[-1])
-                yield shard
+            for entry in entries:
+                waiting.append(pool.submit(read_shard, folder, entry, dtype, budget))
+                if len(waiting) == AHEAD:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
         finally:
             for future in waiting:
                 future.cancel()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 
 from parity.dtypes import unpacked
 from parity.recording.files import opened, target_of
-from parity.recording.format import FLOATS, HEADER_BYTES, MANIFEST, STORED, TENSOR_NAME
+from parity.recording.format import FLOATS, HEADER_BYTES, MANIFEST, STEP, STORED, TENSOR_NAME
 from parity.recording.limits import Budget
 from parity.recording.manifest import missing, parsed
 from parity.recording.mapped import File, Stored
@@ -142,4 +143,9 @@ def _check(tensors: Mapping[str, Stored], require: Require) -> dict[str, tuple[i
             require(good, f"{name} has shape {tensor.shape} where there are {snapshots} epochs")
             require(len(tensor.shape) == 1 or not name.startswith("metrics/"), f"{name} must be one number a snapshot")
             shapes[name] = tensor.shape[1:]
+        elif (step := STEP.fullmatch(name)) and step[1] == "rows":
+            good = len(tensor.shape) == 1 and tensor.dtype == STORED["I64"]
+            require(good, f"{name} must be int64 with one axis, not {tensor.dtype} of shape {tensor.shape}")
+        elif step:
+            require(math.prod(tensor.shape) == 1, f"{name} must be one number, not of shape {tensor.shape}")
     return shapes

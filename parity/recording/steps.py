@@ -230,9 +230,9 @@ def steps_of(run: Trajectory) -> Sequence[Step]:
             before=_state(here, k),
             rows=here["rows"],
             prediction=here["prediction"],
-            loss=here["loss"],
+            loss=here["loss"].reshape(()),
             gradients=_part(here, "gradients"),
-            trained=here["trained"],
+            trained=here["trained"].reshape(()),
             after=_state(tensors(k + 1), k + 1),
         )
 

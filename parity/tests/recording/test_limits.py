@@ -85,7 +85,7 @@ def test_a_shard_that_changes_after_it_was_checked_is_refused(tmp_path: Path) ->
 def test_one_shard_named_many_times_is_refused_at_the_second(folder: Path) -> None:
     first = manifest(folder)["shards"][0]
     rewrite(folder, shards=[first] * 50_000)
-    refused(folder, "begins at epoch 0 where the shard before ends at 0")
+    refused(folder, "names the shard 00000.safetensors twice")
 
 
 def test_files_are_not_multiplied_by_links_within_the_folder(folder: Path) -> None:
@@ -97,14 +97,16 @@ def test_files_are_not_multiplied_by_links_within_the_folder(folder: Path) -> No
     refused(folder, "begins at epoch 0 where the shard before ends at 0")
 
 
-def test_a_sparse_file_is_not_read(folder: Path) -> None:
+@pytest.mark.parametrize("budget", [None, Budget(limits.FOLDER)], ids=["alone", "in a folder of runs"])
+def test_a_sparse_file_is_not_read(folder: Path, budget: Budget | None) -> None:
     shard = folder / "00000.safetensors"
     size = 20 << 30
     with shard.open("r+b") as file:
         file.truncate(size)
     first, *others = manifest(folder)["shards"]
     rewrite(folder, shards=[first | {"bytes": size}, *others])
-    refused(folder, r"more than 4 GiB of shards: if you trust the folder, set PARITY_LIMITS=N for N times as much")
+    match = "more than 4 GiB of shards: if you trust the folder, set PARITY_LIMITS=N for N times as much"
+    refused(folder, match, budget=budget)
 
 
 @pytest.mark.parametrize(

@@ -228,7 +228,7 @@ def test_shards_left_out_or_named_twice_are_refused(folder):
     for shards, match in (
         ([second, third], "begins at 0"),
         ([first, third], "epochs were trained"),
-        ([first, first], "shard before ends"),
+        ([first, first], "names the shard 00000.safetensors twice"),
         ([first, third, second], "epochs were trained"),
     ):
         rewrite(folder, shards=shards)
