@@ -174,8 +174,10 @@ class Writer:
             return
         if run.epochs[-1] != epoch:
             return
-        for file in self.partial.glob("*.safetensors"):
-            if file.name not in (checkpoint.FILE, *(shard["file"] for shard in self._shards)):
+        # Later shards, and what was left half written.
+        kept = {MANIFEST, checkpoint.FILE, *(shard["file"] for shard in self._shards)}
+        for file in self.partial.iterdir():
+            if file.name not in kept:
                 file.unlink()
         last = slice(len(run.epochs) - 1, None)
         params = {name: values[last] for name, values in run.params.items()}
