@@ -15,6 +15,7 @@ from benchmarks import words
 from benchmarks.result import Result, ResultError, read
 from benchmarks.sections import sections
 from benchmarks.sections.pieces import Section, Table
+from parity.recording.files import write_whole
 from parity.report.markdown import escaped, table
 from parity.report.page import PageError, check_page, plotly, render
 
@@ -88,9 +89,7 @@ def _table(content: Table) -> str:
 def write(report: Report, html: Path, text: Path) -> None:
     """Both files, each put in its place whole."""
     for path, content in ((html, page(report)), (text, markdown(report))):
-        scratch = path.with_name(f".{path.name}.partial")
-        scratch.write_text(content, encoding="utf-8")
-        scratch.replace(path)
+        write_whole(path, content.encode())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -77,23 +77,28 @@ class Shards:
 
     Args:
         pieces: Stacks (S_i, *shape) of one dtype, in order.
+        count: How many snapshots of them it has, from the first on; by default all.
 
     Examples:
         >>> stack = Shards([np.zeros((2, 3)), np.ones((1, 3))])
-        >>> stack.shape, stack[1:].tolist()
-        ((3, 3), [[0.0, 0.0, 0.0], [1.0, 1.0, 1.0]])
+        >>> stack.shape, stack[1:].tolist(), stack[:, 0].tolist()
+        ((3, 3), [[0.0, 0.0, 0.0], [1.0, 1.0, 1.0]], [0.0, 0.0, 1.0])
     """
 
-    def __init__(self, pieces: Sequence[Array | Widened]) -> None:
+    def __init__(self, pieces: Sequence[Stack], count: int | None = None) -> None:
         self._pieces = tuple(pieces)
         self._ends = list(itertools.accumulate(len(piece) for piece in pieces))
-        self.shape: tuple[int, ...] = (int(self._ends[-1]), *pieces[0].shape[1:])
+        whole = int(self._ends[-1])
+        self.shape: tuple[int, ...] = (whole if count is None else min(count, whole), *pieces[0].shape[1:])
         self.dtype = pieces[0].dtype
 
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, key: int | slice) -> Any:
+    def __getitem__(self, key: int | slice | tuple[Any, ...]) -> Any:
+        if isinstance(key, tuple):
+            first, *rest = key
+            return self[first][(slice(None), *rest) if isinstance(first, slice) else tuple(rest)]
         if not isinstance(key, slice):
             place = range(len(self))[key]
             number = bisect.bisect_right(self._ends, place)
@@ -102,18 +107,23 @@ class Shards:
         if not wanted:
             return self._pieces[0][:0]
         low, high = min(wanted[0], wanted[-1]), max(wanted[0], wanted[-1]) + 1
-        parts = []
-        for piece, end in zip(self._pieces, self._ends, strict=True):
-            start = end - len(piece)
-            if start < high and low < end:
-                parts.append(piece[max(low - start, 0) : high - start])
-        joined = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        first, last = bisect.bisect_right(self._ends, low), bisect.bisect_left(self._ends, high)
+        begin = self._ends[first] - len(self._pieces[first])
+        if first == last:
+            return self._pieces[first][low - begin : high - begin][:: wanted.step]
+        # Piece by piece, so that no more than one of them need be in memory beside the copy.
+        joined = np.empty((high - low, *self.shape[1:]), self.dtype)
+        for piece in self._pieces[first : last + 1]:
+            start, end = max(low, begin), min(high, begin + len(piece))
+            joined[start - low : end - low] = piece[start - begin : end - begin]
+            begin += len(piece)
         return joined[:: wanted.step]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         if copy is False:
             raise ValueError("a stack in several pieces cannot become one array without a copy")
-        return np.concatenate([piece[:] for piece in self._pieces]).astype(dtype or self.dtype, copy=False)
+        values: Array = self[:].astype(dtype or self.dtype, copy=bool(copy))
+        return values
 
 
 class Widened:
@@ -130,7 +140,7 @@ class Widened:
     dtype = np.dtype(np.float32)
     """What is sliced from it has this dtype."""
 
-    def __init__(self, bits: Array) -> None:
+    def __init__(self, bits: Stack) -> None:
         self._bits = bits
         self.shape = bits.shape
 
@@ -183,11 +193,15 @@ class Trajectory:
             The run as it stood after that epoch, its arrays not copied.
         """
         snapshots = int(np.searchsorted(self.epochs, epoch, "right"))
+
+        def begun(values: Stack) -> Stack:
+            return values[:snapshots] if isinstance(values, np.ndarray) else Shards([values], snapshots)
+
         return Trajectory(
             {**self.meta, "batch_order": None},
             self.epochs[:snapshots],
             self.loss[:epoch],
-            {name: values[:snapshots] for name, values in self.params.items()},
+            {name: begun(values) for name, values in self.params.items()},
             {name: values[:snapshots] for name, values in self.metrics.items()},
             self.steps,
         )

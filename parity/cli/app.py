@@ -9,7 +9,7 @@ from typing import NoReturn
 import typer
 
 from parity.cli import cases, evidence, recordings, texts
-from parity.cli.output import OURS, fail
+from parity.cli.output import OURS, fail, say
 
 # Plain help: drawing it with rich would cost more than importing NumPy.
 app = typer.Typer(
@@ -49,7 +49,7 @@ def main() -> None:
             fail("stopped; what had finished is on disk", 130)
         raise
     except Exception:
-        traceback.print_exc()
+        say(traceback.format_exc().rstrip(), err=True, lines=True)
         fail("a mistake in parity itself or in the suite's code, and no verdict: report it with the lines above", OURS)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,9 @@ if TYPE_CHECKING:
     from parity.judging.known import Known
     from parity.running.matrix import Matrix
     from parity.suite import Suite
+
+OFFLINE = "PARITY_OFFLINE"
+"""The environment variable that forbids downloads, as ``fixtures.download`` reads it."""
 
 
 def find_suite(name: str | None) -> Suite:
@@ -40,6 +45,20 @@ def known_suite(name: str | None) -> Known:
     from parity.running.packages import clone
 
     return NOTHING if name is None and clone() is None else Known(find_suite(name), mark)
+
+
+@contextlib.contextmanager
+def offline() -> Iterator[None]:
+    """Let nothing be downloaded meanwhile, by this process and the workers that it starts: a suite's data heed it."""
+    before = os.environ.get(OFFLINE)
+    os.environ[OFFLINE] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[OFFLINE]
+        else:
+            os.environ[OFFLINE] = before
 
 
 def interpreters(pairs: list[str] | None) -> dict[str, str]:

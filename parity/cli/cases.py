@@ -29,7 +29,7 @@ from parity.cli.options import (
     SuiteName,
     Timeout,
 )
-from parity.cli.output import PAGE, clear_errors, write_json, write_page
+from parity.cli.output import PAGE, clear_errors, say, write_json, write_page
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -111,7 +111,7 @@ def run(
     if page:
         # The page is of the whole folder: a call for one case leaves the others on it.
         said = write_page(out / PAGE, lambda: whole_folder(out, matrix.suite, outcomes, mark))
-        console.print(said, markup=False, highlight=False, soft_wrap=True)
+        console.print(said, soft_wrap=True)
     raise SystemExit(EXIT_STATUS[total(outcomes)])
 
 
@@ -123,7 +123,7 @@ def _print_run(console: Console, matrix: Matrix, outcomes: Sequence[Outcome], se
     print_preflight(console, [(outcome.name, outcome.preflight) for outcome in outcomes])
     print_matrix(console, outcomes)
     for reason in left_out(matrix.options):
-        console.print(f"left out: {reason}", markup=False, highlight=False)
+        console.print(f"left out: {reason}")
     print_summary(console, outcomes, seconds)
 
 
@@ -250,7 +250,7 @@ def _print_logs(console: Console, case: Case, outcomes: Sequence[Outcome]) -> No
         print_data(console, case)
     for outcome in outcomes:
         if outcome.judgement.reason:
-            console.print(f"{outcome.name}: {outcome.judgement.reason}", markup=False)
+            console.print(f"{outcome.name}: {outcome.judgement.reason}")
         print_log(console, case, outcome)
 
 
@@ -299,7 +299,7 @@ def floor(
             measured = matrix.measure_floors(watch.epoch)
     aside = str(json_file) == "-"
     for path, error in measured.items():
-        typer.echo(f"{path.stem}: " + (f"failed, {error}" if error else "measured"), err=aside)
-    typer.echo(f"{len(measured)} floors measured, the others fit", err=aside)
+        say(f"{path.stem}: " + (f"failed, {error}" if error else "measured"), err=aside)
+    say(f"{len(measured)} floors measured, the others fit", err=aside)
     write_json(json_file, plain(measured))
     raise SystemExit(3 if any(measured.values()) else 0)

@@ -103,8 +103,8 @@ def bench(
     console = make_console()
     for limit in limits.limits(result):
         word = "holds   " if limit.holds else "exceeded"
-        console.print(f"{word} {limit.what}: {limit.measured}, at most {limit.limit}", markup=False, highlight=False)
-    console.print(f"{len(result.benchmarks)} benchmarks in {file.with_suffix('.html')}, .md and .json", markup=False)
+        console.print(f"{word} {limit.what}: {limit.measured}, at most {limit.limit}")
+    console.print(f"{len(result.benchmarks)} benchmarks in {file.with_suffix('.html')}, .md and .json")
     raise SystemExit(3 if result.unmeasured else 0)
 
 

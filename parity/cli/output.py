@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -22,8 +23,15 @@ OURS = 70
 
 def fail(message: str, status: int = 2) -> NoReturn:
     """End the command with one line on standard error and an exit status."""
-    typer.echo(f"parity: {message}", err=True)
+    say(f"parity: {message}", err=True)
     raise SystemExit(status)
+
+
+def say(text: object, err: bool = False, lines: bool = False) -> None:
+    """Write a text, in which names are not ours, to standard output or error: see ``parity.report.foreign``."""
+    from parity.report.foreign import foreign
+
+    typer.echo(foreign(text, lines), err=err)
 
 
 @contextlib.contextmanager
@@ -41,22 +49,27 @@ def clear_errors() -> Iterator[None]:
 
 
 def check_writable(out: Path) -> None:
-    """Make the folder, and end the command if nothing can be written there."""
+    """Make the folder, and end the command if nothing can be written there, or a link in it leads elsewhere."""
     try:
         out.mkdir(parents=True, exist_ok=True)
-        probe = out / ".writable"
-        probe.touch()
-        probe.unlink()
+        root = out.resolve()
+        for folder in out.iterdir():
+            if folder.is_dir() and not folder.resolve().is_relative_to(root):
+                fail(f"{folder} is a link that leaves {out}, and nothing is written through one: remove it")
+        with tempfile.TemporaryFile(dir=out):
+            pass
     except OSError as error:
         fail(f"cannot write to {out}: {error.strerror}; choose another folder with --out")
 
 
 def _finite(content: Any) -> Any:
-    """The content with None for NaN and the infinities, for which JSON has no number."""
+    """The content with None for NaN and the infinities, for which JSON has no number, and all text encodable."""
     if isinstance(content, dict):
-        return {key: _finite(value) for key, value in content.items()}
+        return {_finite(key): _finite(value) for key, value in content.items()}
     if isinstance(content, (list, tuple)):
         return [_finite(value) for value in content]
+    if isinstance(content, str):
+        return content.encode(errors="backslashreplace").decode()
     return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
@@ -69,19 +82,27 @@ def write_json(path: Path | None, content: Any) -> None:
 
 def write(path: Path, text: str) -> None:
     """Write a file whole, or to standard output where its name is -."""
-    # A folder's name may hold bytes that are no text: they are written as escapes.
-    data = text.encode(errors="backslashreplace")
+    from parity.recording.files import write_whole
+
+    data = text.encode()
     if str(path) == "-":
         typer.echo(data, nl=False)
         return
-    if path.is_dir():
-        fail(f"cannot write {path}: it is a folder, name a file")
+    check_file(path)
     try:
-        scratch = path.with_name(f".{path.name}.partial")
-        scratch.write_bytes(data)
-        scratch.replace(path)
+        write_whole(path, data)
     except OSError as error:
         fail(f"cannot write {path}: {error.strerror}")
+
+
+def check_file(path: Path) -> None:
+    """End the command if something lies at ``path`` that no file may take the place of, or a link."""
+    if path.is_symlink():
+        fail(f"cannot write {path}: it is a link, and nothing is written through one: name the file itself")
+    if path.is_dir():
+        fail(f"cannot write {path}: it is a folder, name a file")
+    if path.exists() and not path.is_file():
+        fail(f"cannot write {path}: it is no regular file; - is standard output")
 
 
 def write_page(path: Path, judged: Callable[[], list[Outcome]]) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from parity.cli.asked import known_suite, matrix_of, suite_of_recordings
+from parity.cli.asked import known_suite, matrix_of, offline, suite_of_recordings
 from parity.cli.options import (
     CORES,
     Data,
@@ -23,7 +23,7 @@ from parity.cli.options import (
     Pythons,
     SuiteName,
 )
-from parity.cli.output import PAGE, clear_errors, fail, write, write_json
+from parity.cli.output import PAGE, clear_errors, fail, say, write, write_json
 
 if TYPE_CHECKING:
     from parity.judging.verdict import Judgement
@@ -73,7 +73,7 @@ def report(
     if form not in (*FORMATS, "html", "json"):
         fail(f"unknown format {form!r}: choose html, md, junit or json")
     target = output or (root / PAGE if form == "html" else Path("-"))
-    with clear_errors():
+    with clear_errors(), offline():
         if form == "html":
             check_page(target, *PACKAGES)
         outcomes = recorded(root, suite_of_recordings(suite), mark)
@@ -83,7 +83,7 @@ def report(
         text = page(outcomes) if form == "html" else FORMATS[form](outcomes)
         write(target, text)
     if str(target) != "-":
-        typer.echo(f"{target}: {count_cells(outcomes)}")
+        say(f"{target}: {count_cells(outcomes)}")
     raise SystemExit(EXIT_STATUS[total(outcomes)])
 
 
@@ -122,7 +122,8 @@ def explain(
     with clear_errors():
         if len(what) == 2:
             _belongs_to_a_case(impl=impl, dtype=dtype, device=device != "cpu", epochs=epochs, python=python)
-            found = _explain_recordings(suite, Path(what[0]), Path(what[1]), noise, data)
+            with offline():
+                found = _explain_recordings(suite, Path(what[0]), Path(what[1]), noise, data)
         elif len(what) > 2:
             fail("explain takes one case, or the folders of two trajectories")
         elif noise:
@@ -240,7 +241,7 @@ def diff(
     from parity.judging.verdict import EXIT_STATUS, Verdict, overall
     from parity.report.terminal import make_console, print_diff, print_unpaired
 
-    with clear_errors():
+    with clear_errors(), offline():
         comparisons = compare_folders(a, b, noise or (), known_suite(suite))
     console = make_console(stderr=str(json_file) == "-")
     print_diff(console, comparisons)

@@ -76,7 +76,7 @@ def explain_folders(
                 try:
                     found = dict(replay(entry, folder == b))
                 except SuiteError as error:
-                    untried = f"no mistake could be replayed: {error}"
+                    untried = str(error)
                     continue
                 found["note"] = "; ".join(filter(None, (found["note"], f"what is explained is {folder}")))
                 # If the reference without a mistake explains this run, the other run is the mistaken one.

@@ -20,6 +20,7 @@ FEW = 8
 """The text names at most this many ranges of an axis."""
 
 
+@np.errstate(all="ignore")  # a recording may hold any numbers: what overflows looks like nothing known
 def pattern(location: Location, blocks: Blocks | None = None) -> str:
     """Put into words what the difference at a place looks like; empty where it looks like nothing known.
 
@@ -62,11 +63,14 @@ def _times(factor: float) -> str:
 
 def multiple(a: Array, b: Array, allowed: float) -> float | None:
     """Find the number that takes ``b`` closest to ``a``; None if a value is then farther off than ``allowed``."""
-    norm = float(np.sum(b * b))
-    if norm == 0:
+    largest = float(np.max(np.abs(b), initial=0.0))
+    if not 0 < largest < np.inf:
         return None
-    factor = float(np.sum(a * b)) / norm
-    return factor if np.max(np.abs(a - factor * b)) <= allowed else None
+    with np.errstate(all="ignore"):
+        # The squares of values that are very large or small are no numbers.
+        near = b / largest
+        factor = float(np.sum((a / largest) * near)) / float(np.sum(near * near))
+        return factor if np.max(np.abs(a - factor * b)) <= allowed else None
 
 
 def _names_of(tensor: str, blocks: Blocks) -> tuple[str, ...]:
@@ -117,6 +121,7 @@ def _broadcast(got: Array, wanted: Array) -> str:
     return ""
 
 
+@np.errstate(all="ignore")
 def growth(run: Trajectory, other: Trajectory) -> str:
     """Say how the distance between two runs' parameters grows from epoch to epoch; empty if no simple law fits.
 
@@ -126,8 +131,7 @@ def growth(run: Trajectory, other: Trajectory) -> str:
     for name, values in strays(run, other).items():
         if name != "loss":
             shares.append(values / (np.max(scale(other.params[name]), initial=0.0) or 1.0))
-    with np.errstate(invalid="ignore"):
-        distance = np.max(shares, axis=0)
+    distance = np.max(shares, axis=0)
     seen = np.isfinite(distance) & (distance > 0) & (run.epochs > 0)
     if seen.sum() < 4:
         return ""

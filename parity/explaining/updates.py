@@ -18,7 +18,7 @@ from parity.judging.witness import Check, within_rounding
 from parity.mistakes.catalogue import CATALOGUE
 from parity.mistakes.stepwise import Stepwise
 from parity.nn.updates import slot_names
-from parity.recording.steps import Phase, Step, epochs_and_batches, update_at
+from parity.recording.steps import Lazy, Phase, Step, epochs_and_batches, update_at
 from parity.spec import Case, Dataset, Loss, Optimizer, optimizer_from
 from parity.tolerance import FACTOR
 from parity.trainer import Build, State, Trained, Trainer, Verbs
@@ -36,10 +36,11 @@ class Updates:
 
     def __init__(self, run: Trajectory, steps: Sequence[Step], optimizer: Optimizer) -> None:
         # The optimizer does not touch a tensor without a gradient, such as running statistics.
-        trained = [name for name in run.params if all(name in step.gradients for step in steps)]
+        moved = [frozenset(step.gradients) for step in steps]
+        trained = [name for name in run.params if all(name in names for names in moved)]
         self.shapes = {name: run.params[name].shape[1:] for name in trained}
         self.slots = slot_names(optimizer)
-        self.steps = [_selected(step, self.shapes, self.slots) for step in steps]
+        self.steps = Lazy(len(steps), lambda number: _selected(steps[number], self.shapes, self.slots))
         self.run, self.optimizer, self.dtype = run, optimizer, run.meta["dtype"]
 
     def first_mistaken(self) -> tuple[int, Location] | None:
@@ -148,7 +149,9 @@ def _selected(
                 kept |= of(whole.slots, f"{slot}/")
         return State(of(whole.params), kept, whole.step)
 
-    return replace(step, before=state(step.before), gradients=of(step.gradients), after=state(step.after))
+    # A prediction is no part of an update, and might be large.
+    kept = replace(step, prediction=np.empty(0))
+    return replace(kept, before=state(step.before), gradients=of(step.gradients), after=state(step.after))
 
 
 def optimizer_said(run: Trajectory) -> Optimizer | None:

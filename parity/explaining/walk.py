@@ -216,14 +216,16 @@ def walk_pair(a: Trajectory, b: Trajectory, noise: Noise | None = None) -> Locat
     Returns:
         The place, None if no update was recorded deeply by both. If all agree, the place has no check.
     """
-    both = list(zip(steps_of(a), steps_of(b), epochs_and_batches(a), strict=False))
-    if not both:
+    ours, theirs = steps_of(a), steps_of(b)
+    count = min(len(ours), len(theirs))
+    if not count:
         return None
     dtype, noise = max(a.meta["dtype"], b.meta["dtype"], key=unit), noise or Noise(())
+    both = zip(ours, theirs, epochs_and_batches(a), strict=False)
     stops = (_against(step, other, dtype, noise, epoch, batch) for step, other, (epoch, batch) in both)
     found, agreed = walk(stops)
     if found is None:
-        return _all_agree(len(both), agreed)
+        return _all_agree(count, agreed)
     apart = agreed.get(Phase.STATE, 0.0)
     early = found.phase in (Phase.PREDICTION, Phase.LOSS, Phase.GRADIENT, Phase.BATCH)
     if found.parts and early and apart > 1 and not noise.at(update_at(a, found.epoch, found.batch)):

@@ -13,6 +13,8 @@ from parity.judging.outcome import Outcome
 from parity.judging.policy import asserts_parameters
 from parity.judging.published import Figure, figures
 from parity.judging.verdict import Judgement, Verdict, judge_run
+from parity.recording.files import target_of
+from parity.recording.limits import Budget
 from parity.recording.places import (
     CHECKED,
     LOCKSTEP,
@@ -34,17 +36,14 @@ class Runs:
     """The recordings of one case, each read once.
 
     ``folder`` is that of the case. ``entry`` is the case as its suite has it; None if the suite does not know it.
-    ``reference`` is the label of the implementation that the others are held against.
+    ``reference`` is the label of the implementation that the others are held against. ``budget`` is what reading them
+    may take together.
     """
 
     def __init__(
-        self,
-        folder: Path,
-        known: Known,
-        reference: str,
-        entry: Entry | None,
+        self, folder: Path, known: Known, reference: str, entry: Entry | None, budget: Budget | None = None
     ) -> None:
-        self.folder, self.known, self.reference, self.entry = folder, known, reference, entry
+        self.folder, self.known, self.reference, self.entry, self.budget = folder, known, reference, entry, budget
         self._read: dict[Path, Trajectory | TrajectoryError] = {}
 
     def keep(self, folder: Path, run: Trajectory) -> None:
@@ -57,7 +56,8 @@ class Runs:
             try:
                 if reason := kept_failure(folder):
                     raise TrajectoryError(f"{folder.name}: the last run failed: {reason}")
-                run = read(folder)
+                target_of(folder, self.folder.parent)
+                run = read(folder, budget=self.budget)
                 if superseded(folder, run):
                     raise TrajectoryError(f"{folder}: a newer run was begun and not finished: run it again")
                 self._read[folder] = run

@@ -19,8 +19,10 @@ from parity.judging.policy import asserts_parameters
 from parity.judging.preflight import preflight
 from parity.judging.verdict import Judgement, Verdict, judge, sighted
 from parity.recording.format import MANIFEST
+from parity.recording.limits import FOLDER, Budget
+from parity.recording.manifest import read_manifest
 from parity.recording.places import CHECKED, LOCKSTEP, RUN, kept_failure
-from parity.recording.reader import read, read_manifest, superseded
+from parity.recording.reader import read, superseded
 from parity.tolerance import FACTOR, ROUNDINGS
 from parity.tolerance import least_floor as least
 from parity.trajectory import Trajectory, TrajectoryError
@@ -118,15 +120,13 @@ def compare_folders(a: Path, b: Path, noise: Sequence[Path] = (), known: Known =
         if not root.is_dir():
             raise TrajectoryError(f"{root} is not a folder: name a trajectory's folder or a folder of runs")
     same = a.resolve() == b.resolve()
-    candidates = itertools.combinations(_runs(a), 2) if same else itertools.product(_runs(a), _runs(b))
-    pairs = [
-        (ours, other)
-        for ours, other in candidates
-        if ours != other and ours.parent.name == other.parent.name and _kind(ours) == _kind(other)
-    ]
+    one, other = ([(run, (run.parent.name, *_kind(run))) for run in _runs(root)] for root in (a, b))
+    candidates = itertools.combinations(one, 2) if same else itertools.product(one, other)
+    pairs = [(mine, their) for (mine, kind), (their, its) in candidates if mine != their and kind == its]
     if not pairs:
         raise TrajectoryError(f"{a} and {b} have no case and dtype in common: nothing was compared")
-    return [compare(*pair, known=known) for pair in pairs]
+    budget = Budget(FOLDER)
+    return [compare(*pair, known=known, budget=budget) for pair in pairs]
 
 
 def unpaired(a: Path, b: Path, comparisons: Sequence[Comparison]) -> dict[Path, list[Path]]:
@@ -139,7 +139,9 @@ def unpaired(a: Path, b: Path, comparisons: Sequence[Comparison]) -> dict[Path, 
     return {root: [run for run in _runs(root) if run not in compared and _kind(run)[0] != CHECKED] for root in roots}
 
 
-def compare(a: Path, b: Path, noise: Sequence[Path] = (), known: Known = NOTHING) -> Comparison:
+def compare(
+    a: Path, b: Path, noise: Sequence[Path] = (), known: Known = NOTHING, budget: Budget | None = None
+) -> Comparison:
     """Compare two recorded runs: every batch's loss, every snapshot of every parameter and its metrics.
 
     The tolerance is the sum of both runs' own, because either may be off by its share. Of a metric it is what rows near
@@ -152,6 +154,7 @@ def compare(a: Path, b: Path, noise: Sequence[Path] = (), known: Known = NOTHING
         noise: Folders of repetitions of either run with its roundings stirred, for runs without a noise floor.
         known: The suite that knows the runs' case. It alone may say that a case's parameters are asserted in lockstep
             only, and its noise floors come before those that lie beside the runs.
+        budget: What several readings may take together, if those of the two runs are among them.
 
     Returns:
         The judgement, and the largest differences.
@@ -168,7 +171,7 @@ def compare(a: Path, b: Path, noise: Sequence[Path] = (), known: Known = NOTHING
         >>> compare(root / "a", root / "b").judgement.verdict
         <Verdict.PASS: 'PASS'>
     """
-    ours, theirs = read(a), read(b)
+    ours, theirs = read(a, budget=budget), read(b, budget=budget)
     return compare_runs(a, ours, b, theirs, repetitions(ours, theirs, noise), known)
 
 

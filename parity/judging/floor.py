@@ -9,15 +9,18 @@ from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save as save_tensors
 
 from parity.judging.compare import distance, scale
+from parity.recording.files import read_tensors, write_whole
 from parity.recording.places import floor_name
 from parity.tolerance import RUNS, largest_lately
 from parity.tolerance import least_floor as least
 from parity.trajectory import Trajectory, TrajectoryError
 from parity.typing import Array, Params
+
+FLOOR_BYTES = 256 << 20
+"""The size of the largest file of floors that is read."""
 
 
 class Source(StrEnum):
@@ -132,10 +135,8 @@ def save(floors: dict[str, Floor], path: Path, fingerprint: str) -> None:
             # Where no row is near a tie, none may change.
             tensors[f"{dtype}/metrics/{name}"] = np.where(narrow == 0, narrow, np.nextafter(narrow, np.float32(np.inf)))
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.partial")
     about = {"fingerprint": fingerprint, "runs": str(RUNS)}
-    save_file(tensors, scratch, about | {"checksum": checksum(tensors, about)})
-    scratch.replace(path)
+    write_whole(path, save_tensors(tensors, about | {"checksum": checksum(tensors, about)}))
 
 
 def checksum(tensors: Params, about: Mapping[str, str]) -> str:
@@ -147,21 +148,16 @@ def checksum(tensors: Params, about: Mapping[str, str]) -> str:
     return digest.hexdigest()
 
 
-def load(path: Path, fingerprint: str) -> dict[str, Floor] | None:
+def load(path: Path, fingerprint: str, root: Path | None = None) -> dict[str, Floor] | None:
     """Read the floors that ``save`` wrote; None if there is no file or it bears another mark.
 
-    TrajectoryError if the file is damaged; the message says how to make it anew.
+    ``root`` is the folder that no link may leave. TrajectoryError if the file is damaged; the message says how to make
+    it anew.
     """
-    try:
-        with safe_open(path, "numpy") as file:
-            about = dict(file.metadata() or {})
-            if about.get("fingerprint") != fingerprint:
-                return None
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except FileNotFoundError:
+    kept = _read(path, root)
+    if kept is None or kept[0].get("fingerprint") != fingerprint:
         return None
-    except (OSError, SafetensorError, TypeError, AttributeError) as error:  # the last two for a dtype that NumPy lacks
-        raise _damaged(path, str(error)) from error
+    about, tensors = dict(kept[0]), kept[1]
     for name, values in tensors.items():
         if values.dtype != np.float32:
             raise _damaged(path, f"{name} is {values.dtype}, not float32")
@@ -183,7 +179,7 @@ def _floor_in(dtype: str, tensors: Params, path: Path) -> Floor:
     if loss is None or loss.ndim != 2:
         raise _damaged(path, f"it holds no {dtype}/loss of epochs and batches")
     snapshots = None
-    for name, values in tensors.items():
+    for name, values in sorted(tensors.items()):
         if not name.startswith(f"{dtype}/") or name == f"{dtype}/loss":
             continue
         if values.ndim != 1 or name.split("/")[1] not in ("params", "metrics"):
@@ -195,6 +191,16 @@ def _floor_in(dtype: str, tensors: Params, path: Path) -> Floor:
         if (values < 0).any():
             raise _damaged(path, f"{name} is negative")
     return Floor(loss, params, metrics)
+
+
+def _read(path: Path, root: Path | None = None) -> tuple[dict[str, str], Params] | None:
+    """What a file of floors says of itself, and its tensors; None without a file."""
+    try:
+        return read_tensors(path, FLOOR_BYTES, root)
+    except FileNotFoundError:
+        return None
+    except (OSError, TrajectoryError) as error:
+        raise _damaged(path, str(error)) from error
 
 
 def _below(prefix: str, tensors: Params) -> Params:
@@ -210,10 +216,11 @@ def recorded_floor(folder: Path, run: Trajectory, kept: Path | None = None) -> F
 
     Without ``kept`` it is looked for where ``parity run`` leaves floors beside the run.
     """
+    root = None if kept else folder.resolve().parent.parent
     where = kept or folder.resolve().parent.parent / "floors"
     name = floor_name(folder.resolve().parent.name, run.meta.get("lockstep"), run.meta["dtype"])
     mark = run.meta.get("floor")
-    floors = load(where / name, mark) if isinstance(mark, str) else None
+    floors = load(where / name, mark, root) if isinstance(mark, str) else None
     found = None if floors is None else fits(floors.get(run.meta["dtype"]), run)
     return found and replace(found, source=Source.SUITE if kept else Source.BESIDE)
 
@@ -246,13 +253,8 @@ def too_narrow(floor: Floor, reference: Trajectory, dtype: str) -> str:
 
 def mark_of(path: Path) -> str | None:
     """Read the mark in a file of floors; None without a file or a mark. TrajectoryError if the file is damaged."""
-    try:
-        with safe_open(path, "numpy") as file:
-            return (file.metadata() or {}).get("fingerprint")
-    except FileNotFoundError:
-        return None
-    except (OSError, SafetensorError) as error:
-        raise _damaged(path, str(error)) from error
+    found = _read(path)
+    return None if found is None else found[0].get("fingerprint")
 
 
 def least_floor(run: Trajectory) -> Floor:

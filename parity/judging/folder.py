@@ -11,6 +11,7 @@ from parity.judging.cell import Runs, judge_cell
 from parity.judging.known import Known, Mark
 from parity.judging.outcome import Outcome
 from parity.recording.format import MANIFEST
+from parity.recording.limits import FOLDER, Budget
 from parity.recording.places import CHECKED, LOCKSTEP, RUN, Place
 from parity.suite import Suite, rank
 from parity.trajectory import TrajectoryError
@@ -60,11 +61,11 @@ def in_order(outcomes: list[Outcome], suite: Suite) -> list[Outcome]:
 
 def _all_below(root: Path, known: Known, suite: Suite, done: Collection[tuple[str, ...]] = ()) -> list[Outcome]:
     """Judge every run below ``root`` except those in ``done``."""
-    outcomes = []
+    outcomes, budget = [], Budget(FOLDER)
     try:
         for folder in sorted(root.iterdir()):
             if folder.is_dir() and not folder.name.startswith("."):
-                runs = Runs(folder, known, suite.reference, known.entry(folder.name))
+                runs = Runs(folder, known, suite.reference, known.entry(folder.name), budget)
                 for place in _places(runs):
                     if (folder.name, place.implementation, place.dtype, place.device) not in done:
                         outcomes.append(replace(judge_cell(runs, place), cached=True))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 import re
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from parity.dtypes import KNOWN, NARROW
+from parity.recording.files import opened, read_whole, write_whole
 from parity.recording.format import MANIFEST
 from parity.trajectory import Trajectory, TrajectoryError
 
@@ -38,20 +41,32 @@ def keep_failure(folder: Path, reason: str) -> None:
     path = failure_path(folder)
     if reason:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(reason, encoding="utf-8", errors="backslashreplace")
+        write_whole(path, reason[:FAILURE_BYTES].encode(errors="backslashreplace"))
     else:
         path.unlink(missing_ok=True)
 
 
 def kept_failure(folder: Path) -> str:
-    """The reason why the last attempt at a run failed; "" if it did not fail."""
+    """The reason why the last attempt at a run failed; "" if it did not fail.
+
+    A mark that cannot be read, or says no reason, is the mark of a failure all the same.
+    """
+    path = failure_path(folder)
     try:
-        with failure_path(folder).open("rb") as file:
-            return " ".join(file.read(4096).decode(errors="replace").split())
-    except OSError:
+        with opened(path, path.parent) as file:
+            reason = " ".join(file.read(FAILURE_BYTES).decode(errors="replace").split())
+    except (FileNotFoundError, NotADirectoryError):
         return ""
+    except OSError as error:
+        # No such mark can lie beside a folder whose name leaves no room for its own.
+        return "" if error.errno == errno.ENAMETOOLONG else f"{path.name}: cannot be read: {error.strerror}"
+    except TrajectoryError as error:
+        return str(error)
+    return reason or f"{path.name} is empty: its reason could not be written"
 
 
+FAILURE_BYTES = 4096
+"""So much of the reason why a run failed is kept, and read."""
 CHECKED = "checked"
 """The dtype in the folder name of the reference's own check: see ``parity.running.jobs``."""
 EXPLANATION = "explanation.json"
@@ -67,22 +82,18 @@ def folder_name(implementation: str, dtype: str, device: str, lockstep: int | No
 def keep_explanation(folder: Path, reason: str, explanation: Mapping[str, Any]) -> None:
     """Write an explanation of the judgement that gave ``reason`` beside its run. A new recording removes it."""
     text = json.dumps({"of": reason, "explanation": explanation}, indent=1) + "\n"
-    path = folder / EXPLANATION
-    if path.exists() and path.read_text(encoding="utf-8") == text:
-        return
-    scratch = path.with_name(f".{path.name}.partial")
-    scratch.write_text(text, encoding="utf-8")
-    scratch.replace(path)
+    data = text.encode(errors="backslashreplace")
+    with contextlib.suppress(OSError, TrajectoryError):
+        if read_whole(folder / EXPLANATION, EXPLANATION_BYTES, folder) == data:
+            return
+    write_whole(folder / EXPLANATION, data, folder.parent)
 
 
 def kept_explanation(folder: Path, reason: str) -> dict[str, Any] | None:
     """Read the explanation that ``parity run`` left of the judgement that gave ``reason``; None if there is none."""
-    path = folder / EXPLANATION
     try:
-        if path.is_symlink() or path.stat().st_size > EXPLANATION_BYTES:
-            return None
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        found = json.loads(read_whole(folder / EXPLANATION, EXPLANATION_BYTES, folder))
+    except (OSError, ValueError, RecursionError):  # a TrajectoryError is a ValueError
         return None
     if not isinstance(found, dict) or found.get("of") != reason:
         return None

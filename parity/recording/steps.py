@@ -21,7 +21,7 @@ import itertools
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar, overload
 
 import numpy as np
 
@@ -29,6 +29,8 @@ from parity.spec import Case
 from parity.trainer import State, Trained, Trainer, by_segment, continued, predicted, verbs
 from parity.trajectory import Trajectory, TrajectoryError
 from parity.typing import Array, Batches, Params
+
+T = TypeVar("T")
 
 
 class Phase(StrEnum):
@@ -169,41 +171,72 @@ def _named(number: int, state: State) -> Params:
     return {f"{number}/{name}": value for name, value in found.items()}
 
 
-def steps_of(run: Trajectory) -> list[Step]:
+class Lazy(Sequence[T]):
+    """A sequence whose items are made when they are asked for: steps may be more than the memory holds.
+
+    >>> squares = Lazy(4, lambda number: number**2)
+    >>> squares[2], list(squares[1:])
+    (4, [1, 4, 9])
+    """
+
+    def __init__(self, count: int, make: Callable[[int], T]) -> None:
+        self._places, self._make = range(count), make
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, key: int) -> T: ...
+    @overload
+    def __getitem__(self, key: slice) -> Lazy[T]: ...
+    def __getitem__(self, key: int | slice) -> T | Lazy[T]:
+        if not isinstance(key, slice):
+            return self._make(self._places[key])
+        places = self._places[key]
+        return Lazy(len(places), lambda number: self._make(places[number]))
+
+
+def steps_of(run: Trajectory) -> Sequence[Step]:
     """Read the updates that a run recorded deeply, from the first on.
 
     Returns:
-        The steps; none if the run recorded none, or under other names.
+        The steps, each read when it is asked for; none if the run recorded none, or under other names.
 
     Raises:
         TrajectoryError: A step is there in part only.
     """
-    found: list[Step] = []
-    tensors: dict[str, Params] = {}
-    for name, value in run.steps.items():
+    names: dict[str, list[str]] = {}
+    for name in run.steps:
         number, _, rest = name.partition("/")
-        tensors.setdefault(number, {})[rest] = value
-    for k in range(len(tensors) - 1 if "0" in tensors else 0):
-        here, after = tensors.get(str(k), {}), tensors.get(str(k + 1), {})
-        needed = ["rows", "prediction", "loss", "trained", *(f"params/{name}" for name in run.params)]
-        missing = [name for name in needed if name not in here]
-        missing += [] if _part(here, "gradients") else ["gradients"]
-        missing += [name for name in (f"params/{name}" for name in run.params) if name not in after]
+        names.setdefault(number, []).append(rest)
+    count = max(0, len(names) - 1) if "0" in names else 0
+    params = [f"params/{name}" for name in run.params]
+    for k in range(count):
+        here, after = set(names.get(str(k), ())), set(names.get(str(k + 1), ()))
+        missing = [name for name in ("rows", "prediction", "loss", "trained", *params) if name not in here]
+        missing += [] if any(name.startswith("gradients/") for name in here) else ["gradients"]
+        missing += [name for name in params if name not in after]
         if missing:
             raise TrajectoryError(f"the deep recording of update {k} lacks {missing[0]}: record the run again")
-        if here["loss"].size != 1 or here["trained"].size != 1:
+        if any(run.steps[f"{k}/{name}"].size != 1 for name in ("loss", "trained")):
             raise TrajectoryError(f"the loss of update {k}, recorded deeply, is no single number: record the run again")
-        step = Step(
+
+    def tensors(number: int) -> Params:
+        return {name: run.steps[f"{number}/{name}"] for name in names[str(number)]}
+
+    def step(k: int) -> Step:
+        here = tensors(k)
+        return Step(
             before=_state(here, k),
             rows=here["rows"],
             prediction=here["prediction"],
-            loss=here["loss"],
+            loss=here["loss"].reshape(()),
             gradients=_part(here, "gradients"),
-            trained=here["trained"],
-            after=_state(after, k + 1),
+            trained=here["trained"].reshape(()),
+            after=_state(tensors(k + 1), k + 1),
         )
-        found.append(step)
-    return found
+
+    return Lazy(count, step)
 
 
 def _state(tensors: Params, number: int) -> State:

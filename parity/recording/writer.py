@@ -18,6 +18,7 @@ from safetensors.numpy import save
 
 from parity.dtypes import carrier, packed
 from parity.recording import checkpoint
+from parity.recording.files import write_whole
 from parity.recording.format import (
     FLOATS,
     HEADER_BYTES,
@@ -29,8 +30,9 @@ from parity.recording.format import (
     check_optional,
     check_steps,
 )
+from parity.recording.manifest import read_manifest
 from parity.recording.places import keep_failure, partial_path
-from parity.recording.reader import read, read_manifest
+from parity.recording.reader import read
 from parity.trainer import State
 from parity.trajectory import Chunk, Stack, TrajectoryError, check_chunk, merged
 from parity.typing import Array
@@ -172,8 +174,10 @@ class Writer:
             return
         if run.epochs[-1] != epoch:
             return
-        for file in self.partial.glob("*.safetensors"):
-            if file.name not in (checkpoint.FILE, *(shard["file"] for shard in self._shards)):
+        # Later shards, and what was left half written.
+        kept = {MANIFEST, checkpoint.FILE, *(shard["file"] for shard in self._shards)}
+        for file in self.partial.iterdir():
+            if file.name not in kept:
                 file.unlink()
         last = slice(len(run.epochs) - 1, None)
         params = {name: values[last] for name, values in run.params.items()}
@@ -287,13 +291,8 @@ def _write_atomically(path: Path, data: bytes) -> None:
 
     TrajectoryError if the folder is gone, as when another writer to the same place removed it.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
     try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        write_whole(path, data)
     except FileNotFoundError as error:
         raise TrajectoryError(
             f"{path.parent} was taken away while this run was written there: let no other run write to the same "

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from parity import __version__
 from parity.judging.outcome import Outcome
+from parity.recording.files import opened
 from parity.suite import Entry
+from parity.trajectory import TrajectoryError
 
 PACKAGES = ("plotly", "pygments")
 """The packages that this page needs beyond those that every page needs."""
@@ -48,7 +50,7 @@ def sources_of(entry: Entry) -> dict[str, Path]:
 def is_current(path: Path, mark: str) -> bool:
     """Whether a file holds the page whose ``fingerprint`` is ``mark``."""
     try:
-        with path.open("rb") as file:
+        with opened(path, path.parent) as file:
             return f'content="{mark}"'.encode() in file.read(4096)
-    except OSError:
+    except (OSError, TrajectoryError):
         return False

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from parity.judging.outcome import Outcome
 from parity.judging.published import PRINTED_BY, counted
 from parity.judging.verdict import Verdict
+from parity.report.foreign import foreign
 from parity.report.markdown import table
 from parity.report.words import Doubt, count_cells, count_published, doubts, labels_of, rows_of, share
-
-_NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def markdown(outcomes: Sequence[Outcome]) -> str:
@@ -47,22 +45,22 @@ def junit(outcomes: Sequence[Outcome]) -> str:
     seconds = 0.0
     for folder in dict.fromkeys(o.folder for o in outcomes):
         of_case = [o for o in outcomes if o.folder == folder]
-        suite = ET.SubElement(root, "testsuite", name=_xml(folder))
+        suite = ET.SubElement(root, "testsuite", name=_text(folder))
         counts = {"tests": len(of_case), "failures": 0, "errors": 0}
         for o in of_case:
             name = f"{o.implementation}-{o.dtype}-{o.device}"
-            test = ET.SubElement(suite, "testcase", classname=_xml(folder), name=_xml(name), time=f"{o.seconds:.3f}")
+            test = ET.SubElement(suite, "testcase", classname=_text(folder), name=_text(name), time=f"{o.seconds:.3f}")
             found = doubts(o)
             failed = any(doubt.verdict is Verdict.FAIL for doubt in found)
             if found:
                 counts["failures" if failed else "errors"] += 1
                 kind = Verdict.FAIL if failed else Verdict.INCONCLUSIVE
                 element = ET.SubElement(
-                    test, "failure" if failed else "error", type=kind, message=_xml(_said(found[0]))
+                    test, "failure" if failed else "error", type=kind, message=_text(_said(found[0]))
                 )
-                element.text = _xml("\n".join(f"{doubt.verdict}: {_said(doubt)}" for doubt in found))
+                element.text = _text("\n".join(f"{doubt.verdict}: {_said(doubt)}" for doubt in found))
             elif o.judgement.note:
-                ET.SubElement(test, "system-out").text = _xml(o.judgement.note)
+                ET.SubElement(test, "system-out").text = _text(o.judgement.note)
         spent = sum(o.seconds for o in of_case)
         suite.attrib.update({key: str(count) for key, count in counts.items()} | {"time": f"{spent:.3f}"})
         totals = {key: totals[key] + count for key, count in counts.items()}
@@ -95,6 +93,6 @@ def _published(outcomes: Sequence[Outcome]) -> Iterable[list[str]]:
             yield [folder, PRINTED_BY[kind], f"{held} of {count}"]
 
 
-def _xml(text: str) -> str:
-    """A text without the characters that XML 1.0 cannot hold."""
-    return _NOT_XML.sub("\ufffd", text)
+def _text(text: str) -> str:
+    """A text of characters that XML 1.0 can hold, which all that can be printed are."""
+    return foreign(text, lines=True)

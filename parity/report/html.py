@@ -16,6 +16,7 @@ from parity.judging.outcome import Outcome, total
 from parity.judging.published import log_lines, missed, sources
 from parity.judging.verdict import Evidence, Verdict
 from parity.report.current import fingerprint, sources_of
+from parity.report.foreign import foreign_in
 from parity.report.page import plotly, policy, render, resource
 from parity.report.words import (
     LOOKS,
@@ -66,12 +67,12 @@ def page(outcomes: Sequence[Outcome]) -> str:
         headline=HEADLINES[verdict],
         looks={verdict.lower(): look for verdict, look in LOOKS.items()},
         totals=[text for text in (count_cells(outcomes), count_published(outcomes)) if text],
-        labels=content.labels,
-        rows=content.rows(),
-        doubts=content.doubts(),
+        labels=foreign_in(content.labels),
+        rows=foreign_in(content.rows()),
+        doubts=foreign_in(content.doubts()),
         heat=_legend(),
         sources=content.sources,
-        data=content.data(),
+        data=foreign_in(content.data(), lines=True),
         factor=FACTOR,
         **scripts,
     )

@@ -6,6 +6,8 @@ import html
 import re
 from collections.abc import Collection, Iterable, Sequence
 
+from parity.report.foreign import foreign
+
 _MARKS = re.compile(r"([\\`*_\[\]#|~$@])")
 
 
@@ -15,7 +17,7 @@ def escaped(text: str) -> str:
     >>> print(escaped("a_b <i>\n|c|"))
     a\_b &lt;i&gt; \|c\|
     """
-    return html.escape(_MARKS.sub(r"\\\1", " ".join(text.split())), quote=False)
+    return html.escape(_MARKS.sub(r"\\\1", foreign(" ".join(text.split()))), quote=False)
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]], numbers: Collection[int] = ()) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping
-from io import StringIO
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from parity.recording.files import write_whole
 from parity.spec import Case
 
 if TYPE_CHECKING:
@@ -80,14 +81,13 @@ def save(figure: Figure, path: Path) -> None:
         PlotError: The file cannot be written.
     """
     kind = path.suffix.lower()
+    drawn = BytesIO()
+    figure.savefig(drawn, format="svg" if kind == ".html" else kind[1:], dpi=100)
+    content = drawn.getvalue()
+    if kind == ".html":
+        page = b'<!doctype html><html lang="en"><meta charset="utf-8"><title>parity</title><body>'
+        content = page + content[content.index(b"<svg") :] + b"</body></html>\n"
     try:
-        if kind != ".html":
-            figure.savefig(path, dpi=100)
-            return
-        svg = StringIO()
-        figure.savefig(svg, format="svg")
-        drawing = svg.getvalue()
-        page = '<!doctype html><html lang="en"><meta charset="utf-8"><title>parity</title><body>'
-        path.write_text(page + drawing[drawing.index("<svg") :] + "</body></html>\n", encoding="utf-8")
+        write_whole(path, content)
     except OSError as error:
         raise PlotError(f"cannot write {path}: {error.strerror or error}") from error

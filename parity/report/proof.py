@@ -46,7 +46,7 @@ class Steps:
     def job(self, name: str) -> None:
         self.progress.advance(self.task)
         if not self.console.is_terminal:
-            self.console.print(f"{name}: done", markup=False, highlight=False)
+            self.console.print(f"{name}: done")
 
 
 def rows(evidence: Evidence) -> list[dict[str, Any]]:
@@ -141,8 +141,8 @@ def print_evidence(console: Console, evidence: Evidence) -> None:
     for failure in evidence.failures:
         console.print(Text("could not be run: ", BAD) + Text(failure), soft_wrap=True)
     for line in totals(evidence):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-    console.print(f"{evidence.seconds:.0f} s", style="dim", highlight=False)
+        console.print(line, soft_wrap=True)
+    console.print(f"{evidence.seconds:.0f} s", style="dim")
 
 
 def _changes(evidence: Evidence) -> Iterator[tuple[str, str, str, str]]:

@@ -9,10 +9,10 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-from rich.console import Console, Group
+from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.live import Live
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
@@ -20,6 +20,7 @@ from parity.judging.diff import Comparison
 from parity.judging.outcome import Outcome
 from parity.judging.published import log_lines, missed, sources
 from parity.judging.verdict import Judgement, Verdict
+from parity.report.foreign import foreign
 from parity.report.words import LOOKS, count_cells, count_published, explained, share
 from parity.running.cells import Cell
 from parity.running.versions import Availability
@@ -33,11 +34,25 @@ WIDE = 170
 """The width of a line where nobody watches, in characters."""
 
 
+class _Plain(Console):
+    """A console that shows every text as the letters that it is: no markup, no emoji, no control of the terminal."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(foreign(text, lines=True), **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=foreign(segment.text, lines=True))
+
+
 def make_console(stderr: bool = False) -> Console:
-    """A console on standard output or error. A file or a pipe has no width, and gets a wide one: wrapped lines help
-    nobody."""
+    """A console on standard output or error, which shows texts that are not ours as they are: see ``foreign``.
+
+    A file or a pipe has no width, and gets a wide one: wrapped lines help nobody.
+    """
     stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, width=None if stream.isatty() else WIDE)
+    width = None if stream.isatty() else WIDE
+    return _Plain(stderr=stderr, width=width, markup=False, highlight=False, emoji=False)
 
 
 def progress_on(console: Console, **options: Any) -> Progress:
@@ -90,7 +105,7 @@ class Watch:
         self.progress.advance(self.task)
         self._put((outcome.folder, outcome.dtype), outcome.implementation, _cell(outcome))
         if self.live is None and not outcome.cached:
-            self.console.print(f"{outcome.name}: {outcome.judgement.verdict}", highlight=False)
+            self.console.print(f"{outcome.name}: {outcome.judgement.verdict}")
 
     def _put(self, row: tuple[str, str], implementation: str, text: Text) -> None:
         # Noise floors and the reference's own check are not cells of the matrix.
@@ -131,7 +146,7 @@ def print_matrix(console: Console, outcomes: Sequence[Outcome]) -> None:
     notes = {outcome.folder: outcome.note for outcome in outcomes}
     for folder, note in notes.items():
         if note:
-            console.print(f"{folder}: {note}", markup=False, highlight=False, soft_wrap=True)
+            console.print(f"{folder}: {note}", soft_wrap=True)
 
 
 def _tables(width: int, rows: Rows, whole: Rows | None = None) -> list[Table]:
@@ -175,14 +190,14 @@ def print_summary(console: Console, outcomes: Sequence[Outcome], seconds: float)
                 console.print(Text(f"     {sentence}"), soft_wrap=True)
     for outcome in outcomes:
         if outcome.judgement.verdict is Verdict.PASS and outcome.judgement.note:
-            console.print(f"{outcome.name}: {outcome.judgement.note}", markup=False, soft_wrap=True)
+            console.print(f"{outcome.name}: {outcome.judgement.note}", soft_wrap=True)
     for outcome in outcomes:
         for verdict, sentence in missed(outcome.figures):
             line = Text(f"{verdict} ", LOOKS[verdict].style) + Text(f"{outcome.name}: {sentence}")
             console.print(line, soft_wrap=True)
-    console.print(f"\n{count_cells(outcomes)} ({seconds:.1f} s)", highlight=False)
+    console.print(f"\n{count_cells(outcomes)} ({seconds:.1f} s)")
     if published := count_published(outcomes):
-        console.print(published, highlight=False)
+        console.print(published)
 
 
 def print_list(console: Console, rows: Sequence[tuple[str, Availability, str]]) -> None:
@@ -205,10 +220,10 @@ def print_log(console: Console, case: Case, outcome: Outcome) -> None:
 
     Where the source shows no output, ours stands alone. It is printed as it is, for it is what a script prints.
     """
-    console.print(f"[bold]{escape(case.name)}[/bold], {outcome.implementation}, {outcome.dtype}", highlight=False)
-    console.print(escape(case.publication.source), style="dim", highlight=False)
+    console.print(Text(case.name, "bold") + Text(f", {outcome.implementation}, {outcome.dtype}"))
+    console.print(case.publication.source, style="dim")
     if case.display.note:
-        console.print(case.display.note, markup=False, highlight=False, soft_wrap=True)
+        console.print(case.display.note, soft_wrap=True)
     lines = log_lines(case, outcome.figures, outcome.run)
     table = plain_table("ours", "published", "")
     for line in lines:
@@ -217,13 +232,13 @@ def print_log(console: Console, case: Case, outcome: Outcome) -> None:
     if any(line.verdict is not None for line in lines):
         console.print(table)
         for source in sources(case, outcome.dtype):
-            console.print(source, style="dim", markup=False, highlight=False, soft_wrap=True)
+            console.print(source, style="dim", soft_wrap=True)
         return
     if case.publication.source:
         unshown = "shows no output of this log" if lines else "printed no figures of this run"
-        console.print(f"The source {unshown}.", highlight=False)
+        console.print(f"The source {unshown}.")
     for line in lines:
-        console.print(line.ours, markup=False, highlight=False, soft_wrap=True)
+        console.print(line.ours, soft_wrap=True)
 
 
 def print_data(console: Console, case: Case) -> None:
@@ -239,7 +254,7 @@ def print_data(console: Console, case: Case) -> None:
             table.add_row(*("…" for _ in table.columns))
         table.add_row(str(row), *(f"{value:.6f}" for value in rows[row]))
     console.print(table)
-    console.print(f"\\[{len(rows)} rows x {rows.shape[1]} columns]", highlight=False)
+    console.print(f"[{len(rows)} rows x {rows.shape[1]} columns]")
 
 
 def print_texts(console: Console, weights: str, epochs: int, texts: Mapping[Cell, str | BaseException]) -> None:
@@ -248,15 +263,13 @@ def print_texts(console: Console, weights: str, epochs: int, texts: Mapping[Cell
     for cell, text in texts.items():
         label = f"{cell.implementation} {cell.dtype}"
         if isinstance(text, BaseException):
-            console.print(f"{label}: {text}", markup=False, soft_wrap=True)
+            console.print(f"{label}: {text}", soft_wrap=True)
         else:
             written.setdefault(text, []).append(label)
     whose = f"what {weights} trained" if weights else "its own parameters"
     for text, labels in written.items():
-        console.print(
-            f"{', '.join(labels)}, with {whose} after {epochs} epochs:", style="bold", markup=False, highlight=False
-        )
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
+        console.print(f"{', '.join(labels)}, with {whose} after {epochs} epochs:", style="bold")
+        console.print(text, soft_wrap=True)
 
 
 def print_preflight(console: Console, notes: Iterable[tuple[str, Sequence[str]]]) -> None:
@@ -288,9 +301,9 @@ def print_diff(console: Console, comparisons: Sequence[Comparison]) -> None:
     console.print(table)
     for found in comparisons:
         if found.judgement.verdict is not Verdict.PASS:
-            console.print(f"{found.a} and {found.b}: {found.judgement.reason}", markup=False, soft_wrap=True)
+            console.print(f"{found.a} and {found.b}: {found.judgement.reason}", soft_wrap=True)
     passed = sum(found.judgement.verdict is Verdict.PASS for found in comparisons)
-    console.print(f"{passed} of {len(comparisons)} pairs agree", highlight=False)
+    console.print(f"{passed} of {len(comparisons)} pairs agree")
 
 
 def print_unpaired(console: Console, unpaired: Mapping[Path, Sequence[Path]]) -> None:
@@ -302,7 +315,7 @@ def print_unpaired(console: Console, unpaired: Mapping[Path, Sequence[Path]]) ->
         names = [f"{run.parent.name}/{run.name}" for run in runs[:3]] + (["…"] if len(runs) > 3 else [])
         said.append(f"{len(runs)} of {root}" + (f" ({', '.join(names)})" if names else ""))
     line = f"not compared, for want of a counterpart: {', '.join(said)}"
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
+    console.print(line, soft_wrap=True)
 
 
 def _print_one(console: Console, found: Comparison) -> None:
@@ -324,7 +337,7 @@ def _print_one(console: Console, found: Comparison) -> None:
             f"or {found.absolute.absolute:.3g} absolute everywhere"
         )
     for line in (*lines, *(f"note: {note}" for note in found.notes)):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
 
 
 def _ulp(count: int) -> str:
@@ -335,7 +348,7 @@ def print_explanation(console: Console, title: str, judgement: Judgement, found:
     """Print one run on one screen: the verdict, where it parts, what that looks like, and the mistakes tried."""
     console.print(Text(f"{judgement.verdict} ", LOOKS[judgement.verdict].style) + Text(title, "bold"), soft_wrap=True)
     agrees = "it agrees with the reference: there is nothing to explain"
-    console.print(judgement.reason or agrees, markup=False, soft_wrap=True)
+    console.print(judgement.reason or agrees, soft_wrap=True)
     if found is None:
         return
     console.print()
@@ -348,18 +361,16 @@ def print_explanation(console: Console, title: str, judgement: Judgement, found:
         console.print(
             f"  {found['parameter']}{worst['index'] or ''}: ours {worst['ours']:.9g}, reference "
             f"{worst['reference']:.9g}: {worst['absolute']:.3g} apart, {found['floors']:.3g} noise floors{ulp}",
-            markup=False,
-            highlight=False,
         )
     others = [name for name, _ in found["parts"][1:]]
     if others:
-        console.print(f"  so do {', '.join(others)}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"  so do {', '.join(others)}", soft_wrap=True)
     if found["pattern"]:
-        console.print(f"  pattern: {found['pattern']}", markup=False, highlight=False)
+        console.print(f"  pattern: {found['pattern']}")
     if found["growth"]:
-        console.print(f"  the distance {found['growth']}", markup=False, highlight=False)
+        console.print(f"  the distance {found['growth']}")
     if found["note"]:
-        console.print(f"  {found['note']}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"  {found['note']}", soft_wrap=True)
     console.print()
     console.print(Text(found["why"], "bold"), soft_wrap=True)
     if found["untouched"] is None:
@@ -374,4 +385,4 @@ def print_explanation(console: Console, title: str, judgement: Judgement, found:
     more = len(found["replays"]) - 8
     tried = f"{len(found['replays'])} replayed over the first {found['epochs']} epochs" if more > 0 else ""
     late = "; time ran out before all were" if found["unfinished"] else ""
-    console.print(f"{tried}{late}", style="dim", highlight=False)
+    console.print(f"{tried}{late}", style="dim")

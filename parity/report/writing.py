@@ -17,4 +17,4 @@ def print_mark(console: Console, cell: Cell, mark: Mark) -> None:
         mark.text,
         50 * "=",
     )
-    console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
+    console.print("\n".join(lines), soft_wrap=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import filecmp
 import hashlib
 import platform
-import shutil
 from pathlib import Path
 
 from parity.judging.floor import load
+from parity.recording.files import write_whole
 from parity.recording.places import CHECKED, floor_name
 from parity.running.cells import Cell, Options
 from parity.running.jobs import FloorFile
@@ -82,9 +82,7 @@ class Keyring:
             shipped = self.shipped(FloorFile(str(path), self.mark(cell)))
             if shipped is not None and not (path.exists() and filecmp.cmp(shipped, path, shallow=False)):
                 path.parent.mkdir(parents=True, exist_ok=True)
-                scratch = path.with_name(f".{path.name}.partial")
-                shutil.copyfile(shipped, scratch)
-                scratch.replace(path)
+                write_whole(path, shipped.read_bytes(), self.options.out)
         return FloorFile(str(path), self.mark(cell))
 
     def shipped(self, floor: FloorFile) -> Path | None:

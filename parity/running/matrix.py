@@ -20,8 +20,9 @@ from parity.judging.outcome import Outcome
 from parity.judging.policy import asserts_parameters
 from parity.judging.verdict import Judgement, Verdict
 from parity.recording.format import MANIFEST
+from parity.recording.manifest import read_manifest
 from parity.recording.places import CHECKED, Place, keep_explanation, keep_failure
-from parity.recording.reader import read, read_manifest
+from parity.recording.reader import read
 from parity.running.cells import Cell, OnEpoch, Options, cells, owed
 from parity.running.deadlines import Deadlines
 from parity.running.executor import Executor, UnrunError, WorkerError

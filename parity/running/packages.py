@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.machinery import ModuleSpec
-from importlib.util import spec_from_file_location
+from importlib.util import find_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
@@ -63,8 +63,8 @@ def clone() -> Reach | None:
 def find(suite: str | None) -> str:
     """Let this process find the suite of that name, or without one the documents'; the name of its package.
 
-    The documents' is that of the clone, a user's own is looked for in the current folder, too. SuiteError where none is
-    named and there is no clone.
+    The documents' is that of the clone. A user's own that is found nowhere else is looked for in the current folder,
+    which somebody else may have filled. SuiteError where none is named and there is no clone.
     """
     from parity.suite import SuiteError
 
@@ -76,9 +76,17 @@ def find(suite: str | None) -> str:
             f"the documents' models are in a clone of the project, and {HERE} is in none: call 'pip install -e .' "
             "there, or name a suite of your own with --suite"
         )
-    else:
+    elif not _known(suite.partition(".")[0]):
         Reach(folders=(os.getcwd(),)).extend()
     return DOCUMENTS if suite is None else suite
+
+
+def _known(package: str) -> bool:
+    """Whether this process finds a package already. It is not imported."""
+    try:
+        return find_spec(package) is not None
+    except ValueError:  # no name of a package: importing it says so
+        return True
 
 
 def reach_of(suite: str) -> Reach:

@@ -125,15 +125,17 @@ def downloaded(tmp_path: Path) -> Path:
     return folder
 
 
-def called(folder: Path, *arguments: str, module: bool = False) -> subprocess.CompletedProcess[str]:
-    """The command, as its script or as ``python -m parity``."""
+def called(
+    folder: Path, *arguments: str, module: bool = False, path: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """The command, as its script or as ``python -m parity``, with ``path`` among the folders of its interpreter."""
     script = folder.parent / "bin" / "parity"
     script.parent.mkdir(exist_ok=True)
     script.write_text(SCRIPT)
     return subprocess.run(
         [sys.executable, *(("-m", "parity") if module else (str(script),)), *arguments],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(HERE.parent)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, filter(None, (HERE.parent, path))))},
         capture_output=True,
         text=True,
         timeout=120,
@@ -150,10 +152,20 @@ RUNS = [f"runs/made-up/{name}-float64-cpu" for name in ("numpy", "torch")]
         (["diff", *RUNS], 0),
         (["explain", *RUNS], 0),
         (["report", "runs"], 3),
+        (["diff", "runs", "runs"], 0),
+        (["report", "runs", "--format", "junit"], 3),
         (["list"], 0),
         (["run", "no-such-case"], 2),
+        (["explain", "no-such-case"], 2),
+        (["floor", "no-such-case"], 2),
+        (["show", "no-such-case"], 2),
+        (["sample", "no-such-case"], 2),
+        (["prove", "--page", "nowhere/page.html"], 2),
+        (["bench", "--against", "nowhere.json"], 2),
+        # In a worker, too.
+        (["run", "iris-logistic", "--impl", "numpy", "--dtype", "float64", "--epochs", "1", "--out", "out"], 0),
     ],
-    ids=lambda value: value[0] if isinstance(value, list) else "",
+    ids=lambda value: " ".join(value[:4]) if isinstance(value, list) else "",
 )
 def test_nothing_is_imported_from_the_current_folder(downloaded: Path, arguments: list[str], status: int) -> None:
     done = called(downloaded, *arguments)
@@ -177,6 +189,18 @@ def test_a_suite_that_is_asked_for_is_found_there_after_all_else(downloaded: Pat
     done = called(downloaded, "run", "--suite", package, "--dtype", "float64", "--out", "out")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 cells: 2 PASS" in done.stdout
+    assert not (downloaded / "sprung").exists(), (downloaded / "sprung").read_text()
+
+
+def test_a_suite_that_is_found_elsewhere_brings_nothing_of_the_current_folder(downloaded: Path) -> None:
+    package = write_suite(downloaded.parent, numpy_mine=HONEST.replace("from", "import only_here\nfrom", 1))
+    (downloaded / "only_here.py").write_text(TRAP.format(above=0))
+    (downloaded / package).mkdir()
+    (downloaded / package / "__init__.py").write_text(TRAP.format(above=1))
+    command = ("run", "--suite", package, "--dtype", "float64", "--out", "out")
+    done = called(downloaded, *command, path=downloaded.parent)
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "No module named 'only_here'" in done.stdout
     assert not (downloaded / "sprung").exists(), (downloaded / "sprung").read_text()
 
 

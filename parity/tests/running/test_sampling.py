@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from parity.recording.reader import read
 from parity.report import data
+from parity.report.terminal import make_console
 from parity.report.writing import print_mark
 from parity.running.cells import Cell, Options
 from parity.running.matrix import Matrix
@@ -116,6 +116,7 @@ def test_a_model_writes_on_its_way_what_it_writes_after_as_long_a_run(tmp_path: 
     for epochs in (1, 5):
         after = {cell.implementation: text for cell, text in of(epochs).sample(wish).items()}
         assert after == {cell.implementation: mark.text for cell, mark in marks if mark.done == epochs}
-    stream = StringIO()
-    print_mark(Console(file=stream, width=80), cell, Mark(5, 6, 4.186, "The [b]", 90.0))
+    console = make_console()
+    console.file = stream = StringIO()
+    print_mark(console, cell, Mark(5, 6, 4.186, "The [b]", 90.0))
     assert stream.getvalue().splitlines()[1:] == ["Time elapsed: 1.50 min", "Epoch 5 | Loss 4.19", "The [b]", "=" * 50]

@@ -1,0 +1,109 @@
+"""Files in a folder that anyone may have filled: the one way to open a file, and the one way to write one."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+from safetensors import SafetensorError
+from safetensors.numpy import load
+
+from parity.trajectory import TrajectoryError
+from parity.typing import Params
+
+# A FIFO opened to be read would wait for a writer, and a link could have replaced the file since it was looked at.
+_PLAIN = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+
+
+def opened(path: Path, root: Path | None = None) -> BinaryIO:
+    """Open a regular file to read it. Nothing waits, whatever lies at ``path``.
+
+    ``root`` is the folder that no link may leave; without one, links may lead anywhere. TrajectoryError if a link
+    leaves it, or no regular file lies there; OSError, with FileNotFoundError, if the file cannot be opened.
+    """
+    target = target_of(path, root)
+    if not stat.S_ISREG(os.stat(target).st_mode):  # opening a device may do something
+        raise TrajectoryError(f"{path}: is no regular file: replace it by the file")
+    return reopened(target)
+
+
+def reopened(target: Path) -> BinaryIO:
+    """Open what ``target_of`` gave and was found to be a regular file. Errors as of ``opened``."""
+    file = open(target, "rb", opener=lambda name, flags: os.open(name, flags | _PLAIN))  # noqa: SIM115
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise TrajectoryError(f"{target}: was replaced while it was opened: let nothing else write there")
+    return file
+
+
+def read_whole(path: Path, most: int, root: Path | None = None) -> bytes:
+    """Read a file of at most ``most`` bytes: see ``opened``. TrajectoryError if it is larger."""
+    with opened(path, root) as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise TrajectoryError(f"{path}: is larger than {in_words(most)}: it is no file of ours")
+    return data
+
+
+def read_tensors(path: Path, most: int, root: Path | None = None) -> tuple[dict[str, str], Params]:
+    """Read the metadata and the tensors of a safetensors file: see ``read_whole``. TrajectoryError if it is damaged."""
+    data = read_whole(path, most, root)
+    try:
+        tensors = load(data)
+        # safetensors has checked the header.
+        about = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")]).get("__metadata__", {})
+    except (SafetensorError, KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
+        # All but the first for a dtype or a shape that NumPy lacks.
+        raise TrajectoryError(f"{path}: is no valid safetensors file ({' '.join(str(error).split()):.200})") from error
+    return dict(about), tensors
+
+
+def write_whole(path: Path, data: bytes, root: Path | None = None) -> None:
+    """Write a file in one step: a reader sees the old file or the new one, even after a power cut.
+
+    Nothing is written through a link. A link at ``path`` is replaced by the file; the scratch file has a random name,
+    so that nobody can put a link there. ``root`` is the folder that ``path`` must lie in after all links of its folder.
+    OSError if the file cannot be written, TrajectoryError if a link of its folder leaves ``root``.
+    """
+    folder = target_of(path.parent, root)
+    scratch = folder / f".{path.name[:100]}.{secrets.token_hex(8)}.tmp"
+    # 0o666 is narrowed by the user's own mask, as for any file.
+    handle = os.open(scratch, _NEW, 0o666)
+    try:
+        with open(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(scratch, folder / path.name)
+    except BaseException:
+        scratch.unlink(missing_ok=True)
+        raise
+
+
+def in_words(size: int) -> str:
+    """A number of bytes in words.
+
+    >>> in_words(4 << 20), in_words(100)
+    ('4 MiB', '100 bytes')
+    """
+    for unit, name in ((30, "GiB"), (20, "MiB")):
+        if size >= 1 << unit:
+            return f"{size / (1 << unit):.3g} {name}"
+    return f"{size} bytes"
+
+
+def target_of(path: Path, root: Path | None) -> Path:
+    """Where a path leads, after all links. TrajectoryError if that is outside ``root``, or a link leads to itself."""
+    try:
+        target = path.resolve()
+        inside = root is None or target.is_relative_to(root.resolve())
+    except (RuntimeError, ValueError) as error:  # the latter for a name with a zero byte
+        raise TrajectoryError(f"{path}: is a link that leads back to itself: replace it by the file") from error
+    if not inside:
+        raise TrajectoryError(f"{path}: is a link that leaves the folder: replace it by the file")
+    return target

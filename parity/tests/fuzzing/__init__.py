@@ -1,0 +1,1 @@
+"""Recordings that were changed at random: read, compared, explained and reported."""
