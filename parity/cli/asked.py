@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,6 +92,4 @@ def matrix_of(
         pythons=interpreters(python),
         **{name: value for name, value in options.items() if value is not None},
     )
-    matrix = Matrix(wanted)
-    check_writable(out)
-    return matrix
+    return Matrix(wanted, partial(check_writable, out))

@@ -20,6 +20,10 @@ OURS = 70
 """The exit status of our own mistakes, as in sysexits.h: Python's 1 would read as a difference."""
 
 
+UNHEARD = 141
+"""The exit status where nobody reads on, as 'head' does not: that of SIGPIPE. typer's 1 would read as a difference."""
+
+
 def fail(message: str, status: int = 2) -> NoReturn:
     """End the command with one line on standard error and an exit status."""
     typer.echo(f"parity: {message}", err=True)
@@ -46,7 +50,7 @@ def check_writable(out: Path) -> None:
         out.mkdir(parents=True, exist_ok=True)
         probe = out / ".writable"
         probe.touch()
-        probe.unlink()
+        probe.unlink(missing_ok=True)  # another run may look at the same moment
     except OSError as error:
         fail(f"cannot write to {out}: {error.strerror}; choose another folder with --out")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -34,22 +35,36 @@ def failure_path(folder: Path) -> Path:
 
 
 def keep_failure(folder: Path, reason: str) -> None:
-    """Write down the reason why a run failed; remove an earlier reason if ``reason`` is ""."""
+    """Write down the reason why a run failed; remove an earlier reason if ``reason`` is "".
+
+    Where there is no room for the reason, its file is left empty: that alone says that the run failed.
+    """
     path = failure_path(folder)
     if reason:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(reason, encoding="utf-8", errors="backslashreplace")
+        try:
+            scratch = path.with_name(f"{path.name}.tmp")
+            scratch.write_text(reason, encoding="utf-8", errors="backslashreplace")
+            scratch.replace(path)
+        except OSError:
+            path.touch()
     else:
         path.unlink(missing_ok=True)
 
 
 def kept_failure(folder: Path) -> str:
     """The reason why the last attempt at a run failed; "" if it did not fail."""
+    path = failure_path(folder)
     try:
-        with failure_path(folder).open("rb") as file:
-            return " ".join(file.read(4096).decode(errors="replace").split())
-    except OSError:
+        with path.open("rb") as file:
+            found = " ".join(file.read(4096).decode(errors="replace").split())
+    except (FileNotFoundError, NotADirectoryError):
         return ""
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:  # no mark can lie beside such a folder
+            return ""
+        return f"{path.name} cannot be read: {error.strerror}"
+    return found or f"{path.name} is empty: there may have been no room for the reason"
 
 
 CHECKED = "checked"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import replace
@@ -18,26 +19,36 @@ from parity.judging.ladder import Rung
 from parity.judging.outcome import Outcome
 from parity.judging.policy import asserts_parameters
 from parity.judging.verdict import Judgement, Verdict
-from parity.recording.format import MANIFEST
+from parity.recording.format import MANIFEST, made
 from parity.recording.places import CHECKED, Place, keep_explanation, keep_failure
 from parity.recording.reader import read, read_manifest
 from parity.running.cells import Cell, OnEpoch, Options, cells, owed
 from parity.running.deadlines import Deadlines
-from parity.running.executor import Executor, UnrunError, WorkerError
+from parity.running.dependencies import fresh, searched
+from parity.running.executor import Executor, Job, UnrunError, WorkerError
 from parity.running.jobs import CellName, Climb, Explain, FloorFile, MeasureFloor, OnDisk, Record, SampleText
 from parity.running.keyring import Keyring
 from parity.running.keys import hyper_parameters, mark
-from parity.running.packages import reach_of
-from parity.running.pool import Pool
+from parity.running.packages import own_path, reach_of
+from parity.running.pool import Pool, foreign_environment, worker_environment
 from parity.running.versions import Versions
 from parity.suite import SuiteError
-from parity.trajectory import TrajectoryError
+from parity.trajectory import Trajectory, TrajectoryError
+
+AGAIN, PAUSE = 3, 0.1
+"""So many times a run is looked for that was just written, with so many seconds between them."""
+CHANGES = 4
+"""So many changes of a process are said of a cell."""
 
 
 class Matrix:
-    """One call of ``parity run``: what to record, where it lies, and the judgement of every cell."""
+    """One call of ``parity run``: what to record, where it lies, and the judgement of every cell.
 
-    def __init__(self, options: Options) -> None:
+    ``before_writing`` is called before anything is recorded or measured, and not where all of it is there.
+    """
+
+    def __init__(self, options: Options, before_writing: Callable[[], None] = lambda: None) -> None:
+        self._before_writing = before_writing
         self.options, self.suite = options, options.suite
         self.cells = cells(options)
         self.owed = owed(options)
@@ -46,6 +57,9 @@ class Matrix:
         self._known = Known(self.suite, mark)
         self._runs: dict[str, Runs] = {}
         self._submitted: dict[Path, Future[OnDisk]] = {}
+        self._reach = reach_of(self.suite.package)
+        self._changed: dict[CellName, tuple[str, ...]] = {}
+        self._taken: set[Path] = set()
 
     def epochs(self, cell: Cell) -> int:
         """The epochs that are asked for: the case's own unless the options say others."""
@@ -67,7 +81,12 @@ class Matrix:
     def executor(self) -> Executor:
         """What this matrix's jobs are done by."""
         deadlines = Deadlines(self.options.timeout, self._seconds)
-        return Pool(self.options.jobs, self.options.pythons, reach_of(self.suite.package), deadlines)
+        return Pool(self.options.jobs, self.options.pythons, self._reach, deadlines, self._note_changes)
+
+    def _note_changes(self, job: Job[Any], changes: tuple[str, ...]) -> None:
+        cell = getattr(job, "cell", None)
+        if isinstance(cell, CellName):
+            self._changed[cell] = tuple(dict.fromkeys((*self._changed.get(cell, ()), *changes)))
 
     def _seconds(self, about: str) -> float | None:
         """The longest that any run of that case in the folder of results took, None where there is none."""
@@ -180,17 +199,25 @@ class Matrix:
     def _needs(self, cell: Cell, pool: Executor, on_epoch: OnEpoch) -> dict[str, Future[OnDisk]]:
         """What a cell's judgement waits for, by name; submitted once however many cells wait for it."""
         lockstep = self.lockstep(cell)
-        needs = {"run": self._submit(cell, None, pool, on_epoch)}
-        if self.is_reference(cell):
-            needs["check"] = self._submit(_checked(cell), None, pool, on_epoch)
-        else:
-            needs["reference"] = self._submit(self.reference(cell), None, pool, on_epoch)
+        runs = self._runs_needed(cell)
+        needs = {name: self._submit(*run, pool, on_epoch) for name, run in runs.items() if name != "lockstep run"}
         needs["floor"] = self._submit_floor(cell, None, pool, on_epoch)
         if lockstep:
-            held = _checked(cell) if self.is_reference(cell) else cell
-            needs["lockstep run"] = self._submit(held, lockstep, pool, on_epoch)
+            needs["lockstep run"] = self._submit(*runs["lockstep run"], pool, on_epoch)
             needs["lockstep floor"] = self._submit_floor(cell, lockstep, pool, on_epoch)
         return needs
+
+    def _runs_needed(self, cell: Cell) -> dict[str, tuple[Cell, int | None]]:
+        """The runs that a cell's judgement waits for, by name: each a cell, and the length of its stretches."""
+        lockstep = self.lockstep(cell)
+        runs: dict[str, tuple[Cell, int | None]] = {"run": (cell, None)}
+        if self.is_reference(cell):
+            runs["check"] = _checked(cell), None
+        else:
+            runs["reference"] = self.reference(cell), None
+        if lockstep:
+            runs["lockstep run"] = (_checked(cell) if self.is_reference(cell) else cell), lockstep
+        return runs
 
     def _submit(self, cell: Cell, lockstep: int | None, pool: Executor, on_epoch: OnEpoch) -> Future[OnDisk]:
         folder = cell.folder(self.options.out, lockstep)
@@ -228,11 +255,17 @@ class Matrix:
         # What a stopped run has not looked at cannot be looked at again.
         resume = not self.options.fresh and not deep
         epochs = self._keys.length(cell, lockstep)
-        job = Record(name, name.environment, name.resources, epochs, str(folder), meta, lockstep, deep, resume)
+        reuse = not self.options.fresh
+        job = Record(name, name.environment, name.resources, epochs, str(folder), meta, lockstep, deep, resume, reuse)
+        self._before_writing()
         return pool.submit(job, lambda progress: on_epoch(cell, progress.done, progress.of))
 
     def _submit_floor(self, cell: Cell, lockstep: int | None, pool: Executor, on_epoch: OnEpoch) -> Future[OnDisk]:
-        floor = self._keys.floor(cell, lockstep)
+        try:
+            floor = self._keys.floor(cell, lockstep)
+        except OSError as error:
+            where = error.filename2 or error.filename or self.options.out
+            return _failed(UnrunError(f"it cannot be copied to {where}: {error.strerror}"))
         path = Path(floor.path)
         if path not in self._submitted:
             if load(path, floor.mark) is not None and not (self.options.fresh and self._keys.shipped(floor) is None):
@@ -247,7 +280,9 @@ class Matrix:
         reference = self.reference(cell)
         name, epochs = self._name(reference), self._keys.floor_length(reference)
         dtypes = (cell.dtype,) if cell.dtype in NARROW else DTYPES
-        job = MeasureFloor(name, name.environment, name.resources, epochs, dtypes, floor, lockstep)
+        reuse = not self.options.fresh
+        job = MeasureFloor(name, name.environment, name.resources, epochs, dtypes, floor, lockstep, reuse)
+        self._before_writing()
         return pool.submit(job, lambda progress: on_epoch(reference, progress.done, progress.of))
 
     def _name(self, cell: Cell) -> CellName:
@@ -264,10 +299,48 @@ class Matrix:
             run = read(folder)
         except (OSError, TrajectoryError):
             return False
-        fits = bool(run.meta.get("key") == key and run.meta.get("deep", 0) >= deep)
+        fits = bool(run.meta.get("key") == key and run.meta.get("deep", 0) >= deep and self._fresh(cell, run))
         if fits:
             self._runs_of(cell).keep(folder, run)
         return fits
+
+    def _fresh(self, cell: Cell, run: Trajectory) -> bool:
+        """Whether all that a run has read is as it was."""
+        environment, reach = self._name(cell).environment, self._reach
+        variables = worker_environment(environment.framework, device=environment.device)
+        if environment.framework in self.options.pythons:
+            variables = foreign_environment(variables)
+        else:
+            reach = replace(reach, folders=(*reach.folders, *own_path()))
+        return fresh(run.meta.get("depends"), variables, searched(reach))
+
+    def _take(self, cell: Cell, lockstep: int | None, job: Future[OnDisk]) -> None:
+        """Read what a job has left, once: TrajectoryError if what lies there is not what it has written.
+
+        An earlier run may lie there still, where the implementation wrote elsewhere, or something else has been put
+        there since.
+        """
+        folder, result = cell.folder(self.options.out, lockstep), job.result()
+        if not result.made or folder in self._taken:
+            return  # it was read when it was found to be there
+        run = self._read(folder)
+        if run.meta.get("key") != self._keys.key(cell, lockstep) or made(run.meta) != result.made:
+            raise TrajectoryError(
+                f"{folder}: what lies there is not what this run has written, and says nothing of it: let nothing else "
+                "write there, and run it again"
+            )
+        self._taken.add(folder)
+        self._runs_of(cell).keep(folder, run)
+
+    def _read(self, folder: Path) -> Trajectory:
+        """Read what a job has left. Another process that makes the same run puts its own in its place."""
+        for _ in range(AGAIN):
+            with contextlib.suppress(OSError, TrajectoryError):
+                return read(folder)
+            time.sleep(PAUSE)
+        if not self.options.out.is_dir():
+            raise TrajectoryError(f"{self.options.out} was taken away while its runs were made: run it again")
+        return read(folder)
 
     def _runs_of(self, cell: Cell) -> Runs:
         """The recordings of a cell's case, read once for all of its cells."""
@@ -277,6 +350,16 @@ class Matrix:
         return self._runs[cell.entry.folder]
 
     def _judge(self, cell: Cell, needs: Mapping[str, Future[OnDisk]]) -> Outcome:
+        outcome = self._judged(cell, needs)
+        changes = self._changed.get(self._name(cell), ())
+        if not changes:
+            return outcome
+        named = "; ".join((*changes[:CHANGES], *(["and more"] if len(changes) > CHANGES else [])))
+        note = f"it changed what its process keeps, so that another went on: {named}"
+        judgement = outcome.judgement
+        return replace(outcome, judgement=replace(judgement, note="; ".join(filter(None, (judgement.note, note)))))
+
+    def _judged(self, cell: Cell, needs: Mapping[str, Future[OnDisk]]) -> Outcome:
         outcome = Outcome(
             cell.entry.folder,
             cell.implementation,
@@ -294,7 +377,11 @@ class Matrix:
                 return replace(outcome, judgement=doubt, trace=getattr(error, "trace", ""))
         place = Place(cell.folder(self.options.out), cell.implementation, cell.dtype, cell.device)
         try:
+            for name, (run, lockstep) in self._runs_needed(cell).items():
+                self._take(run, lockstep, needs[name])
             judged = judge_cell(self._runs_of(cell), place)
+            if not self.options.out.is_dir():
+                raise TrajectoryError(f"{self.options.out} was taken away while its runs were made: run it again")
         except (OSError, ValueError) as error:
             return replace(outcome, judgement=Judgement(Verdict.INCONCLUSIVE, reason=str(error)))
         # What an earlier call left beside the run is not this one's explanation.

@@ -52,6 +52,16 @@ def device_of(name: str) -> jax.Device:
     return jax.devices("cpu" if name == "cpu" else "cuda")[0]
 
 
+def settle(device: str) -> None:
+    """Give JAX what every run on a device begins with; ValueError if there is no such device."""
+    device_of(device)
+
+
+def process_state() -> dict[str, Any]:
+    """What JAX keeps for a process."""
+    return {f"JAX's {name}": value for name, value in jax.config.values.items()}
+
+
 Arrays = dict[str, jax.Array]
 """The framework's name of a parameter, as in the layout, to its array."""
 

@@ -50,6 +50,37 @@ def device_of(name: str) -> torch.device:
     return torch.device("cpu" if name == "cpu" else "cuda")
 
 
+def settle(device: str) -> None:
+    """Give torch what every run on a device begins with; ValueError if there is no such device."""
+    torch.manual_seed(0)
+    device_of(device)
+
+
+def process_state() -> dict[str, Any]:
+    """What torch keeps for a process, beside the random numbers, which every run begins anew."""
+    tiny = torch.tensor(5e-324, dtype=torch.float64)
+    return {
+        "torch's default dtype": torch.get_default_dtype(),
+        "torch's default device": torch.get_default_device(),
+        "torch's precision of float32 products": torch.get_float32_matmul_precision(),
+        "torch's TF32 in cuDNN": torch.backends.cudnn.allow_tf32,
+        "torch's threads": (torch.get_num_threads(), torch.get_num_interop_threads()),
+        "torch's determinism": (
+            torch.are_deterministic_algorithms_enabled(),
+            torch.is_deterministic_algorithms_warn_only_enabled(),
+            torch.utils.deterministic.fill_uninitialized_memory,
+        ),
+        "torch's autograd": (
+            torch.is_grad_enabled(),
+            torch.is_inference_mode_enabled(),
+            torch.is_anomaly_enabled(),
+        ),
+        "torch's autocast": (torch.is_autocast_enabled("cpu"), torch.is_autocast_enabled("cuda")),
+        "torch's oneDNN": torch.backends.mkldnn.enabled,
+        "torch's subnormal numbers": (tiny * 1).item() > 0,
+    }
+
+
 Tensors = dict[str, Tensor]
 """The framework's name of a parameter, as in the layout, to its tensor."""
 

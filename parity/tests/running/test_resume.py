@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
+from parity.recording import checkpoint
 from parity.recording.checkpoint import FILE, pack, unpack
 from parity.recording.places import partial_path
 from parity.recording.reader import read
@@ -16,6 +17,7 @@ from parity.running.messages import Task, write
 from parity.running.pool import worker_environment
 from parity.trainer import State
 from parity.trajectory import Trajectory
+from parity.typing import Params
 
 # Every chunk is a snapshot, written at once. "epoch N" kills the worker when it says that epoch N is done,
 # "pack N" when the shard of epoch N is on disk and its checkpoint is not.
@@ -116,6 +118,27 @@ def test_a_damaged_shard_is_not_taken_over(tmp_path: Path) -> None:
     assert work(tmp_path / "run") == [0, 10, 20, 30, 40]
 
 
+def signed(params: Params, about: dict[str, str]) -> bytes:
+    """A checkpoint that nothing is wrong with but what ``about`` says or does not say."""
+    tensors = {f"params/{name}": np.asarray(value) for name, value in params.items()}
+    data: bytes = save(tensors, about | {"sha256": checkpoint._checksum(tensors, about)})
+    return data
+
+
+def test_no_bit_of_a_checkpoint_can_flip_unseen(tmp_path: Path) -> None:
+    params = {"dense/kernel": np.arange(6.0).reshape(3, 2), "dense/bias": np.float64(0.5)}
+    state = State(params, {f"momentum/{name}": value * 3 for name, value in params.items()}, 7, -0.1)
+    whole, path = pack(state, 5, "k"), tmp_path / FILE
+    # All bits of every third byte, one bit of each of the others.
+    taken = []
+    for place in range(len(whole)):
+        for bit in range(8) if place % 3 == 0 else (place % 8,):
+            path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << bit]) + whole[place + 1 :])
+            if unpack(path, "k") is not None:
+                taken.append((place, bit))
+    assert not taken
+
+
 def test_a_state_survives_the_disk(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     params = {"dense/kernel": generator.normal(size=(3, 2)), "scale": np.float64(generator.normal(size=()))}
@@ -131,9 +154,9 @@ def test_a_state_survives_the_disk(tmp_path: Path) -> None:
     about = {"key": "k", "epoch": "5", "step": "7", "slot_scale": (-0.1).hex()}
     for wrong in ({"epoch": None}, {"step": None}, {"slot_scale": None}, {"step": "7.5"}, {"slot_scale": "wide"}):
         words = {name: word for name, word in (about | wrong).items() if word is not None}
-        (tmp_path / "other").write_bytes(save({"params/kernel": params["dense/kernel"]}, words))
+        (tmp_path / "other").write_bytes(signed(params, words))
         assert unpack(tmp_path / "other", "k") is None, words
-    (tmp_path / "other").write_bytes(save({"params/kernel": params["dense/kernel"]}, about))
+    (tmp_path / "other").write_bytes(signed(params, about))
     assert unpack(tmp_path / "other", "k") is not None
     path.write_bytes(path.read_bytes()[:-1])
     assert unpack(path, "k") is None
