@@ -40,6 +40,14 @@ def alone(place: Path, waiting: Callable[[], None] = lambda: None, pause: float 
             os.close(handle)
 
 
+def tidy(place: Path) -> None:
+    """Take away the file of a lock that its holder, which was ended, has left; not one that is held."""
+    path = place.with_name(f".{place.name}.lock")
+    if path.exists() and (handle := _taken(path)) is not None and handle >= 0:
+        path.unlink(missing_ok=True)
+        os.close(handle)
+
+
 def _taken(path: Path) -> int | None:
     """The open file whose lock is ours now; -1 where there are no locks, None where another has it."""
     if not LOCKING:

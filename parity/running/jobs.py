@@ -6,7 +6,7 @@ import itertools
 import os
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -18,7 +18,9 @@ from parity.running.executor import Emit, Environment, Progress, Resources
 if TYPE_CHECKING:
     from parity.judging.floor import Floor
     from parity.judging.ladder import Rung
+    from parity.spec import Case, Dataset
     from parity.suite import Entry, Implementation
+    from parity.typing import Array, Params
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,25 @@ class CellName:
 
         suite = load_suite(self.suite)
         entry = suite.entry(self.case, self.data)
+        keep_as_they_are(entry.case)
         return entry, suite.implementation(entry, self.implementation), suite.implementation(entry, suite.reference)
+
+
+def keep_as_they_are(case: Case) -> None:
+    """Make read-only what a case hands out to every run of its process: one that writes there would change the next."""
+    for give in (case.data, case.initial):
+        if give not in _KEPT:
+            _KEPT.append(give)
+            for one, other in zip(_arrays(give()), _arrays(give()), strict=True):
+                if one is other and one is not None:
+                    one.flags.writeable = False
+
+
+def _arrays(given: Dataset | Params) -> list[Array | None]:
+    return list(given.values()) if isinstance(given, dict) else [given.x, given.y, given.x_test, given.y_test]
+
+
+_KEPT: list[Callable[[], Any]] = []
 
 
 @dataclass(frozen=True)
@@ -83,8 +103,8 @@ class Record:
     """Train a cell and record it in ``folder``, under what ``meta`` says of it.
 
     In stretches of ``lockstep`` epochs, each from the reference's state, where that is given; all of the first ``deep``
-    updates. ``resume``: go on with what a run that was stopped has left. ``reuse``: where another process records the
-    same just now, wait for it and take its recording.
+    updates. ``resume``: go on with what a run that was stopped has left. ``reuse``: where another process has recorded
+    the same just now, take its recording.
     """
 
     cell: CellName
@@ -101,23 +121,23 @@ class Record:
     def run(self, emit: Emit) -> OnDisk:
         from parity.recording.lock import alone
 
-        with alone(Path(self.folder), lambda: emit(Progress())) as waited:
-            there = self._there() if waited and self.reuse else ""
+        with alone(Path(self.folder), lambda: emit(Progress())):
+            there = self._there() if self.reuse else ""
             return OnDisk(cached=bool(there), made=there) if there else self._record(emit)
 
     def _there(self) -> str:
         """The run that lies in the folder, as ``made`` says it, if it is the one that is wanted; "" else."""
         from parity.recording.format import made
-        from parity.recording.reader import read_manifest
+        from parity.recording.reader import read, read_manifest
         from parity.running.dependencies import unchanged
         from parity.trajectory import TrajectoryError
 
         try:
             found = read_manifest(Path(self.folder))
+            same = found.get("key") == self.meta.get("key") and found.get("deep", 0) >= self.deep
+            return made(read(self.folder).meta) if same and unchanged(found.get("depends")) else ""
         except (OSError, TrajectoryError):
             return ""
-        same = found["complete"] and found.get("key") == self.meta.get("key") and found.get("deep", 0) >= self.deep
-        return made(found) if same and unchanged(found.get("depends")) else ""
 
     def _record(self, emit: Emit) -> OnDisk:
         from parity.frameworks import settings_of
@@ -231,7 +251,7 @@ class SampleText:
 class MeasureFloor:
     """Measure the noise floors of a case on its reference and leave them in a file.
 
-    ``reuse``: where another process measures the same just now, wait for it and take its floors.
+    ``reuse``: where another process has measured the same just now, take its floors.
     """
 
     cell: CellName
@@ -246,8 +266,8 @@ class MeasureFloor:
     def run(self, emit: Emit) -> OnDisk:
         from parity.recording.lock import alone
 
-        with alone(Path(self.floor.path), lambda: emit(Progress())) as waited:
-            if waited and self.reuse and self._there():
+        with alone(Path(self.floor.path), lambda: emit(Progress())):
+            if self.reuse and self._there():
                 return OnDisk(cached=True)
             return self._measure(emit)
 

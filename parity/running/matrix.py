@@ -20,6 +20,7 @@ from parity.judging.outcome import Outcome
 from parity.judging.policy import asserts_parameters
 from parity.judging.verdict import Judgement, Verdict
 from parity.recording.format import MANIFEST, made
+from parity.recording.lock import tidy
 from parity.recording.places import CHECKED, Place, keep_explanation, keep_failure
 from parity.recording.reader import read, read_manifest
 from parity.running.cells import Cell, OnEpoch, Options, cells, owed
@@ -427,6 +428,9 @@ def _checked(reference: Cell) -> Cell:
 
 def _keep_failure(folder: Path, run: Future[OnDisk]) -> None:
     error = None if run.cancelled() else run.exception()
+    if error is not None:
+        with contextlib.suppress(OSError):
+            tidy(folder)
     if not (run.cancelled() or isinstance(error, UnrunError)):
         keep_failure(folder, "" if error is None else str(error) or type(error).__name__)
 

@@ -163,6 +163,7 @@ def own_state() -> State:
         "the threads": sorted(thread.name for thread in threading.enumerate() if thread.is_alive()),
         "the processes that it started": sorted(_children()),
         "the rounding of numbers": _rounding(),
+        "room for open files": _room(),
     }
     found |= {f"the variable {name}": value for name, value in dict(os.environ).items()}
     found |= {f"the handler of {number.name}": _handler(number) for number in signal.valid_signals() if _named(number)}
@@ -197,6 +198,16 @@ def _children() -> Iterator[str]:
                 with contextlib.suppress(OSError):
                     if Path("/proc", pid, "stat").read_text().rpartition(")")[2].split()[0] != "Z":
                         yield pid
+
+
+def _room() -> bool:
+    """Whether many more files can be opened."""
+    try:
+        return not LIMITS or 2 * len(os.listdir("/proc/self/fd")) < resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    except FileNotFoundError:  # where the system does not say
+        return True
+    except OSError:
+        return False
 
 
 def _named(number: int) -> bool:
