@@ -105,6 +105,8 @@ class Reads:
         self._busy.now = True
         try:
             self._note(event, arguments, sys._getframe(1))
+        except (OSError, ValueError):
+            pass  # what has no path that can be followed cannot be opened either
         finally:
             self._busy.now = False
 
@@ -163,9 +165,9 @@ class Reads:
         """The file of the suite's own whose code runs there, if it is one."""
         file = frame.f_code.co_filename
         if file not in self._owners:
-            path = os.path.realpath(file)
-            own = not file.startswith("<") and not _of_parity(path) and self._counts(path)
-            self._owners[file] = path if own else None
+            # What has no file of its own is called <frozen os>, <string> and the like.
+            path = os.path.realpath(file) if os.path.isabs(file) else ""
+            self._owners[file] = path if path and not _of_parity(path) and self._counts(path) else None
         return self._owners[file]
 
     def _hash(self, path: str) -> str:

@@ -255,20 +255,28 @@ class Pool:
                     worker = None
                 if worker is None:
                     self._busy[choice] += 1
+            result, error = None, None
             try:
                 if worker is None:
                     worker = _Worker(choice, self.pythons.get(choice.framework), self.reach, self._on_changed)
-                future.set_result(self._run(worker, job, on_event))
-            except Exception as error:
+                result = self._run(worker, job, on_event)
+            except Exception as caught:
                 # Whatever goes wrong here is the job's result: a slot that died silently would hang the run.
-                future.set_exception(error)
-            with self._condition:
-                if worker is None:
-                    self._busy[choice] -= 1
-                elif not worker.usable or worker.process.poll() is not None:
-                    # Half an answer may wait in the pipe: another job must not take it for its own.
-                    self._retire(worker)
-                    worker = None
+                error = caught
+            try:
+                with self._condition:
+                    if worker is None:
+                        self._busy[choice] -= 1
+                    elif not worker.usable or worker.process.poll() is not None:
+                        # Half an answer may wait in the pipe: another job must not take it for its own.
+                        self._retire(worker)
+                        worker = None
+            finally:
+                # Only now, when nothing of a job that went wrong is at work any more.
+                if error is None:
+                    future.set_result(result)
+                else:
+                    future.set_exception(error)
 
     def _run(self, worker: _Worker, job: Job[T], on_event: OnEvent) -> T:
         begun = time.monotonic()

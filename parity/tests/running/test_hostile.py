@@ -154,7 +154,9 @@ def run_with(parity: Parity, root: Path, deeds: tuple[str, ...]) -> tuple[dict[s
 def test_what_an_implementation_does_costs_its_own_cell_alone(
     parity: Parity, tmp_path: Path, deeds: tuple[str, ...]
 ) -> None:
-    cells, seconds = run_with(parity, tmp_path / "hostile", deeds)
+    # A package is imported once only: each has a name of its own.
+    hostile, honest_alone = (tmp_path / f"{tmp_path.name}_{name}" for name in ("hostile", "alone"))
+    cells, seconds = run_with(parity, hostile, deeds)
     for place, deed in enumerate(deeds):
         _, verdict, reason = DEEDS[deed]
         found = cells[f"numpy-{place:02d}-b"]
@@ -163,17 +165,17 @@ def test_what_an_implementation_does_costs_its_own_cell_alone(
     honest = {name: cell for name, cell in cells.items() if not name.endswith("-b")}
     assert {cell["verdict"] for cell in honest.values()} == {"PASS"}
     # As without the others, to the bit.
-    alone, _ = run_with(parity, tmp_path / "alone", ())
+    alone, _ = run_with(parity, honest_alone, ())
     assert set(alone) == {"numpy", "numpy-z"}
-    wanted = shards(tmp_path / "alone" / "out", "numpy-z")
+    wanted = shards(honest_alone / "out", "numpy-z")
     for name in honest:
-        assert shards(tmp_path / "hostile" / "out", name) == wanted, name
+        assert shards(hostile / "out", name) == wanted, name
         assert honest[name]["ratio"] == alone["numpy" if name == "numpy" else "numpy-z"]["ratio"]
-        assert not failure_path(folder_of(tmp_path / "hostile" / "out", name)).exists()
+        assert not failure_path(folder_of(hostile / "out", name)).exists()
     # What hangs is given up after its time; no more than two can hang at once.
     hanging = sum("not done" in DEEDS[deed][2] for deed in deeds)
     assert seconds < 60 + 4 * len(deeds) + hanging * TIMEOUT
-    left = [path for path in (tmp_path / "hostile" / "out").rglob("*") if path.name.endswith((".lock", ".tmp"))]
+    left = [path for path in (hostile / "out").rglob("*") if path.name.endswith((".lock", ".tmp"))]
     assert not left
 
 
