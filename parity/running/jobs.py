@@ -6,7 +6,7 @@ import itertools
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -18,9 +18,7 @@ from parity.running.executor import Emit, Environment, Progress, Resources
 if TYPE_CHECKING:
     from parity.judging.floor import Floor
     from parity.judging.ladder import Rung
-    from parity.spec import Case, Dataset
     from parity.suite import Entry, Implementation
-    from parity.typing import Array, Params
 
 
 @dataclass(frozen=True)
@@ -45,29 +43,13 @@ class CellName:
 
     def find(self) -> tuple[Entry, Implementation, Implementation]:
         """Its case, its implementation and the reference; SuiteError where the suite has no such cell."""
+        from parity.running.process import keep_as_they_are
         from parity.suite import load_suite
 
         suite = load_suite(self.suite)
         entry = suite.entry(self.case, self.data)
         keep_as_they_are(entry.case)
         return entry, suite.implementation(entry, self.implementation), suite.implementation(entry, suite.reference)
-
-
-def keep_as_they_are(case: Case) -> None:
-    """Make read-only what a case hands out to every run of its process: one that writes there would change the next."""
-    for give in (case.data, case.initial):
-        if give not in _KEPT:
-            _KEPT.append(give)
-            for one, other in zip(_arrays(give()), _arrays(give()), strict=True):
-                if one is other and one is not None:
-                    one.flags.writeable = False
-
-
-def _arrays(given: Dataset | Params) -> list[Array | None]:
-    return list(given.values()) if isinstance(given, dict) else [given.x, given.y, given.x_test, given.y_test]
-
-
-_KEPT: list[Callable[[], Any]] = []
 
 
 @dataclass(frozen=True)
@@ -129,7 +111,7 @@ class Record:
         """The run that lies in the folder, as ``made`` says it, if it is the one that is wanted; "" else."""
         from parity.recording.format import made
         from parity.recording.reader import read, read_manifest
-        from parity.running.dependencies import unchanged
+        from parity.running.reads import unchanged
         from parity.trajectory import TrajectoryError
 
         try:
@@ -189,7 +171,7 @@ class Record:
 
 def _depends(sources: list[Path]) -> dict[str, Any]:
     """What a run depends on beside its key, as its metadata have it."""
-    from parity.running.dependencies import read_by
+    from parity.running.reads import read_by
 
     found = read_by(sources)
     return {} if found is None else {"depends": found}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import replace
@@ -12,32 +11,29 @@ from pathlib import Path
 from typing import Any
 
 from parity.dtypes import DTYPES, NARROW
-from parity.judging.cell import Runs, judge_cell
+from parity.judging.cell import judge_cell
 from parity.judging.floor import load
-from parity.judging.known import Known
 from parity.judging.ladder import Rung
 from parity.judging.outcome import Outcome
 from parity.judging.policy import asserts_parameters
 from parity.judging.verdict import Judgement, Verdict
-from parity.recording.format import MANIFEST, made
+from parity.recording.format import MANIFEST
 from parity.recording.lock import tidy
 from parity.recording.places import CHECKED, Place, keep_explanation, keep_failure
-from parity.recording.reader import read, read_manifest
+from parity.recording.reader import read_manifest
 from parity.running.cells import Cell, OnEpoch, Options, cells, owed
 from parity.running.deadlines import Deadlines
-from parity.running.dependencies import fresh, searched
 from parity.running.executor import Executor, Job, UnrunError, WorkerError
 from parity.running.jobs import CellName, Climb, Explain, FloorFile, MeasureFloor, OnDisk, Record, SampleText
 from parity.running.keyring import Keyring
-from parity.running.keys import hyper_parameters, mark
-from parity.running.packages import own_path, reach_of
-from parity.running.pool import Pool, foreign_environment, worker_environment
+from parity.running.keys import hyper_parameters
+from parity.running.packages import reach_of
+from parity.running.pool import Pool
+from parity.running.recordings import Recordings
 from parity.running.versions import Versions
 from parity.suite import SuiteError
-from parity.trajectory import Trajectory, TrajectoryError
+from parity.trajectory import TrajectoryError
 
-AGAIN, PAUSE = 3, 0.1
-"""So many times a run is looked for that was just written, with so many seconds between them."""
 CHANGES = 4
 """So many changes of a process are said of a cell."""
 
@@ -54,13 +50,11 @@ class Matrix:
         self.cells = cells(options)
         self.owed = owed(options)
         self.versions = Versions(options.pythons)
-        self._keys = Keyring(options, self.versions)
-        self._known = Known(self.suite, mark)
-        self._runs: dict[str, Runs] = {}
-        self._submitted: dict[Path, Future[OnDisk]] = {}
         self._reach = reach_of(self.suite.package)
+        self._keys = Keyring(options, self.versions)
+        self._recordings = Recordings(options, self._keys, self._reach)
+        self._submitted: dict[Path, Future[OnDisk]] = {}
         self._changed: dict[CellName, tuple[str, ...]] = {}
-        self._taken: set[Path] = set()
 
     def epochs(self, cell: Cell) -> int:
         """The epochs that are asked for: the case's own unless the options say others."""
@@ -236,7 +230,7 @@ class Matrix:
         if cell.implementation not in cell.entry.implementations:  # the reference, which every cell needs
             return _failed(UnrunError(f"{cell.entry.case.name} has no {cell.implementation} implementation"))
         key = self._keys.key(cell, lockstep)
-        if not self.options.fresh and self._cached(cell, folder, key, self._deep(cell, lockstep)):
+        if not self.options.fresh and self._recordings.has(cell, lockstep, self._deep(cell, lockstep)):
             return _finished(OnDisk(cached=True))
         case, name, deep = cell.entry.case, self._name(cell), self._deep(cell, lockstep)
         meta = {
@@ -294,62 +288,6 @@ class Matrix:
         """How many updates of a run are recorded deeply: of a free run alone, and not of the reference's check."""
         return 0 if lockstep or cell.dtype == CHECKED else self.options.deep
 
-    def _cached(self, cell: Cell, folder: Path, key: str, deep: int) -> bool:
-        """Whether a run on disk is the one that is wanted. Only then is it kept: any other will be made again."""
-        try:
-            run = read(folder)
-        except (OSError, TrajectoryError):
-            return False
-        fits = bool(run.meta.get("key") == key and run.meta.get("deep", 0) >= deep and self._fresh(cell, run))
-        if fits:
-            self._runs_of(cell).keep(folder, run)
-        return fits
-
-    def _fresh(self, cell: Cell, run: Trajectory) -> bool:
-        """Whether all that a run has read is as it was."""
-        environment, reach = self._name(cell).environment, self._reach
-        variables = worker_environment(environment.framework, device=environment.device)
-        if environment.framework in self.options.pythons:
-            variables = foreign_environment(variables)
-        else:
-            reach = replace(reach, folders=(*reach.folders, *own_path()))
-        return fresh(run.meta.get("depends"), variables, searched(reach))
-
-    def _take(self, cell: Cell, lockstep: int | None, job: Future[OnDisk]) -> None:
-        """Read what a job has left, once: TrajectoryError if what lies there is not what it has written.
-
-        An earlier run may lie there still, where the implementation wrote elsewhere, or something else has been put
-        there since.
-        """
-        folder, result = cell.folder(self.options.out, lockstep), job.result()
-        if not result.made or folder in self._taken:
-            return  # it was read when it was found to be there
-        run = self._read(folder)
-        if run.meta.get("key") != self._keys.key(cell, lockstep) or made(run.meta) != result.made:
-            raise TrajectoryError(
-                f"{folder}: what lies there is not what this run has written, and says nothing of it: let nothing else "
-                "write there, and run it again"
-            )
-        self._taken.add(folder)
-        self._runs_of(cell).keep(folder, run)
-
-    def _read(self, folder: Path) -> Trajectory:
-        """Read what a job has left. Another process that makes the same run puts its own in its place."""
-        for _ in range(AGAIN):
-            with contextlib.suppress(OSError, TrajectoryError):
-                return read(folder)
-            time.sleep(PAUSE)
-        if not self.options.out.is_dir():
-            raise TrajectoryError(f"{self.options.out} was taken away while its runs were made: run it again")
-        return read(folder)
-
-    def _runs_of(self, cell: Cell) -> Runs:
-        """The recordings of a cell's case, read once for all of its cells."""
-        if cell.entry.folder not in self._runs:
-            folder = cell.folder(self.options.out).parent
-            self._runs[cell.entry.folder] = Runs(folder, self._known, self.suite.reference, cell.entry)
-        return self._runs[cell.entry.folder]
-
     def _judge(self, cell: Cell, needs: Mapping[str, Future[OnDisk]]) -> Outcome:
         outcome = self._judged(cell, needs)
         changes = self._changed.get(self._name(cell), ())
@@ -379,8 +317,8 @@ class Matrix:
         place = Place(cell.folder(self.options.out), cell.implementation, cell.dtype, cell.device)
         try:
             for name, (run, lockstep) in self._runs_needed(cell).items():
-                self._take(run, lockstep, needs[name])
-            judged = judge_cell(self._runs_of(cell), place)
+                self._recordings.take(run, lockstep, needs[name].result())
+            judged = judge_cell(self._recordings.of(cell), place)
             if not self.options.out.is_dir():
                 raise TrajectoryError(f"{self.options.out} was taken away while its runs were made: run it again")
         except (OSError, ValueError) as error:

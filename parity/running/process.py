@@ -20,10 +20,14 @@ from importlib import import_module
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from parity.frameworks import FRAMEWORKS
 from parity.running.executor import Environment
+
+if TYPE_CHECKING:
+    from parity.spec import Case, Dataset
+    from parity.typing import Array, Params
 
 try:
     import resource
@@ -226,3 +230,20 @@ def _rounding() -> Mapping[str, bool]:
     """Whether numbers are rounded to nearest, and the smallest are kept: a library may have had it changed."""
     one, half, tiny = (float(text) for text in ("1", repr(2.0**-53), "5e-324"))  # nothing is computed beforehand
     return {"to even": one + half == one, "up": one + 1.5 * half > one, "subnormal": tiny * one > 0}
+
+
+def keep_as_they_are(case: Case) -> None:
+    """Make read-only what a case hands out to every run of its process: one that writes there would change the next."""
+    for give in (case.data, case.initial):
+        if give not in _KEPT:
+            _KEPT.append(give)
+            for one, other in zip(_arrays(give()), _arrays(give()), strict=True):
+                if one is other and one is not None:
+                    one.flags.writeable = False
+
+
+def _arrays(given: Dataset | Params) -> list[Array | None]:
+    return list(given.values()) if isinstance(given, dict) else [given.x, given.y, given.x_test, given.y_test]
+
+
+_KEPT: list[Callable[[], Any]] = []

@@ -21,11 +21,11 @@ import traceback
 from dataclasses import replace
 from typing import Any, TextIO
 
-from parity.running import dependencies
 from parity.running.executor import Environment, Job, Progress
 from parity.running.messages import Done, Failed, Told, record, write
 from parity.running.packages import Reach
 from parity.running.process import Process
+from parity.running.reads import watch
 
 
 def main(reach: Reach, environment: Environment) -> None:
@@ -37,7 +37,7 @@ def main(reach: Reach, environment: Environment) -> None:
     os.dup2(nothing, 0)
     os.dup2(2, 1)
     _leave_to_this_process(nothing, tasks.fileno(), answers.fileno())
-    dependencies.watch(reach)
+    watch(reach)
     process = Process(environment)
     for line in tasks:
         Answering(answers, line, process).answer()

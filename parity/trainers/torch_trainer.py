@@ -58,7 +58,7 @@ def settle(device: str) -> None:
 
 def process_state() -> dict[str, Any]:
     """What torch keeps for a process, beside the random numbers, which every run begins anew."""
-    tiny = torch.tensor(5e-324, dtype=torch.float64)
+    tiny = torch.tensor(5e-324, dtype=torch.float64, device="cpu")
     return {
         "torch's default dtype": torch.get_default_dtype(),
         "torch's default device": torch.get_default_device(),

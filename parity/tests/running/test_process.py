@@ -138,7 +138,10 @@ OF_FRAMEWORKS = {
         ("TensorFlow's eager mode", "import tensorflow as tf; tf.compat.v1.disable_eager_execution()"),
         ("TensorFlow's functions", "import tensorflow as tf; tf.config.run_functions_eagerly(True)"),
         ("TensorFlow's seed", "import tensorflow as tf; tf.random.set_seed(1)"),
-        ("TensorFlow's graph", "import tensorflow as tf; tf.Graph().as_default().__enter__()"),
+        (
+            "TensorFlow's graph",
+            "import tensorflow as tf; tf.kept = tf.Graph().as_default(); tf.kept.__enter__()",
+        ),
         ("TensorFlow's compiler", "import tensorflow as tf; tf.config.optimizer.set_jit(True)"),
     ],
     "keras": [
@@ -189,8 +192,8 @@ def test_what_a_job_changes_of_its_framework_is_seen(framework: str, what: str, 
         pool.submit(Do(Environment(framework), "import " + ROOTS[framework])).result(WAIT)
         assert not told, "importing a framework is no job's doing"
         pool.submit(Do(Environment(framework), statement)).result(WAIT)
-    ((change, *_),) = told
-    assert change.startswith(what)
+    (changes,) = told
+    assert any(change.startswith(what) for change in changes), changes
 
 
 def kept(framework: str) -> list[str]:

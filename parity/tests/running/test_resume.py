@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -47,12 +48,10 @@ messages.read(sys.argv[1]).job.run(emit)
 EPOCHS = 40
 
 
-def work(
-    folder: Path, kill: str = "", key: str = "k", dtype: str = "float32", lockstep: int | None = None
-) -> list[int]:
+def work(folder: Path, kill: str = "", key: str = "k", lockstep: int | None = None, depends: Any = None) -> list[int]:
     """Record char-gru in NumPy, a snapshot every 10 epochs; the epochs that the worker said it had done."""
     cell = CellName("impls", "char-gru", None, "numpy", "float32", "cpu")
-    meta = {"dtype": "float32", "key": key}
+    meta = {"dtype": "float32", "key": key} | ({"depends": depends} if depends else {})
     job = Record(cell, cell.environment, cell.resources, EPOCHS, str(folder), meta, lockstep, resume=True)
     done = subprocess.run(
         [sys.executable, "-c", WORKER, write(Task(1, job)), kill],
@@ -107,6 +106,14 @@ def test_a_killed_run_goes_on_bit_for_bit(
 def test_what_was_left_under_another_key_is_discarded(tmp_path: Path) -> None:
     work(tmp_path / "run", "epoch 20", key="old")
     assert work(tmp_path / "run", key="new") == [0, 10, 20, 30, 40]
+
+
+def test_what_a_run_has_left_that_read_something_else_is_discarded(tmp_path: Path) -> None:
+    before, after = ({"files": {"rates.py": content}, "variables": {}} for content in ("one", "two"))
+    work(tmp_path / "run", "epoch 20", depends=before)
+    work(tmp_path / "same", "epoch 20", depends=before)
+    assert work(tmp_path / "run", depends=after) == [0, 10, 20, 30, 40]
+    assert work(tmp_path / "same", depends=before) == [30, 40]
 
 
 def test_a_damaged_shard_is_not_taken_over(tmp_path: Path) -> None:
