@@ -86,8 +86,7 @@ class Process:
                 self._trainer = import_module(self._framework.trainer)
             except ImportError:  # it needs more than the implementation does
                 return
-            with contextlib.suppress(ValueError):  # no such device: the job says so itself
-                self._trainer.settle(self._device)
+            self.begin()
         now = self._state()
         # What had been changed before the import is no work of it.
         self._start = {name: value for name, value in now.items() if name not in self._earlier} | {

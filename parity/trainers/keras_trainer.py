@@ -28,7 +28,7 @@ from parity.typing import Array, Batches, Params
 
 
 def settle(device: str) -> None:
-    """Give Keras what every run on a device begins with; ValueError if there is no such device.
+    """Give Keras what every run on a device begins with. The device is not looked for yet.
 
     A run sets the default dtype to its own, and layers without a name are called after those that were there before.
     """

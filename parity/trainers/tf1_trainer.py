@@ -49,10 +49,10 @@ def device_of(name: str) -> str:
 
 
 def settle(device: str) -> None:
-    """Give TensorFlow what every run on a device begins with; ValueError if there is no such device."""
+    """Give TensorFlow what every run on a device begins with. The device is not looked for yet."""
     if _outside_graphs():
         v1.reset_default_graph()  # what is added to it is named after what is there
-    device_of(device)
+    tf.config.experimental.enable_tensor_float_32_execution(device == TF32)
 
 
 def process_state() -> dict[str, Any]:

@@ -44,16 +44,20 @@ def device_of(name: str) -> torch.device:
     """Find a run's device, and from now on compute float32 products in TF32 if its name says so, else in full."""
     if name != "cpu":
         find_cuda()
-    # These are torch's older settings. If only the newer ones, of 2.9, are set, reading the older ones is an error.
-    torch.set_float32_matmul_precision("high" if name == TF32 else "highest")
-    torch.backends.cudnn.allow_tf32 = name == TF32  # recurrences and convolutions use TF32 by default
+    _set_precision(name)
     return torch.device("cpu" if name == "cpu" else "cuda")
 
 
 def settle(device: str) -> None:
-    """Give torch what every run on a device begins with; ValueError if there is no such device."""
+    """Give torch what every run on a device begins with. The device is not looked for yet."""
     torch.manual_seed(0)
-    device_of(device)
+    _set_precision(device)
+
+
+def _set_precision(device: str) -> None:
+    # These are torch's older settings. If only the newer ones, of 2.9, are set, reading the older ones is an error.
+    torch.set_float32_matmul_precision("high" if device == TF32 else "highest")
+    torch.backends.cudnn.allow_tf32 = device == TF32  # recurrences and convolutions use TF32 by default
 
 
 def process_state() -> dict[str, Any]:
