@@ -9,7 +9,7 @@ from typing import NoReturn
 import typer
 
 from parity.cli import cases, evidence, recordings, texts
-from parity.cli.output import OURS, fail, say
+from parity.cli.output import OURS, UNHEARD, fail, say
 
 # Plain help: drawing it with rich would cost more than importing NumPy.
 app = typer.Typer(
@@ -47,6 +47,8 @@ def main() -> None:
     except SystemExit as end:
         if end.code == 130:  # typer's answer to Ctrl-C
             fail("stopped; what had finished is on disk", 130)
+        if isinstance(end.__context__, BrokenPipeError):
+            raise SystemExit(UNHEARD) from None
         raise
     except Exception:
         say(traceback.format_exc().rstrip(), err=True, lines=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,6 +111,4 @@ def matrix_of(
         pythons=interpreters(python),
         **{name: value for name, value in options.items() if value is not None},
     )
-    matrix = Matrix(wanted)
-    check_writable(out)
-    return matrix
+    return Matrix(wanted, partial(check_writable, out))

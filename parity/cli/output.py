@@ -21,6 +21,10 @@ OURS = 70
 """The exit status of our own mistakes, as in sysexits.h: Python's 1 would read as a difference."""
 
 
+UNHEARD = 141
+"""The exit status where nobody reads on, as 'head' does not: that of SIGPIPE. typer's 1 would read as a difference."""
+
+
 def fail(message: str, status: int = 2) -> NoReturn:
     """End the command with one line on standard error and an exit status."""
     say(f"parity: {message}", err=True)

@@ -2,35 +2,42 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from parity.recording.files import read_tensors
 from parity.trainer import State
+from parity.trajectory import TrajectoryError
+from parity.typing import Params
 
 FILE = "checkpoint.safetensors"
+MOST = 64 << 30
+"""No checkpoint of more bytes is read."""
 
 
 def pack(state: State, epoch: int, key: str) -> bytes:
-    """Serialize the state after ``epoch`` epochs of the run that ``key`` names. Arrays keep their dtypes."""
+    """Serialize the state after ``epoch`` epochs of the run that ``key`` names, with a checksum.
+
+    Arrays keep their dtypes.
+    """
     tensors = {f"params/{name}": np.asarray(value, order="C") for name, value in state.params.items()}
     tensors |= {f"slots/{name}": np.asarray(value, order="C") for name, value in state.slots.items()}
     about = {"key": key, "epoch": str(epoch), "step": str(state.step), "slot_scale": state.slot_scale.hex()}
-    packed: bytes = save(tensors, about)
+    packed: bytes = save(tensors, about | {"sha256": _checksum(tensors, about)})
     return packed
 
 
 def unpack(path: Path, key: str) -> tuple[int, State] | None:
-    """The epoch and the state in a checkpoint; None if it is missing, damaged or of another run."""
+    """The epoch and the state in a checkpoint; None if it is missing, damaged in a single bit, or of another run."""
     try:
-        with safe_open(path, "numpy") as file:
-            about = file.metadata() or {}
-            if about.get("key") != key:
-                return None
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (FileNotFoundError, SafetensorError):
+        about, tensors = read_tensors(path, MOST, path.parent)
+    except (FileNotFoundError, TrajectoryError):
+        return None
+    if about.get("key") != key or about.pop("sha256", "") != _checksum(tensors, about):
         return None
     parts = {
         part: {name.removeprefix(f"{part}/"): value for name, value in tensors.items() if name.startswith(f"{part}/")}
@@ -41,3 +48,12 @@ def unpack(path: Path, key: str) -> tuple[int, State] | None:
     except (KeyError, ValueError, OverflowError):
         return None
     return epoch, State(parts["params"], parts["slots"], step, scale)
+
+
+def _checksum(tensors: Params, about: Mapping[str, str]) -> str:
+    """A SHA-256 of all that a checkpoint holds, in hexadecimal."""
+    digest = hashlib.sha256(repr(sorted(about.items())).encode())
+    for name, value in sorted(tensors.items()):
+        digest.update(repr((name, value.dtype.str, value.shape)).encode())
+        digest.update(np.ascontiguousarray(value).tobytes())
+    return digest.hexdigest()

@@ -44,7 +44,8 @@ def reopened(target: Path) -> BinaryIO:
 def read_whole(path: Path, most: int, root: Path | None = None) -> bytes:
     """Read a file of at most ``most`` bytes: see ``opened``. TrajectoryError if it is larger."""
     with opened(path, root) as file:
-        data = file.read(most + 1)
+        # No more than there is: Python takes memory for all that it is asked to read.
+        data = file.read(min(most, os.fstat(file.fileno()).st_size) + 1)
     if len(data) > most:
         raise TrajectoryError(f"{path}: is larger than {in_words(most)}: it is no file of ours")
     return data

@@ -62,6 +62,7 @@ OPTIONAL: Mapping[str, tuple[type, ...]] = {
     "floor": (str, type(None)),
     "seconds": (int, float),
     "timings": (dict,),
+    "depends": (dict,),
 }
 """The optional keys of ``trajectory.json`` and their types. ``versions`` maps names to texts."""
 COUNTS = ("threads", "lockstep", "deep")
@@ -102,6 +103,15 @@ def order_of_epoch(batches: Sequence[Array]) -> bytes:
         epoch.update(len(batch).to_bytes(8, "little"))
         epoch.update(np.asarray(batch, "<i8").tobytes())
     return epoch.digest()
+
+
+def made(meta: Mapping[str, Any]) -> str:
+    """A hash of the run that a manifest is of: its key, and the checksum of every shard; SHA-256, in hexadecimal.
+
+    A run that is made again, and comes out the same, has the same.
+    """
+    shards = [shard["sha256"] for shard in meta["shards"]]
+    return hashlib.sha256(repr((meta.get("key"), meta.get("depends"), shards)).encode()).hexdigest()
 
 
 def check_optional(meta: Mapping[str, Any], where: Path) -> None:

@@ -37,11 +37,17 @@ def failure_path(folder: Path) -> Path:
 
 
 def keep_failure(folder: Path, reason: str) -> None:
-    """Write down the reason why a run failed; remove an earlier reason if ``reason`` is ""."""
+    """Write down the reason why a run failed; remove an earlier reason if ``reason`` is "".
+
+    Where there is no room for the reason, its file is left empty: that alone says that the run failed.
+    """
     path = failure_path(folder)
     if reason:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, reason[:FAILURE_BYTES].encode(errors="backslashreplace"))
+        try:
+            write_whole(path, reason[:FAILURE_BYTES].encode(errors="backslashreplace"))
+        except OSError:
+            path.touch()  # an empty mark is the mark of a failure, too
     else:
         path.unlink(missing_ok=True)
 

@@ -29,6 +29,7 @@ from parity.recording.format import (
     VERSION,
     check_optional,
     check_steps,
+    made,
 )
 from parity.recording.manifest import read_manifest
 from parity.recording.places import keep_failure, partial_path
@@ -53,8 +54,8 @@ class Writer:
 
     ``state`` gives the state after the last chunk, or None if the state cannot be stored exactly; it is written beside
     the shards. With ``resume`` a writer continues the trajectory that another writer left under the same
-    ``meta["key"]``. ``start`` is the epoch to continue from and ``resumed`` the state there; they are 0 and None if
-    there was nothing to continue.
+    ``meta["key"]`` and ``meta["depends"]``. ``start`` is the epoch to continue from and ``resumed`` the state there;
+    they are 0 and None if there was nothing to continue.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Writer:
         self.partial = partial_path(folder)
         self._old = self.folder.with_name(f".{self.folder.name}.old")
         self._meta = dict(meta)
+        self._mark = _mark(self._meta)
         check_optional(self._meta, self.folder)
         json.dumps(self._meta, allow_nan=False)  # fails here and not after the first shard was trained
         if self.folder.exists() and any(self.folder.iterdir()) and not (self.folder / MANIFEST).exists():
@@ -112,7 +114,7 @@ class Writer:
             epoch, key = int(chunk.epochs[-1]), self._meta.get("key")
             state = self._state()
             if epoch and key is not None and state is not None:
-                _write_atomically(self.partial / checkpoint.FILE, checkpoint.pack(state, epoch, key))
+                _write_atomically(self.partial / checkpoint.FILE, checkpoint.pack(state, epoch, self._mark))
 
     def check(self, chunk: Chunk) -> None:
         """Refuse a chunk that does not follow the one before or cannot be stored: ValueError."""
@@ -142,6 +144,11 @@ class Writer:
         _remove(self._old)
         keep_failure(self.folder, "")
 
+    @property
+    def made(self) -> str:
+        """What this writer has made of the run, as ``parity.recording.format.made`` says it of a manifest."""
+        return made({**self._meta, "shards": self._shards})
+
     def __enter__(self) -> Writer:
         return self
 
@@ -160,7 +167,7 @@ class Writer:
 
     def _take_over(self) -> None:
         """Continue the trajectory in the partial folder, if it is sound and its checkpoint bears the same key."""
-        found = checkpoint.unpack(self.partial / checkpoint.FILE, self._meta["key"])
+        found = checkpoint.unpack(self.partial / checkpoint.FILE, self._mark)
         if found is None:
             return
         epoch, state = found
@@ -284,6 +291,12 @@ def _as_bfloat16(data: bytes, names: Sequence[str]) -> bytes:
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text + data[8 + length :]
+
+
+def _mark(meta: Mapping[str, Any]) -> str:
+    """What a checkpoint bears, so that it is taken by a run of the same key alone that depends on the same files."""
+    depends = json.dumps(meta.get("depends"), sort_keys=True)
+    return f"{meta.get('key')} {hashlib.sha256(depends.encode()).hexdigest()}"
 
 
 def _write_atomically(path: Path, data: bytes) -> None:

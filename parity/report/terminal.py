@@ -78,6 +78,7 @@ class Watch:
 
     def __init__(self, console: Console, total: int, cells: Sequence[Cell] = ()) -> None:
         self.console, self.cells = console, cells
+        self.waiting: set[Cell] = set()
         self.progress = progress_on(console)
         self.task = self.progress.add_task("cells", total=total, now="")
         self.rows: Rows = {}
@@ -98,8 +99,18 @@ class Watch:
             self.live.stop()
 
     def epoch(self, cell: Cell, epoch: int, of: int) -> None:
+        if not of:
+            self._waits(cell)
+            return
         self.progress.update(self.task, now=f"{cell.name} {epoch}/{of}")
-        self._put(_row(cell), cell.implementation, Text(f"{epoch / of:.0%}" if of else "…", "cyan"))
+        self._put(_row(cell), cell.implementation, Text(f"{epoch / of:.0%}", "cyan"))
+
+    def _waits(self, cell: Cell) -> None:
+        """Another process makes the same run, or measures the same floor."""
+        self.progress.update(self.task, now=f"{cell.name} waits for another process")
+        if self.live is None and cell not in self.waiting:
+            self.console.print(f"{cell.name}: waits for another process that makes the same", highlight=False)
+        self.waiting.add(cell)
 
     def outcome(self, outcome: Outcome) -> None:
         self.progress.advance(self.task)

@@ -1,6 +1,6 @@
 """How a worker begins. Run as a file, for an interpreter that need not have this package among its own.
 
-Its argument is a ``parity.running.packages.Reach`` as JSON.
+Its argument is JSON: the fields of a ``parity.running.packages.Reach`` and of the ``Environment`` of its jobs.
 """
 
 from __future__ import annotations
@@ -21,11 +21,13 @@ def main() -> None:
     spec.loader.exec_module(sys.modules["parity"])
 
     from parity.running import worker
+    from parity.running.executor import Environment
     from parity.running.packages import Reach
 
-    reach = json.loads(sys.argv.pop())
-    Reach(reach["packages"], tuple(reach["folders"])).extend()
-    worker.main()
+    told = json.loads(sys.argv.pop())
+    reach = Reach(told["packages"], tuple(told["folders"]))
+    reach.extend()
+    worker.main(reach, Environment(told["framework"], told["device"]))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +38,8 @@ class Options:
     timeout: float | None = None
 
     def __post_init__(self) -> None:
+        # What is imported or called for may go into another folder.
+        object.__setattr__(self, "out", Path(os.path.abspath(self.out)))
         known = [framework.name for framework in FRAMEWORKS]
         for framework in (*self.frameworks, *self.pythons):
             if framework not in known:

@@ -43,11 +43,13 @@ class CellName:
 
     def find(self) -> tuple[Entry, Implementation, Implementation]:
         """Its case, in the implementation's way, both implementations; SuiteError where the suite has no such cell."""
+        from parity.running.process import keep_as_they_are
         from parity.suite import load_suite
 
         suite = load_suite(self.suite)
         entry = suite.entry(self.case, self.data)
         entry = replace(entry, case=entry.case.in_way(self.implementation))
+        keep_as_they_are(entry.case)
         return entry, suite.implementation(entry, self.implementation), suite.implementation(entry, suite.reference)
 
 
@@ -70,9 +72,13 @@ class FloorFile:
 
 @dataclass(frozen=True)
 class OnDisk:
-    """What a run or a measurement leaves is on disk; ``cached`` where it had been before."""
+    """What a run or a measurement leaves is on disk; ``cached`` where it had been before.
+
+    ``made`` says which run that is: see ``parity.recording.format.made``; "" for what is no run.
+    """
 
     cached: bool = False
+    made: str = ""
 
 
 @dataclass(frozen=True)
@@ -80,7 +86,8 @@ class Record:
     """Train a cell and record it in ``folder``, under what ``meta`` says of it.
 
     In stretches of ``lockstep`` epochs, each from the reference's state, where that is given; all of the first ``deep``
-    updates. ``resume``: go on with what a run that was stopped has left.
+    updates. ``resume``: go on with what a run that was stopped has left. ``reuse``: where another process has recorded
+    the same just now, take its recording.
     """
 
     cell: CellName
@@ -92,8 +99,31 @@ class Record:
     lockstep: int | None = None
     deep: int = 0
     resume: bool = False
+    reuse: bool = False
 
     def run(self, emit: Emit) -> OnDisk:
+        from parity.recording.lock import alone
+
+        with alone(Path(self.folder), lambda: emit(Progress())):
+            there = self._there() if self.reuse else ""
+            return OnDisk(cached=bool(there), made=there) if there else self._record(emit)
+
+    def _there(self) -> str:
+        """The run that lies in the folder, as ``made`` says it, if it is the one that is wanted; "" else."""
+        from parity.recording.format import made
+        from parity.recording.manifest import read_manifest
+        from parity.recording.reader import read
+        from parity.running.reads import unchanged
+        from parity.trajectory import TrajectoryError
+
+        try:
+            found = read_manifest(Path(self.folder))
+            same = found.get("key") == self.meta.get("key") and found.get("deep", 0) >= self.deep
+            return made(read(self.folder).meta) if same and unchanged(found.get("depends")) else ""
+        except (OSError, TrajectoryError):
+            return ""
+
+    def _record(self, emit: Emit) -> OnDisk:
         from parity.frameworks import settings_of
         from parity.judging.noise import checked, in_lockstep
         from parity.recording.format import batch_order_hash
@@ -102,9 +132,10 @@ class Record:
         from parity.recording.writer import Writer
         from parity.trainer import record
 
-        cell = self.cell
+        cell, process = self.cell, os.getpid()
         entry, implementation, reference = cell.find()
         case = entry.case
+        sources = [implementation.path, entry.spec, *([reference.path] if self.lockstep else [])]
         begun = time.perf_counter()
         implementation.load()
         imported = time.perf_counter()
@@ -127,14 +158,31 @@ class Record:
         built = time.perf_counter()
         # The framework itself is imported by the first run of its process alone.
         meta["timings"] = {"import": imported - begun, "build": built - imported}
-        with Writer(self.folder, meta, state, resume=self.resume) as writer:
+        _end_if_forked(process)
+        # What has been read by now is what a run that goes on here must have begun with.
+        with Writer(self.folder, meta | _depends(sources), state, resume=self.resume) as writer:
             if writer.resumed is not None:
                 go_on(writer.resumed)
             for chunk in record(seen.trainer if seen else trainer, case, self.epochs, writer.start):
+                _end_if_forked(process)
                 writer.add(chunk, seen.take() if seen else None)
                 emit(Progress(int(chunk.epochs[-1]), self.epochs))
-            writer.finish(seconds=time.perf_counter() - built)
-        return OnDisk()
+            writer.finish(seconds=time.perf_counter() - built, **_depends(sources))
+        return OnDisk(made=writer.made)
+
+
+def _depends(sources: list[Path]) -> dict[str, Any]:
+    """What a run depends on beside its key, as its metadata have it."""
+    from parity.running.reads import read_by
+
+    found = read_by(sources)
+    return {} if found is None else {"depends": found}
+
+
+def _end_if_forked(process: int) -> None:
+    """End what was forked from this process within a job and came back from there: the job is its parent's."""
+    if os.getpid() != process:
+        os._exit(1)
 
 
 @dataclass(frozen=True)
@@ -185,7 +233,10 @@ class SampleText:
 
 @dataclass(frozen=True)
 class MeasureFloor:
-    """Measure the noise floors of a case on its reference and leave them in a file."""
+    """Measure the noise floors of a case on its reference and leave them in a file.
+
+    ``reuse``: where another process has measured the same just now, take its floors.
+    """
 
     cell: CellName
     environment: Environment
@@ -194,8 +245,23 @@ class MeasureFloor:
     dtypes: tuple[str, ...]
     floor: FloorFile
     lockstep: int | None = None
+    reuse: bool = False
 
     def run(self, emit: Emit) -> OnDisk:
+        from parity.recording.lock import alone
+
+        with alone(Path(self.floor.path), lambda: emit(Progress())):
+            if self.reuse and self._there():
+                return OnDisk(cached=True)
+            return self._measure(emit)
+
+    def _there(self) -> bool:
+        try:
+            return bool(self.floor.load())
+        except (OSError, ValueError):
+            return False
+
+    def _measure(self, emit: Emit) -> OnDisk:
         from parity.judging.floor import save
         from parity.judging.noise import measure, runs_of
 

@@ -60,6 +60,7 @@ class Keyring:
                 # A run names its floor, and one in lockstep starts from the states of the reference: its code is here.
                 self.mark(cell),
                 sorted(self.versions.of(cell.implementation).items()),
+                self.versions.python(cell.implementation),
                 platform.machine(),
             )
             self._origins[known] = hashlib.sha256(repr(parts).encode()).hexdigest()
@@ -78,11 +79,11 @@ class Keyring:
         """
         path = self.options.out / "floors" / floor_name(cell.entry.folder, lockstep, cell.dtype)
         if path not in self._placed:
-            self._placed.add(path)
             shipped = self.shipped(FloorFile(str(path), self.mark(cell)))
             if shipped is not None and not (path.exists() and filecmp.cmp(shipped, path, shallow=False)):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_whole(path, shipped.read_bytes(), self.options.out)
+            self._placed.add(path)
         return FloorFile(str(path), self.mark(cell))
 
     def shipped(self, floor: FloorFile) -> Path | None:

@@ -12,42 +12,50 @@ from typing import Any
 
 from parity.dtypes import DTYPES, NARROW
 from parity.explaining.metrics import metric_alone
-from parity.judging.cell import Runs, judge_cell
+from parity.judging.cell import judge_cell
 from parity.judging.floor import load
-from parity.judging.known import Known
 from parity.judging.ladder import Rung
 from parity.judging.outcome import Outcome
 from parity.judging.policy import asserts_parameters
 from parity.judging.verdict import Judgement, Verdict
 from parity.recording.format import MANIFEST
+from parity.recording.lock import tidy
 from parity.recording.manifest import read_manifest
 from parity.recording.places import CHECKED, Place, keep_explanation, keep_failure
-from parity.recording.reader import read
 from parity.running.cells import Cell, OnEpoch, Options, cells, owed
 from parity.running.deadlines import Deadlines
-from parity.running.executor import Executor, UnrunError, WorkerError
+from parity.running.executor import Executor, Job, UnrunError, WorkerError
 from parity.running.jobs import CellName, Climb, Explain, FloorFile, MeasureFloor, OnDisk, Record, SampleText
 from parity.running.keyring import Keyring
-from parity.running.keys import hyper_parameters, mark
+from parity.running.keys import hyper_parameters
 from parity.running.packages import reach_of
 from parity.running.pool import Pool
+from parity.running.recordings import Recordings
 from parity.running.versions import Versions
 from parity.suite import SuiteError
 from parity.trajectory import TrajectoryError
 
+CHANGES = 4
+"""So many changes of a process are said of a cell."""
+
 
 class Matrix:
-    """One call of ``parity run``: what to record, where it lies, and the judgement of every cell."""
+    """One call of ``parity run``: what to record, where it lies, and the judgement of every cell.
 
-    def __init__(self, options: Options) -> None:
+    ``before_writing`` is called before anything is recorded or measured, and not where all of it is there.
+    """
+
+    def __init__(self, options: Options, before_writing: Callable[[], None] = lambda: None) -> None:
+        self._before_writing = before_writing
         self.options, self.suite = options, options.suite
         self.cells = cells(options)
         self.owed = owed(options)
         self.versions = Versions(options.pythons)
+        self._reach = reach_of(self.suite.package)
         self._keys = Keyring(options, self.versions)
-        self._known = Known(self.suite, mark)
-        self._runs: dict[str, Runs] = {}
+        self._recordings = Recordings(options, self._keys, self._reach)
         self._submitted: dict[Path, Future[OnDisk]] = {}
+        self._changed: dict[CellName, tuple[str, ...]] = {}
 
     def epochs(self, cell: Cell) -> int:
         """The epochs that are asked for: the case's own unless the options say others."""
@@ -69,7 +77,12 @@ class Matrix:
     def executor(self) -> Executor:
         """What this matrix's jobs are done by."""
         deadlines = Deadlines(self.options.timeout, self._seconds)
-        return Pool(self.options.jobs, self.options.pythons, reach_of(self.suite.package), deadlines)
+        return Pool(self.options.jobs, self.options.pythons, self._reach, deadlines, self._note_changes)
+
+    def _note_changes(self, job: Job[Any], changes: tuple[str, ...]) -> None:
+        cell = getattr(job, "cell", None)
+        if isinstance(cell, CellName):
+            self._changed[cell] = tuple(dict.fromkeys((*self._changed.get(cell, ()), *changes)))
 
     def _seconds(self, about: str) -> float | None:
         """The longest that any run of that case in the folder of results took, None where there is none."""
@@ -182,17 +195,25 @@ class Matrix:
     def _needs(self, cell: Cell, pool: Executor, on_epoch: OnEpoch) -> dict[str, Future[OnDisk]]:
         """What a cell's judgement waits for, by name; submitted once however many cells wait for it."""
         lockstep = self.lockstep(cell)
-        needs = {"run": self._submit(cell, None, pool, on_epoch)}
-        if self.is_reference(cell):
-            needs["check"] = self._submit(_checked(cell), None, pool, on_epoch)
-        else:
-            needs["reference"] = self._submit(self.reference(cell), None, pool, on_epoch)
+        runs = self._runs_needed(cell)
+        needs = {name: self._submit(*run, pool, on_epoch) for name, run in runs.items() if name != "lockstep run"}
         needs["floor"] = self._submit_floor(cell, None, pool, on_epoch)
         if lockstep:
-            held = _checked(cell) if self.is_reference(cell) else cell
-            needs["lockstep run"] = self._submit(held, lockstep, pool, on_epoch)
+            needs["lockstep run"] = self._submit(*runs["lockstep run"], pool, on_epoch)
             needs["lockstep floor"] = self._submit_floor(cell, lockstep, pool, on_epoch)
         return needs
+
+    def _runs_needed(self, cell: Cell) -> dict[str, tuple[Cell, int | None]]:
+        """The runs that a cell's judgement waits for, by name: each a cell, and the length of its stretches."""
+        lockstep = self.lockstep(cell)
+        runs: dict[str, tuple[Cell, int | None]] = {"run": (cell, None)}
+        if self.is_reference(cell):
+            runs["check"] = _checked(cell), None
+        else:
+            runs["reference"] = self.reference(cell), None
+        if lockstep:
+            runs["lockstep run"] = (_checked(cell) if self.is_reference(cell) else cell), lockstep
+        return runs
 
     def _submit(self, cell: Cell, lockstep: int | None, pool: Executor, on_epoch: OnEpoch) -> Future[OnDisk]:
         folder = cell.folder(self.options.out, lockstep)
@@ -210,7 +231,7 @@ class Matrix:
         if cell.implementation not in cell.entry.implementations:  # the reference, which every cell needs
             return _failed(UnrunError(f"{cell.entry.case.name} has no {cell.implementation} implementation"))
         key = self._keys.key(cell, lockstep)
-        if not self.options.fresh and self._cached(cell, folder, key, self._deep(cell, lockstep)):
+        if not self.options.fresh and self._recordings.has(cell, lockstep, self._deep(cell, lockstep)):
             return _finished(OnDisk(cached=True))
         case, name, deep = cell.entry.case, self._name(cell), self._deep(cell, lockstep)
         meta = {
@@ -230,11 +251,17 @@ class Matrix:
         # What a stopped run has not looked at cannot be looked at again.
         resume = not self.options.fresh and not deep
         epochs = self._keys.length(cell, lockstep)
-        job = Record(name, name.environment, name.resources, epochs, str(folder), meta, lockstep, deep, resume)
+        reuse = not self.options.fresh
+        job = Record(name, name.environment, name.resources, epochs, str(folder), meta, lockstep, deep, resume, reuse)
+        self._before_writing()
         return pool.submit(job, lambda progress: on_epoch(cell, progress.done, progress.of))
 
     def _submit_floor(self, cell: Cell, lockstep: int | None, pool: Executor, on_epoch: OnEpoch) -> Future[OnDisk]:
-        floor = self._keys.floor(cell, lockstep)
+        try:
+            floor = self._keys.floor(cell, lockstep)
+        except OSError as error:
+            where = error.filename2 or error.filename or self.options.out
+            return _failed(UnrunError(f"it cannot be copied to {where}: {error.strerror}"))
         path = Path(floor.path)
         if path not in self._submitted:
             if load(path, floor.mark) is not None and not (self.options.fresh and self._keys.shipped(floor) is None):
@@ -249,7 +276,9 @@ class Matrix:
         reference = self.reference(cell)
         name, epochs = self._name(reference), self._keys.floor_length(reference)
         dtypes = (cell.dtype,) if cell.dtype in NARROW else DTYPES
-        job = MeasureFloor(name, name.environment, name.resources, epochs, dtypes, floor, lockstep)
+        reuse = not self.options.fresh
+        job = MeasureFloor(name, name.environment, name.resources, epochs, dtypes, floor, lockstep, reuse)
+        self._before_writing()
         return pool.submit(job, lambda progress: on_epoch(reference, progress.done, progress.of))
 
     def _name(self, cell: Cell) -> CellName:
@@ -260,25 +289,17 @@ class Matrix:
         """How many updates of a run are recorded deeply: of a free run alone, and not of the reference's check."""
         return 0 if lockstep or cell.dtype == CHECKED else self.options.deep
 
-    def _cached(self, cell: Cell, folder: Path, key: str, deep: int) -> bool:
-        """Whether a run on disk is the one that is wanted. Only then is it kept: any other will be made again."""
-        try:
-            run = read(folder)
-        except (OSError, TrajectoryError):
-            return False
-        fits = bool(run.meta.get("key") == key and run.meta.get("deep", 0) >= deep)
-        if fits:
-            self._runs_of(cell).keep(folder, run)
-        return fits
-
-    def _runs_of(self, cell: Cell) -> Runs:
-        """The recordings of a cell's case, read once for all of its cells."""
-        if cell.entry.folder not in self._runs:
-            folder = cell.folder(self.options.out).parent
-            self._runs[cell.entry.folder] = Runs(folder, self._known, self.suite.reference, cell.entry)
-        return self._runs[cell.entry.folder]
-
     def _judge(self, cell: Cell, needs: Mapping[str, Future[OnDisk]]) -> Outcome:
+        outcome = self._judged(cell, needs)
+        changes = self._changed.get(self._name(cell), ())
+        if not changes:
+            return outcome
+        named = "; ".join((*changes[:CHANGES], *(["and more"] if len(changes) > CHANGES else [])))
+        note = f"it changed what its process keeps, so that another went on: {named}"
+        judgement = outcome.judgement
+        return replace(outcome, judgement=replace(judgement, note="; ".join(filter(None, (judgement.note, note)))))
+
+    def _judged(self, cell: Cell, needs: Mapping[str, Future[OnDisk]]) -> Outcome:
         outcome = Outcome(
             cell.entry.folder,
             cell.implementation,
@@ -296,7 +317,11 @@ class Matrix:
                 return replace(outcome, judgement=doubt, trace=getattr(error, "trace", ""))
         place = Place(cell.folder(self.options.out), cell.implementation, cell.dtype, cell.device)
         try:
-            judged = judge_cell(self._runs_of(cell), place)
+            for name, (run, lockstep) in self._runs_needed(cell).items():
+                self._recordings.take(run, lockstep, needs[name].result())
+            judged = judge_cell(self._recordings.of(cell), place)
+            if not self.options.out.is_dir():
+                raise TrajectoryError(f"{self.options.out} was taken away while its runs were made: run it again")
         except (OSError, ValueError) as error:
             return replace(outcome, judgement=Judgement(Verdict.INCONCLUSIVE, reason=str(error)))
         # What an earlier call left beside the run is not this one's explanation.
@@ -343,6 +368,9 @@ def _checked(reference: Cell) -> Cell:
 
 def _keep_failure(folder: Path, run: Future[OnDisk]) -> None:
     error = None if run.cancelled() else run.exception()
+    if error is not None:
+        with contextlib.suppress(OSError):
+            tidy(folder)
     if not (run.cancelled() or isinstance(error, UnrunError)):
         keep_failure(folder, "" if error is None else str(error) or type(error).__name__)
 

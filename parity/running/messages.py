@@ -37,19 +37,21 @@ class Told:
 
 @dataclass(frozen=True)
 class Done:
-    """The job of that number has ended, with this result."""
+    """The job of that number has ended, with this result, and left its process changed: a line for each change."""
 
     id: int
     result: Any
+    changed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Failed:
-    """The job of that number has failed: why, in a line, and the traceback."""
+    """The job of that number has failed: why, in a line, and the traceback; and left its process changed, or not."""
 
     id: int
     message: str
     trace: str
+    changed: tuple[str, ...] = ()
 
 
 Answer = Told | Done | Failed
@@ -61,9 +63,12 @@ def write(message: Task | Answer) -> str:
 
 
 def read(line: str) -> Any:
-    """The message that ``write`` made a line of; ValueError for what is none."""
+    """The message that ``write`` made a line of; ValueError for what is none.
+
+    Every text in it can be written anywhere: whatever a worker says, no more than its own job can be lost for it.
+    """
     try:
-        return record(json.loads(line))
+        return record(encodable(json.loads(line)))
     except (ImportError, AttributeError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{line[:80].strip()!r} is no message of ours: {error}") from error
 
@@ -89,6 +94,17 @@ def record(value: Any) -> Any:
         return value
     kind = _type(value[TYPE])
     return kind(**{name: record(one) for name, one in value.items() if name != TYPE})
+
+
+def encodable(value: Any) -> Any:
+    """A value of JSON whose texts can all be encoded: half a surrogate pair is written out."""
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, list):
+        return [encodable(one) for one in value]
+    if isinstance(value, dict):
+        return {encodable(name): encodable(one) for name, one in value.items()}
+    return value
 
 
 def _name(value: Any) -> str:

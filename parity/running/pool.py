@@ -26,11 +26,17 @@ from parity.running.messages import Done, Failed, Task, Told, read, write
 from parity.running.packages import HERE, Reach, own_path
 
 OnEvent = Callable[[Progress], None]
+OnChanged = Callable[[Job[Any], tuple[str, ...]], None]
+"""``(job, changes)``: a job has changed what its process keeps, in these ways: see ``parity.running.process``."""
 T = TypeVar("T")
 START_ANOTHER = 4
 """So many jobs must wait for a framework before a second process of it is worth its import."""
 LAST_WORDS = 8192
 """So many bytes of what a worker has printed are looked at when it has failed."""
+LINE = 64 << 20
+"""An answer of more characters than this is none."""
+PRINTED = 1 << 30
+"""A worker that has printed more bytes than this prints without end."""
 WATCH = 0.2
 """Seconds between two looks at whether a job is to be given up."""
 
@@ -65,24 +71,26 @@ class _Worker:
 
     _numbers = itertools.count(1)
 
-    def __init__(self, environment: Environment, python: str | None, reach: Reach) -> None:
-        self.environment, self.usable = environment, True
+    def __init__(self, environment: Environment, python: str | None, reach: Reach, on_changed: OnChanged) -> None:
+        self.environment, self.usable, self._on_changed = environment, True, on_changed
         self.killed, self.over = False, ""
         variables = worker_environment(environment.framework, device=environment.device)
         if python is None:
             reach = replace(reach, folders=(*reach.folders, *own_path()))
         else:
             variables = foreign_environment(variables)
+        told = asdict(reach) | asdict(environment)
         self.errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the process
         # Without -P the folder of that file would come first of all. In a session of its own: Ctrl-C reaches the parent
         # alone, which then ends its workers itself.
         try:
             self.process = subprocess.Popen(
-                [python or sys.executable, "-P", str(HERE / "running" / "begin.py"), json.dumps(asdict(reach))],
+                [python or sys.executable, "-P", str(HERE / "running" / "begin.py"), json.dumps(told)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self.errors,
-                text=True,
+                encoding="utf-8",
+                errors="backslashreplace",
                 env=variables,
                 start_new_session=True,
             )
@@ -99,12 +107,14 @@ class _Worker:
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.write(task)
             self.process.stdin.flush()
-        for line in self.process.stdout:
+        while line := self.process.stdout.readline(LINE):
             answer = self._answer(line, number)
             if isinstance(answer, Told):
                 on_event(answer.progress)
                 continue
-            self.usable = True
+            self.usable = not answer.changed  # the next job must not find what this one has left
+            if answer.changed:
+                self._on_changed(job, answer.changed)
             if isinstance(answer, Failed):
                 raise WorkerError(answer.message, answer.trace)
             result: T = answer.result
@@ -148,6 +158,10 @@ class _Worker:
             return f"{name} died of {signal.Signals(-code).name}"
         return f"{name} ended with status {code}: {last}"
 
+    def printed(self) -> int:
+        """How many bytes the process has printed."""
+        return os.fstat(self.errors.fileno()).st_size
+
     def _stderr(self) -> str:
         return last_words(self.errors)
 
@@ -162,7 +176,8 @@ class Pool:
     """An executor of worker processes, ``jobs`` at a time, each with one framework on one device.
 
     ``pythons`` names the interpreter for a framework where it is not this one, ``reach`` what workers must find beside
-    that interpreter's packages. ``deadlines`` says when a job is given up.
+    that interpreter's packages. ``deadlines`` says when a job is given up. ``on_changed`` is told of a job that has
+    changed what its process keeps, before the job's future has its result; that process does no other job.
     """
 
     def __init__(
@@ -171,7 +186,9 @@ class Pool:
         pythons: Mapping[str, str] | None = None,
         reach: Reach | None = None,
         deadlines: Deadlines | None = None,
+        on_changed: OnChanged = lambda job, changes: None,
     ) -> None:
+        self._on_changed = on_changed
         self.pythons, self.reach, self.deadlines = dict(pythons or {}), reach or Reach(), deadlines or Deadlines()
         self._waiting: dict[Environment, deque[tuple[Job[Any], OnEvent, Future[Any]]]] = defaultdict(deque)
         self._busy: dict[Environment, int] = defaultdict(int)
@@ -238,20 +255,28 @@ class Pool:
                     worker = None
                 if worker is None:
                     self._busy[choice] += 1
+            result, error = None, None
             try:
                 if worker is None:
-                    worker = _Worker(choice, self.pythons.get(choice.framework), self.reach)
-                future.set_result(self._run(worker, job, on_event))
-            except Exception as error:
+                    worker = _Worker(choice, self.pythons.get(choice.framework), self.reach, self._on_changed)
+                result = self._run(worker, job, on_event)
+            except Exception as caught:
                 # Whatever goes wrong here is the job's result: a slot that died silently would hang the run.
-                future.set_exception(error)
-            with self._condition:
-                if worker is None:
-                    self._busy[choice] -= 1
-                elif not worker.usable or worker.process.poll() is not None:
-                    # Half an answer may wait in the pipe: another job must not take it for its own.
-                    self._retire(worker)
-                    worker = None
+                error = caught
+            try:
+                with self._condition:
+                    if worker is None:
+                        self._busy[choice] -= 1
+                    elif not worker.usable or worker.process.poll() is not None:
+                        # Half an answer may wait in the pipe: another job must not take it for its own.
+                        self._retire(worker)
+                        worker = None
+            finally:
+                # Only now, when nothing of a job that went wrong is at work any more.
+                if error is None:
+                    future.set_result(result)
+                else:
+                    future.set_exception(error)
 
     def _run(self, worker: _Worker, job: Job[T], on_event: OnEvent) -> T:
         begun = time.monotonic()
@@ -283,9 +308,11 @@ class Pool:
             for worker, running in busy:
                 now = time.monotonic()
                 over = self.deadlines.why_over(running.job.resources.about, now - running.begun, now - running.heard)
-                if over:
-                    with self._condition:
-                        if self._workers.get(worker) is running:  # or it has just ended by itself
+                with self._condition:
+                    if self._workers.get(worker) is running:  # or it has just ended by itself
+                        if worker.printed() > PRINTED:
+                            over = f"printing without end, {worker.printed() >> 20} MiB by now"
+                        if over:
                             worker.kill(over)
 
     def _choose(self, worker: _Worker | None) -> Environment | None:

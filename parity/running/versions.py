@@ -17,6 +17,7 @@ from parity.running.packages import own_path
 from parity.running.pool import Pool, foreign_environment
 
 CORE_PACKAGES = ("numpy", "safetensors")
+PYTHON = "the interpreter"
 
 
 @dataclass(frozen=True)
@@ -41,10 +42,18 @@ class Versions:
 
     def of(self, implementation: str) -> dict[str, str | None]:
         """Distribution to version, None if it is not installed. OSError if the interpreter cannot be run."""
+        found = self._of(implementation)
+        return {package: found.get(package) for package in (*CORE_PACKAGES, *packages_of(implementation))}
+
+    def python(self, implementation: str) -> str | None:
+        """The version of the interpreter itself. OSError if it cannot be run."""
+        return self._of(implementation).get(PYTHON)
+
+    def _of(self, implementation: str) -> dict[str, str | None]:
         python = self.pythons.get(framework_of(implementation).name)
         if python not in self._known:
             self._known[python] = _versions(python)
-        return {package: self._known[python].get(package) for package in (*CORE_PACKAGES, *packages_of(implementation))}
+        return self._known[python]
 
     def availability(self, implementation: str) -> Availability:
         framework = framework_of(implementation)
@@ -86,16 +95,16 @@ def _versions(python: str | None) -> dict[str, str | None]:
     """The versions installed where workers look: in the interpreter ``python``, or in this one if it is None."""
     packages = sorted({*CORE_PACKAGES, *(p for f in FRAMEWORKS for names in f.packages.values() for p in names)})
     code = (
-        "import json, sys, importlib.metadata as m\n"
+        "import json, platform, sys, importlib.metadata as m\n"
         "sys.path += json.loads(sys.argv[1])\n"
         "def version(p):\n"
         "    try: return m.version(p)\n"
         "    except m.PackageNotFoundError: return None\n"
-        "print(json.dumps({p: version(p) for p in sys.argv[2:]}))"
+        "print(json.dumps({p: version(p) for p in sys.argv[3:]} | {sys.argv[2]: platform.python_version()}))"
     )
     interpreter, path = python or sys.executable, json.dumps([] if python else own_path())
     environment = foreign_environment(os.environ) if python else None
-    command = [interpreter, "-P", "-c", code, path, *packages]
+    command = [interpreter, "-P", "-c", code, path, PYTHON, *packages]
     try:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=60)
         return dict(json.loads(done.stdout))

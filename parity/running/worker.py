@@ -8,6 +8,7 @@ parent has set the framework's environment; NumPy and the implementation are imp
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -17,22 +18,40 @@ import sys
 import threading
 import time
 import traceback
+from dataclasses import replace
 from typing import Any, TextIO
 
-from parity.running.executor import Job, Progress
+from parity.running.executor import Environment, Job, Progress
 from parity.running.messages import Done, Failed, Told, record, write
+from parity.running.packages import Reach
+from parity.running.process import Process
+from parity.running.reads import watch
 
 
-def main() -> None:
-    """Do the jobs that standard input asks for until it ends, or the parent does."""
+def main(reach: Reach, environment: Environment) -> None:
+    """Do the jobs that standard input asks for until it ends, or the parent does: all of them of one environment."""
     _end_with_parent()
+    _end_before_parent()
     tasks, answers = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w", buffering=1)
-    nothing = os.open(os.devnull, os.O_RDONLY)
+    nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 0)
-    os.close(nothing)
     os.dup2(2, 1)
+    _leave_to_this_process(nothing, tasks.fileno(), answers.fileno())
+    watch(reach)
+    process = Process(environment)
     for line in tasks:
-        Answering(answers, line).answer()
+        Answering(answers, line, process).answer()
+
+
+def _leave_to_this_process(nothing: int, *channels: int) -> None:
+    """Let no process that is forked from this one read tasks or answer: what it does is nobody's job."""
+
+    def in_child() -> None:
+        for channel in channels:
+            os.dup2(nothing, channel)
+
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=in_child)
 
 
 def _end_with_parent() -> None:
@@ -44,6 +63,12 @@ def _end_with_parent() -> None:
         threading.Thread(target=_watch, args=(os.getppid(),), daemon=True).start()
 
 
+def _end_before_parent() -> None:
+    """Where the system runs out of memory, let it end this process and not the parent, which has all the others."""
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write("1000")
+
+
 def _watch(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(1)
@@ -53,25 +78,42 @@ def _watch(parent: int) -> None:
 class Answering:
     """One task, from the line that it came in to its last answer. Another task's answers are never mixed with it."""
 
-    def __init__(self, answers: TextIO, line: str) -> None:
-        self._answers, self._lock = answers, threading.Lock()
+    def __init__(self, answers: TextIO, line: str, process: Process) -> None:
+        self._answers, self._lock, self._process = answers, threading.Lock(), process
         self._task = json.loads(line)
         self._over = False
+        self._pid = os.getpid()
 
     def answer(self) -> None:
         number, job = self._task["id"], None
         try:
             job = record(self._task["job"])
-            result = write(Done(number, job.run(self.emit)))
+            self._process.begin()
+            done: Done | Failed = Done(number, job.run(self.emit))
         except Exception as error:
             # The cell is lost, not the worker; the parent reports the error as the cell's reason.
-            result = write(Failed(number, _reason(error, job), traceback.format_exc()))
+            done = Failed(number, _reason(error, job), traceback.format_exc())
+        if os.getpid() != self._pid:
+            os._exit(1)  # forked from this one within the job, which goes on here
+        try:
+            changed = self._process.changed()
+        except Exception as error:
+            changed = (f"what it keeps cannot be looked at any more: {_reason(error, job)}",)
+        try:
+            result = write(replace(done, changed=changed))
+        except Exception as error:  # it cannot travel
+            result = write(Failed(number, _reason(error, job), traceback.format_exc(), changed))
         with self._lock:
             self._over = True
             self._answers.write(result)
 
     def emit(self, progress: Progress) -> None:
-        """Say how far the job is; RuntimeError once it is over, as where a thread has outlived it."""
+        """Say how far the job is; RuntimeError once it is over, as where a thread has outlived it.
+
+        What was forked from this process ends here: its parent does the job.
+        """
+        if os.getpid() != self._pid:
+            os._exit(1)
         with self._lock:
             if self._over:
                 raise RuntimeError("the job that says how far it is has ended")

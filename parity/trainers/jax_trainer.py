@@ -48,8 +48,18 @@ def device_of(name: str) -> jax.Device:
     """
     if name != "cpu":
         find_cuda()
-    jax.config.update("jax_default_matmul_precision", "default" if name == TF32 else "highest")
+    settle(name)
     return jax.devices("cpu" if name == "cpu" else "cuda")[0]
+
+
+def settle(device: str) -> None:
+    """Give JAX what every run on a device begins with. Its devices are not looked for yet."""
+    jax.config.update("jax_default_matmul_precision", "default" if device == TF32 else "highest")
+
+
+def process_state() -> dict[str, Any]:
+    """What JAX keeps for a process."""
+    return {f"JAX's {name}": value for name, value in jax.config.values.items()}
 
 
 Arrays = dict[str, jax.Array]

@@ -21,9 +21,32 @@ from parity.spec import Adam, AdamW, Case, Optimizer, Sgd
 from parity.trainer import State, Trained
 
 # On import, that module sets one thread and one order of every sum for TensorFlow, and so for Keras.
+from parity.trainers import tf1_trainer
 from parity.trainers.tf1_trainer import device_of, gathered
 from parity.trainers.tf1_trainer import find_cuda as find_cuda
 from parity.typing import Array, Batches, Params
+
+
+def settle(device: str) -> None:
+    """Give Keras what every run on a device begins with. The device is not looked for yet.
+
+    A run sets the default dtype to its own, and layers without a name are called after those that were there before.
+    """
+    keras.utils.clear_session(free_memory=False)
+    keras.config.set_floatx("float32")
+    keras.config.set_dtype_policy("float32")
+    tf1_trainer.settle(device)
+
+
+def process_state() -> dict[str, Any]:
+    """What Keras and TensorFlow keep for a process, beside the default dtype, which every run sets."""
+    return {
+        **tf1_trainer.process_state(),
+        "Keras's epsilon": keras.config.epsilon(),
+        "Keras's layout of images": keras.config.image_data_format(),
+        "Keras's dtype policy": keras.config.dtype_policy().name,
+        "Keras's tracebacks": keras.config.is_traceback_filtering_enabled(),
+    }
 
 
 def binary_crossentropy(p: tf.Tensor, y: tf.Tensor) -> tf.Tensor:

@@ -13,6 +13,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 import tensorflow.compat.v1 as v1
+from tensorflow.python.eager import context
+from tensorflow.python.framework import ops
+from tensorflow.python.framework.config import is_op_determinism_enabled
 
 from parity.dtypes import NARROW, smallest
 from parity.frameworks import TF32
@@ -43,6 +46,39 @@ def device_of(name: str) -> str:
         find_cuda()
     tf.config.experimental.enable_tensor_float_32_execution(name == TF32)
     return "/CPU:0" if name == "cpu" else "/GPU:0"
+
+
+def settle(device: str) -> None:
+    """Give TensorFlow what every run on a device begins with. The device is not looked for yet."""
+    if _outside_graphs():
+        v1.reset_default_graph()  # what is added to it is named after what is there
+    tf.config.experimental.enable_tensor_float_32_execution(device == TF32)
+
+
+def process_state() -> dict[str, Any]:
+    """What TensorFlow keeps for a process, beside the default graph, which every run begins anew."""
+    return {
+        "TensorFlow's eager mode": tf.executing_eagerly(),
+        "TensorFlow's graph": "the default" if _outside_graphs() else "one that was not left",
+        "TensorFlow's functions": tf.config.functions_run_eagerly(),
+        "TensorFlow's TF32": tf.config.experimental.tensor_float_32_execution_enabled(),
+        "TensorFlow's threads": (
+            tf.config.threading.get_intra_op_parallelism_threads(),
+            tf.config.threading.get_inter_op_parallelism_threads(),
+        ),
+        "TensorFlow's seed": context.global_seed(),
+        "TensorFlow's determinism": is_op_determinism_enabled(),
+        "TensorFlow's compiler": tf.config.optimizer.get_jit(),
+        "TensorFlow's optimizer of graphs": tf.config.optimizer.get_experimental_options(),
+        "TensorFlow's placement": (tf.config.get_soft_device_placement(), tf.debugging.get_log_device_placement()),
+        "TensorFlow's variables": v1.resource_variables_enabled(),
+        "TensorFlow's control flow": v1.control_flow_v2_enabled(),
+        "TensorFlow's strategy": tf.distribute.has_strategy(),
+    }
+
+
+def _outside_graphs() -> bool:
+    return bool(ops._default_graph_stack.is_cleared())
 
 
 SESSION = v1.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=1, allow_soft_placement=True)

@@ -44,10 +44,45 @@ def device_of(name: str) -> torch.device:
     """Find a run's device, and from now on compute float32 products in TF32 if its name says so, else in full."""
     if name != "cpu":
         find_cuda()
-    # These are torch's older settings. If only the newer ones, of 2.9, are set, reading the older ones is an error.
-    torch.set_float32_matmul_precision("high" if name == TF32 else "highest")
-    torch.backends.cudnn.allow_tf32 = name == TF32  # recurrences and convolutions use TF32 by default
+    _set_precision(name)
     return torch.device("cpu" if name == "cpu" else "cuda")
+
+
+def settle(device: str) -> None:
+    """Give torch what every run on a device begins with. The device is not looked for yet."""
+    torch.manual_seed(0)
+    _set_precision(device)
+
+
+def _set_precision(device: str) -> None:
+    # These are torch's older settings. If only the newer ones, of 2.9, are set, reading the older ones is an error.
+    torch.set_float32_matmul_precision("high" if device == TF32 else "highest")
+    torch.backends.cudnn.allow_tf32 = device == TF32  # recurrences and convolutions use TF32 by default
+
+
+def process_state() -> dict[str, Any]:
+    """What torch keeps for a process, beside the random numbers, which every run begins anew."""
+    tiny = torch.tensor(5e-324, dtype=torch.float64, device="cpu")
+    return {
+        "torch's default dtype": torch.get_default_dtype(),
+        "torch's default device": torch.get_default_device(),
+        "torch's precision of float32 products": torch.get_float32_matmul_precision(),
+        "torch's TF32 in cuDNN": torch.backends.cudnn.allow_tf32,
+        "torch's threads": (torch.get_num_threads(), torch.get_num_interop_threads()),
+        "torch's determinism": (
+            torch.are_deterministic_algorithms_enabled(),
+            torch.is_deterministic_algorithms_warn_only_enabled(),
+            torch.utils.deterministic.fill_uninitialized_memory,
+        ),
+        "torch's autograd": (
+            torch.is_grad_enabled(),
+            torch.is_inference_mode_enabled(),
+            torch.is_anomaly_enabled(),
+        ),
+        "torch's autocast": (torch.is_autocast_enabled("cpu"), torch.is_autocast_enabled("cuda")),
+        "torch's oneDNN": torch.backends.mkldnn.enabled,
+        "torch's subnormal numbers": (tiny * 1).item() > 0,
+    }
 
 
 Tensors = dict[str, Tensor]

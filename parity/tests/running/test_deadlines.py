@@ -69,12 +69,12 @@ def test_a_timeout_counts_from_the_start_however_much_is_heard() -> None:
 
 
 def test_a_job_that_hangs_is_given_up_when_others_of_its_case_are_long_done(suite: str, tmp_path: Path) -> None:
-    with Pool(1, deadlines=Deadlines(least=1.0, patience=0.0)) as pool:
+    with Pool(1, deadlines=Deadlines(least=3.0, patience=0.0)) as pool:
         other = pool.submit(job(suite, tmp_path / "a"))
         stuck = pool.submit(job(suite, tmp_path / "b", "numpy-stuck"))
         after = pool.submit(job(suite, tmp_path / "c"))
         pid = int(wait_for(tmp_path / suite / "toy" / "pid", stuck))
-        with pytest.raises(WorkerError, match=r"the numpy worker was not heard of for 1 s, which --timeout may change"):
+        with pytest.raises(WorkerError, match=r"the numpy worker was not heard of for 3 s, which --timeout may change"):
             stuck.result(WAIT)
         assert not alive(pid)
         other.result(WAIT)

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 from parity.frameworks import COMMON, FRAMEWORKS
+from parity.recording.format import made
+from parity.recording.manifest import read_manifest
 from parity.recording.reader import read
 from parity.running.executor import Environment, Progress, UnrunError, WorkerError
 from parity.running.jobs import CellName, OnDisk, Record
@@ -55,6 +57,11 @@ def pids(tmp_path: Path) -> list[int]:
     return [int(line) for line in file.read_text().split()]
 
 
+def on_disk(folder: Path) -> OnDisk:
+    """What a job says that has recorded a run there."""
+    return OnDisk(made=made(read_manifest(folder)))
+
+
 def alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
@@ -75,8 +82,8 @@ def wait_for(path: Path, future: Future[Any]) -> str:
 def test_a_worker_serves_one_job_after_another_and_ends_with_its_pool(suite: str, tmp_path: Path) -> None:
     with Pool(1) as pool:
         futures = [pool.submit(job(suite, tmp_path / name)) for name in ("a", "b", "c")]
-        for future in futures:
-            assert future.result(WAIT) == OnDisk()
+        for future, name in zip(futures, ("a", "b", "c"), strict=True):
+            assert future.result(WAIT) == on_disk(tmp_path / name)
     first, second, third = pids(tmp_path)
     assert first == second == third != os.getpid()
     assert not alive(first)
@@ -98,7 +105,7 @@ def test_an_exception_costs_its_job_alone(suite: str, tmp_path: Path, pool: Pool
     with pytest.raises(WorkerError, match=r"^ValueError: no such layer$") as caught:
         failing.result(WAIT)
     assert "toy_numpy_raises.py" in caught.value.trace
-    assert before.result(WAIT) == after.result(WAIT) == OnDisk()
+    assert [before.result(WAIT), after.result(WAIT)] == [on_disk(tmp_path / name) for name in ("a", "c")]
     first, second = pids(tmp_path)
     assert first == second
 
@@ -183,7 +190,7 @@ def test_a_crash_costs_its_job_alone_and_names_the_signal(suite: str, tmp_path: 
     after = pool.submit(job(suite, tmp_path / "c"))
     with pytest.raises(WorkerError, match=r"^the numpy worker died of SIGABRT$"):
         crashing.result(WAIT)
-    assert before.result(WAIT) == after.result(WAIT) == OnDisk()
+    assert [before.result(WAIT), after.result(WAIT)] == [on_disk(tmp_path / name) for name in ("a", "c")]
     first, second = pids(tmp_path)
     assert first != second
     assert not (tmp_path / "b").exists()

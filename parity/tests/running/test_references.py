@@ -85,7 +85,7 @@ def test_a_reference_that_cannot_be_asked_leaves_the_verdict_and_says_so(
     runs = [f"out/{CASE}/{label}-float64-cpu" for label in ("torch", "jax")]
     result = parity("explain", *runs, "--suite", package)
     assert result.status == 1
-    assert "no mistake could be replayed: the jax worker died of SIGABRT" in " ".join(result.out.split())
+    assert "no mistake could be replayed, because the jax worker died of SIGABRT" in " ".join(result.out.split())
 
 
 def test_the_mistakes_that_fit_are_found_out_where_the_reference_is(package: str, tmp_path: Path) -> None:

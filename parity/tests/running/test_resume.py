@@ -3,11 +3,13 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from safetensors.numpy import save
 
+from parity.recording import checkpoint
 from parity.recording.checkpoint import FILE, pack, unpack
 from parity.recording.places import partial_path
 from parity.recording.reader import read
@@ -16,6 +18,7 @@ from parity.running.messages import Task, write
 from parity.running.pool import worker_environment
 from parity.trainer import State
 from parity.trajectory import Trajectory
+from parity.typing import Params
 
 # Every chunk is a snapshot, written at once. "epoch N" kills the worker when it says that epoch N is done,
 # "pack N" when the shard of epoch N is on disk and its checkpoint is not.
@@ -45,12 +48,10 @@ messages.read(sys.argv[1]).job.run(emit)
 EPOCHS = 40
 
 
-def work(
-    folder: Path, kill: str = "", key: str = "k", dtype: str = "float32", lockstep: int | None = None
-) -> list[int]:
+def work(folder: Path, kill: str = "", key: str = "k", lockstep: int | None = None, depends: Any = None) -> list[int]:
     """Record char-gru in NumPy, a snapshot every 10 epochs; the epochs that the worker said it had done."""
     cell = CellName("impls", "char-gru", None, "numpy", "float32", "cpu")
-    meta = {"dtype": "float32", "key": key}
+    meta = {"dtype": "float32", "key": key} | ({"depends": depends} if depends else {})
     job = Record(cell, cell.environment, cell.resources, EPOCHS, str(folder), meta, lockstep, resume=True)
     done = subprocess.run(
         [sys.executable, "-c", WORKER, write(Task(1, job)), kill],
@@ -107,6 +108,14 @@ def test_what_was_left_under_another_key_is_discarded(tmp_path: Path) -> None:
     assert work(tmp_path / "run", key="new") == [0, 10, 20, 30, 40]
 
 
+def test_what_a_run_has_left_that_read_something_else_is_discarded(tmp_path: Path) -> None:
+    before, after = ({"files": {"rates.py": content}, "variables": {}} for content in ("one", "two"))
+    work(tmp_path / "run", "epoch 20", depends=before)
+    work(tmp_path / "same", "epoch 20", depends=before)
+    assert work(tmp_path / "run", depends=after) == [0, 10, 20, 30, 40]
+    assert work(tmp_path / "same", depends=before) == [30, 40]
+
+
 def test_a_damaged_shard_is_not_taken_over(tmp_path: Path) -> None:
     work(tmp_path / "run", "epoch 20")
     shard = sorted(partial_path(tmp_path / "run").glob("0*.safetensors"))[0]
@@ -114,6 +123,27 @@ def test_a_damaged_shard_is_not_taken_over(tmp_path: Path) -> None:
     data[-1] ^= 1
     shard.write_bytes(data)
     assert work(tmp_path / "run") == [0, 10, 20, 30, 40]
+
+
+def signed(params: Params, about: dict[str, str]) -> bytes:
+    """A checkpoint that nothing is wrong with but what ``about`` says or does not say."""
+    tensors = {f"params/{name}": np.asarray(value) for name, value in params.items()}
+    data: bytes = save(tensors, about | {"sha256": checkpoint._checksum(tensors, about)})
+    return data
+
+
+def test_no_bit_of_a_checkpoint_can_flip_unseen(tmp_path: Path) -> None:
+    params = {"dense/kernel": np.arange(6.0).reshape(3, 2), "dense/bias": np.float64(0.5)}
+    state = State(params, {f"momentum/{name}": value * 3 for name, value in params.items()}, 7, -0.1)
+    whole, path = pack(state, 5, "k"), tmp_path / FILE
+    # All bits of every third byte, one bit of each of the others.
+    taken = []
+    for place in range(len(whole)):
+        for bit in range(8) if place % 3 == 0 else (place % 8,):
+            path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << bit]) + whole[place + 1 :])
+            if unpack(path, "k") is not None:
+                taken.append((place, bit))
+    assert not taken
 
 
 def test_a_state_survives_the_disk(tmp_path: Path) -> None:
@@ -131,9 +161,9 @@ def test_a_state_survives_the_disk(tmp_path: Path) -> None:
     about = {"key": "k", "epoch": "5", "step": "7", "slot_scale": (-0.1).hex()}
     for wrong in ({"epoch": None}, {"step": None}, {"slot_scale": None}, {"step": "7.5"}, {"slot_scale": "wide"}):
         words = {name: word for name, word in (about | wrong).items() if word is not None}
-        (tmp_path / "other").write_bytes(save({"params/kernel": params["dense/kernel"]}, words))
+        (tmp_path / "other").write_bytes(signed(params, words))
         assert unpack(tmp_path / "other", "k") is None, words
-    (tmp_path / "other").write_bytes(save({"params/kernel": params["dense/kernel"]}, about))
+    (tmp_path / "other").write_bytes(signed(params, about))
     assert unpack(tmp_path / "other", "k") is not None
     path.write_bytes(path.read_bytes()[:-1])
     assert unpack(path, "k") is None

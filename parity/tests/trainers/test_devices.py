@@ -135,8 +135,13 @@ def precisions(framework: str) -> list[bool]:
 
 @pytest.mark.asks(question=precisions, device="cuda")  # in whose process nothing is trained
 def test_a_run_says_whether_it_was_in_tf32(framework: str, answer: tuple[bool, ...]) -> None:
-    # A program that says nothing of precision; cpu, cuda, cuda_tf32, and cpu again.
-    assert answer == (framework != "torch", False, False, True, False)
+    # As a worker begins; cpu, cuda, cuda_tf32, and cpu again.
+    assert answer == (False, False, False, True, False)
+
+
+@pytest.mark.parametrize("settings", [{"tf32": True}, {"matmul_precision": None}, {"fp32_precision": "high"}])
+def test_a_program_that_says_nothing_of_precision_may_be_in_tf32(settings: dict[str, Any]) -> None:
+    assert in_tf32(settings)
 
 
 def test_a_run_of_numpy_was_never_in_tf32() -> None:
