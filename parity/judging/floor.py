@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,10 @@ from parity.tolerance import RUNS
 from parity.tolerance import least_floor as least
 from parity.trajectory import Trajectory, TrajectoryError
 from parity.typing import Array, Params
+
+
+FLOOR = "floor.safetensors"
+"""The noise floor that was measured beside a watched run, in the run's own folder."""
 
 
 @dataclass(frozen=True)
@@ -141,11 +146,19 @@ def recorded_floor(folder: Path, run: Trajectory, kept: Path | None = None) -> F
 
     By default ``kept`` is where ``parity run`` left floors beside the run.
     """
+    if kept is None and (folder / FLOOR).is_file():
+        found = load(folder / FLOOR, mark_of_run(run))
+        return None if found is None else fits(found.get(run.meta["dtype"]), run)
     kept = kept or folder.resolve().parent.parent / "floors"
     name = floor_name(folder.resolve().parent.name, run.meta.get("lockstep"), run.meta["dtype"])
     mark = run.meta.get("floor")
     floors = load(kept / name, mark) if isinstance(mark, str) else None
     return None if floors is None else fits(floors.get(run.meta["dtype"]), run)
+
+
+def mark_of_run(run: Trajectory) -> str:
+    """Give the mark of a floor that was measured beside this very run: a hash of all that the run recorded."""
+    return hashlib.sha256("".join(shard["sha256"] for shard in run.meta["shards"]).encode()).hexdigest()
 
 
 def fits(floor: Floor | None, run: Trajectory) -> Floor | None:

@@ -55,6 +55,10 @@ OPTIONAL: Mapping[str, tuple[type, ...]] = {
     "floor": (str, type(None)),
     "seconds": (int, float),
     "timings": (dict,),
+    "layers": (list,),
+    "buffers": (list,),
+    "tied": (dict,),
+    "notes": (list,),
 }
 """The optional keys of ``trajectory.json`` and their types. ``versions`` maps names to texts."""
 SHARD_OPTIONAL = ("bytes", "first_epoch", "last_epoch")
