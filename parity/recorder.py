@@ -176,7 +176,9 @@ class Recorder:
         deep = self._updates < self.deep
         if deep:
             batch = seen if seen is not None else inputs or None
-            given = {"rows": batch, "prediction": prediction, "gradients": gradients, "params": params}
+            given = {"rows": batch, "gradients": gradients, "params": params}
+            if not activations:
+                given["prediction"] = prediction
             missing = [name for name, what in given.items() if what is None]
             if missing:
                 raise ValueError(
@@ -194,7 +196,9 @@ class Recorder:
                 trained = self._gradients(gradients, now)
                 if not self._updates:
                     self._unmoved({name: now[name] for name in trained})
-                found = {"loss": kept, "trained": kept, "prediction": _numbers("the prediction", prediction)}
+                found: Params = {"loss": kept, "trained": kept}
+                if prediction is not None:
+                    found["prediction"] = _numbers("the prediction", prediction)
                 found |= {f"gradients/{name}": g for name, g in trained.items()}
                 if seen is not None:
                     found["rows"] = seen

@@ -18,7 +18,6 @@ from parity.tolerance import least_floor as least
 from parity.trajectory import Trajectory, TrajectoryError
 from parity.typing import Array, Params
 
-
 FLOOR = "floor.safetensors"
 """The noise floor that was measured beside a watched run, in the run's own folder."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from parity.layout import Layout
@@ -31,7 +32,8 @@ def watch(
 
     Args:
         folder: Where the run goes. It is made, or replaced if it holds an earlier recording.
-        watched: What trains: a ``torch.nn.Module`` and its ``torch.optim.Optimizer``.
+        watched: What trains: a ``torch.nn.Module`` and its ``torch.optim.Optimizer``; or, of JAX, the trees of arrays
+            that an update takes and returns, as ``params, opt_state`` or flax's TrainState.
         deep: Of how many first updates everything is recorded: batch, every layer, prediction, gradients and state.
         shadows: How many runs with stirred roundings walk beside the run, if its updates are handed to ``step`` as
             closures. They measure its noise floor. Each costs as much time as the run.
@@ -61,9 +63,7 @@ def watch(
     """
     from parity.watching.run import Watched
 
-    return Watched(
-        folder, _adapter(watched), deep=deep, shadows=shadows, every=every, keep=keep, layout=layout
-    )
+    return Watched(folder, _adapter(watched), deep=deep, shadows=shadows, every=every, keep=keep, layout=layout)
 
 
 def _adapter(watched: tuple[Any, ...]) -> Adapter:
@@ -73,5 +73,20 @@ def _adapter(watched: tuple[Any, ...]) -> Adapter:
         from parity.watching.torch_watch import TorchWatch
 
         return TorchWatch(*watched)
+    if roots & {"jax", "jaxlib", "flax", "optax"} or any(map(_holds_jax, watched)):
+        from parity.watching.jax_watch import JaxWatch
+
+        return JaxWatch(*watched)
     kinds = ", ".join(type(each).__name__ for each in watched) or "nothing"
-    raise ValueError(f"nothing here can watch {kinds}: hand over a torch module and its optimizer")
+    raise ValueError(
+        f"nothing here can watch {kinds}: hand over a torch module and its optimizer, or the trees of a JAX state"
+    )
+
+
+def _holds_jax(tree: Any) -> bool:
+    """Say whether a tree of Python's own containers has an array of JAX in it."""
+    if isinstance(tree, Mapping):
+        return any(map(_holds_jax, tree.values()))
+    if isinstance(tree, list | tuple):
+        return any(map(_holds_jax, tree))
+    return type(tree).__module__.partition(".")[0] in ("jax", "jaxlib")

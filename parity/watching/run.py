@@ -17,7 +17,8 @@ from parity.recorder import Recorder
 from parity.recording.reader import read
 from parity.recording.sketch import sketch
 from parity.recording.tensors import as_array
-from parity.watching.seen import Adapter, Update
+from parity.typing import Params
+from parity.watching.seen import Adapter, Condition, Tensors, Update
 from parity.watching.shadow import Shadow
 
 KEEP = ("values", "sketch")
@@ -44,7 +45,9 @@ class Watched:
             raise ValueError(f"what is kept of layers is 'values' or 'sketch', not {keep!r:.80}")
         self.folder, self._adapter, self._every, self._keep = Path(folder), adapter, every, keep
         self._recorder = Recorder(folder, adapter.dtype, implementation=adapter.framework, layout=layout, deep=deep)
-        self._shadows = [Shadow(adapter, number, self._recorder.canonical) for number in range(shadows)]
+        self._shadows = [Shadow(adapter, number, self._canonical) for number in range(shadows)]
+        self._named = None if layout is None else {slot.framework for slot in layout}
+        self._left_out: set[str] = set()
         self._deep, self._updates, self._last = deep, 0, 0
         self._closed_over: list[Update] | None = None
 
@@ -63,39 +66,53 @@ class Watched:
         self._adapter.detach()
         if kind is None:
             layers = [asdict(layer) for layer in self._adapter.layers()]
-            self._recorder.describe(**self._adapter.describe(), buffers=self._adapter.buffers(), layers=layers)
+            said, buffers = self._adapter.describe(), self._adapter.buffers()
+            if self._left_out:
+                note = f"no slot of the layout names {', '.join(sorted(self._left_out))}: not recorded"
+                said["notes"] = [*said.get("notes", []), note]
+            self._recorder.describe(**said, buffers=buffers, layers=layers)
         self._recorder.__exit__(kind, error, trace)
         if kind is None and self._shadows and self._updates:
             run = read(self.folder)
             floor = floor_of([shadow.strays() for shadow in self._shadows], run, self._adapter.dtype)
             save({self._adapter.dtype: floor}, self.folder / FLOOR, mark_of_run(run))
 
-    def step(self, closure: Callable[[], Any], rows: Any = None) -> Any:
+    def step(self, function: Callable[..., Any], *arguments: Any, rows: Any = None) -> Any:
         """Make one update, and the same in every shadow.
 
         Args:
-            closure: Computes the loss of the batch from what the model and the batch hold, and returns it. It may also
-                do what comes after, such as the backward pass, clipping, or the update itself; what it leaves undone is
-                done here. It is called once more for each shadow: it must change nothing but the model and the
-                optimizer, and draw random numbers from the framework, NumPy or Python alone.
+            function: Of torch, a closure that computes the loss of the batch and returns it. It may also do what comes
+                after, such as the backward pass, clipping, or the update itself; what it leaves undone is done here. It
+                is called once more for each shadow: it must change nothing but the model and the optimizer, and draw
+                random numbers from the framework, NumPy or Python alone. Of JAX, the pure function of an update, which
+                takes the state and a batch and returns the new state and the loss.
+            arguments: What the function is called with.
             rows: Integers (batch,), the indices of the batch's rows in the data, if they are known.
 
         Returns:
-            What the closure returned.
+            What the function returned.
 
         Raises:
-            ValueError: If the closure did not make one update of the watched model.
+            ValueError: If the function did not make one update of what is watched.
         """
         drawn = self._adapter.random() if self._shadows else None
-        self._closed_over = made = []
+        made: list[Update] = []
+        self._closed_over = made
         try:
-            result = self._adapter.update(closure)
+            result = self._adapter.update(function, *arguments)
         finally:
             self._closed_over = None
         if len(made) != 1:
-            raise ValueError(f"a closure makes one update of the watched model, and this one made {len(made)}")
-        self._record(made[0], rows, [shadow.follow(closure, drawn, made[0]) for shadow in self._shadows])
+            raise ValueError(
+                f"step takes a function that makes one update of what is watched, and this one made {len(made)}"
+            )
+        apart = [shadow.follow(function, arguments, drawn, made[0]) for shadow in self._shadows]
+        self._record(made[0], rows, apart)
         return result
+
+    def _canonical(self, tensors: Tensors, what: str) -> Params:
+        kept = {name: value for name, value in tensors.items() if name not in self._left_out}
+        return self._recorder.canonical(kept, what)
 
     def _told(self, update: Update) -> None:
         """Take an update that was made by ``step``, which goes on with it, or by the loop itself."""
@@ -121,7 +138,7 @@ class Watched:
             prediction=update.prediction,
             gradients=update.gradients or None,
             unclipped=update.unclipped or None,
-            params=before.params if before else None,
+            params=self._recorded(before) if before else None,
             slots=before.slots if before else None,
             activations=self._kept(update.activations),
             activation_gradients=self._kept(update.activation_gradients),
@@ -134,10 +151,17 @@ class Watched:
 
     def _snapshot(self) -> None:
         now = self._adapter.condition()
-        self._recorder.snapshot(now.params, self._updates, slots=now.slots)
+        self._recorder.snapshot(self._recorded(now), self._updates, slots=now.slots)
         self._last = self._updates
         for shadow in self._shadows:
             shadow.snapshot(now)
+
+    def _recorded(self, condition: Condition) -> Tensors:
+        """Leave out the buffers that no slot of the layout names. A parameter that none names is refused later."""
+        if self._named is None:
+            return condition.params
+        self._left_out = set(self._adapter.buffers()) - self._named
+        return {name: value for name, value in condition.params.items() if name not in self._left_out}
 
     def _kept(self, tensors: Mapping[str, Any]) -> Mapping[str, Any]:
         if self._keep == "values":

@@ -90,8 +90,8 @@ class Adapter(Protocol):
         """Say what the recording is to keep of the optimizer and its settings."""
         ...
 
-    def update(self, closure: Callable[[], Any]) -> Any:
-        """Make one update with the user's closure; returns what the closure returned."""
+    def update(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Make one update with the user's function; returns what the function returned."""
         ...
 
     def saved(self) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,11 +36,14 @@ class Shadow:
             self._adapter.stir()
             self._saved = self._adapter.saved()
 
-    def follow(self, closure: Callable[[], Any], drawn: Any, update: Update) -> dict[str, float]:
+    def follow(
+        self, function: Callable[..., Any], arguments: Sequence[Any], drawn: Any, update: Update
+    ) -> dict[str, float]:
         """Make an update that the run has just made.
 
         Args:
-            closure: Makes the update.
+            function: Makes the update.
+            arguments: What it is called with.
             drawn: Where the run's random numbers of this update came from.
             update: The run's own.
 
@@ -52,7 +55,7 @@ class Shadow:
         with self._adapter.aside(found.append, self._seed()):
             self._adapter.go_to(self._saved)
             self._adapter.draw_from(drawn)
-            self._adapter.update(closure)
+            self._adapter.update(function, *arguments)
             self._adapter.stir()
             self._saved = self._adapter.saved()
         self._updates += 1
@@ -80,20 +83,25 @@ class Shadow:
         found = {"loss": apart(as_array(ours.loss).reshape(()), as_array(theirs.loss).reshape(()))}
         if ours.before is None or theirs.before is None:
             return found
-        kinds: list[tuple[str, Mapping[str, Any], Mapping[str, Any]]] = [
-            ("params/", ours.before.params, theirs.before.params),
-            ("gradients/", ours.gradients, theirs.gradients),
-        ]
-        kinds += [(f"slots/{slot}/", ours.before.slots[slot], theirs.before.slots[slot]) for slot in theirs.before.slots]
-        for prefix, mine, run in kinds:
-            one, other = (self._canonical(tensors, prefix) for tensors in (mine, run))
-            found |= {f"{prefix}{name}": apart(value, other[name]) for name, value in one.items() if name in other}
-        found["prediction"] = apart(as_array(ours.prediction), as_array(theirs.prediction))
-        for prefix, mine, run in (
-            ("activations/", ours.activations, theirs.activations),
-            ("activation_gradients/", ours.activation_gradients, theirs.activation_gradients),
-        ):
-            found |= {f"{prefix}{name}": apart(as_array(mine[name]), as_array(run[name])) for name in run if name in mine}
+        slots = theirs.before.slots
+        pairs = {
+            "params/": (ours.before.params, theirs.before.params),
+            "gradients/": (ours.gradients, theirs.gradients),
+            **{f"slots/{slot}/": (ours.before.slots[slot], tensors) for slot, tensors in slots.items()},
+        }
+        for kind, both in pairs.items():
+            mine, run = (self._canonical(tensors, kind) for tensors in both)
+            found |= {f"{kind}{name}": apart(mine[name], run[name]) for name in mine if name in run}
+        # Layers keep their own names, and shapes are the framework's.
+        own = {
+            "activations/": (ours.activations, theirs.activations),
+            "activation_gradients/": (ours.activation_gradients, theirs.activation_gradients),
+        }
+        for kind, (layers, others) in own.items():
+            both_have = [name for name in layers if name in others]
+            found |= {f"{kind}{name}": apart(as_array(layers[name]), as_array(others[name])) for name in both_have}
+        if ours.prediction is not None and theirs.prediction is not None:
+            found["prediction"] = apart(as_array(ours.prediction), as_array(theirs.prediction))
         return found
 
 

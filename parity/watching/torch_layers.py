@@ -32,7 +32,10 @@ class Layers:
         self._open: list[tuple[str, list[str]]] = []
         inner = [(name, module) for name, module in root.named_modules() if name]
         self._hooks = []
-        for name, module in inner or [(type(root).__name__, root)]:
+        self._alone = "" if inner else type(root).__name__
+        if self._alone:  # its call has begun already: see ``given``
+            self._hooks.append(root.register_forward_hook(self._after, with_kwargs=True))
+        for name, module in inner:
             self._hooks.append(module.register_forward_pre_hook(self._before(name), with_kwargs=True))
             self._hooks.append(module.register_forward_hook(self._after, with_kwargs=True))
 
@@ -43,9 +46,12 @@ class Layers:
         self._names, self._alive = {}, []
 
     def given(self, tensors: Sequence[Tensor]) -> None:
-        """Name what the model was given."""
-        for number, tensor in enumerate(tensors):
-            self._name(tensor, f"input-{number}")
+        """Name what the model was given. The model's own hooks ran before."""
+        names = [f"input-{number}" for number in range(len(tensors))]
+        for tensor, name in zip(tensors, names, strict=True):
+            self._name(tensor, name)
+        if self._alone:
+            self._open.append((self._alone, names))
 
     def _before(self, name: str) -> Callable[..., None]:
         def hook(module: nn.Module, arguments: Any, named: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -87,10 +87,10 @@ class TorchWatch:
                 self._losses.append(tensor.detach().clone())
             return original(tensor, *arguments, **named)
 
-        torch.Tensor.backward = backward  # type: ignore[method-assign,assignment]
+        torch.Tensor.backward = backward
 
     def detach(self) -> None:
-        torch.Tensor.backward = self._original  # type: ignore[method-assign]
+        torch.Tensor.backward = self._original
         self._forget()
         for hook in self._hooks:
             hook.remove()
@@ -124,12 +124,12 @@ class TorchWatch:
         tied = {name: names[id(p)] for name, p in every if names[id(p)] != name}
         return said | ({"tied": tied} if tied else {}) | ({"notes": self.notes} if self.notes else {})
 
-    def update(self, closure: Callable[[], Any]) -> Any:
+    def update(self, function: Callable[..., Any], *arguments: Any) -> Any:
         if self.compiled and self._deep() and self._stirring is None:
-            self._look_without_the_compiler(closure)
+            self._look_without_the_compiler(function, arguments)
         self.optimizer.zero_grad()
         self._stepped = False
-        loss = closure()
+        loss = function(*arguments)
         if not self._losses and isinstance(loss, Tensor) and loss.requires_grad:
             loss.backward()
         if not self._stepped:
@@ -143,10 +143,10 @@ class TorchWatch:
             {name: p.grad for name, p in self.params.items()},
         )
 
-    @torch.no_grad()
     def go_to(self, saved: Saved) -> None:
-        for name, value in self._held().items():
-            value.copy_(saved.tensors[name])
+        with torch.no_grad():
+            for name, value in self._held().items():
+                value.copy_(saved.tensors[name])
         for name, p in self.params.items():
             p.grad = saved.gradients[name]
             self.optimizer.state.pop(p, None)
@@ -183,13 +183,12 @@ class TorchWatch:
             self.go_to(saved)
             self.draw_from(drawn)
 
-    @torch.no_grad()
     def stir(self) -> None:
         assert self._stirring is not None
-        for p in self.params.values():
-            p.copy_(self._stirring.moved(p))
-            for value in self._slots(p).values():
-                value.copy_(self._stirring.moved(value))
+        with torch.no_grad():
+            for p in self.params.values():
+                for value in (p, *self._slots(p).values()):
+                    value.copy_(self._stirring.moved(value))
 
     # What the hooks do, in the order of an update.
 
@@ -244,7 +243,7 @@ class TorchWatch:
             self._rates |= set(rates)
         if self._seen is not None:
             update.activations, update.activation_gradients = self._seen.activations, self._seen.gradients
-            self._layers = self._seen.found
+            self._layers = self._seen.found if self._stirring is None else self._layers
         elif self._aside is not None and self._stirring is None:
             update.activations, update.activation_gradients = self._aside.activations, self._aside.activation_gradients
             self._aside = None
@@ -270,13 +269,13 @@ class TorchWatch:
             hook.remove()
         self._seen, self._of_gradients, self._losses, self._unclipped, self._now = None, [], [], {}, None
 
-    def _look_without_the_compiler(self, closure: Callable[[], Any]) -> None:
+    def _look_without_the_compiler(self, function: Callable[..., Any], arguments: Sequence[Any]) -> None:
         """Make the update that comes aside, without the compiler, which hides the layers, and keep what they gave."""
         found: list[Update] = []
         with self.aside(found.append), torch.compiler.set_stance("force_eager"):
             self.compiled = False
             try:
-                self.update(closure)
+                self.update(function, *arguments)
             finally:
                 self.compiled = True
         self._aside = found[-1]
@@ -327,7 +326,8 @@ def optimizer_in_words(optimizer: torch.optim.Optimizer) -> Optimizer | None:
         return Sgd(float(group["lr"]), float(group["momentum"]), float(group["weight_decay"]))
     if kind not in (torch.optim.Adam, torch.optim.AdamW) or group["amsgrad"]:
         return None
-    numbers = (float(group["lr"]), *(float(beta) for beta in group["betas"]), float(group["eps"]))
+    rate, epsilon = float(group["lr"]), float(group["eps"])
+    beta1, beta2 = (float(beta) for beta in group["betas"])
     if kind is torch.optim.AdamW:
-        return AdamW(*numbers, weight_decay=float(group["weight_decay"]))
-    return Adam(*numbers) if not group["weight_decay"] else None
+        return AdamW(rate, beta1, beta2, epsilon, float(group["weight_decay"]))
+    return Adam(rate, beta1, beta2, epsilon) if not group["weight_decay"] else None

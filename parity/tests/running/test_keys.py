@@ -16,7 +16,6 @@ import pytest
 import parity as package
 from parity.judging.verdict import Verdict
 from parity.recording.reader import read
-
 from parity.running.jobs import CellName, Record
 from parity.running.keys import fingerprint, harness, hyper_parameters, said
 from parity.running.messages import Task, write
