@@ -32,8 +32,9 @@ def watch(
 
     Args:
         folder: Where the run goes. It is made, or replaced if it holds an earlier recording.
-        watched: What trains: a ``torch.nn.Module`` and its ``torch.optim.Optimizer``; or, of JAX, the trees of arrays
-            that an update takes and returns, as ``params, opt_state`` or flax's TrainState.
+        watched: What trains: a ``torch.nn.Module`` and its ``torch.optim.Optimizer``; a Keras model on TensorFlow, and
+            its optimizer unless it is compiled with one; or, of JAX, the trees of arrays that an update takes and
+            returns, as ``params, opt_state`` or flax's TrainState.
         deep: Of how many first updates everything is recorded: batch, every layer, prediction, gradients and state.
         shadows: How many runs with stirred roundings walk beside the run, if its updates are handed to ``step`` as
             closures. They measure its noise floor. Each costs as much time as the run.
@@ -73,13 +74,18 @@ def _adapter(watched: tuple[Any, ...]) -> Adapter:
         from parity.watching.torch_watch import TorchWatch
 
         return TorchWatch(*watched)
+    if "keras" in roots and len(watched) in (1, 2):
+        from parity.watching.keras_watch import KerasWatch
+
+        return KerasWatch(*watched)
     if roots & {"jax", "jaxlib", "flax", "optax"} or any(map(_holds_jax, watched)):
         from parity.watching.jax_watch import JaxWatch
 
         return JaxWatch(*watched)
     kinds = ", ".join(type(each).__name__ for each in watched) or "nothing"
     raise ValueError(
-        f"nothing here can watch {kinds}: hand over a torch module and its optimizer, or the trees of a JAX state"
+        f"nothing here can watch {kinds}: hand over a torch module and its optimizer, a Keras model, or the trees of a "
+        "JAX state"
     )
 
 

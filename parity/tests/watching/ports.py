@@ -1,4 +1,4 @@
-"""A small convolutional network as its users write it, in torch and in flax. Each framework trains in its own process.
+"""A small convolutional network as its users write it, in torch, flax and Keras. Each trains in a process of its own.
 
 BatchNorm, a strided convolution and a bias before BatchNorm, whose gradient is rounding alone and which Adam turns into
 full steps. ``epsilon`` is BatchNorm's, and the mistake that is planted.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,16 @@ FLAX = {
 }
 
 
+KERAS = {
+    "conv/kernel": "conv/kernel",
+    "conv/bias": "conv/bias",
+    "norm/scale": "norm/gamma",
+    "norm/bias": "norm/beta",
+    "norm/mean": "norm/moving_mean",
+    "norm/variance": "norm/moving_variance",
+    "dense/kernel": "dense/kernel",
+    "dense/bias": "dense/bias",
+}
 UNBIASED = "norm/variance"
 """torch's running variance is the unbiased one, flax's is not: no slot names it. No training step reads it."""
 
@@ -66,6 +77,7 @@ def in_torch(
     folder: Path | None,
     dtype: str,
     epsilon: float = 1e-5,
+    rule: str = "adamw",
     closure: bool = True,
     wrapped: Callable[[Any], Any] = lambda m: m,
     **watching: Any,
@@ -85,7 +97,9 @@ def in_torch(
         for canonical, (name, axes) in TORCH.items():
             model.state_dict()[name].copy_(torch.tensor(begun[canonical].transpose(axes) if axes else begun[canonical]))
     model = wrapped(model)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-2)
+    optimizer: torch.optim.Optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-2)
+    if rule == "sgd":
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
     layout = [Slot(canonical, name, axes=axes) for canonical, (name, axes) in TORCH.items() if canonical != UNBIASED]
     losses = []
     with watch(folder, model, optimizer, layout=layout, **watching) if folder else nullcontext() as run:
@@ -107,7 +121,7 @@ def in_torch(
 
 
 def in_flax(
-    folder: Path | None, dtype: str, epsilon: float = 1e-5, compiled: bool = True, **watching: Any
+    folder: Path | None, dtype: str, epsilon: float = 1e-5, rule: str = "adamw", compiled: bool = True, **watching: Any
 ) -> tuple[list[float], dict[str, Any]]:
     """The same in flax's linen, with optax, and a pure function for an update."""
     import jax
@@ -155,15 +169,59 @@ def in_flax(
     return losses, {jax.tree_util.keystr(path): np.asarray(value) for path, value in flat}
 
 
-PORTS = {"torch": in_torch, "flax": in_flax}
+def in_keras(
+    folder: Path | None, dtype: str, epsilon: float = 1e-5, rule: str = "sgd", fit: bool = False, **watching: Any
+) -> tuple[list[float], dict[str, Any]]:
+    """The same in Keras, compiled with its loss and SGD: its Adam adds another epsilon."""
+    import keras
+
+    from parity.watching import watch
+
+    assert rule == "sgd"
+    own, before = {"dtype": dtype}, keras.config.floatx()
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 2), dtype=dtype),
+            layers.ZeroPadding2D(1, **own),
+            layers.Conv2D(4, 3, strides=2, name="conv", **own),
+            layers.BatchNormalization(momentum=0.9, epsilon=epsilon, name="norm", **own),
+            layers.ReLU(**own),
+            layers.Permute((3, 1, 2), **own),
+            layers.Flatten(**own),
+            layers.Dense(CLASSES, name="dense", **own),
+        ],
+        name="network",
+    )
+    begun = initial(dtype)
+    for canonical, name in KERAS.items():
+        next(v for v in model.variables if v.path == f"network/{name}").assign(begun[canonical])
+    keras.config.set_floatx(dtype)  # in which the optimizer keeps its learning rate, and losses are added up
+    optimizer = keras.optimizers.SGD(np.float64(0.05), momentum=np.float64(0.9))
+    model.compile(optimizer=optimizer, loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True, **own))
+    layout = [Slot(canonical, name) for canonical, name in KERAS.items() if canonical != UNBIASED]
+    rows, losses = list(batches(dtype)), []
+    with watch(folder, model, layout=layout, **watching) if folder else nullcontext() as run:
+        if fit:
+            x, y = (np.concatenate(each) for each in zip(*rows, strict=True))
+            model.fit(x, y, batch_size=BATCH, shuffle=False, verbose=0)
+        else:
+            for x, y in rows:
+                made = model.train_on_batch if run is None else partial(run.step, model.train_on_batch)
+                losses.append(float(made(x, y)))
+    keras.config.set_floatx(before)
+    return losses, {v.path: v.numpy() for v in model.variables}
+
+
+PORTS = {"torch": in_torch, "flax": in_flax, "keras": in_keras}
 WRONG = 1e-3
 
 
-def trained(label: str, dtype: str, folder: str) -> dict[str, Any]:
+def trained(label: str, dtype: str, folder: str, rule: str = "adamw") -> dict[str, Any]:
     """Train a port watched and not, and with the mistake; whether watching changed a bit."""
     port = PORTS[label]
-    plain, after = port(None, dtype)
-    seen, watched = port(Path(folder, "right"), dtype)
-    port(Path(folder, "wrong"), dtype, WRONG)
+    plain, after = port(None, dtype, rule=rule)
+    seen, watched = port(Path(folder, "right"), dtype, rule=rule)
+    port(Path(folder, "wrong"), dtype, WRONG, rule=rule)
     same = all(np.array_equal(after[name], watched[name]) for name in after)
     return {"folder": folder, "losses": plain == seen, "state": same}
