@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from parity.spec import Dataset as Dataset
     from parity.spec import Display as Display
     from parity.spec import FullBatch as FullBatch
+    from parity.spec import InOrder as InOrder
     from parity.spec import Loss as Loss
     from parity.spec import Metric as Metric
     from parity.spec import Policy as Policy
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from parity.spec import Schedule as Schedule
     from parity.spec import Sgd as Sgd
     from parity.spec import Shuffled as Shuffled
+    from parity.spec import ShuffledByLoader as ShuffledByLoader
     from parity.suite import Entry as Entry
     from parity.suite import Implementation as Implementation
     from parity.suite import Suite as Suite
@@ -67,7 +69,8 @@ _HOMES = {
     "spec": (
         *("Case", "Dataset", "Display", "Loss", "Metric", "Policy", "Publication", "Published"),
         *("Adam", "AdamW", "Sgd"),
-        *("CyclicRow", "FullBatch", "RandomRow", "RandomRows", "Schedule", "Shuffled"),
+        *("CyclicRow", "FullBatch", "InOrder", "RandomRow", "RandomRows"),
+        *("Schedule", "Shuffled", "ShuffledByLoader"),
     ),
     "suite": ("Entry", "Implementation", "Suite", "SuiteError", "load_suite"),
     "tolerance": ("stir",),

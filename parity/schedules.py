@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from parity.typing import Batches
+from parity.typing import Array, Batches
 
 
 class Schedule(Protocol):
@@ -56,6 +56,30 @@ class FullBatch:
 
 
 @dataclass(frozen=True)
+class InOrder:
+    """Rows in the order of the data, cut into batches: an iterator over minibatches that does not shuffle.
+
+    Attributes:
+        batch_size: Rows in a batch.
+        keep_last: Whether a last batch that is shorter than the others is kept.
+
+    Examples:
+        >>> [rows.tolist() for rows in next(InOrder(batch_size=2).epochs(5))]
+        [[0, 1], [2, 3], [4]]
+    """
+
+    batch_size: int
+    keep_last: bool = True
+    ordered = False
+
+    def epochs(self, rows: int) -> Iterator[Batches]:
+        """Yield the batches of each epoch, as ``Schedule.epochs`` says."""
+        batches = cut(np.arange(rows), self.batch_size, self.keep_last)
+        while True:
+            yield batches
+
+
+@dataclass(frozen=True)
 class Shuffled:
     """Rows permuted by ``RandomState(seed).shuffle`` and cut into batches.
 
@@ -79,13 +103,53 @@ class Shuffled:
     def epochs(self, rows: int) -> Iterator[Batches]:
         """Yield the batches of each epoch, as ``Schedule.epochs`` says."""
         generator = np.random.RandomState(self.seed)
-        end = rows if self.keep_last else rows - rows % self.batch_size
         while True:
             if self.reseed:
                 generator = np.random.RandomState(self.seed)
             order = np.arange(rows)
             generator.shuffle(order)
-            yield tuple(order[start : start + self.batch_size] for start in range(0, end, self.batch_size))
+            yield cut(order, self.batch_size, self.keep_last)
+
+
+@dataclass(frozen=True)
+class ShuffledByLoader:
+    """The batches that torch's ``DataLoader(rows, batch_size, shuffle=True)`` draws for itself, a pass an epoch.
+
+    So whoever trains from such a loader can say to every other framework which rows it will take. A pass draws twice
+    for the seed of its workers. Of a generator that it is handed it then draws a permutation, and, as it ends, a second
+    one of which it takes nothing. Without one it draws a seed from torch's global generator, again two draws, and
+    permutes by a generator of that seed. So it is in torch 2, whatever the number of workers; torch 1.0 drew otherwise.
+
+    Attributes:
+        batch_size: Rows in a batch.
+        seed: The seed of the generator.
+        generator: Whether the loader was handed one, ``generator=torch.Generator().manual_seed(seed)``. Else the order
+            is the one after ``torch.manual_seed(seed)``, if nothing else draws from torch's global generator.
+        keep_last: Whether a last batch that is shorter than the others is kept: ``drop_last=False``.
+
+    Examples:
+        >>> [rows.tolist() for rows in next(ShuffledByLoader(batch_size=2, seed=0).epochs(5))]
+        [[3, 1], [0, 4], [2]]
+    """
+
+    batch_size: int
+    seed: int
+    generator: bool = True
+    keep_last: bool = True
+    ordered = False
+
+    def epochs(self, rows: int) -> Iterator[Batches]:
+        """Yield the batches of each epoch, as ``Schedule.epochs`` says."""
+        generator = np.random.RandomState(self.seed)
+        while True:
+            draws(generator, 2)
+            if self.generator:
+                order = randperm(generator, rows)
+                draws(generator, rows - 1)
+            else:
+                _, low = draws(generator, 2)  # 64 bits, of which a generator's seed is the lower half
+                order = randperm(np.random.RandomState(low), rows)
+            yield cut(order, self.batch_size, self.keep_last)
 
 
 @dataclass(frozen=True)
@@ -154,3 +218,62 @@ class RandomRows:
         generator = np.random.RandomState(self.seed)
         while True:
             yield tuple(generator.permutation(rows)[: self.batch_size] for _ in range(rows // self.batch_size))
+
+
+def cut(order: Array, batch_size: int, keep_last: bool) -> Batches:
+    """Cut an epoch's rows into batches.
+
+    Args:
+        order: The rows (n,) int64.
+        batch_size: Rows in a batch.
+        keep_last: Whether a last batch that is shorter than the others is kept.
+
+    Returns:
+        The batches, views of ``order``.
+
+    Examples:
+        >>> [batch.tolist() for batch in cut(np.array([2, 0, 1]), 2, keep_last=False)]
+        [[2, 0]]
+    """
+    end = len(order) if keep_last else len(order) - len(order) % batch_size
+    return tuple(order[start : start + batch_size] for start in range(0, end, batch_size))
+
+
+def draws(generator: np.random.RandomState, count: int) -> Array:
+    """Take raw 32-bit draws, which torch's CPU generator of the same seed draws as well: both are mt19937.
+
+    Args:
+        generator: NumPy's generator.
+        count: The number of draws.
+
+    Returns:
+        (count,) uint32.
+
+    Examples:
+        >>> draws(np.random.RandomState(0), 2).tolist()
+        [2357136044, 2546248239]
+    """
+    return generator.randint(0, 2**32, count, dtype=np.uint32)
+
+
+def randperm(generator: np.random.RandomState, rows: int) -> Array:
+    """Permute as ``torch.randperm(rows, generator=…)`` does on the CPU.
+
+    Entry i of 0 … n-1 changes places with entry i + r mod (n - i), r the next raw draw, for i = 0 … n-2.
+
+    Args:
+        generator: NumPy's generator, in the state of torch's.
+        rows: The number of rows n, less than 2³² / 20.
+
+    Returns:
+        The permutation (n,) int64.
+
+    Examples:
+        >>> randperm(np.random.RandomState(0), 5).tolist()
+        [4, 0, 1, 3, 2]
+    """
+    order = list(range(rows))
+    for i, r in enumerate(draws(generator, rows - 1).tolist()):
+        j = i + r % (rows - i)
+        order[i], order[j] = order[j], order[i]
+    return np.array(order)

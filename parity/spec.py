@@ -16,10 +16,15 @@ from typing import TYPE_CHECKING, Any, Literal
 from parity.dtypes import DTYPES
 from parity.schedules import CyclicRow as CyclicRow
 from parity.schedules import FullBatch as FullBatch
+from parity.schedules import InOrder as InOrder
 from parity.schedules import RandomRow as RandomRow
 from parity.schedules import RandomRows as RandomRows
 from parity.schedules import Schedule as Schedule
 from parity.schedules import Shuffled as Shuffled
+from parity.schedules import ShuffledByLoader as ShuffledByLoader
+from parity.schedules import cut as cut
+from parity.schedules import draws as draws
+from parity.schedules import randperm as randperm
 from parity.typing import Array as Array
 from parity.typing import Batches as Batches
 from parity.typing import Params as Params
@@ -192,6 +197,8 @@ class Metric:
         split: The rows that it is taken of.
         score: Takes, in NumPy, what the implementation itself predicts for the split at S snapshots, (S, n, ...), and
             the split's targets, (n, ...). It gives S numbers.
+        ways: The scores of the ways whose source counts otherwise, by implementation label: a prediction that ties may
+            count for one class in one listing and for the other in the next.
 
     Examples:
         >>> import numpy as np
@@ -203,6 +210,7 @@ class Metric:
     name: str
     split: Literal["train", "test"]
     score: Callable[[Array, Array], Array]
+    ways: Mapping[str, Callable[[Array, Array], Array]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -371,6 +379,17 @@ class Case:
     def stretch(self) -> int:
         """Epochs between two returns to the reference's state, in lockstep: few, for rounding grows along a stretch."""
         return min(self.every, 10)
+
+    def in_way(self, label: str) -> Case:
+        """Give the case with the scores that one implementation's source has.
+
+        Args:
+            label: The implementation's label.
+
+        Returns:
+            The case, each metric scored as that way scores it.
+        """
+        return replace(self, metrics=tuple(replace(m, score=m.ways.get(label, m.score)) for m in self.metrics))
 
     def on_other_data(self, note: str) -> Case:
         """Give the case without its published figures, which are of its own data.

@@ -1,11 +1,16 @@
-"""A character model as a PyTorch module that reads one character at a time, its state handed from step to step."""
+"""A character model as its source trains it: a PyTorch module that reads one character at a time, its state handed from
+step to step, and an object of ``torch.optim.Adam``, which leaves alone the parameter that has no gradient."""
+
+from functools import partial
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from parity import Trainer
 from parity.layout import Slot
-from parity.spec import Case
-from parity.trainers.torch_trainer import TorchTrainer, module_trainer
+from parity.spec import Adam, Case
+from parity.trainers.torch_optim_trainer import optimizer_trainer
 
 LAYOUT = (
     Slot("embedding/table", "embed.weight"),
@@ -41,5 +46,12 @@ class CharGru(nn.Module):
         return self.fc(output), h  # (1, H) -> (1, characters)
 
 
-def build(case: Case, dtype: str, device: str) -> TorchTrainer:
-    return module_trainer(case, dtype, device, LAYOUT, CharGru(*case.initial()["embedding/table"].shape))
+def build(case: Case, dtype: str, device: str) -> Trainer:
+    rule = case.optimizer
+    assert isinstance(rule, Adam)
+    model = CharGru(*case.initial()["embedding/table"].shape)
+    criterion = partial(F.cross_entropy, reduction=case.loss.reduction)
+    optimizer = torch.optim.Adam(
+        model.parameters(), lr=rule.learning_rate, betas=(rule.beta1, rule.beta2), eps=rule.epsilon
+    )
+    return optimizer_trainer(case, dtype, device, LAYOUT, model, criterion, optimizer)

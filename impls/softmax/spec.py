@@ -15,7 +15,7 @@ from functools import partial
 import numpy as np
 
 from fixtures import mnist, weights
-from parity.spec import Array, Batches, Case, Loss, Metric, Publication, Published, Sgd, Shuffled
+from parity.spec import Array, Batches, Case, Loss, Metric, Publication, Published, Sgd, Shuffled, cut, draws, randperm
 from parity.trajectory import Trajectory
 
 LISTING = "Deep learning models implemented in pytorch and TF (2024-09-18), section 2"
@@ -29,10 +29,9 @@ NOTEBOOK = (
 class ShuffledByTorch1:
     """The batches of a shuffling ``DataLoader`` of torch 1.0 after ``torch.manual_seed(seed)``.
 
-    A pass over the loader takes two raw 32-bit draws for a seed of its workers, then shuffles 0 … n-1: entry i
-    changes places with entry i + r mod (n - i), r the next raw draw, for i = 0 … n-2. ``RandomState`` draws the
-    same numbers. The source makes two passes an epoch, one to train and one to count what is right; of the second
-    only the number of draws matters. Later versions of torch draw otherwise.
+    A pass over the loader takes two raw 32-bit draws for a seed of its workers, then permutes the rows. The source
+    makes two passes an epoch, one to train and one to count what is right; of the second only the number of draws
+    matters. Later versions of torch draw otherwise: ``parity.ShuffledByLoader``.
     """
 
     batch_size: int
@@ -42,20 +41,9 @@ class ShuffledByTorch1:
     def epochs(self, rows: int) -> Iterator[Batches]:
         generator = np.random.RandomState(self.seed)
         while True:
-            order = self._pass(generator, rows)
-            yield tuple(order[start : start + self.batch_size] for start in range(0, rows, self.batch_size))
-            self._draws(generator, rows)
-
-    def _pass(self, generator: np.random.RandomState, rows: int) -> Array:
-        order = list(range(rows))
-        for i, r in enumerate(self._draws(generator, rows).tolist()):
-            j = i + r % (rows - i)
-            order[i], order[j] = order[j], order[i]
-        return np.array(order)
-
-    def _draws(self, generator: np.random.RandomState, rows: int) -> Array:
-        """The raw draws of one pass that shuffle, (rows - 1,) uint32."""
-        return generator.randint(0, 2**32, 2 + rows - 1, dtype=np.uint32)[2:]
+            draws(generator, 2)
+            yield cut(randperm(generator, rows), self.batch_size, keep_last=True)
+            draws(generator, 2 + rows - 1)
 
 
 def accuracy(logits: Array, y: Array) -> Array:

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import typer
 
-from parity.cli import cases, evidence, recordings
+from parity.cli import cases, evidence, recordings, texts
 from parity.cli.output import OURS, fail
 
 # Plain help: drawing it with rich would cost more than importing NumPy.
@@ -28,7 +28,7 @@ app.command()(cases.run)
 app.command()(recordings.report)
 app.command("list")(cases.list_cells)
 app.command()(cases.show)
-app.command()(cases.sample)
+app.command()(texts.sample)
 app.command()(recordings.explain)
 app.command()(evidence.prove)
 app.command()(evidence.bench)

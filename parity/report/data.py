@@ -6,6 +6,7 @@ have an ``as_json`` of their own.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from parity.judging.outcome import Outcome
 from parity.judging.published import log_lines
 from parity.running.cells import Cell
 from parity.running.versions import Availability
+from parity.running.writing import Mark
 from parity.spec import Case
 
 
@@ -57,7 +59,12 @@ def shown(folder: str, case: Case, outcomes: Sequence[Outcome], texts: Mapping[s
 
 
 def written(
-    folder: str, epochs: int, wish: Mapping[str, Any], weights: str, texts: Mapping[Cell, str | BaseException]
+    folder: str,
+    epochs: int,
+    wish: Mapping[str, Any],
+    weights: str,
+    texts: Mapping[Cell, str | BaseException],
+    marks: Sequence[tuple[Cell, Mark]] = (),
 ) -> dict[str, Any]:
     """The text of each implementation, or why it could not write.
 
@@ -67,6 +74,7 @@ def written(
         wish: ``prime``, ``length``, ``temperature`` and ``seed``, as ``parity.running.sampling.sample`` takes them.
         weights: The implementation whose parameters all of them took; "" if each took its own.
         texts: What ``Matrix.sample`` returned.
+        marks: What was written on the way, in order. The time that it took is no part of the result.
     """
     return {
         "case": folder,
@@ -79,6 +87,11 @@ def written(
                 "dtype": cell.dtype,
                 "text": None if isinstance(text, BaseException) else text,
                 "reason": str(text) if isinstance(text, BaseException) else "",
+                "on_the_way": [
+                    {"epoch": mark.done, "loss": None if math.isnan(mark.loss) else mark.loss, "text": mark.text}
+                    for of, mark in marks
+                    if of == cell
+                ],
             }
             for cell, text in texts.items()
         ],

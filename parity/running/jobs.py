@@ -7,7 +7,7 @@ import os
 import platform
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,11 +42,12 @@ class CellName:
         return Resources(gpus=0.0 if self.device == "cpu" else 1.0, about=about)
 
     def find(self) -> tuple[Entry, Implementation, Implementation]:
-        """Its case, its implementation and the reference; SuiteError where the suite has no such cell."""
+        """Its case, in the implementation's way, both implementations; SuiteError where the suite has no such cell."""
         from parity.suite import load_suite
 
         suite = load_suite(self.suite)
         entry = suite.entry(self.case, self.data)
+        entry = replace(entry, case=entry.case.in_way(self.implementation))
         return entry, suite.implementation(entry, self.implementation), suite.implementation(entry, suite.reference)
 
 

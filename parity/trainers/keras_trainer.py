@@ -69,6 +69,9 @@ LOSSES = {
 }
 REDUCTIONS = {"sum": ops.sum, "mean": ops.mean}
 
+Cost = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+"""``(prediction, y)`` to the batch's loss, one number."""
+
 
 class AdamOfTorch(keras.optimizers.Adam):
     """Keras's Adam with the epsilon and the bias correction of ``parity.spec.Adam``.
@@ -147,13 +150,17 @@ class KerasTrainer:
         model: A model or a single layer in that dtype, not yet built.
         layout: Which canonical tensor is which of the model's variables, by their paths within it, as in
             ``dense/kernel``.
+        cost: ``(prediction, y)`` to the batch's loss, in the place of the case's.
 
     Raises:
         ValueError: If TensorFlow sees no such device.
     """
 
-    def __init__(self, case: Case, dtype: str, device: str, model: keras.Layer, layout: Layout) -> None:
+    def __init__(
+        self, case: Case, dtype: str, device: str, model: keras.Layer, layout: Layout, cost: Cost | None = None
+    ) -> None:
         self.case, self.model, self.layout, self.device = case, model, layout, device_of(device)
+        self.cost = cost or self._cost
         self.dtype = np.dtype(tf.as_dtype(dtype).as_numpy_dtype)
         data = case.data()
         with tf.device(self.device):
@@ -172,7 +179,7 @@ class KerasTrainer:
             self.inputs, targets = (tf.TensorSpec((None, *v.shape[1:]), v.dtype) for v in (self.x, self.y))
             self._predict = _traced(model, self.inputs)
             self._evaluate = _traced(self._loss_and_gradients, self.inputs, targets)
-            self.loops = {0: self._loop_for()}
+            self.loops: dict[int, Any] = {}
 
     def predict(self, x: Array) -> Array:
         return _numpy(self._predict(self._cast(x)))
@@ -217,11 +224,13 @@ class KerasTrainer:
     def _cast(self, values: Array) -> Array:
         return values.astype(self.dtype) if values.dtype.kind == "f" else values
 
+    def _cost(self, prediction: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+        return REDUCTIONS[self.case.loss.reduction](LOSSES[self.case.loss.kind](prediction, y))
+
     def _loss_and_gradients(self, x: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """The loss, and the gradient of every parameter that has one."""
         with tf.GradientTape() as tape:
-            losses = LOSSES[self.case.loss.kind](self.model(x), y)
-            loss = REDUCTIONS[self.case.loss.reduction](losses)
+            loss = self.cost(self.model(x), y)
         gradients = tape.gradient(loss, {name: variable.value for name, variable in self.variables.items()})
         # Made dense: Keras's Adam is wrong if an embedding looked the same row up twice.
         return loss, {name: tf.convert_to_tensor(g) for name, g in gradients.items() if g is not None}

@@ -216,7 +216,7 @@ class Tf1Trainer:
         self._assign([(power, 0.0) for power in powers])
 
     def predict(self, x: Array) -> Array:
-        return _numpy(self.session.run(self.prediction, {self.inputs: self._cast(x)}))
+        return to_numpy(self.session.run(self.prediction, {self.inputs: self._cast(x)}))
 
     def gradients(self, x: Array, y: Array) -> tuple[float, Params]:
         loss, gradients = self.session.run(self.evaluation, {self.inputs: self._cast(x), self.targets: self._cast(y)})
@@ -233,9 +233,9 @@ class Tf1Trainer:
         feed |= dict(zip(places, map(self._cast, inputs), strict=True))
         losses, params, predictions = self.session.run(results, feed)
         return Trained(
-            _numpy(losses).reshape(len(segments), -1),
+            to_numpy(losses).reshape(len(segments), -1),
             self._canonical(params, stacked=1),
-            tuple(map(_numpy, predictions)),
+            tuple(map(to_numpy, predictions)),
         )
 
     def export(self) -> State:
@@ -264,7 +264,7 @@ class Tf1Trainer:
         self.session.run([variable.initializer for variable, _ in values], feed)
 
     def _canonical(self, arrays: Params, stacked: int = 0) -> Params:
-        return to_canonical(self.layout, {name: _numpy(value) for name, value in arrays.items()}, stacked)
+        return to_canonical(self.layout, {name: to_numpy(value) for name, value in arrays.items()}, stacked)
 
     def _cast(self, values: Array) -> Array:
         return values.astype(self.dtype) if values.dtype.kind == "f" else values
@@ -350,6 +350,6 @@ class Tf1Trainer:
         return inputs, (losses.stack(), ends, [array.stack() for array in predictions])
 
 
-def _numpy(array: Array) -> Array:
+def to_numpy(array: Array) -> Array:
     # TensorFlow's bfloat16 is a type of its own, which NumPy cannot compute with.
     return array.astype(np.float32) if array.dtype == tf.bfloat16.as_numpy_dtype else array

@@ -6,7 +6,7 @@ bring its own loss, its own gradients and its own update; torch's stand in for t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -62,6 +62,9 @@ Backward = Callable[[Tensors, Tensor, Tensor], tuple[Tensor, Tensors]]
 Update = Callable[[Any, Tensors, Tensors], None]
 """``(rule, params, gradients)``: one step of the case's rule, ``Sgd``, ``Adam`` or ``AdamW``, in place."""
 
+Loader = Callable[[Tensor, Tensor, Batches], Iterable[Sequence[Tensor]]]
+"""``(x, y, batches)``: all rows of the data, and which of them each batch has, to ``(x, y)`` of each batch."""
+
 
 def total(prediction: Tensor, y: Tensor, reduction: str) -> Tensor:
     """The sum or the mean of the predictions. The targets are ignored."""
@@ -113,6 +116,7 @@ class TorchTrainer:
         backward: ``(params, x, y)`` to the batch's loss and gradients, in the place of cost and autograd. Its
             parameters ask for no gradient.
         update: ``(rule, params, gradients)``, one step in place, in the place of torch's optimizer. It keeps no slots.
+        loader: Gives the batches of a segment, in the place of plain indexing.
 
     Raises:
         ValueError: If torch sees no such device.
@@ -130,8 +134,9 @@ class TorchTrainer:
         cost: Cost | None = None,
         backward: Backward | None = None,
         update: Update | None = None,
+        loader: Loader | None = None,
     ) -> None:
-        self.case, self.layout, self.forward = case, layout, forward
+        self.case, self.layout, self.forward, self.loader = case, layout, forward, loader
         self.dtype, self.device = getattr(torch, dtype), device_of(device)
         self.cost: Cost = cost or partial(LOSSES[case.loss.kind], reduction=case.loss.reduction)
         self.backward = backward or self._differentiate
@@ -222,7 +227,9 @@ class TorchTrainer:
     def _rows(self, segments: Sequence[Batches]) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield every batch, gathered when its turn comes. A batch of all rows in order is the data itself."""
         batches = [rows for segment in segments for rows in segment]
-        if all_rows(segments, len(self.x)):
+        if self.loader is not None:
+            yield from ((x, y) for segment in segments for x, y in self.loader(self.x, self.y, segment))
+        elif all_rows(segments, len(self.x)):
             yield from [(self.x, self.y)] * len(batches)
         else:
             indices = torch.tensor(np.concatenate(batches), device=self.device)

@@ -13,7 +13,7 @@ import numpy as np
 from parity.mistakes.mistake import Mistake, of_schedule
 from parity.mistakes.planting import altered, in_order, one_by_one
 from parity.recording.steps import Phase
-from parity.spec import Case, RandomRow, RandomRows, Schedule, Shuffled
+from parity.spec import Case, InOrder, RandomRow, RandomRows, Schedule, Shuffled, ShuffledByLoader
 from parity.trainer import Build, Trained, Trainer, by_segment, predicted, verbs
 from parity.typing import Array, Batches
 
@@ -61,9 +61,9 @@ def not_reseeded(schedule: Shuffled, rows: int) -> Iterator[Array]:
     return one_by_one(replace(schedule, reseed=False), rows)
 
 
-def not_shuffled(schedule: Shuffled | RandomRow | RandomRows, rows: int) -> Iterator[Array]:
+def not_shuffled(schedule: Shuffled | ShuffledByLoader | RandomRow | RandomRows, rows: int) -> Iterator[Array]:
     size = 1 if isinstance(schedule, RandomRow) else schedule.batch_size
-    whole = isinstance(schedule, Shuffled) and schedule.keep_last
+    whole = isinstance(schedule, Shuffled | ShuffledByLoader) and schedule.keep_last
     return _in_turn(rows, size, rows if whole else rows - rows % size)
 
 
@@ -72,7 +72,7 @@ def _in_turn(rows: int, size: int, end: int) -> Iterator[Array]:
     return itertools.cycle([order[start : min(start + size, end)] for start in range(0, end, size)])
 
 
-def with_replacement(schedule: Shuffled | RandomRows, rows: int) -> Iterator[Array]:
+def with_replacement(schedule: Shuffled | ShuffledByLoader | RandomRows, rows: int) -> Iterator[Array]:
     generator = np.random.RandomState(schedule.seed)
     return (generator.randint(rows, size=schedule.batch_size, dtype=np.int64) for _ in itertools.count())
 
@@ -80,10 +80,12 @@ def with_replacement(schedule: Shuffled | RandomRows, rows: int) -> Iterator[Arr
 def has_last_batch(case: Case, kept: bool) -> bool:
     """Tell whether the order keeps a short last batch, or drops it, and has other batches besides."""
     schedule = case.schedule
-    return isinstance(schedule, Shuffled) and schedule.keep_last == kept and len(case.data().x) >= schedule.batch_size
+    if not isinstance(schedule, InOrder | Shuffled | ShuffledByLoader):
+        return False
+    return schedule.keep_last == kept and len(case.data().x) >= schedule.batch_size
 
 
-def other_last_batch(schedule: Shuffled, rows: int) -> Iterator[Array]:
+def other_last_batch(schedule: InOrder | Shuffled | ShuffledByLoader, rows: int) -> Iterator[Array]:
     return one_by_one(replace(schedule, keep_last=not schedule.keep_last), rows)
 
 
@@ -159,7 +161,7 @@ MISTAKES: tuple[Mistake, ...] = (
         phase=Phase.BATCH,
         sentence="The rows come in the order of the data instead of a random one.",
         reference="kmonachopoulos/ImageNet-to-TFrecord#4; keras-team/keras-io#1872",
-        applies=of_schedule(Shuffled, RandomRow, RandomRows),
+        applies=of_schedule(Shuffled, ShuffledByLoader, RandomRow, RandomRows),
         how=in_order(not_shuffled),
     ),
     Mistake(
@@ -190,7 +192,7 @@ MISTAKES: tuple[Mistake, ...] = (
         phase=Phase.BATCH,
         sentence="The rows of a batch are drawn with replacement instead of without.",
         reference="PyTorch documentation, RandomSampler(replacement)",
-        applies=of_schedule(Shuffled, RandomRows),
+        applies=of_schedule(Shuffled, ShuffledByLoader, RandomRows),
         how=in_order(with_replacement),
     ),
     Mistake(

@@ -21,8 +21,9 @@ ENTRY = SUITE.entry("iris-logistic-minibatch")
 PRINTED = {"weights[0]": "3.31176686", "weights[1]": "-2.40808702", "bias": "-0.01001291"}
 """As the post prints them, nine digits of float32."""
 PLACES = {"weights[0]": ("dense/kernel", (0, 0)), "weights[1]": ("dense/kernel", (1, 0)), "bias": ("dense/bias", (0,))}
-WIDEST = {"weights[0]": 2 * 2.0**-22, "weights[1]": 2 * 2.0**-22, "bias": 8e-8}
-"""How far the eight implementations are from them at most: two units in the last place, and 7.2e-8 in the bias."""
+WIDEST = {"weights[0]": 2 * 2.0**-22, "weights[1]": 2 * 2.0**-22, "bias": 1.1e-7}
+"""How far the eleven implementations are from them at most: two units in the last place, and 1.03e-7 in the bias. The
+farthest is ``tf1-session``, the post's own listing."""
 
 
 @pytest.fixture(scope="module")

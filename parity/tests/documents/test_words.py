@@ -226,15 +226,17 @@ CHOSEN = {
 }
 EVERY = SAID | CHOSEN
 WAYS = {
-    "iris-logistic": ("torch-manual", "torch-autograd", "torch", "tf1"),
+    "iris-logistic": ("torch-manual", "torch-autograd", "torch-optim"),
+    "iris-logistic-minibatch": ("tf1-session",),
+    "synthetic-logistic": ("torch-optim",),
     "sine-cubic": ("numpy", "torch-manual", "torch-autograd"),
     "sine-legendre": ("torch",),
-    "linear-regression": ("torch",),
+    "linear-regression": ("torch-optim",),
     "linear-gd": ("numpy",),
     "mlp-regression": ("numpy",),
-    "mnist-softmax": ("torch",),
-    "mnist-mlp": ("torch",),
-    "char-gru": ("torch",),
+    "mnist-softmax": ("torch-optim", "torch-loader"),
+    "mnist-mlp": ("torch-optim", "torch-loader"),
+    "char-gru": ("torch-stepwise",),
 }
 """The ways in which a document writes its model, each an implementation of its own."""
 

@@ -1,15 +1,20 @@
 """Text generation: what is drawn, from what, and that every framework writes the same."""
 
 from contextlib import nullcontext
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
+from parity.recording.reader import read
 from parity.report import data
-from parity.running.cells import Options
+from parity.report.writing import print_mark
+from parity.running.cells import Cell, Options
 from parity.running.matrix import Matrix
 from parity.running.sampling import check, sample
+from parity.running.writing import Mark, write_while_training
 from parity.suite import load_suite
 from parity.tests.schemas import held
 from parity.tests.warm import Warm
@@ -86,3 +91,31 @@ def test_the_same_weights_write_the_same_text_in_every_framework(
     assert len(written) == 2 + length
     assert written.startswith("Th")
     assert texts == dict.fromkeys(texts, written)
+
+
+def test_a_model_writes_on_its_way_what_it_writes_after_as_long_a_run(tmp_path: Path, monkeypatch, warm: Warm) -> None:
+    suite, wish = load_suite("impls"), {"prime": "Th", "length": 5, "temperature": 0.8, "seed": 0}
+
+    def of(epochs: int) -> Matrix:
+        options = Options(suite, tmp_path, ["char-gru"], ["numpy", "torch"], dtypes=["float64"], epochs=epochs)
+        matrix = Matrix(options)
+        monkeypatch.setattr(matrix, "executor", lambda: nullcontext(warm))
+        return matrix
+
+    matrix, marks = of(6), list[tuple[Cell, Mark]]()
+    texts = write_while_training(matrix, wish, 4, lambda cell, mark: marks.append((cell, mark)))
+    assert not list(tmp_path.iterdir())  # nothing is recorded
+    assert texts == matrix.sample(wish)
+    document = held("sample", data.written("char-gru", 6, wish, "", texts, marks))
+    assert "seconds" not in str(document)
+    for (cell, text), written in zip(texts.items(), document["texts"], strict=True):
+        assert (written["implementation"], written["text"]) == (cell.implementation, text)
+        losses = read(cell.folder(tmp_path)).loss[:, -1]
+        found = [(mark["epoch"], mark["loss"]) for mark in written["on_the_way"]]
+        assert found == [(1, losses[0]), (5, losses[4])]
+    for epochs in (1, 5):
+        after = {cell.implementation: text for cell, text in of(epochs).sample(wish).items()}
+        assert after == {cell.implementation: mark.text for cell, mark in marks if mark.done == epochs}
+    stream = StringIO()
+    print_mark(Console(file=stream, width=80), cell, Mark(5, 6, 4.186, "The [b]", 90.0))
+    assert stream.getvalue().splitlines()[1:] == ["Time elapsed: 1.50 min", "Epoch 5 | Loss 4.19", "The [b]", "=" * 50]
