@@ -17,8 +17,9 @@ import numpy as np
 from parity.explaining.location import Location
 from parity.explaining.pattern import pattern
 from parity.explaining.replay import UNSTEADY, Replay, Replays
+from parity.judging.comparable import incomparable
 from parity.judging.floor import Floor
-from parity.judging.verdict import Verdict, incomparable, judge
+from parity.judging.verdict import Verdict, judge
 from parity.mistakes.mistake import CannotBePlanted, ChangesNothing, Unplanted
 from parity.tolerance import FACTOR
 from parity.trajectory import Stack, Trajectory

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from parity.judging.floor import Floor
+from parity.judging.floor import Floor, too_narrow
 from parity.judging.known import Known
 from parity.judging.outcome import Outcome
 from parity.judging.policy import asserts_parameters
@@ -154,10 +154,16 @@ def _judge(runs: Runs, place: Place, outcome: Outcome, floor: Floor) -> Judgemen
             "the same code lies beside it: run it again"
         )
 
+    if doubt := too_narrow(floor, reference, run.meta["dtype"]):
+        raise TrajectoryError(f"{place.folder}: {doubt}")
+
     def stretches() -> tuple[int, Trajectory, Floor]:
         assert held is not None
         length, folder = held
-        return length, runs.read(folder), runs.floor(folder, runs.read(folder))
+        allowed = runs.floor(folder, runs.read(folder))
+        if doubt := too_narrow(allowed, reference, run.meta["dtype"]):
+            raise TrajectoryError(f"{folder}: {doubt}")
+        return length, runs.read(folder), allowed
 
     return judge_run(
         run,

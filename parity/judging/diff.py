@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from parity.dtypes import unit
+from parity.judging.comparable import incomparable
 from parity.judging.compare import Difference, Worst, differences
-from parity.judging.floor import Floor, floor_of, least_floor
+from parity.judging.floor import Floor, Source, floor_of, least_floor, too_narrow
 from parity.judging.known import NOTHING, Known
 from parity.judging.policy import asserts_parameters
 from parity.judging.preflight import preflight
-from parity.judging.verdict import Judgement, Verdict, incomparable, judge
+from parity.judging.sight import moved_by_rounding
+from parity.judging.verdict import Judgement, Verdict, judge, sighted
 from parity.recording.format import MANIFEST
 from parity.recording.places import CHECKED, LOCKSTEP, RUN, kept_failure
 from parity.recording.reader import read, read_manifest, superseded
@@ -85,6 +87,7 @@ class Comparison:
             "epoch": self.judgement.epoch,
             "parameter": self.judgement.parameter,
             "reason": self.judgement.reason,
+            "floor": self.judgement.source,
             "absolute": plain(self.absolute),
             "relative": plain(self.relative),
             "ulp": plain(self.ulp),
@@ -187,9 +190,16 @@ def compare_runs(
     for folder, run in sides:
         own = [one.distances for one in noise if one.run.meta["dtype"] == run.meta["dtype"]]
         floor = known.floor(folder, run)
+        if floor is not None:
+            notes.append(
+                {
+                    Source.SUITE: f"the noise floor of {folder} is the suite's own",
+                    Source.SHADOWS: f"the noise floor of {folder} was measured while the run was watched",
+                }.get(floor.source, f"the noise floor of {folder} lies beside it and came with it")
+            )
         if floor is None and own:
             notes.append(f"the noise floor of {folder} is as far as repetitions strayed, {len(own)} of them")
-            floor = floor_of(own, run, run.meta["dtype"])
+            floor = replace(floor_of(own, run, run.meta["dtype"]), source=Source.REPETITIONS)
         if floor is None:
             notes.append(
                 f"{folder} has no noise floor beside it: only {FACTOR * ROUNDINGS} roundings of each tensor's largest "
@@ -208,20 +218,46 @@ def compare_runs(
         if params and not run.meta.get("lockstep") and run.meta.get("float32_parameters", "free") != "free"
     ]
     failed = [f"{folder}: the last run failed: {reason}" for folder, _ in sides if (reason := kept_failure(folder))]
-    doubt = "; ".join(failed) or incomparable(ours, theirs)
+    doubt = "; ".join(failed) or incomparable(ours, theirs) or _unfit(sides, floors)
     if doubt:
         return Comparison(a, b, Judgement(Verdict.INCONCLUSIVE, reason=doubt), None, None, None, tuple(notes), before)
     # A floor may end before its run; then both runs are judged up to there.
     epochs, snapshots = (min(lengths) for lengths in zip(*map(_lengths, floors), strict=True))
     one, other = (floor.until(epochs, snapshots) for floor in floors)
-    both = Floor(one.loss + other.loss, {name: one.params[name] + other.params[name] for name in one.params})
-    judgement = judge(ours, theirs, both, params=params)
+    both = Floor(
+        one.loss + other.loss,
+        {name: one.params[name] + other.params[name] for name in one.params},
+        source=max(filter(None, (one.source, other.source)), key=list(Source).index),
+    )
+    zero = moved_by_rounding((ours, theirs))
+    notes += [f"{name} is moved by rounding alone, because its gradient is: it decides nothing" for name in zero]
+    judgement = sighted(judge(ours, theirs, both, params=params), theirs, but=zero)
     coarser = max((run.meta["dtype"] for run in (ours, theirs)), key=unit)
     found = [
         differences(ours.params[name], theirs.params[name], name, ours.epochs, dtype=coarser) for name in ours.params
     ]
     found.append(differences(ours.loss, theirs.loss, "loss", np.arange(1, len(ours.loss) + 1), dtype=coarser))
     return Comparison(a, b, judgement, *_worst(found), tuple(notes), before)
+
+
+def _unfit(sides: Sequence[tuple[Path, Trajectory]], floors: Sequence[Floor]) -> str:
+    """Why two runs cannot be held to these noise floors, or ""."""
+    runs = [run for _, run in sides]
+    for (folder, run), floor in zip(sides, floors, strict=True):
+        # Of a wrong run's size nothing is known, so that both must contradict the floor.
+        doubts = [too_narrow(floor, one, run.meta["dtype"]) for one in runs]
+        if all(doubts):
+            return f"{folder}: {doubts[0]}"
+    kept = {Source.SUITE, Source.BESIDE}
+    alike = all(runs[0].meta.get(key) == runs[1].meta.get(key) for key in ("case", "dtype", "lockstep"))
+    if alike and all(floor.source in kept for floor in floors):
+        one, other = (floor.tensors() for floor in floors)
+        if any(not np.array_equal(one[name], other[name], equal_nan=True) for name in one.keys() & other.keys()):
+            return (
+                f"two runs of one case need one noise floor, and those of {sides[0][0]} and {sides[1][0]} differ: "
+                "record them again with one 'parity run'"
+            )
+    return ""
 
 
 def _asserts_parameters(run: Trajectory, known: Known) -> bool:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +14,34 @@ from safetensors.numpy import save_file
 
 from parity.judging.compare import distance, scale
 from parity.recording.places import floor_name
-from parity.tolerance import RUNS
+from parity.tolerance import RUNS, largest_lately
 from parity.tolerance import least_floor as least
 from parity.trajectory import Trajectory, TrajectoryError
 from parity.typing import Array, Params
 
 FLOOR = "floor.safetensors"
 """The noise floor that was measured beside a watched run, in the run's own folder."""
+
+
+class Source(StrEnum):
+    """Where a noise floor comes from, and so how far it is to be believed."""
+
+    SUITE = "suite"
+    BESIDE = "beside"
+    SHADOWS = "shadows"
+    REPETITIONS = "repetitions"
+    ROUNDING = "rounding"
+
+    @property
+    def words(self) -> str:
+        """What a reader is told of it."""
+        return {
+            Source.SUITE: "the suite's own noise floor",
+            Source.BESIDE: "the noise floor that lies beside the run",
+            Source.SHADOWS: "the noise floor that was measured while the run was watched",
+            Source.REPETITIONS: "how far the repetitions strayed",
+            Source.ROUNDING: "rounding alone: no noise floor was measured",
+        }[self]
 
 
 @dataclass(frozen=True)
@@ -33,30 +55,38 @@ class Floor:
     loss: Array
     params: Params
     metrics: Params = field(default_factory=dict)
+    source: Source | None = None
+
+    def tensors(self) -> Params:
+        """All of it by name: ``loss``, ``params/<name>`` and ``metrics/<name>``."""
+        params = {f"params/{name}": values for name, values in self.params.items()}
+        return {"loss": self.loss} | params | {f"metrics/{name}": values for name, values in self.metrics.items()}
 
     def until(self, epochs: int, snapshots: int) -> Floor:
         """The floor of a shorter run of the same case. A floor at an epoch depends on no later epoch."""
-        return Floor(
-            self.loss[:epochs],
-            {name: values[:snapshots] for name, values in self.params.items()},
-            {name: values[:snapshots] for name, values in self.metrics.items()},
+        return replace(
+            self,
+            loss=self.loss[:epochs],
+            params={name: values[:snapshots] for name, values in self.params.items()},
+            metrics={name: values[:snapshots] for name, values in self.metrics.items()},
         )
 
     def carried(self, reference: Trajectory) -> Floor:
         """Carry the floor of a run in lockstep on to the end of a longer reference.
 
         In lockstep errors do not add up from stretch to stretch; they grow only with the values that they are relative
-        to. So the floor's last value is carried on in proportion to the running max|reference|. The floors of metrics
-        end where they were measured: which rows are near a tie later is not known.
+        to. So the floor's last value is carried on in proportion to the running max|reference|. It does not shrink:
+        how far stretches stray that nobody measured is not known. The floors of metrics end where they were measured:
+        which rows are near a tie later is not known either.
         """
         if len(self.loss) == len(reference.loss):
             return self
         scales = {name: np.maximum.accumulate(scale(values)) for name, values in reference.params.items()}
         loss = np.maximum.accumulate(np.abs(reference.loss.astype(np.float64)).ravel()).reshape(reference.loss.shape)
-        return Floor(
-            _carried(self.loss.ravel(), loss.ravel()).reshape(loss.shape),
-            {name: _carried(values, scales[name]) for name, values in self.params.items()},
-            self.metrics,
+        return replace(
+            self,
+            loss=_carried(self.loss.ravel(), loss.ravel()).reshape(loss.shape),
+            params={name: _carried(values, scales[name]) for name, values in self.params.items()},
         )
 
 
@@ -69,16 +99,21 @@ def _carried(floor: Array, scales: Array) -> Array:
 
 
 def floor_of(strayed: Sequence[Params], reference: Trajectory, dtype: str) -> Floor:
-    """The noise floor from the distances that ``strays`` gave of each stirred run; without any, the least floor."""
+    """The noise floor from the distances that ``strays`` gave of each stirred run; without any, the least floor.
+
+    It follows the run down where there are RUNS of them; fewer count from the start of the run: see
+    ``parity.tolerance``.
+    """
     losses = np.abs(reference.loss.astype(np.float64).ravel())
     # NaN, as in ``scale``: no distance lies within a tolerance made from a value that is not finite.
-    scales = {"loss": np.where(np.isfinite(losses), losses, np.nan)}
-    scales |= {name: scale(values) for name, values in reference.params.items()}
-    grown = {name: least(np.maximum.accumulate(values), dtype) for name, values in scales.items()}
-    for stray in strayed:
-        for name, values in stray.items():
-            grown[name] = np.maximum(np.maximum.accumulate(values), grown[name])
-    return Floor(grown.pop("loss").reshape(reference.loss.shape), grown)
+    sizes = {"loss": np.where(np.isfinite(losses), losses, np.nan)}
+    sizes |= {name: scale(values) for name, values in reference.params.items()}
+    measured, found = len(strayed) >= RUNS, {}
+    for name, size in sizes.items():
+        farthest = np.maximum.reduce([least(size, dtype, measured), *(stray[name] for stray in strayed)])
+        at = np.arange(len(size)) if name == "loss" else reference.epochs
+        found[name] = largest_lately(farthest, at) if measured else np.maximum.accumulate(farthest)
+    return Floor(found.pop("loss").reshape(reference.loss.shape), found)
 
 
 def strays(run: Trajectory, reference: Trajectory) -> Params:
@@ -89,7 +124,10 @@ def strays(run: Trajectory, reference: Trajectory) -> Params:
 
 
 def save(floors: dict[str, Floor], path: Path, fingerprint: str) -> None:
-    """Write the floors of one case in float32, rounded up, with the mark of the data and code that gave them."""
+    """Write the floors of one case in float32, rounded up, with the mark of the data and code that gave them.
+
+    A checksum of it all is in the file: ``load`` refuses one that is not what was written.
+    """
     tensors = {}
     for dtype, floor in floors.items():
         for name, values in ({"loss": floor.loss} | {f"params/{n}": v for n, v in floor.params.items()}).items():
@@ -100,8 +138,18 @@ def save(floors: dict[str, Floor], path: Path, fingerprint: str) -> None:
             tensors[f"{dtype}/metrics/{name}"] = np.where(narrow == 0, narrow, np.nextafter(narrow, np.float32(np.inf)))
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.partial")
-    save_file(tensors, scratch, {"fingerprint": fingerprint, "runs": str(RUNS)})
+    about = {"fingerprint": fingerprint, "runs": str(RUNS)}
+    save_file(tensors, scratch, about | {"checksum": checksum(tensors, about)})
     scratch.replace(path)
+
+
+def checksum(tensors: Params, about: Mapping[str, str]) -> str:
+    """A SHA-256 of named float32 tensors and of what is said about them, the same on every machine."""
+    digest = hashlib.sha256(repr(sorted(about.items())).encode())
+    for name, values in sorted(tensors.items()):
+        digest.update(f"\n{name} {values.shape}\n".encode())
+        digest.update(values.astype("<f4").tobytes())
+    return digest.hexdigest()
 
 
 def load(path: Path, fingerprint: str) -> dict[str, Floor] | None:
@@ -109,27 +157,49 @@ def load(path: Path, fingerprint: str) -> dict[str, Floor] | None:
 
     TrajectoryError if the file is damaged; the message says how to make it anew.
     """
-    if not path.exists():
-        return None
     try:
         with safe_open(path, "numpy") as file:
-            if (file.metadata() or {}).get("fingerprint") != fingerprint:
+            about = dict(file.metadata() or {})
+            if about.get("fingerprint") != fingerprint:
                 return None
-            tensors = {name: file.get_tensor(name).astype(np.float64) for name in file.keys()}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError:
+        return None
     except (OSError, SafetensorError, TypeError, AttributeError) as error:  # the last two for a dtype that NumPy lacks
         raise _damaged(path, str(error)) from error
-    floors: dict[str, Floor] = {}
-    for dtype in {name.split("/", 1)[0] for name in tensors}:
-        params, metrics = _below(f"{dtype}/params/", tensors), _below(f"{dtype}/metrics/", tensors)
-        loss = tensors.get(f"{dtype}/loss")
-        if loss is None or loss.ndim != 2:
-            raise _damaged(path, f"it holds no {dtype}/loss of epochs and batches")
-        for kind, found in (("params", params), ("metrics", metrics)):
-            for name, values in found.items():
-                if values.ndim != 1:
-                    raise _damaged(path, f"{dtype}/{kind}/{name} is not one value a snapshot")
-        floors[dtype] = Floor(loss, params, metrics)
+    for name, values in tensors.items():
+        if values.dtype != np.float32:
+            raise _damaged(path, f"{name} is {values.dtype}, not float32")
+    said = about.pop("checksum", None)
+    if said != checksum(tensors, about):
+        raise _damaged(path, "it has no checksum" if said is None else "it is not what its checksum says")
+    wide = {name: values.astype(np.float64) for name, values in tensors.items()}
+    floors = {dtype: _floor_in(dtype, wide, path) for dtype in {name.split("/", 1)[0] for name in wide}}
+    shapes = [{name: values.shape for name, values in floor.tensors().items()} for floor in floors.values()]
+    if any(found != shapes[0] for found in shapes):
+        raise _damaged(path, "its dtypes have other tensors or shapes")
     return floors
+
+
+def _floor_in(dtype: str, tensors: Params, path: Path) -> Floor:
+    """One dtype's noise floor among the tensors of a file; TrajectoryError if it is none."""
+    params, metrics = _below(f"{dtype}/params/", tensors), _below(f"{dtype}/metrics/", tensors)
+    loss = tensors.get(f"{dtype}/loss")
+    if loss is None or loss.ndim != 2:
+        raise _damaged(path, f"it holds no {dtype}/loss of epochs and batches")
+    snapshots = None
+    for name, values in tensors.items():
+        if not name.startswith(f"{dtype}/") or name == f"{dtype}/loss":
+            continue
+        if values.ndim != 1 or name.split("/")[1] not in ("params", "metrics"):
+            raise _damaged(path, f"{name} is not one value a snapshot")
+        snapshots = snapshots or (name, len(values))
+        if len(values) != snapshots[1]:
+            raise _damaged(path, f"{name} has {len(values)} snapshots, {snapshots[0]} {snapshots[1]}")
+    for name, values in tensors.items():
+        if (values < 0).any():
+            raise _damaged(path, f"{name} is negative")
+    return Floor(loss, params, metrics)
 
 
 def _below(prefix: str, tensors: Params) -> Params:
@@ -141,18 +211,20 @@ def _damaged(path: Path, how: str) -> TrajectoryError:
 
 
 def recorded_floor(folder: Path, run: Trajectory, kept: Path | None = None) -> Floor | None:
-    """The noise floor of a run in the folder ``kept``; None if there is none for this very run.
+    """The noise floor of a run in the folder ``kept``, the suite's; None if there is none for this very run.
 
-    By default ``kept`` is where ``parity run`` left floors beside the run.
+    Without ``kept`` it is looked for where ``parity run`` leaves floors beside the run.
     """
     if kept is None and (folder / FLOOR).is_file():
-        found = load(folder / FLOOR, mark_of_run(run))
-        return None if found is None else fits(found.get(run.meta["dtype"]), run)
-    kept = kept or folder.resolve().parent.parent / "floors"
+        measured = load(folder / FLOOR, mark_of_run(run))
+        found = None if measured is None else fits(measured.get(run.meta["dtype"]), run)
+        return found and replace(found, source=Source.SHADOWS)
+    where = kept or folder.resolve().parent.parent / "floors"
     name = floor_name(folder.resolve().parent.name, run.meta.get("lockstep"), run.meta["dtype"])
     mark = run.meta.get("floor")
-    floors = load(kept / name, mark) if isinstance(mark, str) else None
-    return None if floors is None else fits(floors.get(run.meta["dtype"]), run)
+    floors = load(where / name, mark) if isinstance(mark, str) else None
+    found = None if floors is None else fits(floors.get(run.meta["dtype"]), run)
+    return found and replace(found, source=Source.SUITE if kept else Source.BESIDE)
 
 
 def mark_of_run(run: Trajectory) -> str:
@@ -165,6 +237,25 @@ def fits(floor: Floor | None, run: Trajectory) -> Floor | None:
     if floor is None or set(floor.params) != set(run.params) or floor.loss.shape[1:] != run.loss.shape[1:]:
         return None
     return floor.until(len(run.loss), len(run.epochs))
+
+
+def too_narrow(floor: Floor, reference: Trajectory, dtype: str) -> str:
+    """Say why a floor cannot have been measured on this reference, or "".
+
+    No noise floor is less than the reference's own roundings, nor unknown before a value that is not finite.
+    """
+    sizes = {"loss": np.abs(reference.loss.astype(np.float64).ravel())}
+    sizes |= {name: scale(values) for name, values in reference.params.items()}
+    for name, size in sizes.items():
+        values = floor.loss.ravel() if name == "loss" else floor.params[name]
+        n = min(len(values), len(size))
+        # A hair less: the reference that the floor was measured on may have been another machine's.
+        wanted = least(size[:n], dtype, measured=True) * (1 - 1e-6)
+        if (~(values[:n] >= wanted) & np.isfinite(np.maximum.accumulate(size[:n]))).any():
+            return (
+                f"the noise floor of {name} is less than the roundings of its values: it was not measured on this run"
+            )
+    return ""
 
 
 def mark_of(path: Path) -> str | None:
@@ -180,4 +271,4 @@ def mark_of(path: Path) -> str | None:
 
 def least_floor(run: Trajectory) -> Floor:
     """The part of the noise floor that needs no measurement: four roundings of the largest value so far."""
-    return floor_of((), run, run.meta["dtype"])
+    return replace(floor_of((), run, run.meta["dtype"]), source=Source.ROUNDING)

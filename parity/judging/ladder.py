@@ -20,13 +20,13 @@ from parity.dtypes import carrier, rounded
 from parity.judging.floor import Floor
 from parity.judging.noise import in_lockstep
 from parity.judging.policy import asserts_parameters
-from parity.judging.verdict import Verdict, judge
+from parity.judging.verdict import Verdict, judge_run
 from parity.judging.witness import HELD_OUT, Check, Expected, Witness, held, take_apart
 from parity.recording.steps import Phase, step_of
 from parity.spec import Case
 from parity.tolerance import FACTOR
 from parity.trainer import Build, State, Trainer, joined, record
-from parity.trajectory import gather
+from parity.trajectory import Trajectory, gather
 from parity.typing import Array, Batches, Params
 
 RUNGS = ("contract", "prediction", "gradients", "update", "training", "resume")
@@ -225,18 +225,19 @@ def training(shared: Climb) -> float:
     lockstep = not asserts_parameters(case, shared.dtype)
     reference = gather(record(shared.reference(case, "float64", "cpu"), case, case.epochs))
     run = gather(record(shared.begin(), case, case.epochs))
-    judgements = [judge(run, reference, shared.floor, params=not lockstep, metrics=True)]
-    if lockstep:
-        if shared.lockstep_floor is None:
-            raise FallError("no noise floor was measured for the lockstep run")
+    if lockstep and shared.lockstep_floor is None:
+        raise FallError("no noise floor was measured for the lockstep run")
+
+    def stretches() -> tuple[int, Trajectory, Floor]:
+        assert shared.lockstep_floor is not None
         held = in_lockstep(shared.begin(), shared.reference(case, "float64", "cpu"), case, case.stretch)
-        stretched = gather(record(held.trainer, case, case.epochs))
-        judgements.append(judge(stretched, reference, shared.lockstep_floor, metrics=True))
-    for judgement in judgements:
-        if judgement.verdict is not Verdict.PASS:
-            smallest = f"; {judgement.ratio:.3g} times the tolerance would have passed" if judgement.ratio else ""
-            raise FallError(judgement.reason + smallest)
-    return max(judgement.ratio or 0.0 for judgement in judgements)
+        return case.stretch, gather(record(held.trainer, case, case.epochs)), shared.lockstep_floor
+
+    found = judge_run(run, reference, shared.floor, params=not lockstep, stretches=stretches if lockstep else None)
+    if found.verdict is not Verdict.PASS:
+        smallest = f"; {found.ratio:.3g} times the tolerance would have passed" if (found.ratio or 0) > 1 else ""
+        raise FallError(found.reason + smallest)
+    return found.ratio or 0.0
 
 
 def resume(shared: Climb) -> float:

@@ -143,6 +143,7 @@ def measure(
     splits = tuple(dict.fromkeys(metric.split for metric in case.metrics))
     reference = _with_predictions(build(case, "float64", "cpu"), case, splits, epochs)
     floors: dict[str, Floor] = {}
+    wide: list[Params] = []
     for dtype in dtypes:
         strayed: list[Params] = []
         for seed in range(runs_of((dtype,))):
@@ -153,10 +154,9 @@ def measure(
                 run = _with_predictions(trainer, run_case, splits, epochs)
             strayed.append(strays(run, reference))
             on_run()
-        if dtype == "float64" and "float32" in floors:
-            wide = {"loss": floors["float32"].loss.ravel(), **floors["float32"].params}
-            strayed.append({name: 2.0**-29 * values for name, values in wide.items()})
-        floors[dtype] = floor_of(strayed, reference, dtype)
+        if dtype == "float32":
+            wide = [{name: 2.0**-29 * values for name, values in stray.items()} for stray in strayed]
+        floors[dtype] = floor_of([*strayed, *wide] if dtype == "float64" else strayed, reference, dtype)
     return {dtype: _of_metrics(floor, case, reference) for dtype, floor in floors.items()}
 
 

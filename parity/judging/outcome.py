@@ -96,6 +96,7 @@ def as_json(outcomes: Sequence[Outcome]) -> dict[str, Any]:
                 "epoch": o.judgement.epoch,
                 "parameter": o.judgement.parameter,
                 "reason": o.judgement.reason,
+                "floor": o.judgement.source,
                 "note": o.judgement.note,
                 "seconds": o.seconds,
                 "explanation": o.explanation["sentence"] if o.explanation else None,

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from parity.judging.comparable import incomparable, unlike_metrics
 from parity.judging.compare import Difference, differences
-from parity.judging.floor import Floor, strays
+from parity.judging.floor import Floor, Source, strays
+from parity.judging.sight import blind
 from parity.tolerance import FACTOR
 from parity.typing import Array, Params
 
@@ -91,6 +93,7 @@ class Judgement:
         reach: The epoch up to which a run was judged, if it is longer than its noise floor; None for all others.
         note: The course of such a run after that epoch.
         lockstep: The length in epochs of the stretches of the run that all this is said of; None for a free run.
+        source: Where the noise floor comes from that the tolerances follow from; None where nothing was compared.
         evidence: All measured distances: those of the free run, then those of the run in lockstep if there is one.
 
     Examples:
@@ -108,6 +111,7 @@ class Judgement:
     reach: int | None = None
     note: str = ""
     lockstep: int | None = None
+    source: Source | None = None
     evidence: tuple[Evidence, ...] = field(default=(), compare=False, repr=False)
 
 
@@ -128,7 +132,7 @@ def judge_run(
     """
     found = judge(run, reference, floor, params, metrics=True) if check is None else judge_check(run, check, floor)
     if stretches is None or (found.verdict is not Verdict.PASS and found.reach is None):
-        return found
+        return sighted(found, reference)
     length, held, allowed = stretches()
     stretched = judge(held, reference, allowed.carried(reference), metrics=True)
     reach = len(allowed.loss)
@@ -139,7 +143,30 @@ def judge_run(
             "and carried on from there, so this may be rounding: shorter stretches (--lockstep N) tell"
         )
         stretched = replace(stretched, verdict=Verdict.INCONCLUSIVE, reason=reason)
-    return judge_both(found, stretched, length)
+    return sighted(judge_both(found, stretched, length), reference)
+
+
+def sighted(found: Judgement, reference: Trajectory, but: Collection[str] = ()) -> Judgement:
+    """Turn a PASS into INCONCLUSIVE if a tolerance that it rests on could not have seen a gross mistake.
+
+    ``reference`` is what the run was held against, ``but`` the parameters that only rounding moves: none could see one
+    there. See ``parity.judging.sight``.
+    """
+    if found.verdict is not Verdict.PASS:
+        return found
+    allowed: dict[str, list[Array]] = {}
+    for one in found.evidence:
+        for name in one.asserted:
+            if not name.startswith(METRICS) and name not in but:  # A count of rows has no movement to be a part of.
+                allowed.setdefault(name, []).append(FACTOR * one.floors[name])
+    doubt = blind(allowed, reference)
+    if not doubt:
+        return found
+    takes = "a wider dtype, or a longer run"
+    if found.source in (None, Source.ROUNDING):
+        takes = "a measured noise floor (--noise), a wider dtype, or a longer run"
+    reason = f"agrees, but the comparison would not see a gross mistake: {doubt}; it takes {takes}"
+    return replace(found, verdict=Verdict.INCONCLUSIVE, reason=reason)
 
 
 def judge(
@@ -160,7 +187,7 @@ def judge(
         The verdict with its evidence; INCONCLUSIVE if the runs cannot be compared, or if a metric is recorded on one
         side alone or has no noise floor.
     """
-    doubt = incomparable(run, reference) or (_unlike_metrics(run, reference, floor) if metrics else "")
+    doubt = incomparable(run, reference) or (unlike_metrics(run, reference, floor) if metrics else "")
     if doubt:
         return Judgement(Verdict.INCONCLUSIVE, reason=doubt)
     reach = min(len(floor.loss), len(reference.loss))
@@ -181,20 +208,7 @@ def judge(
         ends = [len(values) for values in scores.values() if len(values) < len(run.epochs)]
         if found.verdict is Verdict.PASS and ends:
             found = replace(found, note=f"metrics were compared up to epoch {run.epochs[min(ends) - 1]}")
-    return replace(found, evidence=(evidence,))
-
-
-def _unlike_metrics(run: Trajectory, reference: Trajectory, floor: Floor) -> str:
-    """Why the metrics of two runs cannot be held against each other, or nothing."""
-    for which, lacking in (
-        ("first", reference.metrics.keys() - run.metrics),
-        ("second", run.metrics - reference.metrics.keys()),
-    ):
-        if lacking:
-            return f"metric {min(lacking)} is missing from the {which} run"
-    if unmeasured := reference.metrics.keys() - floor.metrics.keys():
-        return f"the noise floor was measured without the metric {min(unmeasured)}: measure it anew with 'parity floor'"
-    return ""
+    return replace(found, evidence=(evidence,), source=floor.source)
 
 
 def _metric_distance(run: Trajectory, reference: Trajectory, name: str) -> Array:
@@ -312,40 +326,6 @@ def _last_within(reference: Trajectory, floor: Floor, evidence: Evidence) -> int
         beyond = np.flatnonzero(~(evidence.distances[name] <= FACTOR * allowed.params[name]))
         last = min(last, int(evidence.epochs[beyond[0] - 1])) if len(beyond) else last
     return last
-
-
-def incomparable(a: Trajectory, b: Trajectory) -> str:
-    """The reason why two trajectories cannot be compared, or ""."""
-    missing, extra = sorted(set(b.params) - set(a.params)), sorted(set(a.params) - set(b.params))
-    if missing:
-        return f"parameter {missing[0]} is missing from the first run" + _likely(missing[0], b, extra, a)
-    if extra:
-        return f"parameter {extra[0]} is missing from the second run"
-    if not np.array_equal(a.epochs, b.epochs):
-        return f"snapshots were taken after other epochs: {_ends(a.epochs)} and {_ends(b.epochs)}"
-    if a.loss.shape != b.loss.shape:
-        return f"the runs hold other numbers of losses (epochs, batches): {a.loss.shape} and {b.loss.shape}"
-    for name in a.params:
-        if a.params[name].shape != b.params[name].shape:
-            return f"parameter {name} has other shapes: {a.params[name].shape[1:]} and {b.params[name].shape[1:]}"
-    ours, theirs = a.meta.get("batch_order"), b.meta.get("batch_order")
-    if ours and theirs and ours != theirs:
-        return "the runs saw their batches in different orders"
-    return ""
-
-
-def _likely(name: str, run: Trajectory, others: Sequence[str], other: Trajectory) -> str:
-    """A hint at the only one of ``others`` that has the shape of ``name``, in any order of axes: it may be the same."""
-    shape = run.params[name].shape[1:]
-    found = [one for one in others if sorted(other.params[one].shape[1:]) == sorted(shape)]
-    if len(found) != 1:
-        return ""
-    turned = "" if other.params[found[0]].shape[1:] == shape else ", with its axes in another order"
-    return f"; {found[0]} there may be it{turned}: both runs need one name and one layout for it"
-
-
-def _ends(epochs: Array) -> str:
-    return f"{len(epochs)} from {epochs[0]} to {epochs[-1]}" if len(epochs) else "none"
 
 
 def _difference(run: Trajectory, reference: Trajectory, name: str, place: int) -> Difference:

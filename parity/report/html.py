@@ -225,6 +225,7 @@ class _Content:
             "note": found.note,
             "explanation": explained(o),
             "against": _against(o),
+            "floor": "" if found.source is None else found.source.words,
             "loss": None if o.run is None else self._curve(o.run.loss),
             "evidence": [self._evidence(evidence) for evidence in found.evidence],
             "lines": [[line.ours, line.published, line.mark, line.verdict] for line in lines],

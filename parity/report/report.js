@@ -97,7 +97,8 @@
       cell.explanation && make("p", {}, make("strong", { id: "explanation" }, cell.explanation)),
       cell.note && make("p", {}, cell.note + "."),
       ...cell.missed.map((text) => make("p", { class: "bad" }, "≠ " + text)),
-      cell.against && make("p", { class: "faint" }, `Held against ${cell.against}.`));
+      cell.against && make("p", { class: "faint" }, `Held against ${cell.against}.` +
+        (cell.floor && ` Its tolerances follow from ${cell.floor}.`)));
   }
 
   function lossFigure(cell, one, row) {

@@ -23,6 +23,8 @@ ROOMS = (".", "judging", "nn", "recording", "running", "trainers")
 """The rooms of the harness that a run depends on, whole: a worker imports no module of another to record one."""
 ORDERED_EPOCHS = 2
 """So many epochs' batch order is part of a key: in the second a schedule shows whether it shuffles again."""
+GRID_BITS = 30
+"""The bits to which floats count in the mark of a shipped noise floor, below the largest of an array."""
 
 
 def harness() -> list[Path]:
@@ -46,8 +48,8 @@ def fingerprint(case: Case, epochs: int, exact: bool = True) -> str:
     A schedule counts by what it says and by the order that it gives the first epochs. SuiteError where data cannot be
     had, or where something of the case has no words for its value.
 
-    ``exact`` covers every byte of the data and of the initial parameters. Without it arrays count by shape and by
-    the sum of their magnitudes to six digits, which is the same on machines whose sine differs in the last bit.
+    ``exact`` covers every byte of the data and of the initial parameters. Without it they count as ``steady`` gives
+    them, which is the same on machines whose sine differs in the last bit.
     """
     digest = hashlib.sha256()
     try:
@@ -59,19 +61,38 @@ def fingerprint(case: Case, epochs: int, exact: bool = True) -> str:
         if array is None:
             continue
         digest.update(f"{name} {array.dtype} {array.shape}".encode())
-        if exact:
-            digest.update(np.ascontiguousarray(array).data)
-        else:
-            digest.update(f"{np.nansum(np.abs(array), dtype=np.float64):.5e}".encode())
+        digest.update(np.ascontiguousarray(array).data if exact else steady(array))
     parts = tuple(hyper_parameters(case).values())
-    try:
-        order = batch_order_hash(case.schedule, len(data.x), min(epochs, ORDERED_EPOCHS))
-    except ValueError as error:
-        raise SuiteError(f"the batch order of {case.name}: {error}") from error
+    order = _order(case, len(data.x), min(epochs, ORDERED_EPOCHS))
     digest.update(repr((case.name, *parts, order, case.every, epochs)).encode())
     if case.metrics:  # a noise floor holds theirs, too
         digest.update(repr([(metric.name, metric.split) for metric in case.metrics]).encode())
     return digest.hexdigest()
+
+
+def _order(case: Case, rows: int, epochs: int) -> str:
+    """A hash of the first epochs' batch order; SuiteError where the schedule gives none."""
+    try:
+        return batch_order_hash(case.schedule, rows, epochs)
+    except ValueError as error:
+        raise SuiteError(f"the batch order of {case.name}: {error}") from error
+
+
+def steady(array: np.ndarray[Any, Any]) -> bytes:
+    """An array's values, in their order, as bytes that are the same on every machine.
+
+    Whole numbers are taken as they are. Floats are rounded to a grid of ``GRID_BITS`` below their largest: draws, sines
+    and logarithms come from a platform's mathematical library and may differ in the last of 53 bits, which crosses a
+    boundary of the grid once in some 10⁷ such values. Whatever moves a value by 2e-9 of the largest is seen.
+    """
+    if array.dtype.kind != "f":
+        return array.astype(array.dtype.newbyteorder("<")).tobytes()
+    values = array.astype(np.float64)
+    finite = np.isfinite(values)
+    _, exponent = np.frexp(np.max(np.abs(values), where=finite, initial=0.0))
+    rounded = np.rint(np.ldexp(np.where(finite, values, 0.0), GRID_BITS - exponent)) + 0.0  # -0.0 becomes 0.0
+    rounded = np.where(finite, rounded, np.where(np.isnan(values), np.nan, values))
+    return str(exponent).encode() + rounded.astype("<f8").tobytes()
 
 
 def hyper_parameters(case: Case) -> dict[str, str]:
@@ -151,11 +172,13 @@ def _slots(kind: type) -> tuple[str, ...]:
 def mark(suite: Suite, entry: Entry, epochs: int) -> str:
     """What a noise floor of the case bears: a hash of what it is measured on, with the reference's own code.
 
-    Not with the harness's part in it, ``parity.tolerance`` and the trainer: whoever changes how floors are measured
-    calls 'parity floor --fresh'. What is shipped must fit on other machines: there the data are not taken exactly.
+    That is every value of the data and of the initial parameters, at its place, and the order of all batches. It is not
+    the harness's part in a floor, ``parity.tolerance`` and the trainer: whoever changes how floors are measured calls
+    'parity floor --fresh'. What is shipped must fit on other machines: there values are taken as ``steady`` gives them.
     """
     shipped = suite.floors is not None and entry.file is None
     digest = hashlib.sha256(fingerprint(entry.case, epochs, exact=not shipped).encode())
+    digest.update(_order(entry.case, len(entry.case.data().x), epochs).encode())
     for path in entry.sources(suite.reference) if suite.reference in entry.implementations else ():
         # The spec counts by what it says, in the fingerprint.
         if path != entry.spec and path.name != "__init__.py":

@@ -46,7 +46,7 @@ def wandering(folder: Path, factor: float, dtype: str = "float32") -> Path:
     """A run whose only parameter is off by so many roundings an epoch, as one is that amplifies its rounding."""
     with Recorder(folder, dtype) as run:
         for epoch in range(11):
-            moved = np.array([1.0 + 1e-7 * factor * epoch], dtype)
+            moved = np.array([1.0 + (1e-2 + 1e-7 * factor) * epoch], dtype)
             if epoch:
                 run.step(1.0)
             run.snapshot({"scale": moved})

@@ -199,7 +199,7 @@ def test_a_recording_with_other_parameters_than_its_case_is_said_in_a_line(
             run["params"] = {name: np.full((len(run["epochs"]), *shape), place) * 1.0 for name, shape in params.items()}
 
         make_run(runs / CASE_NAME / name, other, case=CASE_NAME, floor="its own")
-    floor = Floor(np.zeros((4, 3)), {name: np.zeros(5) for name in params})
+    floor = Floor(np.full((4, 3), 1e-12), {name: np.full(5, 1e-12) for name in params})
     save({"float64": floor}, runs / "floors" / f"{CASE_NAME}.safetensors", "its own")
     result = parity("explain", runs / CASE_NAME / "a", runs / CASE_NAME / "b", "--suite", suite)
     assert result.status == 2

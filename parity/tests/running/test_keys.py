@@ -17,11 +17,11 @@ import parity as package
 from parity.judging.verdict import Verdict
 from parity.recording.reader import read
 from parity.running.jobs import CellName, Record
-from parity.running.keys import fingerprint, harness, hyper_parameters, said
+from parity.running.keys import fingerprint, harness, hyper_parameters, mark, said, steady
 from parity.running.messages import Task, write
 from parity.running.pool import Pool, worker_environment
 from parity.spec import Sgd
-from parity.suite import SuiteError, load_suite
+from parity.suite import Entry, Suite, SuiteError, load_suite
 from parity.tests import toy
 from parity.tests.command import Parity
 from parity.tests.suites import CASE, HONEST, strict_json, write_suite
@@ -136,6 +136,78 @@ def test_an_optimizer_counts_by_its_values() -> None:
 def test_an_order_that_cannot_be_had_is_said_in_a_line() -> None:
     with pytest.raises(SuiteError, match=r"^the batch order of toy-sgd: cannot reshape"):
         fingerprint(replace(toy.MOMENTUM, schedule=InTurn(5)), 6)
+
+
+DATA = toy.data()
+EDITS: dict[str, Any] = {
+    "labels in another order": {"data": lambda: replace(DATA, y=np.roll(DATA.y, 1, 0))},
+    "rows in another order": {"data": lambda: replace(DATA, x=DATA.x[::-1], y=DATA.y[::-1])},
+    "sorted columns": {"data": lambda: replace(DATA, x=np.sort(DATA.x, 0))},
+    "a millionth more": {"data": lambda: replace(DATA, x=DATA.x * 1.000001)},
+    "a sign": {"data": lambda: replace(DATA, x=DATA.x * np.where(np.arange(len(DATA.x)) == 3, -1, 1)[:, None])},
+    "another shape": {"data": lambda: replace(DATA, y=DATA.y.ravel())},
+    "other whole numbers": {"data": lambda: replace(DATA, y=np.arange(len(DATA.y)))},
+    "those in another order": {"data": lambda: replace(DATA, y=np.arange(len(DATA.y))[::-1])},
+    "held-out rows": {"data": lambda: replace(DATA, x_test=DATA.x, y_test=DATA.y)},
+    "initial values in another order": {
+        "initial": lambda: {name: value[::-1] for name, value in toy.MOMENTUM.initial().items()}
+    },
+    "initial values a millionth more": {
+        "initial": lambda: {name: value * 1.000001 for name, value in toy.MOMENTUM.initial().items()}
+    },
+    "initial values under other names": {
+        "initial": lambda: {f"{name}s": value for name, value in toy.MOMENTUM.initial().items()}
+    },
+    "batches in another order": {"schedule": InTurn(8)},
+    "in the reverse order": {"schedule": InTurn(8, backwards=True)},
+    "another rate": {"optimizer": Sgd(0.2)},
+}
+
+
+@pytest.mark.parametrize("shipped", [True, False], ids=["shipped", "not shipped"])
+def test_every_edit_of_what_a_floor_is_measured_on_changes_its_mark(shipped: bool, tmp_path: Path) -> None:
+    suite = Suite("mine", "numpy", {}, tmp_path if shipped else None)
+
+    def marked(**changes: Any) -> str:
+        return mark(suite, Entry(replace(toy.MOMENTUM, **changes), tmp_path / "toy" / "spec.py", {}), 3)
+
+    marks = {"": marked()} | {name: marked(**changes) for name, changes in EDITS.items()}
+    assert marked() == marks[""]
+    assert len(set(marks.values())) == len(marks)
+
+
+class Late(InTurn):
+    """A schedule that turns round in its third epoch, which no attribute says."""
+
+    def epochs(self, rows: int) -> Any:
+        for epoch, batches in enumerate(InTurn(self.size).epochs(rows)):
+            yield batches[::-1] if epoch >= 2 and self._backwards else batches
+
+
+def test_a_mark_has_the_order_of_every_batch(tmp_path: Path) -> None:
+    suite, cases = Suite("mine", "numpy", {}, None), []
+    for backwards in (False, True):
+        schedule = Late(8, backwards)
+        cases.append(Entry(replace(toy.MOMENTUM, schedule=schedule), tmp_path / "toy" / "spec.py", {}))
+    assert mark(suite, cases[0], 2) == mark(suite, cases[1], 2)
+    assert mark(suite, cases[0], 3) != mark(suite, cases[1], 3)
+
+
+def test_a_last_bit_of_another_machine_leaves_a_shipped_mark() -> None:
+    """As its sine, its logarithm or the order of its sums may differ; byte order and memory layout, too."""
+    values = np.random.default_rng(0).normal(size=(1000, 3)) * [1e-3, 1, 1e6]
+    for other in (
+        np.nextafter(values, np.inf),
+        np.nextafter(values, -np.inf),
+        values * (1 + 1e-15),
+        values.astype(values.dtype.newbyteorder(">")),
+        np.asfortranarray(values),
+    ):
+        assert steady(other) == steady(values)
+    assert steady(np.array([0.0, -0.0, np.nan, np.inf])) == steady(np.array([-0.0, 0.0, -np.nan, np.inf]))
+    assert steady(np.arange(3, dtype=">i8")) == steady(np.arange(3))
+    for other in (values * (1 + 1e-8), np.where(np.arange(1000)[:, None] == 7, values * (1 - 1e-6), values), -values):
+        assert steady(other) != steady(values)
 
 
 SPEC = """

@@ -1,0 +1,112 @@
+"""Could a tolerance have seen a gross mistake? Where it could not, no run has passed it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from parity.judging.compare import distance, scale
+from parity.tolerance import FACTOR, least_floor
+from parity.trajectory import Stack, Trajectory
+from parity.typing import Array
+
+GROSS = 4
+"""How many tolerances a quantity must have moved since its start, at some place of the run.
+
+A run whose updates are all wrong by a quarter, because of its learning rate or of the rows that a mean is taken over,
+ends a quarter of the movement away from a right one. A tolerance that is no smaller lets it pass; one that is no
+smaller than the whole movement lets a run pass that never trained.
+"""
+
+
+def blind(allowed: Mapping[str, Sequence[Array]], reference: Trajectory) -> str:
+    """Say which tolerance could not have seen a gross mistake, or "".
+
+    A quantity that moves by no more than rounding is measured by its size instead. One that is no larger than the
+    rounding of the largest parameter, because it is zero in exact arithmetic, is measured by that parameter's size.
+
+    Args:
+        allowed: The tolerances of each quantity that a verdict rests on, (E·B,) of ``loss``, (S,) of a parameter, one
+            array for each run in which it was held: one of them must see.
+        reference: The run that they were held against.
+
+    Returns:
+        A sentence that names the quantity, its tolerance and its movement; "" if every quantity could have been seen.
+
+    >>> run = Trajectory({"dtype": "float64"}, np.arange(3), np.ones((2, 1)), {"w": np.array([1.0, 2, 3])}, {})
+    >>> blind({"w": [np.full(3, 0.4)]}, run)
+    ''
+    >>> blind({"w": [np.full(3, 0.5)]}, run)
+    'the tolerance of w, 0.5, is no less than a quarter of its movement, 2'
+    """
+    stacks: dict[str, Stack] = {"loss": reference.loss.astype(np.float64).ravel(), **reference.params}
+    still, moves = False, False
+    for name, tolerances in allowed.items():
+        stack = stacks[name]
+        held = [limits[: len(stack)] for limits in tolerances if len(limits) and np.prod(stack.shape)]
+        if not held:
+            continue
+        ends = [_movement(stack, len(limits) - 1) for limits in held]
+        if any(_sees(end, limits[-1:]) for end, limits in zip(ends, held, strict=True)):
+            moves |= any(end.any() for end in ends)
+            continue  # As nearly always, and without a look at the whole run.
+        way, of = _reach(name, stack, reference)
+        if not any(_sees(way[: len(limits)], limits) for limits in held):
+            # Where it comes nearest to being seen; no limit is 0, which would see.
+            pairs = [pair for limits in held for pair in zip(way, limits, strict=False)]
+            far, limit = max(pairs, key=lambda pair: float(pair[0] / pair[1]))
+            return f"the tolerance of {name}, {limit:.3g}, is no less than a quarter of {of}, {far:.3g}"
+        moves |= of == _MOVEMENT
+        still |= of != _MOVEMENT and bool(_movement(stack).any())
+    if still and not moves:
+        return "nothing moved by more than rounding, so that a run that never trained would be within the tolerances"
+    return ""
+
+
+def moved_by_rounding(runs: Sequence[Trajectory]) -> list[str]:
+    """Name the parameters whose gradient is zero but for rounding, as far as the runs recorded gradients.
+
+    A bias before BatchNorm is one, or a key's bias under softmax. Adam makes full steps of such a gradient, so that two
+    right runs part in it by all that it moves. That is so if no recorded gradient of it, in any of the runs, is larger
+    than FACTOR times what shadows strayed in that update. How it moves can decide no verdict.
+    """
+    apart: dict[str, float] = {}
+    for run in runs:
+        for name, far in run.steps.items():
+            number, _, rest = name.partition("/")
+            if rest.startswith("strays/gradients/"):
+                key = f"{number}/{rest.removeprefix('strays/')}"
+                apart[key] = max(apart.get(key, 0.0), float(np.max(far, initial=0.0)))
+    found: dict[str, bool] = {}
+    for run in runs:
+        for name, value in run.steps.items():
+            number, _, rest = name.partition("/")
+            if rest.startswith("gradients/") and name in apart:
+                within = float(np.max(np.abs(value), initial=0.0)) <= FACTOR * apart[name] < np.inf
+                tensor = rest.removeprefix("gradients/")
+                found[tensor] = found.get(tensor, True) and within
+    return sorted(name for name, rounding in found.items() if rounding)
+
+
+_MOVEMENT = "its movement"
+
+
+def _reach(name: str, stack: Stack, reference: Trajectory) -> tuple[Array, str]:
+    """What a gross mistake is a part of, at each place of a quantity, and what that is called."""
+    dtype, size = reference.meta.get("dtype", reference.loss.dtype.name), scale(stack)
+    largest = max((scale(values).max(initial=0.0) for values in reference.params.values()), default=0.0)
+    if name != "loss" and size.max() <= least_floor(largest, dtype):
+        return np.full(len(size), largest), "the model's largest parameter"
+    way = _movement(stack)
+    return (size, "its size") if way.max() <= FACTOR * least_floor(size.max(), dtype) else (way, _MOVEMENT)
+
+
+def _movement(stack: Stack, place: int | None = None) -> Array:
+    """How far a quantity is from where it began, at each place or at one."""
+    values = stack if place is None else stack[place : place + 1]
+    return distance(values, np.broadcast_to(np.asarray(stack[0]), values.shape))
+
+
+def _sees(way: Array, limits: Array) -> bool:
+    return bool(((way > GROSS * limits) | (limits == 0)).any())

@@ -1,0 +1,156 @@
+"""A tolerance that could not have seen a gross mistake passes nothing, and right runs are not doubted for it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from parity.dtypes import rounded, unit
+from parity.judging.diff import compare
+from parity.judging.floor import Floor, Source, least_floor
+from parity.judging.sight import blind
+from parity.judging.verdict import Judgement, Verdict, judge, judge_run, sighted
+from parity.recording.writer import write
+from parity.trajectory import Shards, Trajectory
+
+EPOCHS = 8
+
+
+def trained(dtype: str = "float64", rate: float = 1.0, start: float = 0.25) -> Trajectory:
+    """A kernel that moves from its start to 2, and a loss that falls from 4 to nearly 0."""
+    way = 1 - 0.5 ** np.arange(EPOCHS + 1)
+    kernel = start + rate * (2 - start) * way
+    params = {"dense/kernel": rounded(np.stack([kernel, kernel / 2], 1), dtype)}
+    loss = rounded(4 * (1 - way[:-1]) ** 2, dtype)[:, None]
+    return Trajectory({"dtype": dtype}, np.arange(EPOCHS + 1), loss, params, {})
+
+
+def floor(run: Trajectory, tolerance: float, source: Source | None = None) -> Floor:
+    """A noise floor that allows so much of everything, a sixteenth of it."""
+    params = {name: np.full(len(values), tolerance / 16) for name, values in run.params.items()}
+    return Floor(np.full(run.loss.shape, tolerance / 16), params, source=source)
+
+
+def judged(run: Trajectory, reference: Trajectory, tolerance: float, source: Source | None = None) -> Judgement:
+    return judge_run(run, reference, floor(reference, tolerance, source))
+
+
+@pytest.mark.parametrize(("tolerance", "verdict"), [(0.4, Verdict.PASS), (0.45, Verdict.INCONCLUSIVE)])
+def test_a_tolerance_of_a_quarter_of_the_movement_passes_nothing(tolerance: float, verdict: Verdict) -> None:
+    """The kernel moves by 1.74: a rate that is off by a quarter moves it by .44 more or less."""
+    found = judged(trained(), trained(), tolerance)
+    assert found.verdict is verdict
+    if verdict is Verdict.INCONCLUSIVE:
+        assert found.ratio == 0
+        assert "the tolerance of dense/kernel, 0.45, is no less than a quarter of its movement, 1.74" in found.reason
+
+
+def test_a_wrong_run_fails_however_little_is_seen() -> None:
+    assert judged(trained(rate=3.0), trained(), 1.0).verdict is Verdict.FAIL
+
+
+def test_what_is_said_of_it_depends_on_where_the_floor_came_from() -> None:
+    for source, words in (
+        (Source.ROUNDING, "it takes a measured noise floor (--noise), a wider dtype, or a longer run"),
+        (Source.SUITE, "it takes a wider dtype, or a longer run"),
+    ):
+        assert judged(trained(), trained(), 1.0, source).reason.endswith(words)
+
+
+def test_every_quantity_must_be_seen() -> None:
+    run = trained()
+    wide = floor(run, 1e-6)
+    assert judge_run(run, run, wide).verdict is Verdict.PASS
+    for name in ("loss", "dense/kernel"):
+        blurred = floor(run, 1e-6)
+        (blurred.loss if name == "loss" else blurred.params[name])[:] = 1e30
+        found = judge_run(run, run, blurred)
+        assert found.verdict is Verdict.INCONCLUSIVE
+        assert f"the tolerance of {name}, 1.6e+31" in found.reason
+
+
+def test_one_place_that_is_seen_is_enough() -> None:
+    """As in a run that ends in chaos, and whose beginning shows what it is made of."""
+    run = trained()
+    wide = floor(run, 1e30)
+    wide.loss[:2], wide.params["dense/kernel"][:2] = 1e-9, 1e-9
+    assert judge_run(run, run, wide).verdict is Verdict.PASS
+
+
+def test_a_run_in_lockstep_sees_for_the_free_run() -> None:
+    run = trained()
+    held = judge_run(run, run, floor(run, 1e30), stretches=lambda: (1, run, floor(run, 1e-6)))
+    assert held.verdict is Verdict.PASS
+    assert (
+        judge_run(run, run, floor(run, 1e30), stretches=lambda: (1, run, floor(run, 1e30))).verdict is not Verdict.PASS
+    )
+
+
+@pytest.mark.parametrize("value", [0.0, 1e-17, 0.5])
+def test_what_never_moves_is_measured_by_its_size(value: float) -> None:
+    """A frozen table, and a parameter that is zero in exact arithmetic and moves by the rounding of others."""
+    run = trained()
+    run.params["still"] = value * np.linspace(1, 1.0001 if value < 0.1 else 1, EPOCHS + 1)[:, None]
+    allowed = floor(run, 1e-9)
+    assert judge_run(run, run, allowed).verdict is Verdict.PASS
+    allowed.params["still"][:] = 1e3
+    assert judge_run(run, run, allowed).verdict is Verdict.INCONCLUSIVE
+
+
+def test_a_run_in_several_pieces_is_seen_as_one_in_memory() -> None:
+    run = trained()
+    kernel = np.asarray(run.params["dense/kernel"])
+    pieces = replace(run, params={"dense/kernel": Shards([kernel[:2], kernel[2:5], kernel[5:]])})
+    for limit in (0.2, 0.45, 9.0):
+        allowed = {"dense/kernel": [np.full(EPOCHS + 1, limit)]}
+        assert blind(allowed, pieces) == blind(allowed, run)
+
+
+def test_a_run_that_moves_by_rounding_alone_shows_nothing() -> None:
+    run = trained()
+    run.params["dense/kernel"] = 1 + 1e-16 * run.params["dense/kernel"]
+    run.loss[:] = 1 + 1e-15 * run.loss
+    run.params["zeros"] = np.zeros((EPOCHS + 1, 2))
+    allowed = {
+        "loss": [np.full(EPOCHS, 1e-14)],
+        "dense/kernel": [np.full(EPOCHS + 1, 1e-14)],
+        "zeros": [np.zeros(EPOCHS + 1)],
+    }
+    assert blind(allowed, run).startswith("nothing moved by more than rounding")
+
+
+def test_a_run_that_holds_still_agrees_with_its_like() -> None:
+    run = trained()
+    still = replace(run, loss=np.ones_like(run.loss), params={"w": np.ones((EPOCHS + 1, 2))})
+    assert sighted(judge(still, still, least_floor(still)), still).verdict is Verdict.PASS
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32", "float64"])
+def test_no_pair_of_ones_own_passes_with_a_rate_that_is_off_by_a_quarter(dtype: str, tmp_path: Path) -> None:
+    """Nor a right one in bfloat16, where 64 roundings of each run are half of a value."""
+    runs = {
+        name: trained(dtype, rate) for name, rate in (("right", 1.0), ("again", 1.0), ("much", 1.25), ("less", 0.75))
+    }
+    for name, run in runs.items():
+        write(tmp_path / name, run.epochs, run.loss, run.params, meta=run.meta)
+    for name in ("much", "less"):
+        assert compare(tmp_path / name, tmp_path / "right").judgement.verdict is not Verdict.PASS
+    found = compare(tmp_path / "again", tmp_path / "right").judgement
+    if dtype == "bfloat16":
+        assert found.verdict is Verdict.INCONCLUSIVE
+        assert "would not see a gross mistake" in found.reason
+        assert "--noise" in found.reason
+    else:
+        assert found.verdict is Verdict.PASS
+
+
+def test_a_half_precision_run_that_hardly_moves_is_not_passed(tmp_path: Path) -> None:
+    """In float16 64 roundings of two runs are 6 % of a value, and weights may move by less."""
+    for name, rate in (("right", 1.0), ("wrong", 1.5)):
+        run = trained("float16", rate, start=1.9)
+        write(tmp_path / name, run.epochs, run.loss, run.params, meta=run.meta)
+    assert unit("float16") * 128 > 0.06
+    assert compare(tmp_path / "wrong", tmp_path / "right").judgement.verdict is Verdict.INCONCLUSIVE
