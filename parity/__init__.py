@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from parity.typing import Array as Array
     from parity.typing import Batches as Batches
     from parity.typing import Params as Params
+    from parity.watching import watch as watch
 
 __version__ = "0.1.0"
 
@@ -76,6 +77,7 @@ _HOMES = {
     "trainer": ("State", "Trained", "Trainer", "record"),
     "trajectory": ("Chunk", "Trajectory", "TrajectoryError", "gather"),
     "typing": ("Array", "Batches", "Params"),
+    "watching": ("watch",),
 }
 _HOME = {name: f"parity.{module}" for module, names in _HOMES.items() for name in names}
 

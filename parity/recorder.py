@@ -7,9 +7,10 @@ is imported here.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from types import TracebackType
 from typing import Any
@@ -19,7 +20,8 @@ import numpy as np
 from parity.dtypes import carrier, rounded, unit
 from parity.frameworks import known_framework, settings_of
 from parity.layout import Layout, Slot, to_canonical
-from parity.recording.format import check_steps, order_of_epoch
+from parity.recording.format import check_optional, check_steps, order_of_epoch
+from parity.recording.sketch import sketch
 from parity.recording.tensors import as_array, dtype_name, dtype_of_numbers, flat, versions_of_imported
 from parity.recording.writer import Writer
 from parity.spec import Adam, Optimizer, Sgd
@@ -115,6 +117,7 @@ class Recorder:
         self._order = hashlib.sha256()
         self._steps: Params = {}
         self._waiting: tuple[Chunk, Params] | None = None
+        self._described: dict[str, Any] = {}
         self._closed = False
 
     def step(
@@ -126,12 +129,18 @@ class Recorder:
         gradients: Tensors | None = None,
         params: Tensors | None = None,
         slots: Mapping[str, Tensors] | None = None,
+        inputs: Sequence[Any] = (),
+        activations: Mapping[str, Any] | None = None,
+        activation_gradients: Mapping[str, Any] | None = None,
+        unclipped: Tensors | None = None,
+        learning_rate: float | None = None,
+        strays: Mapping[str, Array] | None = None,
     ) -> None:
         """Record one batch. Call it after the backward pass and before the update.
 
-        A deep recording needs ``rows``, ``prediction``, ``gradients`` and ``params`` in each of its first ``deep``
-        calls, and ``params`` once more in the call after those unless a snapshot comes between. Later calls may hand
-        them over still; only ``loss`` and ``rows`` are kept then.
+        A deep recording needs ``rows`` or ``inputs``, ``prediction``, ``gradients`` and ``params`` in each of its first
+        ``deep`` calls, and ``params`` once more in the call after those unless a snapshot comes between. Later calls
+        may hand them over still; only ``loss`` and ``rows`` are kept then.
 
         Args:
             loss: The batch's loss, one number of any shape. It is kept in the run's dtype, or in float32 if that is
@@ -143,6 +152,14 @@ class Recorder:
                 optimizer gets it, clipped if it is clipped. What is not trained has none, or None.
             params: All parameters before the update, in the run's dtype.
             slots: The optimizer's slots by name, as in ``{"momentum": {"dense/kernel": ...}}``.
+            inputs: The tensors that the model is given, of any shapes. A sketch of their values is kept, by which two
+                runs that know no rows tell whether they saw one batch: see ``parity.recording.sketch``.
+            activations: What each layer gave, by the layer's name, in any order.
+            activation_gradients: The loss's gradient for what each layer gave, by the layer's name.
+            unclipped: The gradients before they were clipped, if they were.
+            learning_rate: The learning rate of this update, if it is not the same in all of them.
+            strays: How far repetitions of the run strayed from it in this update: (repetitions,) float64 for each
+                tensor, by its name in the recorded step, as ``gradients/dense/kernel``.
 
         Raises:
             ValueError: If something is missing, has another name, shape or dtype, or comes at the wrong time.
@@ -156,8 +173,12 @@ class Recorder:
         seen = None if rows is None else as_array(rows).reshape(-1)
         if seen is not None and seen.dtype.kind not in "iu":
             raise ValueError(f"rows are integers, not {seen.dtype}")
-        if self._updates < self.deep:
-            given = {"rows": seen, "prediction": prediction, "gradients": gradients, "params": params}
+        deep = self._updates < self.deep
+        if deep:
+            batch = seen if seen is not None else inputs or None
+            given = {"rows": batch, "gradients": gradients, "params": params}
+            if not activations:
+                given["prediction"] = prediction
             missing = [name for name, what in given.items() if what is None]
             if missing:
                 raise ValueError(
@@ -171,14 +192,28 @@ class Recorder:
         if params is not None and 0 < self.deep >= self._updates:
             now = self._params(params)
             state = self._state(now, slots)
-            if seen is not None and gradients is not None and self._updates < self.deep:
-                answer = as_array(prediction)
-                dtype_of_numbers("the prediction", answer)
-                found = {"rows": seen, "prediction": answer, "loss": kept, "trained": kept}
+            if deep and gradients is not None:
                 trained = self._gradients(gradients, now)
                 if not self._updates:
                     self._unmoved({name: now[name] for name in trained})
+                found: Params = {"loss": kept, "trained": kept}
+                if prediction is not None:
+                    found["prediction"] = _numbers("the prediction", prediction)
                 found |= {f"gradients/{name}": g for name, g in trained.items()}
+                if seen is not None:
+                    found["rows"] = seen
+                if inputs:
+                    found["batch"] = np.stack([sketch(_numbers("an input", each)) for each in inputs])
+                if learning_rate is not None:
+                    found["learning_rate"] = np.array(learning_rate, np.float64)
+                if unclipped is not None:
+                    found |= {f"unclipped/{name}": g for name, g in self._gradients(unclipped, now).items()}
+                for kind, tensors in (
+                    ("activations", activations),
+                    ("activation_gradients", activation_gradients),
+                ):
+                    found |= {f"{kind}/{name}": _numbers(name, each) for name, each in (tensors or {}).items()}
+                found |= {f"strays/{name}": np.asarray(far, np.float64) for name, far in (strays or {}).items()}
                 state |= {f"{self._updates}/{name}": value for name, value in found.items()}
         check_steps(state)
         state = self._write(stated=bool(state)) | state
@@ -240,6 +275,22 @@ class Recorder:
             self._rows = []
         self._epoch, self._losses, self._width = epoch, [], width or None
 
+    def describe(self, **meta: Any) -> None:
+        """Add to what the recording says of the run, at any time before its end.
+
+        Args:
+            meta: Plain values that JSON can hold, by name. ``layers`` is a list of what ran, in order, each with
+                ``name``, ``kind`` and ``configuration``; ``buffers`` the names of parameters that are not trained;
+                ``notes`` a list of sentences. Any other name is kept as it is.
+
+        Raises:
+            TrajectoryError: If a value is of another kind than the format has.
+        """
+        self._open()
+        check_optional(meta, self._writer.folder)
+        json.dumps(meta, allow_nan=False)
+        self._described |= meta
+
     def close(self) -> None:
         """End the run and put it in its place, as leaving the context does. A second call does nothing.
 
@@ -269,7 +320,7 @@ class Recorder:
             self._writer.__exit__(ValueError, complaint, None)
             raise complaint
         ordered = self._rows is not None and self._updates
-        return self._writer.finish(batch_order=self._order.hexdigest() if ordered else None)
+        return self._writer.finish(**self._described, batch_order=self._order.hexdigest() if ordered else None)
 
     def _open(self) -> None:
         if self._closed:
@@ -277,7 +328,7 @@ class Recorder:
 
     def _params(self, tensors: Tensors) -> Params:
         """All parameters, in the canonical layout and the run's dtype."""
-        params = self._canonical(tensors, "parameters")
+        params = self.canonical(tensors, "parameters")
         for name, value in params.items():
             if value.dtype.kind == "i":
                 raise ValueError(f"{name} is {value.dtype}: a count is no parameter, leave it out")
@@ -289,7 +340,7 @@ class Recorder:
         return params
 
     def _gradients(self, tensors: Tensors, params: Params) -> Params:
-        found = self._canonical(tensors, "gradients")
+        found = self.canonical(tensors, "gradients")
         if not found:
             raise ValueError("no parameter has a gradient: call step after the backward pass")
         for name, value in found.items():
@@ -314,8 +365,19 @@ class Recorder:
                     f"{name} is not what it was in the snapshot before: step takes params as they are before the update"
                 )
 
-    def _canonical(self, tensors: Tensors, what: str) -> Params:
-        """Tensors by canonical name; those that are None are left out."""
+    def canonical(self, tensors: Tensors, what: str) -> Params:
+        """Bring tensors to NumPy and to the recording's layout.
+
+        Args:
+            tensors: Tensors by the framework's name. Those that are None are left out.
+            what: What they are, for a message.
+
+        Returns:
+            Copies by canonical name.
+
+        Raises:
+            ValueError: If a name stands twice or is in no slot of the layout, or if a shape does not fit its slot.
+        """
         arrays: Params = {}
         for name, value in flat(tensors, what):
             if name in arrays:
@@ -338,7 +400,7 @@ class Recorder:
         """The state after the updates so far, as a deep recording names it."""
         found = {f"params/{name}": value for name, value in params.items()}
         for slot, tensors in (slots or {}).items():
-            named = self._canonical(tensors, f"slots {slot}")
+            named = self.canonical(tensors, f"slots {slot}")
             found |= {f"slots/{slot}/{name}": value for name, value in named.items()}
         return {f"{self._updates}/{name}": value for name, value in found.items()}
 
@@ -351,6 +413,13 @@ class Recorder:
         self._writer.add(chunk, self._steps if stated else self._steps | state)
         self._steps = {}
         return state if stated else {}
+
+
+def _numbers(what: str, value: Any) -> Array:
+    """Copy a tensor of numbers; ValueError if it holds anything else."""
+    array = as_array(value)
+    dtype_of_numbers(what, array)
+    return array
 
 
 def _many(count: int, one: str, more: str) -> str:

@@ -18,12 +18,15 @@ from parity.dtypes import unit
 from parity.explaining.location import Location
 from parity.judging.witness import Check, Witness, as_expected, held, take_apart, within_rounding
 from parity.recording.steps import ASKED, Phase, Step, epochs_and_batches, rows_in_words, step_of, steps_of, update_at
+from parity.tolerance import FACTOR, least_floor
 from parity.trainer import State, Trainer
 from parity.trajectory import Trajectory
 from parity.typing import Array, Batches, Params
 
 LATER = 8
 """If zeros may hide something, the walk looks at this many updates more."""
+Strays = Mapping[Phase, Sequence[Mapping[str, float]]]
+"""How far repetitions of a run strayed from it in one update, by phase and tensor."""
 Agreed = Mapping[Phase, float]
 """For each phase, the distance of its farthest tensor so far, in noise floors."""
 
@@ -239,9 +242,12 @@ def walk_pair(a: Trajectory, b: Trajectory, noise: Noise | None = None) -> Locat
 
 def _against(step: Step, other: Step, dtype: str, noise: Noise, epoch: int, batch: int) -> Stop:
     """Hold an update of one run against the same update of another."""
-    if not np.array_equal(step.rows, other.rows):
+    if step.rows.size and other.rows.size and not np.array_equal(step.rows, other.rows):
         return _other_rows(step.rows, other.rows, epoch, batch)
-    expected = as_expected(other, step, dtype, noise.at(step.number))
+    if another_batch(step, other, dtype):
+        note = "the numbers that the model was given are others: give both runs one order of batches"
+        return Stop(epoch=epoch, batch=batch, checks={Phase.BATCH: note})
+    expected = as_expected(other, step, dtype, _together_strayed(noise.at(step.number), step.strays, other.strays))
     untrained: dict[Phase, str] = {}
     if alone := sorted(step.gradients.keys() ^ other.gradients.keys()):
         which = "second" if alone[0] in step.gradients else "first"
@@ -254,6 +260,24 @@ def _against(step: Step, other: Step, dtype: str, noise: Noise, epoch: int, batc
         gradient=other.gradients,
         params=other.before.params,
     )
+
+
+def _together_strayed(*strays: Strays) -> dict[Phase, list[Mapping[str, float]]]:
+    """Join what repetitions and shadows strayed, phase by phase."""
+    return {phase: [one for each in strays for one in each.get(phase, ())] for phase in Phase}
+
+
+def another_batch(step: Step, other: Step, dtype: str) -> bool:
+    """Tell whether the models were given other numbers, by more than rounding; False if either run kept no sketch."""
+    ours, theirs = step.batch, other.batch
+    if not ours.size or not theirs.size:
+        return False
+    if len(ours) != len(theirs):
+        return False  # One model was given the targets too, or what the other makes by itself.
+    if not np.array_equal(ours[:, 0], theirs[:, 0]):
+        return True
+    allowed = FACTOR * least_floor(np.max(np.abs(theirs[:, 1:]), axis=1, keepdims=True), dtype)
+    return not np.all(np.abs(ours - theirs)[:, 1:] <= allowed)
 
 
 class Noise:

@@ -17,6 +17,7 @@ from parity.judging.floor import Floor, Source, floor_of, least_floor, too_narro
 from parity.judging.known import NOTHING, Known
 from parity.judging.policy import asserts_parameters
 from parity.judging.preflight import preflight
+from parity.judging.sight import moved_by_rounding
 from parity.judging.verdict import Judgement, Verdict, judge, sighted
 from parity.recording.format import MANIFEST
 from parity.recording.limits import FOLDER, Budget
@@ -197,9 +198,10 @@ def compare_runs(
         floor = known.floor(folder, run)
         if floor is not None:
             notes.append(
-                f"the noise floor of {folder} is the suite's own"
-                if floor.source is Source.SUITE
-                else f"the noise floor of {folder} lies beside it and came with it"
+                f"the noise floor of {folder} "
+                + {Source.SUITE: "is the suite's own", Source.SHADOWS: "was measured while the run was watched"}.get(
+                    floor.source or Source.BESIDE, "lies beside it and came with it"
+                )
             )
         if floor is None and own:
             notes.append(f"the noise floor of {folder} is as far as repetitions strayed, {len(own)} of them")
@@ -235,7 +237,9 @@ def compare_runs(
         _added(one.metrics, other.metrics),
         source=max(filter(None, (one.source, other.source)), key=list(Source).index),
     )
-    judgement = sighted(_judged(ours, theirs, both, params), theirs)
+    zero = moved_by_rounding((ours, theirs))
+    notes += [f"{name} is moved by rounding alone, because its gradient is: it decides nothing" for name in zero]
+    judgement = sighted(_judged(ours, theirs, both, params), theirs, but=zero)
     coarser = max((run.meta["dtype"] for run in (ours, theirs)), key=unit)
     found = [
         differences(ours.params[name], theirs.params[name], name, ours.epochs, dtype=coarser) for name in ours.params

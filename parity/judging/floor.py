@@ -21,6 +21,8 @@ from parity.typing import Array, Params
 
 FLOOR_BYTES = 256 << 20
 """The size of the largest file of floors that is read."""
+FLOOR = "floor.safetensors"
+"""The noise floor that was measured beside a watched run, in the run's own folder."""
 
 
 class Source(StrEnum):
@@ -28,6 +30,7 @@ class Source(StrEnum):
 
     SUITE = "suite"
     BESIDE = "beside"
+    SHADOWS = "shadows"
     REPETITIONS = "repetitions"
     ROUNDING = "rounding"
 
@@ -37,6 +40,7 @@ class Source(StrEnum):
         return {
             Source.SUITE: "the suite's own noise floor",
             Source.BESIDE: "the noise floor that lies beside the run",
+            Source.SHADOWS: "the noise floor that was measured while the run was watched",
             Source.REPETITIONS: "how far the repetitions strayed",
             Source.ROUNDING: "rounding alone: no noise floor was measured",
         }[self]
@@ -216,6 +220,10 @@ def recorded_floor(folder: Path, run: Trajectory, kept: Path | None = None) -> F
 
     Without ``kept`` it is looked for where ``parity run`` leaves floors beside the run.
     """
+    if kept is None and (folder / FLOOR).is_file():
+        measured = load(folder / FLOOR, mark_of_run(run), folder)
+        found = None if measured is None else fits(measured.get(run.meta["dtype"]), run)
+        return found and replace(found, source=Source.SHADOWS)
     root = None if kept else folder.resolve().parent.parent
     where = kept or folder.resolve().parent.parent / "floors"
     name = floor_name(folder.resolve().parent.name, run.meta.get("lockstep"), run.meta["dtype"])
@@ -223,6 +231,11 @@ def recorded_floor(folder: Path, run: Trajectory, kept: Path | None = None) -> F
     floors = load(where / name, mark, root) if isinstance(mark, str) else None
     found = None if floors is None else fits(floors.get(run.meta["dtype"]), run)
     return found and replace(found, source=Source.SUITE if kept else Source.BESIDE)
+
+
+def mark_of_run(run: Trajectory) -> str:
+    """Give the mark of a floor that was measured beside this very run: a hash of all that the run recorded."""
+    return hashlib.sha256("".join(shard["sha256"] for shard in run.meta["shards"]).encode()).hexdigest()
 
 
 def fits(floor: Floor | None, run: Trajectory) -> Floor | None:

@@ -64,6 +64,37 @@ def blind(allowed: Mapping[str, Sequence[Array]], reference: Trajectory) -> str:
     return ""
 
 
+def moved_by_rounding(runs: Sequence[Trajectory]) -> list[str]:
+    """Name the parameters whose gradient is zero but for rounding, as far as the runs recorded gradients.
+
+    A bias before BatchNorm is one, or a key's bias under softmax. Adam makes full steps of such a gradient, so that two
+    right runs part in it by all that it moves. That is so if every run recorded gradients, and none of the tensor is
+    larger than FACTOR times what the run's own shadows strayed in that update; of a run without shadows, than FACTOR
+    least floors of the update's largest gradient. So no run speaks for another. How such a parameter moves can decide
+    no verdict.
+    """
+    found = [_rounded_gradients(run) for run in runs]
+    return sorted(set.intersection(*found)) if all(found) else []
+
+
+def _rounded_gradients(run: Trajectory) -> set[str]:
+    """Name the parameters of one run whose recorded gradients are all within rounding of zero."""
+    within: dict[str, bool] = {}
+    largest: dict[str, dict[str, float]] = {}
+    for name in run.steps:
+        number, _, rest = name.partition("/")
+        if rest.startswith("gradients/"):
+            values = largest.setdefault(number, {})
+            values[rest.removeprefix("gradients/")] = float(np.max(np.abs(run.steps[name]), initial=0.0))
+    for number, gradients in largest.items():
+        least = float(least_floor(max(gradients.values()), run.meta["dtype"]))
+        for tensor, size in gradients.items():
+            strayed = run.steps.get(f"{number}/strays/gradients/{tensor}")
+            limit = least if strayed is None else float(np.max(strayed, initial=0.0))
+            within[tensor] = within.get(tensor, True) and size <= FACTOR * limit < np.inf
+    return {tensor for tensor, so in within.items() if so}
+
+
 _MOVEMENT = "its movement"
 
 

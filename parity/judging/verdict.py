@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -146,17 +146,18 @@ def judge_run(
     return sighted(judge_both(found, stretched, length), reference)
 
 
-def sighted(found: Judgement, reference: Trajectory) -> Judgement:
+def sighted(found: Judgement, reference: Trajectory, but: Collection[str] = ()) -> Judgement:
     """Turn a PASS into INCONCLUSIVE if a tolerance that it rests on could not have seen a gross mistake.
 
-    ``reference`` is what the run was held against. See ``parity.judging.sight``.
+    ``reference`` is what the run was held against, ``but`` the parameters that only rounding moves: none could see one
+    there. See ``parity.judging.sight``.
     """
     if found.verdict is not Verdict.PASS:
         return found
     allowed: dict[str, list[Array]] = {}
     for one in found.evidence:
         for name in one.asserted:
-            if not name.startswith(METRICS):  # A count of rows has no movement to be a part of.
+            if not name.startswith(METRICS) and name not in but:  # A count of rows has no movement to be a part of.
                 allowed.setdefault(name, []).append(FACTOR * one.floors[name])
     doubt = blind(allowed, reference)
     if not doubt:

@@ -63,6 +63,10 @@ OPTIONAL: Mapping[str, tuple[type, ...]] = {
     "seconds": (int, float),
     "timings": (dict,),
     "depends": (dict,),
+    "layers": (list,),
+    "buffers": (list,),
+    "tied": (dict,),
+    "notes": (list,),
 }
 """The optional keys of ``trajectory.json`` and their types. ``versions`` maps names to texts."""
 COUNTS = ("threads", "lockstep", "deep")

@@ -3,13 +3,22 @@
 ``parity run --deep N``, and ``parity.recorder`` in a loop of one's own, record the first N updates deeply. For each
 update k, from 0, the recording holds beside its snapshots:
 
-    steps/<k>/rows               (batch,) int64, the rows that the run was told to take
+    steps/<k>/rows               (batch,) int64, the rows that the run was told to take, or
+    steps/<k>/batch              (inputs, SIZE) float64, a sketch of each tensor that the model was given: see
+                                 ``parity.recording.sketch``
     steps/<k>/prediction         (batch, ...) of these rows, before the update
     steps/<k>/loss               their loss, before the update, and
     steps/<k>/gradients/<name>   its gradient for each parameter that is trained
     steps/<k>/trained            the loss that the update itself gave
     steps/<k>/params/<name>      the state before the update: parameters, and
     steps/<k>/slots/<slot>/...   the optimizer's slots, in the units of ``parity.spec``
+
+and, of a run that was watched or that says so by itself,
+
+    steps/<k>/activations/<layer>            what each layer gave, and
+    steps/<k>/activation_gradients/<layer>   the loss's gradient for it
+    steps/<k>/unclipped/<name>               the gradients before they were clipped
+    steps/<k>/learning_rate                  () float64
 
 and the state after the last of them as ``steps/<N>/...``. So a recording holds all inputs and outputs of a step. The
 step can be held against the reference at the run's own state, or against another recording.
@@ -18,8 +27,8 @@ step can be held against the reference at the run's own state, or against anothe
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import NamedTuple, TypeVar, overload
 
@@ -52,6 +61,10 @@ ASKED = (Phase.PREDICTION, Phase.LOSS, Phase.GRADIENT, Phase.BATCH, Phase.UPDATE
 """The phases of a step from a shared state, in the order in which they are asked."""
 
 
+NOTHING = np.empty(0)
+"""What a run did not record."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Step:
     """One update with all that went into it."""
@@ -59,7 +72,7 @@ class Step:
     before: State
     """The state from which the update began."""
     rows: Array
-    """(batch,) int64: the rows that the run was told to take."""
+    """(batch,) int64: the rows that the run was told to take; empty if the run knows none."""
     prediction: Array
     """(batch, ...): the prediction of these rows before the update."""
     loss: Array
@@ -70,6 +83,14 @@ class Step:
     """(): the loss that the update itself returned."""
     after: State
     """The state after the update."""
+    batch: Array = field(default_factory=lambda: NOTHING)
+    """(inputs, SIZE) float64: a sketch of each tensor that the model was given; empty if the run kept none."""
+    activations: Params = field(default_factory=dict)
+    """What each layer gave, by the layer's name."""
+    activation_gradients: Params = field(default_factory=dict)
+    """The gradient of the loss for what each layer gave."""
+    strays: Mapping[Phase, Sequence[Mapping[str, float]]] = field(default_factory=dict)
+    """How far each shadow that walked beside the run strayed from it, by phase and tensor, as in ``seen``."""
 
     @property
     def number(self) -> int:
@@ -80,7 +101,7 @@ class Step:
         """Give the tensors of each phase, by name. Slots are in the units of ``parity.spec``."""
         return {
             Phase.STATE: {**self.before.params, **self.before.slots_at(1.0)},
-            Phase.PREDICTION: {"prediction": self.prediction},
+            Phase.PREDICTION: {"prediction": self.prediction} if self.prediction.size else {},
             Phase.LOSS: {"loss": self.loss},
             Phase.GRADIENT: self.gradients,
             # If the gradients agree and this loss does not, its rows or its time are wrong.
@@ -213,7 +234,8 @@ def steps_of(run: Trajectory) -> Sequence[Step]:
     params = [f"params/{name}" for name in run.params]
     for k in range(count):
         here, after = set(names.get(str(k), ())), set(names.get(str(k + 1), ()))
-        missing = [name for name in ("rows", "prediction", "loss", "trained", *params) if name not in here]
+        seen = "batch" if "batch" in here else "rows"
+        missing = [name for name in (seen, "loss", "trained", *params) if name not in here]
         missing += [] if any(name.startswith("gradients/") for name in here) else ["gradients"]
         missing += [name for name in params if name not in after]
         if missing:
@@ -225,15 +247,19 @@ def steps_of(run: Trajectory) -> Sequence[Step]:
         return {name: run.steps[f"{number}/{name}"] for name in names[str(number)]}
 
     def step(k: int) -> Step:
-        here = tensors(k)
+        here, after = tensors(k), tensors(k + 1)
         return Step(
             before=_state(here, k),
-            rows=here["rows"],
-            prediction=here["prediction"],
+            rows=here.get("rows", NOTHING.astype(np.int64)),
+            prediction=here.get("prediction", NOTHING),
             loss=here["loss"].reshape(()),
             gradients=_part(here, "gradients"),
             trained=here["trained"].reshape(()),
-            after=_state(tensors(k + 1), k + 1),
+            after=_state(after, k + 1),
+            batch=here.get("batch", NOTHING),
+            activations=_part(here, "activations"),
+            activation_gradients=_part(here, "activation_gradients"),
+            strays=_strays(_part(here, "strays"), _part(after, "strays")),
         )
 
     return Lazy(count, step)
@@ -241,6 +267,30 @@ def steps_of(run: Trajectory) -> Sequence[Step]:
 
 def _state(tensors: Params, number: int) -> State:
     return State(_part(tensors, "params"), _part(tensors, "slots"), number)
+
+
+def _strays(here: Params, after: Params) -> dict[Phase, list[Mapping[str, float]]]:
+    """Sort the strays of an update, and those of the next one's beginning, as ``Step.seen`` sorts its tensors."""
+
+    def state(of: Params) -> Params:
+        return _part(of, "params") | _part(of, "slots")
+
+    loss = {name: far for name, far in here.items() if name == "loss"}
+    phases = {
+        Phase.STATE: state(here),
+        Phase.PREDICTION: {name: far for name, far in here.items() if name == "prediction"},
+        Phase.LOSS: loss,
+        Phase.GRADIENT: _part(here, "gradients"),
+        Phase.BATCH: loss,
+        Phase.UPDATE: state(after),
+    }
+    found: dict[Phase, list[Mapping[str, float]]] = {}
+    for phase, tensors in phases.items():
+        for number in range(min((far.size for far in tensors.values()), default=0)):
+            each = {name: float(far.reshape(-1)[number]) for name, far in tensors.items()}
+            # A noise floor of an infinite distance would let everything pass.
+            found.setdefault(phase, []).append({name: far for name, far in each.items() if np.isfinite(far)})
+    return found
 
 
 def _part(tensors: Params, name: str) -> Params:

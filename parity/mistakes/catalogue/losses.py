@@ -186,7 +186,7 @@ def times(step: Step, factor: float) -> Step:
 
 def sizes(step: Step) -> tuple[int, int]:
     """Count the rows of a step, and the outputs of each."""
-    rows = max(1, len(step.rows))
+    rows = max(1, len(step.rows) or (len(step.prediction) if step.prediction.ndim else 1))
     return rows, max(1, step.prediction.size // rows)
 
 

@@ -1,0 +1,42 @@
+"""A tensor's values in a few numbers that no renaming, transposing or reshaping changes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from parity.typing import Array
+
+QUANTILES = 33
+"""Of so many places in the sorted values a sketch keeps the value: the least, the largest, and evenly between them."""
+SIZE = QUANTILES + 3
+
+
+def sketch(values: Array) -> Array:
+    """Sum a tensor up in ``SIZE`` numbers that depend on its values alone, and not on their order or its shape.
+
+    Tensors that are equal up to the order of their axes have equal sketches. Tensors whose values differ by rounding
+    have sketches that differ by rounding: each number is a value, or a mean of all values or of their squares.
+
+    Args:
+        values: Numbers of any shape and dtype.
+
+    Returns:
+        float64 (``SIZE``,): how many values there are, their mean, the root of their mean square, and ``QUANTILES`` of
+        them in ascending order, NaN last. Without any value all but the count are zero.
+
+    Examples:
+        >>> kernel = np.arange(6.0).reshape(2, 3)
+        >>> bool(np.array_equal(sketch(kernel), sketch(kernel.T)))
+        True
+        >>> sketch(kernel)[:2].tolist()
+        [6.0, 2.5]
+    """
+    ordered = np.sort(np.asarray(values).astype(np.float64).reshape(-1))
+    found = np.zeros(SIZE)
+    found[0] = len(ordered)
+    if len(ordered):
+        places = np.round(np.linspace(0, len(ordered) - 1, QUANTILES)).astype(np.int64)
+        with np.errstate(over="ignore", invalid="ignore"):
+            found[1:3] = ordered.mean(), np.sqrt(np.mean(ordered**2))
+        found[3:] = ordered[places]
+    return found

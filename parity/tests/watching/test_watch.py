@@ -1,0 +1,215 @@
+"""One line around a loop: it is recorded as it was, and judged by its own noise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from parity.frameworks import framework_of
+from parity.judging.floor import FLOOR
+from parity.recording.reader import read
+from parity.recording.sketch import sketch
+from parity.recording.steps import steps_of
+from parity.running.executor import Environment
+from parity.tests.command import Parity
+from parity.tests.warm import Warm
+from parity.tests.watching.ports import STEPS, in_torch, trained
+
+# Where it is hard, in every run of the tests; both in those that take their time.
+DTYPES = ("float32", pytest.param("float64", marks=pytest.mark.slow))
+PORTS = (("torch", "adamw"), ("flax", "adamw"), ("keras", "sgd"))
+BUFFERS = {
+    "torch": ["1.running_mean", "1.running_var"],
+    "flax": ["BatchNorm_0/mean", "BatchNorm_0/var"],
+    "keras": ["norm/moving_mean", "norm/moving_variance"],
+}
+KINDS = {
+    "torch": ["Conv2d", "BatchNorm2d", "ReLU", "Flatten", "Linear"],
+    "flax": ["Conv", "BatchNorm", "Dense"],
+    "keras": ["ZeroPadding2D", "Conv2D", "BatchNormalization", "ReLU", "Permute", "Flatten", "Dense"],
+}
+
+
+@pytest.mark.asks(question=trained)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("label", "rule"), PORTS)
+class TestPort:
+    def test_watching_changes_no_bit_of_the_run(
+        self, label: str, rule: str, dtype: str, answer: dict[str, Any]
+    ) -> None:
+        assert answer["losses"]
+        assert answer["state"]
+
+    def test_all_that_went_into_an_update_is_recorded(
+        self, label: str, rule: str, dtype: str, answer: dict[str, Any]
+    ) -> None:
+        run = read(Path(answer["folder"], "right"))
+        assert run.meta["dtype"] == dtype
+        assert run.loss.shape == (STEPS, 1)
+        assert run.epochs.tolist() == [0, 1, 2, 4, 8, STEPS]
+        assert sorted(run.meta["buffers"]) == BUFFERS[label]
+        layers = run.meta["layers"]
+        assert [layer["kind"] for layer in layers if layer["kind"] != "Dropout"] == KINDS[label]
+        norm = next(layer for layer in layers if "BatchNorm" in layer["kind"])
+        assert 1e-5 in norm["configuration"].values()
+        steps = steps_of(run)
+        assert len(steps) == STEPS
+        slot = {"adamw": "first_moment", "sgd": "momentum"}[rule]
+        for step in steps:
+            assert {"conv/kernel", "dense/bias"} <= set(step.gradients)
+            assert "norm/mean" not in step.gradients
+            assert step.prediction.shape == (8, 4)
+            for name in (name for layer in layers for name in layer["outputs"]):
+                assert np.isfinite(step.activations[name]).all()
+                # What the input alone goes through needs no gradient.
+                if name in step.activation_gradients:
+                    assert step.activations[name].shape == step.activation_gradients[name].shape
+            assert len(step.activation_gradients) >= 3
+            assert f"{slot}/conv/kernel" in step.before.slots
+        np.testing.assert_array_equal(steps[0].before.slots[f"{slot}/conv/kernel"], 0)
+        np.testing.assert_array_equal(steps[1].before.params["conv/kernel"], run.params["conv/kernel"][1])
+
+    def test_another_epsilon_fails_by_the_run_s_own_floor(
+        self, label: str, rule: str, dtype: str, answer: dict[str, Any], parity: Parity
+    ) -> None:
+        folder = Path(answer["folder"])
+        result = parity("diff", folder / "wrong", folder / "right", "--json", "-")
+        assert result.status == 1
+        assert "has no noise floor" not in result.err + result.out
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("other", "rule"), PORTS[1:])
+def test_a_right_port_passes_and_a_wrong_one_fails(
+    other: str, rule: str, dtype: str, warm: Warm, tmp_path_factory: pytest.TempPathFactory, parity: Parity
+) -> None:
+    """In float32 too, where rounding alone moves a bias before BatchNorm by full steps of Adam."""
+
+    def runs(label: str) -> Path:
+        where, arguments = Environment(framework_of(label).name, "cpu"), {"label": label, "rule": rule, "dtype": dtype}
+        port = warm.ask(trained, where, arguments, folder=lambda: tmp_path_factory.mktemp("port"))
+        return Path(port.result()["folder"])
+
+    mine, theirs = runs("torch"), runs(other)
+    right = parity("diff", mine / "right", theirs / "right", "--json", "-")
+    assert right.status == 0, right.out
+    for pair in ((mine / "wrong", theirs / "right"), (mine / "right", theirs / "wrong")):
+        assert parity("diff", *pair).status == 1
+        assert "prediction" in parity("explain", *pair).out
+
+
+def loops(dtype: str, folder: str) -> str:
+    """Called where torch is: the loop as it stands, and what is kept of it."""
+    in_torch(Path(folder, "loop"), dtype, closure=False)
+    in_torch(Path(folder, "closure"), dtype)
+    in_torch(Path(folder, "sketch"), dtype, keep="sketch", shadows=1, every=3, deep=2)
+    return folder
+
+
+@pytest.mark.asks(question=loops, framework="torch")
+@pytest.mark.parametrize("dtype", ["float32"])
+class TestLoop:
+    def test_a_loop_that_stays_as_it_is_records_the_same_and_no_floor(self, dtype: str, answer: str) -> None:
+        one, other = (read(Path(answer, name)) for name in ("loop", "closure"))
+        assert one.meta["layers"] == other.meta["layers"]
+        alone = {name for name in other.steps if "/strays/" in name}
+        assert alone
+        assert set(one.steps) == set(other.steps) - alone
+        for name, value in one.steps.items():
+            np.testing.assert_array_equal(value, other.steps[name], err_msg=name)
+        assert Path(answer, "closure", FLOOR).is_file()
+        assert not Path(answer, "loop", FLOOR).exists()
+
+    def test_of_layers_a_sketch_is_enough_to_tell_them_apart(self, dtype: str, answer: str) -> None:
+        run, whole = read(Path(answer, "sketch")), read(Path(answer, "closure"))
+        assert run.epochs.tolist() == [0, 1, 2, 3, 4, 6, 8, 9, STEPS]
+        assert len(steps_of(run)) == 2
+        for name, value in run.steps.items():
+            if "/activations/" in name and "/strays/" not in name:
+                np.testing.assert_array_equal(value, sketch(whole.steps[name]))
+
+
+def compiled(folder: str) -> dict[str, Any]:
+    """Called where torch is: a compiled module, whose layers are seen in an update made aside."""
+    import torch
+
+    def wrapped(model: Any) -> Any:
+        return torch.compile(model, backend="aot_eager")
+
+    plain, seen = in_torch(None, "float64", wrapped=wrapped), in_torch(Path(folder, "seen"), "float64", wrapped=wrapped)
+    in_torch(Path(folder, "hidden"), "float64", wrapped=wrapped, closure=False)
+    in_torch(Path(folder, "eager"), "float64")
+    same = all(np.array_equal(plain[1][name], seen[1][name]) for name in plain[1])
+    return {"folder": folder, "losses": plain[0] == seen[0], "state": same}
+
+
+@pytest.mark.asks(question=compiled, framework="torch")
+def test_a_compiled_module_s_layers_are_seen_aside_or_it_is_said(answer: dict[str, Any], parity: Parity) -> None:
+    folder = Path(answer["folder"])
+    seen, hidden, eager = (read(folder / name) for name in ("seen", "hidden", "eager"))
+    assert answer["losses"]
+    assert answer["state"]
+    assert [layer["name"] for layer in seen.meta["layers"]] == [layer["name"] for layer in eager.meta["layers"]]
+    assert not hidden.meta["layers"]
+    assert "hides its layers" in hidden.meta["notes"][0]
+    assert not [name for name in hidden.steps if "/activations/" in name]
+    assert parity("diff", folder / "seen", folder / "eager").status == 0
+
+
+def refused(folder: str) -> dict[str, str]:
+    """Called where torch is: what watching refuses, each with its words."""
+    import torch
+
+    from parity.watching import watch
+
+    model, other = torch.nn.Linear(2, 1), torch.nn.Linear(2, 1)
+    sgd = torch.optim.SGD(model.parameters(), lr=0.1)
+    x = torch.ones(3, 2)
+
+    def other_model() -> None:
+        with watch(Path(folder, "a"), model, sgd) as run:
+            run.step(lambda: other(x).sum())
+
+    def twice() -> None:
+        with watch(Path(folder, "b"), model, sgd) as run:
+            run.step(lambda: [(sgd.zero_grad(), model(x).sum().backward(), sgd.step()) for _ in range(2)])
+
+    ways = {
+        "nothing": lambda: watch(Path(folder, "c")),
+        "a model alone": lambda: watch(Path(folder, "c"), model),
+        "another optimizer": lambda: watch(Path(folder, "c"), other, sgd),
+        "another model": other_model,
+        "two updates": twice,
+        "keep": lambda: watch(Path(folder, "c"), model, sgd, keep="all"),
+        "every": lambda: watch(Path(folder, "c"), model, sgd, every=0),
+        "two dtypes": lambda: watch(Path(folder, "c"), torch.nn.Sequential(model, other.double()), sgd),
+    }
+    found = {}
+    for name, way in ways.items():
+        try:
+            way()
+        except ValueError as error:
+            found[name] = str(error)
+    assert not model._forward_hooks
+    assert torch.Tensor.backward.__module__ == "torch._tensor"
+    return found
+
+
+@pytest.mark.asks(question=refused, framework="torch")
+def test_what_cannot_be_watched_is_refused_with_what_to_do(answer: dict[str, str]) -> None:
+    words = {
+        "nothing": "nothing here can watch nothing: hand over a torch module and its optimizer",
+        "a model alone": "nothing here can watch Linear",
+        "another optimizer": "watch the module that it trains",
+        "another model": "watch the module that your loop calls",
+        "two updates": "this one made 2",
+        "keep": "'values' or 'sketch', not 'all'",
+        "every": "an integer from 1 on, not 0",
+        "two dtypes": "float32, float64: give it one",
+    }
+    assert set(answer) == set(words)
+    for name, said in words.items():
+        assert said in answer[name], name

@@ -1,0 +1,98 @@
+"""Watch a loop of one's own: one line around it, and the run is recorded. See ``watch``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from parity.layout import Layout
+
+if TYPE_CHECKING:
+    from parity.watching.run import Watched
+    from parity.watching.seen import Adapter
+
+DEEP = 20
+SHADOWS = 3
+
+
+def watch(
+    folder: str | os.PathLike[str],
+    *watched: Any,
+    deep: int = DEEP,
+    shadows: int = SHADOWS,
+    every: int | None = None,
+    keep: str = "values",
+    layout: Layout | None = None,
+) -> Watched:
+    """Record a training loop as it is, with every layer, and measure its noise floor beside it.
+
+    The recording is what ``Recorder`` writes, and ``parity diff`` and ``parity explain`` read it. An update counts as
+    an epoch of one batch.
+
+    Args:
+        folder: Where the run goes. It is made, or replaced if it holds an earlier recording.
+        watched: What trains: a ``torch.nn.Module`` and its ``torch.optim.Optimizer``; a Keras model on TensorFlow, and
+            its optimizer unless it is compiled with one; or, of JAX, the trees of arrays that an update takes and
+            returns, as ``params, opt_state`` or flax's TrainState.
+        deep: Of how many first updates everything is recorded: batch, every layer, prediction, gradients and state.
+        shadows: How many runs with stirred roundings walk beside the run, if its updates are handed to ``step`` as
+            closures. They measure its noise floor. Each costs as much time as the run.
+        every: A snapshot of the parameters is taken after so many updates; and after 1, 2, 4, 8, …, and the last.
+        keep: ``values`` keeps what each layer gave. ``sketch`` keeps a few numbers of it, which tell whether a layer
+            parts, and not where in it.
+        layout: Which of the framework's tensors is which canonical one. Without it, names and shapes of both runs
+            must be alike.
+
+    Returns:
+        A context manager. What it gives has ``step(closure)``, which makes one update.
+
+    Raises:
+        ValueError: If nothing here can look into ``watched``, or if an argument is not one of those above.
+        TrajectoryError: If ``folder`` holds something that is no recording.
+
+    Examples:
+        >>> import torch
+        >>> from parity import read, watch
+        >>> model = torch.nn.Linear(2, 1)
+        >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        >>> with watch("runs/torch", model, optimizer) as run:
+        ...     for x in torch.ones(3, 4, 2):
+        ...         loss = run.step(lambda: model(x).square().mean())
+        >>> read("runs/torch").loss.shape
+        (3, 1)
+    """
+    from parity.watching.run import Watched
+
+    return Watched(folder, _adapter(watched), deep=deep, shadows=shadows, every=every, keep=keep, layout=layout)
+
+
+def _adapter(watched: tuple[Any, ...]) -> Adapter:
+    """Choose what looks into the user's objects, by what they are; their framework is imported already."""
+    roots = {base.__module__.partition(".")[0] for each in watched for base in type(each).__mro__}
+    if "torch" in roots and len(watched) == 2:
+        from parity.watching.torch_watch import TorchWatch
+
+        return TorchWatch(*watched)
+    if "keras" in roots and len(watched) in (1, 2):
+        from parity.watching.keras_watch import KerasWatch
+
+        return KerasWatch(*watched)
+    if roots & {"jax", "jaxlib", "flax", "optax"} or any(map(_holds_jax, watched)):
+        from parity.watching.jax_watch import JaxWatch
+
+        return JaxWatch(*watched)
+    kinds = ", ".join(type(each).__name__ for each in watched) or "nothing"
+    raise ValueError(
+        f"nothing here can watch {kinds}: hand over a torch module and its optimizer, a Keras model, or the trees of a "
+        "JAX state"
+    )
+
+
+def _holds_jax(tree: Any) -> bool:
+    """Say whether a tree of Python's own containers has an array of JAX in it."""
+    if isinstance(tree, Mapping):
+        return any(map(_holds_jax, tree.values()))
+    if isinstance(tree, list | tuple):
+        return any(map(_holds_jax, tree))
+    return type(tree).__module__.partition(".")[0] in ("jax", "jaxlib")

@@ -1,0 +1,170 @@
+"""See the layers of a flax module, and the gradients that an optax optimizer gets, in an update that is made aside."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from parity.watching.jax_stir import is_float
+from parity.watching.seen import Layer
+
+
+class Layers:
+    """What an update gives on its way, op by op and not compiled, while ``watching`` lasts.
+
+    Under ``jax.disable_jit`` the forward rule of a function with its own derivative is given numbers, even where JAX
+    differentiates, and its backward rule the numbers that come back. So an identity with such rules tells both.
+    """
+
+    def __init__(self) -> None:
+        self.activations: dict[str, Any] = {}
+        self.gradients: dict[str, Any] = {}
+        self.found: list[Layer] = []
+        self.prediction: Any = None
+        self.inputs: list[Any] = []
+        self.of_params: Any = None
+        """The tree of gradients that the optimizer was given."""
+        self._names: dict[int, str] = {}
+        self._alive: list[Any] = []
+        self._calls: dict[str, int] = {}
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Watch all that is called, in flax and of optax."""
+        with ExitStack() as stack:
+            stack.enter_context(jax.disable_jit())
+            linen = sys.modules.get("flax.linen")
+            if linen is not None:
+                stack.enter_context(linen.intercept_methods(self._linen))
+            optax = sys.modules.get("optax")
+            if optax is not None:
+                stack.enter_context(self._optax(optax))
+            yield
+
+    def tap(self, tensor: Any, name: str) -> Any:
+        """Keep a tensor's numbers, and those of its gradient, under a name. Returns the tensor."""
+
+        def forward(x: Any) -> tuple[Any, None]:
+            self.activations[name] = x
+            return x, None
+
+        def backward(_: None, gradient: Any) -> tuple[Any]:
+            self.gradients[name] = gradient
+            return (gradient,)
+
+        def here(x: Any) -> Any:
+            self.activations[name] = x
+            return x
+
+        identity = jax.custom_vjp(here)
+        identity.defvjp(forward, backward)
+        found = identity(tensor)
+        self._names[id(found)] = name
+        self._alive.append(found)
+        return found
+
+    def _linen(self, following: Callable[..., Any], arguments: Any, named: Any, context: Any) -> Any:
+        if context.method_name != "__call__":
+            return following(*arguments, **named)
+        module, path = context.module, context.module.path
+        name = "/".join(path) or type(module).__name__
+        self._calls[name] = self._calls.get(name, 0) + 1
+        label = name if self._calls[name] == 1 else f"{name}-call{self._calls[name]}"
+        alone = not any(True for _ in module.variables.get("params", {}).values() if isinstance(_, Mapping))
+        if not path:
+            self.inputs += [
+                x for x in jax.tree.leaves((arguments, named)) if hasattr(x, "dtype") and hasattr(x, "shape")
+            ]
+        inputs: list[str] = []
+
+        def taken(tensor: Any) -> Any:
+            if not is_float(tensor):
+                return tensor
+            known = self._names.get(id(tensor), "")
+            if not known and alone and path:
+                known = f"{label}-in{len(inputs)}"
+                tensor = self.tap(tensor, known)
+            inputs.append(known)
+            return tensor
+
+        arguments, named = jax.tree.map(taken, (arguments, named))
+        output = following(*arguments, **named)
+        outputs: list[str] = []
+        before = len(self.activations)
+
+        def given(tensor: Any) -> Any:
+            if not is_float(tensor):
+                return tensor
+            known = self._names.get(id(tensor))
+            if known is None:
+                known = label if not outputs else f"{label}-out{len(outputs)}"
+                tensor = self.tap(tensor, known)
+            outputs.append(known)
+            return tensor
+
+        output = jax.tree.map(given, output)
+        if not path:
+            self.prediction = next((self.activations[name] for name in outputs), None)
+        if len(self.activations) > before:
+            said = configuration(module)
+            self.found.append(
+                Layer(
+                    name=label,
+                    kind=type(module).__name__,
+                    configuration=said,
+                    inputs=tuple(inputs),
+                    outputs=tuple(outputs),
+                )
+            )
+        return output
+
+    @contextmanager
+    def _optax(self, optax: Any) -> Iterator[None]:
+        """See what the outermost transformation is given: those within it were taken out of their tuples before."""
+        kind = optax.GradientTransformation
+        original = kind.update
+
+        def update(transformation: Any) -> Callable[..., Any]:
+            def seen(updates: Any, *arguments: Any, **named: Any) -> Any:
+                if self.of_params is None:
+                    self.of_params = updates
+                return tuple.__getitem__(transformation, 1)(updates, *arguments, **named)
+
+            return seen
+
+        kind.update = property(update)
+        try:
+            yield
+        finally:
+            kind.update = original
+
+
+def configuration(module: Any) -> dict[str, Any]:
+    """Say how a flax module is set: every field that is a plain value."""
+    if not is_dataclass(module):
+        return {}
+    found = {}
+    for field in fields(module):
+        value = as_plain(getattr(module, field.name, None))
+        if field.name not in ("name", "parent") and value is not None:
+            found[field.name] = value
+    return found
+
+
+def as_plain(value: Any) -> Any:
+    """Give a value as JSON can hold it; None if it is none of a setting's kinds."""
+    if isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float | np.floating):
+        return float(value) if np.isfinite(value) else str(value)
+    if isinstance(value, tuple | list) and all(as_plain(each) is not None for each in value):
+        return [as_plain(each) for each in value]
+    if isinstance(value, np.dtype):
+        return str(value)
+    return getattr(value, "__name__", None) if callable(value) else None

@@ -1,0 +1,216 @@
+"""Look into a run of pure JAX functions: an update takes state and batch, and returns the new state and the loss."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from parity.watching.jax_layers import Layers
+from parity.watching.jax_stir import is_float, moved_tree, stirred, within
+from parity.watching.seen import Condition, Layer, Told, Update
+
+SLOTS = {"trace": "momentum", "mu": "first_moment", "nu": "second_moment"}
+"""Names of optax's slots in the words of ``parity.spec``. Others keep their own."""
+COLLECTIONS = ("params", "batch_stats")
+"""Flax's words for what holds variables. They say nothing that a parameter's own name does not."""
+
+
+class JaxWatch:
+    """Sees every update that ``step`` is handed. See ``parity.watching.seen.Adapter``.
+
+    The state is one or several trees of arrays, as ``(params, opt_state)`` or flax's TrainState. The arguments of an
+    update that have the structure, shapes and dtypes of the state are the state, and so are such results.
+    """
+
+    framework = "jax"
+
+    def __init__(self, *state: Any) -> None:
+        self._state = tuple(state)
+        params = self._sorted(self._state)[0]
+        if not params:
+            raise ValueError("the state holds no array of floats: hand over the trees that an update takes and returns")
+        kinds = Counter(np.dtype(value.dtype).name for value in params.values())
+        self.dtype = kinds.most_common(1)[0][0]
+        # Flax keeps running statistics in float32 whatever the parameters are.
+        others = [f"{name} ({value.dtype})" for name, value in params.items() if value.dtype != self.dtype]
+        self.notes = [f"recorded in the run's {self.dtype}: {', '.join(others)}"] if others else []
+        self._layers: list[Layer] = []
+        self._trained: set[str] | None = None
+        self._seed: int | None = None
+        self._stirred: dict[Any, Callable[..., Any]] = {}
+        self._updates = 0
+
+    def attach(self, told: Told, deep: Callable[[], bool]) -> None:
+        self._told, self._deep = told, deep
+
+    def detach(self) -> None:
+        """Nothing was changed."""
+
+    def condition(self) -> Condition:
+        params, slots = self._sorted(self._state)
+        return Condition(
+            params={name: np.array(value, self.dtype) for name, value in params.items()},
+            slots={slot: {name: np.array(value) for name, value in of.items()} for slot, of in slots.items()},
+        )
+
+    def buffers(self) -> list[str]:
+        # Where flax keeps collections, only one is trained. Elsewhere the first gradients tell.
+        leaves = [pair for tree in self._state for pair in _named(tree, _optax_state)]
+        collected = {name for name, path, leaf in leaves if "params" in path}
+        trained = self._trained or collected
+        return [name for name in self._sorted(self._state)[0] if name not in trained] if trained else []
+
+    def layers(self) -> list[Layer]:
+        return self._layers
+
+    def describe(self) -> dict[str, Any]:
+        return {"notes": self.notes} if self.notes else {}
+
+    def update(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        places = self._places(arguments)
+        given = list(arguments)
+        if self._seed is None:
+            self._state = tuple(given[place] for place in places)
+        else:
+            for place, state in zip(places, self._state, strict=True):
+                given[place] = state
+        update = Update()
+        if self._deep():
+            # Before the update itself, which may have been told to take its arguments' memory.
+            update.before = self.condition()
+            if self._seed is None:
+                self._look(update, function, given)
+        result = function(*given) if self._seed is None else self._run_stirred(function, given, places)
+        self._take(update, result)
+        self._told(update)
+        return result
+
+    def saved(self) -> Any:
+        # Arrays never change, but an update may have been told to take their memory.
+        return jax.tree.map(lambda leaf: jnp.array(leaf) if is_float(leaf) else leaf, self._state)
+
+    def go_to(self, saved: Any) -> None:
+        self._state = saved
+
+    def random(self) -> Any:
+        """Random keys are among the arguments of an update."""
+
+    def draw_from(self, state: Any) -> None:
+        """Random keys are among the arguments of an update."""
+
+    @contextmanager
+    def aside(self, told: Told, seed: int | None = None) -> Iterator[None]:
+        state, before = self._state, self._told
+        self._told, self._seed = told, seed
+        try:
+            yield
+        finally:
+            self._state, self._told, self._seed = state, before, None
+
+    def stir(self) -> None:
+        assert self._seed is not None
+        self._state = moved_tree(self._state, within(self._seed, 0))
+
+    def _run_stirred(self, function: Callable[..., Any], given: Sequence[Any], places: Sequence[int]) -> Any:
+        seed = within(self._seed, 1)
+        given = [each if k in places else moved_tree(each, within(seed, k)) for k, each in enumerate(given)]
+        shapes = jax.tree.map(lambda leaf: (np.shape(leaf), getattr(leaf, "dtype", type(leaf))), given)
+        known = id(function), str(shapes)
+        if known not in self._stirred:
+            self._stirred[known] = stirred(function, *given)
+        return self._stirred[known](seed, *given)
+
+    def _look(self, update: Update, function: Callable[..., Any], given: Sequence[Any]) -> None:
+        """Make the update op by op, and keep what its layers give and its optimizer is given."""
+        seen = Layers()
+        copied = jax.tree.map(lambda leaf: jnp.array(leaf) if is_float(leaf) else leaf, list(given))
+        with seen.watching():
+            function(*copied)
+        update.activations, update.activation_gradients = seen.activations, seen.gradients
+        update.prediction, self._layers = seen.prediction, seen.found
+        batch = [each for place, each in enumerate(given) if place not in self._places(given)]
+        update.inputs = seen.inputs or [leaf for leaf in jax.tree.leaves(batch) if np.ndim(leaf)]
+        if seen.of_params is not None:
+            update.gradients = self._sorted((seen.of_params,))[0]
+            self._trained = set(update.gradients)
+
+    def _take(self, update: Update, result: Any) -> None:
+        """Find the new state and the loss among the results."""
+        results = list(result) if isinstance(result, tuple | list) and not hasattr(result, "_fields") else [result]
+        places = self._places(results)
+        self._state = tuple(results[place] for place in places)
+        rest = [each for place, each in enumerate(results) if place not in places]
+        named = jax.tree_util.tree_flatten_with_path(rest)[0]
+        scalars = [(jax.tree_util.keystr(path), leaf) for path, leaf in named if is_float(leaf) and leaf.size == 1]
+        said = [leaf for name, leaf in scalars if "loss" in name] or [leaf for _, leaf in scalars]
+        if not said:
+            raise ValueError("the update returns no loss: let it return the new state and the loss of the batch")
+        update.loss = said[0]
+
+    def _places(self, trees: Sequence[Any]) -> list[int]:
+        """Where among the arguments or results of an update the state is."""
+        found: list[int] = []
+        for state in self._state:
+            wanted = _shape(state)
+            place = next((k for k, tree in enumerate(trees) if k not in found and _shape(tree) == wanted), None)
+            if place is None:
+                raise ValueError(
+                    "the update takes and returns the state that is watched, as state, loss = step(state, batch), and "
+                    f"one of its trees is missing here: {jax.tree.structure(state)!s:.120}"
+                )
+            found.append(place)
+        return found
+
+    def _sorted(self, trees: Sequence[Any]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+        """Sort the arrays of a state into parameters, and slots by their own name, each by the parameter's name."""
+        params: dict[str, Any] = {}
+        slots: dict[str, dict[str, Any]] = {}
+
+        def of_optax(tree: Any) -> None:
+            if _optax_state(tree) and hasattr(tree, "_fields"):
+                for field, value in zip(tree._fields, tree, strict=True):
+                    if _optax_state(value) or (isinstance(value, tuple) and not hasattr(value, "dtype")):
+                        of_optax(value)
+                        continue
+                    for name, _, leaf in _named(value):
+                        if is_float(leaf) and name:
+                            slots.setdefault(SLOTS.get(field, field), {})[name] = leaf
+            elif isinstance(tree, tuple | list):
+                for value in tree:
+                    of_optax(value)
+            elif isinstance(tree, Mapping):
+                for value in tree.values():
+                    of_optax(value)
+
+        for tree in trees:
+            for name, _, leaf in _named(tree, _optax_state):
+                if _optax_state(leaf):
+                    of_optax(leaf)
+                elif is_float(leaf) and name:
+                    params[name] = leaf
+        return params, slots
+
+
+def _optax_state(tree: Any) -> bool:
+    return isinstance(tree, tuple) and type(tree).__module__.startswith("optax")
+
+
+def _named(tree: Any, stop: Callable[[Any], bool] = lambda tree: False) -> Iterator[tuple[str, tuple[str, ...], Any]]:
+    """Every leaf of a tree by its name, as in ``Dense_0/kernel``, with the keys that lead there."""
+    for path, leaf in jax.tree_util.tree_flatten_with_path(tree, is_leaf=stop)[0]:
+        parts = tuple(str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key)))) for key in path)
+        kept = [re.sub(r"[^A-Za-z0-9_.-]", "_", part) for part in parts if part not in (*COLLECTIONS, "value")]
+        yield "/".join(kept), parts, leaf
+
+
+def _shape(tree: Any) -> Any:
+    """What two trees share of which one is the other after an update, which may widen some of its arrays."""
+    leaves, structure = jax.tree.flatten(tree)
+    return structure, [np.shape(leaf) for leaf in leaves]

@@ -1,0 +1,169 @@
+"""Record a run that an adapter watches, with its noise floor measured beside it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from parity.judging.floor import FLOOR, floor_of, mark_of_run, save
+from parity.layout import Layout
+from parity.recorder import Recorder
+from parity.recording.reader import read
+from parity.recording.sketch import sketch
+from parity.recording.tensors import as_array
+from parity.typing import Params
+from parity.watching.seen import Adapter, Condition, Tensors, Update
+from parity.watching.shadow import Shadow
+
+KEEP = ("values", "sketch")
+
+
+class Watched:
+    """A run that is watched, as a context manager. ``parity.watch`` makes one, and says what its arguments are."""
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        adapter: Adapter,
+        *,
+        deep: int,
+        shadows: int,
+        every: int | None = None,
+        keep: str = "values",
+        layout: Layout | None = None,
+    ) -> None:
+        for name, value, least in (("every", 1 if every is None else every, 1), ("shadows", shadows, 0)):
+            if not isinstance(value, int | np.integer) or value < least:
+                raise ValueError(f"{name} is an integer from {least} on, not {value!r:.80}")
+        if keep not in KEEP:
+            raise ValueError(f"what is kept of layers is 'values' or 'sketch', not {keep!r:.80}")
+        self.folder, self._adapter, self._every, self._keep = Path(folder), adapter, every, keep
+        self._recorder = Recorder(folder, adapter.dtype, implementation=adapter.framework, layout=layout, deep=deep)
+        self._shadows = [Shadow(adapter, number, self._canonical) for number in range(shadows)]
+        self._named = None if layout is None else {slot.framework for slot in layout}
+        self._left_out: set[str] = set()
+        self._deep, self._updates, self._last = deep, 0, 0
+        self._closed_over: list[Update] | None = None
+
+    def __enter__(self) -> Watched:
+        self._adapter.attach(self._told, lambda: self._updates < self._deep)
+        for shadow in self._shadows:
+            shadow.begin()
+        self._snapshot()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None and self._last != self._updates:
+            self._snapshot()
+        self._adapter.detach()
+        if kind is None:
+            layers = [asdict(layer) for layer in self._adapter.layers()]
+            said, buffers = self._adapter.describe(), self._adapter.buffers()
+            if self._left_out:
+                note = f"no slot of the layout names {', '.join(sorted(self._left_out))}: not recorded"
+                said["notes"] = [*said.get("notes", []), note]
+            self._recorder.describe(**said, buffers=buffers, layers=layers)
+        self._recorder.__exit__(kind, error, trace)
+        if kind is None and self._shadows and self._updates:
+            run = read(self.folder)
+            floor = floor_of([shadow.strays() for shadow in self._shadows], run, self._adapter.dtype)
+            save({self._adapter.dtype: floor}, self.folder / FLOOR, mark_of_run(run))
+
+    def step(self, function: Callable[..., Any], *arguments: Any, rows: Any = None) -> Any:
+        """Make one update, and the same in every shadow.
+
+        Args:
+            function: Of torch, a closure that computes the loss of the batch and returns it. It may also do what comes
+                after, such as the backward pass, clipping, or the update itself; what it leaves undone is done here. It
+                is called once more for each shadow: it must change nothing but the model and the optimizer, and draw
+                random numbers from the framework, NumPy or Python alone. Of JAX, the pure function of an update, which
+                takes the state and a batch and returns the new state and the loss.
+            arguments: What the function is called with.
+            rows: Integers (batch,), the indices of the batch's rows in the data, if they are known.
+
+        Returns:
+            What the function returned.
+
+        Raises:
+            ValueError: If the function did not make one update of what is watched.
+        """
+        drawn = self._adapter.random() if self._shadows else None
+        made: list[Update] = []
+        self._closed_over = made
+        try:
+            result = self._adapter.update(function, *arguments)
+        finally:
+            self._closed_over = None
+        if len(made) != 1:
+            raise ValueError(
+                f"step takes a function that makes one update of what is watched, and this one made {len(made)}"
+            )
+        apart = [shadow.follow(function, arguments, drawn, made[0]) for shadow in self._shadows]
+        self._record(made[0], rows, apart)
+        return result
+
+    def _canonical(self, tensors: Tensors, what: str) -> Params:
+        kept = {name: value for name, value in tensors.items() if name not in self._left_out}
+        return self._recorder.canonical(kept, what)
+
+    def _told(self, update: Update) -> None:
+        """Take an update that was made by ``step``, which goes on with it, or by the loop itself."""
+        if self._closed_over is not None:
+            self._closed_over.append(update)
+            return
+        # Nobody can call it again, so no shadow can follow; and a floor of a part of the run would be none.
+        self._shadows = []
+        self._record(update, None, [])
+
+    def _due(self, updates: int) -> bool:
+        """Say whether a snapshot is taken after so many updates."""
+        power = updates & (updates - 1) == 0
+        return power or updates == self._deep or (self._every is not None and updates % self._every == 0)
+
+    def _record(self, update: Update, rows: Any, apart: list[dict[str, float]]) -> None:
+        before = update.before
+        strays = {name: np.array([one[name] for one in apart]) for name in apart[0]} if apart and before else {}
+        self._recorder.step(
+            update.loss,
+            rows=rows,
+            inputs=update.inputs,
+            prediction=update.prediction,
+            gradients=update.gradients or None,
+            unclipped=update.unclipped or None,
+            params=self._recorded(before) if before else None,
+            slots=before.slots if before else None,
+            activations=self._kept(update.activations),
+            activation_gradients=self._kept(update.activation_gradients),
+            learning_rate=update.learning_rate,
+            strays=strays,
+        )
+        self._updates += 1
+        if self._due(self._updates):
+            self._snapshot()
+
+    def _snapshot(self) -> None:
+        now = self._adapter.condition()
+        self._recorder.snapshot(self._recorded(now), self._updates, slots=now.slots)
+        self._last = self._updates
+        for shadow in self._shadows:
+            shadow.snapshot(now)
+
+    def _recorded(self, condition: Condition) -> Tensors:
+        """Leave out the buffers that no slot of the layout names. A parameter that none names is refused later."""
+        if self._named is None:
+            return condition.params
+        self._left_out = set(self._adapter.buffers()) - self._named
+        return {name: value for name, value in condition.params.items() if name not in self._left_out}
+
+    def _kept(self, tensors: Mapping[str, Any]) -> Mapping[str, Any]:
+        if self._keep == "values":
+            return tensors
+        return {name: sketch(as_array(value)) for name, value in tensors.items()}

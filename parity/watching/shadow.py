@@ -1,0 +1,112 @@
+"""A run with stirred roundings beside a watched run: how far rounding alone carries it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from parity.judging.compare import distance
+from parity.recording.tensors import as_array
+from parity.typing import Array, Params
+from parity.watching.seen import Adapter, Condition, Update
+
+Canonical = Callable[[Mapping[str, Any], str], Params]
+"""Brings a framework's tensors to NumPy and to the layout of the recording: ``Recorder.canonical``."""
+
+
+class Shadow:
+    """Makes every update of a watched run once more, from a state of its own whose last places were moved.
+
+    Beside what the state holds, the inputs are moved in every update, and where the adapter can, what each layer gives
+    and the gradients that come back through it: another framework rounds there too.
+    """
+
+    def __init__(self, adapter: Adapter, number: int, canonical: Canonical) -> None:
+        self._adapter, self._number, self._canonical = adapter, number, canonical
+        self._saved: Any = None
+        self._updates = 0
+        self._losses: list[float] = []
+        self._params: dict[str, list[float]] = {}
+
+    def begin(self) -> None:
+        """Begin where the run stands, one unit away in the last place of every number."""
+        with self._adapter.aside(lambda update: None, self._seed()):
+            self._adapter.stir()
+            self._saved = self._adapter.saved()
+
+    def follow(
+        self, function: Callable[..., Any], arguments: Sequence[Any], drawn: Any, update: Update
+    ) -> dict[str, float]:
+        """Make an update that the run has just made.
+
+        Args:
+            function: Makes the update.
+            arguments: What it is called with.
+            drawn: Where the run's random numbers of this update came from.
+            update: The run's own.
+
+        Returns:
+            How far each tensor of the update is from the run's own, by its name in a recorded step. Of an update that
+            is not seen deeply the loss alone.
+        """
+        found: list[Update] = []
+        with self._adapter.aside(found.append, self._seed()):
+            self._adapter.go_to(self._saved)
+            self._adapter.draw_from(drawn)
+            self._adapter.update(function, *arguments)
+            self._adapter.stir()
+            self._saved = self._adapter.saved()
+        self._updates += 1
+        apart = self._apart(found[-1], update)
+        self._losses.append(apart["loss"])
+        return apart
+
+    def snapshot(self, run: Condition) -> None:
+        """Keep how far the parameters are from the run's, where the run takes a snapshot of them."""
+        with self._adapter.aside(lambda update: None):
+            self._adapter.go_to(self._saved)
+            mine = self._canonical(self._adapter.condition().params, "parameters")
+        theirs = self._canonical(run.params, "parameters")
+        for name, value in mine.items():
+            self._params.setdefault(name, []).append(apart(value, theirs[name]))
+
+    def strays(self) -> Params:
+        """Give the distances of every loss (T,) and of each parameter at every snapshot (S,), float64."""
+        return {"loss": np.array(self._losses)} | {name: np.array(far) for name, far in self._params.items()}
+
+    def _seed(self) -> int:
+        return self._number + 1_000_003 * self._updates
+
+    def _apart(self, ours: Update, theirs: Update) -> dict[str, float]:
+        found = {"loss": apart(as_array(ours.loss).reshape(()), as_array(theirs.loss).reshape(()))}
+        if ours.before is None or theirs.before is None:
+            return found
+        slots = theirs.before.slots
+        pairs = {
+            "params/": (ours.before.params, theirs.before.params),
+            "gradients/": (ours.gradients, theirs.gradients),
+            **{f"slots/{slot}/": (ours.before.slots[slot], tensors) for slot, tensors in slots.items()},
+        }
+        for kind, both in pairs.items():
+            mine, run = (self._canonical(tensors, kind) for tensors in both)
+            found |= {f"{kind}{name}": apart(mine[name], run[name]) for name in mine if name in run}
+        # Layers keep their own names, and shapes are the framework's.
+        own = {
+            "activations/": (ours.activations, theirs.activations),
+            "activation_gradients/": (ours.activation_gradients, theirs.activation_gradients),
+        }
+        for kind, (layers, others) in own.items():
+            both_have = [name for name in layers if name in others]
+            found |= {f"{kind}{name}": apart(as_array(layers[name]), as_array(others[name])) for name in both_have}
+        if ours.prediction is not None and theirs.prediction is not None:
+            found["prediction"] = apart(as_array(ours.prediction), as_array(theirs.prediction))
+        return found
+
+
+def apart(ours: Array, theirs: Array) -> float:
+    """Measure the largest distance between two tensors; infinite where one alone is not finite, or shapes differ."""
+    if ours.shape != theirs.shape:
+        return float("inf")
+    return float(distance(ours.reshape(1, -1), theirs.reshape(1, -1))[0])
