@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -19,13 +18,16 @@ SECONDS = 60
 MEMORY = 512 << 20
 """The memory that a command may take, with Python and NumPy."""
 SCRIPT = """
-import resource, sys
+import pathlib, re, sys
 from parity.cli.app import main
 sys.argv = ["parity", *sys.argv[1:]]
 try:
     main()
 finally:
-    print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10, file=sys.stderr)
+    # Not the resources' maximum, in which Linux counts what the process was forked from.
+    status = pathlib.Path("/proc/self/status")
+    peak = re.search(r"VmHWM:\\s*(\\d+) kB", status.read_text()) if status.exists() else None
+    print("peak", int(peak[1]) << 10 if peak else 0, file=sys.stderr)
 """
 
 
@@ -72,5 +74,4 @@ def test_a_folder_of_hostile_recordings_is_reported_in_every_form(tmp_path: Path
     (root / "report.html").read_text(encoding="utf-8")
     assert called(tmp_path, "diff", "runs", "runs")[0] == 2
     assert not (root / "report.html").is_symlink()
-    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     assert (root / CASE / "numpy-float64-cpu" / MANIFEST).is_file()

@@ -85,7 +85,7 @@ def test_a_property_more_is_refused(tmp_path: Path) -> None:
 # What a recorded run says of itself
 
 
-KINDS = {str: "string", int: "integer", float: "number", dict: "object", type(None): "null"}
+KINDS = {str: "string", int: "integer", float: "number", dict: "object", list: "array", type(None): "null"}
 
 
 def test_the_schema_of_a_recording_agrees_with_what_readers_check() -> None:
