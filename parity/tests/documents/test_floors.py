@@ -20,8 +20,9 @@ from parity.trainer import record
 from parity.trajectory import Trajectory, gather
 
 SUITE = load_suite("impls")
-QUICK = ["iris-logistic", "linear-minibatch", "linear-sgd-cyclic"]
+QUICK = ["iris-logistic", "linear-minibatch"]
 SLOW = [
+    "linear-sgd-cyclic",
     "activations",
     "iris-logistic-minibatch",
     "linear-gd",
@@ -52,7 +53,9 @@ def reference(name: str) -> Trajectory:
     )
 
 
-@pytest.mark.parametrize("name", SUITE.entries)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * name.startswith("mnist")) for name in SUITE.entries]
+)
 def test_every_case_keeps_the_floor_that_it_has_today(name: str) -> None:
     assert set(kept(name)) == set(DTYPES)
     if not asserts_parameters(SUITE.entries[name].case, "float32"):

@@ -259,7 +259,9 @@ LINES: dict[str, Callable[[Numbers], Lines]] = {
 """What a document prints whose output it does not show, or of whose output nobody can have the same draw."""
 
 
-@pytest.mark.parametrize("case", LINES)
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=[pytest.mark.slow] * case.startswith("mnist")) for case in LINES]
+)
 def test_the_suite_prints_what_a_document_prints_whose_output_nobody_shows(case: str) -> None:
     """In the document's words, from the suite's own run; what stands after the last epoch may be more."""
     epochs = {"char-gru": 10}.get(case, SUITE.entry(case).case.epochs)

@@ -59,7 +59,8 @@ OUTWARDS = 1.1e-5
 """An edge is written to five decimals, rounded outwards; in other arithmetic a draw ends within a millionth."""
 
 
-@pytest.mark.parametrize("seeds", [EDGES, pytest.param(range(DRAWS), marks=pytest.mark.slow)], ids=["edges", "all"])
+@pytest.mark.slow
+@pytest.mark.parametrize("seeds", [EDGES, range(DRAWS)], ids=["edges", "all"])
 def test_the_envelope_is_what_draws_do_and_the_published_draw_is_one_of_them(seeds: Sequence[int]) -> None:
     runs = np.array([average_loss(trained(seed))[1:] for seed in seeds])
     changes = np.diff(runs)

@@ -78,6 +78,7 @@ def test_a_file_is_run_and_reported(file, tmp_path):
     assert (tmp_path / "runs" / f"{CASE}@mine" / "numpy-float64-cpu" / "trajectory.json").exists()
 
 
+@pytest.mark.slow
 def test_two_recordings_on_a_file_are_explained(file, tmp_path):
     runs = tmp_path / "runs"
     command = [
@@ -110,6 +111,7 @@ def test_two_recordings_on_a_file_are_explained(file, tmp_path):
     assert "replayed over the first 5 epochs" in replayed.output
 
 
+@pytest.mark.slow
 def test_the_output_says_that_bars_are_simulated(tmp_path):
     result = CliRunner().invoke(
         app, ["run", CASE, "--impl", "numpy", "--dtype", "float64", "--out", str(tmp_path / "runs")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,14 +20,15 @@ from parity.tests import toy
 from parity.tests.explaining.runs import KNOWN, OPTIMIZERS, explained, ruled, run_of
 
 
-def planted() -> list[tuple[str, str, str]]:
-    """Each mistaken rule, the optimizers that it can be made of, and the dtypes."""
+def planted() -> list[Any]:
+    """Each mistaken rule, the optimizers that it can be made of, and the dtypes: those of float64 in every run."""
     found = []
     for mistake in MISTAKES:
         for name, optimizer in OPTIMIZERS.items():
             for dtype in ("float64", "float32"):
                 if not isinstance(mistake.plant(toy.build, toy.case(optimizer), dtype, "cpu"), Unplanted):
-                    found.append((mistake.name, name, dtype))
+                    marks = [pytest.mark.slow] * (dtype == "float32")
+                    found.append(pytest.param(mistake.name, name, dtype, marks=marks))
     return found
 
 

@@ -49,6 +49,7 @@ def test_many_changed_recordings_come_to_a_verdict_or_are_refused() -> None:
     sound(fuzz(itertools.takewhile(lambda number: time.monotonic() < end, itertools.count()), seed=8))
 
 
+@pytest.mark.slow
 def test_what_goes_wrong_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     honest = fuzzing.compare
 

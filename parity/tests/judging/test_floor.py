@@ -212,6 +212,7 @@ def test_a_floor_without_its_checksum_is_refused(tmp_path: Path) -> None:
         load(path, "this case")
 
 
+@pytest.mark.slow
 def test_no_flipped_bit_of_a_floor_is_believed(tmp_path: Path) -> None:
     """Every bit of the file, header and all: it is refused, or it is no floor of this case any more."""
     path = tmp_path / "floor.safetensors"

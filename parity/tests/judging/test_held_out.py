@@ -56,6 +56,7 @@ def matrix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Matrix]:
         yield Matrix(Options(suite, root / "runs", list(MODELS), ["torch"], dtypes=["float64"]))
 
 
+@pytest.mark.slow
 def test_a_failure_by_a_metric_alone_is_named_for_what_it_is(matrix: Matrix) -> None:
     """Rows that are predicted otherwise, and figures that are taken of another state than is said."""
     options = replace(matrix.options, cases=["mnist-softmax"], implementations=["torch", "torch-autograd"])

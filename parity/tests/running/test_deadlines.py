@@ -81,6 +81,7 @@ def test_a_job_that_hangs_is_given_up_when_others_of_its_case_are_long_done(suit
         after.result(WAIT)
 
 
+@pytest.mark.slow
 def test_a_job_that_says_how_far_it_is_is_not_given_up(suite: str, tmp_path: Path) -> None:
     """Its silence counts, and not how long it takes in all."""
     heard: list[Progress] = []
@@ -129,6 +130,7 @@ def test_an_implementation_that_waits_for_somebody_ends_with_its_words(
     assert [cells[name]["verdict"] for name in ("numpy", "numpy-mine")] == ["PASS", "PASS"]
 
 
+@pytest.mark.slow
 def test_floors_texts_and_proofs_are_not_waited_for_either(parity: Parity, tmp_path: Path) -> None:
     package = write_suite(tmp_path, numpy=suites.HANGS)
     (tmp_path / package / "__init__.py").write_text("from pathlib import Path\nFLOORS = Path(__file__).parent\n")

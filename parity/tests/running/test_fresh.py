@@ -229,13 +229,7 @@ EDITS = {
         variable="MY_SCALE",
     ),
 }
-QUICK = (
-    "a helper in another model's package",
-    "a module beside the suite",
-    "a JSON file",
-    "a variable",
-    "any file named mistakes.py",
-)
+QUICK = ("a module beside the suite", "a JSON file")
 BUILD = "from parity.tests.toy import build\n"
 SOURCES = {
     "SPEC": "from parity.tests import toy\nCASES = (toy.MOMENTUM,)\n",

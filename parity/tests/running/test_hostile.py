@@ -150,7 +150,8 @@ def run_with(parity: Parity, root: Path, deeds: tuple[str, ...]) -> tuple[dict[s
     return cells_of(result), time.monotonic() - begun
 
 
-@pytest.mark.parametrize("deeds", [QUICK, pytest.param(tuple(DEEDS), marks=pytest.mark.slow)], ids=["some", "all"])
+@pytest.mark.slow
+@pytest.mark.parametrize("deeds", [QUICK, tuple(DEEDS)], ids=["some", "all"])
 def test_what_an_implementation_does_costs_its_own_cell_alone(
     parity: Parity, tmp_path: Path, deeds: tuple[str, ...]
 ) -> None:

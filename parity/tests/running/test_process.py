@@ -61,6 +61,7 @@ LEFT = {
 }
 
 
+@pytest.mark.slow
 def test_what_a_cell_changes_is_found_by_no_other_and_said_of_it(parity: Parity, tmp_path: Path) -> None:
     """One slot, which would give the next cell the same process; every second cell looks around."""
     cells = {"numpy_00": FINDS}
@@ -218,6 +219,7 @@ def test_a_run_of_ours_changes_nothing_that_the_next_would_find(framework: str, 
     assert list(answer) == []
 
 
+@pytest.mark.slow
 def test_what_was_changed_before_the_framework_came_is_no_work_of_its_import() -> None:
     told: list[tuple[str, ...]] = []
     with Pool(1, on_changed=lambda job, changes: told.append(changes)) as pool:
