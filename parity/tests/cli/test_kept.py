@@ -120,6 +120,7 @@ def build(case, dtype, device):
 """
 
 
+@pytest.mark.slow
 def test_a_noise_floor_goes_with_the_code_of_the_reference(parity: Parity, tmp_path: Path) -> None:
     """What a reference that diverges strays from itself would let any mistake pass."""
     package = write_suite(tmp_path, numpy_wrong=suites.WRONG)
@@ -143,6 +144,7 @@ def test_a_noise_floor_goes_with_the_code_of_the_reference(parity: Parity, tmp_p
     assert floor.stat().st_mtime_ns > before
 
 
+@pytest.mark.slow
 def test_a_run_in_lockstep_starts_from_the_states_of_the_reference_as_it_is(parity: Parity, tmp_path: Path) -> None:
     package = write_suite(tmp_path, numpy=suites.WRONG, numpy_right=suites.HONEST)
     command = ("run", "--suite", package, "--out", "out", "--dtype", "float64", "--lockstep", "2")
@@ -152,6 +154,7 @@ def test_a_run_in_lockstep_starts_from_the_states_of_the_reference_as_it_is(pari
     assert parity(*command).status == 0
 
 
+@pytest.mark.slow
 def test_a_floor_that_was_shipped_anew_takes_the_place_of_its_copy(parity: Parity, tmp_path: Path) -> None:
     package = write_suite(tmp_path)
     init = tmp_path / package / "__init__.py"
@@ -170,6 +173,7 @@ def test_a_floor_that_was_shipped_anew_takes_the_place_of_its_copy(parity: Parit
     assert copy.read_bytes() == shipped.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_shorter_run_is_another_run(parity: Parity, tmp_path: Path) -> None:
     package = write_suite(tmp_path)
     for epochs in (3, 2, 5):

@@ -48,6 +48,7 @@ def trained_by_a_loader(epochs: int, seed: int) -> dict[str, Any]:
     return {"rows": rows, "losses": losses}
 
 
+@pytest.mark.slow
 @pytest.mark.asks(question=trained_by_a_loader, framework="torch", epochs=EPOCHS, seed=SEED)
 def test_numpy_follows_a_loader_that_shuffles_by_itself(answer: dict[str, Any]) -> None:
     case = replace(PERCEPTRON, schedule=ShuffledByLoader(512, SEED), epochs=EPOCHS, metrics=())

@@ -77,6 +77,7 @@ def verdict(seed: int | None, **optimizer: float) -> Verdict:
     return overall([figure.verdict for figure in found])
 
 
+@pytest.mark.slow
 def test_right_draws_pass() -> None:
     assert {seed: verdict(seed) for seed in (None, *EDGES)} == dict.fromkeys((None, *EDGES), Verdict.PASS)
 

@@ -46,6 +46,7 @@ def test_a_failed_run_is_explained_in_a_line_and_on_a_screen(parity: Parity, sui
     assert "there is nothing to explain" in right.out
 
 
+@pytest.mark.slow
 def test_two_recordings_are_explained_as_far_as_they_reach(parity: Parity, suite: str) -> None:
     command = ("run", "--suite", suite, "--dtype", "float64", "--out")
     assert parity(*command, "flat").status == 1

@@ -61,6 +61,7 @@ def test_a_mistake_is_replayed_in_lockstep_where_the_run_in_lockstep_failed() ->
     assert not found[None].explanations
 
 
+@pytest.mark.slow
 def test_a_step_that_goes_wrong_late_is_looked_for_from_where_its_stretch_begins() -> None:
     case = replace(toy.MOMENTUM, epochs=6)
     floor = measure(toy.build, case, case.epochs, LENGTH, dtypes=("float32", "float64"))["float64"]

@@ -33,7 +33,7 @@ def planted() -> list[Any]:
 
 
 def test_every_mistaken_rule_is_tried() -> None:
-    assert {name for name, *_ in planted()} == {mistake.name for mistake in MISTAKES}
+    assert {param.values[0] for param in planted()} == {mistake.name for mistake in MISTAKES}
 
 
 @pytest.mark.parametrize(("name", "optimizer", "dtype"), planted())

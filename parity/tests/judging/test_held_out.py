@@ -83,6 +83,7 @@ def outcomes(matrix: Matrix) -> dict[str, Outcome]:
     return {outcome.case: outcome for outcome in matrix.run(explain=False)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", MODELS)
 def test_the_ladder_falls_where_rows_are_predicted(climbs: dict[str, Future[list[Rung]]], case: str) -> None:
     rungs = climbs[case].result()

@@ -68,6 +68,7 @@ def test_a_timeout_counts_from_the_start_however_much_is_heard() -> None:
     assert strict.why_over("a", running=3.0, silent=0.0) == "not done within 3 s"
 
 
+@pytest.mark.slow
 def test_a_job_that_hangs_is_given_up_when_others_of_its_case_are_long_done(suite: str, tmp_path: Path) -> None:
     with Pool(1, deadlines=Deadlines(least=3.0, patience=0.0)) as pool:
         other = pool.submit(job(suite, tmp_path / "a"))

@@ -187,6 +187,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize(("framework", "what", "statement"), values, ids=[what for _, what, _ in found])
 
 
+@pytest.mark.slow
 def test_what_a_job_changes_of_its_framework_is_seen(framework: str, what: str, statement: str) -> None:
     told: list[tuple[str, ...]] = []
     with Pool(1, on_changed=lambda job, changes: told.append(changes)) as pool:

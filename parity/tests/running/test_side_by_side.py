@@ -83,6 +83,7 @@ def test_where_files_cannot_be_locked_nobody_waits(tmp_path: Path, monkeypatch: 
         pass
 
 
+@pytest.mark.slow
 def test_calls_side_by_side_in_one_folder_pass_and_make_each_run_once(tmp_path: Path) -> None:
     package = write_suite(tmp_path, numpy_a=suites.COUNTED, numpy_b=suites.COUNTED, numpy_slow=suites.SLOW)
     command = [sys.executable, "-m", "parity", "run", "--suite", package, "--out", "out", "--no-report", "--json", "-"]
