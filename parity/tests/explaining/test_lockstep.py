@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from parity.explaining.explain import explain
 from parity.judging.noise import in_lockstep, measure
