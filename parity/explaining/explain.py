@@ -261,6 +261,7 @@ def _placed(walked: Location | None, run: Trajectory, other: Trajectory, judgeme
     return walked
 
 
+@np.errstate(all="ignore")  # a recording may hold any numbers
 def _where_judged(run: Trajectory, other: Trajectory, judgement: Judgement, deeper: str) -> Location:
     """Make a place of a judgement, which knows an epoch but no phase."""
     name, epoch, difference = judgement.parameter, judgement.epoch, judgement.difference

@@ -267,6 +267,7 @@ def _together_strayed(*strays: Strays) -> dict[Phase, list[Mapping[str, float]]]
     return {phase: [one for each in strays for one in each.get(phase, ())] for phase in Phase}
 
 
+@np.errstate(all="ignore")  # a recording may hold any numbers
 def another_batch(step: Step, other: Step, dtype: str) -> bool:
     """Tell whether the models were given other numbers, by more than rounding; False if either run kept no sketch."""
     ours, theirs = step.batch, other.batch
@@ -297,6 +298,7 @@ class Noise:
         return found
 
 
+@np.errstate(all="ignore")  # a recording may hold any numbers
 def _apart(a: Params, b: Params) -> dict[str, float]:
     """Measure the largest distance within each tensor that both have."""
     pairs = {name: (np.asarray(value, np.float64), b[name]) for name, value in a.items() if name in b}

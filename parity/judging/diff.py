@@ -295,6 +295,7 @@ def _judged(ours: Trajectory, theirs: Trajectory, floor: Floor, params: bool) ->
     return found
 
 
+@np.errstate(all="ignore")  # a recording may hold any numbers
 def _metric_doubt(ours: Trajectory, theirs: Trajectory, unmeasured: Set[str]) -> str:
     """Say which metric could not be compared: one that a run lacks, or one without a floor that differs; or nothing."""
     for which, run, other in (("first", ours, theirs), ("second", theirs, ours)):

@@ -8,6 +8,7 @@ import numpy as np
 
 from parity.dtypes import rounded, unit
 from parity.frameworks import in_tf32
+from parity.judging.compare import distance
 from parity.recording.steps import epochs_and_batches, rows_in_words
 from parity.trajectory import Trajectory
 
@@ -60,5 +61,5 @@ def _other_beginning(a: Trajectory, b: Trajectory) -> Iterator[str]:
             narrow = max((run.meta.get("dtype", run.params[name].dtype.name) for run in (a, b)), key=unit)
             ours, theirs = (rounded(np.asarray(run.params[name][0]), narrow) for run in (a, b))
             if not np.array_equal(ours, theirs, equal_nan=True):
-                apart = np.max(np.abs(ours.astype(np.float64) - theirs))
+                apart = float(distance(ours[None], theirs[None])[0])
                 yield f"initial {name} differs" + (f", by up to {apart:.3g}" if np.isfinite(apart) else "")

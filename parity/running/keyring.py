@@ -77,14 +77,19 @@ class Keyring:
 
         The suite's own is put there first, so that the results can be compared again without the suite.
         """
-        path = self.options.out / "floors" / floor_name(cell.entry.folder, lockstep, cell.dtype)
+        wanted = self.floor_in(self.options.out / "floors", cell, lockstep)
+        path = Path(wanted.path)
         if path not in self._placed:
-            shipped = self.shipped(FloorFile(str(path), self.mark(cell)))
+            shipped = self.shipped(wanted)
             if shipped is not None and not (path.exists() and filecmp.cmp(shipped, path, shallow=False)):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_whole(path, shipped.read_bytes(), self.options.out)
             self._placed.add(path)
-        return FloorFile(str(path), self.mark(cell))
+        return wanted
+
+    def floor_in(self, folder: Path, cell: Cell, lockstep: int | None) -> FloorFile:
+        """What the noise floor of a cell's case is called in a folder of floors, and the mark that it must bear."""
+        return FloorFile(str(folder / floor_name(cell.entry.folder, lockstep, cell.dtype)), self.mark(cell))
 
     def shipped(self, floor: FloorFile) -> Path | None:
         """The suite's own file of a floor; None where it has none, or one that was measured on something else."""

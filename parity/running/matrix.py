@@ -163,10 +163,9 @@ class Matrix:
             jobs = {}
             for cell in {(cell.entry.folder, cell.dtype): cell for cell in self.cells}.values():
                 for lockstep in dict.fromkeys((None, self.lockstep(cell))):
-                    kept = self._keys.floor(cell, lockstep)
-                    path = self.suite.floors / Path(kept.path).name
-                    if path not in jobs and (self.options.fresh or load(path, kept.mark) is None):
-                        wanted = FloorFile(str(path), kept.mark)
+                    wanted = self._keys.floor_in(self.suite.floors, cell, lockstep)
+                    path = Path(wanted.path)
+                    if path not in jobs and (self.options.fresh or load(path, wanted.mark) is None):
                         jobs[path] = self._measure(cell, lockstep, wanted, pool, on_epoch)
             wait(jobs.values())
         return {path: job.exception() for path, job in jobs.items()}
