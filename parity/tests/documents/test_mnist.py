@@ -87,7 +87,13 @@ def test_right_draws_pass() -> None:
 )
 @pytest.mark.parametrize(
     "optimizer",
-    [{"learning_rate": 0.0}, {"learning_rate": 0.1}, {"learning_rate": -0.01}, {"weight_decay": -0.1}],
+    [
+        {"learning_rate": 0.0},
+        *(
+            pytest.param(other, marks=pytest.mark.slow)
+            for other in ({"learning_rate": 0.1}, {"learning_rate": -0.01}, {"weight_decay": -0.1})
+        ),
+    ],
     ids=str,
 )
 def test_what_is_not_trained_as_the_source_trains_fails(

@@ -67,6 +67,7 @@ def test_what_cannot_be_read_is_one_line_and_status_2(tmp_path, monkeypatch, cas
     assert not Path("runs").exists()
 
 
+@pytest.mark.slow
 def test_a_file_is_run_and_reported(file, tmp_path):
     report = tmp_path / "report.json"
     command = ["run", CASE, "--impl", "numpy", "--data", str(file), "--out", str(tmp_path / "runs")]

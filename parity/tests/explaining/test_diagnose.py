@@ -53,7 +53,7 @@ def explained(
     return diagnose(run, place, replays, floors()[dtype], dtype)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", [pytest.param("float32", marks=pytest.mark.slow), "float64"])
 @pytest.mark.parametrize("name", [hypothesis.name for hypothesis in HYPOTHESES])
 def test_a_planted_mistake_is_named(name: str, dtype: str) -> None:
     found = explained(lambda: planted(dtype, name), dtype)

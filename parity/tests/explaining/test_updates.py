@@ -21,13 +21,13 @@ from parity.tests.explaining.runs import KNOWN, OPTIMIZERS, explained, ruled, ru
 
 
 def planted() -> list[Any]:
-    """Each mistaken rule, the optimizers that it can be made of, and the dtypes: those of float64 in every run."""
+    """Each mistaken rule, the optimizers that it can be made of, and the dtypes: some of float64 in every run."""
     found = []
     for mistake in MISTAKES:
         for name, optimizer in OPTIMIZERS.items():
             for dtype in ("float64", "float32"):
                 if not isinstance(mistake.plant(toy.build, toy.case(optimizer), dtype, "cpu"), Unplanted):
-                    marks = [pytest.mark.slow] * (dtype == "float32")
+                    marks = [pytest.mark.slow] * (dtype == "float32" or len(found) % 6 != 0)
                     found.append(pytest.param(mistake.name, name, dtype, marks=marks))
     return found
 

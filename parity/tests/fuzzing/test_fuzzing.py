@@ -37,7 +37,7 @@ def test_what_once_went_wrong_does_so_no_more(seed: int, number: int) -> None:
 
 
 def test_changed_recordings_come_to_a_verdict_or_are_refused() -> None:
-    found = fuzz(range(250), seed=7)
+    found = fuzz(range(100), seed=7)
     sound(found)
     assert {"PASS", "FAIL", "refused", "folder reported"} <= set(found.verdicts)
 

@@ -93,6 +93,7 @@ def test_the_ladder_falls_where_rows_are_predicted(climbs: dict[str, Future[list
     assert "metrics/test_accuracy" in training.message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", MODELS)
 def test_the_matrix_and_the_report_fail_by_the_metric(matrix: Matrix, outcomes: dict[str, Outcome], case: str) -> None:
     reported = {outcome.name: outcome for outcome in recorded(matrix.options.out, matrix.suite)}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,7 +41,12 @@ from parity.tests.mistakes.planted import (
 from parity.trainer import State, Trainer
 
 
-@pytest.mark.parametrize("name", [name for name in PLANTED if not EVERY[name].figures_only])
+def some(names: Iterable[str]) -> list[Any]:
+    """All of them as parameters, every sixth in every run of the tests."""
+    return [pytest.param(name, marks=[pytest.mark.slow] * (k % 6 != 0)) for k, name in enumerate(names)]
+
+
+@pytest.mark.parametrize("name", some(name for name in PLANTED if not EVERY[name].figures_only))
 def test_a_mistake_leaves_the_path(name: str) -> None:
     assert judged(name).verdict is Verdict.FAIL
 
@@ -127,7 +133,7 @@ def witness(case_name: str) -> Witness:
     return Remembering(SUITE.entry(case_name))
 
 
-@pytest.mark.parametrize("name", [name for name in PLANTED if not EVERY[name].figures_only])
+@pytest.mark.parametrize("name", some(name for name in PLANTED if not EVERY[name].figures_only))
 def test_a_mistake_is_seen_in_its_phase(name: str) -> None:
     hypothesis, entry = plantable()[name]
     case = short(entry.case)

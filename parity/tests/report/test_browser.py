@@ -127,6 +127,7 @@ def test_metrics_are_drawn_beside_those_of_the_other_runs(
     assert browser.errors == []
 
 
+@pytest.mark.slow
 def test_a_link_leads_to_a_cell_in_lockstep(browser: Browser, page: Path) -> None:
     browser.errors.clear()
     browser.open(page, f"#{CASE}/numpy-nan/float32/cpu")
@@ -144,6 +145,7 @@ def test_a_link_leads_to_a_cell_in_lockstep(browser: Browser, page: Path) -> Non
     assert browser.errors == []
 
 
+@pytest.mark.slow
 def test_a_phone_and_a_printer_show_the_whole_width(browser: Browser, page: Path) -> None:
     browser.size(390, 800, phone=True)
     browser.open(page, f"#{CASE}?numpy,numpy-wrong")
@@ -158,6 +160,7 @@ def test_a_phone_and_a_printer_show_the_whole_width(browser: Browser, page: Path
     browser.scheme("light")
 
 
+@pytest.mark.slow
 def test_a_hostile_trajectory_runs_nothing(
     browser: Browser, made: tuple[Suite, Path, list[Outcome]], hostile: Path, tmp_path: Path
 ) -> None:

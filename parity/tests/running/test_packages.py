@@ -154,14 +154,19 @@ RUNS = [f"runs/made-up/{name}-float64-cpu" for name in ("numpy", "torch")]
         (["report", "runs"], 3),
         (["diff", "runs", "runs"], 0),
         (["report", "runs", "--format", "junit"], 3),
-        (["list"], 0),
-        (["run", "no-such-case"], 2),
-        (["explain", "no-such-case"], 2),
-        (["floor", "no-such-case"], 2),
-        (["show", "no-such-case"], 2),
-        (["sample", "no-such-case"], 2),
-        (["prove", "--page", "nowhere/page.html"], 2),
-        (["bench", "--against", "nowhere.json"], 2),
+        *(
+            pytest.param(arguments, status, marks=pytest.mark.slow)
+            for arguments, status in (
+                (["list"], 0),
+                (["run", "no-such-case"], 2),
+                (["explain", "no-such-case"], 2),
+                (["floor", "no-such-case"], 2),
+                (["show", "no-such-case"], 2),
+                (["sample", "no-such-case"], 2),
+                (["prove", "--page", "nowhere/page.html"], 2),
+                (["bench", "--against", "nowhere.json"], 2),
+            )
+        ),
         # In a worker, too.
         (["run", "iris-logistic", "--impl", "numpy", "--dtype", "float64", "--epochs", "1", "--out", "out"], 0),
     ],
