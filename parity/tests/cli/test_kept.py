@@ -40,6 +40,7 @@ def test_what_has_not_changed_is_not_run_again(parity: Parity, tmp_path: Path, m
     assert manifest.stat().st_mtime_ns > fresh
 
 
+@pytest.mark.slow
 def test_what_is_run_again_is_judged_and_not_what_lay_there(parity: Parity, tmp_path: Path) -> None:
     package = write_suite(tmp_path, numpy_mine=suites.HONEST)
     command = ("run", "--suite", package, "--out", "out", "--dtype", "float64")

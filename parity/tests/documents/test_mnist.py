@@ -82,6 +82,7 @@ def test_right_draws_pass() -> None:
     assert {seed: verdict(seed) for seed in (None, *EDGES)} == dict.fromkeys((None, *EDGES), Verdict.PASS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "seeds", [(None, 37), pytest.param(range(40), marks=pytest.mark.slow)], ids=["its own and one", "forty"]
 )

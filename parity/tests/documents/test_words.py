@@ -369,6 +369,7 @@ def test_labels_are_the_larger_of_the_models_and_a_coin() -> None:
     assert_normal({"rows": x})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "mean", "deviation"), [("mnist-softmax", 0.0, 1.0), ("mnist-mlp", 0.1307, 0.3081)])
 def test_pixels_are_scaled_as_the_documents_have_it(name: str, mean: float, deviation: float) -> None:
     data = case_of(name).data()

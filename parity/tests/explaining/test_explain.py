@@ -81,6 +81,7 @@ def test_two_recordings_are_explained_as_far_as_they_reach(parity: Parity, suite
     assert len(deep.steps_of(read(a))) == 5
 
 
+@pytest.mark.slow
 def test_mistakes_are_not_replayed_on_a_run_in_lockstep(parity: Parity, suite: str) -> None:
     assert parity("run", "--suite", suite, "--dtype", "float64", "--out", "out", "--lockstep", "2").status == 1
     free, right = (Path("out") / CASE_NAME / f"{label}-float64-cpu" for label in ("numpy-nesterov", "numpy"))
@@ -108,6 +109,7 @@ def test_without_a_known_case_the_place_and_the_pattern_are_said(parity: Parity,
     assert (found["named"], found["untouched"]) == ([], None)
 
 
+@pytest.mark.slow
 def test_what_begins_beyond_the_deep_recording_is_said_to(parity: Parity, tmp_path: Path) -> None:
     late = """
 from parity.mistakes.stepwise import Stepwise

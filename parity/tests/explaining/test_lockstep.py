@@ -31,6 +31,7 @@ class Toy(Implementation):
 REFERENCE = Toy("numpy", "toy", Path("toy.py"))
 
 
+@pytest.mark.slow
 def test_a_mistake_is_replayed_in_lockstep_where_the_run_in_lockstep_failed() -> None:
     case = replace(toy.MOMENTUM, epochs=6)
     (plant,) = (mistake.plant for mistake in CATALOGUE if mistake.name == "momentum-missing")

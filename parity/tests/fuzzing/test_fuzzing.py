@@ -36,6 +36,7 @@ def test_what_once_went_wrong_does_so_no_more(seed: int, number: int) -> None:
     sound(fuzz(range(number, number + 1), seed))
 
 
+@pytest.mark.slow
 def test_changed_recordings_come_to_a_verdict_or_are_refused() -> None:
     found = fuzz(range(100), seed=7)
     sound(found)

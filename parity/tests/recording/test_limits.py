@@ -43,6 +43,7 @@ def open_files() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="open files are counted in /proc")
 def test_two_long_runs_are_read_with_few_open_files(tmp_path: Path) -> None:
     a, b = (many_shards(tmp_path / name, SHARDS, last) for name, last in (("a", 0.0), ("b", 0.5)))

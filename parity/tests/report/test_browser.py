@@ -92,6 +92,7 @@ def test_a_reader_finds_the_way_through_the_page(browser: Browser, page: Path, s
     assert browser.asked == []
 
 
+@pytest.mark.slow
 def test_metrics_are_drawn_beside_those_of_the_other_runs(
     browser: Browser, made: tuple[Suite, Path, list[Outcome]], tmp_path: Path
 ) -> None:

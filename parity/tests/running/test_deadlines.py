@@ -92,6 +92,7 @@ def test_a_job_that_says_how_far_it_is_is_not_given_up(suite: str, tmp_path: Pat
     assert len(heard) == 11
 
 
+@pytest.mark.slow
 def test_a_worker_that_hangs_costs_its_cell_alone(parity: Parity, tmp_path: Path) -> None:
     package = write_suite(tmp_path, numpy_hangs=suites.HANGS, numpy_mine=suites.HONEST)
     begun = time.monotonic()

@@ -18,6 +18,8 @@ from parity.running.versions import Versions
 from parity.tests.command import Parity, Result
 from parity.tests.suites import CASE, strict_json, write_suite
 
+pytestmark = pytest.mark.slow  # each starts processes of its own
+
 # Right as long as what it reads says 1.
 SCALED = """
 from dataclasses import replace

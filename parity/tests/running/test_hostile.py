@@ -13,6 +13,8 @@ from parity.recording.places import failure_path
 from parity.tests.command import Parity
 from parity.tests.suites import CASE, HONEST, strict_json, write_suite
 
+pytestmark = pytest.mark.slow  # each starts processes of its own
+
 DOES = """
 import ctypes, faulthandler, os, signal, subprocess, sys, threading, time
 import numpy as np

@@ -17,6 +17,8 @@ from parity.running.messages import Task, write
 from parity.running.pool import worker_environment
 from parity.tests.running.test_resume import assert_same
 
+pytestmark = pytest.mark.slow  # each starts processes of its own
+
 # Every chunk is a snapshot, written at once. The worker kills itself before the operation whose number it is told.
 WORKER = """
 import os, signal, sys

@@ -160,6 +160,7 @@ def test_the_list_fails_and_says_why(package: Path, tmp_path: Path) -> None:
     assert "write second_tf1.py" in cells["second", "tf1"]["reason"]
 
 
+@pytest.mark.slow
 def test_the_ladder_fails_on_every_rung(package: Path) -> None:
     (package / "second" / "second_tf1.py").unlink()
     only = ("--parity-suite", package.name, "--parity-framework", "numpy", "--parity-framework", "tensorflow")

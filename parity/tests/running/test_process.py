@@ -19,6 +19,8 @@ from parity.tests.suites import each_framework, strict_json, write_suite
 from parity.trainer import record
 from parity.trajectory import gather
 
+pytestmark = pytest.mark.slow  # each starts processes of its own
+
 # Does something to its process, and is right nevertheless.
 LEAVES = """
 {imports}

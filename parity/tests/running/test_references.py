@@ -60,6 +60,7 @@ def assert_in_its_framework(found: list[tuple[int, str]]) -> None:
     assert {setting for _, setting in found} == {"1"}
 
 
+@pytest.mark.slow
 def test_recordings_are_explained_on_a_reference_of_another_framework(
     parity: Parity, tmp_path: Path, package: str
 ) -> None:

@@ -93,6 +93,7 @@ def test_the_same_weights_write_the_same_text_in_every_framework(
     assert texts == dict.fromkeys(texts, written)
 
 
+@pytest.mark.slow
 def test_a_model_writes_on_its_way_what_it_writes_after_as_long_a_run(tmp_path: Path, monkeypatch, warm: Warm) -> None:
     suite, wish = load_suite("impls"), {"prime": "Th", "length": 5, "temperature": 0.8, "seed": 0}
 

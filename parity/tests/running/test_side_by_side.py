@@ -23,6 +23,8 @@ from parity.tests import suites
 from parity.tests.command import Parity, contents, make_run
 from parity.tests.suites import CASE, HONEST, strict_json, write_suite
 
+pytestmark = pytest.mark.slow  # each starts processes of its own
+
 # One at a time
 
 
