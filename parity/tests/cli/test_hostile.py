@@ -49,6 +49,7 @@ def called(folder: Path, *arguments: str) -> tuple[int, bytes]:
     return done.returncode, done.stdout + said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=() if number < 1 else pytest.mark.slow) for number, name in enumerate(HOSTILE)]
 )

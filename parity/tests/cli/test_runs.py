@@ -73,6 +73,7 @@ def test_a_published_figure_of_what_is_not_recorded_is_a_doubt(parity: Parity, t
     assert "published 'accuracy': the run holds no metrics/accuracy" in result.out
 
 
+@pytest.mark.slow
 def test_each_cell_has_its_own_end(parity: Parity, tmp_path: Path) -> None:
     """A crash, an exception, a mistake and a NaN cost one cell each."""
     package = write_suite(

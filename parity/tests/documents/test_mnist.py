@@ -103,6 +103,7 @@ def test_what_is_not_trained_as_the_source_trains_fails(
     assert {verdict(one, **optimizer) for one in seeds} == {Verdict.FAIL}
 
 
+@pytest.mark.slow
 def test_a_loss_that_stays_where_draws_are_fails_by_its_shape() -> None:
     """As the envelope of levels alone would have it, a model that is never trained passes."""
     run = trained(None)

@@ -26,6 +26,7 @@ from parity.trainer import Trainer
 from parity.trajectory import Trajectory
 
 
+@pytest.mark.slow
 def test_what_both_runs_do_and_their_optimizer_does_not_is_blamed_on_neither() -> None:
     case = toy.case(OPTIMIZERS["momentum"])
     ours, theirs = ruled(case, scheduled), ruled(case, unbiased)

@@ -74,6 +74,7 @@ def test_an_update_that_no_mistake_makes_is_unexplained() -> None:
     assert found["sentence"].endswith("mistakes tried brings it into the noise floor")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_another_learning_rate_is_named_with_its_size(optimizer: str, dtype: str) -> None:

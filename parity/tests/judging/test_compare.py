@@ -247,6 +247,7 @@ def test_shapes_and_dtypes_that_cannot_be_compared_are_refused():
         differences(a, a, tolerance=np.zeros(2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("off", [0, np.float32(1e-3)], ids=["same", "rounded"])
 def test_memory_does_not_grow_with_the_stack(off):
     a = np.zeros((8, 1 << 20), np.float32)
@@ -359,6 +360,7 @@ def test_the_first_of_equal_differences_is_named():
         assert (found.snapshot, found.index) == (0, (7,))
 
 
+@pytest.mark.slow
 @exhaustive
 @given(
     st.sampled_from(["float32", "float64"]),

@@ -71,6 +71,7 @@ def test_two_long_runs_are_read_where_few_files_may_be_open(tmp_path: Path) -> N
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+@pytest.mark.slow
 def test_a_shard_that_changes_after_it_was_checked_is_refused(tmp_path: Path) -> None:
     many_shards(tmp_path / "run", OPEN + 2)
     run = read(tmp_path / "run")

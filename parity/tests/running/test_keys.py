@@ -218,6 +218,7 @@ CASES = (replace(toy.MOMENTUM, schedule={schedule}),)
 """
 
 
+@pytest.mark.slow
 def test_a_run_with_a_schedule_of_a_plain_class_is_kept(
     parity: Parity, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -77,6 +77,7 @@ def test_recordings_are_explained_on_a_reference_of_another_framework(
     assert_in_its_framework(builds(tmp_path, package))
 
 
+@pytest.mark.slow
 def test_a_reference_that_cannot_be_asked_leaves_the_verdict_and_says_so(
     parity: Parity, tmp_path: Path, package: str
 ) -> None:
