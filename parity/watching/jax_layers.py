@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from parity.watching.flow import Flow, as_plain
 from parity.watching.jax_stir import is_float
 from parity.watching.seen import Layer
 
@@ -25,14 +26,16 @@ class Layers:
     def __init__(self) -> None:
         self.activations: dict[str, Any] = {}
         self.gradients: dict[str, Any] = {}
-        self.found: list[Layer] = []
+        self._flow = Flow(self.tap)
         self.prediction: Any = None
         self.inputs: list[Any] = []
         self.of_params: Any = None
         """The tree of gradients that the optimizer was given."""
-        self._names: dict[int, str] = {}
-        self._alive: list[Any] = []
-        self._calls: dict[str, int] = {}
+
+    @property
+    def found(self) -> list[Layer]:
+        """The layers, in the order in which they ended."""
+        return self._flow.found
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -64,64 +67,31 @@ class Layers:
 
         identity = jax.custom_vjp(here)
         identity.defvjp(forward, backward)
-        found = identity(tensor)
-        self._names[id(found)] = name
-        self._alive.append(found)
-        return found
+        return identity(tensor)
 
     def _linen(self, following: Callable[..., Any], arguments: Any, named: Any, context: Any) -> Any:
         if context.method_name != "__call__":
             return following(*arguments, **named)
         module, path = context.module, context.module.path
         name = "/".join(path) or type(module).__name__
-        self._calls[name] = self._calls.get(name, 0) + 1
-        label = name if self._calls[name] == 1 else f"{name}-call{self._calls[name]}"
         alone = not any(True for _ in module.variables.get("params", {}).values() if isinstance(_, Mapping))
         if not path:
             self.inputs += [
                 x for x in jax.tree.leaves((arguments, named)) if hasattr(x, "dtype") and hasattr(x, "shape")
             ]
-        inputs: list[str] = []
+        call = self._flow.call(name, leaf=alone and bool(path))
 
-        def taken(tensor: Any) -> Any:
-            if not is_float(tensor):
-                return tensor
-            known = self._names.get(id(tensor), "")
-            if not known and alone and path:
-                known = f"{label}-in{len(inputs)}"
-                tensor = self.tap(tensor, known)
-            inputs.append(known)
-            return tensor
+        def taken(leaf: Any) -> Any:
+            return call.taken(leaf) if is_float(leaf) else leaf
+
+        def given(leaf: Any) -> Any:
+            return call.given(leaf) if is_float(leaf) else leaf
 
         arguments, named = jax.tree.map(taken, (arguments, named))
-        output = following(*arguments, **named)
-        outputs: list[str] = []
-        before = len(self.activations)
-
-        def given(tensor: Any) -> Any:
-            if not is_float(tensor):
-                return tensor
-            known = self._names.get(id(tensor))
-            if known is None:
-                known = label if not outputs else f"{label}-out{len(outputs)}"
-                tensor = self.tap(tensor, known)
-            outputs.append(known)
-            return tensor
-
-        output = jax.tree.map(given, output)
+        output = jax.tree.map(given, following(*arguments, **named))
         if not path:
-            self.prediction = next((self.activations[name] for name in outputs), None)
-        if len(self.activations) > before:
-            said = configuration(module)
-            self.found.append(
-                Layer(
-                    name=label,
-                    kind=type(module).__name__,
-                    configuration=said,
-                    inputs=tuple(inputs),
-                    outputs=tuple(outputs),
-                )
-            )
+            self.prediction = next((self.activations[name] for name in call.outputs), None)
+        call.end(type(module).__name__, configuration(module))
         return output
 
     @contextmanager
@@ -151,20 +121,14 @@ def configuration(module: Any) -> dict[str, Any]:
         return {}
     found = {}
     for field in fields(module):
-        value = as_plain(getattr(module, field.name, None))
+        value = as_plain(getattr(module, field.name, None), _named)
         if field.name not in ("name", "parent") and value is not None:
             found[field.name] = value
     return found
 
 
-def as_plain(value: Any) -> Any:
-    """Give a value as JSON can hold it; None if it is none of a setting's kinds."""
-    if isinstance(value, bool | int | str):
-        return value
-    if isinstance(value, float | np.floating):
-        return float(value) if np.isfinite(value) else str(value)
-    if isinstance(value, tuple | list) and all(as_plain(each) is not None for each in value):
-        return [as_plain(each) for each in value]
+def _named(value: Any) -> str | None:
+    """The name of a dtype or of a function, as an initializer is."""
     if isinstance(value, np.dtype):
         return str(value)
     return getattr(value, "__name__", None) if callable(value) else None

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
+from parity.watching.flow import Flow, as_plain
 from parity.watching.seen import Layer
 
 
@@ -23,15 +23,17 @@ class Layers:
     def __init__(self, model: Any, name_of: Callable[[Any], str]) -> None:
         self.activations: dict[str, Any] = {}
         self.gradients: dict[str, Any] = {}
-        self.found: list[Layer] = []
+        self._flow = Flow(self._tap)
         self.prediction: Any = None
         self.inputs: list[Any] = []
         self.of_params: dict[str, Any] = {}
         self._model, self._name_of = model, name_of
         self._known = {id(layer): layer for layer in model._flatten_layers()}
-        self._names: dict[int, str] = {}
-        self._alive: list[Any] = []
-        self._calls: dict[str, int] = {}
+
+    @property
+    def found(self) -> list[Layer]:
+        """The layers, in the order in which they ended."""
+        return self._flow.found
 
     @contextmanager
     def watching(self, optimizer: Any) -> Iterator[None]:
@@ -72,51 +74,27 @@ class Layers:
         found = identity(tensor)
         if hasattr(tensor, "_keras_mask"):
             found._keras_mask = tensor._keras_mask
-        self._names[id(found)] = name
-        self._alive.append(found)
         return found
 
     def _called(self, layer: Any, following: Callable[..., Any], arguments: Any, named: Any) -> Any:
         root = layer is self._model
         name = type(layer).__name__ if root else path_of(self._model, layer)
-        self._calls[name] = self._calls.get(name, 0) + 1
-        label = name if self._calls[name] == 1 else f"{name}-call{self._calls[name]}"
         if root:
             self.inputs += [leaf for leaf in tf.nest.flatten(arguments) if hasattr(leaf, "shape")]
         inside = any(True for _ in layer._flatten_layers(include_self=False))
-        inputs: list[str] = []
+        call = self._flow.call(name, leaf=not inside)
 
-        def taken(tensor: Any) -> Any:
-            if not is_float(tensor):
-                return tensor
-            known = self._names.get(id(tensor), "")
-            if not known and not inside:
-                known = f"{label}-in{len(inputs)}"
-                tensor = self._tap(tensor, known)
-            inputs.append(known)
-            return tensor
+        def taken(leaf: Any) -> Any:
+            return call.taken(leaf) if is_float(leaf) else leaf
+
+        def given(leaf: Any) -> Any:
+            return call.given(leaf) if is_float(leaf) else leaf
 
         arguments = keras.tree.map_structure(taken, arguments)
-        output, outputs, before = following(*arguments, **named), list[str](), len(self.activations)
-
-        def given(tensor: Any) -> Any:
-            if not is_float(tensor):
-                return tensor
-            known = self._names.get(id(tensor))
-            if known is None:
-                known = label if not outputs else f"{label}-out{len(outputs)}"
-                tensor = self._tap(tensor, known)
-            outputs.append(known)
-            return tensor
-
-        output = keras.tree.map_structure(given, output)
+        output = keras.tree.map_structure(given, following(*arguments, **named))
         if root:
-            self.prediction = next((self.activations[each] for each in outputs), None)
-        if len(self.activations) > before:
-            kind, said = type(layer).__name__, configuration(layer)
-            self.found.append(
-                Layer(name=label, kind=kind, configuration=said, inputs=tuple(inputs), outputs=tuple(outputs))
-            )
+            self.prediction = next((self.activations[each] for each in call.outputs), None)
+        call.end(type(layer).__name__, configuration(layer))
         return output
 
 
@@ -139,14 +117,3 @@ def configuration(layer: Any) -> dict[str, Any]:
         return {}
     found = {name: as_plain(value) for name, value in said.items() if name not in ("name", "trainable")}
     return {name: value for name, value in found.items() if value is not None}
-
-
-def as_plain(value: Any) -> Any:
-    """Give a value as JSON can hold it; None if it is none of a setting's kinds."""
-    if isinstance(value, bool | int | str):
-        return value
-    if isinstance(value, float | np.floating):
-        return float(value) if np.isfinite(value) else str(value)
-    if isinstance(value, tuple | list) and all(as_plain(each) is not None for each in value):
-        return [as_plain(each) for each in value]
-    return None

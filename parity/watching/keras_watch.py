@@ -11,7 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from parity.tolerance import stir
-from parity.watching.keras_layers import Layers, as_plain
+from parity.watching.flow import as_plain
+from parity.watching.keras_layers import Layers
 from parity.watching.seen import Condition, Layer, Told, Update
 
 SLOTS = {"momentums": "first_moment", "velocities": "second_moment"}

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from parity.watching.flow import Call, Flow, as_plain
 from parity.watching.seen import Layer
 
 FIRST = ("logits", "prediction", "last_hidden_state")
@@ -17,19 +18,15 @@ FIRST = ("logits", "prediction", "last_hidden_state")
 class Layers:
     """The layers that one update runs, by hooks on every module below ``root``, or on it if there is none below.
 
-    ``activations`` and ``gradients`` fill as the update goes on. A layer that is called again is another, ``-call2``
-    behind its name; of several outputs the second is ``-out1``. A tensor that came from no layer, as a function's
-    result, is kept as the input of the layer that takes it: ``-in0``.
+    ``activations`` and ``gradients`` fill as the update goes on.
     """
 
     def __init__(self, root: nn.Module) -> None:
         self.activations: dict[str, Tensor] = {}
         self.gradients: dict[str, Tensor] = {}
-        self.found: list[Layer] = []
-        self._names: dict[tuple[int, int], str] = {}
-        self._alive: list[Tensor] = []  # or another tensor could be taken for one that is gone
-        self._calls: dict[str, int] = {}
-        self._open: list[tuple[str, list[str]]] = []
+        # What is written in place becomes another tensor.
+        self._flow = Flow(self._keep, lambda tensor: (id(tensor), tensor._version))
+        self._open: list[Call] = []
         inner = [(name, module) for name, module in root.named_modules() if name]
         self._hooks = []
         self._alone = "" if inner else type(root).__name__
@@ -43,112 +40,78 @@ class Layers:
         """Take the hooks away and let go of the tensors."""
         for hook in self._hooks:
             hook.remove()
-        self._names, self._alive = {}, []
+        self._flow.close()
+
+    @property
+    def found(self) -> list[Layer]:
+        """The layers, in the order in which they ended."""
+        return self._flow.found
 
     def given(self, tensors: Sequence[Tensor]) -> None:
         """Name what the model was given. The model's own hooks ran before."""
         names = [f"input-{number}" for number in range(len(tensors))]
         for tensor, name in zip(tensors, names, strict=True):
-            self._name(tensor, name)
+            self._flow.name(tensor, name)
         if self._alone:
-            self._open.append((self._alone, names))
+            self._open.append(self._flow.call(self._alone, leaf=True))
+            self._open[-1].inputs += names
 
     def _before(self, name: str) -> Callable[..., None]:
         def hook(module: nn.Module, arguments: Any, named: Any) -> None:
-            self._calls[name] = self._calls.get(name, 0) + 1
-            label = name if self._calls[name] == 1 else f"{name}-call{self._calls[name]}"
-            inputs = []
-            leaf = not any(True for _ in module.children())
-            for number, tensor in enumerate(floats((arguments, named))):
-                known = self._names.get(_key(tensor), "")
-                if not known and leaf:
-                    known = f"{label}-in{number}"
-                    self._keep(tensor, known)
-                inputs.append(known)
-            self._open.append((label, inputs))
+            call = self._flow.call(name, leaf=not any(True for _ in module.children()))
+            for tensor in floats((arguments, named)):
+                call.taken(tensor)
+            self._open.append(call)
 
         return hook
 
     def _after(self, module: nn.Module, arguments: Any, named: Any, output: Any) -> None:
-        label, inputs = self._open.pop()
-        outputs, new = [], False
-        for number, tensor in enumerate(floats(output)):
-            known = self._names.get(_key(tensor))
-            if known is None:
-                known, new = label if number == 0 else f"{label}-out{number}", True
-                self._keep(tensor, known)
-            outputs.append(known)
-        if new:  # else it hands on what a layer within it gave
-            kind, said = type(module).__name__, configuration(module)
-            self.found.append(
-                Layer(name=label, kind=kind, configuration=said, inputs=tuple(inputs), outputs=tuple(outputs))
-            )
+        call = self._open.pop()
+        for tensor in floats(output):
+            call.given(tensor)
+        call.end(type(module).__name__, configuration(module))
 
-    def _keep(self, tensor: Tensor, name: str) -> None:
-        self._name(tensor, name)
+    def _keep(self, tensor: Tensor, name: str) -> Tensor:
         self.activations[name] = tensor.detach().clone()
         if tensor.requires_grad:
             tensor.register_hook(lambda gradient: self._gradient(name, gradient))
+        return tensor
 
     def _gradient(self, name: str, gradient: Tensor) -> None:
         self.gradients[name] = gradient.detach().clone()
-
-    def _name(self, tensor: Tensor, name: str) -> None:
-        self._names[_key(tensor)] = name
-        self._alive.append(tensor)
-
-
-def _key(tensor: Tensor) -> tuple[int, int]:
-    # What is written in place becomes another tensor.
-    return id(tensor), tensor._version
 
 
 def configuration(module: nn.Module) -> dict[str, Any]:
     """Say how a module is set: every public attribute that is a plain value."""
     found = {}
     for name, value in vars(module).items():
-        if not name.startswith("_") and name != "training" and (plain := as_plain(value)) is not None:
-            found[name] = plain
+        if not name.startswith("_") and name != "training" and (said := plain(value)) is not None:
+            found[name] = said
     return found | {"training": module.training}
 
 
-def as_plain(value: Any) -> Any:
-    """Give a value as JSON can hold it; None if it is none of a setting's kinds."""
-    if isinstance(value, bool | int | str):
-        return value
-    if isinstance(value, float):
-        return value if value == value and abs(value) != float("inf") else str(value)
+def plain(value: Any) -> Any:
+    """Give a setting of torch's as JSON can hold it: see ``as_plain``."""
+    return as_plain(value, _of_torch)
+
+
+def _of_torch(value: Any) -> Any:
     if isinstance(value, Tensor) and value.numel() == 1:
         return as_plain(value.item())
-    if isinstance(value, tuple | list) and all(as_plain(each) is not None for each in value):
-        return [as_plain(each) for each in value]
-    if isinstance(value, torch.dtype | torch.Size):
-        return str(value)
-    return None
+    return str(value) if isinstance(value, torch.dtype | torch.Size) else None
 
 
 def floats(found: Any) -> Iterator[Tensor]:
     """Every tensor of floats in what a module takes or gives, in order."""
-    if isinstance(found, Tensor):
-        if found.is_floating_point():
-            yield found
-    elif isinstance(found, Mapping):
-        for value in found.values():
-            yield from floats(value)
-    elif isinstance(found, tuple | list):
-        for value in found:
-            yield from floats(value)
+    return (tensor for tensor in tensors(found) if tensor.is_floating_point())
 
 
 def tensors(found: Any) -> Iterator[Tensor]:
-    """Every tensor in what a module takes, in order."""
+    """Every tensor in what a module takes or gives, in order."""
     if isinstance(found, Tensor):
         yield found
-    elif isinstance(found, Mapping):
-        for value in found.values():
-            yield from tensors(value)
-    elif isinstance(found, tuple | list):
-        for value in found:
+    elif isinstance(found, Mapping | tuple | list):
+        for value in found.values() if isinstance(found, Mapping) else found:
             yield from tensors(value)
 
 

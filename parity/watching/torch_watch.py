@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from parity.spec import Adam, AdamW, Optimizer, Sgd
 from parity.watching.seen import Condition, Layer, Told, Update
-from parity.watching.torch_layers import Layers, Stirring, as_plain, prediction_of, tensors
+from parity.watching.torch_layers import Layers, Stirring, plain, prediction_of, tensors
 
 SLOTS = {"momentum_buffer": "momentum", "exp_avg": "first_moment", "exp_avg_sq": "second_moment"}
 """Names of torch's slots in the words of ``parity.spec``. Others keep their own."""
@@ -49,6 +49,7 @@ class TorchWatch:
         self.base: nn.Module = getattr(model, "_orig_mod", model)
         self.compiled = self.base is not model or getattr(model, "_compiled_call_impl", None) is not None
         self.params = dict(self.base.named_parameters())
+        self._own_names = {id(p): name for name, p in self.params.items()}
         trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
         if not trained & {id(p) for p in self.params.values()}:
             raise ValueError("the optimizer trains none of the module's parameters: watch the module that it trains")
@@ -98,8 +99,9 @@ class TorchWatch:
     def condition(self) -> Condition:
         params = {name: value.detach().clone() for name, value in self._floats().items()}
         slots: dict[str, dict[str, Tensor]] = {}
+        expected = self._expected()
         for name, p in self.params.items():
-            for slot, value in self._slots(p).items():
+            for slot, value in self._slots(p, expected).items():
                 slots.setdefault(SLOTS.get(slot, slot), {})[name] = value.detach().clone()
         return Condition(params=params, slots=slots)
 
@@ -112,14 +114,14 @@ class TorchWatch:
     def describe(self) -> dict[str, Any]:
         kind = type(self.optimizer)
         groups = [
-            {name: as_plain(value) for name, value in group.items() if name != "params"}
+            {name: plain(value) for name, value in group.items() if name != "params"}
             for group in self.optimizer.param_groups
         ]
         said: dict[str, Any] = {"optimizer": {"class": f"{kind.__module__}.{kind.__qualname__}", "groups": groups}}
         optimizer = optimizer_in_words(self.optimizer)
         if optimizer is not None and len(self._rates) <= 1:
             said["hyper_parameters"] = {"optimizer": repr(optimizer)}
-        names = {id(p): name for name, p in self.params.items()}
+        names = self._own_names
         every = self.base.named_parameters(remove_duplicate=False)
         tied = {name: names[id(p)] for name, p in every if names[id(p)] != name}
         return said | ({"tied": tied} if tied else {}) | ({"notes": self.notes} if self.notes else {})
@@ -185,9 +187,10 @@ class TorchWatch:
 
     def stir(self) -> None:
         assert self._stirring is not None
+        expected = self._expected()
         with torch.no_grad():
             for p in self.params.values():
-                for value in (p, *self._slots(p).values()):
+                for value in (p, *self._slots(p, expected).values()):
                     value.copy_(self._stirring.moved(value))
 
     # What the hooks do, in the order of an update.
@@ -219,8 +222,7 @@ class TorchWatch:
     def _left(self, p: Tensor) -> None:
         """The backward pass has left a gradient, or added to one."""
         assert p.grad is not None
-        name = next(name for name, known in self.params.items() if known is p)
-        self._unclipped[name] = p.grad.detach().clone()
+        self._unclipped[self._own_names[id(p)]] = p.grad.detach().clone()
 
     def _before_step(self, optimizer: Any, arguments: Any, named: Any) -> None:
         if self._now is not None and self._losses:  # else the closure is called within the step, later
@@ -288,7 +290,7 @@ class TorchWatch:
     def _floats(self) -> dict[str, Tensor]:
         return {name: value for name, value in self._held().items() if value.is_floating_point()}
 
-    def _slots(self, p: Tensor) -> dict[str, Tensor]:
+    def _slots(self, p: Tensor, expected: Sequence[str]) -> dict[str, Tensor]:
         """The optimizer's tensors of a parameter, zeros where it has made none yet."""
         held = self.optimizer.state.get(p, {})
         found = {
@@ -296,9 +298,8 @@ class TorchWatch:
             for name, value in held.items()
             if isinstance(value, Tensor) and value.shape == p.shape and value.is_floating_point() and p.ndim
         }
-        return {name: torch.zeros_like(p) for name in self._expected if p.requires_grad and name not in found} | found
+        return {name: torch.zeros_like(p) for name in expected if p.requires_grad and name not in found} | found
 
-    @property
     def _expected(self) -> tuple[str, ...]:
         """The slots that this optimizer will have, as far as its kind is known."""
         words = optimizer_in_words(self.optimizer)
@@ -318,9 +319,9 @@ def optimizer_in_words(optimizer: torch.optim.Optimizer) -> Optimizer | None:
         True
     """
     groups = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
-    plain = [{name: as_plain(value) for name, value in group.items()} for group in groups]
-    group, kind = plain[0], type(optimizer)
-    if any(each != group for each in plain) or group.get("maximize"):
+    said = [{name: plain(value) for name, value in group.items()} for group in groups]
+    group, kind = said[0], type(optimizer)
+    if any(each != group for each in said) or group.get("maximize"):
         return None
     if kind is torch.optim.SGD and not group["nesterov"] and not group["dampening"]:
         return Sgd(float(group["lr"]), float(group["momentum"]), float(group["weight_decay"]))
