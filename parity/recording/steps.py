@@ -243,11 +243,11 @@ def steps_of(run: Trajectory) -> Sequence[Step]:
         if any(run.steps[f"{k}/{name}"].size != 1 for name in ("loss", "trained")):
             raise TrajectoryError(f"the loss of update {k}, recorded deeply, is no single number: record the run again")
 
-    def tensors(number: int) -> Params:
-        return {name: run.steps[f"{number}/{name}"] for name in names[str(number)]}
+    def tensors(number: int, *parts: str) -> Params:
+        return {name: run.steps[f"{number}/{name}"] for name in names[str(number)] if name.startswith(parts or "")}
 
     def step(k: int) -> Step:
-        here, after = tensors(k), tensors(k + 1)
+        here, after = tensors(k), tensors(k + 1, "params/", "slots/", "strays/")
         return Step(
             before=_state(here, k),
             rows=here.get("rows", NOTHING.astype(np.int64)),
