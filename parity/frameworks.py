@@ -54,6 +54,8 @@ class Framework:
         return {**self.environment, **(self.on_cpu if device == "cpu" else self.on_cuda)}
 
 
+CORE_PACKAGES = ("numpy", "safetensors")
+"""The distributions that every run needs."""
 TF32 = "cuda_tf32"
 """The device of a run whose float32 products are to be TF32's."""
 DEVICES = ("cpu", "cuda", TF32)

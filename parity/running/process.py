@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from parity.frameworks import FRAMEWORKS
 from parity.running.executor import Environment
+from parity.running.patched import Functions, functions, patched
 
 if TYPE_CHECKING:
     from parity.spec import Case, Dataset
@@ -57,6 +58,9 @@ class Process:
         with contextlib.suppress(ImportError):
             import_module("numpy")
         packages = {package for each in self._framework.packages.values() for package in each} - {"numpy"}
+        self._packages = {"numpy", "parity", *packages}
+        self._functions: Functions = {}
+        self._modules = 0
         if packages:
             sys.meta_path.insert(0, _Watch({*packages, self._framework.trainer}, self._before, self._after))
         self._start = self._state()
@@ -69,10 +73,14 @@ class Process:
             numpy.random.seed(SEED)
         if self._trainer is not None:
             self._trainer.settle(self._device)
+        if len(sys.modules) != self._modules:
+            # What was loaded since counts as it is now.
+            self._modules, self._functions = len(sys.modules), functions(self._packages) | self._functions
 
     def changed(self) -> tuple[str, ...]:
         """What is not as it was at the start, a line each."""
-        return tuple(differences(self._start, self._state()).values())
+        replaced = patched(self._functions, functions(self._packages), self._packages)
+        return (*differences(self._start, self._state()).values(), *(f"{name} was replaced" for name in replaced))
 
     def _state(self) -> State:
         return own_state() | (self._trainer.process_state() if self._trainer is not None else {})

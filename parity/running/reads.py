@@ -4,8 +4,9 @@ Each belongs to the source that asked: what is read once, at an import or for a 
 uses that source. A run depends on the sources that its implementation imports, directly or not, and on all that these
 have read.
 
-What belongs to an interpreter is left out, the harness too, which every key has whole. What no Python code reads, as a
-framework's own reader of files, is not seen.
+What belongs to an interpreter is left out, the harness too, which every key has whole. Of an installed package that a
+source imports the file that names its version counts. What no Python code reads, as a framework's own reader of files,
+is not seen.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import sys
 import sysconfig
 import threading
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib.util import source_from_cache
 from pathlib import Path
@@ -24,6 +25,7 @@ from types import FrameType, ModuleType
 from typing import Any
 
 from parity.running.dependencies import ABSENT, CHANGING, content, fresh, hash_of, name_of, searched
+from parity.running.installed import about
 from parity.running.keys import harness
 from parity.running.packages import Reach
 
@@ -52,7 +54,8 @@ class Reads:
 
     def of(self, sources: Iterable[Path]) -> dict[str, Any]:
         """What the code in these files, and in all that they import, has read until now: see ``fresh``."""
-        found = self._closure(str(path) for path in sources)
+        modules = self._own_modules()
+        found = self._closure((str(path) for path in sources), *modules)
         paths = found | {path for source in found for path in tuple(self._files[source])}
         files: dict[str, str] = {}
         variables: dict[str, str] = {}
@@ -60,6 +63,8 @@ class Reads:
             # What a run itself makes, or takes away, is not what it depends on.
             if self._counts(path) and (os.path.exists(path) or self._hash(path) in (ABSENT, CHANGING)):
                 files[name_of(path, self._folders)] = self._hash(path)
+        for path in self._installed(found, modules[1]):
+            files[name_of(path, self._folders)] = self._hash(path)
         for source in found:
             variables |= self._variables[source]
         return {"files": dict(sorted(files.items())), "variables": dict(sorted(variables.items()))}
@@ -68,13 +73,12 @@ class Reads:
         """Whether all that a run depended on is as it was, for a job of this process: see ``fresh``."""
         return fresh(depends, dict(os.environ), self._folders)
 
-    def _closure(self, sources: Iterable[str]) -> set[str]:
+    def _closure(
+        self, sources: Iterable[str], by_name: Mapping[str, str], by_path: Mapping[str, ModuleType]
+    ) -> set[str]:
         """Every file of ours that the code in some files imports or loads, directly or not."""
         found: set[str] = set()
         new = {os.path.realpath(source) for source in sources}
-        modules = {module: path for name, module in _loaded() if (path := _source(module)) is not None}
-        by_name = {name: path for name, module in _loaded() if (path := modules.get(module)) is not None}
-        by_path = {path: module for module, path in modules.items()}
         while new:
             found |= new
             reached: set[str] = set()
@@ -85,6 +89,31 @@ class Reads:
                 reached |= {one for one in tuple(self._files[path]) if one in by_path}
             new = {path for path in reached if self._counts(path)} - found
         return found
+
+    def _own_modules(self) -> tuple[dict[str, str], dict[str, ModuleType]]:
+        """The sources of the loaded modules that are somebody's own, by module, and the modules by source."""
+        by_name: dict[str, str] = {}
+        by_path: dict[str, ModuleType] = {}
+        for name, module in list(sys.modules.items()):
+            file = vars(module).get("__file__") if isinstance(module, ModuleType) else None
+            if isinstance(file, str) and not self._foreign(file):
+                by_name[name] = _real(file)
+                by_path[_real(file)] = module
+        return by_name, by_path
+
+    def _installed(self, sources: Iterable[str], by_path: Mapping[str, ModuleType]) -> set[str]:
+        """The files that name the versions of the packages which these sources import."""
+        modules = {path: by_path[path] for path in sources if path in by_path}
+        names = {name for path, module in modules.items() for name in _imported(path, module) if "." not in name}
+        files = {name: vars(sys.modules[name]).get("__file__") for name in names if name in sys.modules}
+        found = {about(name) for name, file in files.items() if isinstance(file, str) and self._foreign(file)}
+        return {path for path in found if path is not None}
+
+    def _foreign(self, path: str) -> bool:
+        """Whether a path, as it stands, is an interpreter's: nearly all that a framework opens, and quickly told."""
+        if not path.startswith(_INTERPRETER) and f"{os.sep}site-packages{os.sep}" not in path:
+            return False
+        return not path.startswith(self._packages)
 
     def _counts(self, path: str) -> bool:
         """Whether a file is somebody's own: none of an interpreter's, nor of the harness's that every key has."""
@@ -108,10 +137,11 @@ class Reads:
     def _note(self, event: str, arguments: tuple[Any, ...], frame: FrameType) -> None:
         if event == "subprocess.Popen":
             paths = [one for one in arguments[1] if isinstance(one, str | bytes | os.PathLike)]
-        elif event == "import":
-            paths = [arguments[1]]
         else:
-            paths = [arguments[0]]
+            path = arguments[1 if event == "import" else 0]
+            if path is None or (isinstance(path, str) and self._foreign(path)):
+                return
+            paths = [path]
         if frame.f_code.co_filename.startswith(("<frozen importlib", "<frozen zipimport")) and event != "open":
             return
         listed = event in ("os.listdir", "os.scandir")
@@ -222,15 +252,6 @@ def _plain(name: str) -> str | None:
         return None
 
 
-def _loaded() -> list[tuple[str, ModuleType]]:
-    return [(name, module) for name, module in list(sys.modules.items()) if isinstance(module, ModuleType)]
-
-
-def _source(module: ModuleType) -> str | None:
-    file = getattr(module, "__file__", None)
-    return os.path.realpath(file) if isinstance(file, str) else None
-
-
 def _imported(path: str, module: ModuleType) -> set[str]:
     """The modules that a source names in its imports, wherever they stand in it, and the packages that they are in."""
     package = module.__package__ or ""
@@ -257,6 +278,9 @@ def _statements(path: str, state: str) -> tuple[tuple[int, str, tuple[str, ...]]
         elif isinstance(node, ast.ImportFrom):
             found.append((node.level, node.module or "", tuple(alias.name for alias in node.names)))
     return tuple(found)
+
+
+_real = cache(os.path.realpath)
 
 
 @cache

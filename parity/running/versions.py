@@ -10,13 +10,12 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import wait
 from dataclasses import dataclass, replace
 
-from parity.frameworks import FRAMEWORKS, framework_of, packages_of
+from parity.frameworks import CORE_PACKAGES, FRAMEWORKS, framework_of, packages_of
 from parity.running.executor import Environment
 from parity.running.jobs import FindDevice
 from parity.running.packages import own_path
 from parity.running.pool import Pool, foreign_environment
 
-CORE_PACKAGES = ("numpy", "safetensors")
 PYTHON = "the interpreter"
 
 

@@ -50,6 +50,8 @@ OPTIMIZERS = (
     "__import__('os')",
     "Sgd(nan)",
 )
+LARGEST = 1 << 22
+"""The bytes of the largest tensor that a mutation makes up."""
 SPECIAL = (0.0, -0.0, 1.0, math.inf, -math.inf, math.nan, 1e308, 5e-324, 1e-45, 65504.0)
 
 
@@ -143,10 +145,12 @@ def change_tensor(tree: Tree, random: Random) -> None:
         start, described, pieces = 0, {}, []
         for key, (code, shape, piece) in tensors.items():
             size = math.prod(shape) * WIDTHS.get(code, 1)
+            if size > LARGEST:
+                return  # a mutation before said so: what has so many values is not written here
             pieces.append((piece * (size // max(1, len(piece)) + 1))[:size] if len(piece) != size else piece)
             described[key] = {"dtype": code, "shape": shape, "data_offsets": [start, start + size]}
             start += size
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, MemoryError):
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError):
         return
     _join(tree, name, described, b"".join(pieces))
 

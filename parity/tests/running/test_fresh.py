@@ -212,6 +212,15 @@ EDITS = {
         after="1.01",
         more={"linked": "-> there"},
     ),
+    "the version of an installed package": Edit(
+        "site-packages/{other}_one-1.dist-info/METADATA",
+        IMPORTS + "sys.path.append(str(Path(__file__).parents[2] / 'site-packages'))\nfrom {other}_one import scale",
+        before="Metadata-Version: 2.1\nName: {other}_one\nVersion: 1.0\n",
+        after="Metadata-Version: 2.1\nName: {other}_one\nVersion: 1.01\n",
+        more={
+            "site-packages/{other}_one.py": "from importlib.metadata import version\nscale = float(version(__name__))"
+        },
+    ),
     # Variables.
     "a variable": Edit(
         "", IMPORTS + "scale = float(os.environ['MY_SCALE'])", before="1.0", after="1.01", variable="MY_SCALE"
@@ -272,7 +281,7 @@ def test_no_edit_leaves_an_earlier_pass(
         elif edit.variable:
             monkeypatch.setenv(edit.variable, state or "")
         else:
-            put(tmp_path / named(edit.file), state)
+            put(tmp_path / named(edit.file), state and named(state))
 
     for file, text in edit.more.items():
         put(tmp_path / named(file), named(text))

@@ -59,6 +59,11 @@ LEFT = {
     "the garbage collector": ("import gc", "gc.disable()"),
     "tracing": ("import sys", "sys.setprofile(lambda *arguments: None)"),
     "the threads": ("import threading, time", "threading.Thread(target=time.sleep, args=(60,), daemon=True).start()"),
+    "numpy.mean was replaced": ("import numpy as np", "np.mean = np.median"),
+    "parity.trainers.numpy_trainer.NumpyTrainer.train was replaced": (
+        "from parity.trainers.numpy_trainer import NumpyTrainer as T",
+        "T.train = (lambda train: lambda self, *given: train(self, *given))(T.train)",
+    ),
     "the processes that it started": ("import subprocess", "subprocess.Popen(['sleep', '60'])"),
 }
 
