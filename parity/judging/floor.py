@@ -12,9 +12,10 @@ import numpy as np
 from safetensors.numpy import save as save_tensors
 
 from parity.judging.compare import distance, scale
+from parity.judging.sight import GROSS
 from parity.recording.files import read_tensors, write_whole
-from parity.recording.places import floor_name
-from parity.tolerance import RUNS, largest_lately
+from parity.recording.places import FROM, floor_name, stretch_name
+from parity.tolerance import FACTOR, RUNS, largest_lately
 from parity.tolerance import least_floor as least
 from parity.trajectory import Trajectory, TrajectoryError
 from parity.typing import Array, Params
@@ -58,6 +59,9 @@ class Floor:
     params: Params
     metrics: Params = field(default_factory=dict)
     source: Source | None = None
+    stretches: Mapping[int, Floor] = field(default_factory=dict)
+    """Of a run in lockstep: floors that were measured where a stretch begins, after so many epochs. Theirs are ``loss``
+    (L, B) and each parameter (L,), after each of the stretch's L epochs."""
 
     def tensors(self) -> Params:
         """All of it by name: ``loss``, ``params/<name>`` and ``metrics/<name>``."""
@@ -79,16 +83,29 @@ class Floor:
         In lockstep errors do not add up from stretch to stretch; they grow only with the values that they are relative
         to. So the floor's last value is carried on in proportion to the running max|reference|. It does not shrink:
         how far stretches stray that nobody measured is not known. The floors of metrics end where they were measured:
-        which rows are near a tie later is not known either.
+        which rows are near a tie later is not known either. Stretches that were measured by themselves have their own.
         """
         if len(self.loss) == len(reference.loss):
             return self
         scales = {name: np.maximum.accumulate(scale(values)) for name, values in reference.params.items()}
         loss = np.maximum.accumulate(np.abs(reference.loss.astype(np.float64)).ravel()).reshape(reference.loss.shape)
-        return replace(
+        carried = replace(
             self,
             loss=_carried(self.loss.ravel(), loss.ravel()).reshape(loss.shape),
             params={name: _carried(values, scales[name]) for name, values in self.params.items()},
+        )
+        for start, stretch in self.stretches.items():
+            end = start + len(stretch.loss)
+            carried.loss[start:end] = stretch.loss[: len(carried.loss[start:end])]
+            inside = np.flatnonzero((reference.epochs > start) & (reference.epochs <= end))
+            for name, values in stretch.params.items():
+                carried.params[name][inside] = values[reference.epochs[inside] - start - 1]
+        return carried
+
+    def measured(self, epoch: int) -> bool:
+        """Whether the floor of an epoch, from 1, was measured, and not carried on from earlier ones."""
+        return epoch <= len(self.loss) or any(
+            start < epoch <= start + len(stretch.loss) for start, stretch in self.stretches.items()
         )
 
 
@@ -230,7 +247,38 @@ def recorded_floor(folder: Path, run: Trajectory, kept: Path | None = None) -> F
     mark = run.meta.get("floor")
     floors = load(where / name, mark, root) if isinstance(mark, str) else None
     found = None if floors is None else fits(floors.get(run.meta["dtype"]), run)
-    return found and replace(found, source=Source.SUITE if kept else Source.BESIDE)
+    if found is None:
+        return None
+    found = replace(found, source=Source.SUITE if kept else Source.BESIDE)
+    if not run.meta.get("lockstep") or len(found.loss) >= len(run.loss):
+        return found
+    results = folder.resolve().parent.parent
+    return replace(found, stretches=_stretches(results, name, str(mark), run, found))
+
+
+def _stretches(results: Path, name: str, mark: str, run: Trajectory, floor: Floor) -> dict[int, Floor]:
+    """The floors of single stretches among the results.
+
+    They came with the run: one that could not have seen a gross mistake there is not believed.
+    """
+    found: dict[int, Floor] = {}
+    for path in sorted((results / "floors").glob(stretch_name(name, "*"))):
+        start = path.name.removesuffix(".safetensors").rpartition(FROM)[2]
+        floors = load(path, mark, results) if start.isdecimal() else None
+        stretch = None if floors is None else floors.get(run.meta["dtype"])
+        if stretch is not None and set(stretch.params) == set(floor.params) and _sees(stretch, int(start), run):
+            found[int(start)] = stretch
+    return found
+
+
+def _sees(stretch: Floor, start: int, run: Trajectory) -> bool:
+    """Whether every tolerance of a stretch is less than a quarter of the largest value of the run."""
+    there = run.loss[start : start + len(stretch.loss)]
+    if there.shape != stretch.loss.shape:
+        return False
+    sizes = {"loss": np.abs(there.astype(np.float64)), **{name: scale(stack) for name, stack in run.params.items()}}
+    floors = {"loss": stretch.loss, **stretch.params}
+    return all(bool((GROSS * FACTOR * values <= np.nanmax(sizes[name])).all()) for name, values in floors.items())
 
 
 def mark_of_run(run: Trajectory) -> str:

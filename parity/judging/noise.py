@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import NamedTuple
@@ -158,6 +159,58 @@ def measure(
             wide = [{name: 2.0**-29 * values for name, values in stray.items()} for stray in strayed]
         floors[dtype] = floor_of([*strayed, *wide] if dtype == "float64" else strayed, reference, dtype)
     return {dtype: _of_metrics(floor, case, reference) for dtype, floor in floors.items()}
+
+
+def measure_stretches(
+    build: Build,
+    case: Case,
+    length: int,
+    starts: Collection[int],
+    on_run: Callable[[], None] = lambda: None,
+    dtypes: Sequence[str] = DTYPES,
+) -> Iterator[tuple[int, dict[str, Floor]]]:
+    """Measure the noise floors of single stretches of a run in lockstep, each at the state in which it begins.
+
+    Args:
+        build: Makes the reference, which is trained once from the start of the case to the end of the last stretch.
+        case: The case.
+        length: The epochs of a stretch.
+        starts: After how many epochs each of the stretches begins.
+        on_run: Called after each of the ``runs_of(dtypes)`` runs of each stretch.
+        dtypes: The dtypes whose floors are measured.
+
+    Yields:
+        Each stretch's start, and its floor in each dtype: the loss (length, batches), each parameter (length,).
+    """
+    reference, done = build(case, "float64", "cpu"), 0
+    order = case.schedule.epochs(len(case.data().x))
+    for start in sorted(starts):
+        for batches in itertools.islice(order, start - done):
+            reference.train([batches])
+        state, stretch = reference.export(), list(itertools.islice(order, length))
+        right, done = _trained(reference, stretch), start + length
+        floors: dict[str, Floor] = {}
+        wide: list[Params] = []
+        for dtype in dtypes:
+            strayed: list[Params] = []
+            for seed in range(runs_of((dtype,))):
+                trainer = stirred(build, case, dtype, seed)[0] if seed < RUNS else build(case, dtype, "cpu")
+                trainer.load(state)
+                with np.errstate(all="ignore"):  # what overflows makes the floor infinite, and that is said
+                    strayed.append(strays(_trained(trainer, stretch), right))
+                on_run()
+            if dtype == "float32":
+                wide = [{name: 2.0**-29 * values for name, values in stray.items()} for stray in strayed]
+            floors[dtype] = floor_of([*strayed, *wide] if dtype == "float64" else strayed, right, dtype)
+        yield start, floors
+
+
+def _trained(trainer: Trainer, stretch: Sequence[Batches]) -> Trajectory:
+    """Train a stretch from the state that is loaded, with a snapshot after each of its epochs."""
+    pieces = [trainer.train([batches]) for batches in stretch]
+    losses = np.concatenate([piece.losses.reshape(1, -1) for piece in pieces])
+    params = {name: np.concatenate([piece.params[name] for piece in pieces]) for name in pieces[0].params}
+    return Trajectory({}, np.arange(1, len(stretch) + 1), losses, params, {})
 
 
 PREDICTIONS = "predictions of "

@@ -94,6 +94,8 @@ class Judgement:
         note: The course of such a run after that epoch.
         lockstep: The length in epochs of the stretches of the run that all this is said of; None for a free run.
         source: Where the noise floor comes from that the tolerances follow from; None where nothing was compared.
+        unmeasured: The stretches of a run in lockstep, by the epochs after which they begin, that are INCONCLUSIVE for
+            want of a floor that was measured there.
         evidence: All measured distances: those of the free run, then those of the run in lockstep if there is one.
 
     Examples:
@@ -112,6 +114,7 @@ class Judgement:
     note: str = ""
     lockstep: int | None = None
     source: Source | None = None
+    unmeasured: tuple[int, ...] = ()
     evidence: tuple[Evidence, ...] = field(default=(), compare=False, repr=False)
 
 
@@ -135,15 +138,27 @@ def judge_run(
         return sighted(found, reference)
     length, held, allowed = stretches()
     stretched = judge(held, reference, allowed.carried(reference), metrics=True)
-    reach = len(allowed.loss)
-    if stretched.verdict is Verdict.FAIL and stretched.epoch is not None and stretched.epoch > reach:
+    if stretched.verdict is Verdict.FAIL and stretched.epoch is not None and not allowed.measured(stretched.epoch):
         # How far rounding leads a stretch depends on its start, so a floor measured on other stretches cannot convict.
         reason = (
-            f"{stretched.reason}, in lockstep every {length} epochs; the noise floor was measured up to epoch {reach} "
-            "and carried on from there, so this may be rounding: shorter stretches (--lockstep N) tell"
+            f"{stretched.reason}, in lockstep every {length} epochs; the noise floor was measured up to epoch "
+            f"{len(allowed.loss)} and carried on from there, so this may be rounding: 'parity run' measures it there, "
+            "anew with --fresh"
         )
-        stretched = replace(stretched, verdict=Verdict.INCONCLUSIVE, reason=reason)
+        unmeasured = _beyond_measured(stretched.evidence[0], allowed, length)
+        stretched = replace(stretched, verdict=Verdict.INCONCLUSIVE, reason=reason, unmeasured=unmeasured)
     return sighted(judge_both(found, stretched, length), reference)
+
+
+def _beyond_measured(evidence: Evidence, allowed: Floor, length: int) -> tuple[int, ...]:
+    """The stretches that part by more than the tolerance that is carried on to them, by where they begin."""
+    found: set[int] = set()
+    for name in evidence.asserted:
+        for place in np.flatnonzero(~(evidence.share(name) <= 1)):
+            epoch = evidence.epoch(name, int(place))
+            if not allowed.measured(epoch):
+                found.add((epoch - 1) // length * length)
+    return tuple(sorted(found))
 
 
 def sighted(found: Judgement, reference: Trajectory, but: Collection[str] = ()) -> Judgement:

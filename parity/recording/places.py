@@ -24,6 +24,12 @@ def floor_name(folder: str, lockstep: int | None, dtype: str) -> str:
     return folder + stretch + (f"-{dtype}" if dtype in NARROW else "") + ".safetensors"
 
 
+def stretch_name(floor: str, start: int | str) -> str:
+    """The name of the file of the floors of one stretch, which begins after ``start`` epochs, beside the file ``floor``
+    of its case in lockstep."""
+    return floor.removesuffix(".safetensors") + f"{FROM}{start}.safetensors"
+
+
 def partial_path(folder: str | os.PathLike[str]) -> Path:
     """The folder in which a run is written until it is complete and moves to ``folder``."""
     folder = Path(os.path.abspath(folder))
@@ -74,6 +80,8 @@ def kept_failure(folder: Path) -> str:
 FAILURE_BYTES = 4096
 """So much of the reason why a run failed is kept, and read."""
 CHECKED = "checked"
+FROM = "-from"
+"""In the name of a file of floors, before the epochs after which the stretch begins that they are of."""
 """The dtype in the folder name of the reference's own check: see ``parity.running.jobs``."""
 EXPLANATION = "explanation.json"
 EXPLANATION_BYTES = 1 << 20

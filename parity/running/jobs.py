@@ -280,6 +280,43 @@ class MeasureFloor:
 
 
 @dataclass(frozen=True)
+class MeasureStretches:
+    """Measure the floors of single stretches of a case in lockstep, on its reference, each where it begins.
+
+    ``starts`` are the epochs after which they begin; ``floor`` is the file of the case's floors in lockstep, beside
+    which each stretch gets one of its own.
+    """
+
+    cell: CellName
+    environment: Environment
+    resources: Resources
+    dtypes: tuple[str, ...]
+    floor: FloorFile
+    lockstep: int
+    starts: tuple[int, ...]
+
+    def run(self, emit: Emit) -> OnDisk:
+        from parity.judging.floor import save
+        from parity.judging.noise import measure_stretches, runs_of
+        from parity.recording.places import stretch_name
+
+        entry, implementation, _ = self.cell.find()
+        runs, of = itertools.count(1), len(self.starts) * runs_of(self.dtypes)
+        measured = measure_stretches(
+            implementation.build,
+            entry.case,
+            self.lockstep,
+            self.starts,
+            lambda: emit(Progress(next(runs), of)),
+            self.dtypes,
+        )
+        for start, floors in measured:
+            path = Path(self.floor.path)
+            save(floors, path.with_name(stretch_name(path.name, start)), self.floor.mark)
+        return OnDisk()
+
+
+@dataclass(frozen=True)
 class Explain:
     """Explain the run of a cell that lies in ``folder`` and left its tolerance at the epoch ``failed``, from 1.
 

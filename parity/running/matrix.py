@@ -21,11 +21,21 @@ from parity.judging.verdict import Judgement, Verdict
 from parity.recording.format import MANIFEST
 from parity.recording.lock import tidy
 from parity.recording.manifest import read_manifest
-from parity.recording.places import CHECKED, Place, keep_explanation, keep_failure
+from parity.recording.places import CHECKED, Place, keep_explanation, keep_failure, stretch_name
 from parity.running.cells import Cell, OnEpoch, Options, cells, owed
 from parity.running.deadlines import Deadlines
 from parity.running.executor import Executor, Job, UnrunError, WorkerError
-from parity.running.jobs import CellName, Climb, Explain, FloorFile, MeasureFloor, OnDisk, Record, SampleText
+from parity.running.jobs import (
+    CellName,
+    Climb,
+    Explain,
+    FloorFile,
+    MeasureFloor,
+    MeasureStretches,
+    OnDisk,
+    Record,
+    SampleText,
+)
 from parity.running.keyring import Keyring
 from parity.running.keys import hyper_parameters
 from parity.running.packages import reach_of
@@ -37,6 +47,8 @@ from parity.trajectory import TrajectoryError
 
 CHANGES = 4
 """So many changes of a process are said of a cell."""
+STRETCHES = 20
+"""So many floors of stretches are measured before a cell is judged again."""
 
 
 class Matrix:
@@ -113,8 +125,11 @@ class Matrix:
 
             while waiting or failed:
                 for cell in [cell for cell, needs in waiting.items() if all(need.done() for need in needs.values())]:
-                    outcome = self._judge(cell, waiting.pop(cell))
-                    if outcome.judgement.verdict is Verdict.FAIL and explain:
+                    needs = waiting.pop(cell)
+                    outcome = self._judge(cell, needs)
+                    if stretches := self._stretches(cell, outcome, pool, on_epoch):
+                        waiting[cell] = needs | stretches
+                    elif outcome.judgement.verdict is Verdict.FAIL and explain:
                         # Explained by a worker, as runs are made: the other cells go on meanwhile.
                         failed[cell] = outcome, self._explain(cell, outcome, pool, on_epoch)
                     else:
@@ -279,6 +294,35 @@ class Matrix:
         job = MeasureFloor(name, name.environment, name.resources, epochs, dtypes, floor, lockstep, reuse)
         self._before_writing()
         return pool.submit(job, lambda progress: on_epoch(reference, progress.done, progress.of))
+
+    def _stretches(self, cell: Cell, outcome: Outcome, pool: Executor, on_epoch: OnEpoch) -> dict[str, Future[OnDisk]]:
+        """Have the floors of the first stretches measured that a judgement lacks: what it waits for then, by name.
+
+        Each is measured once. What is not believed then stays INCONCLUSIVE.
+        """
+        lockstep = self.lockstep(cell)
+        if not lockstep or not outcome.judgement.unmeasured:
+            return {}
+        floor, reference = self._keys.floor(cell, lockstep), self.reference(cell)
+        beside = Path(floor.path)
+        paths = {start: beside.with_name(stretch_name(beside.name, start)) for start in outcome.judgement.unmeasured}
+
+        def lacks(path: Path) -> bool:
+            measured = self._submitted.get(path)
+            if measured is None and self.options.fresh:
+                return True
+            return (measured is not None and not measured.done()) or load(path, floor.mark, self.options.out) is None
+
+        missing = [start for start, path in paths.items() if lacks(path)]
+        new = [start for start in missing[:STRETCHES] if paths[start] not in self._submitted]
+        if new:
+            dtypes = (cell.dtype,) if cell.dtype in NARROW else DTYPES
+            name = self._name(reference)
+            job = MeasureStretches(name, name.environment, name.resources, dtypes, floor, lockstep, tuple(new))
+            self._before_writing()
+            measured = pool.submit(job, lambda progress: on_epoch(reference, progress.done, progress.of))
+            self._submitted |= {paths[start]: measured for start in new}
+        return {f"floor from epoch {start}": self._submitted[paths[start]] for start in missing[:STRETCHES]}
 
     def _name(self, cell: Cell) -> CellName:
         entry = cell.entry

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from parity.judging.floor import Floor
-from parity.judging.noise import in_lockstep, measure
+from parity.judging.noise import in_lockstep, measure, measure_stretches
 from parity.judging.verdict import Judgement, Verdict, judge, judge_both, judge_check, judge_run
 from parity.spec import Adam, Case
 from parity.tests import toy
@@ -136,3 +136,29 @@ def test_lockstep_settles_what_a_long_free_run_leaves_open(alone, lockstep, verd
     found = judge_both(alone, lockstep, 2)
     assert (found.verdict, found.ratio) == (verdict, ratio)
     assert ("rounding alone" in found.note) == (alone is ENDED and lockstep is PASSED)
+
+
+def test_a_stretch_at_the_beginning_has_the_floor_of_a_run_in_lockstep() -> None:
+    ((start, floors),) = measure_stretches(toy.build, CASE, 2, [0])
+    run = measure(toy.build, CASE, 2, lockstep=2)
+    assert start == 0
+    for dtype, floor in floors.items():
+        # A whole run begins from initial values that are stirred, too.
+        assert np.all(floor.loss <= 4 * run[dtype].loss)
+        assert np.all(run[dtype].loss <= 4 * floor.loss)
+        assert {name: len(values) for name, values in floor.params.items()} == dict.fromkeys(run[dtype].params, 2)
+
+
+def test_a_stretch_that_was_measured_has_its_own_floor_and_convicts() -> None:
+    held, floor = free(CASE), measured(4)
+    held.params["dense/bias"][9] += 1e-6
+    (own,) = (floors["float64"] for _, floors in measure_stretches(toy.build, CASE, 2, [8]))
+    found = judge_run(free(CASE), free(CASE), floor, stretches=lambda: (2, held, floor))
+    assert found.unmeasured == (8,)
+    convicting = replace(floor, stretches={8: own})
+    found = judge_run(free(CASE), free(CASE), floor, stretches=lambda: (2, held, convicting))
+    assert (found.verdict, found.epoch, found.unmeasured) == (Verdict.FAIL, 9, ())
+    wide = replace(own, loss=own.loss * 1e9, params={name: 1e9 * values for name, values in own.params.items()})
+    acquitting = replace(floor, stretches={8: wide})
+    found = judge_run(free(CASE), free(CASE), floor, stretches=lambda: (2, held, acquitting))
+    assert found.verdict is Verdict.PASS
