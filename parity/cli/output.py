@@ -114,6 +114,7 @@ def write_page(path: Path, judged: Callable[[], list[Outcome]]) -> str:
 
     ``judged`` gives the outcomes on the page. It is asked where a page can be written at all.
     """
+    from parity.recording.files import write_whole
     from parity.report.current import PACKAGES, fingerprint, is_current
     from parity.report.html import page
     from parity.report.page import PageError, check_page
@@ -125,5 +126,9 @@ def write_page(path: Path, judged: Callable[[], list[Outcome]]) -> str:
     except (PageError, TrajectoryError) as error:
         return f"no report: {error}"
     if not is_current(path, fingerprint(outcomes)):
-        write(path, page(outcomes))
+        check_file(path)
+        try:
+            write_whole(path, page(outcomes).encode())
+        except OSError as error:
+            return f"no report: cannot write {path}: {error.strerror}"
     return f"report: {path}"

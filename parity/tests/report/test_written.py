@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -97,6 +99,22 @@ def test_without_what_a_page_needs_a_run_still_says_its_verdict(
     with pytest.raises(SystemExit) as ended:
         recordings.report(copied, suite=made[0].package)
     assert ended.value.code == 2
+
+
+def test_a_disk_without_room_for_the_page_costs_the_page_and_not_the_verdict(
+    made: tuple[Suite, Path, list[Outcome]],
+    copied: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def no_room(path: Path, *arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr("parity.recording.files.write_whole", no_room)
+    with pytest.raises(SystemExit) as ended:
+        cases.run([CASE], ["numpy-honest"], suite=made[0].package, out=copied)
+    assert ended.value.code == 0
+    assert f"no report: cannot write {copied / 'report.html'}: No space left" in capsys.readouterr().out
 
 
 def test_a_folder_that_cannot_be_read_costs_the_page_and_not_the_verdict(
