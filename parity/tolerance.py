@@ -76,8 +76,7 @@ def least_floor(largest: Any, dtype: str, measured: bool = False) -> Any:
         >>> least_floor(1.0, "bfloat16"), least_floor(1.0, "bfloat16", measured=True)
         (0.015625, 0.00390625)
     """
-    with np.errstate(invalid="ignore"):  # a recording may hold a NaN that signals
-        return (1 if measured and dtype in NARROW else ROUNDINGS) * unit(dtype) * largest
+    return (1 if measured and dtype in NARROW else ROUNDINGS) * unit(dtype) * largest
 
 
 def largest_lately(values: Array, at: Array) -> Array:

@@ -184,6 +184,7 @@ def _check_parameters(run: Trajectory, case: Case) -> None:
         )
 
 
+@np.errstate(all="ignore")  # a recording may hold any numbers, a NaN that signals too
 def explain_pair(
     run: Trajectory,
     other: Trajectory,

@@ -113,6 +113,7 @@ class Runs:
         return min(found, default=None)
 
 
+@np.errstate(all="ignore")  # a recording may hold any numbers, a NaN that signals too
 def judge_cell(runs: Runs, place: Place) -> Outcome:
     """Judge one recorded run against the reference beside it, on its noise floor, with its published figures.
 

@@ -176,6 +176,7 @@ def compare(
     return compare_runs(a, ours, b, theirs, repetitions(ours, theirs, noise), known)
 
 
+@np.errstate(all="ignore")  # a recording may hold any numbers, a NaN that signals too
 def compare_runs(
     a: Path,
     ours: Trajectory,
