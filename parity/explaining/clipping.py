@@ -63,7 +63,9 @@ def clipping_of(steps: Sequence[Step], dtype: str) -> Clipping | None:
     Returns:
         The bound; None if no size of the gradients repeats, from update to update, as the largest there is.
     """
-    sizes = [{name: (_norm(g), float(np.max(np.abs(g), initial=0.0))) for name, g in s.gradients.items()} for s in steps]
+    sizes = [
+        {name: (_norm(g), float(np.max(np.abs(g), initial=0.0))) for name, g in s.gradients.items()} for s in steps
+    ]
     ways = (
         (TOGETHER, [[math.hypot(*(norm for norm, _ in one.values()))] for one in sizes]),
         (EACH, [[norm for norm, _ in one.values()] for one in sizes]),
@@ -109,7 +111,9 @@ def clipped_otherwise(step: Step, other: Step, mine: Clipping | None, theirs: Cl
 
 
 def _enlarged(step: Step, other: Step, mine: Clipping | None) -> Params:
-    pairs = [(np.asarray(g, np.float64), np.asarray(other.gradients[name], np.float64)) for name, g in step.gradients.items()]
+    pairs = [
+        (np.asarray(g, np.float64), np.asarray(other.gradients[name], np.float64)) for name, g in step.gradients.items()
+    ]
     ratios: list[float] = []
     for got, clipped in pairs:
         whole = mine is None or mine.how != VALUES

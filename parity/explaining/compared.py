@@ -15,7 +15,11 @@ from parity.spec import Adam, Optimizer, Sgd
 from parity.trajectory import Trajectory
 from parity.typing import Array
 
-ANOTHER_RATE, ANOTHER_DECAY, SOME_DECAY = "another-learning-rate", "another-weight-decay", "weight-decay-on-some-tensors"
+ANOTHER_RATE, ANOTHER_DECAY, SOME_DECAY = (
+    "another-learning-rate",
+    "another-weight-decay",
+    "weight-decay-on-some-tensors",
+)
 LATE, SCHEDULE = "learning-rate-of-another-update", "another-schedule"
 SAID = {
     ANOTHER_RATE: "The learning rate is not the one that it is said to be.",
@@ -120,4 +124,3 @@ def _rule_in_words(optimizer: Optimizer) -> str:
     assert isinstance(optimizer, Adam)
     said = f"beta1 {optimizer.beta1:.6g}, beta2 {optimizer.beta2:.6g}, epsilon {optimizer.epsilon:.6g}"
     return f"Adam's, with {said}"
-

@@ -79,6 +79,8 @@ class Diagnosis:
             return self.named
         if self.untried:
             return f"unexplained: {self.untried}"
+        if not found and not self.replays:
+            return "unexplained: no mistake is known that could be made here"
         if not found:
             tried = f"none of the {len(self.replays)} mistakes tried brings it into the noise floor"
             return f"unexplained: {tried}" + (" in the time there was" if self.unfinished else "")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from parity.explaining.pattern import enumerated, multiple
+from parity.explaining.pattern import enumerated, multiple, times_in_words
 from parity.recording.steps import Step
 from parity.tolerance import FACTOR, least_floor
 from parity.typing import Array
@@ -86,12 +86,14 @@ def multiples_in_words(step: Step, other: Step, dtype: str, but: Collection[str]
     if found.alike(common, 1.0):
         if same_loss or loss is None:
             return ""
-        return f"the loss of the first run is {loss:.6g} times the second's, and their gradients agree"
+        return f"the loss of the first run is {times_in_words(loss)} times the second's, and their gradients agree"
     if found.alike(loss, common):
-        text = f"the loss and the gradients of the first run are {common:.6g} times the second's"
+        text = f"the loss and the gradients of the first run are {times_in_words(common)} times the second's"
     else:
-        text = f"the gradients of the first run are {common:.6g} times the second's, and " + (
-            "their losses agree" if same_loss or loss is None else f"its loss is {loss:.6g} times the second's"
+        text = f"the gradients of the first run are {times_in_words(common)} times the second's, and " + (
+            "their losses agree"
+            if same_loss or loss is None
+            else f"its loss is {times_in_words(loss)} times the second's"
         )
     causes = list(_causes(found, step))
     return text + (f"; recordings do not tell which it is: {enumerated(causes, 'or', len(causes))}" if causes else "")
@@ -100,7 +102,7 @@ def multiples_in_words(step: Step, other: Step, dtype: str, but: Collection[str]
 def _tensor_by_tensor(found: Factors, same_loss: bool) -> str:
     if len(found.gradients) < 2 or None in found.gradients.values():
         return ""
-    each = [f"{name} {ratio:.6g}" for name, ratio in found.gradients.items()]
+    each = [f"{name} {times_in_words(ratio)}" for name, ratio in found.gradients.items()]
     text = f"tensor by tensor, the gradients of the first run are other multiples of the second's: {enumerated(each)}"
     return text + (", and their losses agree" if same_loss else "")
 

@@ -242,7 +242,9 @@ def residuals(sample: Sample, optimizer: Optimizer, rates: Array | None = None) 
     """
     along, shrinks = sample.directions(optimizer)
     steps = along + getattr(optimizer, "weight_decay", 0.0) * shrinks
-    left: Array = sample.after - (sample.before - (optimizer.learning_rate if rates is None else rates[:, None]) * steps)
+    left: Array = sample.after - (
+        sample.before - (optimizer.learning_rate if rates is None else rates[:, None]) * steps
+    )
     return left
 
 

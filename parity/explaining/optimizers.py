@@ -8,11 +8,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from parity.dtypes import unit
-from parity.explaining.compared import ANOTHER_DECAY, ANOTHER_RATE, SOME_DECAY, apart_in_words, followed_by_both, rates_in_words
+from parity.explaining.compared import (
+    ANOTHER_DECAY,
+    ANOTHER_RATE,
+    SOME_DECAY,
+    apart_in_words,
+    followed_by_both,
+    rates_in_words,
+)
 from parity.explaining.diagnose import Diagnosis
 from parity.explaining.fits import Followed, constants, errors_apart, fitted, follow, plainly
 from parity.explaining.location import Location
-from parity.explaining.pattern import enumerated, multiple, pattern
+from parity.explaining.pattern import enumerated, multiple, pattern, times_in_words
 from parity.explaining.replay import Replay
 from parity.explaining.updates import Updates, class_said
 from parity.explaining.walk import in_words
@@ -89,6 +96,8 @@ def of_updates(sides: tuple[Side, Side], location: Location, number: int) -> Dia
         return apart_in_words_of(sides, location) if location.phase is Phase.UPDATE else None
     if len({one.first for one in found}) < len(found):
         return _of_both(location, found)
+    if len(found) > 1 and not early and (both := _followed_by_both(found)) is not None:
+        return diagnosis_of(replace(location, note=both[1]), both[0])
     one = min(found, key=lambda each: each.first)
     # Once the other run departs as well, both may do what parity.spec has no words for.
     diagnosis, steps = _named(one, min((other.first for other in found if other.first > one.first), default=None))
@@ -162,10 +171,15 @@ def _named(one: Departure, until: int | None = None) -> tuple[Diagnosis, str]:
         replays, more = _constants(updates, until)
         said += [more] if more else []
     if known and known[0].explains:
-        replays = []  # a mistake that is known says more than a number
+        # A mistake that is known says more than a number, but another rate may be the same.
+        replays = [replay for replay in replays if replay.names == (ANOTHER_RATE,)]
     if replays:
         diagnosis = replace(diagnosis, untried="", untouched=diagnosis.untouched or place.check and place.check.floors)
-    ranked = tuple(sorted((*replays, *known), key=lambda replay: replay.floors))
+    ranked = tuple(
+        sorted((*known, *replays), key=lambda replay: (not replay.explains, replay in replays, replay.floors))
+    )
+    if not (known and known[0].explains):
+        ranked = tuple(sorted(ranked, key=lambda replay: replay.floors))
     return replace(diagnosis, replays=ranked), "; ".join(dict.fromkeys(said))
 
 
@@ -175,10 +189,9 @@ def _ratio_in_words(place: Location, updates: Updates) -> str | None:
     if ratio is None:
         return None
     parting = [check.tensor for check in place.parts if check.tensor in place.params]
-    times = f"{ratio:.4g}" if abs(ratio - 1) >= 1e-3 else f"(1 {'+' if ratio > 1 else '-'} {abs(ratio - 1):.3g})"
     if set(parting) == set(updates.shapes):
-        return f"in this update its steps are {times} times that optimizer's, everywhere"
-    text = f"in this update its steps of {enumerated(parting)} are {times} times that optimizer's, and all others are its own"
+        return f"in this update its steps are {times_in_words(ratio, 4)} times that optimizer's, everywhere"
+    text = f"in this update its steps of {enumerated(parting)} are {times_in_words(ratio, 4)} times that optimizer's, and all others are its own"
     return text + (
         ", as where two tensors are trained and their sum is recorded, or where some have a learning rate of their own"
         if round(ratio) == 2
@@ -206,7 +219,11 @@ def _fits(updates: Updates, found: Followed, until: int | None) -> tuple[list[Re
         left = updates.left_by(_decaying(optimizer, value), until)
         return [Replay((ANOTHER_DECAY,), Phase.UPDATE, left)], f"its weight decay is {value:.6g}, not {meant:.6g}"
     split = found.undecayed()
-    if decay is None and split is not None and all(abs(found.decays[name][0] - meant) <= found.decays[name][1] for name in split[0]):
+    if (
+        decay is None
+        and split is not None
+        and all(abs(found.decays[name][0] - meant) <= found.decays[name][1] for name in split[0])
+    ):
         sample, (decayed, others) = updates.sample_until(until), split
         along, shrinks = sample.directions(optimizer)
         decays = np.array([meant if name in decayed else 0.0 for name in sample.names])[sample.ids]
@@ -277,18 +294,40 @@ def _of_both(location: Location, found: Sequence[Departure]) -> Diagnosis | None
     said: list[str] = []
     for one in found:
         if explanations := _named(one)[0].explanations:
-            said.append(f"the updates of the {one.side.which} run are explained by {' and '.join(explanations[0].names)}")
+            said.append(
+                f"the updates of the {one.side.which} run are explained by {' and '.join(explanations[0].names)}"
+            )
     why = f"from update {found[0].first} on, neither run's updates are those of the optimizer that it is meant to have"
     if len(said) < len(found):
         why += ", perhaps for a schedule, clipping or a choice of what decays, of which parity.spec has no words"
     dtype = max((one.updates.dtype for one in found), key=unit)
     if location.phase is Phase.UPDATE and (ratio := _ratio_of_steps(location, dtype)) is not None:
-        said.append(f"in this update the first run's steps are {ratio:.4g} times the second's, everywhere")
-    fits = [follow(one.updates.sample, one.updates.optimizer) for one in found]
-    if fits[0] is not None and fits[1] is not None:
-        said += [words for _, words in apart_in_words(fits[0], fits[1])]
+        said.append(
+            f"in this update the first run's steps are {times_in_words(ratio, 4)} times the second's, everywhere"
+        )
+    if (both := _followed_by_both(found)) is not None:
+        return diagnosis_of(replace(location, note="; ".join((*said, both[1]))), both[0])
     optimizers = " and ".join(dict.fromkeys(repr(one.side.optimizer) for one in found))
     return diagnosis_of(replace(location, note="; ".join(said)), untried=f"{why}: {optimizers}")
+
+
+def _followed_by_both(found: Sequence[Departure]) -> tuple[tuple[Replay, ...], str] | None:
+    """Hold against each other the learning rates and decays with which two runs follow one optimizer's rule.
+
+    None if either does not, or if they have the same.
+    """
+    fits = [follow(one.updates.sample, one.updates.optimizer) for one in found]
+    if fits[0] is None or fits[1] is None:
+        return None
+    apart = apart_in_words(fits[0], fits[1])
+    if not apart:
+        return None
+    names, words = zip(*apart, strict=True)
+    note = (
+        f"neither run keeps to the learning rate and the decay of {found[0].side.optimizer}: {'; '.join(words)}; which of "
+        "the two is meant, recordings do not tell"
+    )
+    return (Replay(tuple(names), Phase.UPDATE, max(fits[0].floors, fits[1].floors)),), note
 
 
 def _ratio_of_steps(place: Location, dtype: str) -> float | None:
@@ -314,7 +353,9 @@ def apart_in_words_of(sides: tuple[Side, Side], location: Location) -> Diagnosis
         why = f"{untrained[0]} has no gradient, hence is no work of the optimizer"
         return diagnosis_of(location, untried=why)
     if ours.optimizer is not None:
-        which = f"{ours.optimizer}" if ours.optimizer == theirs.optimizer else f"{ours.optimizer} and {theirs.optimizer}"
+        which = (
+            f"{ours.optimizer}" if ours.optimizer == theirs.optimizer else f"{ours.optimizer} and {theirs.optimizer}"
+        )
         why = f"each run's updates are those of the optimizer that it is meant to have: {which}"
         return diagnosis_of(location, untried=why)
     return _of_unsaid(sides, location)
@@ -337,7 +378,7 @@ def _of_unsaid(sides: tuple[Side, Side], location: Location) -> Diagnosis:
     dtype = max((side.run.meta["dtype"] for side in sides), key=unit)
     ratio = _ratio_of_steps(location, dtype)
     if ratio is not None:
-        why += f"; in this update the first run's steps are {ratio:.4g} times the second's"
+        why += f"; in this update the first run's steps are {times_in_words(ratio, 4)} times the second's"
     elif spread := _spread_of_steps(location):
         why += f"; in this update the first run's steps are {spread} times the second's, by no one number"
     return diagnosis_of(location, untried=why)
@@ -357,4 +398,3 @@ def _spread_of_steps(place: Location) -> str:
         return ""
     low, high = np.quantile(every, [0.05, 0.95])
     return f"{low:.3g} to {high:.3g}"
-

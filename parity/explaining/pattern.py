@@ -66,10 +66,10 @@ def _multiples(location: Location, first: float) -> str:
     """Say by which numbers the tensors that part are multiples; ``first`` is that of the first of them."""
     found = {part.tensor: _factor(part.got.astype(np.float64), part.wanted) for part in location.parts}
     if all(_near(factor, first) for factor in found.values()):
-        return f"{_times(first)} times the reference, {_everywhere(location, True)}"
+        return f"{times_in_words(first)} times the reference, {_everywhere(location, True)}"
     if None in found.values():
-        return f"{_times(first)} times the reference, {_everywhere(location, False)}"
-    each = [f"{name} {_times(factor)}" for name, factor in found.items() if factor is not None]
+        return f"{times_in_words(first)} times the reference, {_everywhere(location, False)}"
+    each = [f"{name} {times_in_words(factor)}" for name, factor in found.items() if factor is not None]
     return f"a multiple of the reference, another in each tensor: {enumerated(each)}"
 
 
@@ -109,10 +109,14 @@ def _factor(a: Array, b: Array) -> float | None:
     return multiple(a, b, allowed) or None
 
 
-def _times(factor: float) -> str:
-    """Print a factor with enough digits to tell it from 1."""
-    if abs(factor - 1) >= 1e-3:
-        return f"{factor:.6g}"
+def times_in_words(factor: float, digits: int = 6) -> str:
+    """Print a factor with enough digits to tell it from 1.
+
+    >>> times_in_words(5.24149), times_in_words(1 + 2e-7)
+    ('5.24149', '(1 + 2e-07)')
+    """
+    if abs(factor - 1) >= 1e-3 or factor == 1:
+        return f"{factor:.{digits}g}"
     return f"(1 {'+' if factor > 1 else '-'} {abs(factor - 1):.3g})"
 
 

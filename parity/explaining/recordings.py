@@ -105,7 +105,11 @@ def _of_untrained(sides: tuple[Side, Side], location: Location) -> Diagnosis | N
 
 def _values_in_words(values: Array) -> str:
     values = np.asarray(values, np.float64)
-    return f"{values.flat[0]:.4g} everywhere" if not np.ptp(values) else f"between {values.min():.4g} and {values.max():.4g}"
+    return (
+        f"{values.flat[0]:.4g} everywhere"
+        if not np.ptp(values)
+        else f"between {values.min():.4g} and {values.max():.4g}"
+    )
 
 
 def _of_gradients(

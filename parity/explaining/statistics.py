@@ -49,7 +49,9 @@ class Moves:
 
 
 @np.errstate(all="ignore")  # a recording may hold any numbers
-def moves(run: Trajectory, other: Trajectory, steps: Sequence[Step], others: Sequence[Step], name: str, dtype: str) -> Moves | None:
+def moves(
+    run: Trajectory, other: Trajectory, steps: Sequence[Step], others: Sequence[Step], name: str, dtype: str
+) -> Moves | None:
     """Find what two runs take of each batch's value, from a statistic that both begin with and see the same batches of.
 
     new = old + m (batch - old) in both, with the same batch: so the batch's values cancel, and what is left is linear
