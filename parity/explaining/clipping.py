@@ -39,7 +39,7 @@ class Clipping:
 
     def near(self, bound: float, dtype: str) -> bool:
         """Tell whether another bound is the same but for rounding, and for what torch adds to a norm."""
-        return abs(bound - self.bound) <= FACTOR * least_floor(max(bound, self.bound), dtype) + IN_TORCH
+        return bool(abs(bound - self.bound) <= FACTOR * least_floor(max(bound, self.bound), dtype) + IN_TORCH)
 
     def of(self, gradients: Params) -> Params:
         """Clip gradients."""
@@ -63,30 +63,60 @@ def clipping_of(steps: Sequence[Step], dtype: str) -> Clipping | None:
     Returns:
         The bound; None if no size of the gradients repeats, from update to update, as the largest there is.
     """
-    sizes = [
-        {name: (_norm(g), float(np.max(np.abs(g), initial=0.0))) for name, g in s.gradients.items()} for s in steps
-    ]
-    ways = (
-        (TOGETHER, [[math.hypot(*(norm for norm, _ in one.values()))] for one in sizes]),
-        (EACH, [[norm for norm, _ in one.values()] for one in sizes]),
-        (VALUES, [[largest for _, largest in one.values()] for one in sizes]),
-    )
-    for how, each in ways:
-        bound = max((size for one in each for size in one), default=0.0)
-        if not 0 < bound < math.inf:
-            return None
-        near = FACTOR * least_floor(bound, dtype) + IN_TORCH
-        met = frozenset(number for number, one in enumerate(each) if max(one) >= bound - near)
-        # A largest size that comes once is nobody's bound; two of many may be alike by chance.
-        if len(met) >= max(2, min(3, len(steps))):
-            return Clipping(how, bound, met)
-    return None
+    sizes = [{name: _norm(g) for name, g in step.gradients.items()} for step in steps]
+    whole = [math.hypot(*each.values()) for each in sizes]
+    # Norms that are bounded one by one may have one norm all together, too; not the other way round.
+    each = _bounded(EACH, [list(norms.values()) for norms in sizes], dtype)
+    if each is not None and any(
+        whole[number] > each.bound and not each.near(whole[number], dtype) for number in each.met
+    ):
+        return each
+    values = [[float(np.max(np.abs(g), initial=0.0)) for g in step.gradients.values()] for step in steps]
+    return _bounded(TOGETHER, [[norm] for norm in whole], dtype) or _bounded(VALUES, values, dtype)
+
+
+def _bounded(how: str, sizes: Sequence[Sequence[float]], dtype: str) -> Clipping | None:
+    """Find the largest size if it repeats: one that comes once is no bound, and two of many may be alike by chance."""
+    bound = max((size for each in sizes for size in each), default=0.0)
+    if not 0 < bound < math.inf:
+        return None
+    near = FACTOR * least_floor(bound, dtype) + IN_TORCH
+    met = frozenset(number for number, each in enumerate(sizes) if max(each, default=0.0) >= bound - near)
+    return Clipping(how, bound, met) if len(met) >= max(2, min(3, len(sizes))) else None
 
 
 def unclipped(run: Trajectory, number: int) -> Params:
     """Read the gradients of an update as they were before they were clipped; empty if the run did not record them."""
     start = f"{number}/unclipped/"
     return {name.removeprefix(start): run.steps[name] for name in run.steps if name.startswith(start)}
+
+
+def bounds_in_words(mine: Clipping, other: Clipping, dtype: str, times: float | None) -> str:
+    """Say how the bounds of two runs differ, both of which clip all gradients together.
+
+    Args:
+        mine: The first run's.
+        other: The second's.
+        dtype: The coarser dtype of the two.
+        times: The number by which the first run's gradients are a multiple of the second's; None if they are none.
+
+    Returns:
+        A sentence; empty if the gradients differ by more than the bounds.
+    """
+    if times is None or not mine.near(times * other.bound, dtype):
+        return ""
+    if mine.near(other.bound, dtype):
+        return "both runs clip to one norm, and torch adds 1e-6 to what it divides by, which others do not"
+    larger, smaller = max(mine, other, key=_bound), min(mine, other, key=_bound)
+    scale = round(larger.bound / smaller.bound)
+    text = f"the first run clips to a norm of {mine.bound:.6g}, the second to {other.bound:.6g}"
+    if scale > 1 and scale & (scale - 1) == 0 and larger.near(scale * smaller.bound, dtype):
+        text += f", as where gradients of a loss scaled by {scale} for float16 are clipped before they are scaled back"
+    return text
+
+
+def _bound(clipping: Clipping) -> float:
+    return clipping.bound
 
 
 def clipped_otherwise(step: Step, other: Step, mine: Clipping | None, theirs: Clipping, before: Params) -> Params:
@@ -116,8 +146,9 @@ def _enlarged(step: Step, other: Step, mine: Clipping | None) -> Params:
     ]
     ratios: list[float] = []
     for got, clipped in pairs:
-        whole = mine is None or mine.how != VALUES
-        kept = np.ones(got.shape, bool) if whole else np.abs(got) < mine.bound
+        kept = np.ones(got.shape, bool)
+        if mine is not None and mine.how == VALUES:
+            kept = np.abs(got) < mine.bound
         square = float(np.sum(clipped[kept] ** 2))
         if square:
             ratios.append(float(np.sum(got[kept] * clipped[kept])) / square)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from parity.dtypes import unit
 from parity.explaining.fits import Followed, Sample, follow, guesses, plainly
 from parity.explaining.pattern import enumerated
 from parity.judging.sight import moved_by_rounding
@@ -49,6 +50,7 @@ def apart_in_words(one: Followed, other: Followed) -> list[tuple[str, str]]:
     if words := rates_in_words(one.rates, other.rates, one.unsure + other.unsure, "the first run's", "the second's"):
         rates = one.rate, other.rate
         name = ANOTHER_RATE if None not in rates else LATE if " late" in words else SCHEDULE
+        name = "float32-learning-rate" if "float32" in words else name
         found.append((name, words))
     shared = {name: (one.decays[name], other.decays[name]) for name in one.decays if name in other.decays}
     differ = {name: pair for name, pair in shared.items() if abs(pair[0][0] - pair[1][0]) > pair[0][1] + pair[1][1]}
@@ -78,6 +80,9 @@ def rates_in_words(rates: Array, others: Array, unsure: Array, whose: str, other
 
     text = f"learning rates of {shown(rates)} against {other} {shown(others)}"
     text = f"{whose} {text}" if whose else text
+    apart = float(np.max(np.abs(rates - others) / np.where(others, np.abs(others), np.inf)))
+    if 0 < apart <= 2 * unit("float32"):
+        return f"{text}, which is {apart:.2g} of itself apart, as of a number that passed through float32"
     constant = not np.any(np.abs(rates - rates[0]) > unsure) and not np.any(np.abs(others - others[0]) > unsure)
     for shift in range(1, SHIFTS + 1):
         if constant or count < shift + 3:

@@ -11,10 +11,11 @@ import numpy as np
 
 from parity.explaining.diagnose import Diagnosis, diagnose
 from parity.explaining.location import Location
+from parity.explaining.pairs import Noise, walk_pair
 from parity.explaining.pattern import growth, pattern
 from parity.explaining.recordings import SENTENCES, explain_steps
 from parity.explaining.replay import Replays
-from parity.explaining.walk import Noise, locate, walk_pair, walk_recorded
+from parity.explaining.walk import locate, walk_recorded
 from parity.judging.compare import Difference
 from parity.judging.floor import Floor
 from parity.judging.policy import asserts_parameters

@@ -39,7 +39,7 @@ class Factors:
         """Tell whether two numbers are there, and the same but for rounding."""
         if one is None or other is None:
             return False
-        return abs(one - other) <= 2 * FACTOR * least_floor(max(abs(one), abs(other)), self.dtype)
+        return bool(abs(one - other) <= 2 * FACTOR * least_floor(max(abs(one), abs(other)), self.dtype))
 
 
 @np.errstate(all="ignore")  # a recording may hold any numbers
@@ -102,7 +102,7 @@ def multiples_in_words(step: Step, other: Step, dtype: str, but: Collection[str]
 def _tensor_by_tensor(found: Factors, same_loss: bool) -> str:
     if len(found.gradients) < 2 or None in found.gradients.values():
         return ""
-    each = [f"{name} {times_in_words(ratio)}" for name, ratio in found.gradients.items()]
+    each = [f"{name} {times_in_words(ratio)}" for name, ratio in found.gradients.items() if ratio is not None]
     text = f"tensor by tensor, the gradients of the first run are other multiples of the second's: {enumerated(each)}"
     return text + (", and their losses agree" if same_loss else "")
 

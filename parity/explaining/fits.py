@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 
 import numpy as np
 
@@ -48,20 +48,21 @@ class Sample:
         self.floors = least_floor(largest, dtype)
         """(updates, tensors): the least noise floor of each tensor."""
         begun = steps[0].before.slots if len(steps) else {}
+        self.done = steps[0].before.step if len(steps) else 0
         self.slots = {
             slot: flat(begun, f"{slot}/") for slot in slots if all(f"{slot}/{name}" in begun for name in self.names)
         }
 
     def directions(self, optimizer: Optimizer) -> tuple[Array, Array]:
         """Make the step of each update at a learning rate of one, and what a weight decay of one adds to it."""
-        plain = replace(optimizer, learning_rate=1.0, **({} if type(optimizer) is Adam else {"weight_decay": 0.0}))
+        plain = altered(optimizer, learning_rate=1.0, **({} if type(optimizer) is Adam else {"weight_decay": 0.0}))
         rule, nought = nn.UPDATES[type(plain)], np.zeros(len(self.ids))
 
         def along(values: Array, slots: Mapping[str, Array]) -> Array:
             state = State({}, {f"{name}/p": slots.get(name, nought).copy() for name in slot_names(plain)})
             made = np.empty_like(values)
             for number, value in enumerate(values):
-                state.step = number + 1
+                state.step = self.done + number + 1
                 made[number] = -rule(plain, "p", nought, value, state)
             return made
 
@@ -70,7 +71,8 @@ class Sample:
 
     def each(self, values: Array) -> Array:
         """Add up along each tensor: (updates, values) to (updates, tensors)."""
-        return np.stack([np.bincount(self.ids, row, len(self.names)) for row in values])
+        found: Array = np.stack([np.bincount(self.ids, row, len(self.names)) for row in values])
+        return found
 
     def tells(self) -> bool:
         """Tell whether steps are so much larger than rounding that one rule is told from another."""
@@ -82,7 +84,9 @@ class Sample:
         worst = np.zeros((self.count, len(self.names)))
         for number in range(self.count):
             np.maximum.at(worst[number], self.ids, far[number])
-        return np.divide(worst, self.floors, out=np.where(worst > 0, np.inf, 0.0), where=self.floors > 0)
+        nought = np.where(worst > 0, np.inf, 0.0)
+        left: Array = np.divide(worst, self.floors, out=nought, where=self.floors > 0)
+        return left
 
 
 @dataclass(frozen=True)
@@ -101,10 +105,12 @@ class Followed:
     """What is left of the updates, in noise floors."""
 
     @property
-    def rate(self) -> float | None:
-        """Find the one learning rate of all updates; None if they have not one."""
-        middle = float(np.median(self.rates))
-        return middle if np.all(np.abs(self.rates - middle) <= self.unsure) else None
+    def rate(self) -> tuple[float, float] | None:
+        """Find the one learning rate of all updates, and how unsure it is; None if they have not one."""
+        weights = 1 / self.unsure**2
+        middle = float(np.sum(weights * self.rates) / np.sum(weights))
+        agree = np.all(np.abs(self.rates - middle) <= self.unsure)
+        return (middle, float(1 / np.sqrt(np.sum(weights)))) if agree else None
 
     def decay(self) -> tuple[float, float] | None:
         """Find the one weight decay of all tensors, and how unsure it is; None if they have not one."""
@@ -160,7 +166,7 @@ def follow(sample: Sample, optimizer: Optimizer) -> Followed | None:
 
 
 def _of_the_correction(optimizer: Optimizer, dtype: str) -> float:
-    """Say by what part of itself a step may be off, because a run works out the correction of Adam's bias in its dtype."""
+    """Say by what part of itself a step may be off, if a run works out the correction of Adam's bias in its dtype."""
     return unit(dtype) / (1 - optimizer.beta2) if isinstance(optimizer, Adam) and optimizer.beta2 < 1 else 0.0
 
 
@@ -175,6 +181,11 @@ def _decays(sample: Sample, rates: Array, shrinks: Array, squares: Array) -> dic
             # A framework may multiply by one less the decay times the rate, which has a rounding of its own.
             found[name] = value, 1 / math.sqrt(weight) + 2 * unit(sample.dtype) / float(np.max(np.abs(rates)))
     return found
+
+
+def altered(optimizer: Optimizer, **numbers: float) -> Optimizer:
+    """Give an optimizer other numbers."""
+    return type(optimizer)(**asdict(optimizer) | numbers)
 
 
 def constants(optimizer: Optimizer) -> list[str]:
@@ -200,7 +211,7 @@ def fitted(sample: Sample, optimizer: Optimizer, name: str) -> float:
         return math.exp(place) if name == "epsilon" else -math.expm1(place)
 
     def left(place: float) -> Array:
-        far: Array = residuals(sample, replace(optimizer, **{name: value(place)})) / floors
+        far: Array = residuals(sample, altered(optimizer, **{name: value(place)})) / floors
         return far
 
     def square(place: float) -> float:

@@ -8,34 +8,20 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from parity.dtypes import unit
-from parity.explaining.compared import (
-    ANOTHER_DECAY,
-    ANOTHER_RATE,
-    SOME_DECAY,
-    apart_in_words,
-    followed_by_both,
-    rates_in_words,
-)
+from parity.explaining.compared import ANOTHER_RATE, apart_in_words, followed_by_both
 from parity.explaining.diagnose import Diagnosis
-from parity.explaining.fits import Followed, constants, errors_apart, fitted, follow, plainly
+from parity.explaining.fits import follow
 from parity.explaining.location import Location
-from parity.explaining.pattern import enumerated, multiple, pattern, times_in_words
+from parity.explaining.numbers import constants_of, numbers_of, uncontradicted
+from parity.explaining.pairs import in_words
+from parity.explaining.pattern import pattern, times_in_words
+from parity.explaining.ratios import ratio_in_words, ratio_of_steps, spread_of_steps
 from parity.explaining.replay import Replay
 from parity.explaining.updates import Updates, class_said
-from parity.explaining.walk import in_words
 from parity.recording.steps import Phase, Step
-from parity.spec import Adam, AdamW, Optimizer
-from parity.tolerance import FACTOR, least_floor
+from parity.spec import Optimizer
+from parity.tolerance import FACTOR
 from parity.trajectory import Trajectory
-
-ONE_CONSTANT = {
-    "adam-epsilon-1e-7": ("epsilon", 1e-7),
-    "adam-beta2-0.99": ("beta2", 0.99),
-    "momentum-missing": ("momentum", 0.0),
-}
-"""Mistakes that give one constant another value."""
-DECAYS = {"weight-decay-missing": 0.0, "weight-decay-doubled": 2.0}
-"""Mistakes that multiply the decay of every tensor."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +79,7 @@ def of_updates(sides: tuple[Side, Side], location: Location, number: int) -> Dia
             return None
     found = list(_departures(sides))
     if not found:
-        return apart_in_words_of(sides, location) if location.phase is Phase.UPDATE else None
+        return _of_neither(sides, location) if location.phase is Phase.UPDATE else None
     if len({one.first for one in found}) < len(found):
         return _of_both(location, found)
     if len(found) > 1 and not early and (both := _followed_by_both(found)) is not None:
@@ -107,7 +93,7 @@ def of_updates(sides: tuple[Side, Side], location: Location, number: int) -> Dia
     )
     # A small mistake may show in the loss before it exceeds the rounding of the updates themselves.
     place = diagnosis.location
-    there = place if one.first < number or early and not number else replace(location, others=place.others)
+    there = place if one.first < number or (early and not number) else replace(location, others=place.others)
     others = (*there.others, *([in_words(location)] if early and not number else []), *location.others)
     note = ": ".join(filter(None, (note, steps)))
     there = replace(there, note=note, others=tuple(dict.fromkeys(others)))
@@ -122,9 +108,8 @@ def departures_in_words(sides: Sequence[Side]) -> list[str]:
             updates = Updates(side.run, side.steps, side.optimizer)
             if (found := updates.departs()) is not None:
                 number, floors = found
-                said.append(
-                    f"update {number} of the {side.which} run is not that of {side.optimizer}, by {floors:.3g} noise floors"
-                )
+                far = f"by {floors:.3g} noise floors"
+                said.append(f"update {number} of the {side.which} run is not that of {side.optimizer}, {far}")
     return said
 
 
@@ -148,16 +133,16 @@ def _departures(sides: Sequence[Side]) -> Iterator[Departure]:
 
 
 def _named(one: Departure, until: int | None = None) -> tuple[Diagnosis, str]:
-    """Find the mistake that makes a run's updates, or the numbers that its optimizer has else; and say what they are."""
+    """Find the mistake that makes a run's updates, or the numbers that its optimizer has else, and say them."""
     updates, place = one.updates, one.place
     large = updates.largest_mistaken(one.first)
     if large != one.first:
         place = replace(updates.place_of(large), others=(in_words(one.place),))
     said: list[str] = []
-    if (ratio := _ratio_in_words(place, updates)) is not None:
+    if (ratio := ratio_in_words(place, set(updates.shapes), updates.dtype)) is not None:
         said.append(ratio)
     found = follow(updates.sample_until(until), updates.optimizer)
-    replays, words = _fits(updates, found, until) if found is not None else ([], "")
+    replays, words = numbers_of(updates, found, until) if found is not None else ([], "")
     said += [words] if words else []
     if large != one.first:
         untried = f"from update {large} on its updates are not those of {updates.optimizer}"
@@ -166,122 +151,22 @@ def _named(one: Departure, until: int | None = None) -> tuple[Diagnosis, str]:
         diagnosis = updates.diagnose(one.first, place, until)
     else:
         diagnosis = diagnosis_of(place, untried="no mistake is replayed on updates whose learning rate changes")
-    known = _true(diagnosis.replays, updates, found, until, singly=any(replay.explains for replay in replays))
+    known = uncontradicted(diagnosis.replays, updates, found, until, singly=any(replay.explains for replay in replays))
     if not any(replay.explains for replay in (*known, *replays)):
-        replays, more = _constants(updates, until)
+        replays, more = constants_of(updates, until)
         said += [more] if more else []
     if known and known[0].explains:
         # A mistake that is known says more than a number, but another rate may be the same.
         replays = [replay for replay in replays if replay.names == (ANOTHER_RATE,)]
     if replays:
-        diagnosis = replace(diagnosis, untried="", untouched=diagnosis.untouched or place.check and place.check.floors)
+        far = place.check.floors if place.check is not None else None
+        diagnosis = replace(diagnosis, untried="", untouched=diagnosis.untouched or far)
     ranked = tuple(
         sorted((*known, *replays), key=lambda replay: (not replay.explains, replay in replays, replay.floors))
     )
     if not (known and known[0].explains):
         ranked = tuple(sorted(ranked, key=lambda replay: replay.floors))
     return replace(diagnosis, replays=ranked), "; ".join(dict.fromkeys(said))
-
-
-def _ratio_in_words(place: Location, updates: Updates) -> str | None:
-    """Say how many times the expected steps those of an update are."""
-    ratio = _ratio_of_steps(place, updates.dtype)
-    if ratio is None:
-        return None
-    parting = [check.tensor for check in place.parts if check.tensor in place.params]
-    if set(parting) == set(updates.shapes):
-        return f"in this update its steps are {times_in_words(ratio, 4)} times that optimizer's, everywhere"
-    text = f"in this update its steps of {enumerated(parting)} are {times_in_words(ratio, 4)} times that optimizer's, and all others are its own"
-    return text + (
-        ", as where two tensors are trained and their sum is recorded, or where some have a learning rate of their own"
-        if round(ratio) == 2
-        else ""
-    )
-
-
-def _fits(updates: Updates, found: Followed, until: int | None) -> tuple[list[Replay], str]:
-    """Say which numbers a run's updates follow, and how well those explain it."""
-    optimizer, expected = updates.optimizer, updates.expected_rates(len(found.rates))
-    same_rate = bool(np.all(np.abs(found.rates - expected) <= found.unsure + unit(updates.dtype) * np.abs(expected)))
-    meant, decay = getattr(optimizer, "weight_decay", 0.0), found.decay()
-    if not same_rate:
-        if found.rate is None or len(found.rates) < 3:
-            return [], rates_in_words(found.rates, expected, found.unsure, "", "that optimizer's")
-        # The decay goes with the rate.
-        if any(abs(value - meant) > unsure for value, unsure in found.decays.values()):
-            return [], ""
-        rate = plainly(found.rate, float(np.max(found.unsure)))
-        left = updates.left_by(replace(optimizer, learning_rate=rate), until)
-        some = "all that were recorded" if until is None else f"all before update {until}"
-        return [Replay((ANOTHER_RATE,), Phase.UPDATE, left)], f"{some} are those of a learning rate of {rate:.6g}"
-    if decay is not None and abs(decay[0] - meant) > decay[1]:
-        value = plainly(*decay)
-        left = updates.left_by(_decaying(optimizer, value), until)
-        return [Replay((ANOTHER_DECAY,), Phase.UPDATE, left)], f"its weight decay is {value:.6g}, not {meant:.6g}"
-    split = found.undecayed()
-    if (
-        decay is None
-        and split is not None
-        and all(abs(found.decays[name][0] - meant) <= found.decays[name][1] for name in split[0])
-    ):
-        sample, (decayed, others) = updates.sample_until(until), split
-        along, shrinks = sample.directions(optimizer)
-        decays = np.array([meant if name in decayed else 0.0 for name in sample.names])[sample.ids]
-        left = float(np.max(sample.left(sample.before - expected[:, None] * (along + decays * shrinks)), initial=0.0))
-        words = f"its weight decay of {meant:.6g} is on {enumerated(decayed)} and not on {enumerated(others)}"
-        return [Replay((SOME_DECAY,), Phase.UPDATE, left)], words
-    return [], ""
-
-
-def _decaying(optimizer: Optimizer, decay: float) -> Optimizer:
-    if type(optimizer) is Adam:
-        return AdamW(optimizer.learning_rate, optimizer.beta1, optimizer.beta2, optimizer.epsilon, decay)
-    return replace(optimizer, weight_decay=decay)  # type: ignore[call-arg]
-
-
-def _true(
-    replays: Sequence[Replay], updates: Updates, found: Followed | None, until: int | None, singly: bool
-) -> list[Replay]:
-    """Leave out the mistakes that explain a run but for the number that was fitted to it, and pairs if one explains it."""
-    kept = []
-    for replay in replays:
-        if replay.explains and singly and len(replay.names) > 1:
-            continue
-        if replay.explains and any(_contradicts(name, updates, found, until) for name in replay.names):
-            continue
-        kept.append(replay)
-    return kept
-
-
-def _contradicts(name: str, updates: Updates, found: Followed | None, until: int | None) -> bool:
-    if name in DECAYS and found is not None:
-        meant = DECAYS[name] * getattr(updates.optimizer, "weight_decay", 0.0)
-        return any(abs(value - meant) > unsure for value, unsure in found.decays.values())
-    if name in ONE_CONSTANT:
-        constant, said = ONE_CONSTANT[name]
-        sample, optimizer = updates.sample_until(until), updates.optimizer
-        better = replace(optimizer, **{constant: fitted(sample, optimizer, constant)})  # type: ignore[arg-type]
-        wrong = replace(optimizer, **{constant: said})  # type: ignore[arg-type]
-        return errors_apart(sample, wrong, better) > FACTOR and updates.left_by(better, until) <= FACTOR
-    return False
-
-
-def _constants(updates: Updates, until: int | None) -> tuple[list[Replay], str]:
-    """Fit one constant of an optimizer after another, if its learning rate does not change."""
-    optimizer, sample = updates.optimizer, updates.sample_until(until)
-    if updates.rates is not None:
-        return [], ""
-    found: list[Replay] = []
-    said = []
-    for name in constants(optimizer):
-        value = fitted(sample, optimizer, name)
-        rounded = plainly(value, 1e-5 * abs(value))
-        options = [(updates.left_by(replace(optimizer, **{name: one}), until), one) for one in (rounded, value)]  # type: ignore[arg-type]
-        left, value = min(options[:1] if options[0][0] <= FACTOR else options)
-        found.append(Replay((f"another-{name}",), Phase.UPDATE, left))
-        if left <= FACTOR:
-            said.append(f"its {name} is {value:.6g}, not {getattr(optimizer, name):.6g}")
-    return (found, ", or ".join(said)) if said else ([], "")
 
 
 def _of_both(location: Location, found: Sequence[Departure]) -> Diagnosis | None:
@@ -301,7 +186,7 @@ def _of_both(location: Location, found: Sequence[Departure]) -> Diagnosis | None
     if len(said) < len(found):
         why += ", perhaps for a schedule, clipping or a choice of what decays, of which parity.spec has no words"
     dtype = max((one.updates.dtype for one in found), key=unit)
-    if location.phase is Phase.UPDATE and (ratio := _ratio_of_steps(location, dtype)) is not None:
+    if location.phase is Phase.UPDATE and (ratio := ratio_of_steps(location, dtype)) is not None:
         said.append(
             f"in this update the first run's steps are {times_in_words(ratio, 4)} times the second's, everywhere"
         )
@@ -324,28 +209,13 @@ def _followed_by_both(found: Sequence[Departure]) -> tuple[tuple[Replay, ...], s
         return None
     names, words = zip(*apart, strict=True)
     note = (
-        f"neither run keeps to the learning rate and the decay of {found[0].side.optimizer}: {'; '.join(words)}; which of "
-        "the two is meant, recordings do not tell"
+        f"neither run keeps to the learning rate and the decay of {found[0].side.optimizer}: {'; '.join(words)}; "
+        "which of the two is meant, recordings do not tell"
     )
     return (Replay(tuple(names), Phase.UPDATE, max(fits[0].floors, fits[1].floors)),), note
 
 
-def _ratio_of_steps(place: Location, dtype: str) -> float | None:
-    """Find the number that takes the expected steps to the steps made; None if no single number does."""
-    ratios = []
-    for check in place.parts:
-        if check.tensor not in place.params:  # a slot
-            continue
-        before = place.params[check.tensor].astype(np.float64)
-        allowed = FACTOR * least_floor(float(np.max(np.abs(check.wanted))), dtype)
-        ratio = multiple(check.got - before, check.wanted - before, allowed)
-        if ratio is None:
-            return None
-        ratios.append(ratio)
-    return float(np.median(ratios)) if ratios and np.ptp(ratios) <= 0.01 * abs(np.median(ratios)) else None
-
-
-def apart_in_words_of(sides: tuple[Side, Side], location: Location) -> Diagnosis:
+def _of_neither(sides: tuple[Side, Side], location: Location) -> Diagnosis:
     """Say what the updates of two runs are, if neither departs from an optimizer that it is meant to have."""
     ours, theirs = sides
     untrained = [check.tensor for check in location.parts if check.tensor not in location.gradient]
@@ -376,25 +246,9 @@ def _of_unsaid(sides: tuple[Side, Side], location: Location) -> Diagnosis:
         f"parity.spec has no words for {' and '.join(classes)}" if classes else "neither run says its optimizer"
     )
     dtype = max((side.run.meta["dtype"] for side in sides), key=unit)
-    ratio = _ratio_of_steps(location, dtype)
+    ratio = ratio_of_steps(location, dtype)
     if ratio is not None:
         why += f"; in this update the first run's steps are {times_in_words(ratio, 4)} times the second's"
-    elif spread := _spread_of_steps(location):
+    elif spread := spread_of_steps(location):
         why += f"; in this update the first run's steps are {spread} times the second's, by no one number"
     return diagnosis_of(location, untried=why)
-
-
-@np.errstate(all="ignore")  # a recording may hold any numbers
-def _spread_of_steps(place: Location) -> str:
-    """Say between which numbers nine of ten ratios of steps lie."""
-    ratios = []
-    for check in place.parts:
-        if check.tensor in place.params:
-            before = place.params[check.tensor].astype(np.float64)
-            ratios.append(((check.got - before) / (check.wanted - before)).ravel())
-    every = np.concatenate(ratios) if ratios else np.empty(0)
-    every = every[np.isfinite(every)]
-    if not every.size:
-        return ""
-    low, high = np.quantile(every, [0.05, 0.95])
-    return f"{low:.3g} to {high:.3g}"

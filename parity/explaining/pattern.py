@@ -87,7 +87,7 @@ def _reaching(location: Location) -> str:
     """Say of a prediction of several positions which of them agree, if that tells what reaches them."""
     check = location.check
     assert check is not None
-    got, wanted = check.got.astype(np.float64), check.wanted
+    got = check.got
     if location.phase is not Phase.PREDICTION or got.ndim < 3 or got.shape[1] < 3:
         return ""
     agree = ~np.any(_unequal(check), axis=(0, *range(2, got.ndim)))

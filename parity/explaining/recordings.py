@@ -18,12 +18,12 @@ from parity.dtypes import unit
 from parity.explaining import clipping, statistics
 from parity.explaining.compared import SAID
 from parity.explaining.diagnose import Diagnosis
-from parity.explaining.factors import multiples_in_words
+from parity.explaining.factors import factors, multiples_in_words
 from parity.explaining.location import Location
 from parity.explaining.optimizers import Side, diagnosis_of, of_updates
+from parity.explaining.pairs import Noise
 from parity.explaining.replay import Replay
 from parity.explaining.updates import optimizer_said
-from parity.explaining.walk import Noise
 from parity.judging.sight import moved_by_rounding
 from parity.judging.witness import within_rounding
 from parity.mistakes.catalogue import CATALOGUE
@@ -121,20 +121,25 @@ def _of_gradients(
     if tried is not None and tried.explanations:
         return tried
     dtype = max((side.run.meta["dtype"] for side in sides), key=unit)
-    clipped = _clipped(sides, location, number, dtype) if location.phase is Phase.GRADIENT else None
+    zero = moved_by_rounding([side.run for side in sides])
+    clipped = _clipped(sides, location, number, dtype, zero) if location.phase is Phase.GRADIENT else None
     if clipped is not None and clipped.explanations:
         return clipped
-    zero = moved_by_rounding([side.run for side in sides])
     words = multiples_in_words(sides[0].steps[number], sides[1].steps[number], dtype, zero)
+    if clipped is not None and clipped.untried:
+        return clipped
     if not words and clipped is None:
         return tried
     found = tried or diagnosis_of(location)
     if clipped is not None:
         found = replace(found, location=clipped.location)
-    return replace(found, untried=words or "no mistake is known that makes such gradients")
+        words = words or "no mistake is known that clips gradients to these"
+    return replace(found, untried=words)
 
 
-def _clipped(sides: tuple[Side, Side], location: Location, number: int, dtype: str) -> Diagnosis | None:
+def _clipped(
+    sides: tuple[Side, Side], location: Location, number: int, dtype: str, zero: Sequence[str]
+) -> Diagnosis | None:
     """Explain gradients by how each run clips its own; None if neither clips them."""
     how = [clipping.clipping_of(side.steps, side.run.meta["dtype"]) for side in sides]
     if how[0] is None and how[1] is None:
@@ -157,6 +162,9 @@ def _clipped(sides: tuple[Side, Side], location: Location, number: int, dtype: s
             times = 1 + clipping.IN_TORCH / (theirs.bound * least_floor(1.0, dtype))
             left = within_rounding(step.gradients, wanted, dtype, times=times)[0].floors
             return diagnosis_of(location, (Replay((name,), location.phase, left),))
+    if how[0] and how[1] and how[0].how == how[1].how == clipping.TOGETHER:
+        times = factors(sides[0].steps[number], sides[1].steps[number], dtype, zero).common
+        return diagnosis_of(location, untried=clipping.bounds_in_words(how[0], how[1], dtype, times))
     return diagnosis_of(location)
 
 

@@ -318,14 +318,15 @@ def playing(steps: Sequence[Step], rates: Array | None = None) -> Build:
     """
 
     def scheduled(optimizer: Optimizer, name: str, p: Array, g: Array, state: State) -> Array:
-        rate = optimizer.learning_rate * (1.0 if rates is None else float(rates[state.step - 1]))
+        rate = optimizer.learning_rate * (1.0 if rates is None else float(rates[state.step - 1 - steps[0].number]))
         return honest(replace(optimizer, learning_rate=rate), name, p, g, state)
 
     def build(case: Case, dtype: str, device: str) -> Trainer:
         initial, names = case.initial(), slot_names(case.optimizer)
         # A slot that was not recorded begins at zero, as at the beginning of training.
         slots = {f"{slot}/{name}": np.zeros_like(p) for slot in names for name, p in initial.items()}
-        return Stepwise(playback(steps, State(initial, slots | steps[0].before.slots)), case, dtype, rule=scheduled)
+        begun = State(initial, slots | steps[0].before.slots, steps[0].before.step)
+        return Stepwise(playback(steps, begun), case, dtype, rule=scheduled)
 
     return build
 

@@ -13,10 +13,6 @@ from parity.recording.steps import epochs_and_batches, rows_in_words
 from parity.trajectory import Trajectory
 
 
-SILENT = frozenset({"TF_CPP_MIN_LOG_LEVEL"})
-"""Settings that change no number."""
-
-
 def preflight(a: Trajectory, b: Trajectory) -> Iterator[str]:
     """Yield each difference between settings that both runs record, and each setting that contradicts a run's dtype."""
     for name in ("case", "dtype", "device", "threads", "lockstep"):
@@ -28,7 +24,7 @@ def preflight(a: Trajectory, b: Trajectory) -> Iterator[str]:
         ours, theirs = (run.meta.get(group) for run in (a, b))
         if isinstance(ours, dict) and isinstance(theirs, dict):
             for name in sorted(set(ours) & set(theirs)):
-                if ours[name] != theirs[name] and not _by_design(name, ours[name], theirs[name]):
+                if ours[name] != theirs[name]:
                     yield f"{name} differs: {ours[name]} and {theirs[name]}"
     yield from _other_beginning(a, b)
     for run in (a, b):
@@ -39,11 +35,6 @@ def preflight(a: Trajectory, b: Trajectory) -> Iterator[str]:
         on_gpu = run.meta.get("device") not in (None, "cpu")
         if on_gpu and run.meta.get("dtype") == "float32" and in_tf32(settings):
             yield f"TF32 is on in {who}: float32 products keep ten bits"
-
-
-def _by_design(name: str, ours: object, theirs: object) -> bool:
-    """Tell whether a setting may differ: TensorFlow says 0 threads where it was told none, and others say how many."""
-    return name in SILENT or (name == "threads" and 0 in (ours, theirs))
 
 
 def _other_order(a: Trajectory, b: Trajectory) -> Iterator[str]:

@@ -11,8 +11,8 @@ import pytest
 
 from parity.explaining.explain import explain_pair
 from parity.explaining.location import Location
+from parity.explaining.pairs import Noise, walk_pair
 from parity.explaining.recordings import explain_steps
-from parity.explaining.walk import Noise, walk_pair
 from parity.judging.compare import differences
 from parity.judging.verdict import Judgement, Verdict
 from parity.mistakes.catalogue.updates import nesterov
