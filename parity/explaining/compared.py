@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -73,8 +74,11 @@ def rates_in_words(rates: Array, others: Array, unsure: Array, whose: str, other
         return ""
 
     def shown(values: Array) -> str:
-        if not np.any(np.abs(values - values[0]) > unsure):
-            return f"{plainly(float(values[0]), float(unsure[0])):.6g}"
+        changes = [0, *(np.flatnonzero(np.abs(np.diff(values)) > unsure[1:] + unsure[:-1]) + 1).tolist(), count]
+        if len(changes) <= SHOWN:  # a rate that is the same for a while
+            kept = [_plain(values[start:end], unsure[start:end]) for start, end in itertools.pairwise(changes)]
+            later = [f"{rate} from update {start} on" for rate, start in zip(kept[1:], changes[1:-1], strict=True)]
+            return enumerated([kept[0], *later])
         said = [f"{plainly(float(value), float(far)):.4g}" for value, far in zip(values, unsure, strict=True)]
         return ", ".join(said[:SHOWN]) + (", …" if count > SHOWN else "")
 
@@ -94,6 +98,13 @@ def rates_in_words(rates: Array, others: Array, unsure: Array, whose: str, other
         if np.all(np.abs(others[shift:] - rates[:-shift]) <= allowed):
             return f"{text}: {other} are {many}"
     return text
+
+
+def _plain(rates: Array, unsure: Array) -> str:
+    """Print a learning rate that several updates have, with the digits that rounding leaves of it."""
+    best = int(np.argmin(unsure))
+    rate = plainly(float(rates[best]), float(unsure[best]))
+    return f"{rate:.6g}" if rate == float(f"{rate:.6g}") else f"{rate:.17g}"
 
 
 def followed_by_both(runs: Sequence[tuple[Trajectory, Sequence[Step]]]) -> tuple[list[Followed], str, float] | None:

@@ -93,7 +93,9 @@ def of_updates(sides: tuple[Side, Side], location: Location, number: int) -> Dia
     )
     # A small mistake may show in the loss before it exceeds the rounding of the updates themselves.
     place = diagnosis.location
-    there = place if one.first < number or (early and not number) else replace(location, others=place.others)
+    moved = (place.epoch, place.batch) != (one.place.epoch, one.place.batch)
+    own = moved or one.first < number or (early and not number)
+    there = place if own else replace(location, others=place.others)
     others = (*there.others, *([in_words(location)] if early and not number else []), *location.others)
     note = ": ".join(filter(None, (note, steps)))
     there = replace(there, note=note, others=tuple(dict.fromkeys(others)))

@@ -51,8 +51,11 @@ def walk_pair(a: Trajectory, b: Trajectory, noise: Noise | None = None) -> Locat
     both = zip(ours, theirs, epochs_and_batches(a), strict=False)
     stops = (pairs.against(step, other, epoch, batch) for step, other, (epoch, batch) in both)
     found, beside, agreed = _along(stops)
+    # No training depends on a statistic, whatever it parts by.
+    statistics = [place for place in beside.values() if place.phase is not Phase.LOSS]
+    losses = [place for place in beside.values() if place.phase is Phase.LOSS]
     if found is None:
-        return _first_of([*beside.values()]) or all_agree(count, agreed)
+        return _first_of(losses or statistics, statistics if losses else ()) or all_agree(count, agreed)
     apart = agreed.get(Phase.STATE, 0.0)
     early = found.phase in (Phase.PREDICTION, Phase.LOSS, Phase.GRADIENT, Phase.BATCH)
     if found.parts and early and apart > 1 and not noise.at(update_at(a, found.epoch, found.batch)):
@@ -63,8 +66,8 @@ def walk_pair(a: Trajectory, b: Trajectory, noise: Noise | None = None) -> Locat
         found = replace(found, note=note)
     large = _large_beside(found, stops, dtype)
     if large is not None:
-        return _first_of([large, *beside.values(), found])
-    return _first_of([found, *beside.values()])
+        return _first_of([large, *losses, found], statistics)
+    return _first_of([found, *losses], statistics)
 
 
 def _along(stops: Iterable[Stop]) -> tuple[Location | None, dict[str, Location], Agreed]:
@@ -122,15 +125,15 @@ def _large_beside(small: Location, stops: Iterable[Stop], dtype: str) -> Locatio
     return None
 
 
-def _first_of(places: Sequence[Location]) -> Location | None:
-    """Take the place that parts by most, and name the others; the first of those that are not much farther."""
+def _first_of(places: Sequence[Location], beside: Sequence[Location] = ()) -> Location | None:
+    """Take the place that parts by most, the first of those that are alike; name the others and those ``beside``."""
     if not places:
         return None
     best = places[0]
     for place in places[1:]:
         if place.check is not None and best.check is not None and place.check.floors > FACTOR * best.check.floors:
             best = place
-    others = tuple(in_words(place) for place in places if place is not best)
+    others = tuple(in_words(place) for place in (*places, *beside) if place is not best)
     return replace(best, others=(*best.others, *others))
 
 
