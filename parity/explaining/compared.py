@@ -87,9 +87,11 @@ def rates_in_words(rates: Array, others: Array, unsure: Array, whose: str, other
     apart = float(np.max(np.abs(rates - others) / np.where(others, np.abs(others), np.inf)))
     if 0 < apart <= 2 * unit("float32"):
         return f"{text}, which is {apart:.2g} of itself apart, as of a number that passed through float32"
-    constant = not np.any(np.abs(rates - rates[0]) > unsure) and not np.any(np.abs(others - others[0]) > unsure)
     for shift in range(1, SHIFTS + 1):
-        if constant or count < shift + 3:
+        if count < shift + 3:
+            break
+        # Rates that do not change are those of any other update.
+        if not all(np.any(np.abs(each - each[0]) > unsure) for each in (rates, others)):
             break
         many = f"{shift} update{'s' * (shift > 1)} late"
         allowed = np.maximum(unsure[shift:], unsure[:-shift])

@@ -79,7 +79,7 @@ class Diagnosis:
             return self.named
         if self.untried:
             return f"unexplained: {self.untried}"
-        if not found and not self.replays:
+        if not found and not self.replays and not self.unfinished:
             return "unexplained: no mistake is known that could be made here"
         if not found:
             tried = f"none of the {len(self.replays)} mistakes tried brings it into the noise floor"

@@ -231,7 +231,7 @@ def _why_untried(location: Location, untried: str) -> str:
     if location.phase is Phase.BATCH:
         return "the runs take other rows: give both one order"
     if location.phase is Phase.STATE and location.check is not None and (location.epoch, location.batch) == (1, 0):
-        return f"the runs do not begin with the same {location.check.tensor}: give both the same parameters"
+        return "the runs do not begin with the same parameters: give both the same"
     if location.phase is Phase.UNRECORDED:
         return (
             f"no mistake could be replayed, because {untried or 'too little is recorded and these runs are of no case'}"

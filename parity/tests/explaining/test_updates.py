@@ -97,7 +97,8 @@ def test_steps_that_are_a_multiple_once_are_of_no_other_learning_rate() -> None:
     found = explained(ruled(case, once), ruled(case))
     assert found["named"] == []
     assert "in this update its steps are 2 times that optimizer's, everywhere" in found["note"]
-    assert "learning rates of 0.1, 0.2, 0.1, 0.1, … against that optimizer's 0.1" in found["note"]
+    said = "learning rates of 0.1, 0.2 from update 1 on and 0.1 from update 2 on against that optimizer's 0.1"
+    assert found["note"].endswith(said)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])

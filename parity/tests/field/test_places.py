@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ def test_a_small_quirk_does_not_hide_a_doubled_rate(dtype: str, quirk: float, sa
             assert (found["epoch"], found["batch"]) == (FROM, 0)
             assert found["others"][0].startswith("epoch 1, batch 0, update of ")
             assert "in this update its steps are 2 times that optimizer's, everywhere" in found["note"]
-        assert f"0.2 from update {FROM - 1} on" in found["note"].replace("0.20004", "0.2")
+        assert re.search(rf"0\.2\d* from update {FROM - 1} on", found["note"])
 
 
 def test_a_forward_pass_that_is_wrong_later_is_not_hidden_by_a_quirk(tmp_path: Path) -> None:
