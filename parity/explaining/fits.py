@@ -271,9 +271,11 @@ def errors_apart(sample: Sample, optimizer: Optimizer, better: Optimizer) -> flo
 def plainly(value: float, unsure: float) -> float:
     """Round a fitted number to the fewest digits that rounding leaves of it.
 
-    >>> plainly(0.000100031, 1e-6), plainly(0.13000000000000003, 1e-15)
-    (0.0001, 0.13)
+    >>> plainly(0.000100031, 1e-6), plainly(0.13000000000000003, 1e-15), plainly(-2e-16, 1e-15)
+    (0.0001, 0.13, 0.0)
     """
+    if abs(value) <= unsure:
+        return 0.0
     for digits in range(17):
         said = float(f"{value:.{digits}e}")
         if abs(said - value) <= unsure:

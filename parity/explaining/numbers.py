@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from parity.dtypes import unit
 from parity.explaining.compared import ANOTHER_DECAY, ANOTHER_RATE, SOME_DECAY, rates_in_words
 from parity.explaining.fits import Followed, altered, constants, errors_apart, fitted, plainly
 from parity.explaining.pattern import enumerated
@@ -29,9 +28,8 @@ DECAYS = {"weight-decay-missing": 0.0, "weight-decay-doubled": 2.0}
 def numbers_of(updates: Updates, found: Followed, until: int | None) -> tuple[list[Replay], str]:
     """Say which numbers a run's updates follow, and how well those explain it."""
     optimizer, expected = updates.optimizer, updates.expected_rates(len(found.rates))
-    same_rate = bool(np.all(np.abs(found.rates - expected) <= found.unsure + unit(updates.dtype) * np.abs(expected)))
     meant, decay = getattr(optimizer, "weight_decay", 0.0), found.decay()
-    if not same_rate:
+    if not updates.has_rates(found):
         if found.rate is None or len(found.rates) < 3:
             return [], rates_in_words(found.rates, expected, found.unsure, "", "that optimizer's")
         # The decay goes with the rate.

@@ -17,11 +17,13 @@ from parity.explaining.pairs import in_words
 from parity.explaining.pattern import pattern, times_in_words
 from parity.explaining.ratios import ratio_in_words, ratio_of_steps, spread_of_steps
 from parity.explaining.replay import Replay
-from parity.explaining.updates import Updates, class_said
+from parity.explaining.updates import Updates, class_said, decays_said
 from parity.recording.steps import Phase, Step
 from parity.spec import Optimizer
 from parity.tolerance import FACTOR
 from parity.trajectory import Trajectory
+
+UNTOLD = "which of the two is meant, recordings do not tell"
 
 
 @dataclass(frozen=True)
@@ -130,8 +132,17 @@ def _departures(sides: Sequence[Side]) -> Iterator[Departure]:
         if side.optimizer is not None and len(side.steps):
             updates = Updates(side.run, side.steps, side.optimizer)
             mistaken = updates.first_mistaken()
-            if mistaken is not None:
+            if mistaken is not None and not _chooses(updates):
                 yield Departure(*mistaken, updates, side)
+
+
+def _chooses(updates: Updates) -> bool:
+    """Tell whether each tensor of a run has one of the decays of its optimizer's groups, and all else is right."""
+    decays = decays_said(updates.run)
+    found = follow(updates.sample, updates.optimizer) if decays else None
+    if found is None or not updates.has_rates(found):
+        return False
+    return all(any(abs(value - decay) <= unsure for decay in decays) for value, unsure in found.decays.values())
 
 
 def _named(one: Departure, until: int | None = None) -> tuple[Diagnosis, str]:
@@ -203,18 +214,21 @@ def _followed_by_both(found: Sequence[Departure]) -> tuple[tuple[Replay, ...], s
 
     None if either does not, or if they have the same.
     """
-    fits = [follow(one.updates.sample, one.updates.optimizer) for one in found]
-    if fits[0] is None or fits[1] is None:
+    apart = _apart([one.updates for one in found])
+    if apart is None:
         return None
-    apart = apart_in_words(fits[0], fits[1])
-    if not apart:
+    optimizer = found[0].side.optimizer
+    return apart[0], f"neither run keeps to the learning rate and the decay of {optimizer}: {apart[1]}; {UNTOLD}"
+
+
+def _apart(both: Sequence[Updates]) -> tuple[tuple[Replay, ...], str] | None:
+    """Name, and say, the learning rates and decays in which two runs differ; None if either follows no such rule."""
+    one, other = (follow(updates.sample, updates.optimizer) for updates in both)
+    apart = apart_in_words(one, other) if one is not None and other is not None else []
+    if one is None or other is None or not apart:
         return None
     names, words = zip(*apart, strict=True)
-    note = (
-        f"neither run keeps to the learning rate and the decay of {found[0].side.optimizer}: {'; '.join(words)}; "
-        "which of the two is meant, recordings do not tell"
-    )
-    return (Replay(tuple(names), Phase.UPDATE, max(fits[0].floors, fits[1].floors)),), note
+    return (Replay(tuple(names), Phase.UPDATE, max(one.floors, other.floors)),), "; ".join(words)
 
 
 def _of_neither(sides: tuple[Side, Side], location: Location) -> Diagnosis:
@@ -224,7 +238,11 @@ def _of_neither(sides: tuple[Side, Side], location: Location) -> Diagnosis:
     if untrained and untrained[0] in ours.run.params:
         why = f"{untrained[0]} has no gradient, hence is no work of the optimizer"
         return diagnosis_of(location, untried=why)
-    if ours.optimizer is not None:
+    if ours.optimizer is not None and theirs.optimizer is not None:
+        both = [Updates(side.run, side.steps, side.optimizer or ours.optimizer) for side in sides]
+        told = any(updates.rates is not None or decays_said(updates.run) for updates in both)
+        if told and (apart := _apart(both)) is not None:
+            return diagnosis_of(replace(location, note=f"{apart[1]}; {UNTOLD}"), apart[0])
         which = (
             f"{ours.optimizer}" if ours.optimizer == theirs.optimizer else f"{ours.optimizer} and {theirs.optimizer}"
         )
@@ -236,12 +254,11 @@ def _of_neither(sides: tuple[Side, Side], location: Location) -> Diagnosis:
 def _of_unsaid(sides: tuple[Side, Side], location: Location) -> Diagnosis:
     """Say what the updates of two runs are, neither of which says its optimizer in the words of ``parity.spec``."""
     both = followed_by_both([(side.run, side.steps) for side in sides])
-    note = "which of the two is meant, recordings do not tell"
     if both is not None:
         (one, other), rule, floors = both
         if found := apart_in_words(one, other):
             names, words = zip(*found, strict=True)
-            location = replace(location, note=f"both runs' updates are {rule}: {'; '.join(words)}; {note}")
+            location = replace(location, note=f"both runs' updates are {rule}: {'; '.join(words)}; {UNTOLD}")
             return diagnosis_of(location, (Replay(tuple(names), Phase.UPDATE, floors),))
     classes = list(dict.fromkeys(filter(None, (class_said(side.run) for side in sides))))
     why = "no update could be made again, because " + (

@@ -13,7 +13,7 @@ import numpy as np
 
 from parity.dtypes import unit
 from parity.explaining.diagnose import Diagnosis, diagnose
-from parity.explaining.fits import Sample, residuals
+from parity.explaining.fits import Followed, Sample, residuals
 from parity.explaining.location import Location
 from parity.explaining.replay import Replays
 from parity.explaining.walk import Stop, walk
@@ -68,6 +68,11 @@ class Updates:
         rates = np.ones(count) if self.rates is None else self.rates[:count]
         expected: Array = self.optimizer.learning_rate * rates
         return expected
+
+    def has_rates(self, found: Followed) -> bool:
+        """Tell whether the learning rates that were fitted to the updates are the expected ones, but for rounding."""
+        expected = self.expected_rates(len(found.rates))
+        return bool(np.all(np.abs(found.rates - expected) <= found.unsure + unit(self.dtype) * np.abs(expected)))
 
     def departs(self) -> tuple[int, float] | None:
         """Find the update that is farthest from the optimizer's, made from the run's own state before it.
@@ -236,6 +241,15 @@ def optimizer_said(run: Trajectory) -> Optimizer | None:
     said = run.meta.get("hyper_parameters")
     text = said.get("optimizer") if isinstance(said, dict) else None
     return optimizer_from(text) if isinstance(text, str) else in_our_words(run.meta.get("optimizer"))
+
+
+def decays_said(run: Trajectory) -> tuple[float, ...]:
+    """Read the weight decays of a watched optimizer's groups, if they have several: which decays what, nobody says."""
+    said = run.meta.get("optimizer")
+    groups = said.get("groups") if isinstance(said, dict) else None
+    decays = [group.get("weight_decay") for group in groups or () if isinstance(group, dict)]
+    found = sorted({float(decay) for decay in decays if isinstance(decay, int | float)})
+    return tuple(found) if len(found) > 1 else ()
 
 
 def class_said(run: Trajectory) -> str:
