@@ -17,7 +17,7 @@ from parity.tolerance import FACTOR, least_floor
 from parity.trainer import State
 from parity.typing import Array
 
-MOST = 1 << 14
+MOST = 1 << 13
 """So many values of all tensors together are looked at: each has its own gradient, and one number fits them all."""
 CONSTANTS = ("momentum", "beta1", "beta2", "epsilon")
 
@@ -194,7 +194,7 @@ def constants(optimizer: Optimizer) -> list[str]:
 
 
 @np.errstate(all="ignore")  # a recording may hold any numbers
-def fitted(sample: Sample, optimizer: Optimizer, name: str) -> float:
+def fitted(sample: Sample, optimizer: Optimizer, name: str) -> tuple[float, float]:
     """Find the value of one constant that leaves the least of all updates, if all else is as it is said to be.
 
     Args:
@@ -203,7 +203,7 @@ def fitted(sample: Sample, optimizer: Optimizer, name: str) -> float:
         name: The constant: momentum, beta1, beta2 or epsilon.
 
     Returns:
-        Its value.
+        Its value, and how far rounding may have moved it.
     """
     floors = np.where(sample.floors > 0, sample.floors, np.inf)[:, sample.ids]
 
@@ -225,7 +225,7 @@ def fitted(sample: Sample, optimizer: Optimizer, name: str) -> float:
     golden = (math.sqrt(5) - 1) / 2
     one, two = high - golden * (high - low), low + golden * (high - low)
     of_one, of_two = square(one), square(two)
-    while high - low > 1e-6 * (grid[1] - grid[0]):
+    while high - low > 1e-3 * (grid[1] - grid[0]):
         if of_one < of_two:
             high, two, of_two = two, one, of_one
             one = high - golden * (high - low)
@@ -236,14 +236,16 @@ def fitted(sample: Sample, optimizer: Optimizer, name: str) -> float:
             of_two = square(two)
     found = min((best, one, two), key=square)
     # Squares are flat at their least: the residuals themselves, which are all but linear there, tell the last digits.
+    aside, slope = 1e-4, np.zeros(0)
     for _ in range(3):
-        aside = 1e-4
         slope = (left(found + aside) - left(found - aside)) / (2 * aside)
         moved = found - float(np.sum(slope * left(found))) / (float(np.sum(slope * slope)) or 1.0)
         if not square(moved) < square(found):
             break
         found = moved
-    return value(found)
+    # As many standard errors as a tolerance has noise floors. A change of a logarithm is a share of the number.
+    error = math.sqrt(square(found) / max(1, sample.before.size) / (float(np.sum(slope * slope)) or math.inf))
+    return value(found), FACTOR * error * (value(found) if name == "epsilon" else 1 - value(found))
 
 
 def residuals(sample: Sample, optimizer: Optimizer, rates: Array | None = None) -> Array:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from parity.explaining.compared import ANOTHER_DECAY, ANOTHER_RATE, SOME_DECAY, rates_in_words
-from parity.explaining.fits import Followed, altered, constants, errors_apart, fitted, plainly
+from parity.explaining.fits import Followed, altered, constants, errors_apart, fitted, plainly, residuals
 from parity.explaining.pattern import enumerated
 from parity.explaining.replay import Replay
 from parity.explaining.updates import Updates
@@ -65,17 +65,14 @@ def _decaying(optimizer: Optimizer, decay: float) -> Optimizer:
 
 
 def uncontradicted(
-    replays: Sequence[Replay], updates: Updates, found: Followed | None, until: int | None, singly: bool
+    replays: Sequence[Replay], updates: Updates, found: Followed | None, until: int | None
 ) -> list[Replay]:
-    """Leave out mistakes that a number fitted to the run contradicts, and pairs of mistakes if one number is enough."""
-    kept = []
-    for replay in replays:
-        if replay.explains and singly and len(replay.names) > 1:
-            continue
-        if replay.explains and any(_contradicts(name, updates, found, until) for name in replay.names):
-            continue
-        kept.append(replay)
-    return kept
+    """Leave out the mistakes that explain a run, if a number that was fitted to it contradicts them."""
+    return [
+        replay
+        for replay in replays
+        if not (replay.explains and any(_contradicts(name, updates, found, until) for name in replay.names))
+    ]
 
 
 def _contradicts(name: str, updates: Updates, found: Followed | None, until: int | None) -> bool:
@@ -85,7 +82,7 @@ def _contradicts(name: str, updates: Updates, found: Followed | None, until: int
     if name in ONE_CONSTANT:
         constant, said = ONE_CONSTANT[name]
         sample, optimizer = updates.sample_until(until), updates.optimizer
-        better = altered(optimizer, **{constant: fitted(sample, optimizer, constant)})
+        better = altered(optimizer, **{constant: fitted(sample, optimizer, constant)[0]})
         wrong = altered(optimizer, **{constant: said})
         return errors_apart(sample, wrong, better) > FACTOR and updates.left_by(better, until) <= FACTOR
     return False
@@ -99,11 +96,19 @@ def constants_of(updates: Updates, until: int | None) -> tuple[list[Replay], str
     found: list[Replay] = []
     said = []
     for name in constants(optimizer):
-        value = fitted(sample, optimizer, name)
-        rounded = plainly(value, 1e-5 * abs(value))
-        options = [(updates.left_by(altered(optimizer, **{name: one}), until), one) for one in (rounded, value)]
-        left, value = min(options[:1] if options[0][0] <= FACTOR else options)
+        value, unsure = fitted(sample, optimizer, name)
+        better = altered(optimizer, **{name: value})
+        left = float(np.max(sample.left(sample.after - residuals(sample, better)), initial=0.0))
+        if left <= FACTOR:  # of some values, each update by itself; then of all, one after another
+            left = updates.left_by(better, until)
+        said_value = value
+        # A number of few digits is meant, if it leaves about as little.
+        for plain in (plainly(value, 0.005 * abs(value)), plainly(value, unsure)) if left <= FACTOR else ():
+            by_plain = updates.left_by(altered(optimizer, **{name: plain}), until)
+            if by_plain <= 2 * max(left, 1.0):
+                left, said_value = by_plain, plain
+                break
         found.append(Replay((f"another-{name}",), Phase.UPDATE, left))
         if left <= FACTOR:
-            said.append(f"its {name} is {value:.6g}, not {getattr(optimizer, name):.6g}")
+            said.append(f"its {name} is {said_value:.6g}, not {getattr(optimizer, name):.6g}")
     return (found, ", or ".join(said)) if said else ([], "")

@@ -161,13 +161,16 @@ def _named(one: Departure, until: int | None = None) -> tuple[Diagnosis, str]:
         untried = f"from update {large} on its updates are not those of {updates.optimizer}"
         return diagnosis_of(place, untried=untried), "; ".join(said)
     if updates.rates is None:
-        diagnosis = updates.diagnose(one.first, place, until)
+        diagnosis = updates.diagnose(one.first, place, until, singly=True)
     else:
         diagnosis = diagnosis_of(place, untried="no mistake is replayed on updates whose learning rate changes")
-    known = uncontradicted(diagnosis.replays, updates, found, until, singly=any(replay.explains for replay in replays))
+    known = uncontradicted(diagnosis.replays, updates, found, until)
     if not any(replay.explains for replay in (*known, *replays)):
         replays, more = constants_of(updates, until)
         said += [more] if more else []
+    if not any(replay.explains for replay in (*known, *replays)) and updates.rates is None:
+        diagnosis = updates.diagnose(one.first, place, until)
+        known = uncontradicted(diagnosis.replays, updates, found, until)
     if known and known[0].explains:
         # A mistake that is known says more than a number, but another rate may be the same.
         replays = [replay for replay in replays if replay.names == (ANOTHER_RATE,)]

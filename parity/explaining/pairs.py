@@ -78,8 +78,10 @@ def _along(stops: Iterable[Stop]) -> tuple[Location | None, dict[str, Location],
         found, after = parting(stop, agreed)
         for phase, checks in stop.beside.items():
             if parts := _parts(checks):
-                what = ", ".join(sorted(part.tensor for part in parts))
-                beside.setdefault(what, replace(_at(stop, phase, parts), agreed=dict(agreed)))
+                place = replace(_at(stop, phase, parts), agreed=dict(agreed))
+                known = {part.tensor for other in beside.values() for part in other.parts}
+                if not known & {part.tensor for part in parts}:
+                    beside[", ".join(sorted(part.tensor for part in parts))] = place
         if found is not None and found.phase is Phase.LOSS and _parts_in_loss_alone(stop):
             beside.setdefault("loss", found)
             rest = dict(stop.checks)

@@ -50,6 +50,7 @@ class Updates:
         self.slots = slot_names(optimizer)
         self.steps = Lazy(len(steps), lambda number: _selected(steps[number], self.shapes, self.slots))
         self.run, self.optimizer, self.dtype = run, optimizer, run.meta["dtype"]
+        self._replayed: tuple[int | None, tuple[Trajectory, Replays, Floor]] | None = None
         rates = recorded_rates(run, len(steps))
         # If the rate does not change, the optimizer says it.
         self.rates = None if rates is None or not np.ptp(rates) else rates / optimizer.learning_rate
@@ -160,7 +161,7 @@ class Updates:
                 return
             yield within_rounding(step.after.params, wanted, self.dtype, times=1 if own else _lost(number + 1))
 
-    def diagnose(self, number: int, there: Location, until: int | None = None) -> Diagnosis:
+    def diagnose(self, number: int, there: Location, until: int | None = None, singly: bool = False) -> Diagnosis:
         """Replay the mistakes in the optimizer on the recorded gradients.
 
         An optimizer treats every value by itself, so a sample of a large tensor is enough, with its farthest value.
@@ -169,12 +170,23 @@ class Updates:
             number: The first update that departs from the optimizer.
             there: Its place.
             until: The update before which the replays end.
+            singly: Whether each mistake is tried by itself alone.
 
         Returns:
             How well each mistake explains the run.
         """
+        updated, replays, floor = self._replays(there, until)
+        there = replace(there, epoch=number + 1, batch=0)
+        return diagnose(updated, there, replays, floor, self.dtype, singly=singly)
+
+    def _replays(self, there: Location, until: int | None) -> tuple[Trajectory, Replays, Floor]:
+        """Make a run of the recorded updates, and what replays mistakes on it; once, however often it is asked for."""
+        if self._replayed is not None and self._replayed[0] == until:
+            return self._replayed[1]
         worst = {check.tensor: check.worst.index for check in there.parts if check.worst is not None}
-        places = {name: _sample(shape, worst.get(name)) for name, shape in self.shapes.items()}
+        # Of many tensors a part of each is enough.
+        most = max(1, 4 * SAMPLE // max(4, len(self.shapes)))
+        places = {name: _sample(shape, worst.get(name), most) for name, shape in self.shapes.items()}
         steps = [_selected(step, self.shapes, self.slots, places) for step in self.steps[:until]]
         states = [steps[0].before, *(step.after for step in steps)]
         updated = Trajectory(
@@ -187,8 +199,8 @@ class Updates:
         replays, floor = Replays(playing(steps), played(steps, self.optimizer), UPDATES), least_floor(updated)
         lost = np.array([_lost(count) for count in range(len(states))])
         floor = Floor(floor.loss, {name: values * lost for name, values in floor.params.items()})
-        there = replace(there, epoch=number + 1, batch=0)
-        return diagnose(updated, there, replays, floor, self.dtype)
+        self._replayed = until, (updated, replays, floor)
+        return self._replayed[1]
 
 
 def _lost(updates: int) -> float:
@@ -200,10 +212,10 @@ def _lost(updates: int) -> float:
     return 1 + updates / (4 * FACTOR)
 
 
-def _sample(shape: tuple[int, ...], worst: tuple[int, ...] | None) -> Array:
+def _sample(shape: tuple[int, ...], worst: tuple[int, ...] | None, most: int) -> Array:
     """Choose the places of a flattened tensor that are looked at: all of a small one; the worst in any case."""
     size = math.prod(shape)
-    evenly = np.arange(size) if size <= SAMPLE else np.linspace(0, size - 1, SAMPLE).astype(np.int64)
+    evenly = np.arange(size) if size <= most else np.linspace(0, size - 1, most).astype(np.int64)
     return evenly if worst is None else np.union1d(evenly, [int(np.ravel_multi_index(worst, shape))])
 
 
