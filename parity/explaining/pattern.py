@@ -228,7 +228,7 @@ def _part_of(location: Location, names: tuple[str, ...]) -> str:
         places = np.flatnonzero(np.any(unequal, tuple(other for other in range(got.ndim) if other != axis)))
         start, end = (int(places[0]), int(places[-1]) + 1) if len(places) else (0, 0)
         # Most values of the range part, and the range is at most half of the axis.
-        if got.ndim > 1 and end - start == 1 and np.mean(np.take(unequal, start, axis)) > 0.5:
+        if got.ndim > 1 and 1 == end - start < got.shape[axis] and np.mean(np.take(unequal, start, axis)) > 0.5:
             return f"only {start} along axis {axis} of {check.tensor}"
         if 1 < end - start <= got.shape[axis] / 2 and np.mean(np.take(unequal, range(start, end), axis)) > 0.5:
             return f"only {start}:{end} along axis {axis} of {check.tensor}"

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from parity.recorder import Recorder
 from parity.spec import AdamW, Optimizer, Sgd
 from parity.tests.field.port import BATCH, adamw, explained, norm, run, sgd, weights
 from parity.typing import Params
@@ -228,3 +229,29 @@ def test_a_row_that_one_run_does_not_train_is_said(tmp_path: Path) -> None:
     found, _ = both(tmp_path, "float64", {"step": sgd()}, {"step": sgd(), "change": change})
     assert (found["phase"], found["parameter"], found["named"]) == ("gradient", "hidden/kernel", [])
     assert "only row 0 of hidden/kernel parts: the second run has no gradient there" in found["why"]
+
+
+def test_a_place_is_counted_in_the_run_s_own_epochs(tmp_path: Path) -> None:
+    """An update that is wrong from the middle of an epoch on, in a run of several batches an epoch."""
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(12, 3))
+    for name, factor in (("wrong", 2.0), ("right", 1.0)):
+        kernel = np.ones((3, 2))
+        with Recorder(tmp_path / name, "float64", deep=10, optimizer=Sgd(0.1)) as recording:
+            recording.snapshot({"kernel": kernel})
+            for update in range(12):
+                prediction = x[update % 4 :: 4] @ kernel
+                gradient = x[update % 4 :: 4].T @ prediction
+                recording.step(
+                    float(np.sum(prediction**2) / 2),
+                    rows=np.arange(12)[update % 4 :: 4],
+                    prediction=prediction,
+                    gradients={"kernel": gradient},
+                    params={"kernel": kernel},
+                )
+                kernel = kernel - 0.1 * gradient * (factor if update >= 6 else 1.0)
+                if update % 4 == 3:
+                    recording.snapshot({"kernel": kernel})
+    found = explained(tmp_path / "wrong", tmp_path / "right")
+    assert (found["phase"], found["epoch"], found["batch"]) == ("update", 2, 2)
+    assert "0.2 from update 6 on" in found["note"]
