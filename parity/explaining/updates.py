@@ -6,7 +6,6 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -50,19 +49,22 @@ class Updates:
         self.slots = slot_names(optimizer)
         self.steps = Lazy(len(steps), lambda number: _selected(steps[number], self.shapes, self.slots))
         self.run, self.optimizer, self.dtype = run, optimizer, run.meta["dtype"]
+        self._samples: dict[int | None, Sample] = {}
         self._replayed: tuple[int | None, tuple[Trajectory, Replays, Floor]] | None = None
         rates = recorded_rates(run, len(steps))
         # If the rate does not change, the optimizer says it.
         self.rates = None if rates is None or not np.ptp(rates) else rates / optimizer.learning_rate
 
-    @cached_property
+    @property
     def sample(self) -> Sample:
         """Some values of each tensor, to which numbers are fitted."""
         return self.sample_until(None)
 
     def sample_until(self, until: int | None) -> Sample:
         """Take the same of the updates before one."""
-        return Sample(self.steps[:until], list(self.shapes), self.dtype, self.slots)
+        if until not in self._samples:
+            self._samples[until] = Sample(self.steps[:until], list(self.shapes), self.dtype, self.slots)
+        return self._samples[until]
 
     def expected_rates(self, count: int) -> Array:
         """Give the learning rates of the first updates: those that the run recorded, else that of its optimizer."""
