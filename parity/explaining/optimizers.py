@@ -182,6 +182,8 @@ def _named(one: Departure, until: int | None = None) -> tuple[Diagnosis, str]:
     )
     if not (known and known[0].explains):
         ranked = tuple(sorted(ranked, key=lambda replay: replay.floors))
+    if not ranked and said:
+        return replace(diagnosis, location=place, replays=(), untried="; ".join(said)), ""
     # Replays count an update as an epoch, and the run has its own.
     return replace(diagnosis, location=place, replays=ranked), "; ".join(dict.fromkeys(said))
 
