@@ -51,8 +51,11 @@ class Recorder:
         deep: Of how many first updates everything is recorded: batch, prediction, gradients and state. ``parity
             explain`` then names the phase in which two runs part.
         optimizer: The optimizer that the run is meant to have, in the words of ``parity.spec``. ``parity explain``
-            holds the recorded updates against it. Leave it out, in both runs, if the loop has a learning-rate
-            schedule, clipping, or a choice of which parameters decay: ``parity.spec`` has no words for these.
+            holds the recorded updates against it, and says by which of its numbers they depart. If the loop has a
+            learning-rate schedule, hand ``learning_rate`` to each step as well; if it clips, hand over the gradients
+            that are clipped already, and those before as ``unclipped``. Of a choice of which parameters decay
+            ``parity.spec`` has no words: leave the optimizer out then, or be told which decay. An optimizer of another
+            kind is left out, too.
 
     Raises:
         ValueError: If an argument is not one of those above.
@@ -89,7 +92,8 @@ class Recorder:
             raise ValueError(f"deep is a number of updates, 0 or more, not {deep!r:.80}")
         if optimizer is not None and not isinstance(optimizer, Sgd | Adam):
             raise ValueError(
-                f"the optimizer is told in the words of parity.spec, Sgd, Adam or AdamW, not as {optimizer!r:.80}"
+                f"the optimizer is told in the words of parity.spec, Sgd, Adam or AdamW, not as {optimizer!r:.80}: "
+                "leave it out if it is of another kind"
             )
         if layout is not None and not all(isinstance(slot, Slot) for slot in layout):
             raise ValueError(

@@ -167,7 +167,9 @@ def _explain_recordings(
     known = known_suite(suite)
     replay = partial(_replay, known.suite, a, b, noise or ())
     comparison, explanation = explain_folders(known, a, b, noise or (), data, replay)
-    return [_Explained(f"{a} against {b}", comparison.judgement, comparison.preflight, explanation)]
+    # Of runs that agree, the notes are all that there is to say.
+    notes = comparison.preflight if explanation else (*comparison.preflight, *comparison.notes)
+    return [_Explained(f"{a} against {b}", comparison.judgement, notes, explanation)]
 
 
 def _replay(
@@ -237,12 +239,13 @@ def diff(
       parity diff runs/torch runs/numpy
       parity diff runs/torch runs/numpy --noise runs/torch-stirred
     """
-    from parity.judging.diff import compare_folders, unpaired
+    from parity.explaining.folders import diff_folders
+    from parity.judging.diff import unpaired
     from parity.judging.verdict import EXIT_STATUS, Verdict, overall
     from parity.report.terminal import make_console, print_diff, print_unpaired
 
     with clear_errors(), offline():
-        comparisons = compare_folders(a, b, noise or (), known_suite(suite))
+        comparisons = diff_folders(a, b, noise or (), known_suite(suite))
     console = make_console(stderr=str(json_file) == "-")
     print_diff(console, comparisons)
     alone = unpaired(a, b, comparisons)

@@ -79,6 +79,8 @@ class Diagnosis:
             return self.named
         if self.untried:
             return f"unexplained: {self.untried}"
+        if not found and not self.replays and not self.unfinished:
+            return "unexplained: no mistake is known that could be made here"
         if not found:
             tried = f"none of the {len(self.replays)} mistakes tried brings it into the noise floor"
             return f"unexplained: {tried}" + (" in the time there was" if self.unfinished else "")
@@ -102,6 +104,7 @@ def diagnose(
     params: bool = True,
     seconds: float = 45.0,
     on_replay: Callable[[], None] = lambda: None,
+    singly: bool = False,
 ) -> Diagnosis:
     """Replay the mistakes, those of the located phase first, and pairs of them if no single one explains the run.
 
@@ -117,6 +120,7 @@ def diagnose(
         params: Whether parameters are compared, and not the losses alone.
         seconds: No replay begins later than this.
         on_replay: Called after each mistake that was replayed.
+        singly: Whether each mistake is tried by itself alone: no pairs, and none of them stirred.
     """
     epochs = _window(run, location)
     end = time.monotonic() + seconds
@@ -161,14 +165,14 @@ def diagnose(
             distance = left(names, dtype)
             if distance is not None:
                 found[names] = min(found.get(names, distance), distance)
-    if not _explained(found):
+    if not _explained(found) and not singly:
         # A mistake may amplify rounding: then its own path is known only within a wider noise floor.
         for names in on_time(closest[:UNSTEADY]):
             own = replays.floor(names, epochs, dtype, floor)
             path = replays.path(names, epochs)
             if not isinstance(path, Unplanted) and _left(run, right, own, epochs, params) > FACTOR:
                 found[names] = min(found[names], _left(run, path, own, epochs, params))
-    if not _explained(found):
+    if not _explained(found) and not singly:
         # One of two mistakes brings the reference closer, if not close; the other alone may not.
         best = [name for (name,) in closest if found[(name,)] < untouched]
         others = sorted((name for (name,) in found), key=lambda name: found[(name,)])

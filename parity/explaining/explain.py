@@ -11,10 +11,11 @@ import numpy as np
 
 from parity.explaining.diagnose import Diagnosis, diagnose
 from parity.explaining.location import Location
+from parity.explaining.pairs import Noise, walk_pair
 from parity.explaining.pattern import growth, pattern
 from parity.explaining.recordings import SENTENCES, explain_steps
 from parity.explaining.replay import Replays
-from parity.explaining.walk import Noise, locate, walk_pair, walk_recorded
+from parity.explaining.walk import locate, walk_recorded
 from parity.judging.compare import Difference
 from parity.judging.floor import Floor
 from parity.judging.policy import asserts_parameters
@@ -56,6 +57,7 @@ class Explanation:
             "parts": [[part.tensor, part.floors] for part in location.parts],
             "agreed": {str(phase): floors for phase, floors in location.agreed.items()},
             "note": location.note,
+            "others": list(location.others),
             "pattern": self.diagnosis.pattern,
             "growth": self.growth,
             "untouched": self.diagnosis.untouched,
@@ -215,26 +217,21 @@ def explain_pair(
     found = explain_steps(run, other, location, repeated)
     if found is None:
         of_a_case = run.meta.get("case") or other.meta.get("case")
-        name = location.check.tensor if location.check is not None else ""
-        alike = name in run.params and np.array_equal(run.params[name][0], other.params[name][0])
-        why = _why_untried(location, untried if of_a_case else "", alike)
+        why = _why_untried(location, untried if of_a_case else "")
         found = Diagnosis(location=location, pattern=pattern(location), untried=why)
     return Explanation(found, SENTENCES, growth(run, other))
 
 
-def _why_untried(location: Location, untried: str, alike: bool) -> str:
+def _why_untried(location: Location, untried: str) -> str:
     """Say why no mistake was tried at a place.
 
-    ``untried`` says why no case was at hand, and is empty if the runs name no case. ``alike`` says whether both runs
-    began with the same values of the tensor that parts.
+    ``untried`` says why no case was at hand, and is empty if the runs name no case.
     """
     if not location.finite:
         return "what parts is not finite, and nothing that follows from it was replayed"
     if location.phase is Phase.BATCH:
         return "the runs take other rows: give both one order"
     if location.phase is Phase.STATE and location.check is not None and (location.epoch, location.batch) == (1, 0):
-        if alike:
-            return "it began alike and was moved before the first update, as a forward pass moves running statistics"
         return "the runs do not begin with the same parameters: give both the same"
     if location.phase is Phase.UNRECORDED:
         return (

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from parity.explaining.explain import Explanation, explain_pair, explain_recorded
 from parity.explaining.metrics import metric_alone, recorded_metric
-from parity.judging.diff import Comparison, compare_runs, repetitions
+from parity.explaining.optimizers import Side, departures_in_words
+from parity.explaining.updates import optimizer_said
+from parity.judging.diff import Comparison, compare_folders, compare_runs, repetitions
 from parity.judging.known import Known
 from parity.judging.verdict import Verdict
 from parity.recording.reader import read
+from parity.recording.steps import steps_of
 from parity.suite import Entry, Suite, SuiteError
 from parity.tolerance import FACTOR
 from parity.trajectory import Trajectory, TrajectoryError
@@ -47,7 +51,7 @@ def explain_folders(
     repeated = repetitions(run, other, noise)
     comparison = compare_runs(a, run, b, other, repeated, known)
     if comparison.judgement.verdict is not Verdict.FAIL:
-        return comparison, None
+        return with_departures(comparison, run, other), None
     if metric := metric_alone(comparison.judgement):
         named = recorded_metric(metric, comparison.judgement, run, other)
         return comparison, Explanation(named, {}).as_json()
@@ -88,6 +92,38 @@ def explain_folders(
         raise
     except ValueError as error:
         raise _unfit(a, b, error) from error
+
+
+def with_departures(comparison: Comparison, run: Trajectory, other: Trajectory) -> Comparison:
+    """Add to a comparison which run does not follow the optimizer that it says itself, if the two agree all the same.
+
+    Two runs that make one mistake agree, and so do runs whose loop has a schedule that nobody told.
+
+    Args:
+        comparison: The comparison.
+        run: The first run.
+        other: The second run.
+
+    Returns:
+        The comparison, with a note for each such run; as it is if it failed.
+    """
+    if comparison.judgement.verdict is Verdict.FAIL:
+        return comparison
+    said = []
+    for which, folder, one in (("first", comparison.a, run), ("second", comparison.b, other)):
+        optimizer = optimizer_said(one) if isinstance(one.meta.get("hyper_parameters"), dict) else None
+        if optimizer is not None and one.steps:
+            side = Side(which, one, steps_of(one), optimizer)
+            said += [f"{folder}: {words}" for words in departures_in_words([side])]
+    return replace(comparison, notes=(*comparison.notes, *said))
+
+
+def diff_folders(a: Path, b: Path, noise: Sequence[Path], known: Known) -> list[Comparison]:
+    """Compare as ``parity.judging.diff.compare_folders`` does, and say of two runs which departs from its optimizer."""
+    found = compare_folders(a, b, noise, known)
+    if len(found) > 1:
+        return found
+    return [with_departures(one, read(one.a), read(one.b)) for one in found]
 
 
 def replayed(

@@ -30,6 +30,8 @@ class Location:
     params: Params = field(default_factory=dict)
     """The parameters of that state."""
     note: str = ""
+    others: tuple[str, ...] = ()
+    """Other places at which the runs part by themselves, in words."""
 
     @property
     def check(self) -> Check | None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from parity.explaining.location import Location
 from parity.judging.compare import scale
 from parity.judging.floor import strays
+from parity.judging.witness import Check
+from parity.recording.steps import Phase
 from parity.tolerance import FACTOR
 from parity.trajectory import Trajectory
 from parity.typing import Array
@@ -35,15 +37,68 @@ def pattern(location: Location, blocks: Blocks | None = None) -> str:
     if not got.any() and wanted.any():
         return "zero, everywhere"
     if factor := _factor(got, wanted):
-        return f"{_times(factor)} times the reference, everywhere"
+        return _multiples(location, factor)
     name, names = check.tensor, _names_of(check.tensor, blocks or {})
     found = _arrangement(got, wanted, names) or _broadcast(got, wanted)
     if found:
         return found
-    for what, other in (("the parameter", location.params.get(name)), ("the gradient", location.gradient.get(name))):
-        if other is not None and (factor := _factor(got - wanted, other.astype(np.float64))):
-            return f"off by {factor:.6g} times {what}, everywhere"
-    return _part_of(location, names)
+    for what, others in (("the parameter", location.params), ("the gradient", location.gradient)):
+        if name in others and (factor := _factor(got - wanted, others[name].astype(np.float64))):
+            same = all(
+                part.tensor in others and _near(_factor(part.got - part.wanted, others[part.tensor]), factor)
+                for part in location.parts
+            )
+            return f"off by {factor:.6g} times {what}, {_everywhere(location, same)}"
+    return _reaching(location) or _part_of(location, names)
+
+
+def _near(one: float | None, other: float) -> bool:
+    return one is not None and abs(one - other) <= 1e-6 * abs(other)
+
+
+def _everywhere(location: Location, same: bool) -> str:
+    """Say of which tensors something holds that holds of the first: of all that part, or of that one."""
+    one = location.parts[0].tensor
+    return "everywhere" if same and (len(location.parts) > 1 or one == location.phase) else f"everywhere in {one}"
+
+
+def _multiples(location: Location, first: float) -> str:
+    """Say by which numbers the tensors that part are multiples; ``first`` is that of the first of them."""
+    found = {part.tensor: _factor(part.got.astype(np.float64), part.wanted) for part in location.parts}
+    if all(_near(factor, first) for factor in found.values()):
+        return f"{times_in_words(first)} times the reference, {_everywhere(location, True)}"
+    if None in found.values():
+        return f"{times_in_words(first)} times the reference, {_everywhere(location, False)}"
+    each = [f"{name} {times_in_words(factor)}" for name, factor in found.items() if factor is not None]
+    return f"a multiple of the reference, another in each tensor: {enumerated(each)}"
+
+
+def enumerated(words: Sequence[str], last: str = "and", most: int = FEW) -> str:
+    """List words in a sentence: the first ones, and how many more there are.
+
+    >>> enumerated(["a", "b", "c"]), enumerated(["a", "b", "c"], most=2)
+    ('a, b and c', 'a, b and 1 more')
+    """
+    shown = [*words[:most], *([f"{len(words) - most} more"] if len(words) > most else [])]
+    return f" {last} ".join(filter(None, (", ".join(shown[:-1]), *shown[-1:])))
+
+
+def _reaching(location: Location) -> str:
+    """Say of a prediction of several positions which of them agree, if that tells what reaches them."""
+    check = location.check
+    assert check is not None
+    got = check.got
+    if location.phase is not Phase.PREDICTION or got.ndim < 3 or got.shape[1] < 3:
+        return ""
+    agree = ~np.any(_unequal(check), axis=(0, *range(2, got.ndim)))
+    if agree[0] and not agree[1:].any():
+        return (
+            "the first position alone agrees, along axis 1: what a position takes from others differs, as by a mask, "
+            "by positions or by the scale of attention"
+        )
+    if agree[-1] and not agree[:-1].any():
+        return "the last position alone agrees, along axis 1: the others see what comes after them in one run alone"
+    return ""
 
 
 def _factor(a: Array, b: Array) -> float | None:
@@ -54,10 +109,14 @@ def _factor(a: Array, b: Array) -> float | None:
     return multiple(a, b, allowed) or None
 
 
-def _times(factor: float) -> str:
-    """Print a factor with enough digits to tell it from 1."""
-    if abs(factor - 1) >= 1e-3:
-        return f"{factor:.6g}"
+def times_in_words(factor: float, digits: int = 6) -> str:
+    """Print a factor with enough digits to tell it from 1.
+
+    >>> times_in_words(5.24149), times_in_words(1 + 2e-7)
+    ('5.24149', '(1 + 2e-07)')
+    """
+    if abs(factor - 1) >= 1e-3 or factor == 1:
+        return f"{factor:.{digits}g}"
     return f"(1 {'+' if factor > 1 else '-'} {abs(factor - 1):.3g})"
 
 
@@ -160,9 +219,7 @@ def _part_of(location: Location, names: tuple[str, ...]) -> str:
     parting = [part.tensor for part in location.parts]
     if len(parting) > 1 and all(name.endswith("bias") for name in parting):
         return "only biases"
-    got, wanted = check.got, check.wanted
-    floor = (check.worst.absolute if check.worst else 0.0) / max(check.floors, 1.0)
-    unequal = np.abs(got.astype(np.float64) - wanted) > FACTOR * floor
+    got, unequal = check.got, _unequal(check)
     if names and got.ndim and got.shape[-1] % len(names) == 0:
         parted = [name for name, part in zip(names, np.split(unequal, len(names), -1), strict=True) if np.any(part)]
         if len(parted) == 1:
@@ -171,7 +228,16 @@ def _part_of(location: Location, names: tuple[str, ...]) -> str:
         places = np.flatnonzero(np.any(unequal, tuple(other for other in range(got.ndim) if other != axis)))
         start, end = (int(places[0]), int(places[-1]) + 1) if len(places) else (0, 0)
         # Most values of the range part, and the range is at most half of the axis.
+        if got.ndim > 1 and 1 == end - start < got.shape[axis] and np.mean(np.take(unequal, start, axis)) > 0.5:
+            return f"only {start} along axis {axis} of {check.tensor}"
         if 1 < end - start <= got.shape[axis] / 2 and np.mean(np.take(unequal, range(start, end), axis)) > 0.5:
             return f"only {start}:{end} along axis {axis} of {check.tensor}"
     count = int(np.sum(unequal))
     return f"{count} of the {unequal.size} values of {check.tensor}" if 0 < count < unequal.size / 2 else ""
+
+
+def _unequal(check: Check) -> Array:
+    """Find the places where the tensor that parts does so by more than rounding."""
+    floor = (check.worst.absolute if check.worst else 0.0) / max(check.floors, 1.0)
+    found: Array = np.abs(check.got.astype(np.float64) - check.wanted) > FACTOR * floor
+    return found

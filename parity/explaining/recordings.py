@@ -8,43 +8,32 @@ of the phase ``update`` are replayed on them as ``parity.explaining.diagnose`` r
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from parity.dtypes import unit
+from parity.explaining import clipping, statistics
+from parity.explaining.compared import SAID
 from parity.explaining.diagnose import Diagnosis
+from parity.explaining.factors import factors, multiples_in_words
 from parity.explaining.location import Location
-from parity.explaining.pattern import multiple, pattern
+from parity.explaining.optimizers import Side, diagnosis_of, of_updates
+from parity.explaining.pairs import Noise
 from parity.explaining.replay import Replay
-from parity.explaining.updates import Updates, optimizer_said
-from parity.explaining.walk import Noise
+from parity.explaining.updates import optimizer_said
+from parity.judging.sight import moved_by_rounding
 from parity.judging.witness import within_rounding
 from parity.mistakes.catalogue import CATALOGUE
 from parity.mistakes.mistake import Local
 from parity.recording.steps import Phase, Step, steps_of, update_at
-from parity.spec import Optimizer
-from parity.tolerance import FACTOR, least_floor
+from parity.tolerance import least_floor
 from parity.trajectory import Trajectory
+from parity.typing import Array
 
-OTHER_RATE = "another-learning-rate"
-SENTENCES = {known.name: known.sentence for known in CATALOGUE} | {
-    OTHER_RATE: "The learning rate is not the one that it is said to be."
-}
-
-
-@dataclass(frozen=True)
-class Side:
-    """One run of a pair."""
-
-    which: str
-    """``first`` or ``second``."""
-    run: Trajectory
-    steps: Sequence[Step]
-    """The updates that it recorded deeply."""
-    optimizer: Optimizer | None
-    """The optimizer that it is meant to have."""
+SENTENCES = {known.name: known.sentence for known in CATALOGUE} | clipping.SENTENCES | statistics.SENTENCES | SAID
 
 
 def explain_steps(
@@ -75,16 +64,108 @@ def explain_steps(
     number = update_at(run, location.epoch, location.batch)
     if location.phase is Phase.UNRECORDED:  # seen after an epoch: any of its updates may be the cause
         number = update_at(run, location.epoch + 1, 0)
+    untrained = _of_untrained(sides, location)
+    if untrained is not None:
+        return untrained
     tried = None
-    mistakes = {known.name: known.local for known in CATALOGUE if known.local and known.local.phase is location.phase}
-    if mistakes:
+    if location.phase in (Phase.LOSS, Phase.GRADIENT):
         if location.phase is Phase.GRADIENT and len({frozenset(side.steps[number].gradients) for side in sides}) > 1:
             return None  # the runs do not train the same parameters
-        tried = _tried(sides, location, number, mistakes, noise.at(number) if noise else {})
+        tried = _of_gradients(sides, location, number, noise.at(number) if noise else {})
     if tried is not None and tried.explanations:
         return tried
     # Once the states differ, everything differs: then an update that is wrong by itself says more.
-    return (_of_updates(sides, location, number) if number or location.phase is Phase.UPDATE else None) or tried
+    return of_updates(sides, location, number) or tried
+
+
+def _of_untrained(sides: tuple[Side, Side], location: Location) -> Diagnosis | None:
+    """Explain running statistics, or slots that begin otherwise; None if neither is what parts."""
+    check = location.check
+    if check is None or location.phase not in (Phase.STATE, Phase.UPDATE):
+        return None
+    (first, second), name = sides, check.tensor
+    if name not in first.run.params:
+        if location.phase is not Phase.STATE:
+            return None
+        ours, theirs = (_values_in_words(values) for values in (check.got, check.wanted))
+        why = f"the optimizer's slots begin otherwise: {name} is {ours} in the first run and {theirs} in the second"
+        return diagnosis_of(location, untried=f"{why}: give both the same")
+    if any(name in side.steps[0].gradients for side in sides if side.steps):
+        return None
+    if not np.array_equal(first.run.params[name][0], second.run.params[name][0]):
+        return None
+    dtype = max((side.run.meta["dtype"] for side in sides), key=unit)
+    found = statistics.moves(first.run, second.run, first.steps, second.steps, name, dtype)
+    if found is None:
+        why = f"{name} is not trained: both runs begin with one value of it, and a forward pass moves it otherwise"
+        return diagnosis_of(location, untried=why)
+    location = replace(location, note="; ".join(filter(None, (location.note, f"{name}: {found}"))))
+    return diagnosis_of(location, (Replay((found.name,), location.phase, found.floors),))
+
+
+def _values_in_words(values: Array) -> str:
+    values = np.asarray(values, np.float64)
+    return (
+        f"{values.flat[0]:.4g} everywhere"
+        if not np.ptp(values)
+        else f"between {values.min():.4g} and {values.max():.4g}"
+    )
+
+
+def _of_gradients(
+    sides: tuple[Side, Side], location: Location, number: int, strayed: Mapping[Phase, Sequence[Mapping[str, float]]]
+) -> Diagnosis | None:
+    """Explain a loss or gradients that differ, by a mistake or else by the numbers that they differ by."""
+    mistakes = {known.name: known.local for known in CATALOGUE if known.local and known.local.phase is location.phase}
+    tried = _tried(sides, location, number, mistakes, strayed) if mistakes else None
+    if tried is not None and tried.explanations:
+        return tried
+    dtype = max((side.run.meta["dtype"] for side in sides), key=unit)
+    zero = moved_by_rounding([side.run for side in sides])
+    clipped = _clipped(sides, location, number, dtype, zero) if location.phase is Phase.GRADIENT else None
+    if clipped is not None and clipped.explanations:
+        return clipped
+    words = multiples_in_words(sides[0].steps[number], sides[1].steps[number], dtype, zero)
+    if clipped is not None and clipped.untried:
+        return clipped
+    if not words and clipped is None:
+        return tried
+    found = tried or diagnosis_of(location)
+    if clipped is not None:
+        found = replace(found, location=clipped.location)
+        words = words or "no mistake is known that clips gradients to these"
+    return replace(found, untried=words)
+
+
+def _clipped(
+    sides: tuple[Side, Side], location: Location, number: int, dtype: str, zero: Sequence[str]
+) -> Diagnosis | None:
+    """Explain gradients by how each run clips its own; None if neither clips them."""
+    how = [clipping.clipping_of(side.steps, side.run.meta["dtype"]) for side in sides]
+    if how[0] is None and how[1] is None:
+        return None
+    said = " and ".join(
+        f"the {side.which} run's gradients are " + (f"clipped {mine}" if mine else "not seen to be clipped")
+        for side, mine in zip(sides, how, strict=True)
+    )
+    location = replace(location, note="; ".join(filter(None, (location.note, said))))
+    before = next(filter(None, (clipping.unclipped(side.run, number) for side in sides)), {})
+    for (mine, ours), (other, theirs) in itertools.permutations(zip(sides, how, strict=True)):
+        name = clipping.NAMES.get(ours.how) if ours is not None else "not-clipped"
+        if name is None or theirs is None or theirs.how != clipping.TOGETHER:
+            continue
+        if ours is not None and not theirs.near(ours.bound, dtype):
+            continue
+        step = mine.steps[number]
+        wanted = clipping.clipped_otherwise(step, other.steps[number], ours, theirs, before)
+        if wanted:
+            times = 1 + clipping.IN_TORCH / (theirs.bound * least_floor(1.0, dtype))
+            left = within_rounding(step.gradients, wanted, dtype, times=times)[0].floors
+            return diagnosis_of(location, (Replay((name,), location.phase, left),))
+    if how[0] and how[1] and how[0].how == how[1].how == clipping.TOGETHER:
+        times = factors(sides[0].steps[number], sides[1].steps[number], dtype, zero).common
+        return diagnosis_of(location, untried=clipping.bounds_in_words(how[0], how[1], dtype, times))
+    return diagnosis_of(location)
 
 
 def _tried(
@@ -115,7 +196,7 @@ def _tried(
             "meant, recordings do not tell"
         )
         ranked = tuple(sorted(replays, key=lambda replay: replay.floors))
-        found.append(_diagnosis(replace(location, note=note), ranked))
+        found.append(diagnosis_of(replace(location, note=note), ranked))
     return next((one for one in found if one.explanations), replace(found[0], location=location))
 
 
@@ -123,110 +204,3 @@ def _left(step: Step, wanted: Step, dtype: str, noise: Sequence[Mapping[str, flo
     """Measure how far loss and gradients are from those of another step, in noise floors."""
     got, expected = ({"loss": np.asarray(float(one.loss)), **one.gradients} for one in (step, wanted))
     return within_rounding(got, expected, dtype, noise)[0].floors
-
-
-def _diagnosis(location: Location, replays: tuple[Replay, ...] = (), untried: str = "") -> Diagnosis:
-    untouched = location.check.floors if replays and location.check else None
-    return Diagnosis(
-        location=location,
-        pattern=pattern(location),
-        replays=replays,
-        untouched=untouched,
-        epochs=1,
-        untried=untried,
-    )
-
-
-def _of_updates(sides: tuple[Side, Side], location: Location, number: int) -> Diagnosis | None:
-    """Find the run whose updates first depart from its declared optimizer.
-
-    If neither run's do, say why, for an update that parts; None for any other phase.
-    """
-    found: list[tuple[int, Location, Updates, Side]] = []
-    for side in sides:
-        if side.optimizer is not None and side.steps:
-            updates = Updates(side.run, side.steps, side.optimizer)
-            mistaken = updates.first_mistaken()
-            if mistaken is not None:
-                found.append((*mistaken, updates, side))
-    if not found:
-        return _diagnosis(location, untried=_untried(sides, location)) if location.phase is Phase.UPDATE else None
-    if len({first for first, *_ in found}) < len(found):
-        return _of_both(location, found)
-    first, place, updates, side = min(found, key=lambda one: one[0])
-    # Once the other run departs as well, both may do what parity.spec has no words for.
-    diagnosis, steps = _named(updates, first, place, min((other for other, *_ in found if other > first), default=None))
-    note = (
-        f"it is the {side.which} run whose updates, made again from its own gradients, are not those of the optimizer "
-        "that it is meant to have"
-    )
-    # A small mistake may show in the loss before it exceeds the rounding of the updates themselves.
-    there = place if first < number else location
-    note = ": ".join(filter(None, (note, steps)))
-    return replace(diagnosis, location=replace(there, note=note), pattern=pattern(there))
-
-
-def _named(updates: Updates, first: int, place: Location, until: int | None = None) -> tuple[Diagnosis, str]:
-    """Find the mistake that makes a run's updates, or else another learning rate; and say how large its steps are."""
-    diagnosis = updates.diagnose(first, place, until)
-    ratio = None if diagnosis.explanations else _ratio_of_steps(place, updates.dtype)
-    if ratio is None:
-        return diagnosis, ""
-    seen = f"in this update its steps are {ratio:.4g} times that optimizer's, everywhere"
-    optimizer = replace(updates.optimizer, learning_rate=ratio * updates.optimizer.learning_rate)
-    # The rate was fitted to one update: others tell a constant rate from a changing one.
-    if len(updates.steps[:until]) >= first + 3:
-        left = Replay((OTHER_RATE,), Phase.UPDATE, updates.left_by(optimizer, until))
-        if left.explains:
-            some = "all that were recorded" if until is None else f"all before update {until}"
-            seen += f", and {some} are those of a learning rate of {optimizer.learning_rate:.6g}"
-            diagnosis = replace(diagnosis, replays=(left, *diagnosis.replays))
-    return diagnosis, seen
-
-
-def _of_both(location: Location, found: Sequence[tuple[int, Location, Updates, Side]]) -> Diagnosis | None:
-    """Explain two runs whose updates depart from their declared optimizers at the same update.
-
-    Neither run is to blame alone, so each run's mistake is named, if it has a name. None if no update parts.
-    """
-    if location.phase in (Phase.PREDICTION, Phase.LOSS, Phase.GRADIENT):
-        return None
-    said: list[str] = []
-    for first, place, updates, side in found:
-        if explanations := _named(updates, first, place)[0].explanations:
-            said.append(f"the updates of the {side.which} run are explained by {' and '.join(explanations[0].names)}")
-    why = f"from update {found[0][0]} on, neither run's updates are those of the optimizer that it is meant to have"
-    if len(said) < len(found):
-        why += ", perhaps for a schedule, clipping or a choice of what decays, of which parity.spec has no words"
-    dtype = max((updates.dtype for _, _, updates, _ in found), key=unit)
-    if location.phase is Phase.UPDATE and (ratio := _ratio_of_steps(location, dtype)) is not None:
-        said.append(f"in this update the first run's steps are {ratio:.4g} times the second's, everywhere")
-    optimizers = " and ".join(dict.fromkeys(repr(side.optimizer) for *_, side in found))
-    return _diagnosis(replace(location, note="; ".join(said)), untried=f"{why}: {optimizers}")
-
-
-def _ratio_of_steps(place: Location, dtype: str) -> float | None:
-    """Find the number that takes the expected steps to the steps made; None if no single number does."""
-    ratios = []
-    for check in place.parts:
-        if check.tensor not in place.params:  # a slot
-            continue
-        before = place.params[check.tensor].astype(np.float64)
-        allowed = FACTOR * least_floor(float(np.max(np.abs(check.wanted))), dtype)
-        ratio = multiple(check.got - before, check.wanted - before, allowed)
-        if ratio is None:
-            return None
-        ratios.append(ratio)
-    return float(np.median(ratios)) if ratios and np.ptp(ratios) <= 0.01 * abs(np.median(ratios)) else None
-
-
-def _untried(sides: tuple[Side, Side], location: Location) -> str:
-    """Say why no mistake in an optimizer can be tried."""
-    ours, theirs = (side.optimizer for side in sides)
-    if ours is None:
-        return "no update could be made again, because neither run says its optimizer, as parity.recorder lets it"
-    untrained = [check.tensor for check in location.parts if check.tensor not in location.gradient]
-    if untrained:
-        return f"{untrained[0]} has no gradient, hence is no work of the optimizer"
-    which = f"{ours}" if ours == theirs else f"{ours} and {theirs}"
-    return f"each run's updates are those of the optimizer that it is meant to have: {which}"

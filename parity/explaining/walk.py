@@ -14,19 +14,15 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from parity.dtypes import unit
 from parity.explaining.location import Location
-from parity.judging.witness import Check, Witness, as_expected, held, take_apart, within_rounding
-from parity.recording.steps import ASKED, Phase, Step, epochs_and_batches, rows_in_words, step_of, steps_of, update_at
-from parity.tolerance import FACTOR, least_floor
+from parity.judging.witness import Check, Witness, held, take_apart, within_rounding
+from parity.recording.steps import ASKED, Phase, Step, epochs_and_batches, rows_in_words, step_of, steps_of
 from parity.trainer import State, Trainer
 from parity.trajectory import Trajectory
 from parity.typing import Array, Batches, Params
 
 LATER = 8
 """If zeros may hide something, the walk looks at this many updates more."""
-Strays = Mapping[Phase, Sequence[Mapping[str, float]]]
-"""How far repetitions of a run strayed from it in one update, by phase and tensor."""
 Agreed = Mapping[Phase, float]
 """For each phase, the distance of its farthest tensor so far, in noise floors."""
 
@@ -43,6 +39,8 @@ class Stop:
     """The reference's gradient at the state from which the update begins."""
     params: Params = field(default_factory=dict)
     """The parameters of that state."""
+    beside: Mapping[Phase, Sequence[Check]] = field(default_factory=dict)
+    """Checks of what no later update depends on."""
 
 
 def walk(
@@ -62,13 +60,13 @@ def walk(
     """
     so_far: Agreed = agreed or {}
     for stop in stops:
-        found, so_far = _parting(stop, so_far)
+        found, so_far = parting(stop, so_far)
         if found is not None:
             return _before_zeros(found, beyond), so_far
     return None, so_far
 
 
-def _parting(stop: Stop, agreed: Agreed) -> tuple[Location | None, Agreed]:
+def parting(stop: Stop, agreed: Agreed) -> tuple[Location | None, Agreed]:
     """Find the first phase of an update that parts; and the distances of the phases before it."""
     agreed = dict(agreed)
 
@@ -99,7 +97,7 @@ def _before_zeros(found: Location, beyond: Iterable[Stop]) -> Location:
     if all(value.any() for value in found.params.values()):
         return found
     for stop in itertools.islice(beyond, LATER):
-        again, _ = _parting(stop, {})
+        again, _ = parting(stop, {})
         if again is not None and again.parts and ASKED.index(again.phase) < ASKED.index(found.phase):
             note = f"seen at epoch {stop.epoch}, batch {stop.batch}: before, parameters are zero and hide it"
             return replace(again, epoch=found.epoch, batch=found.batch, note=note)
@@ -192,7 +190,7 @@ def walk_recorded(run: Trajectory, witness: Witness) -> Location | None:
         return Location(phase=Phase.STATE, epoch=1, batch=0, parts=parts, params=initial, note=note)
     stops = _recorded(run, steps, witness)
     found, agreed = walk(stops, beyond=stops)
-    return found or _all_agree(len(steps), agreed)
+    return found or all_agree(len(steps), agreed)
 
 
 def _recorded(run: Trajectory, steps: Sequence[Step], witness: Witness) -> Iterator[Stop]:
@@ -200,118 +198,16 @@ def _recorded(run: Trajectory, steps: Sequence[Step], witness: Witness) -> Itera
     order = itertools.chain.from_iterable(witness.case.schedule.epochs(len(witness.data.x)))
     for step, rows, (epoch, batch) in zip(steps, order, epochs_and_batches(run), strict=False):
         if not np.array_equal(step.rows, rows):
-            yield _other_rows(step.rows, rows, epoch, batch)
+            yield other_rows(step.rows, rows, epoch, batch)
             return
         yield _against_reference(step, witness, epoch, batch)
 
 
-def walk_pair(a: Trajectory, b: Trajectory, noise: Noise | None = None) -> Location | None:
-    """Walk along the updates that two runs both recorded deeply, and stop at the first that parts.
-
-    Without a reference no noise floor is measured: 64 roundings of each tensor's largest value are allowed. Rounding
-    alone may carry late updates farther apart, because each begins at its own run's state. Repetitions measure how far.
-
-    Args:
-        a: The first run.
-        b: The second run, whose values are expected of the first.
-        noise: What repetitions of the runs strayed.
-
-    Returns:
-        The place, None if no update was recorded deeply by both. If all agree, the place has no check.
-    """
-    ours, theirs = steps_of(a), steps_of(b)
-    count = min(len(ours), len(theirs))
-    if not count:
-        return None
-    dtype, noise = max(a.meta["dtype"], b.meta["dtype"], key=unit), noise or Noise(())
-    both = zip(ours, theirs, epochs_and_batches(a), strict=False)
-    stops = (_against(step, other, dtype, noise, epoch, batch) for step, other, (epoch, batch) in both)
-    found, agreed = walk(stops)
-    if found is None:
-        return _all_agree(count, agreed)
-    apart = agreed.get(Phase.STATE, 0.0)
-    early = found.phase in (Phase.PREDICTION, Phase.LOSS, Phase.GRADIENT, Phase.BATCH)
-    if found.parts and early and apart > 1 and not noise.at(update_at(a, found.epoch, found.batch)):
-        note = (
-            f"the states that this update began with differ already, to {apart:.2g} of the noise floor, and rounding "
-            "may have grown: repetitions recorded as deeply (--noise) would tell"
-        )
-        return replace(found, note=note)
-    return found
-
-
-def _against(step: Step, other: Step, dtype: str, noise: Noise, epoch: int, batch: int) -> Stop:
-    """Hold an update of one run against the same update of another."""
-    if step.rows.size and other.rows.size and not np.array_equal(step.rows, other.rows):
-        return _other_rows(step.rows, other.rows, epoch, batch)
-    if another_batch(step, other, dtype):
-        note = "the numbers that the model was given are others: give both runs one order of batches"
-        return Stop(epoch=epoch, batch=batch, checks={Phase.BATCH: note})
-    expected = as_expected(other, step, dtype, _together_strayed(noise.at(step.number), step.strays, other.strays))
-    untrained: dict[Phase, str] = {}
-    if alone := sorted(step.gradients.keys() ^ other.gradients.keys()):
-        which = "second" if alone[0] in step.gradients else "first"
-        untrained[Phase.GRADIENT] = f"the {which} run has no gradient of {alone[0]}: there it is not trained"
-        expected = dict(itertools.takewhile(lambda one: one[0] is not Phase.GRADIENT, expected.items()))
-    return Stop(
-        epoch=epoch,
-        batch=batch,
-        checks={**take_apart(step, expected), **untrained},
-        gradient=other.gradients,
-        params=other.before.params,
-    )
-
-
-def _together_strayed(*strays: Strays) -> dict[Phase, list[Mapping[str, float]]]:
-    """Join what repetitions and shadows strayed, phase by phase."""
-    return {phase: [one for each in strays for one in each.get(phase, ())] for phase in Phase}
-
-
-@np.errstate(all="ignore")  # a recording may hold any numbers
-def another_batch(step: Step, other: Step, dtype: str) -> bool:
-    """Tell whether the models were given other numbers, by more than rounding; False if either run kept no sketch."""
-    ours, theirs = step.batch, other.batch
-    if not ours.size or not theirs.size:
-        return False
-    if len(ours) != len(theirs):
-        return False  # One model was given the targets too, or what the other makes by itself.
-    if not np.array_equal(ours[:, 0], theirs[:, 0]):
-        return True
-    allowed = FACTOR * least_floor(np.max(np.abs(theirs[:, 1:]), axis=1, keepdims=True), dtype)
-    return not np.all(np.abs(ours - theirs)[:, 1:] <= allowed)
-
-
-class Noise:
-    """How far repetitions stray from the runs that they repeat, in each update that both recorded deeply."""
-
-    def __init__(self, noise: Sequence[tuple[Trajectory, Trajectory]]) -> None:
-        self._pairs = [(steps_of(run), steps_of(base)) for run, base in noise]
-
-    def at(self, number: int) -> dict[Phase, list[dict[str, float]]]:
-        """Measure, by phase, how far each tensor of each repetition strays in an update; empty without repetitions."""
-        found: dict[Phase, list[dict[str, float]]] = {}
-        for run, base in self._pairs:
-            if number < min(len(run), len(base)):
-                theirs = base[number].seen()
-                for phase, ours in run[number].seen().items():
-                    found.setdefault(phase, []).append(_apart(ours, theirs[phase]))
-        return found
-
-
-@np.errstate(all="ignore")  # a recording may hold any numbers
-def _apart(a: Params, b: Params) -> dict[str, float]:
-    """Measure the largest distance within each tensor that both have."""
-    pairs = {name: (np.asarray(value, np.float64), b[name]) for name, value in a.items() if name in b}
-    far = {name: float(np.max(np.abs(one - other), initial=0.0)) for name, (one, other) in pairs.items()}
-    # A noise floor of an infinite distance would let everything pass.
-    return {name: distance for name, distance in far.items() if np.isfinite(distance)}
-
-
-def _other_rows(ours: Array, theirs: Array, epoch: int, batch: int) -> Stop:
+def other_rows(ours: Array, theirs: Array, epoch: int, batch: int) -> Stop:
     note = f"it took the rows {rows_in_words(ours)} instead of {rows_in_words(theirs)}"
     return Stop(epoch=epoch, batch=batch, checks={Phase.BATCH: note})
 
 
-def _all_agree(updates: int, agreed: Agreed) -> Location:
+def all_agree(updates: int, agreed: Agreed) -> Location:
     note = f"each of the {updates} updates recorded deeply agrees by itself: more of them would reach further"
     return Location(phase=Phase.STATE, epoch=1, batch=0, agreed=agreed, note=note)

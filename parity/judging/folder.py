@@ -29,6 +29,13 @@ def recorded(root: Path, suite: Suite, mark: Mark | None = None) -> list[Outcome
         raise TrajectoryError(f"{root} is one trajectory: name the folder of runs, as 'parity run --out' does")
     outcomes = _all_below(root, Known(suite, mark), suite)
     if not outcomes:
+        own = sorted(path.parent.name for path in root.glob(f"*/{MANIFEST}") if not path.parent.name.startswith("."))
+        if own:
+            some, two = ", ".join(own[:4]) + (", …" if len(own) > 4 else ""), [str(root / name) for name in own[:2]]
+            raise TrajectoryError(
+                f"{root} holds recordings of your own ({some}), and a report is of a suite's cases: hold two of them "
+                f"against each other with 'parity diff {' '.join(two)}', and 'parity explain' where they part"
+            )
         raise TrajectoryError(f"{root} holds no recorded runs: 'parity run --out {root}' makes some")
     return in_order(outcomes, suite)
 

@@ -382,6 +382,8 @@ def print_explanation(console: Console, title: str, judgement: Judgement, found:
         console.print(f"  the distance {found['growth']}")
     if found["note"]:
         console.print(f"  {found['note']}", soft_wrap=True)
+    for other in found["others"]:
+        console.print(f"  parts by itself, too: {other}", soft_wrap=True)
     console.print()
     console.print(Text(found["why"], "bold"), soft_wrap=True)
     if found["untouched"] is None:

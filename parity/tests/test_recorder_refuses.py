@@ -204,7 +204,8 @@ def test_what_is_not_trained_needs_no_gradient(parity: Parity, tmp_path: Path) -
     result = parity("explain", tmp_path / "a", tmp_path / "b")
     assert result.status == 1
     assert "first differs at epoch 1, batch 0, state of norm/mean" in result.out
-    assert "unexplained: it began alike and was moved before the first update" in result.out
+    assert "explained by another-running-momentum" in result.out
+    assert "of each batch's value the first run takes 0.1, the second 0.2" in result.out
 
 
 def test_without_deep_updates_nothing_but_the_loss_is_looked_at(tmp_path: Path) -> None:

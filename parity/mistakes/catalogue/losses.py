@@ -28,6 +28,7 @@ from parity.mistakes.planting import batches, either, on_case, one_by_one
 from parity.mistakes.stepwise import Stepwise, on_step
 from parity.recording.steps import Phase, Step
 from parity.spec import Case, Optimizer, Sgd
+from parity.tolerance import FACTOR, ROUNDINGS
 from parity.trainer import Build, Trainer
 from parity.trainers.numpy_trainer import NumpyTrainer
 from parity.typing import Array, Params
@@ -190,24 +191,51 @@ def sizes(step: Step) -> tuple[int, int]:
     return rows, max(1, step.prediction.size // rows)
 
 
+FEW = 8
+"""A recording that multiplies a loss by no more than this may as well have added up workers or micro-batches, so that
+its number is said and no mistake is named."""
+
+
 def added(step: Step, before: Step | None, optimizer: Optimizer | None) -> list[Step]:
     """Add up over the rows, or over every output of each."""
     rows, each = sizes(step)
-    return [times(step, rows), times(step, rows * each)]
+    return [times(step, count) for count in (rows, rows * each) if count > FEW]
 
 
 def averaged(step: Step, before: Step | None, optimizer: Optimizer | None) -> list[Step]:
     """Average over the rows, or over every output of each."""
     rows, each = sizes(step)
-    return [times(step, 1 / rows), times(step, 1 / (rows * each))]
+    return [times(step, 1 / count) for count in (rows, rows * each) if count > FEW]
 
 
 def averaged_over_outputs(step: Step, before: Step | None, optimizer: Optimizer | None) -> list[Step]:
-    return [times(step, 1 / sizes(step)[1])]
+    _, each = sizes(step)
+    return [times(step, 1 / each)] if each > FEW else []
 
 
 def halved(step: Step, before: Step | None, optimizer: Optimizer | None) -> list[Step]:
-    return [times(step, 1 / 2)]
+    return [times(step, 1 / 2)] if is_squared_error(step) else []
+
+
+def is_squared_error(step: Step) -> bool:
+    """Tell whether a recorded step proves that its loss is a squared error, which is not halved.
+
+    The targets are not recorded, but the loss's gradient for the prediction may be. Of a squared error that is
+    2 (prediction - target), over the number that the mean is taken of. So its square adds up to four times the loss,
+    over that number again. Another loss does that by chance alone.
+    """
+    given = (
+        gradient
+        for layer, gradient in step.activation_gradients.items()
+        if gradient.shape == step.prediction.shape and np.array_equal(step.activations.get(layer, ()), step.prediction)
+    )
+    gradient = next(given, None)
+    if gradient is None or not gradient.size or not float(step.loss) > 0:
+        return False
+    rows, each = sizes(step)
+    square = float(np.sum(np.square(gradient, dtype=np.float64))) / (4 * float(step.loss))
+    allowed = FACTOR * ROUNDINGS * float(np.finfo(step.prediction.dtype).eps)
+    return any(abs(count * square - 1) <= allowed for count in (1, rows, rows * each))
 
 
 def penalized(step: Step, before: Step | None, optimizer: Optimizer | None) -> list[Step]:

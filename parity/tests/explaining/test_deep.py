@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from parity.explaining.pairs import walk_pair
 from parity.explaining.pattern import growth
-from parity.explaining.walk import walk_pair, walk_recorded
+from parity.explaining.walk import walk_recorded
 from parity.mistakes.planting import in_order
 from parity.mistakes.stepwise import Stepwise
 from parity.recording import steps as deep

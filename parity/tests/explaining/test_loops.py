@@ -12,10 +12,10 @@ from parity.spec import Adam, Sgd
 from parity.tests.command import Parity, complaint
 from parity.tests.suites import strict_json
 
-ROWS, OUTPUTS = 16, 3
+ROWS, OUTPUTS = 16, 12
 
 
-def loop(folder: Path, inside: bool = False, factor: float = 1.0, zeroed: bool = True) -> None:
+def loop(folder: Path, inside: bool = False, factor: float = 1.0, zeroed: bool = True, layers: bool = True) -> None:
     """A training loop of one's own: least squares, averaged over rows, with Adam by hand."""
     generator = np.random.default_rng(0)
     x, y = generator.standard_normal((2 * ROWS, 4)), generator.standard_normal((2 * ROWS, OUTPUTS))
@@ -29,6 +29,9 @@ def loop(folder: Path, inside: bool = False, factor: float = 1.0, zeroed: bool =
             loss = factor * np.sum((prediction - y[rows]) ** 2) / ROWS
             g = (0 if zeroed else g) + factor * x[rows].T @ (2 * (prediction - y[rows])) / ROWS
             now = {"params": {"dense/kernel": kernel}, "gradients": {"dense/kernel": g}}
+            if layers:
+                back = factor * 2 * (prediction - y[rows]) / ROWS
+                now |= {"activations": {"dense": prediction}, "activation_gradients": {"dense": back}}
             run.step(loss, rows=rows, prediction=prediction, **now)
             m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
             m_hat, v_hat = m / (1 - 0.9**t), v / (1 - 0.999**t)
@@ -66,11 +69,17 @@ def test_two_loops_of_ones_own_are_explained_on_the_command_line(name: str, pari
         assert found["named"] == [named]
 
 
-def test_a_loss_of_another_size_is_unexplained(parity: Parity, tmp_path: Path) -> None:
-    loop(tmp_path / "mine", factor=1.7)
-    loop(tmp_path / "theirs")
+@pytest.mark.parametrize(("factor", "causes"), [(1.7, ""), (0.5, "a squared error"), (2, "micro-batches or workers")])
+def test_a_loss_of_another_size_is_said_with_its_number(
+    factor: float, causes: str, parity: Parity, tmp_path: Path
+) -> None:
+    """Without a layer's gradient nobody knows that it is a squared error, which one half would be of."""
+    loop(tmp_path / "mine", factor=factor, layers=False)
+    loop(tmp_path / "theirs", layers=False)
     result = parity("explain", tmp_path / "mine", tmp_path / "theirs")
-    assert "unexplained: none of the 4 mistakes tried brings it into the noise floor" in result.out
+    assert f"unexplained: the loss and the gradients of the first run are {factor} times the second's" in result.out
+    assert causes in result.out
+    assert ("recordings do not tell which it is" in result.out) == bool(causes)
 
 
 @pytest.mark.parametrize("shape", [(3, 2), (1,)])

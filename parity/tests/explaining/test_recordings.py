@@ -11,8 +11,8 @@ import pytest
 
 from parity.explaining.explain import explain_pair
 from parity.explaining.location import Location
+from parity.explaining.pairs import Noise, walk_pair
 from parity.explaining.recordings import explain_steps
-from parity.explaining.walk import Noise, walk_pair
 from parity.judging.compare import differences
 from parity.judging.verdict import Judgement, Verdict
 from parity.mistakes.catalogue.updates import nesterov
@@ -32,14 +32,13 @@ def test_what_both_runs_do_and_their_optimizer_does_not_is_blamed_on_neither() -
     ours, theirs = ruled(case, scheduled), ruled(case, unbiased)
     for pair, which in (((ours, theirs), "first"), ((theirs, ours), "second")):
         found = explained(*pair)
-        assert (found["phase"], found["batch"], found["named"]) == ("update", 0, [])
-        assert "from update 0 on, neither run's updates are those of the optimizer that it is meant" in found["why"]
-        assert "perhaps for a schedule, clipping or a choice of what decays" in found["why"]
-        assert found["note"] == f"the updates of the {which} run are explained by another-learning-rate"
+        assert (found["phase"], found["batch"], found["named"]) == ("update", 0, ["weight-decay-on-some-tensors"])
+        assert "neither run keeps to the learning rate and the decay of Sgd(learning_rate=0.1" in found["note"]
+        assert f"the updates of the {which} run are explained by another-learning-rate" in found["note"]
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_a_schedule_one_step_off_is_no_other_learning_rate(dtype: str) -> None:
+def test_a_schedule_one_step_off_is_named_with_the_rates_of_both(dtype: str) -> None:
     """A decay at every step, in both runs: what one update shows of a rate says nothing of the next."""
     case = toy.case(Sgd(0.05))
 
@@ -51,9 +50,10 @@ def test_a_schedule_one_step_off_is_no_other_learning_rate(dtype: str) -> None:
         return Stepwise(toy.build(case, dtype, "cpu"), case, dtype, rule=rule)
 
     found = explained(run_of(decayed(0), case), run_of(decayed(1), case))
-    assert found["named"] == []
-    assert "in this update its steps are 0.9 times that optimizer's, everywhere" in found["note"]
-    assert "a learning rate of" not in found["note"]
+    assert found["named"] == ["learning-rate-of-another-update"]
+    assert "the first run's learning rates of 0.045, 0.0405, 0.03645, " in found["note"]
+    assert "against the second's 0.05, 0.045, 0.0405, " in found["note"]
+    assert "the second's are 1 update late" in found["note"]
 
 
 def test_of_two_runs_each_with_a_mistake_of_its_own_one_may_be_another_rate() -> None:
@@ -157,9 +157,9 @@ def test_runs_that_begin_elsewhere_are_told_to_begin_alike() -> None:
 
 
 def test_repetitions_excuse_in_a_replay_what_they_excuse_in_a_walk() -> None:
-    """A loss that is halved, in a run whose roundings have grown beyond what is allowed without a measurement."""
+    """A loss that is averaged, in a run whose roundings have grown beyond what is allowed without a measurement."""
     case = toy.case(Sgd(0.1))
-    right = run_of(toy.build(case, "float32", "cpu"), case, updates=3)
+    right = replace(run_of(toy.build(case, "float32", "cpu"), case, updates=3), meta={"dtype": "float32"})
 
     def strayed(factor: float, half: float = 1.0) -> Trajectory:
         steps = {name: np.array(value) for name, value in right.steps.items()}
@@ -168,11 +168,11 @@ def test_repetitions_excuse_in_a_replay_what_they_excuse_in_a_walk() -> None:
                 steps[name] = value * np.float32(half * (1 + 1e-4 * factor))
         return replace(right, steps=steps)
 
-    location = walk_pair(strayed(1, 0.5), right, noise := Noise([(strayed(-0.5), right)]))
+    location = walk_pair(strayed(1, 1 / 24), right, noise := Noise([(strayed(-0.5), right)]))
     assert location is not None
     assert location.phase == "loss"
-    for known, named in ((noise, [("half-squared-error",)]), (None, [])):
-        found = explain_steps(strayed(1, 0.5), right, location, known)
+    for known, named in ((noise, [("mean-for-sum",)]), (None, [])):
+        found = explain_steps(strayed(1, 1 / 24), right, location, known)
         assert found is not None
         assert [replay.names for replay in found.explanations] == named
 

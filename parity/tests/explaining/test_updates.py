@@ -96,7 +96,9 @@ def test_steps_that_are_a_multiple_once_are_of_no_other_learning_rate() -> None:
 
     found = explained(ruled(case, once), ruled(case))
     assert found["named"] == []
-    assert found["note"].endswith("in this update its steps are 2 times that optimizer's, everywhere")
+    assert "in this update its steps are 2 times that optimizer's, everywhere" in found["note"]
+    said = "learning rates of 0.1, 0.2 from update 1 on and 0.1 from update 2 on against that optimizer's 0.1"
+    assert found["note"].endswith(said)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
@@ -131,18 +133,38 @@ def test_mistakes_in_the_documents_cases_are_named_from_recordings_alone(name: s
             if not isinstance(trainer, Unplanted):
                 with np.errstate(all="ignore"):
                     found = explained(run_of(trainer, case), right)
-                assert found["named"] == [mistake.name], found["sentence"]
+                if mistake.name == "half-squared-error":  # which nobody can tell from another loss here
+                    assert found["named"] == []
+                    assert "are 0.5 times the second's" in found["why"]
+                else:
+                    assert found["named"] == [mistake.name], found["sentence"]
                 tried += 1
     assert tried
 
 
-def test_without_an_optimizer_it_is_said_what_would_tell() -> None:
+def test_without_an_optimizer_the_most_usual_ones_are_tried() -> None:
     case = toy.case(Sgd(0.1))
     one, other = (run_of(toy.build(toy.case(Sgd(rate)), "float64", "cpu"), case) for rate in (0.1, 0.2))
     one, other = (replace(run, meta={"dtype": "float64"}) for run in (one, other))
     assert optimizer_said(one) is None
     found = explained(one, other)
+    assert found["named"] == ["another-learning-rate"]
+    assert "both runs' updates are those of SGD" in found["note"]
+    assert "the first run's learning rates of 0.1 against the second's 0.2" in found["note"]
+    assert "which of the two is meant, recordings do not tell" in found["note"]
+
+
+def test_without_an_optimizer_that_is_usual_it_is_said_what_would_tell() -> None:
+    case = toy.case(OPTIMIZERS["adam"])
+
+    def rule(power: float) -> Any:
+        return lambda optimizer, name, p, g, state: p - 0.1 * np.sign(g) * np.abs(g) ** power
+
+    one, other = (replace(ruled(case, rule(power)), meta={"dtype": "float64"}) for power in (0.3, 0.4))
+    found = explained(one, other)
+    assert found["named"] == []
     assert "neither run says its optimizer" in found["why"]
+    assert "by no one number" in found["why"]
 
 
 def test_a_run_that_says_no_optimizer_is_held_to_the_others() -> None:

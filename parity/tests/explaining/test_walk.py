@@ -242,7 +242,7 @@ def test_a_share_of_the_parameter_is_recognized() -> None:
     place = location(VALUES, VALUES + 1)
     (value,) = place.params.values()
     check = replace(place.parts[0], got=VALUES + 0.5 * value, wanted=VALUES)
-    assert pattern(replace(place, parts=(check,))) == "off by 0.5 times the parameter, everywhere"
+    assert pattern(replace(place, parts=(check,))) == "off by 0.5 times the parameter, everywhere in dense/kernel"
 
 
 def test_only_biases_part() -> None:

@@ -119,6 +119,14 @@ def test_a_mistake_in_the_loss_is_its_own_local_function(name: str) -> None:
     right = build(case, "float64", "cpu")
     state = right.export()
     made, honest = (step_of(one, state, data.x[rows], data.y[rows], rows) for one in (wrong, right))
+    # What the loss's gradient for the prediction is tells that it is a squared error.
+    back = 2 * (honest.prediction - data.y[rows]) / honest.prediction.size if name == "half-squared-error" else None
+    if back is not None:
+        assert list(mistake.local.wrong(honest, None, case.optimizer)) == []
+        layer = {"layer": honest.prediction}
+        cubed = replace(honest, activations=layer, activation_gradients={"layer": back**3})
+        assert list(mistake.local.wrong(cubed, None, case.optimizer)) == []
+        honest = replace(honest, activations=layer, activation_gradients={"layer": back})
     got = {"loss": made.loss, **made.gradients}
     wanted = ({"loss": one.loss, **one.gradients} for one in mistake.local.wrong(honest, None, case.optimizer))
     assert any(all(check.agrees for check in within_rounding(got, one, "float64")) for one in wanted)
