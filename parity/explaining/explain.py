@@ -17,6 +17,7 @@ from parity.explaining.replay import Replays
 from parity.explaining.walk import Noise, locate, walk_pair, walk_recorded
 from parity.judging.compare import Difference
 from parity.judging.floor import Floor
+from parity.judging.followed import followed_updates
 from parity.judging.policy import asserts_parameters
 from parity.judging.verdict import Judgement
 from parity.judging.witness import Check, Witness
@@ -218,7 +219,8 @@ def explain_pair(
         alike = name in run.params and np.array_equal(run.params[name][0], other.params[name][0])
         why = _why_untried(location, untried if of_a_case else "", alike)
         found = Diagnosis(location=location, pattern=pattern(location), untried=why)
-    return Explanation(found, SENTENCES, growth(run, other))
+    # Where each update begins anew, nothing grows.
+    return Explanation(found, SENTENCES, "" if followed_updates(run, other) else growth(run, other))
 
 
 def _why_untried(location: Location, untried: str, alike: bool) -> str:

@@ -20,6 +20,7 @@ from parity.explaining.pattern import multiple, pattern
 from parity.explaining.replay import Replay
 from parity.explaining.updates import Updates, optimizer_said
 from parity.explaining.walk import Noise
+from parity.judging.followed import followed_updates
 from parity.judging.witness import within_rounding
 from parity.mistakes.catalogue import CATALOGUE
 from parity.mistakes.mistake import Local
@@ -143,10 +144,15 @@ def _of_updates(sides: tuple[Side, Side], location: Location, number: int) -> Di
     If neither run's do, say why, for an update that parts; None for any other phase.
     """
     found: list[tuple[int, Location, Updates, Side]] = []
+    followed = bool(followed_updates(*(side.run for side in sides)))
     for side in sides:
         if side.optimizer is not None and side.steps:
-            updates = Updates(side.run, side.steps, side.optimizer)
+            # Where each update begins anew, one alone can be made again.
+            steps = side.steps[number : number + 1] if followed else side.steps
+            updates = Updates(side.run, steps, side.optimizer)
             mistaken = updates.first_mistaken()
+            if mistaken is not None and followed:
+                mistaken = 0, replace(mistaken[1], epoch=location.epoch, batch=location.batch)
             if mistaken is not None:
                 found.append((*mistaken, updates, side))
     if not found:

@@ -197,7 +197,8 @@ def playing(steps: Sequence[Step]) -> Build:
         initial, names = case.initial(), slot_names(case.optimizer)
         # A slot that was not recorded begins at zero, as at the beginning of training.
         slots = {f"{slot}/{name}": np.zeros_like(p) for slot in names for name, p in initial.items()}
-        return Stepwise(playback(steps, State(initial, slots | steps[0].before.slots)), case, dtype)
+        begun = State(initial, slots | steps[0].before.slots, steps[0].before.step)
+        return Stepwise(playback(steps, begun), case, dtype)
 
     return build
 

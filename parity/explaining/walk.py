@@ -16,6 +16,7 @@ import numpy as np
 
 from parity.dtypes import unit
 from parity.explaining.location import Location
+from parity.judging.followed import another_batch, followed_updates, taken_apart
 from parity.judging.witness import Check, Witness, as_expected, held, take_apart, within_rounding
 from parity.recording.steps import ASKED, Phase, Step, epochs_and_batches, rows_in_words, step_of, steps_of, update_at
 from parity.tolerance import FACTOR, least_floor
@@ -223,6 +224,9 @@ def walk_pair(a: Trajectory, b: Trajectory, noise: Noise | None = None) -> Locat
     count = min(len(ours), len(theirs))
     if not count:
         return None
+    if followed_updates(a, b):
+        found, agreed = walk(_followed(a, b))
+        return found or _all_agree(followed_updates(a, b), agreed)
     dtype, noise = max(a.meta["dtype"], b.meta["dtype"], key=unit), noise or Noise(())
     both = zip(ours, theirs, epochs_and_batches(a), strict=False)
     stops = (_against(step, other, dtype, noise, epoch, batch) for step, other, (epoch, batch) in both)
@@ -238,6 +242,13 @@ def walk_pair(a: Trajectory, b: Trajectory, noise: Noise | None = None) -> Locat
         )
         return replace(found, note=note)
     return found
+
+
+def _followed(a: Trajectory, b: Trajectory) -> Iterator[Stop]:
+    """Take apart the updates that two runs began from the same states."""
+    for taken, (epoch, batch) in zip(taken_apart(a, b), epochs_and_batches(a), strict=False):
+        known = {} if taken.other is None else {"gradient": taken.other.gradients, "params": taken.other.before.params}
+        yield Stop(epoch=epoch, batch=batch, checks=taken.checks, **known)
 
 
 def _against(step: Step, other: Step, dtype: str, noise: Noise, epoch: int, batch: int) -> Stop:
@@ -265,20 +276,6 @@ def _against(step: Step, other: Step, dtype: str, noise: Noise, epoch: int, batc
 def _together_strayed(*strays: Strays) -> dict[Phase, list[Mapping[str, float]]]:
     """Join what repetitions and shadows strayed, phase by phase."""
     return {phase: [one for each in strays for one in each.get(phase, ())] for phase in Phase}
-
-
-@np.errstate(all="ignore")  # a recording may hold any numbers
-def another_batch(step: Step, other: Step, dtype: str) -> bool:
-    """Tell whether the models were given other numbers, by more than rounding; False if either run kept no sketch."""
-    ours, theirs = step.batch, other.batch
-    if not ours.size or not theirs.size:
-        return False
-    if len(ours) != len(theirs):
-        return False  # One model was given the targets too, or what the other makes by itself.
-    if not np.array_equal(ours[:, 0], theirs[:, 0]):
-        return True
-    allowed = FACTOR * least_floor(np.max(np.abs(theirs[:, 1:]), axis=1, keepdims=True), dtype)
-    return not np.all(np.abs(ours - theirs)[:, 1:] <= allowed)
 
 
 class Noise:

@@ -14,6 +14,7 @@ from parity.dtypes import unit
 from parity.judging.comparable import incomparable
 from parity.judging.compare import Difference, Worst, differences
 from parity.judging.floor import Floor, Source, floor_of, least_floor, too_narrow
+from parity.judging.followed import has_followed, judge_followed
 from parity.judging.known import NOTHING, Known
 from parity.judging.policy import asserts_parameters
 from parity.judging.preflight import preflight
@@ -192,6 +193,9 @@ def compare_runs(
         if superseded(folder, run)
     ]
     before, notes = (*stale, *preflight(ours, theirs)), []
+    if has_followed(ours) or has_followed(theirs):
+        found = judge_followed(ours, theirs)
+        return Comparison(a, b, found.judgement, found.largest, found.largest, found.largest, found.notes, before)
     floors = []
     for folder, run in sides:
         own = [one.distances for one in noise if one.run.meta["dtype"] == run.meta["dtype"]]

@@ -67,6 +67,7 @@ OPTIONAL: Mapping[str, tuple[type, ...]] = {
     "buffers": (list,),
     "tied": (dict,),
     "notes": (list,),
+    "followed": (dict,),
 }
 """The optional keys of ``trajectory.json`` and their types. ``versions`` maps names to texts."""
 COUNTS = ("threads", "lockstep", "deep")

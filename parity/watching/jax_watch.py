@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from parity.typing import Params
 from parity.watching.jax_layers import Layers
 from parity.watching.jax_stir import is_float, moved_tree, stirred, within
 from parity.watching.seen import Condition, Layer, Told, Update
@@ -46,6 +47,7 @@ class JaxWatch:
         self._seed: int | None = None
         self._stirred: dict[Any, Callable[..., Any]] = {}
         self._updates = 0
+        self._loaded = False
 
     def attach(self, told: Told, deep: Callable[[], bool]) -> None:
         self._told, self._deep = told, deep
@@ -76,7 +78,7 @@ class JaxWatch:
     def update(self, function: Callable[..., Any], *arguments: Any) -> Any:
         places = self._places(arguments)
         given = list(arguments)
-        if self._seed is None:
+        if self._seed is None and not self._loaded:
             self._state = tuple(given[place] for place in places)
         else:
             for place, state in zip(places, self._state, strict=True):
@@ -89,6 +91,8 @@ class JaxWatch:
                 self._look(update, function, given)
         result = function(*given) if self._seed is None else self._run_stirred(function, given, places)
         self._take(update, result)
+        if self._seed is None:
+            self._loaded = False
         self._told(update)
         return result
 
@@ -98,6 +102,14 @@ class JaxWatch:
 
     def go_to(self, saved: Any) -> None:
         self._state = saved
+
+    def load(self, params: Params, slots: Mapping[str, Params]) -> None:
+        self._state, self._loaded = self.saved(), True  # copies, so that no array stands in two places
+        own, held = self._sorted(self._state)
+        pairs = [(own[name], value) for name, value in params.items()]
+        pairs += [(held[slot][name], value) for slot, values in slots.items() for name, value in values.items()]
+        given = {id(mine): jnp.asarray(value, mine.dtype) for mine, value in pairs}
+        self._state = jax.tree.map(lambda leaf: given.get(id(leaf), leaf), self._state)
 
     def random(self) -> Any:
         """Random keys are among the arguments of an update."""

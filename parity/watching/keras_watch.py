@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from parity.tolerance import stir
+from parity.typing import Params
 from parity.watching.flow import as_plain
 from parity.watching.keras_layers import Layers
 from parity.watching.seen import Condition, Layer, Told, Update
@@ -71,16 +72,11 @@ class KerasWatch:
 
     def condition(self) -> Condition:
         params = {self._name(v): np.array(v) for v in self.model.variables if self._is_float(v)}
-        slots: dict[str, dict[str, Any]] = {}
         trained = list(self.optimizer._trainable_variables)
-        momentum = getattr(self.optimizer, "momentum", None)
-        rate = float(np.asarray(self.optimizer.learning_rate))
-        for slot, held in self._slots().items():
-            values = {self._name(p): np.array(v) for v, p in zip(held, trained, strict=True)}
-            if momentum is not None and slot == "momentums" and not hasattr(self.optimizer, "_velocities"):
-                # Keras's SGD keeps the step itself, where the spec keeps what the learning rate multiplies.
-                slot, values = "momentum", {each: -value / rate for each, value in values.items()}
-            slots[SLOTS.get(slot, slot)] = values
+        slots = {
+            slot: {self._name(p): np.array(v) / times for v, p in zip(held, trained, strict=True)}
+            for slot, (held, times) in self._in_words().items()
+        }
         return Condition(params=params, slots=slots)
 
     def buffers(self) -> list[str]:
@@ -116,6 +112,15 @@ class KerasWatch:
     def go_to(self, saved: Any) -> None:
         for v, value in zip(self._held(), saved, strict=True):
             v.assign(value)
+
+    def load(self, params: Params, slots: Mapping[str, Params]) -> None:
+        for v in self.model.variables:
+            if (name := self._name(v)) in params and self._is_float(v):
+                v.assign(params[name])
+        for slot, (held, times) in self._in_words().items():
+            for v, p in zip(held, self.optimizer._trainable_variables, strict=True):
+                if (name := self._name(p)) in slots.get(slot, {}):
+                    v.assign(slots[slot][name] * times)
 
     def random(self) -> Any:
         # Keras's own layers draw from seeds that are among the model's variables.
@@ -211,6 +216,18 @@ class KerasWatch:
                 shapes = [getattr(v, "shape", None) for v in held if hasattr(v, "assign")]
                 if shapes == [p.shape for p in trained]:
                     found[name.strip("_")] = held
+        return found
+
+    def _in_words(self) -> dict[str, tuple[list[Any], float]]:
+        """The slots in the words of ``parity.spec``, each with how many times as large the optimizer keeps it."""
+        found = {}
+        momentum = getattr(self.optimizer, "momentum", None)
+        for slot, held in self._slots().items():
+            if momentum is not None and slot == "momentums" and not hasattr(self.optimizer, "_velocities"):
+                # Keras's SGD keeps the step itself, where the spec keeps what the learning rate multiplies.
+                found["momentum"] = held, -float(np.asarray(self.optimizer.learning_rate))
+            else:
+                found[SLOTS.get(slot, slot)] = held, 1.0
         return found
 
     def _held(self) -> list[Any]:

@@ -18,9 +18,12 @@ from parity.recording.reader import read
 from parity.recording.sketch import sketch
 from parity.recording.tensors import as_array
 from parity.typing import Params
+from parity.watching.follow import Lead
 from parity.watching.seen import Adapter, Condition, Tensors, Update
 from parity.watching.shadow import Shadow
 
+DEEP = 20
+"""Of so many first updates everything is recorded, unless it is said otherwise."""
 KEEP = ("values", "sketch")
 
 
@@ -32,11 +35,12 @@ class Watched:
         folder: str | os.PathLike[str],
         adapter: Adapter,
         *,
-        deep: int,
+        deep: int | None,
         shadows: int,
         every: int | None = None,
         keep: str = "values",
         layout: Layout | None = None,
+        follow: str | os.PathLike[str] | None = None,
     ) -> None:
         for name, value, least in (("every", 1 if every is None else every, 1), ("shadows", shadows, 0)):
             if not isinstance(value, int | np.integer) or value < least:
@@ -44,6 +48,9 @@ class Watched:
         if keep not in KEEP:
             raise ValueError(f"what is kept of layers is 'values' or 'sketch', not {keep!r:.80}")
         self.folder, self._adapter, self._every, self._keep = Path(folder), adapter, every, keep
+        self._lead = None if follow is None else Lead(follow, adapter, layout)
+        deep = (DEEP if self._lead is None else len(self._lead)) if deep is None else deep
+        self._followed = 0 if self._lead is None else min(deep, len(self._lead))
         self._recorder = Recorder(folder, adapter.dtype, implementation=adapter.framework, layout=layout, deep=deep)
         self._shadows = [Shadow(adapter, number, self._canonical) for number in range(shadows)]
         self._named = None if layout is None else {slot.framework for slot in layout}
@@ -53,6 +60,7 @@ class Watched:
 
     def __enter__(self) -> Watched:
         self._adapter.attach(self._told, lambda: self._updates < self._deep)
+        self._follow()
         for shadow in self._shadows:
             shadow.begin()
         self._snapshot()
@@ -67,6 +75,9 @@ class Watched:
         if kind is None:
             layers = [asdict(layer) for layer in self._adapter.layers()]
             said, buffers = self._adapter.describe(), self._adapter.buffers()
+            if self._lead is not None:
+                said |= self._lead.said(self._followed)
+                said["notes"] = [*said.get("notes", []), *self._lead.notes]
             if self._left_out:
                 note = f"no slot of the layout names {', '.join(sorted(self._left_out))}: not recorded"
                 said["notes"] = [*said.get("notes", []), note]
@@ -96,6 +107,9 @@ class Watched:
             ValueError: If the function did not make one update of what is watched.
         """
         drawn = self._adapter.random() if self._shadows else None
+        if 0 < self._updates < self._followed:
+            for shadow in self._shadows:
+                shadow.begin()
         made: list[Update] = []
         self._closed_over = made
         try:
@@ -106,9 +120,19 @@ class Watched:
             raise ValueError(
                 f"step takes a function that makes one update of what is watched, and this one made {len(made)}"
             )
-        apart = [shadow.follow(function, arguments, drawn, made[0]) for shadow in self._shadows]
+        after = self._after()
+        apart = [shadow.follow(function, arguments, drawn, made[0], after) for shadow in self._shadows]
         self._record(made[0], rows, apart)
         return result
+
+    def _follow(self) -> None:
+        """Bring the run to where the followed run began the update that comes, if it is to follow it there."""
+        if self._lead is not None and self._updates < self._followed:
+            self._lead.go_to(self._updates)
+
+    def _after(self) -> Condition | None:
+        """The state after an update, if the run will not go on from there."""
+        return self._adapter.condition() if self._updates < self._followed else None
 
     def _canonical(self, tensors: Tensors, what: str) -> Params:
         kept = {name: value for name, value in tensors.items() if name not in self._left_out}
@@ -130,6 +154,7 @@ class Watched:
 
     def _record(self, update: Update, rows: Any, apart: list[dict[str, float]]) -> None:
         before = update.before
+        after = self._after()
         strays = {name: np.array([one[name] for one in apart]) for name in apart[0]} if apart and before else {}
         self._recorder.step(
             update.loss,
@@ -144,10 +169,13 @@ class Watched:
             activation_gradients=self._kept(update.activation_gradients),
             learning_rate=update.learning_rate,
             strays=strays,
+            after=self._recorded(after) if after else None,
+            after_slots=after.slots if after else None,
         )
         self._updates += 1
         if self._due(self._updates):
             self._snapshot()
+        self._follow()
 
     def _snapshot(self) -> None:
         now = self._adapter.condition()
