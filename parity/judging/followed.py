@@ -137,7 +137,7 @@ def _taken(step: Step, other: Step, dtype: str, strays: Mapping[Phase, Sequence[
     elif not all(check.agrees for check in checks[Phase.GRADIENT]) and (bent := bent_at(step, other, dtype)):
         checks[Phase.GRADIENT] = [check for check in checks[Phase.GRADIENT] if check.agrees]
     judged = {check.tensor for check in checks[Phase.GRADIENT] if not isinstance(check, str)}
-    checks[Phase.UPDATE], seen = _updates(step, other, dtype, strays[Phase.UPDATE])
+    checks[Phase.UPDATE], seen = _updates(step, other, dtype, strays[Phase.UPDATE], expected.floors)
     return Taken(number, checks, bent, frozenset(seen & judged), step, other)
 
 
@@ -147,7 +147,7 @@ def _alike(got: Array, wanted: Array) -> tuple[Array, Array]:
 
 
 def _updates(
-    step: Step, other: Step, dtype: str, strays: Sequence[Mapping[str, float]]
+    step: Step, other: Step, dtype: str, strays: Sequence[Mapping[str, float]], floors: Mapping[str, float]
 ) -> tuple[list[Check], set[str]]:
     """Hold the state after an update value by value; and name the tensors in which a gross mistake would be seen."""
     checks, seen = [], set()
@@ -160,8 +160,9 @@ def _updates(
         if got.shape != wanted.shape:
             raise ValueError(f"{name} is {got.shape}, the reference {wanted.shape}")
         gradients = of_gradients(step.gradients, other.gradients, name)
-        moved = wanted - (0.0 if begun is None else np.asarray(begun, np.float64))
-        slack = by_gradients(moved, gradients, step.number, dtype)
+        begun = np.zeros_like(got) if begun is None else np.asarray(begun, np.float64)
+        moved = np.maximum(np.abs(got - begun), np.abs(wanted - begun))
+        slack = by_gradients(moved, gradients, floors.get(name, floors.get(name.partition("/")[2], 0.0)), step.number, dtype)
         largest = np.maximum(np.abs(got), np.abs(wanted))
         # A tensor that no optimizer moves was made of many values: it is as coarse as its largest.
         rounds = largest + np.max(np.abs(moved), initial=0.0) if gradients else np.max(largest, initial=0.0)
@@ -171,7 +172,7 @@ def _updates(
         beyond = np.maximum(np.where(np.isfinite(far), far - np.where(np.isfinite(slack), slack, 0.0), np.inf), 0.0)
         share = np.where(beyond == 0, 0.0, beyond / (FACTOR * floor))
         checks.append(_check(name, got, wanted, share, dtype))
-        if name in other.gradients and np.any(np.abs(moved) > GROSS * (FACTOR * floor + slack)):
+        if name in other.gradients and np.any(moved > GROSS * (FACTOR * floor + slack)):
             seen.add(name)
     return checks, seen
 
@@ -189,12 +190,15 @@ def _check(name: str, got: Array, wanted: Array, share: Array, dtype: str) -> Ch
 
 
 @np.errstate(all="ignore")  # a recording may hold any numbers
-def by_gradients(moved: Array, gradients: tuple[Array, Array] | None, number: int, dtype: str) -> Array:
+def by_gradients(
+    moved: Array, gradients: tuple[Array, Array] | None, floor: float, number: int, dtype: str
+) -> Array:
     """How far the difference of two gradients may carry a value's update, whichever the optimizer.
 
     Args:
-        moved: What an update added to a parameter or a slot, of any shape.
+        moved: How far an update moved a parameter or a slot, at most, of any shape.
         gradients: The gradient in both runs, of the same shape; None of what is not trained.
+        floor: The noise floor of that gradient: a compiled update's own may differ so far from the one that was seen.
         number: The updates before.
         dtype: The coarser dtype of the two runs.
 
@@ -202,14 +206,16 @@ def by_gradients(moved: Array, gradients: tuple[Array, Array] | None, number: in
         The distance for each value, in the units of ``moved``: 0 without gradients.
 
     Examples:
-        >>> by_gradients(np.array([0.5, 0.5]), (np.array([1.0, 2.0]), np.array([1.0, 1.0])), 0, "float64").round(3)
+        >>> by_gradients(np.array([0.5, 0.5]), (np.array([1.0, 2.0]), np.array([1.0, 1.0])), 0.0, 0, "float64").round(3)
         array([0., 1.])
     """
     if gradients is None:
         return np.zeros_like(moved)
     one, other = (np.asarray(gradient, np.float64) for gradient in gradients)
     size = np.maximum(np.abs(one), np.abs(other))
-    part = np.where(size > 0, np.abs(one - other) / size, 0.0)
+    part = np.where(size > 0, np.maximum(np.abs(one - other), floor) / size, 0.0)
+    # A gradient that may be rounding alone may have the other sign, and be a few times as large.
+    part = np.where((size > 0) & (size <= FACTOR * floor), 2.0, part)
     largest = np.max(np.abs(moved), initial=0.0)
     return np.asarray(largest * (REACH * part + unit(dtype) * CORRECTION / (number + 1)))
 

@@ -48,6 +48,7 @@ class JaxWatch:
         self._stirred: dict[Any, Callable[..., Any]] = {}
         self._updates = 0
         self._loaded = False
+        self._looked = False
 
     def attach(self, told: Told, deep: Callable[[], bool]) -> None:
         self._told, self._deep = told, deep
@@ -87,8 +88,10 @@ class JaxWatch:
         if self._deep():
             # Before the update itself, which may have been told to take its arguments' memory.
             update.before = self.condition()
-            if self._seed is None:
-                self._look(update, function, given)
+            if self._seed is None or not self._looked:
+                # It takes its time, so that of the stirred updates beside this one the first is looked into alone.
+                self._looked = self._seed is not None
+                self._look(update, function, given if self._seed is None else self._moved(given, places))
         result = function(*given) if self._seed is None else self._run_stirred(function, given, places)
         self._take(update, result)
         if self._seed is None:
@@ -131,13 +134,17 @@ class JaxWatch:
         self._state = moved_tree(self._state, within(self._seed, 0))
 
     def _run_stirred(self, function: Callable[..., Any], given: Sequence[Any], places: Sequence[int]) -> Any:
-        seed = within(self._seed, 1)
-        given = [each if k in places else moved_tree(each, within(seed, k)) for k, each in enumerate(given)]
+        seed, given = within(self._seed, 1), self._moved(given, places)
         shapes = jax.tree.map(lambda leaf: (np.shape(leaf), getattr(leaf, "dtype", type(leaf))), given)
         known = id(function), str(shapes)
         if known not in self._stirred:
             self._stirred[known] = stirred(function, *given)
         return self._stirred[known](seed, *given)
+
+    def _moved(self, given: Sequence[Any], places: Sequence[int]) -> list[Any]:
+        """Move what an update is called with, but for the state, which was moved before."""
+        seed = within(self._seed, 1)
+        return [each if k in places else moved_tree(each, within(seed, k)) for k, each in enumerate(given)]
 
     def _look(self, update: Update, function: Callable[..., Any], given: Sequence[Any]) -> None:
         """Make the update op by op, and keep what its layers give and its optimizer is given."""
@@ -146,7 +153,9 @@ class JaxWatch:
         with seen.watching():
             function(*copied)
         update.activations, update.activation_gradients = seen.activations, seen.gradients
-        update.prediction, self._layers = seen.prediction, seen.found
+        update.prediction = seen.prediction
+        if self._seed is None:
+            self._layers = seen.found
         batch = [each for place, each in enumerate(given) if place not in self._places(given)]
         update.inputs = seen.inputs or [leaf for leaf in jax.tree.leaves(batch) if np.ndim(leaf)]
         if seen.of_params is not None:

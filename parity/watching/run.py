@@ -155,7 +155,8 @@ class Watched:
     def _record(self, update: Update, rows: Any, apart: list[dict[str, float]]) -> None:
         before = update.before
         after = self._after()
-        strays = {name: np.array([one[name] for one in apart]) for name in apart[0]} if apart and before else {}
+        names = dict.fromkeys(name for one in apart for name in one) if before else {}
+        strays = {name: np.array([one[name] for one in apart if name in one]) for name in names}
         self._recorder.step(
             update.loss,
             rows=rows,

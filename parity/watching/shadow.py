@@ -10,6 +10,7 @@ import numpy as np
 from parity.judging.compare import distance
 from parity.judging.followed import by_gradients, of_gradients
 from parity.recording.tensors import as_array
+from parity.tolerance import least_floor
 from parity.typing import Array, Params
 from parity.watching.seen import Adapter, Condition, Update
 
@@ -119,6 +120,8 @@ class Shadow:
         """Measure how far the state after an update strays, beyond what the gradients' straying makes of it."""
         assert theirs.before is not None
         one, other = (self._canonical(update.gradients, "gradients") for update in (ours, theirs))
+        largest = max((float(np.max(np.abs(value), initial=0.0)) for value in other.values()), default=0.0)
+        least = float(least_floor(largest, self._adapter.dtype))
         groups = {"params/": (mine.params, run.params, theirs.before.params)}
         for slot, tensors in run.slots.items():
             groups[f"slots/{slot}/"] = (mine.slots.get(slot, {}), tensors, theirs.before.slots.get(slot, {}))
@@ -126,8 +129,9 @@ class Shadow:
         for kind, group in groups.items():
             stirred, kept, begun = (self._canonical(tensors, kind) for tensors in group)
             for name in stirred.keys() & kept.keys():
-                moved = kept[name].astype(np.float64) - begun.get(name, 0.0)
-                slack = by_gradients(moved, of_gradients(one, other, name), self._updates - 1, self._adapter.dtype)
+                moved = np.abs(kept[name].astype(np.float64) - begun.get(name, 0.0))
+                pair = of_gradients(one, other, name) or of_gradients(other, other, name)
+                slack = by_gradients(moved, pair, least, self._updates - 1, self._adapter.dtype)
                 far = np.abs(stirred[name].astype(np.float64) - kept[name]) - slack
                 found[f"after/{kind}{name}"] = float(np.max(far, initial=0.0))
         return found
