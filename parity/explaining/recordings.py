@@ -148,8 +148,8 @@ def _of_updates(sides: tuple[Side, Side], location: Location, number: int) -> Di
     for side in sides:
         if side.optimizer is not None and side.steps:
             # Where each update begins anew, one alone can be made again.
-            steps = side.steps[number : number + 1] if followed else side.steps
-            updates = Updates(side.run, steps, side.optimizer)
+            alone = side.steps[number : number + 1] if followed else side.steps
+            updates = Updates(side.run, alone, side.optimizer)
             mistaken = updates.first_mistaken()
             if mistaken is not None and followed:
                 mistaken = 0, replace(mistaken[1], epoch=location.epoch, batch=location.batch)

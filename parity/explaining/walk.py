@@ -19,7 +19,6 @@ from parity.explaining.location import Location
 from parity.judging.followed import another_batch, followed_updates, taken_apart
 from parity.judging.witness import Check, Witness, as_expected, held, take_apart, within_rounding
 from parity.recording.steps import ASKED, Phase, Step, epochs_and_batches, rows_in_words, step_of, steps_of, update_at
-from parity.tolerance import FACTOR, least_floor
 from parity.trainer import State, Trainer
 from parity.trajectory import Trajectory
 from parity.typing import Array, Batches, Params

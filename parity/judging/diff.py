@@ -194,8 +194,8 @@ def compare_runs(
     ]
     before, notes = (*stale, *preflight(ours, theirs)), []
     if has_followed(ours) or has_followed(theirs):
-        found = judge_followed(ours, theirs)
-        return Comparison(a, b, found.judgement, found.largest, found.largest, found.largest, found.notes, before)
+        held = judge_followed(ours, theirs)
+        return Comparison(a, b, held.judgement, held.largest, held.largest, held.largest, held.notes, before)
     floors = []
     for folder, run in sides:
         own = [one.distances for one in noise if one.run.meta["dtype"] == run.meta["dtype"]]

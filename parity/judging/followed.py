@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -121,7 +121,9 @@ def _taken(step: Step, other: Step, dtype: str, strays: Mapping[Phase, Sequence[
     ours, theirs = step.seen(), other.seen()
     checks: dict[Phase, Sequence[Check] | str] = {}
     for phase in (Phase.STATE, Phase.PREDICTION, Phase.LOSS, Phase.GRADIENT):
-        pairs = {name: (ours[phase][name], np.asarray(theirs[phase][name])) for name in theirs[phase] if name in ours[phase]}
+        pairs = {
+            name: (ours[phase][name], np.asarray(theirs[phase][name])) for name in theirs[phase] if name in ours[phase]
+        }
         if phase is Phase.PREDICTION:
             pairs = {name: _alike(*pair) for name, pair in pairs.items() if pair[0].size == pair[1].size}
         expected = to_rounding({name: wanted for name, (_, wanted) in pairs.items()}, dtype, strays[phase])
@@ -129,16 +131,16 @@ def _taken(step: Step, other: Step, dtype: str, strays: Mapping[Phase, Sequence[
             # What comes back through the layers is as coarse as the largest of it, if nobody measured how coarse.
             least = max(expected.floors.values())
             expected = type(expected)(expected.values, dict.fromkeys(expected.floors, least), dtype)
-        checks[phase] = held({name: got for name, (got, _) in pairs.items()}, expected)
-    bent = ""
+        checks[phase] = measured = held({name: got for name, (got, _) in pairs.items()}, expected)
+    bent, judged = "", [check for check in measured if check.agrees]
     if alone := sorted(step.gradients.keys() ^ other.gradients.keys()):
         which = "second" if alone[0] in step.gradients else "first"
         checks[Phase.GRADIENT] = f"the {which} run has no gradient of {alone[0]}: there it is not trained"
-    elif not all(check.agrees for check in checks[Phase.GRADIENT]) and (bent := bent_at(step, other, dtype)):
-        checks[Phase.GRADIENT] = [check for check in checks[Phase.GRADIENT] if check.agrees]
-    judged = {check.tensor for check in checks[Phase.GRADIENT] if not isinstance(check, str)}
+    elif len(judged) < len(measured) and (bent := bent_at(step, other, dtype)):
+        checks[Phase.GRADIENT] = judged
     checks[Phase.UPDATE], seen = _updates(step, other, dtype, strays[Phase.UPDATE], expected.floors)
-    return Taken(number, checks, bent, frozenset(seen & judged), step, other)
+    seen &= {check.tensor for check in judged}
+    return Taken(number, checks, bent, frozenset(seen), step, other)
 
 
 def _alike(got: Array, wanted: Array) -> tuple[Array, Array]:
@@ -162,7 +164,9 @@ def _updates(
         gradients = of_gradients(step.gradients, other.gradients, name)
         begun = np.zeros_like(got) if begun is None else np.asarray(begun, np.float64)
         moved = np.maximum(np.abs(got - begun), np.abs(wanted - begun))
-        slack = by_gradients(moved, gradients, floors.get(name, floors.get(name.partition("/")[2], 0.0)), step.number, dtype)
+        slack = by_gradients(
+            moved, gradients, floors.get(name, floors.get(name.partition("/")[2], 0.0)), step.number, dtype
+        )
         largest = np.maximum(np.abs(got), np.abs(wanted))
         # A tensor that no optimizer moves was made of many values: it is as coarse as its largest.
         rounds = largest + np.max(np.abs(moved), initial=0.0) if gradients else np.max(largest, initial=0.0)
@@ -171,28 +175,26 @@ def _updates(
         far = np.where(got == wanted, 0.0, np.abs(got - wanted))
         beyond = np.maximum(np.where(np.isfinite(far), far - np.where(np.isfinite(slack), slack, 0.0), np.inf), 0.0)
         share = np.where(beyond == 0, 0.0, beyond / (FACTOR * floor))
-        checks.append(_check(name, got, wanted, share, dtype))
+        checks.append(_check(name, got, wanted, share, dtype, step.number))
         if name in other.gradients and np.any(moved > GROSS * (FACTOR * floor + slack)):
             seen.add(name)
     return checks, seen
 
 
-def _check(name: str, got: Array, wanted: Array, share: Array, dtype: str) -> Check:
-    if not share.size or not share.any():
+def _check(name: str, got: Array, wanted: Array, share: Array, dtype: str, number: int) -> Check:
+    """Name the value that uses the largest share of its tolerance, or else the largest difference."""
+    if not share.size or np.array_equal(got, wanted):
         return Check(tensor=name, share=0.0, floors=0.0, worst=None, got=got, wanted=wanted)
-    index = tuple(map(int, np.unravel_index(int(np.argmax(np.nan_to_num(share, nan=np.inf, posinf=np.inf))), share.shape)))
-    largest = float(share[index])
+    by = np.nan_to_num(share if share.any() else np.abs(got - wanted), nan=np.inf, posinf=np.inf)
+    index = tuple(map(int, np.unravel_index(int(np.argmax(by)), by.shape)))
     one = held({name: got[index]}, to_rounding({name: wanted[index]}, dtype))[0].worst
-    worst = None
-    if one is not None:
-        worst = Difference(name, 0, 0, index, one.a, one.b, one.absolute, one.relative, one.ulp)
+    worst = None if one is None else replace(one, index=index, epoch=number + 1)
+    largest = float(share[index])
     return Check(tensor=name, share=largest, floors=largest * FACTOR, worst=worst, got=got, wanted=wanted)
 
 
 @np.errstate(all="ignore")  # a recording may hold any numbers
-def by_gradients(
-    moved: Array, gradients: tuple[Array, Array] | None, floor: float, number: int, dtype: str
-) -> Array:
+def by_gradients(moved: Array, gradients: tuple[Array, Array] | None, floor: float, number: int, dtype: str) -> Array:
     """How far the difference of two gradients may carry a value's update, whichever the optimizer.
 
     Args:
@@ -287,9 +289,11 @@ def judge_followed(ours: Trajectory, theirs: Trajectory) -> Followed:
     if lacking := sorted((set(theirs.params) ^ set(ours.params)) - _buffers(ours) - _buffers(theirs)):
         which = "first" if lacking[0] in theirs.params else "second"
         return _doubted(f"parameter {lacking[0]} is missing from the {which} run")
-    notes = [f"{name} is in one run alone: it was not compared" for name in sorted(set(theirs.params) ^ set(ours.params))]
+    notes = [
+        f"{name} is in one run alone: it was not compared" for name in sorted(set(theirs.params) ^ set(ours.params))
+    ]
     notes.append(
-        f"each of {count} updates began from the same recorded state: each is judged by itself, and no update after them"
+        f"each of {count} updates began from the same recorded state: each is judged by itself, and none after them"
     )
     parted: list[tuple[Taken, Phase, Sequence[Check] | str]] = []
     largest: list[Difference] = []
@@ -322,19 +326,25 @@ def judge_followed(ours: Trajectory, theirs: Trajectory) -> Followed:
     if parted and len(isolated) == len(parted) and ISOLATED * len(parted) <= judged:
         taken, phase, parts = parted[0]
         reason = (
-            f"{_place(taken, phase, parts)}, and so it is in {len(parted)} of {judged} updates, in a part of the tensors: "
-            "rounding alone does so where a layer bends, as ReLU does; keep=\"values\" in both runs tells, or float64"
+            f"{_place(taken, phase, parts)}, and a part of the gradients does so in {len(parted)} of {judged} updates: "
+            'rounding alone does that where a layer bends, as ReLU does; keep="values" in both runs tells, or float64'
         )
         return Followed(Judgement(Verdict.INCONCLUSIVE, reason=reason), tuple(notes), worst)
     if parted:
+        if parted[0][1] is Phase.PREDICTION and any(map(_drops, (ours, theirs))):
+            notes.append("dropout draws a mask of its own in each framework, which no state carries over: leave it out")
         return Followed(_failure(parted, judged, ratio), tuple(notes), worst)
     rounding = _moved_by_rounding(ours, theirs, trained - seen)
-    notes += [f"{name} is moved by rounding alone, because its gradient is: it decides nothing" for name in sorted(rounding)]
+    notes += [
+        f"{name} is moved by rounding alone, because its gradient is: it decides nothing" for name in sorted(rounding)
+    ]
     if blind := sorted(trained - seen - rounding):
         reason = f"agrees, but no update of {blind[0]} was large enough to see a gross mistake in it"
         if any(taken.bent for taken in bent):
             reason += ", or its gradients could not be judged"
-        return Followed(Judgement(Verdict.INCONCLUSIVE, reason=f"{reason}: it takes a wider dtype"), tuple(notes), worst)
+        return Followed(
+            Judgement(Verdict.INCONCLUSIVE, reason=f"{reason}: it takes a wider dtype"), tuple(notes), worst
+        )
     shadowed = any(steps_of(run)[0].strays for run in (ours, theirs) if has_followed(run))
     source = Source.SHADOWS if shadowed else Source.ROUNDING
     return Followed(Judgement(Verdict.PASS, ratio, at + 1, tensor or "loss", source=source), tuple(notes), worst)
@@ -348,6 +358,13 @@ def _buffers(run: Trajectory) -> set[str]:
     """The canonical tensors of a run that have a gradient in none of its recorded updates."""
     trained = {name.partition("/gradients/")[2] for name in run.steps if "/strays/" not in name}
     return set(run.params) - trained
+
+
+def _drops(run: Trajectory) -> bool:
+    """Say whether a run has layers that draw which of their values go on."""
+    layers = [layer for layer in run.meta.get("layers", []) if isinstance(layer, dict)]
+    rates = [layer.get("configuration") for layer in layers if "Dropout" in str(layer.get("kind"))]
+    return any(isinstance(said, dict) and (said.get("p") or said.get("rate")) for said in rates)
 
 
 def _may_be_isolated(taken: Taken, phase: Phase, parts: Sequence[Check] | str) -> bool:

@@ -96,7 +96,8 @@ class Lead:
             shape = tuple(own[name].shape)
             if value.shape != shape:
                 raise ValueError(
-                    f"{what} {name} is {shape} here and {value.shape} in {self._folder}: say with layout= how it is turned"
+                    f"{what} {name} is {shape} here and {value.shape} in {self._folder}: say with layout= "
+                    "how it is turned"
                 )
 
     def _note(self, note: str) -> None:
@@ -117,4 +118,3 @@ class Lead:
             if not np.array_equal(theirs, mine, equal_nan=True):
                 far = float(distance(np.asarray(mine)[None], np.asarray(theirs)[None])[0])
                 self._note(f"initial {of}{name} differed from that of {self._folder}, by up to {far:.3g}")
-

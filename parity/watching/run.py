@@ -76,7 +76,7 @@ class Watched:
             layers = [asdict(layer) for layer in self._adapter.layers()]
             said, buffers = self._adapter.describe(), self._adapter.buffers()
             if self._lead is not None:
-                said |= self._lead.said(self._followed)
+                said |= self._lead.said(min(self._updates, self._followed))
                 said["notes"] = [*said.get("notes", []), *self._lead.notes]
             if self._left_out:
                 note = f"no slot of the layout names {', '.join(sorted(self._left_out))}: not recorded"

@@ -115,7 +115,6 @@ class Shadow:
             found["prediction"] = apart(as_array(ours.prediction), as_array(theirs.prediction))
         return found
 
-
     def _apart_after(self, ours: Update, theirs: Update, mine: Condition, run: Condition) -> dict[str, float]:
         """Measure how far the state after an update strays, beyond what the gradients' straying makes of it."""
         assert theirs.before is not None
