@@ -49,6 +49,9 @@ class JaxWatch:
         self._updates = 0
         self._loaded = False
         self._looked = False
+        # Where an update's state and loss stood before: to look for them takes longer than a small update.
+        self._places_of: dict[Any, list[int]] = {}
+        self._loss_at: dict[Any, int] = {}
 
     def attach(self, told: Told, deep: Callable[[], bool]) -> None:
         self._told, self._deep = told, deep
@@ -163,20 +166,29 @@ class JaxWatch:
             self._trained = set(update.gradients)
 
     def _take(self, update: Update, result: Any) -> None:
-        """Find the new state and the loss among the results."""
+        """Find the new state and the loss among the results, where they were before if those have the same form."""
         results = list(result) if isinstance(result, tuple | list) and not hasattr(result, "_fields") else [result]
         places = self._places(results)
         self._state = tuple(results[place] for place in places)
         rest = [each for place, each in enumerate(results) if place not in places]
-        named = jax.tree_util.tree_flatten_with_path(rest)[0]
-        scalars = [(jax.tree_util.keystr(path), leaf) for path, leaf in named if is_float(leaf) and leaf.size == 1]
-        said = [leaf for name, leaf in scalars if "loss" in name] or [leaf for _, leaf in scalars]
-        if not said:
-            raise ValueError("the update returns no loss: let it return the new state and the loss of the batch")
-        update.loss = said[0]
+        leaves, form = jax.tree.flatten(rest)
+        if form not in self._loss_at:
+            named = jax.tree_util.tree_flatten_with_path(rest)[0]
+            scalars = [k for k, (_, leaf) in enumerate(named) if is_float(leaf) and leaf.size == 1]
+            said = [k for k in scalars if "loss" in jax.tree_util.keystr(named[k][0])] or scalars
+            if not said:
+                raise ValueError("the update returns no loss: let it return the new state and the loss of the batch")
+            self._loss_at[form] = said[0]
+        update.loss = leaves[self._loss_at[form]]
 
     def _places(self, trees: Sequence[Any]) -> list[int]:
         """Where among the arguments or results of an update the state is."""
+        form = tuple(map(jax.tree.structure, trees))
+        if form not in self._places_of:
+            self._places_of[form] = self._find(trees)
+        return self._places_of[form]
+
+    def _find(self, trees: Sequence[Any]) -> list[int]:
         found: list[int] = []
         for state in self._state:
             wanted = _shape(state)

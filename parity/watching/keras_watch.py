@@ -151,21 +151,24 @@ class KerasWatch:
 
     def _train(self, iterator: Any) -> Any:
         """Stand in the place of the model's own function of an update."""
-        if not self._inside:
+        if self._inside:
+            begun = self._begun
+        elif self._deep():
             data = iterator.get_next()
             begun = self._begin(lambda: self.model.train_step(data))
             iterator = iter(tf.data.Dataset.from_tensors(data))
         else:
-            begun = self._begun
+            begun = self._begin(lambda: None)
         result = self._compiled(iterator)
-        self._end(begun, self._loss.numpy())
+        self._end(begun, self._loss.value())
         return result
 
     def _begin(self, again: Callable[[], Any]) -> Update:
         """Begin an update; a deep one is made aside first, so that its layers are seen."""
-        update = self._begun = Update(learning_rate=float(np.asarray(self.optimizer.learning_rate)))
+        update = self._begun = Update()
         if not self._deep():
             return update
+        update.learning_rate = float(np.asarray(self.optimizer.learning_rate))
         update.before = self.condition()
         seen = Layers(self.model, self._name)
         with self._looking(), seen.watching(self.optimizer):
@@ -193,7 +196,7 @@ class KerasWatch:
         return self.model.train_step(data)
 
     def _end(self, update: Update, loss: Any) -> None:
-        update.loss = np.asarray(loss)
+        update.loss = loss
         self._made = update
         self._told(update)
 

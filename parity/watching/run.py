@@ -24,6 +24,8 @@ from parity.watching.shadow import Shadow
 
 DEEP = 20
 """Of so many first updates everything is recorded, unless it is said otherwise."""
+WAITING = 256
+"""So many losses may wait on their device until they are recorded."""
 KEEP = ("values", "sketch")
 
 
@@ -57,6 +59,7 @@ class Watched:
         self._left_out: set[str] = set()
         self._deep, self._updates, self._last = deep, 0, 0
         self._closed_over: list[Update] | None = None
+        self._waiting: list[tuple[Any, Any]] = []
 
     def __enter__(self) -> Watched:
         self._adapter.attach(self._told, lambda: self._updates < self._deep)
@@ -69,6 +72,7 @@ class Watched:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._catch_up()
         if kind is None and self._last != self._updates:
             self._snapshot()
         self._adapter.detach()
@@ -153,6 +157,12 @@ class Watched:
         return power or updates == self._deep or (self._every is not None and updates % self._every == 0)
 
     def _record(self, update: Update, rows: Any, apart: list[dict[str, float]]) -> None:
+        if update.before is None and self._updates > self._deep:
+            # To ask a device for a number would wait for it, in every update.
+            self._waiting.append((update.loss, rows))
+            self._done()
+            return
+        self._catch_up()
         before = update.before
         after = self._after()
         names = dict.fromkeys(name for one in apart for name in one) if before else {}
@@ -173,10 +183,22 @@ class Watched:
             after=self._recorded(after) if after else None,
             after_slots=after.slots if after else None,
         )
+        self._done()
+        self._follow()
+
+    def _done(self) -> None:
+        """Count an update, and take the snapshot that is due."""
         self._updates += 1
+        if self._due(self._updates) or len(self._waiting) >= WAITING:
+            self._catch_up()
         if self._due(self._updates):
             self._snapshot()
-        self._follow()
+
+    def _catch_up(self) -> None:
+        """Record the updates that wait."""
+        waiting, self._waiting = self._waiting, []
+        for loss, rows in waiting:
+            self._recorder.step(loss, rows=rows)
 
     def _snapshot(self) -> None:
         now = self._adapter.condition()
