@@ -68,8 +68,8 @@ def in_flax(compiled: bool) -> Loop:
     import jax.numpy as jnp
     import optax
 
-    class Model(nn.Module):
-        @nn.compact
+    class Model(nn.Module):  # type: ignore[misc,unused-ignore]
+        @nn.compact  # type: ignore[untyped-decorator,unused-ignore]
         def __call__(self, x: Any) -> Any:
             for _ in range(LAYERS):
                 x = nn.relu(nn.Dense(WIDTH)(x))
@@ -80,7 +80,7 @@ def in_flax(compiled: bool) -> Loop:
     params = model.init(jax.random.key(0), x)
     state = {"now": (params, tx.init(params))}
 
-    @jax.jit
+    @jax.jit  # type: ignore[untyped-decorator,unused-ignore]
     def update(params: Any, opt: Any, x: Any, y: Any) -> Any:
         loss, gradients = jax.value_and_grad(lambda p: jnp.mean((model.apply(p, x) - y) ** 2))(params)
         updates, opt = tx.update(gradients, opt, params)

@@ -18,6 +18,7 @@ from parity.explaining.walk import Noise, locate, walk_pair, walk_recorded
 from parity.judging.compare import Difference
 from parity.judging.floor import Floor
 from parity.judging.followed import followed_updates
+from parity.judging.moments import unit_of
 from parity.judging.policy import asserts_parameters
 from parity.judging.verdict import Judgement
 from parity.judging.witness import Check, Witness
@@ -219,6 +220,7 @@ def explain_pair(
         alike = name in run.params and np.array_equal(run.params[name][0], other.params[name][0])
         why = _why_untried(location, untried if of_a_case else "", alike)
         found = Diagnosis(location=location, pattern=pattern(location), untried=why)
+    found = replace(found, location=replace(found.location, unit=unit_of(run, other)))
     # Where each update begins anew, nothing grows.
     return Explanation(found, SENTENCES, "" if followed_updates(run, other) else growth(run, other))
 

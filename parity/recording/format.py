@@ -68,6 +68,7 @@ OPTIONAL: Mapping[str, tuple[type, ...]] = {
     "tied": (dict,),
     "notes": (list,),
     "followed": (dict,),
+    "unit": (str,),
 }
 """The optional keys of ``trajectory.json`` and their types. ``versions`` maps names to texts."""
 COUNTS = ("threads", "lockstep", "deep")

@@ -41,7 +41,7 @@ def watch(
             closures. They measure its noise floor. Each costs as much time as the run.
         every: A snapshot of the parameters is taken after so many updates; and after 1, 2, 4, 8, …, and the last.
         keep: ``values`` keeps what each layer gave. ``sketch`` keeps a few numbers of it, which tell whether a layer
-            parts, and not where in it.
+            parts, and not where in it. ``hash`` tells whether it is equal to the bit in another run of this framework.
         layout: Which of the framework's tensors is which canonical one. Without it, names and shapes of both runs
             must be alike.
         follow: The folder of another run, as of the same model in another framework. Each deeply recorded update then

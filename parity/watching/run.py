@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from parity.judging.floor import FLOOR, floor_of, mark_of_run, save
+from parity.judging.moments import UPDATE
 from parity.layout import Layout
 from parity.recorder import Recorder
 from parity.recording.reader import read
-from parity.recording.sketch import sketch
+from parity.recording.sketch import digest, sketch
 from parity.recording.tensors import as_array
 from parity.typing import Params
 from parity.watching.follow import Lead
@@ -26,7 +27,7 @@ DEEP = 20
 """Of so many first updates everything is recorded, unless it is said otherwise."""
 WAITING = 256
 """So many losses may wait on their device until they are recorded."""
-KEEP = ("values", "sketch")
+KEEP = ("values", "sketch", "hash")
 
 
 class Watched:
@@ -48,7 +49,7 @@ class Watched:
             if not isinstance(value, int | np.integer) or value < least:
                 raise ValueError(f"{name} is an integer from {least} on, not {value!r:.80}")
         if keep not in KEEP:
-            raise ValueError(f"what is kept of layers is 'values' or 'sketch', not {keep!r:.80}")
+            raise ValueError(f"what is kept of layers is 'values', 'sketch' or 'hash', not {keep!r:.80}")
         self.folder, self._adapter, self._every, self._keep = Path(folder), adapter, every, keep
         self._lead = None if follow is None else Lead(follow, adapter, layout)
         deep = (DEEP if self._lead is None else len(self._lead)) if deep is None else deep
@@ -85,7 +86,7 @@ class Watched:
             if self._left_out:
                 note = f"no slot of the layout names {', '.join(sorted(self._left_out))}: not recorded"
                 said["notes"] = [*said.get("notes", []), note]
-            self._recorder.describe(**said, buffers=buffers, layers=layers)
+            self._recorder.describe(**said, unit=UPDATE, keep=self._keep, buffers=buffers, layers=layers)
         self._recorder.__exit__(kind, error, trace)
         if kind is None and self._shadows and self._updates:
             run = read(self.folder)
@@ -217,4 +218,5 @@ class Watched:
     def _kept(self, tensors: Mapping[str, Any]) -> Mapping[str, Any]:
         if self._keep == "values":
             return tensors
-        return {name: sketch(as_array(value)) for name, value in tensors.items()}
+        summed = sketch if self._keep == "sketch" else digest
+        return {name: summed(as_array(value)) for name, value in tensors.items()}
