@@ -23,7 +23,8 @@ SLOTS = {"momentums": "first_moment", "velocities": "second_moment"}
 class KerasWatch:
     """Sees every update of a model that ``fit`` or ``train_on_batch`` makes, or that ``step`` is handed.
 
-    See ``parity.watching.seen.Adapter``. Roundings are stirred in the state and in the inputs.
+    See ``parity.watching.seen.Adapter``. Roundings are stirred in the state and in the inputs; in updates that are seen
+    deeply, which are made eagerly then, in what layers give and in the gradients that come back, too.
     """
 
     framework = "keras"
@@ -96,6 +97,13 @@ class KerasWatch:
         self._made, self._inside = None, False
         if self._generator is not None:
             arguments = tuple(self._moved(each) for each in arguments)
+            if self._deep():
+                self._loss.assign(np.nan)
+                update = Update()
+                result = self._see(update, lambda: function(*arguments), back=False)
+                # A function of the user's own may not ask the model for its loss.
+                self._end(update, self._loss_of(result) if np.isnan(self._loss.numpy()) else self._loss.value())
+                return result
         begun = self._begin(lambda: function(*arguments))
         self._inside = True
         try:
@@ -169,27 +177,33 @@ class KerasWatch:
         if not self._deep():
             return update
         update.learning_rate = float(np.asarray(self.optimizer.learning_rate))
+        self._see(update, again)
+        return update
+
+    def _see(self, update: Update, function: Callable[[], Any], back: bool = True) -> Any:
+        """Make an update eagerly and keep what its layers give; then go ``back`` to where it began."""
         update.before = self.condition()
-        seen = Layers(self.model, self._name)
-        with self._looking(), seen.watching(self.optimizer):
-            again()
+        seen = Layers(self.model, self._name, *(() if self._generator is None else (self._moved,)))
+        with self._looking(back), seen.watching(self.optimizer):
+            result = function()
         update.activations, update.activation_gradients = seen.activations, seen.gradients
         update.prediction, update.inputs, update.gradients = seen.prediction, seen.inputs, seen.of_params
         if self._generator is None:
             self._layers = seen.found
-        return update
+        return result
 
     @contextmanager
-    def _looking(self) -> Iterator[None]:
-        """Make an update that leaves no trace, by the model's own function if the user's calls it."""
+    def _looking(self, back: bool) -> Iterator[None]:
+        """Make an update, by the model's own function if the user's calls it; to go ``back``, leave no trace of it."""
         saved, drawn = self.saved(), self.random()
         mine, self.model.train_function = getattr(self.model, "train_function", None), self._plain
         try:
             yield
         finally:
             self.model.train_function = mine
-            self.go_to(saved)
-            self.draw_from(drawn)
+            if back:
+                self.go_to(saved)
+                self.draw_from(drawn)
 
     def _plain(self, iterator: Any) -> Any:
         data = iterator.get_next() if hasattr(iterator, "get_next") else next(iterator)
