@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.worker import RESOURCES
 from parity.running.executor import Emit, Environment, Resources
 
 WIDTH, BATCH = 256, 256
@@ -134,7 +135,7 @@ class Watch:
     suite: str
     loop: str
     rounds: int
-    resources: Resources = Resources(about="a benchmark")
+    resources: Resources = RESOURCES
 
     def run(self, emit: Emit) -> dict[str, list[float]]:
         _, make, compiled = LOOPS[self.loop]
