@@ -23,6 +23,8 @@ RECORDING_LIMIT = 1.1
 """A run recorded on disk over the same training with nothing kept."""
 RECORDING_CASES = ("mnist-mlp", "char-gru")
 """The cases that ``RECORDING_LIMIT`` is asked of."""
+WATCHING_LIMIT = 1.05
+"""An update of a watched loop, after those that are recorded deeply, over one that nobody watches."""
 OURS = "parity"
 """What stands in a benchmark's parameter ``peer`` where the project's own work is timed."""
 ASKED_VALUES = 10**8
@@ -68,6 +70,7 @@ def limits(result: Result) -> Iterator[Limit]:
     """Every limit whose figure ``result`` holds."""
     yield from _training_limits(result)
     yield from _recording_limits(result)
+    yield from _watching_limits(result)
     yield from _comparing_limits(result)
     yield from _matrix_limits(result)
 
@@ -88,6 +91,12 @@ def _recording_limits(result: Result) -> Iterator[Limit]:
             ratio = benchmark.ratio("train_seconds")
             if ratio and case in RECORDING_CASES:
                 yield Limit(f"{case}: {label} recorded, over training alone", ratio, RECORDING_LIMIT)
+
+
+def _watching_limits(result: Result) -> Iterator[Limit]:
+    for benchmark in result.group("watching"):
+        if ratio := benchmark.ratio("plain_seconds"):
+            yield Limit(f"{benchmark.info['loop']}: a watched update, over a plain one", ratio, WATCHING_LIMIT)
 
 
 def _comparing_limits(result: Result) -> Iterator[Limit]:

@@ -22,6 +22,7 @@ from parity.frameworks import known_framework, settings_of
 from parity.layout import Layout, Slot, to_canonical
 from parity.recording.format import check_optional, check_steps, order_of_epoch
 from parity.recording.sketch import sketch
+from parity.recording.steps import AFTER
 from parity.recording.tensors import as_array, dtype_name, dtype_of_numbers, flat, versions_of_imported
 from parity.recording.writer import Writer
 from parity.spec import Adam, Optimizer, Sgd
@@ -139,6 +140,8 @@ class Recorder:
         unclipped: Tensors | None = None,
         learning_rate: float | None = None,
         strays: Mapping[str, Array] | None = None,
+        after: Tensors | None = None,
+        after_slots: Mapping[str, Tensors] | None = None,
     ) -> None:
         """Record one batch. Call it after the backward pass and before the update.
 
@@ -164,6 +167,8 @@ class Recorder:
             learning_rate: The learning rate of this update, if it is not the same in all of them.
             strays: How far repetitions of the run strayed from it in this update: (repetitions,) float64 for each
                 tensor, by its name in the recorded step, as ``gradients/dense/kernel``.
+            after: All parameters after the update, if the next update does not begin from them.
+            after_slots: The optimizer's slots after the update, likewise.
 
         Raises:
             ValueError: If something is missing, has another name, shape or dtype, or comes at the wrong time.
@@ -218,6 +223,8 @@ class Recorder:
                 ):
                     found |= {f"{kind}/{name}": _numbers(name, each) for name, each in (tensors or {}).items()}
                 found |= {f"strays/{name}": np.asarray(far, np.float64) for name, far in (strays or {}).items()}
+                if after is not None:
+                    found |= {f"{AFTER}{name}": g for name, g in self._named(self._params(after), after_slots).items()}
                 state |= {f"{self._updates}/{name}": value for name, value in found.items()}
         check_steps(state)
         state = self._write(stated=bool(state)) | state
@@ -402,11 +409,15 @@ class Recorder:
 
     def _state(self, params: Params, slots: Mapping[str, Tensors] | None) -> Params:
         """The state after the updates so far, as a deep recording names it."""
+        return {f"{self._updates}/{name}": value for name, value in self._named(params, slots).items()}
+
+    def _named(self, params: Params, slots: Mapping[str, Tensors] | None) -> Params:
+        """A state, as a deep recording names it within a step."""
         found = {f"params/{name}": value for name, value in params.items()}
         for slot, tensors in (slots or {}).items():
             named = self.canonical(tensors, f"slots {slot}")
             found |= {f"slots/{slot}/{name}": value for name, value in named.items()}
-        return {f"{self._updates}/{name}": value for name, value in found.items()}
+        return found
 
     def _write(self, stated: bool = False) -> Params:
         """Hand over the snapshot that waits, with the state it is of, or give that back to be ``stated`` elsewhere."""

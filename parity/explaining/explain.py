@@ -18,6 +18,8 @@ from parity.explaining.replay import Replays
 from parity.explaining.walk import locate, walk_recorded
 from parity.judging.compare import Difference
 from parity.judging.floor import Floor
+from parity.judging.followed import followed_updates
+from parity.judging.moments import unit_of
 from parity.judging.policy import asserts_parameters
 from parity.judging.verdict import Judgement
 from parity.judging.witness import Check, Witness
@@ -219,7 +221,9 @@ def explain_pair(
         of_a_case = run.meta.get("case") or other.meta.get("case")
         why = _why_untried(location, untried if of_a_case else "")
         found = Diagnosis(location=location, pattern=pattern(location), untried=why)
-    return Explanation(found, SENTENCES, growth(run, other))
+    found = replace(found, location=replace(found.location, unit=unit_of(run, other)))
+    # Where each update begins anew, nothing grows.
+    return Explanation(found, SENTENCES, "" if followed_updates(run, other) else growth(run, other))
 
 
 def _why_untried(location: Location, untried: str) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from parity.judging.moments import EPOCH, moment
 from parity.judging.witness import Check
 from parity.recording.steps import Phase
 from parity.typing import Params
@@ -32,6 +33,8 @@ class Location:
     note: str = ""
     others: tuple[str, ...] = ()
     """Other places at which the runs part by themselves, in words."""
+    unit: str = EPOCH
+    """By what the runs count their moments: see ``parity.judging.moments``."""
 
     @property
     def check(self) -> Check | None:
@@ -48,7 +51,7 @@ class Location:
         """Name the place in words: epoch, batch, phase and tensor."""
         tensor = self.check.tensor if self.check is not None else ""
         if self.phase is Phase.UNRECORDED:
-            return f"epoch {self.epoch}, " + (f"batch {self.batch}, loss" if tensor == "loss" else tensor)
+            return f"{moment(self.unit, self.epoch, self.batch if tensor == 'loss' else None)}, {tensor}"
         # Another batch is seen in its loss alone, which need not be named.
         of = f" of {tensor}" if tensor and tensor != self.phase and self.phase is not Phase.BATCH else ""
-        return f"epoch {self.epoch}, batch {self.batch}, {self.phase}{of}"
+        return f"{moment(self.unit, self.epoch, self.batch)}, {self.phase}{of}"

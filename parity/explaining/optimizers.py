@@ -18,6 +18,7 @@ from parity.explaining.pattern import pattern, times_in_words
 from parity.explaining.ratios import ratio_in_words, ratio_of_steps, spread_of_steps
 from parity.explaining.replay import Replay
 from parity.explaining.updates import Updates, class_said, decays_said
+from parity.judging.followed import followed_updates
 from parity.recording.steps import Phase, Step
 from parity.spec import Optimizer
 from parity.tolerance import FACTOR
@@ -37,6 +38,10 @@ class Side:
     """The updates that it recorded deeply."""
     optimizer: Optimizer | None
     """The optimizer that it is meant to have."""
+
+    def only(self, number: int) -> Side:
+        """Keep one of its updates."""
+        return replace(self, steps=self.steps[number : number + 1])
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,8 @@ def of_updates(sides: tuple[Side, Side], location: Location, number: int) -> Dia
     Returns:
         The diagnosis; None if no run departs alone, and no update is what parts.
     """
+    if followed_updates(*(side.run for side in sides)):
+        return _of_one(sides, location, number)
     early = location.phase in (Phase.PREDICTION, Phase.LOSS, Phase.GRADIENT)
     if early and not number:
         # Both are seen by themselves: which of them is farther off?
@@ -102,6 +109,24 @@ def of_updates(sides: tuple[Side, Side], location: Location, number: int) -> Dia
     note = ": ".join(filter(None, (note, steps)))
     there = replace(there, note=note, others=tuple(dict.fromkeys(others)))
     return replace(diagnosis, location=there, pattern=pattern(there))
+
+
+def _of_one(sides: tuple[Side, Side], location: Location, number: int) -> Diagnosis | None:
+    """Explain an update that both runs began from one state: where each begins anew, one alone can be made again."""
+    if location.phase is not Phase.UPDATE:
+        return None
+    alone = sides[0].only(number), sides[1].only(number)
+    found = [
+        replace(one, first=0, place=replace(one.place, epoch=location.epoch, batch=location.batch))
+        for one in _departures(alone)
+    ]
+    if not found:
+        return _of_neither(alone, location)
+    if len(found) > 1:
+        return _of_both(location, found)
+    diagnosis, steps = _named(found[0])
+    note = f"this update of the {found[0].side.which} run is not that of the optimizer that it is meant to have"
+    return replace(diagnosis, location=replace(location, note=": ".join(filter(None, (note, steps)))))
 
 
 def departures_in_words(sides: Sequence[Side]) -> list[str]:

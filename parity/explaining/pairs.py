@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 
 import numpy as np
 
 from parity.dtypes import unit
 from parity.explaining.location import Location
-from parity.explaining.walk import Agreed, Stop, all_agree, other_rows, parting
+from parity.explaining.walk import Agreed, Stop, all_agree, other_rows, parting, walk
+from parity.judging.followed import another_batch, followed_updates, taken_apart
 from parity.judging.sight import moved_by_rounding
 from parity.judging.witness import Check, as_expected, take_apart
 from parity.recording.steps import Phase, Step, epochs_and_batches, steps_of, update_at
@@ -46,6 +47,9 @@ def walk_pair(a: Trajectory, b: Trajectory, noise: Noise | None = None) -> Locat
     count = min(len(ours), len(theirs))
     if not count:
         return None
+    if followed_updates(a, b):
+        found, agreed = walk(_followed(a, b))
+        return found or all_agree(followed_updates(a, b), agreed)
     dtype, noise = max(a.meta["dtype"], b.meta["dtype"], key=unit), noise or Noise(())
     pairs = Pairs(a, b, dtype, noise)
     both = zip(ours, theirs, epochs_and_batches(a), strict=False)
@@ -68,6 +72,14 @@ def walk_pair(a: Trajectory, b: Trajectory, noise: Noise | None = None) -> Locat
     if large is not None:
         return _first_of([large, *losses, found], statistics)
     return _first_of([found, *losses], statistics)
+
+
+def _followed(a: Trajectory, b: Trajectory) -> Iterator[Stop]:
+    """Take apart the updates that two runs began from the same states."""
+    for taken, (epoch, batch) in zip(taken_apart(a, b), epochs_and_batches(a), strict=False):
+        stop = Stop(epoch=epoch, batch=batch, checks=taken.checks)
+        other = taken.other
+        yield stop if other is None else replace(stop, gradient=other.gradients, params=other.before.params)
 
 
 def _along(stops: Iterable[Stop]) -> tuple[Location | None, dict[str, Location], Agreed]:
@@ -213,20 +225,6 @@ class Pairs:
 def _together_strayed(*strays: Strays) -> dict[Phase, list[Mapping[str, float]]]:
     """Join what repetitions and shadows strayed, phase by phase."""
     return {phase: [one for each in strays for one in each.get(phase, ())] for phase in Phase}
-
-
-@np.errstate(all="ignore")  # a recording may hold any numbers
-def another_batch(step: Step, other: Step, dtype: str) -> bool:
-    """Tell whether the models were given other numbers, by more than rounding; False if either run kept no sketch."""
-    ours, theirs = step.batch, other.batch
-    if not ours.size or not theirs.size:
-        return False
-    if len(ours) != len(theirs):
-        return False  # One model was given the targets too, or what the other makes by itself.
-    if not np.array_equal(ours[:, 0], theirs[:, 0]):
-        return True
-    allowed = FACTOR * least_floor(np.max(np.abs(theirs[:, 1:]), axis=1, keepdims=True), dtype)
-    return not np.all(np.abs(ours - theirs)[:, 1:] <= allowed)
 
 
 class Noise:

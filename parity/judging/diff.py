@@ -14,7 +14,9 @@ from parity.dtypes import unit
 from parity.judging.comparable import incomparable
 from parity.judging.compare import Difference, Worst, differences
 from parity.judging.floor import Floor, Source, floor_of, least_floor, too_narrow
+from parity.judging.followed import has_followed, judge_followed
 from parity.judging.known import NOTHING, Known
+from parity.judging.moments import EPOCH, unit_of
 from parity.judging.policy import asserts_parameters
 from parity.judging.preflight import preflight
 from parity.judging.sight import moved_by_rounding
@@ -43,6 +45,7 @@ class Comparison:
         relative: The largest difference relative to the larger of the two values.
         ulp: The largest difference in units in the last place of the coarser dtype.
         notes: Remarks on the grounds of the verdict, such as a noise floor that was not measured.
+        unit: By what the runs count their moments: see ``parity.judging.moments``.
         preflight: The differences that may make the numbers meaningless: settings, versions, batch orders, initial
             parameters.
 
@@ -60,6 +63,7 @@ class Comparison:
     ulp: Difference | None
     notes: tuple[str, ...]
     preflight: tuple[str, ...] = ()
+    unit: str = EPOCH
 
     def as_json(self) -> dict[str, Any]:
         """Give the comparison as plain data.
@@ -193,6 +197,11 @@ def compare_runs(
         if superseded(folder, run)
     ]
     before, notes = (*stale, *preflight(ours, theirs)), []
+    if has_followed(ours) or has_followed(theirs):
+        held = judge_followed(ours, theirs)
+        return Comparison(
+            a, b, held.judgement, held.largest, held.largest, held.largest, held.notes, before, unit_of(ours, theirs)
+        )
     floors = []
     for folder, run in sides:
         own = [one.distances for one in noise if one.run.meta["dtype"] == run.meta["dtype"]]
@@ -246,7 +255,7 @@ def compare_runs(
         differences(ours.params[name], theirs.params[name], name, ours.epochs, dtype=coarser) for name in ours.params
     ]
     found.append(differences(ours.loss, theirs.loss, "loss", np.arange(1, len(ours.loss) + 1), dtype=coarser))
-    return Comparison(a, b, judgement, *_worst(found), tuple(notes), before)
+    return Comparison(a, b, judgement, *_worst(found), tuple(notes), before, unit_of(ours, theirs))
 
 
 def _unfit(sides: Sequence[tuple[Path, Trajectory]], floors: Sequence[Floor]) -> str:

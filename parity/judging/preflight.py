@@ -9,6 +9,7 @@ import numpy as np
 from parity.dtypes import rounded, unit
 from parity.frameworks import in_tf32
 from parity.judging.compare import distance
+from parity.judging.moments import moment, unit_of
 from parity.recording.steps import epochs_and_batches, rows_in_words
 from parity.trajectory import Trajectory
 
@@ -50,7 +51,8 @@ def _other_order(a: Trajectory, b: Trajectory) -> Iterator[str]:
         if not np.array_equal(mine, other):
             rows = f"{rows_in_words(mine)} and {rows_in_words(other)}"
             alike = ", the same in another order" if np.array_equal(np.sort(mine), np.sort(other)) else ""
-            yield f"the order of the batches differs: epoch {epoch}, batch {batch} has the rows {rows}{alike}"
+            when = moment(unit_of(a, b), epoch, batch)
+            yield f"the order of the batches differs: {when} has the rows {rows}{alike}"
             return
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from parity.judging.comparable import incomparable, unlike_metrics
 from parity.judging.compare import Difference, differences
 from parity.judging.floor import Floor, Source, strays
+from parity.judging.moments import moment, unit_of
 from parity.judging.sight import blind
 from parity.tolerance import FACTOR
 from parity.typing import Array, Params
@@ -262,12 +263,13 @@ def _judge_whole(run: Trajectory, reference: Trajectory, evidence: Evidence) -> 
         worst = max(float(np.max(np.nan_to_num(share, nan=np.inf, posinf=np.inf))) for share in alike if share.size)
         allowed = float(FACTOR * floors[name][place])
         difference = _difference(run, reference, name, place)
+        batch = place % evidence.batches
         return Judgement(
             Verdict.FAIL,
             worst,
             epoch,
             name,
-            _where(name, epoch, place, evidence.batches, difference, allowed),
+            _where(name, moment(unit_of(run), epoch, batch if name == "loss" else None), difference, allowed),
             difference,
             allowed,
         )
@@ -356,10 +358,9 @@ def _difference(run: Trajectory, reference: Trajectory, name: str, place: int) -
     return worst
 
 
-def _where(name: str, epoch: int, place: int, batches: int, worst: Difference, allowed: float) -> str:
-    batch = f", batch {place % batches}" if name == "loss" else ""
+def _where(name: str, when: str, worst: Difference, allowed: float) -> str:
     index = "" if name == "loss" or name.startswith(METRICS) else "[" + ", ".join(map(str, worst.index)) + "]"
-    found = f"first differs at epoch {epoch}{batch}: {name}{index} is {worst.a:.9g}, the reference has {worst.b:.9g}"
+    found = f"first differs at {when}: {name}{index} is {worst.a:.9g}, the reference has {worst.b:.9g}"
     if not (np.isfinite(worst.a) and np.isfinite(worst.b)):
         return f"{found}: what is not finite agrees with nothing"
     return f"{found}; the difference {worst.absolute:.3g} exceeds {allowed:.3g}"

@@ -67,6 +67,8 @@ OPTIONAL: Mapping[str, tuple[type, ...]] = {
     "buffers": (list,),
     "tied": (dict,),
     "notes": (list,),
+    "followed": (dict,),
+    "unit": (str,),
 }
 """The optional keys of ``trajectory.json`` and their types. ``versions`` maps names to texts."""
 COUNTS = ("threads", "lockstep", "deep")

@@ -21,7 +21,11 @@ and, of a run that was watched or that says so by itself,
     steps/<k>/learning_rate                  () float64
 
 and the state after the last of them as ``steps/<N>/...``. So a recording holds all inputs and outputs of a step. The
-step can be held against the reference at the run's own state, or against another recording.
+step can be held against the reference at the run's own state, or against another recording. A run that follows another
+begins each update where the other did, and not where its own update before has ended. So it holds too
+
+    steps/<k>/after/params/<name>            the state after the update, and
+    steps/<k>/after/slots/<slot>/...
 """
 
 from __future__ import annotations
@@ -63,6 +67,8 @@ ASKED = (Phase.PREDICTION, Phase.LOSS, Phase.GRADIENT, Phase.BATCH, Phase.UPDATE
 
 NOTHING = np.empty(0)
 """What a run did not record."""
+AFTER = "after/"
+"""Before the names of the state after an update, if the next update does not begin there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,7 +239,9 @@ def steps_of(run: Trajectory) -> Sequence[Step]:
     count = max(0, len(names) - 1) if "0" in names else 0
     params = [f"params/{name}" for name in run.params]
     for k in range(count):
-        here, after = set(names.get(str(k), ())), set(names.get(str(k + 1), ()))
+        here = set(names.get(str(k), ()))
+        own = {name.removeprefix(AFTER) for name in here if name.startswith(AFTER)}
+        after = own or set(names.get(str(k + 1), ()))
         seen = "batch" if "batch" in here else "rows"
         missing = [name for name in (seen, "loss", "trained", *params) if name not in here]
         missing += [] if any(name.startswith("gradients/") for name in here) else ["gradients"]
@@ -247,7 +255,9 @@ def steps_of(run: Trajectory) -> Sequence[Step]:
         return {name: run.steps[f"{number}/{name}"] for name in names[str(number)] if name.startswith(parts or "")}
 
     def step(k: int) -> Step:
-        here, after = tensors(k), tensors(k + 1, "params/", "slots/", "strays/")
+        here = tensors(k)
+        own, strays = _part(here, "after"), _part(here, "strays")
+        after = own or tensors(k + 1, "params/", "slots/", "strays/")
         return Step(
             before=_state(here, k),
             rows=here.get("rows", NOTHING.astype(np.int64)),
@@ -259,7 +269,7 @@ def steps_of(run: Trajectory) -> Sequence[Step]:
             batch=here.get("batch", NOTHING),
             activations=_part(here, "activations"),
             activation_gradients=_part(here, "activation_gradients"),
-            strays=_strays(_part(here, "strays"), _part(after, "strays")),
+            strays=_strays(strays, _part(strays if own else after, "after" if own else "strays")),
         )
 
     return Lazy(count, step)

@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from parity.judging.diff import Comparison
+from parity.judging.moments import UPDATE, moment
 from parity.judging.outcome import Outcome
 from parity.judging.published import log_lines, missed, sources
 from parity.judging.verdict import Judgement, Verdict
@@ -338,17 +339,23 @@ def _print_one(console: Console, found: Comparison) -> None:
         if worst is not None:
             size = _ulp(worst.ulp) if kind == "ulp" else f"{getattr(worst, kind):.3g}"
             place = f"{worst.tensor}{list(worst.index)}"
-            lines.append(f"largest {kind} difference {size}: epoch {worst.epoch}, {place}: {worst.a!s} and {worst.b!s}")
+            when = _moment(found.unit, worst.epoch, worst.tensor)
+            lines.append(f"largest {kind} difference {size}: {when}, {place}: {worst.a!s} and {worst.b!s}")
     if found.absolute is None and judgement.verdict is Verdict.PASS:
         lines.append("no loss and no parameter differs")
     if judgement.ratio is not None and found.absolute is not None:
-        where = "" if judgement.verdict is Verdict.FAIL else f", at epoch {judgement.epoch} in {judgement.parameter}"
+        when = _moment(found.unit, judgement.epoch or 0, judgement.parameter)
+        where = "" if judgement.verdict is Verdict.FAIL else f", at {when} in {judgement.parameter}"
         lines.append(
             f"smallest tolerance that passes: {judgement.ratio:.3g} of the measured one{where}, "
             f"or {found.absolute.absolute:.3g} absolute everywhere"
         )
     for line in (*lines, *(f"note: {note}" for note in found.notes)):
         console.print(line, soft_wrap=True)
+
+
+def _moment(unit: str, epoch: int, tensor: str | None) -> str:
+    return moment(unit, epoch, 0 if unit == UPDATE and tensor == "loss" else None)
 
 
 def _ulp(count: int) -> str:

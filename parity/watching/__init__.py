@@ -12,18 +12,18 @@ if TYPE_CHECKING:
     from parity.watching.run import Watched
     from parity.watching.seen import Adapter
 
-DEEP = 20
 SHADOWS = 3
 
 
 def watch(
     folder: str | os.PathLike[str],
     *watched: Any,
-    deep: int = DEEP,
+    deep: int | None = None,
     shadows: int = SHADOWS,
     every: int | None = None,
     keep: str = "values",
     layout: Layout | None = None,
+    follow: str | os.PathLike[str] | None = None,
 ) -> Watched:
     """Record a training loop as it is, with every layer, and measure its noise floor beside it.
 
@@ -35,14 +35,18 @@ def watch(
         watched: What trains: a ``torch.nn.Module`` and its ``torch.optim.Optimizer``; a Keras model on TensorFlow, and
             its optimizer unless it is compiled with one; or, of JAX, the trees of arrays that an update takes and
             returns, as ``params, opt_state`` or flax's TrainState.
-        deep: Of how many first updates everything is recorded: batch, every layer, prediction, gradients and state.
+        deep: Of how many first updates everything is recorded: batch, every layer, prediction, gradients and state. 20
+            if it is not said, or as many as the run that is followed recorded so.
         shadows: How many runs with stirred roundings walk beside the run, if its updates are handed to ``step`` as
             closures. They measure its noise floor. Each costs as much time as the run.
         every: A snapshot of the parameters is taken after so many updates; and after 1, 2, 4, 8, …, and the last.
         keep: ``values`` keeps what each layer gave. ``sketch`` keeps a few numbers of it, which tell whether a layer
-            parts, and not where in it.
+            parts, and not where in it. ``hash`` tells whether it is equal to the bit in another run of this framework.
         layout: Which of the framework's tensors is which canonical one. Without it, names and shapes of both runs
             must be alike.
+        follow: The folder of another run, as of the same model in another framework. Each deeply recorded update then
+            begins from that run's recorded parameters, buffers and slots, so that drift never adds up, and ``parity
+            diff`` judges each update by itself. After them the run goes on from its own state.
 
     Returns:
         A context manager. What it gives has ``step(closure)``, which makes one update.
@@ -64,7 +68,9 @@ def watch(
     """
     from parity.watching.run import Watched
 
-    return Watched(folder, _adapter(watched), deep=deep, shadows=shadows, every=every, keep=keep, layout=layout)
+    return Watched(
+        folder, _adapter(watched), deep=deep, shadows=shadows, every=every, keep=keep, layout=layout, follow=follow
+    )
 
 
 def _adapter(watched: tuple[Any, ...]) -> Adapter:

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from parity.typing import Params
 from parity.watching.jax_layers import Layers
 from parity.watching.jax_stir import is_float, moved_tree, stirred, within
 from parity.watching.seen import Condition, Layer, Told, Update
@@ -46,6 +47,11 @@ class JaxWatch:
         self._seed: int | None = None
         self._stirred: dict[Any, Callable[..., Any]] = {}
         self._updates = 0
+        self._loaded = False
+        self._looked = False
+        # Where an update's state and loss stood before: to look for them takes longer than a small update.
+        self._places_of: dict[Any, list[int]] = {}
+        self._loss_at: dict[Any, int] = {}
 
     def attach(self, told: Told, deep: Callable[[], bool]) -> None:
         self._told, self._deep = told, deep
@@ -76,7 +82,7 @@ class JaxWatch:
     def update(self, function: Callable[..., Any], *arguments: Any) -> Any:
         places = self._places(arguments)
         given = list(arguments)
-        if self._seed is None:
+        if self._seed is None and not self._loaded:
             self._state = tuple(given[place] for place in places)
         else:
             for place, state in zip(places, self._state, strict=True):
@@ -85,10 +91,14 @@ class JaxWatch:
         if self._deep():
             # Before the update itself, which may have been told to take its arguments' memory.
             update.before = self.condition()
-            if self._seed is None:
-                self._look(update, function, given)
+            if self._seed is None or not self._looked:
+                # It takes its time, so that of the stirred updates beside this one the first is looked into alone.
+                self._looked = self._seed is not None
+                self._look(update, function, given if self._seed is None else self._moved(given, places))
         result = function(*given) if self._seed is None else self._run_stirred(function, given, places)
         self._take(update, result)
+        if self._seed is None:
+            self._loaded = False
         self._told(update)
         return result
 
@@ -98,6 +108,14 @@ class JaxWatch:
 
     def go_to(self, saved: Any) -> None:
         self._state = saved
+
+    def load(self, params: Params, slots: Mapping[str, Params]) -> None:
+        self._state, self._loaded = self.saved(), True  # copies, so that no array stands in two places
+        own, held = self._sorted(self._state)
+        pairs = [(own[name], value) for name, value in params.items()]
+        pairs += [(held[slot][name], value) for slot, values in slots.items() for name, value in values.items()]
+        given = {id(mine): jnp.asarray(value, mine.dtype) for mine, value in pairs}
+        self._state = jax.tree.map(lambda leaf: given.get(id(leaf), leaf), self._state)
 
     def random(self) -> Any:
         """Random keys are among the arguments of an update."""
@@ -119,13 +137,17 @@ class JaxWatch:
         self._state = moved_tree(self._state, within(self._seed, 0))
 
     def _run_stirred(self, function: Callable[..., Any], given: Sequence[Any], places: Sequence[int]) -> Any:
-        seed = within(self._seed, 1)
-        given = [each if k in places else moved_tree(each, within(seed, k)) for k, each in enumerate(given)]
+        seed, given = within(self._seed, 1), self._moved(given, places)
         shapes = jax.tree.map(lambda leaf: (np.shape(leaf), getattr(leaf, "dtype", type(leaf))), given)
         known = id(function), str(shapes)
         if known not in self._stirred:
             self._stirred[known] = stirred(function, *given)
         return self._stirred[known](seed, *given)
+
+    def _moved(self, given: Sequence[Any], places: Sequence[int]) -> list[Any]:
+        """Move what an update is called with, but for the state, which was moved before."""
+        seed = within(self._seed, 1)
+        return [each if k in places else moved_tree(each, within(seed, k)) for k, each in enumerate(given)]
 
     def _look(self, update: Update, function: Callable[..., Any], given: Sequence[Any]) -> None:
         """Make the update op by op, and keep what its layers give and its optimizer is given."""
@@ -134,7 +156,9 @@ class JaxWatch:
         with seen.watching():
             function(*copied)
         update.activations, update.activation_gradients = seen.activations, seen.gradients
-        update.prediction, self._layers = seen.prediction, seen.found
+        update.prediction = seen.prediction
+        if self._seed is None:
+            self._layers = seen.found
         batch = [each for place, each in enumerate(given) if place not in self._places(given)]
         update.inputs = seen.inputs or [leaf for leaf in jax.tree.leaves(batch) if np.ndim(leaf)]
         if seen.of_params is not None:
@@ -142,20 +166,29 @@ class JaxWatch:
             self._trained = set(update.gradients)
 
     def _take(self, update: Update, result: Any) -> None:
-        """Find the new state and the loss among the results."""
+        """Find the new state and the loss among the results, where they were before if those have the same form."""
         results = list(result) if isinstance(result, tuple | list) and not hasattr(result, "_fields") else [result]
         places = self._places(results)
         self._state = tuple(results[place] for place in places)
         rest = [each for place, each in enumerate(results) if place not in places]
-        named = jax.tree_util.tree_flatten_with_path(rest)[0]
-        scalars = [(jax.tree_util.keystr(path), leaf) for path, leaf in named if is_float(leaf) and leaf.size == 1]
-        said = [leaf for name, leaf in scalars if "loss" in name] or [leaf for _, leaf in scalars]
-        if not said:
-            raise ValueError("the update returns no loss: let it return the new state and the loss of the batch")
-        update.loss = said[0]
+        leaves, form = jax.tree.flatten(rest)
+        if form not in self._loss_at:
+            named = jax.tree_util.tree_flatten_with_path(rest)[0]
+            scalars = [k for k, (_, leaf) in enumerate(named) if is_float(leaf) and leaf.size == 1]
+            said = [k for k in scalars if "loss" in jax.tree_util.keystr(named[k][0])] or scalars
+            if not said:
+                raise ValueError("the update returns no loss: let it return the new state and the loss of the batch")
+            self._loss_at[form] = said[0]
+        update.loss = leaves[self._loss_at[form]]
 
     def _places(self, trees: Sequence[Any]) -> list[int]:
         """Where among the arguments or results of an update the state is."""
+        form = tuple(map(jax.tree.structure, trees))
+        if form not in self._places_of:
+            self._places_of[form] = self._find(trees)
+        return self._places_of[form]
+
+    def _find(self, trees: Sequence[Any]) -> list[int]:
         found: list[int] = []
         for state in self._state:
             wanted = _shape(state)

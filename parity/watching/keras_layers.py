@@ -17,10 +17,13 @@ class Layers:
     """What an update gives on its way, eager and not compiled, while ``watching`` lasts.
 
     ``tf.custom_gradient`` gives its function numbers on the way forward, and on the way back, whichever tape is the
-    user's: an identity with such a gradient tells both.
+    user's: an identity with such a gradient tells both. What it hands on, either way, is what ``moved`` makes of it.
     """
 
-    def __init__(self, model: Any, name_of: Callable[[Any], str]) -> None:
+    def __init__(
+        self, model: Any, name_of: Callable[[Any], str], moved: Callable[[Any], Any] = lambda tensor: tensor
+    ) -> None:
+        self._moved = moved
         self.activations: dict[str, Any] = {}
         self.gradients: dict[str, Any] = {}
         self._flow = Flow(self._tap)
@@ -67,9 +70,9 @@ class Layers:
 
             def back(gradient: Any) -> Any:
                 self.gradients[name] = gradient
-                return gradient
+                return self._moved(gradient)
 
-            return tf.identity(x), back
+            return tf.identity(self._moved(x)), back
 
         found = identity(tensor)
         if hasattr(tensor, "_keras_mask"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from parity.tolerance import stir
+from parity.typing import Params
 from parity.watching.flow import as_plain
 from parity.watching.keras_layers import Layers
 from parity.watching.seen import Condition, Layer, Told, Update
@@ -22,7 +23,8 @@ SLOTS = {"momentums": "first_moment", "velocities": "second_moment"}
 class KerasWatch:
     """Sees every update of a model that ``fit`` or ``train_on_batch`` makes, or that ``step`` is handed.
 
-    See ``parity.watching.seen.Adapter``. Roundings are stirred in the state and in the inputs.
+    See ``parity.watching.seen.Adapter``. Roundings are stirred in the state and in the inputs; in updates that are seen
+    deeply, which are made eagerly then, in what layers give and in the gradients that come back, too.
     """
 
     framework = "keras"
@@ -71,16 +73,11 @@ class KerasWatch:
 
     def condition(self) -> Condition:
         params = {self._name(v): np.array(v) for v in self.model.variables if self._is_float(v)}
-        slots: dict[str, dict[str, Any]] = {}
         trained = list(self.optimizer._trainable_variables)
-        momentum = getattr(self.optimizer, "momentum", None)
-        rate = float(np.asarray(self.optimizer.learning_rate))
-        for slot, held in self._slots().items():
-            values = {self._name(p): np.array(v) for v, p in zip(held, trained, strict=True)}
-            if momentum is not None and slot == "momentums" and not hasattr(self.optimizer, "_velocities"):
-                # Keras's SGD keeps the step itself, where the spec keeps what the learning rate multiplies.
-                slot, values = "momentum", {each: -value / rate for each, value in values.items()}
-            slots[SLOTS.get(slot, slot)] = values
+        slots = {
+            slot: {self._name(p): np.array(v) / times for v, p in zip(held, trained, strict=True)}
+            for slot, (held, times) in self._in_words().items()
+        }
         return Condition(params=params, slots=slots)
 
     def buffers(self) -> list[str]:
@@ -100,6 +97,13 @@ class KerasWatch:
         self._made, self._inside = None, False
         if self._generator is not None:
             arguments = tuple(self._moved(each) for each in arguments)
+            if self._deep():
+                self._loss.assign(np.nan)
+                update = Update()
+                result = self._see(update, lambda: function(*arguments), back=False)
+                # A function of the user's own may not ask the model for its loss.
+                self._end(update, self._loss_of(result) if np.isnan(self._loss.numpy()) else self._loss.value())
+                return result
         begun = self._begin(lambda: function(*arguments))
         self._inside = True
         try:
@@ -116,6 +120,15 @@ class KerasWatch:
     def go_to(self, saved: Any) -> None:
         for v, value in zip(self._held(), saved, strict=True):
             v.assign(value)
+
+    def load(self, params: Params, slots: Mapping[str, Params]) -> None:
+        for v in self.model.variables:
+            if (name := self._name(v)) in params and self._is_float(v):
+                v.assign(params[name])
+        for slot, (held, times) in self._in_words().items():
+            for v, p in zip(held, self.optimizer._trainable_variables, strict=True):
+                if (name := self._name(p)) in slots.get(slot, {}):
+                    v.assign(slots[slot][name] * times)
 
     def random(self) -> Any:
         # Keras's own layers draw from seeds that are among the model's variables.
@@ -146,49 +159,58 @@ class KerasWatch:
 
     def _train(self, iterator: Any) -> Any:
         """Stand in the place of the model's own function of an update."""
-        if not self._inside:
+        if self._inside:
+            begun = self._begun
+        elif self._deep():
             data = iterator.get_next()
             begun = self._begin(lambda: self.model.train_step(data))
             iterator = iter(tf.data.Dataset.from_tensors(data))
         else:
-            begun = self._begun
+            begun = self._begin(lambda: None)
         result = self._compiled(iterator)
-        self._end(begun, self._loss.numpy())
+        self._end(begun, self._loss.value())
         return result
 
     def _begin(self, again: Callable[[], Any]) -> Update:
         """Begin an update; a deep one is made aside first, so that its layers are seen."""
-        update = self._begun = Update(learning_rate=float(np.asarray(self.optimizer.learning_rate)))
+        update = self._begun = Update()
         if not self._deep():
             return update
+        update.learning_rate = float(np.asarray(self.optimizer.learning_rate))
+        self._see(update, again)
+        return update
+
+    def _see(self, update: Update, function: Callable[[], Any], back: bool = True) -> Any:
+        """Make an update eagerly and keep what its layers give; then go ``back`` to where it began."""
         update.before = self.condition()
-        seen = Layers(self.model, self._name)
-        with self._looking(), seen.watching(self.optimizer):
-            again()
+        seen = Layers(self.model, self._name, *(() if self._generator is None else (self._moved,)))
+        with self._looking(back), seen.watching(self.optimizer):
+            result = function()
         update.activations, update.activation_gradients = seen.activations, seen.gradients
         update.prediction, update.inputs, update.gradients = seen.prediction, seen.inputs, seen.of_params
         if self._generator is None:
             self._layers = seen.found
-        return update
+        return result
 
     @contextmanager
-    def _looking(self) -> Iterator[None]:
-        """Make an update that leaves no trace, by the model's own function if the user's calls it."""
+    def _looking(self, back: bool) -> Iterator[None]:
+        """Make an update, by the model's own function if the user's calls it; to go ``back``, leave no trace of it."""
         saved, drawn = self.saved(), self.random()
         mine, self.model.train_function = getattr(self.model, "train_function", None), self._plain
         try:
             yield
         finally:
             self.model.train_function = mine
-            self.go_to(saved)
-            self.draw_from(drawn)
+            if back:
+                self.go_to(saved)
+                self.draw_from(drawn)
 
     def _plain(self, iterator: Any) -> Any:
         data = iterator.get_next() if hasattr(iterator, "get_next") else next(iterator)
         return self.model.train_step(data)
 
     def _end(self, update: Update, loss: Any) -> None:
-        update.loss = np.asarray(loss)
+        update.loss = loss
         self._made = update
         self._told(update)
 
@@ -211,6 +233,18 @@ class KerasWatch:
                 shapes = [getattr(v, "shape", None) for v in held if hasattr(v, "assign")]
                 if shapes == [p.shape for p in trained]:
                     found[name.strip("_")] = held
+        return found
+
+    def _in_words(self) -> dict[str, tuple[list[Any], float]]:
+        """The slots in the words of ``parity.spec``, each with how many times as large the optimizer keeps it."""
+        found = {}
+        momentum = getattr(self.optimizer, "momentum", None)
+        for slot, held in self._slots().items():
+            if momentum is not None and slot == "momentums" and not hasattr(self.optimizer, "_velocities"):
+                # Keras's SGD keeps the step itself, where the spec keeps what the learning rate multiplies.
+                found["momentum"] = held, -float(np.asarray(self.optimizer.learning_rate))
+            else:
+                found[SLOTS.get(slot, slot)] = held, 1.0
         return found
 
     def _held(self) -> list[Any]:

@@ -12,16 +12,22 @@ from typing import Any
 import numpy as np
 
 from parity.judging.floor import FLOOR, floor_of, mark_of_run, save
+from parity.judging.moments import UPDATE
 from parity.layout import Layout
 from parity.recorder import Recorder
 from parity.recording.reader import read
-from parity.recording.sketch import sketch
+from parity.recording.sketch import digest, sketch
 from parity.recording.tensors import as_array
 from parity.typing import Params
+from parity.watching.follow import Lead
 from parity.watching.seen import Adapter, Condition, Tensors, Update
 from parity.watching.shadow import Shadow
 
-KEEP = ("values", "sketch")
+DEEP = 20
+"""Of so many first updates everything is recorded, unless it is said otherwise."""
+WAITING = 256
+"""So many losses may wait on their device until they are recorded."""
+KEEP = ("values", "sketch", "hash")
 
 
 class Watched:
@@ -32,27 +38,33 @@ class Watched:
         folder: str | os.PathLike[str],
         adapter: Adapter,
         *,
-        deep: int,
+        deep: int | None,
         shadows: int,
         every: int | None = None,
         keep: str = "values",
         layout: Layout | None = None,
+        follow: str | os.PathLike[str] | None = None,
     ) -> None:
         for name, value, least in (("every", 1 if every is None else every, 1), ("shadows", shadows, 0)):
             if not isinstance(value, int | np.integer) or value < least:
                 raise ValueError(f"{name} is an integer from {least} on, not {value!r:.80}")
         if keep not in KEEP:
-            raise ValueError(f"what is kept of layers is 'values' or 'sketch', not {keep!r:.80}")
+            raise ValueError(f"what is kept of layers is 'values', 'sketch' or 'hash', not {keep!r:.80}")
         self.folder, self._adapter, self._every, self._keep = Path(folder), adapter, every, keep
+        self._lead = None if follow is None else Lead(follow, adapter, layout)
+        deep = (DEEP if self._lead is None else len(self._lead)) if deep is None else deep
+        self._followed = 0 if self._lead is None else min(deep, len(self._lead))
         self._recorder = Recorder(folder, adapter.dtype, implementation=adapter.framework, layout=layout, deep=deep)
         self._shadows = [Shadow(adapter, number, self._canonical) for number in range(shadows)]
         self._named = None if layout is None else {slot.framework for slot in layout}
         self._left_out: set[str] = set()
         self._deep, self._updates, self._last = deep, 0, 0
         self._closed_over: list[Update] | None = None
+        self._waiting: list[tuple[Any, Any]] = []
 
     def __enter__(self) -> Watched:
         self._adapter.attach(self._told, lambda: self._updates < self._deep)
+        self._follow()
         for shadow in self._shadows:
             shadow.begin()
         self._snapshot()
@@ -61,16 +73,20 @@ class Watched:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._catch_up()
         if kind is None and self._last != self._updates:
             self._snapshot()
         self._adapter.detach()
         if kind is None:
             layers = [asdict(layer) for layer in self._adapter.layers()]
             said, buffers = self._adapter.describe(), self._adapter.buffers()
+            if self._lead is not None:
+                said |= self._lead.said(min(self._updates, self._followed))
+                said["notes"] = [*said.get("notes", []), *self._lead.notes]
             if self._left_out:
                 note = f"no slot of the layout names {', '.join(sorted(self._left_out))}: not recorded"
                 said["notes"] = [*said.get("notes", []), note]
-            self._recorder.describe(**said, buffers=buffers, layers=layers)
+            self._recorder.describe(**said, unit=UPDATE, keep=self._keep, buffers=buffers, layers=layers)
         self._recorder.__exit__(kind, error, trace)
         if kind is None and self._shadows and self._updates:
             run = read(self.folder)
@@ -96,6 +112,9 @@ class Watched:
             ValueError: If the function did not make one update of what is watched.
         """
         drawn = self._adapter.random() if self._shadows else None
+        if 0 < self._updates < self._followed:
+            for shadow in self._shadows:
+                shadow.begin()
         made: list[Update] = []
         self._closed_over = made
         try:
@@ -106,9 +125,19 @@ class Watched:
             raise ValueError(
                 f"step takes a function that makes one update of what is watched, and this one made {len(made)}"
             )
-        apart = [shadow.follow(function, arguments, drawn, made[0]) for shadow in self._shadows]
+        after = self._after()
+        apart = [shadow.follow(function, arguments, drawn, made[0], after) for shadow in self._shadows]
         self._record(made[0], rows, apart)
         return result
+
+    def _follow(self) -> None:
+        """Bring the run to where the followed run began the update that comes, if it is to follow it there."""
+        if self._lead is not None and self._updates < self._followed:
+            self._lead.go_to(self._updates)
+
+    def _after(self) -> Condition | None:
+        """The state after an update, if the run will not go on from there."""
+        return self._adapter.condition() if self._updates < self._followed else None
 
     def _canonical(self, tensors: Tensors, what: str) -> Params:
         kept = {name: value for name, value in tensors.items() if name not in self._left_out}
@@ -129,8 +158,16 @@ class Watched:
         return power or updates == self._deep or (self._every is not None and updates % self._every == 0)
 
     def _record(self, update: Update, rows: Any, apart: list[dict[str, float]]) -> None:
+        if update.before is None and self._updates > self._deep:
+            # To ask a device for a number would wait for it, in every update.
+            self._waiting.append((update.loss, rows))
+            self._done()
+            return
+        self._catch_up()
         before = update.before
-        strays = {name: np.array([one[name] for one in apart]) for name in apart[0]} if apart and before else {}
+        after = self._after()
+        names = dict.fromkeys(name for one in apart for name in one) if before else {}
+        strays = {name: np.array([one[name] for one in apart if name in one]) for name in names}
         self._recorder.step(
             update.loss,
             rows=rows,
@@ -144,10 +181,25 @@ class Watched:
             activation_gradients=self._kept(update.activation_gradients),
             learning_rate=update.learning_rate,
             strays=strays,
+            after=self._recorded(after) if after else None,
+            after_slots=after.slots if after else None,
         )
+        self._done()
+        self._follow()
+
+    def _done(self) -> None:
+        """Count an update, and take the snapshot that is due."""
         self._updates += 1
+        if self._due(self._updates) or len(self._waiting) >= WAITING:
+            self._catch_up()
         if self._due(self._updates):
             self._snapshot()
+
+    def _catch_up(self) -> None:
+        """Record the updates that wait."""
+        waiting, self._waiting = self._waiting, []
+        for loss, rows in waiting:
+            self._recorder.step(loss, rows=rows)
 
     def _snapshot(self) -> None:
         now = self._adapter.condition()
@@ -166,4 +218,5 @@ class Watched:
     def _kept(self, tensors: Mapping[str, Any]) -> Mapping[str, Any]:
         if self._keep == "values":
             return tensors
-        return {name: sketch(as_array(value)) for name, value in tensors.items()}
+        summed = sketch if self._keep == "sketch" else digest
+        return {name: summed(as_array(value)) for name, value in tensors.items()}

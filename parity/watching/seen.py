@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
+
+from parity.typing import Params
 
 Tensors = Mapping[str, Any]
 """Names to tensors of a framework."""
@@ -119,4 +121,17 @@ class Adapter(Protocol):
 
     def stir(self) -> None:
         """Move every trained number of the run, and every slot, by one unit in its last place, within ``aside``."""
+        ...
+
+
+@runtime_checkable
+class Follows(Adapter, Protocol):
+    """An adapter that can bring its run to a state that another run recorded."""
+
+    def load(self, params: Params, slots: Mapping[str, Params]) -> None:
+        """Set these parameters and buffers, and these slots; all by the names that ``condition`` gives.
+
+        The values may be of another dtype than the run's. What is not named stays as it is. A pure function begins its
+        next update from them, whatever state it is called with.
+        """
         ...

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from parity.judging.compare import distance
+from parity.judging.followed import by_gradients, of_gradients
 from parity.recording.tensors import as_array
+from parity.tolerance import least_floor
 from parity.typing import Array, Params
 from parity.watching.seen import Adapter, Condition, Update
 
@@ -37,7 +39,12 @@ class Shadow:
             self._saved = self._adapter.saved()
 
     def follow(
-        self, function: Callable[..., Any], arguments: Sequence[Any], drawn: Any, update: Update
+        self,
+        function: Callable[..., Any],
+        arguments: Sequence[Any],
+        drawn: Any,
+        update: Update,
+        after: Condition | None = None,
     ) -> dict[str, float]:
         """Make an update that the run has just made.
 
@@ -46,6 +53,7 @@ class Shadow:
             arguments: What it is called with.
             drawn: Where the run's random numbers of this update came from.
             update: The run's own.
+            after: The run's state after it, if the next update does not begin there.
 
         Returns:
             How far each tensor of the update is from the run's own, by its name in a recorded step. Of an update that
@@ -58,8 +66,11 @@ class Shadow:
             self._adapter.update(function, *arguments)
             self._adapter.stir()
             self._saved = self._adapter.saved()
+            mine = self._adapter.condition() if after is not None else None
         self._updates += 1
         apart = self._apart(found[-1], update)
+        if after is not None and mine is not None and update.before is not None:
+            apart |= self._apart_after(found[-1], update, mine, after)
         self._losses.append(apart["loss"])
         return apart
 
@@ -102,6 +113,26 @@ class Shadow:
             found |= {f"{kind}{name}": apart(as_array(layers[name]), as_array(others[name])) for name in both_have}
         if ours.prediction is not None and theirs.prediction is not None:
             found["prediction"] = apart(as_array(ours.prediction), as_array(theirs.prediction))
+        return found
+
+    def _apart_after(self, ours: Update, theirs: Update, mine: Condition, run: Condition) -> dict[str, float]:
+        """Measure how far the state after an update strays, beyond what the gradients' straying makes of it."""
+        assert theirs.before is not None
+        one, other = (self._canonical(update.gradients, "gradients") for update in (ours, theirs))
+        largest = max((float(np.max(np.abs(value), initial=0.0)) for value in other.values()), default=0.0)
+        least = float(least_floor(largest, self._adapter.dtype))
+        groups = {"params/": (mine.params, run.params, theirs.before.params)}
+        for slot, tensors in run.slots.items():
+            groups[f"slots/{slot}/"] = (mine.slots.get(slot, {}), tensors, theirs.before.slots.get(slot, {}))
+        found = {}
+        for kind, group in groups.items():
+            stirred, kept, begun = (self._canonical(tensors, kind) for tensors in group)
+            for name in stirred.keys() & kept.keys():
+                moved = np.abs(kept[name].astype(np.float64) - begun.get(name, 0.0))
+                pair = of_gradients(one, other, name) or of_gradients(other, other, name)
+                slack = by_gradients(moved, pair, least, self._updates - 1, self._adapter.dtype)
+                far = np.abs(stirred[name].astype(np.float64) - kept[name]) - slack
+                found[f"after/{kind}{name}"] = float(np.max(far, initial=0.0))
         return found
 
 

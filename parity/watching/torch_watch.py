@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from parity.spec import Adam, AdamW, Optimizer, Sgd
+from parity.typing import Params
 from parity.watching.seen import Condition, Layer, Told, Update
 from parity.watching.torch_layers import Layers, Stirring, plain, prediction_of, tensors
 
@@ -154,6 +155,18 @@ class TorchWatch:
             self.optimizer.state.pop(p, None)
             if saved.slots[name]:
                 self.optimizer.state[p] = copy.deepcopy(saved.slots[name])
+
+    def load(self, params: Params, slots: Mapping[str, Params]) -> None:
+        held = self._held()
+        with torch.no_grad():
+            for name, value in params.items():
+                held[name].copy_(torch.tensor(value))
+            for slot, values in slots.items():
+                for name, value in values.items():
+                    # An optimizer makes its slots in its first update, and makes them zero.
+                    for own, mine in self._slots(self.params[name], ()).items():
+                        if SLOTS.get(own, own) == slot:
+                            mine.copy_(torch.tensor(value))
 
     def random(self) -> Any:
         cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None

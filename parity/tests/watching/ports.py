@@ -6,7 +6,7 @@ full steps. ``epsilon`` is BatchNorm's, and the mistake that is planted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -53,9 +53,9 @@ UNBIASED = "norm/variance"
 """torch's running variance is the unbiased one, flax's is not: no slot names it. No training step reads it."""
 
 
-def initial(dtype: str) -> dict[str, Any]:
+def initial(dtype: str, seed: int = 0) -> dict[str, Any]:
     """The weights from which both begin: canonical kernels, images (height, width, channels)."""
-    draw = np.random.RandomState(0)
+    draw = np.random.RandomState(seed)
     shapes = {"conv/kernel": (3, 3, 2, 4), "conv/bias": (4,), "dense/kernel": (64, CLASSES), "dense/bias": (CLASSES,)}
     found = {
         name: draw.normal(size=shape) / np.sqrt(np.prod(shape[:-1], initial=1.0)) for name, shape in shapes.items()
@@ -67,9 +67,9 @@ def initial(dtype: str) -> dict[str, Any]:
     }
 
 
-def batches(dtype: str) -> Iterator[tuple[Any, Any]]:
-    draw = np.random.RandomState(1)
-    for _ in range(STEPS):
+def batches(dtype: str, seed: int = 0, steps: int = STEPS) -> Iterator[tuple[Any, Any]]:
+    draw = np.random.RandomState(seed + 1)
+    for _ in range(steps):
         yield draw.normal(size=(BATCH, 8, 8, 2)).astype(dtype), draw.randint(0, CLASSES, BATCH)
 
 
@@ -80,6 +80,9 @@ def in_torch(
     rule: str = "adamw",
     closure: bool = True,
     wrapped: Callable[[Any], Any] = lambda m: m,
+    seed: int = 0,
+    steps: int = STEPS,
+    settings: Mapping[str, Any] | None = None,
     **watching: Any,
 ) -> tuple[list[float], dict[str, Any]]:
     """Train; ``folder`` None is the loop that nobody watches. Gives its losses and its last state."""
@@ -92,18 +95,19 @@ def in_torch(
         nn.Conv2d(2, 4, 3, stride=2, padding=1), nn.BatchNorm2d(4, eps=epsilon), nn.ReLU(inplace=True), nn.Flatten(),
         nn.Dropout(0.0), nn.Linear(64, CLASSES),
     ).to(getattr(torch, dtype))  # fmt: skip
-    begun = initial(dtype)
+    begun = initial(dtype, seed)
     with torch.no_grad():
         for canonical, (name, axes) in TORCH.items():
             model.state_dict()[name].copy_(torch.tensor(begun[canonical].transpose(axes) if axes else begun[canonical]))
     model = wrapped(model)
-    optimizer: torch.optim.Optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-2)
+    kind, own = torch.optim.AdamW, {"lr": 1e-3, "weight_decay": 1e-2}
     if rule == "sgd":
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+        kind, own = torch.optim.SGD, {"lr": 0.05, "momentum": 0.9}
+    optimizer: torch.optim.Optimizer = kind(model.parameters(), **(own | dict(settings or {})))
     layout = [Slot(canonical, name, axes=axes) for canonical, (name, axes) in TORCH.items() if canonical != UNBIASED]
     losses = []
     with watch(folder, model, optimizer, layout=layout, **watching) if folder else nullcontext() as run:
-        for x, y in batches(dtype):
+        for x, y in batches(dtype, seed, steps):
             x, y = torch.tensor(x.transpose(0, 3, 1, 2)), torch.tensor(y)
 
             def loss_of(x: Any = x, y: Any = y) -> Any:
@@ -121,7 +125,15 @@ def in_torch(
 
 
 def in_flax(
-    folder: Path | None, dtype: str, epsilon: float = 1e-5, rule: str = "adamw", compiled: bool = True, **watching: Any
+    folder: Path | None,
+    dtype: str,
+    epsilon: float = 1e-5,
+    rule: str = "adamw",
+    compiled: bool = True,
+    seed: int = 0,
+    steps: int = STEPS,
+    settings: Mapping[str, Any] | None = None,
+    **watching: Any,
 ) -> tuple[list[float], dict[str, Any]]:
     """The same in flax's linen, with optax, and a pure function for an update."""
     import jax
@@ -141,11 +153,15 @@ def in_flax(
             return nn.Dense(CLASSES, **own)(x)
 
     variables: dict[str, Any] = {"params": {}, "batch_stats": {}}
-    for canonical, value in initial(dtype).items():
+    for canonical, value in initial(dtype, seed).items():
         layer, role = FLAX[canonical].split("/")
         kind = "batch_stats" if role in ("mean", "var") else "params"
         variables[kind].setdefault(layer, {})[role] = jnp.asarray(value)
-    model, tx = Network(), optax.adamw(1e-3, weight_decay=1e-2)
+    model = Network()
+    if rule == "sgd":
+        tx = optax.sgd(**({"learning_rate": 0.05, "momentum": 0.9} | dict(settings or {})))
+    else:
+        tx = optax.adamw(**({"learning_rate": 1e-3, "weight_decay": 1e-2} | dict(settings or {})))
     state = tx.init(variables["params"])
 
     def update(variables: Any, state: Any, x: Any, y: Any) -> Any:
@@ -161,7 +177,7 @@ def in_flax(
     layout = [Slot(canonical, name) for canonical, name in FLAX.items() if canonical != UNBIASED]
     losses = []
     with watch(folder, variables, state, layout=layout, **watching) if folder else nullcontext() as run:
-        for x, y in batches(dtype):
+        for x, y in batches(dtype, seed, steps):
             made = step if run is None else lambda *given: run.step(step, *given)
             variables, state, loss = made(variables, state, jnp.asarray(x), jnp.asarray(y))
             losses.append(float(loss))
@@ -170,7 +186,15 @@ def in_flax(
 
 
 def in_keras(
-    folder: Path | None, dtype: str, epsilon: float = 1e-5, rule: str = "sgd", fit: bool = False, **watching: Any
+    folder: Path | None,
+    dtype: str,
+    epsilon: float = 1e-5,
+    rule: str = "sgd",
+    fit: bool = False,
+    seed: int = 0,
+    steps: int = STEPS,
+    settings: Mapping[str, Any] | None = None,
+    **watching: Any,
 ) -> tuple[list[float], dict[str, Any]]:
     """The same in Keras, compiled with its loss and SGD: its Adam adds another epsilon."""
     import keras
@@ -193,14 +217,15 @@ def in_keras(
         ],
         name="network",
     )
-    begun = initial(dtype)
+    begun = initial(dtype, seed)
     for canonical, name in KERAS.items():
         next(v for v in model.variables if v.path == f"network/{name}").assign(begun[canonical])
     keras.config.set_floatx(dtype)  # in which the optimizer keeps its learning rate, and losses are added up
-    optimizer = keras.optimizers.SGD(np.float64(0.05), momentum=np.float64(0.9))
+    chosen = {"learning_rate": np.float64(0.05), "momentum": np.float64(0.9)} | dict(settings or {})
+    optimizer = keras.optimizers.SGD(**chosen)
     model.compile(optimizer=optimizer, loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True, **own))
     layout = [Slot(canonical, name) for canonical, name in KERAS.items() if canonical != UNBIASED]
-    rows, losses = list(batches(dtype)), []
+    rows, losses = list(batches(dtype, seed, steps)), []
     with watch(folder, model, layout=layout, **watching) if folder else nullcontext() as run:
         if fit:
             x, y = (np.concatenate(each) for each in zip(*rows, strict=True))

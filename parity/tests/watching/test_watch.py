@@ -11,7 +11,7 @@ import pytest
 from parity.frameworks import framework_of
 from parity.judging.floor import FLOOR
 from parity.recording.reader import read
-from parity.recording.sketch import sketch
+from parity.recording.sketch import digest, sketch
 from parity.recording.steps import steps_of
 from parity.running.executor import Environment
 from parity.tests.command import Parity
@@ -106,6 +106,7 @@ def loops(dtype: str, folder: str) -> str:
     in_torch(Path(folder, "loop"), dtype, closure=False)
     in_torch(Path(folder, "closure"), dtype)
     in_torch(Path(folder, "sketch"), dtype, keep="sketch", shadows=1, every=3, deep=2)
+    in_torch(Path(folder, "hash"), dtype, keep="hash", shadows=0, deep=2)
     return folder
 
 
@@ -130,6 +131,14 @@ class TestLoop:
         for name, value in run.steps.items():
             if "/activations/" in name and "/strays/" not in name:
                 np.testing.assert_array_equal(value, sketch(whole.steps[name]))
+
+    def test_of_layers_a_hash_tells_whether_they_are_equal_to_the_bit(self, dtype: str, answer: str) -> None:
+        run, whole = read(Path(answer, "hash")), read(Path(answer, "closure"))
+        assert run.meta["keep"] == "hash"
+        layers = [name for name in run.steps if "/activation" in name]
+        assert layers
+        for name in layers:
+            np.testing.assert_array_equal(run.steps[name], digest(whole.steps[name]))
 
 
 def compiled(folder: str) -> dict[str, Any]:
@@ -206,7 +215,7 @@ def test_what_cannot_be_watched_is_refused_with_what_to_do(answer: dict[str, str
         "another optimizer": "watch the module that it trains",
         "another model": "watch the module that your loop calls",
         "two updates": "this one made 2",
-        "keep": "'values' or 'sketch', not 'all'",
+        "keep": "'values', 'sketch' or 'hash', not 'all'",
         "every": "an integer from 1 on, not 0",
         "two dtypes": "float32, float64: give it one",
     }

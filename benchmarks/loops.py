@@ -1,0 +1,176 @@
+"""A training loop of one's own, watched and not, in each framework: what ``test_watching`` takes the time of."""
+
+from __future__ import annotations
+
+import resource
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.worker import RESOURCES
+from parity.running.executor import Emit, Environment, Resources
+
+WIDTH, BATCH = 256, 256
+LAYERS = 4
+DEEP, BLOCK = 4, 10
+"""So many updates are recorded deeply, and so many later ones are timed together."""
+Step = Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Loop:
+    """A way to train: what ``watch`` is given, and what makes an update of it, watched by a run or by nobody."""
+
+    watched: tuple[Any, ...]
+    update: Callable[[Any], Step]
+    wait: Callable[[Any], Any]
+    """Waits for what an update returned."""
+
+
+def _batch() -> tuple[Any, Any]:
+    draw = np.random.RandomState(0)
+    x = draw.normal(size=(BATCH, WIDTH)).astype(np.float32)
+    return x, x[:, :1] * 2
+
+
+def in_torch(compiled: bool) -> Loop:
+    import torch
+
+    torch.manual_seed(0)
+    inner = [layer for _ in range(LAYERS) for layer in (torch.nn.Linear(WIDTH, WIDTH), torch.nn.ReLU())]
+    model: Any = torch.nn.Sequential(*inner, torch.nn.Linear(WIDTH, 1))
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    model = torch.compile(model, backend="aot_eager") if compiled else model
+    x, y = map(torch.tensor, _batch())
+
+    def loss_of() -> Any:
+        return (model(x) - y).square().mean()
+
+    def plain() -> Any:
+        optimizer.zero_grad()
+        loss = loss_of()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return Loop((model, optimizer), lambda run: plain if run is None else lambda: run.step(loss_of), lambda loss: loss)
+
+
+def in_flax(compiled: bool) -> Loop:
+    import flax.linen as nn
+    import jax
+    import jax.numpy as jnp
+    import optax
+
+    class Model(nn.Module):  # type: ignore[misc,unused-ignore]
+        @nn.compact  # type: ignore[untyped-decorator,unused-ignore]
+        def __call__(self, x: Any) -> Any:
+            for _ in range(LAYERS):
+                x = nn.relu(nn.Dense(WIDTH)(x))
+            return nn.Dense(1)(x)
+
+    x, y = map(jnp.asarray, _batch())
+    model, tx = Model(), optax.adam(1e-3)
+    params = model.init(jax.random.key(0), x)
+    state = {"now": (params, tx.init(params))}
+
+    @jax.jit  # type: ignore[untyped-decorator,unused-ignore]
+    def update(params: Any, opt: Any, x: Any, y: Any) -> Any:
+        loss, gradients = jax.value_and_grad(lambda p: jnp.mean((model.apply(p, x) - y) ** 2))(params)
+        updates, opt = tx.update(gradients, opt, params)
+        return optax.apply_updates(params, updates), opt, loss
+
+    def made(run: Any) -> Step:
+        def step() -> Any:
+            given = (*state["now"], x, y)
+            *now, loss = update(*given) if run is None else run.step(update, *given)
+            state["now"] = tuple(now)
+            return loss
+
+        return step
+
+    return Loop(state["now"], made, lambda loss: loss.block_until_ready())
+
+
+def in_keras(compiled: bool) -> Loop:
+    import keras
+
+    inner = [keras.layers.Dense(WIDTH, "relu") for _ in range(LAYERS)]
+    model = keras.Sequential([keras.Input((WIDTH,)), *inner, keras.layers.Dense(1)])
+    model.compile(keras.optimizers.Adam(1e-3), "mse", jit_compile=compiled)
+    x, y = _batch()
+
+    def made(run: Any) -> Step:
+        if run is None:
+            return lambda: model.train_on_batch(x, y)
+        return lambda: run.step(model.train_on_batch, x, y)
+
+    return Loop((model,), made, lambda loss: loss)
+
+
+LOOPS: dict[str, tuple[str, Callable[[bool], Loop], bool]] = {
+    "torch": ("torch", in_torch, False),
+    "torch.compile": ("torch", in_torch, True),
+    "flax jit": ("jax", in_flax, True),
+    "keras jit": ("tensorflow", in_keras, True),
+}
+"""Name to framework, loop, and whether it is compiled."""
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Time a loop that nobody watches, a deeply recorded update and a later one, taking turns.
+
+    The result has the seconds of an update of each, round by round, and how many bytes the process grew by meanwhile.
+    """
+
+    environment: Environment
+    suite: str
+    loop: str
+    rounds: int
+    resources: Resources = RESOURCES
+
+    def run(self, emit: Emit) -> dict[str, list[float]]:
+        _, make, compiled = LOOPS[self.loop]
+        found: dict[str, list[float]] = {"plain": [], "deep": [], "later": [], "bytes": []}
+        alone = make(compiled)
+        plain = alone.update(None)
+        _timed(alone, plain, 3)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        with self._watched(make(compiled), deep=DEEP * self.rounds + 1) as (loop, step):
+            _timed(loop, step, 1)
+            for _ in range(self.rounds):
+                found["deep"].append(_timed(loop, step, DEEP))
+        found["bytes"].append(1024.0 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
+        with self._watched(make(compiled), deep=1) as (loop, step):
+            _timed(loop, step, 4)
+            for _ in range(self.rounds):
+                # Both in each round: a machine that others use is not as fast in the next.
+                found["plain"].append(_timed(alone, plain, BLOCK))
+                found["later"].append(_timed(loop, step, BLOCK))
+        return found
+
+    @contextmanager
+    def _watched(self, loop: Loop, deep: int) -> Iterator[tuple[Loop, Step]]:
+        from parity.watching import watch
+
+        folder = Path(tempfile.mkdtemp(prefix="parity-bench-"))
+        with ExitStack() as stack:
+            stack.callback(shutil.rmtree, folder)
+            run = stack.enter_context(watch(folder / "run", *loop.watched, deep=deep, shadows=0))
+            yield loop, loop.update(run)
+
+
+def _timed(loop: Loop, step: Step, updates: int) -> float:
+    begun = time.perf_counter()
+    for _ in range(updates):
+        last = step()
+    loop.wait(last)
+    return (time.perf_counter() - begun) / updates
