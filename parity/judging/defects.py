@@ -1,0 +1,301 @@
+"""What single updates show that two runs recorded deeply, each update freed from how far the runs had drifted before it.
+
+A long run in float32 parts from a right one by chaos alone. A single update does not, if what it began from is taken
+into account:
+
+    loss      The loss of one run follows from that of the other to second order, along the mean of both gradients:
+              L(b) = L(a) + (g(a) + g(b)) / 2 · (b - a). The rest is rounding, or another forward pass. It is no more
+              than sum |g(b) - g(a)| |b - a| if the gradients change as much as they do elsewhere between a and b.
+    update    An optimizer moves each element by its gradients so far. Where these agree but for a share of their size,
+              so must the movement. An element whose gradients are rounding alone may move as it likes.
+    gradient  A kink, as ReLU's, turns a rounding into a gradient that differs in one layer and in those before it, never
+              in all. So gradients that part in every tensor, from states that agree, part by no rounding; nor do those
+              that part from the first update on and never agree again.
+    state     What is not trained, such as a running mean, after the first update: both began alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+
+from parity.dtypes import unit
+from parity.recording.steps import Phase, Step, steps_of
+from parity.tolerance import FACTOR, ROUNDINGS
+from parity.trajectory import Trajectory
+from parity.typing import Array, Params
+
+CORRECTION = 1024
+"""A factor of the whole update, such as Adam's 1 - 0.999 at its first one, may be known a thousandfold worse than its
+dtype rounds."""
+ENOUGH = 12
+"""The least number of updates for a systematic difference. Rounding of standard deviation s exceeds FACTOR s in at most
+one of FACTOR² updates (Chebyshev), so that it does so in half of twelve independent ones with a chance below 1e-11."""
+
+
+@dataclass(frozen=True)
+class Defect:
+    """A difference that single updates show, and that no drift of the states explains.
+
+    ``certain`` says whether rounding is ruled out; else the difference is merely suspicious.
+    """
+
+    phase: Phase
+    update: int
+    tensor: str
+    sentence: str
+    certain: bool = True
+
+
+@dataclass(frozen=True)
+class Losses:
+    """What remains of each update's loss once drift is taken off: all in units of the losses' own roundings, (N,)."""
+
+    rest: Array
+    allowed: Array
+
+    @property
+    def usual(self) -> float:
+        """The median size of what remains."""
+        return float(np.median(np.abs(self.rest))) if len(self.rest) else 0.0
+
+
+def defects(ours: Trajectory, theirs: Trajectory, noise: Sequence[Losses] = (), scalars: float = 0.0) -> list[Defect]:
+    """Find what single updates of two runs show, each by itself.
+
+    Args:
+        ours: The run that is judged.
+        theirs: The run that it is held against.
+        noise: What remains of the losses between repetitions and their runs: see ``losses``.
+        scalars: How well factors of the whole update are known, if that is accepted to be worse than their dtype.
+
+    Returns:
+        The defects in order of updates, at most one of each phase; none if the runs did not record updates deeply, or
+        did not begin alike.
+    """
+    if not begin_alike(ours, theirs):
+        return []
+    found = [*_of_losses(losses(ours, theirs), noise), *islice(_of_updates(ours, theirs, scalars), 1)]
+    found += [*islice(_of_gradients(ours, theirs), 1), *islice(_of_buffers(ours, theirs), 1)]
+    order = list(Phase)
+    return sorted(found, key=lambda defect: (not defect.certain, defect.update, order.index(defect.phase)))
+
+
+def begin_alike(ours: Trajectory, theirs: Trajectory) -> bool:
+    """Say whether both runs recorded updates deeply, and their first ones begin within rounding of each other."""
+    steps = steps_of(ours), steps_of(theirs)
+    if not all(steps):
+        return False
+    one, other = (each[0] for each in steps)
+    u = coarser(ours, theirs)
+    return all(
+        _far(one.before.params[name], value) <= 2 * FACTOR * ROUNDINGS * u * _largest(value)
+        for name, value in other.before.params.items()
+        if name in one.gradients and name in one.before.params
+    )
+
+
+def coarser(ours: Trajectory, theirs: Trajectory) -> float:
+    """Give the unit roundoff of the coarser of two runs."""
+    return max(unit(run.meta["dtype"]) for run in (ours, theirs))
+
+
+def losses(ours: Trajectory, theirs: Trajectory) -> Losses:
+    """Take the drift of the states off the difference of the losses, update by update.
+
+    >>> run = Trajectory({"dtype": "float64"}, np.arange(1), np.zeros((0, 0)), {}, {})
+    >>> losses(run, run).usual
+    0.0
+    """
+    u, rest, allowed = coarser(ours, theirs), [], []
+    for a, b in _pairs(ours, theirs):
+        drift = curve = 0.0
+        for name in a.gradients.keys() & b.gradients.keys():
+            way = _wide(a.before.params[name]) - _wide(b.before.params[name])
+            one, other = _wide(a.gradients[name]), _wide(b.gradients[name])
+            drift += float(np.sum((one + other) / 2 * way))
+            curve += float(np.sum(np.abs((one - other) * way)))
+        size = u * max(abs(float(a.loss)), abs(float(b.loss)))
+        if not size > 0:
+            continue
+        rest.append((float(a.loss) - float(b.loss) - drift) / size)
+        allowed.append(curve / size)
+    return Losses(np.array(rest), np.array(allowed))
+
+
+def _of_losses(found: Losses, noise: Sequence[Losses]) -> Iterator[Defect]:
+    """Yield the first loss that is none of its parameters', or say that most are off by more than their noise."""
+    rest, curve = np.abs(found.rest), found.allowed
+    limit = 2 * FACTOR * ROUNDINGS
+    if (beyond := np.flatnonzero(~(rest <= limit + curve))).size:
+        k = int(beyond[0])
+        yield Defect(
+            Phase.LOSS,
+            k,
+            "loss",
+            f"the loss of update {k} is off by {rest[k]:.3g} roundings where the states explain {curve[k]:.2g} and "
+            f"{limit} are allowed, and that of {_of_all(len(beyond), len(rest))} likewise",
+        )
+        return
+    measured = [each for each in noise if len(each.rest) >= ENOUGH]
+    usual = max([1.0, *(each.usual for each in measured)])
+    # By their size in the middle of the updates: one that is large by chance says nothing.
+    off = rest > FACTOR * usual + curve
+    if len(rest) >= ENOUGH and 2 * np.count_nonzero(off) > len(rest):
+        same = max(np.count_nonzero(found.rest > 0), np.count_nonzero(found.rest < 0))
+        yield Defect(
+            Phase.LOSS,
+            int(np.flatnonzero(off)[0]),
+            "loss",
+            f"the losses of {_of_all(np.count_nonzero(off), len(rest))} are off by more than {FACTOR * usual:.2g} "
+            f"roundings, {found.usual:.3g} of them in the middle, {same} of them in one direction, each by itself, "
+            "where "
+            + (f"the repetitions show {usual:.2g}" if measured else "one pass through a model rounds a few times"),
+            certain=bool(measured),
+        )
+
+
+def _of_updates(ours: Trajectory, theirs: Trajectory, scalars: float) -> Iterator[Defect]:
+    """Yield the updates that their gradients do not explain."""
+    u = coarser(ours, theirs)
+    apart: Params = {}
+    size: Params = {}
+    moved: Params = {}
+    for k, (a, b) in enumerate(_pairs(ours, theirs)):
+        names = sorted(a.gradients.keys() & b.gradients.keys())
+        ways = {name: tuple(_wide(s.after.params[name]) - _wide(s.before.params[name]) for s in (a, b)) for name in names}
+        factor = _common_factor(ways.values(), FACTOR * max(CORRECTION * u, scalars))
+        for name, (one, other) in ways.items():
+            gradients = _wide(a.gradients[name]), _wide(b.gradients[name])
+            apart[name] = np.maximum(apart.get(name, 0.0), np.abs(gradients[0] - gradients[1]))
+            size[name] = size.get(name, 0.0) + (gradients[0] ** 2 + gradients[1] ** 2) / 2
+            moved[name] = np.maximum(np.maximum(np.abs(one), np.abs(other)), moved.get(name, 0.0))
+            begun = np.maximum(np.abs(_wide(a.before.params[name])), np.abs(_wide(b.before.params[name])))
+            rounding = ROUNDINGS * (u * begun + max(u, scalars) * moved[name])
+            allowed = FACTOR * (moved[name] * _share(apart[name], np.sqrt(size[name] / (k + 1))) + rounding)
+            far = np.abs(one - other * factor)
+            beyond = ~(far <= allowed)
+            if beyond.any():
+                place = np.unravel_index(int(np.argmax(np.where(beyond, far, -1.0))), far.shape)
+                yield Defect(
+                    Phase.UPDATE,
+                    k,
+                    name,
+                    f"update {k} moves {name}{_index(place)} by {one[place]:.7g} and by {other[place]:.7g}, from "
+                    f"gradients {gradients[0][place]:.7g} and {gradients[1][place]:.7g}: {_elements(beyond)} differ by "
+                    "more than rounding and their gradients explain",
+                )
+
+
+def _share(apart: Array, usual: Array) -> Array:
+    """The share of its gradients so far by which each element's differ."""
+    share = np.divide(apart, usual, out=np.zeros_like(usual), where=usual > 0)
+    # A norm over the tensor, as LARS or LAMB take, spreads what its elements differ by; not of rounding alone.
+    whole = np.linalg.norm(apart) / max(float(np.linalg.norm(usual)), np.finfo(np.float64).tiny)
+    return share + (whole if FACTOR * whole < 1 else 0.0)
+
+
+def _common_factor(ways: Iterable[tuple[Array, Array]], known: float) -> float:
+    """The factor between two whole updates, if it is as near to 1 as a rounded factor can be, as 1 - 0.999 is."""
+    pairs = [(one.ravel(), other.ravel()) for one, other in ways]
+    one, other = (np.concatenate(each) for each in zip(*pairs, strict=True))
+    weights = np.abs(other)
+    if not weights.any():
+        return 1.0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = np.where(weights > 0, one / other, 1.0)
+    order = np.argsort(ratios)
+    middle = int(np.searchsorted(np.cumsum(weights[order]), weights.sum() / 2))
+    factor = float(ratios[order][min(middle, len(order) - 1)])
+    return factor if abs(factor - 1) <= known else 1.0
+
+
+def _of_gradients(ours: Trajectory, theirs: Trajectory) -> Iterator[Defect]:
+    """Yield the gradients that part in every tensor, or in one of them from the start on."""
+    u = coarser(ours, theirs)
+    # A sum of terms that nearly cancel is known by so much less than its terms.
+    limit = 2 * FACTOR * FACTOR * ROUNDINGS * u
+    firsts: dict[str, list[float]] = {}
+    for k, (a, b) in enumerate(_pairs(ours, theirs)):
+        names = sorted(a.gradients.keys() & b.gradients.keys())
+        least = FACTOR * ROUNDINGS * u * max((_largest(b.gradients[name]) for name in names), default=0.0)
+        shares, drift = {}, 0.0
+        for name in names:
+            size = max(_largest(a.gradients[name]), _largest(b.gradients[name]))
+            if size > least:
+                shares[name] = _far(a.gradients[name], b.gradients[name]) / size
+                begun = _largest(b.before.params[name])
+                drift = max(drift, _far(a.before.params[name], b.before.params[name]) / begun if begun else 0.0)
+        allowed = limit + FACTOR * ROUNDINGS * drift
+        for name, share in shares.items():
+            firsts.setdefault(name, []).append(share)
+        if shares and min(shares.values()) > allowed:
+            name = max(shares, key=lambda name: shares[name])
+            yield Defect(
+                Phase.GRADIENT,
+                k,
+                name,
+                f"the gradients of update {k} part in every tensor, those of {name} by {shares[name]:.3g} of their "
+                f"largest value, where the states part by {drift:.2g}",
+            )
+    for name, each in firsts.items():
+        # A kink that rounding crosses makes one update's gradients differ; those of the next agree again.
+        again = [share for share in each if share > max(limit, each[0] / FACTOR)]
+        if len(each) > 1 and each[0] > limit and 2 * len(again) > len(each):
+            yield Defect(
+                Phase.GRADIENT,
+                0,
+                name,
+                f"the gradient of {name} parts at the first update by {each[0]:.3g} of its largest value, and in "
+                f"{_of_all(len(again), len(each))} in all",
+            )
+
+
+def _of_buffers(ours: Trajectory, theirs: Trajectory) -> Iterator[Defect]:
+    """Yield what is not trained and parts at the first update, which both begin alike."""
+    u = coarser(ours, theirs)
+    for a, b in islice(_pairs(ours, theirs), 1):
+        for name in sorted((a.after.params.keys() & b.after.params.keys()) - a.gradients.keys() - b.gradients.keys()):
+            begun = _far(*(np.asarray(run.params[name][0]) for run in (ours, theirs)))
+            # A loop may hand over what its forward pass has moved already.
+            for one, other in ((s.params[name], t.params[name]) for s, t in ((a.before, b.before), (a.after, b.after))):
+                limit = 2 * FACTOR * ROUNDINGS * u * max(_largest(one), _largest(other))
+                if begun <= limit < _far(one, other):
+                    yield Defect(
+                        Phase.STATE,
+                        0,
+                        name,
+                        f"{name}, which is not trained, differs by {_far(one, other):.3g} at the first update",
+                    )
+
+
+def _pairs(ours: Trajectory, theirs: Trajectory) -> Iterator[tuple[Step, Step]]:
+    """Pair the updates that both runs recorded deeply."""
+    return zip(steps_of(ours), steps_of(theirs), strict=False)
+
+
+def _wide(values: Array) -> Array:
+    return np.asarray(values, np.float64)
+
+
+def _largest(values: Array) -> float:
+    return float(np.max(np.abs(_wide(values)), initial=0.0))
+
+
+def _far(one: Array, other: Array) -> float:
+    return _largest(_wide(one) - _wide(other)) if one.shape == other.shape else np.inf
+
+
+def _index(place: tuple[np.intp, ...]) -> str:
+    return f"[{', '.join(map(str, place))}]" if place else ""
+
+
+def _of_all(count: int, whole: int) -> str:
+    return f"{count} of {whole} updates"
+
+
+def _elements(beyond: Array) -> str:
+    return f"{np.count_nonzero(beyond)} of its {beyond.size} values"
