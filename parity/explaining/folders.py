@@ -22,7 +22,7 @@ the flag is set. SuiteError where that reference cannot be had, TrajectoryError 
 
 
 def explain_folders(
-    known: Known, a: Path, b: Path, noise: Sequence[Path], data: str | None, replay: Replay
+    known: Known, a: Path, b: Path, noise: Sequence[Path], data: str | None, replay: Replay, accept: Sequence[str] = ()
 ) -> tuple[Comparison, dict[str, Any] | None]:
     """Judge trajectory ``a`` against ``b``, and explain the difference from the recordings alone.
 
@@ -36,6 +36,7 @@ def explain_folders(
         noise: The folders of repetitions, as ``parity.judging.diff.compare`` takes them.
         data: The file of runs on a user's own data.
         replay: Replays mistakes on the suite's reference. This process builds no model.
+        accept: Names of known departures that may differ, likewise.
 
     Returns:
         The comparison, and the explanation as plain data; None instead of one if the runs do not differ.
@@ -45,7 +46,7 @@ def explain_folders(
     """
     run, other = read(a), read(b)
     repeated = repetitions(run, other, noise)
-    comparison = compare_runs(a, run, b, other, repeated, known)
+    comparison = compare_runs(a, run, b, other, repeated, known, accept)
     if comparison.judgement.verdict is not Verdict.FAIL:
         return comparison, None
     if metric := metric_alone(comparison.judgement):

@@ -1,4 +1,4 @@
-"""What single updates show that two runs recorded deeply, each update freed from how far the runs had drifted before it.
+"""What single updates of two deep recordings show, each freed from how far the runs had drifted before it.
 
 A long run in float32 parts from a right one by chaos alone. A single update does not, if what it began from is taken
 into account:
@@ -8,7 +8,7 @@ into account:
               than sum |g(b) - g(a)| |b - a| if the gradients change as much as they do elsewhere between a and b.
     update    An optimizer moves each element by its gradients so far. Where these agree but for a share of their size,
               so must the movement. An element whose gradients are rounding alone may move as it likes.
-    gradient  A kink, as ReLU's, turns a rounding into a gradient that differs in one layer and in those before it, never
+    gradient  A kink, as ReLU's, turns a rounding into a gradient that differs in one layer and in those before it, not
               in all. So gradients that part in every tensor, from states that agree, part by no rounding; nor do those
               that part from the first update on and never agree again.
     state     What is not trained, such as a running mean, after the first update: both began alike.
@@ -63,7 +63,14 @@ class Losses:
         return float(np.median(np.abs(self.rest))) if len(self.rest) else 0.0
 
 
-def defects(ours: Trajectory, theirs: Trajectory, noise: Sequence[Losses] = (), scalars: float = 0.0) -> list[Defect]:
+def defects(
+    ours: Trajectory,
+    theirs: Trajectory,
+    noise: Sequence[Losses] = (),
+    *,
+    scalars: float = 0.0,
+    clipped: float = 0.0,
+) -> list[Defect]:
     """Find what single updates of two runs show, each by itself.
 
     Args:
@@ -71,6 +78,7 @@ def defects(ours: Trajectory, theirs: Trajectory, noise: Sequence[Losses] = (), 
         theirs: The run that it is held against.
         noise: What remains of the losses between repetitions and their runs: see ``losses``.
         scalars: How well factors of the whole update are known, if that is accepted to be worse than their dtype.
+        clipped: How well a factor of all gradients is known, if that is accepted likewise.
 
     Returns:
         The defects in order of updates, at most one of each phase; none if the runs did not record updates deeply, or
@@ -78,8 +86,10 @@ def defects(ours: Trajectory, theirs: Trajectory, noise: Sequence[Losses] = (), 
     """
     if not begin_alike(ours, theirs):
         return []
-    found = [*_of_losses(losses(ours, theirs), noise), *islice(_of_updates(ours, theirs, scalars), 1)]
-    found += [*islice(_of_gradients(ours, theirs), 1), *islice(_of_buffers(ours, theirs), 1)]
+    found = [*_of_losses(losses(ours, theirs, bool(clipped)), noise)]
+    found += islice(_of_updates(ours, theirs, scalars), 1)
+    found += islice(_of_gradients(ours, theirs, clipped), 1)
+    found += islice(_of_buffers(ours, theirs), 1)
     order = list(Phase)
     return sorted(found, key=lambda defect: (not defect.certain, defect.update, order.index(defect.phase)))
 
@@ -103,8 +113,10 @@ def coarser(ours: Trajectory, theirs: Trajectory) -> float:
     return max(unit(run.meta["dtype"]) for run in (ours, theirs))
 
 
-def losses(ours: Trajectory, theirs: Trajectory) -> Losses:
+def losses(ours: Trajectory, theirs: Trajectory, clipped: bool = False) -> Losses:
     """Take the drift of the states off the difference of the losses, update by update.
+
+    ``clipped`` says that the recorded gradients are not the losses' own, but some part of them.
 
     >>> run = Trajectory({"dtype": "float64"}, np.arange(1), np.zeros((0, 0)), {}, {})
     >>> losses(run, run).usual
@@ -113,16 +125,19 @@ def losses(ours: Trajectory, theirs: Trajectory) -> Losses:
     u, rest, allowed = coarser(ours, theirs), [], []
     for a, b in _pairs(ours, theirs):
         drift = curve = 0.0
-        for name in a.gradients.keys() & b.gradients.keys():
+        for name in _common(a, b):
             way = _wide(a.before.params[name]) - _wide(b.before.params[name])
-            one, other = _wide(a.gradients[name]), _wide(b.gradients[name])
+            one, other = (
+                _wide(run.steps.get(f"{s.number}/unclipped/{name}", s.gradients[name]))
+                for run, s in ((ours, a), (theirs, b))
+            )
             drift += float(np.sum((one + other) / 2 * way))
             curve += float(np.sum(np.abs((one - other) * way)))
         size = u * max(abs(float(a.loss)), abs(float(b.loss)))
         if not size > 0:
             continue
         rest.append((float(a.loss) - float(b.loss) - drift) / size)
-        allowed.append(curve / size)
+        allowed.append((curve + (FACTOR * abs(drift) if clipped else 0.0)) / size)
     return Losses(np.array(rest), np.array(allowed))
 
 
@@ -144,13 +159,13 @@ def _of_losses(found: Losses, noise: Sequence[Losses]) -> Iterator[Defect]:
     usual = max([1.0, *(each.usual for each in measured)])
     # By their size in the middle of the updates: one that is large by chance says nothing.
     off = rest > FACTOR * usual + curve
-    if len(rest) >= ENOUGH and 2 * np.count_nonzero(off) > len(rest):
+    if len(rest) >= ENOUGH and 2 * int(off.sum()) > len(rest):
         same = max(np.count_nonzero(found.rest > 0), np.count_nonzero(found.rest < 0))
         yield Defect(
             Phase.LOSS,
             int(np.flatnonzero(off)[0]),
             "loss",
-            f"the losses of {_of_all(np.count_nonzero(off), len(rest))} are off by more than {FACTOR * usual:.2g} "
+            f"the losses of {_of_all(int(off.sum()), len(rest))} are off by more than {FACTOR * usual:.2g} "
             f"roundings, {found.usual:.3g} of them in the middle, {same} of them in one direction, each by itself, "
             "where "
             + (f"the repetitions show {usual:.2g}" if measured else "one pass through a model rounds a few times"),
@@ -165,8 +180,12 @@ def _of_updates(ours: Trajectory, theirs: Trajectory, scalars: float) -> Iterato
     size: Params = {}
     moved: Params = {}
     for k, (a, b) in enumerate(_pairs(ours, theirs)):
-        names = sorted(a.gradients.keys() & b.gradients.keys())
-        ways = {name: tuple(_wide(s.after.params[name]) - _wide(s.before.params[name]) for s in (a, b)) for name in names}
+        ways = {
+            name: tuple(_wide(s.after.params[name]) - _wide(s.before.params[name]) for s in (a, b))
+            for name in _common(a, b)
+        }
+        if not ways:
+            return
         factor = _common_factor(ways.values(), FACTOR * max(CORRECTION * u, scalars))
         for name, (one, other) in ways.items():
             gradients = _wide(a.gradients[name]), _wide(b.gradients[name])
@@ -195,7 +214,8 @@ def _share(apart: Array, usual: Array) -> Array:
     share = np.divide(apart, usual, out=np.zeros_like(usual), where=usual > 0)
     # A norm over the tensor, as LARS or LAMB take, spreads what its elements differ by; not of rounding alone.
     whole = np.linalg.norm(apart) / max(float(np.linalg.norm(usual)), np.finfo(np.float64).tiny)
-    return share + (whole if FACTOR * whole < 1 else 0.0)
+    spread: Array = share + (whole if FACTOR * whole < 1 else 0.0)
+    return spread
 
 
 def _common_factor(ways: Iterable[tuple[Array, Array]], known: float) -> float:
@@ -213,14 +233,14 @@ def _common_factor(ways: Iterable[tuple[Array, Array]], known: float) -> float:
     return factor if abs(factor - 1) <= known else 1.0
 
 
-def _of_gradients(ours: Trajectory, theirs: Trajectory) -> Iterator[Defect]:
+def _of_gradients(ours: Trajectory, theirs: Trajectory, clipped: float) -> Iterator[Defect]:
     """Yield the gradients that part in every tensor, or in one of them from the start on."""
     u = coarser(ours, theirs)
     # A sum of terms that nearly cancel is known by so much less than its terms.
-    limit = 2 * FACTOR * FACTOR * ROUNDINGS * u
+    limit = 2 * FACTOR * FACTOR * ROUNDINGS * u + 2 * clipped
     firsts: dict[str, list[float]] = {}
     for k, (a, b) in enumerate(_pairs(ours, theirs)):
-        names = sorted(a.gradients.keys() & b.gradients.keys())
+        names = _common(a, b)
         least = FACTOR * ROUNDINGS * u * max((_largest(b.gradients[name]) for name in names), default=0.0)
         shares, drift = {}, 0.0
         for name in names:
@@ -270,6 +290,15 @@ def _of_buffers(ours: Trajectory, theirs: Trajectory) -> Iterator[Defect]:
                         name,
                         f"{name}, which is not trained, differs by {_far(one, other):.3g} at the first update",
                     )
+
+
+def _common(a: Step, b: Step) -> list[str]:
+    """The parameters whose gradients both runs recorded of an update, in shapes that fit."""
+    return sorted(
+        name
+        for name in a.gradients.keys() & b.gradients.keys() & a.before.params.keys() & b.before.params.keys()
+        if len({of[name].shape for s in (a, b) for of in (s.gradients, s.before.params, s.after.params)}) == 1
+    )
 
 
 def _pairs(ours: Trajectory, theirs: Trajectory) -> Iterator[tuple[Step, Step]]:
