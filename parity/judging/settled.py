@@ -12,14 +12,15 @@ from parity.judging.compare import differences
 from parity.judging.defects import Defect, begin_alike
 from parity.judging.floor import Source
 from parity.judging.growth import outgrown
+from parity.judging.kinks import crossing
 from parity.judging.verdict import Judgement, Verdict
 from parity.recording.steps import Phase, steps_of
 from parity.tolerance import FACTOR, least_floor
 from parity.trajectory import Trajectory
 
 TAKES = (
-    "hand the updates to the run.step of parity.watch, which measures a noise floor, or record repetitions and name "
-    "them with --noise"
+    "hand the updates to the run.step of parity.watch, which measures a noise floor, let one run follow the other, or "
+    "record repetitions and name them with --noise"
 )
 """What a reader can do about a doubt."""
 
@@ -68,10 +69,12 @@ def _doubted(found: Judgement, ours: Trajectory, theirs: Trajectory, measured: b
     why = "it grew no faster than rounding can"
     if single:
         why = f"each of the first {single} updates, by itself, agrees"
-    against = "the measured noise floor" if measured else "no noise floor was measured"
-    reason = f"{found.reason}; this may be rounding, because {why}: {against} cannot tell"
-    if not measured:
-        reason = f"{found.reason}; this may be rounding, because {why}, and {against}: {TAKES}"
+    if event := crossing(ours, theirs):
+        why += f"; {event}"
+    takes = f"no noise floor was measured: {TAKES}"
+    if measured:
+        takes = "the noise floor was measured on runs that did not meet this: let one run follow the other"
+    reason = f"{found.reason}; this may be rounding, because {why}; {takes}"
     return replace(found, verdict=Verdict.INCONCLUSIVE, reason=reason)
 
 
