@@ -108,6 +108,18 @@ def begin_alike(ours: Trajectory, theirs: Trajectory) -> bool:
     )
 
 
+def looked_at(ours: Trajectory, theirs: Trajectory) -> int:
+    """Count the first updates that can be judged by themselves: both runs recorded their gradients, of equal names."""
+    if not begin_alike(ours, theirs):
+        return 0
+    count = 0
+    for a, b in _pairs(ours, theirs):
+        if not set(_common(a, b)) == a.gradients.keys() == b.gradients.keys():
+            break
+        count += 1
+    return count
+
+
 def coarser(ours: Trajectory, theirs: Trajectory) -> float:
     """Give the unit roundoff of the coarser of two runs."""
     return max(unit(run.meta["dtype"]) for run in (ours, theirs))

@@ -9,13 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from parity.judging.comparable import incomparable
-from parity.judging.defects import defects
+from parity.judging.defects import defects, looked_at
 from parity.judging.floor import least_floor, strays
 from parity.judging.growth import outgrown
 from parity.judging.preflight import other_settings
 from parity.judging.verdict import judge
 from parity.recording.reader import read
-from parity.recording.steps import steps_of
 from parity.tolerance import least_floor as least
 from parity.trajectory import Trajectory, TrajectoryError
 from parity.typing import Params
@@ -85,7 +84,7 @@ def _no_rounding(run: Trajectory, base: Trajectory) -> str:
         if defect.certain:
             return defect.sentence
     found = judge(run, base, least_floor(base)).evidence[0]
-    spot = outgrown(found, run, base, after=min(len(steps_of(run)), len(steps_of(base))))
+    spot = outgrown(found, run, base, after=looked_at(run, base))
     if spot is None:
         return ""
     far = strays(run, base)[spot.name][spot.place]

@@ -9,12 +9,12 @@ import numpy as np
 
 from parity.dtypes import unit
 from parity.judging.compare import differences
-from parity.judging.defects import Defect, begin_alike
+from parity.judging.defects import Defect, looked_at
 from parity.judging.floor import Source
 from parity.judging.growth import outgrown
 from parity.judging.kinks import crossing
 from parity.judging.verdict import Judgement, Verdict
-from parity.recording.steps import Phase, steps_of
+from parity.recording.steps import Phase
 from parity.tolerance import FACTOR, least_floor
 from parity.trajectory import Trajectory
 
@@ -57,7 +57,7 @@ def settled(
 
 def _doubted(found: Judgement, ours: Trajectory, theirs: Trajectory, measured: bool) -> Judgement:
     """Turn a failure into a doubt if rounding may have led there."""
-    single = min(len(steps_of(ours)), len(steps_of(theirs))) if begin_alike(ours, theirs) else 0
+    single = looked_at(ours, theirs)
     if not found.evidence or (measured and not single):
         return found
     if found.difference is not None and not np.isfinite(found.difference.absolute):
