@@ -70,6 +70,7 @@ def defects(
     *,
     scalars: float = 0.0,
     clipped: float = 0.0,
+    times: float = 0.0,
 ) -> list[Defect]:
     """Find what single updates of two runs show, each by itself.
 
@@ -79,6 +80,7 @@ def defects(
         noise: What remains of the losses between repetitions and their runs: see ``losses``.
         scalars: How well factors of the whole update are known, if that is accepted to be worse than their dtype.
         clipped: How well a factor of all gradients is known, if that is accepted likewise.
+        times: How many times as large as the recorded gradients the losses' own may be then.
 
     Returns:
         The defects in order of updates, at most one of each phase; none if the runs did not record updates deeply, or
@@ -86,7 +88,7 @@ def defects(
     """
     if not begin_alike(ours, theirs):
         return []
-    found = [*_of_losses(losses(ours, theirs, bool(clipped)), noise)]
+    found = [*_of_losses(losses(ours, theirs, times), noise)]
     found += islice(_of_updates(ours, theirs, scalars), 1)
     found += islice(_of_gradients(ours, theirs, clipped), 1)
     found += islice(_of_buffers(ours, theirs), 1)
@@ -125,10 +127,10 @@ def coarser(ours: Trajectory, theirs: Trajectory) -> float:
     return max(unit(run.meta["dtype"]) for run in (ours, theirs))
 
 
-def losses(ours: Trajectory, theirs: Trajectory, clipped: bool = False) -> Losses:
+def losses(ours: Trajectory, theirs: Trajectory, times: float = 0.0) -> Losses:
     """Take the drift of the states off the difference of the losses, update by update.
 
-    ``clipped`` says that the recorded gradients are not the losses' own, but some part of them.
+    ``times`` says how many times as large the losses' own gradients may be, where the recorded ones are clipped.
 
     >>> run = Trajectory({"dtype": "float64"}, np.arange(1), np.zeros((0, 0)), {}, {})
     >>> losses(run, run).usual
@@ -149,7 +151,7 @@ def losses(ours: Trajectory, theirs: Trajectory, clipped: bool = False) -> Losse
         if not size > 0:
             continue
         rest.append((float(a.loss) - float(b.loss) - drift) / size)
-        allowed.append((curve + (FACTOR * abs(drift) if clipped else 0.0)) / size)
+        allowed.append((curve + times * abs(drift)) / size)
     return Losses(np.array(rest), np.array(allowed))
 
 

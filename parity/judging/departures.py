@@ -49,6 +49,8 @@ DEPARTURES = {departure.name: departure for departure in (CLIP, VARIANCE, CONSTA
 """All departures that can be accepted, by name."""
 ADDED = 1e-6
 """What torch adds to a norm."""
+SLACK = 1 / 64
+"""The share by which what it does to a gradient may be another, for the roundings of so small a difference."""
 
 
 def named(names: Sequence[str]) -> list[Departure]:
@@ -69,6 +71,7 @@ class Accepted:
         corrected: The names of those statistics.
         scalars: How well factors of the whole update are known; 0 as well as their dtype.
         clipped: How well a factor of all gradients is known, likewise.
+        times: How many times as large as the clipped gradients the losses' own may be.
     """
 
     run: Trajectory
@@ -76,6 +79,7 @@ class Accepted:
     corrected: frozenset[str] = frozenset()
     scalars: float = 0.0
     clipped: float = 0.0
+    times: float = 0.0
 
     @property
     def roundings(self) -> float:
@@ -96,15 +100,16 @@ def accepted(ours: Trajectory, theirs: Trajectory, departures: Sequence[Departur
         )
         if here and not then:
             found = replace(found, scalars=unit("float32"), said=[*found.said, CONSTANT.sentence])
-    if CLIP in departures and begin_alike(ours, theirs) and (size := _clipped(ours, theirs)):
-        found = replace(found, clipped=size, said=[*found.said, CLIP.sentence])
+    if CLIP in departures and begin_alike(ours, theirs) and (sizes := _clipped(ours, theirs)):
+        found = replace(found, clipped=sizes[0], times=sizes[1], said=[*found.said, CLIP.sentence])
     return found
 
 
-def _clipped(ours: Trajectory, theirs: Trajectory) -> float:
-    """The share by which gradients of the first update differ, if 1e-6 beside a norm explains it; else 0.
+def _clipped(ours: Trajectory, theirs: Trajectory) -> tuple[float, float] | None:
+    """The share by which gradients of the first update differ, if 1e-6 beside a norm explains it; else None.
 
-    All of them by one factor, 1 + 1e-6 / norm, of a norm that is no less than the clipped one.
+    All of them by one factor, 1 + 1e-6 / norm, of the norm that they had before they were clipped. Where that was not
+    recorded, it is no less than the clipped one. How many times as large it may be in any update comes with it.
     """
     a, b = (steps_of(run)[0] for run in (ours, theirs))
     names = sorted(a.gradients.keys() & b.gradients.keys())
@@ -113,13 +118,18 @@ def _clipped(ours: Trajectory, theirs: Trajectory) -> float:
     )
     norm = float(np.linalg.norm(other))
     if not norm:
-        return 0.0
+        return None
     size = float(one @ other / norm**2) - 1
     u = coarser(ours, theirs)
     rest = float(np.max(np.abs(one - (1 + size) * other), initial=0.0))
     alike = rest <= 2 * FACTOR * ROUNDINGS * u * float(np.max(np.abs(other)))
-    # The norm before clipping is the larger one; the smaller one bounds the share.
-    return abs(size) if alike and FACTOR * u < abs(size) <= ADDED / norm * (1 + FACTOR * ADDED) else 0.0
+    if not alike or not FACTOR * u < abs(size) <= ADDED / norm * (1 + SLACK):
+        return None
+    before = [ours.steps.get(f"0/unclipped/{name}") for name in names]
+    whole = [np.asarray(each, np.float64).ravel() for each in before if each is not None]
+    if len(whole) == len(names) and abs(abs(size) * float(np.linalg.norm(np.concatenate(whole))) / ADDED - 1) > SLACK:
+        return None
+    return abs(size), FACTOR * ADDED / abs(size) / norm
 
 
 class Corrected:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,14 @@ from parity.dtypes import unit
 from parity.judging.compare import Difference, Worst, differences
 from parity.judging.defects import defects, losses
 from parity.judging.departures import DEPARTURES, accepted, named, widened
-from parity.judging.floor import Floor, Source, floor_of, least_floor, strays, too_narrow
+from parity.judging.floor import Floor, Source, too_narrow
 from parity.judging.known import NOTHING, Known
+from parity.judging.measured import floors_of, recorded_floor_of
 from parity.judging.policy import asserts_parameters
 from parity.judging.preflight import preflight
 from parity.judging.repetition import Repetition, repetitions
 from parity.judging.settled import settled
-from parity.judging.shared import Part, shared
+from parity.judging.shared import shared
 from parity.judging.sight import widest
 from parity.judging.verdict import Judgement, Verdict, judge, sighted
 from parity.judging.zeros import as_notes, moved_by_rounding_alone, without
@@ -29,10 +30,10 @@ from parity.recording.limits import FOLDER, Budget
 from parity.recording.manifest import read_manifest
 from parity.recording.places import CHECKED, LOCKSTEP, RUN, kept_failure
 from parity.recording.reader import read, superseded
-from parity.tolerance import FACTOR, ROUNDINGS
+from parity.tolerance import FACTOR
 from parity.tolerance import least_floor as least
 from parity.trajectory import Trajectory, TrajectoryError
-from parity.typing import Array, Params
+from parity.typing import Params
 
 
 @dataclass(frozen=True)
@@ -207,14 +208,14 @@ def compare_runs(
     failed = [f"{folder}: the last run failed: {reason}" for folder, _ in sides if (reason := kept_failure(folder))]
     parts = shared(ours, theirs)
     if doubt := "; ".join(failed) or (parts if isinstance(parts, str) else ""):
-        notes = [note for folder, run in sides for note in _floor(folder, run, known)[1]]
+        notes = [note for folder, run in sides for note in recorded_floor_of(folder, run, known)[1]]
         return Comparison(a, b, Judgement(Verdict.INCONCLUSIVE, reason=doubt), None, None, None, tuple(notes), before)
     assert not isinstance(parts, str)
     *cut, left_out = parts
     taken = accepted(cut[0].run, cut[1].run, departures)
     run, other = taken.run, cut[1].run
     zeros = moved_by_rounding_alone(run, other)
-    floors, notes = _floors(sides, cut, noise, known, zeros)
+    floors, notes = floors_of(sides, cut, noise, known, zeros)
     notes += _on_parameters(sides, params)
     if doubt := _unfit(((a, cut[0].run), (b, other)), floors):
         return Comparison(a, b, Judgement(Verdict.INCONCLUSIVE, reason=doubt), None, None, None, tuple(notes), before)
@@ -239,6 +240,7 @@ def compare_runs(
             [losses(each.run, each.base) for each in noise],
             scalars=taken.scalars,
             clipped=taken.clipped,
+            times=taken.times,
         )
         shown = [defect for defect in shown if defect.tensor not in taken.corrected]
         measured = both.source is not Source.ROUNDING
@@ -263,50 +265,6 @@ def compare_runs(
     found = [differences(run.params[name], other.params[name], name, run.epochs, dtype=coarser) for name in run.params]
     found.append(differences(run.loss, other.loss, "loss", np.arange(1, len(run.loss) + 1), dtype=coarser))
     return Comparison(a, b, judgement, *_worst(found), tuple(notes), before)
-
-
-def _floors(
-    sides: Sequence[tuple[Path, Trajectory]],
-    parts: Sequence[Part],
-    noise: Sequence[Repetition],
-    known: Known,
-    zeros: Mapping[str, Array],
-) -> tuple[list[Floor], list[str]]:
-    """Find the noise floor of each run's part, and say where it comes from.
-
-    Of the values that rounding alone moves repetitions stray as they like: they are left out.
-    """
-    floors, said = [], []
-    for (folder, run), part in zip(sides, parts, strict=True):
-        floor, notes = _floor(folder, run, known)
-        own = [
-            parts[one.base is sides[1][1]].strayed(
-                strays(without(one.run, one.base, zeros), one.base) if zeros else one.distances, one.base
-            )
-            for one in noise
-            if one.run.meta["dtype"] == run.meta["dtype"]
-        ]
-        if floor is not None:
-            floor = part.floor(floor.carried(run) if run.meta.get("lockstep") else floor)
-        elif own:
-            notes = [f"the noise floor of {folder} is as far as repetitions strayed, {len(own)} of them"]
-            floor = replace(floor_of(own, part.run, run.meta["dtype"]), source=Source.REPETITIONS)
-        floors.append(floor or least_floor(part.run))
-        said += notes
-    return floors, said
-
-
-def _floor(folder: Path, run: Trajectory, known: Known) -> tuple[Floor | None, list[str]]:
-    """Find the noise floor that was recorded of a run, and say where it comes from."""
-    floor = known.floor(folder, run)
-    if floor is None:
-        return None, [
-            f"{folder} has no noise floor beside it: only {FACTOR * ROUNDINGS} roundings of each tensor's largest "
-            "value are allowed"
-        ]
-    where = {Source.SUITE: "is the suite's own", Source.SHADOWS: "was measured while the run was watched"}
-    what = where.get(floor.source or Source.BESIDE, "lies beside it and came with it")
-    return floor, [f"the noise floor of {folder} {what}"]
 
 
 def _on_parameters(sides: Sequence[tuple[Path, Trajectory]], params: bool) -> list[str]:

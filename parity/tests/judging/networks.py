@@ -43,7 +43,8 @@ class Loop:
     """A parameter that is not recorded."""
     faster_from: int = 10**6
     """The update from which on the rate is doubled."""
-    layers: bool = False
+    whole: bool = False
+    """Whether gradients are recorded before they are clipped, too."""
 
     def with_(self, **changes: Any) -> Loop:
         return replace(self, **changes)
@@ -83,7 +84,8 @@ class Loop:
                 batches = np.split(order, BATCHES)[: BATCHES - self.dropped]
                 for rows in batches:
                     seen = self._forward_and_back(params, x[rows], y[rows])
-                    loss, prediction, gradients, spread, active = seen
+                    loss, prediction, gradients, spread = seen
+                    before = gradients if self.whole else None
                     if self.clip:
                         norm = np.sqrt(sum((g.astype(np.float64) ** 2).sum() for g in gradients.values()))
                         factor = real(min(1.0, self.clip / (norm + self.added)))
@@ -94,7 +96,7 @@ class Loop:
                         prediction=prediction,
                         gradients={name: g for name, g in gradients.items() if name != self.without},
                         params=state(),
-                        activations={"relu": active} if self.layers else None,
+                        unclipped=before,
                     )
                     update += 1
                     factor = real(2 if update > self.faster_from else 1)
@@ -127,7 +129,7 @@ class Loop:
         total = np.add.accumulate(turned, axis, dtype=self.dtype).take([-1], axis)
         return total / np.dtype(self.dtype).type(values.shape[axis])
 
-    def _forward_and_back(self, p: Params, x: Array, y: Array) -> tuple[Array, Array, Params, Array, Array]:
+    def _forward_and_back(self, p: Params, x: Array, y: Array) -> tuple[Array, Array, Params, Array]:
         real = np.dtype(self.dtype).type
         z = self._matmul(x, p["hidden/kernel"]) + p["hidden/bias"]
         centred = z - self._mean(z, self.axis)
@@ -150,4 +152,4 @@ class Loop:
             "output/kernel": self._matmul(active.T, back),
             "output/bias": back.sum(0),
         }
-        return loss, prediction, gradients, spread.reshape(-1)[:HIDDEN] if self.axis == 0 else spread, active
+        return loss, prediction, gradients, spread.reshape(-1)[:HIDDEN] if self.axis == 0 else spread
