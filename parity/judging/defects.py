@@ -63,6 +63,7 @@ class Losses:
         return float(np.median(np.abs(self.rest))) if len(self.rest) else 0.0
 
 
+@np.errstate(all="ignore")  # a recording may hold any numbers
 def defects(
     ours: Trajectory,
     theirs: Trajectory,
@@ -89,7 +90,7 @@ def defects(
     if not begin_alike(ours, theirs):
         return []
     found = [*_of_losses(losses(ours, theirs, times), noise)]
-    found += islice(_of_updates(ours, theirs, scalars), 1)
+    found += islice(of_updates(ours, theirs, scalars), 1)
     found += islice(_of_gradients(ours, theirs, clipped), 1)
     found += islice(_of_buffers(ours, theirs), 1)
     order = list(Phase)
@@ -187,8 +188,8 @@ def _of_losses(found: Losses, noise: Sequence[Losses]) -> Iterator[Defect]:
         )
 
 
-def _of_updates(ours: Trajectory, theirs: Trajectory, scalars: float) -> Iterator[Defect]:
-    """Yield the updates that their gradients do not explain."""
+def of_updates(ours: Trajectory, theirs: Trajectory, scalars: float = 0.0) -> Iterator[Defect]:
+    """Yield the updates that their gradients do not explain; ``scalars`` as in ``defects``."""
     u = coarser(ours, theirs)
     apart: Params = {}
     size: Params = {}
@@ -292,7 +293,8 @@ def _of_buffers(ours: Trajectory, theirs: Trajectory) -> Iterator[Defect]:
     """Yield what is not trained and parts at the first update, which both begin alike."""
     u = coarser(ours, theirs)
     for a, b in islice(_pairs(ours, theirs), 1):
-        for name in sorted((a.after.params.keys() & b.after.params.keys()) - a.gradients.keys() - b.gradients.keys()):
+        both = ours.params.keys() & theirs.params.keys() & a.after.params.keys() & b.after.params.keys()
+        for name in sorted(both - a.gradients.keys() - b.gradients.keys()):
             begun = _far(*(np.asarray(run.params[name][0]) for run in (ours, theirs)))
             # A loop may hand over what its forward pass has moved already.
             for one, other in ((s.params[name], t.params[name]) for s, t in ((a.before, b.before), (a.after, b.after))):
@@ -310,7 +312,8 @@ def _common(a: Step, b: Step) -> list[str]:
     """The parameters whose gradients both runs recorded of an update, in shapes that fit."""
     return sorted(
         name
-        for name in a.gradients.keys() & b.gradients.keys() & a.before.params.keys() & b.before.params.keys()
+        for name in a.gradients.keys() & b.gradients.keys()
+        if all(name in of for s in (a, b) for of in (s.before.params, s.after.params))
         if len({of[name].shape for s in (a, b) for of in (s.gradients, s.before.params, s.after.params)}) == 1
     )
 

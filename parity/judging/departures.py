@@ -13,9 +13,9 @@ import numpy as np
 
 from parity.dtypes import unit
 from parity.judging.compare import scale
-from parity.judging.defects import begin_alike, coarser, defects
+from parity.judging.defects import begin_alike, coarser, of_updates
 from parity.judging.floor import Floor
-from parity.recording.steps import Phase, steps_of
+from parity.recording.steps import steps_of
 from parity.tolerance import FACTOR, ROUNDINGS
 from parity.trajectory import Stack, Trajectory, TrajectoryError
 from parity.typing import Array
@@ -87,6 +87,7 @@ class Accepted:
         return max(self.scalars, self.clipped)
 
 
+@np.errstate(all="ignore")  # a recording may hold any numbers
 def accepted(ours: Trajectory, theirs: Trajectory, departures: Sequence[Departure]) -> Accepted:
     """Find which of the departures two runs show."""
     found = Accepted(ours)
@@ -94,11 +95,8 @@ def accepted(ours: Trajectory, theirs: Trajectory, departures: Sequence[Departur
         found = _variances(found, theirs)
     wide = coarser(ours, theirs) < unit("float32")
     if CONSTANT in departures and wide and begin_alike(ours, theirs):
-        here, then = (
-            [d for d in defects(ours, theirs, scalars=scalars) if d.phase is Phase.UPDATE]
-            for scalars in (0.0, unit("float32"))
-        )
-        if here and not then:
+        seen = [next(of_updates(ours, theirs, scalars), None) for scalars in (0.0, unit("float32"))]
+        if seen[0] is not None and seen[1] is None:
             found = replace(found, scalars=unit("float32"), said=[*found.said, CONSTANT.sentence])
     if CLIP in departures and begin_alike(ours, theirs) and (sizes := _clipped(ours, theirs)):
         found = replace(found, clipped=sizes[0], times=sizes[1], said=[*found.said, CLIP.sentence])
@@ -112,7 +110,10 @@ def _clipped(ours: Trajectory, theirs: Trajectory) -> tuple[float, float] | None
     recorded, it is no less than the clipped one. How many times as large it may be in any update comes with it.
     """
     a, b = (steps_of(run)[0] for run in (ours, theirs))
-    names = sorted(a.gradients.keys() & b.gradients.keys())
+    names = sorted(name for name in a.gradients.keys() & b.gradients.keys()
+                   if a.gradients[name].shape == b.gradients[name].shape)  # fmt: skip
+    if not names:
+        return None
     one, other = (
         np.concatenate([np.asarray(step.gradients[name], np.float64).ravel() for name in names]) for step in (a, b)
     )

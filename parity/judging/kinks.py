@@ -13,6 +13,7 @@ from parity.trajectory import Trajectory
 from parity.typing import Array
 
 
+@np.errstate(all="ignore")  # a recording may hold any numbers
 def crossing(ours: Trajectory, theirs: Trajectory) -> str:
     """Name the first update in which gradients part at once, though the states before it agree, or "".
 

@@ -83,7 +83,7 @@ def _failed(found: Judgement, defect: Defect, ours: Trajectory, theirs: Trajecto
     batches = max(1, ours.loss.shape[1])
     epoch, batch = defect.update // batches + 1, defect.update % batches
     coarser = max((run.meta["dtype"] for run in (ours, theirs)), key=unit)
-    if defect.phase is Phase.LOSS:
+    if defect.phase is Phase.LOSS or defect.tensor not in ours.params:
         place = slice(epoch - 1, epoch)
         worst = differences(ours.loss[place], theirs.loss[place], "loss", [epoch], dtype=coarser).absolute
         name = "loss"

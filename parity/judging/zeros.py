@@ -52,6 +52,7 @@ class Without:
         return values
 
 
+@np.errstate(all="ignore")  # a recording may hold any numbers
 def moved_by_rounding_alone(ours: Trajectory, theirs: Trajectory) -> Params:
     """Mark the values whose gradients are zero but for rounding, as far as both runs recorded gradients.
 

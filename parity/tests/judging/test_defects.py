@@ -8,13 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from parity.judging.defects import ENOUGH, Losses, defects, losses
+from parity.judging.defects import ENOUGH, Losses, _of_losses, defects, losses
 from parity.judging.diff import Comparison, compare
 from parity.judging.verdict import Verdict
+from parity.judging.zeros import moved_by_rounding_alone
 from parity.recording.reader import read
 from parity.recording.steps import Phase
 from parity.tests.judging.networks import Loop
 from parity.tolerance import FACTOR
+from parity.trajectory import Trajectory
 
 ADAM = Loop(rule="adam", epsilon=1e-5)
 RIGHT = {"batch": Loop(), "features": Loop(axis=1), "adam": ADAM, "adamw": ADAM.with_(decay=2.0**-6)}
@@ -63,8 +65,6 @@ def test_a_loss_that_is_off_systematically_is_said_in_numbers(tmp_path: Path) ->
 
 def test_a_systematic_loss_takes_most_of_enough_updates() -> None:
     def said(rest: list[float], noise: tuple[Losses, ...] = ()) -> list[bool]:
-        from parity.judging.defects import _of_losses
-
         return [defect.certain for defect in _of_losses(Losses(np.array(rest), np.zeros(len(rest))), noise)]
 
     off = 2.0 * FACTOR
@@ -89,11 +89,9 @@ def test_a_gradient_that_is_rounding_alone_decides_nothing_and_hides_nothing(tmp
 
 def test_one_value_of_a_tensor_may_be_moved_by_rounding_alone(tmp_path: Path) -> None:
     """As a key's bias under softmax is, a third of a tensor that is trained."""
-    from parity.judging.zeros import moved_by_rounding_alone
-
     a, b = (read(loop.record(tmp_path / n)) for n, loop in (("a", ADAM), ("b", ADAM.with_(other=True))))
 
-    def joined(run):  # type: ignore[no-untyped-def]
+    def joined(run: Trajectory) -> Trajectory:
         steps = {}
         for name in run.steps:
             if name.endswith("hidden/bias"):
