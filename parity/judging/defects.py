@@ -137,7 +137,7 @@ def losses(ours: Trajectory, theirs: Trajectory, times: float = 0.0) -> Losses:
     >>> losses(run, run).usual
     0.0
     """
-    u, rest, allowed = coarser(ours, theirs), [], []
+    u, rest, allowed, largest = coarser(ours, theirs), [], [], 0.0
     for a, b in _pairs(ours, theirs):
         drift = curve = 0.0
         for name in _common(a, b):
@@ -148,8 +148,9 @@ def losses(ours: Trajectory, theirs: Trajectory, times: float = 0.0) -> Losses:
             )
             drift += float(np.sum((one + other) / 2 * way))
             curve += float(np.sum(np.abs((one - other) * way)))
-        size = u * max(abs(float(a.loss)), abs(float(b.loss)))
-        if not size > 0:
+        # A loss that happens to be small is a difference of large numbers, as a squared error of one row may be.
+        largest = max(largest, abs(float(a.loss)), abs(float(b.loss)))
+        if not (size := u * largest) > 0:
             continue
         rest.append((float(a.loss) - float(b.loss) - drift) / size)
         allowed.append((curve + times * abs(drift)) / size)
@@ -157,7 +158,10 @@ def losses(ours: Trajectory, theirs: Trajectory, times: float = 0.0) -> Losses:
 
 
 def _of_losses(found: Losses, noise: Sequence[Losses]) -> Iterator[Defect]:
-    """Yield the first loss that is none of its parameters', or say that most are off by more than their noise."""
+    """Yield the first loss that is none of its parameters', or say that most are off by more than their noise.
+
+    It is certain if it is so of most: one alone may be a difference of large numbers.
+    """
     rest, curve = np.abs(found.rest), found.allowed
     limit = 2 * FACTOR * ROUNDINGS
     if (beyond := np.flatnonzero(~(rest <= limit + curve))).size:
@@ -168,6 +172,7 @@ def _of_losses(found: Losses, noise: Sequence[Losses]) -> Iterator[Defect]:
             "loss",
             f"the loss of update {k} is off by {rest[k]:.3g} roundings where the states explain {curve[k]:.2g} and "
             f"{limit} are allowed, and that of {_of_all(len(beyond), len(rest))} likewise",
+            certain=2 * len(beyond) > len(rest),
         )
         return
     measured = [each for each in noise if len(each.rest) >= ENOUGH]
@@ -189,11 +194,17 @@ def _of_losses(found: Losses, noise: Sequence[Losses]) -> Iterator[Defect]:
 
 
 def of_updates(ours: Trajectory, theirs: Trajectory, scalars: float = 0.0) -> Iterator[Defect]:
-    """Yield the updates that their gradients do not explain; ``scalars`` as in ``defects``."""
+    """Yield the updates that their gradients do not explain; ``scalars`` as in ``defects``.
+
+    A watched run and a suite's may have made its gradients once more aside, so that the recorded ones are rounded
+    otherwise than those of the update.
+    """
     u = coarser(ours, theirs)
+    aside = any("layers" in run.meta or "case" in run.meta for run in (ours, theirs))
     apart: Params = {}
     size: Params = {}
     moved: Params = {}
+    largest = 0.0
     for k, (a, b) in enumerate(_pairs(ours, theirs)):
         ways = {
             name: tuple(_wide(s.after.params[name]) - _wide(s.before.params[name]) for s in (a, b))
@@ -201,10 +212,16 @@ def of_updates(ours: Trajectory, theirs: Trajectory, scalars: float = 0.0) -> It
         }
         if not ways:
             return
+        largest = max(largest, *(_largest(side.gradients[name]) for side in (a, b) for name in ways))
         factor = _common_factor(ways.values(), FACTOR * max(CORRECTION * u, scalars))
         for name, (one, other) in ways.items():
             gradients = _wide(a.gradients[name]), _wide(b.gradients[name])
             apart[name] = np.maximum(apart.get(name, 0.0), np.abs(gradients[0] - gradients[1]))
+            if aside:
+                # What the update took was rounded otherwise than what was recorded, by as much as elsewhere.
+                usual = np.sqrt(np.mean(apart[name] ** 2)) if apart[name].size else 0.0
+                least = ROUNDINGS * u * _largest(gradients[0])
+                apart[name] = np.maximum(apart[name], max(usual, least))
             size[name] = size.get(name, 0.0) + (gradients[0] ** 2 + gradients[1] ** 2) / 2
             moved[name] = np.maximum(np.maximum(np.abs(one), np.abs(other)), moved.get(name, 0.0))
             begun = np.maximum(np.abs(_wide(a.before.params[name])), np.abs(_wide(b.before.params[name])))
@@ -212,6 +229,8 @@ def of_updates(ours: Trajectory, theirs: Trajectory, scalars: float = 0.0) -> It
             allowed = FACTOR * (moved[name] * _share(apart[name], np.sqrt(size[name] / (k + 1))) + rounding)
             far = np.abs(one - other * factor)
             beyond = ~(far <= allowed)
+            if aside:
+                beyond &= np.sqrt(size[name] / (k + 1)) > FACTOR * ROUNDINGS * u * largest
             if beyond.any():
                 place = np.unravel_index(int(np.argmax(np.where(beyond, far, -1.0))), far.shape)
                 yield Defect(
