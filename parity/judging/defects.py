@@ -31,6 +31,8 @@ from parity.typing import Array, Params
 CORRECTION = 1024
 """A factor of the whole update, such as Adam's 1 - 0.999 at its first one, may be known a thousandfold worse than its
 dtype rounds."""
+SAMPLE = 1 << 16
+"""Of so many values, spread over all of them, the factor of a whole update is taken."""
 ENOUGH = 12
 """The least number of updates for a systematic difference. Rounding of standard deviation s exceeds FACTOR s in at most
 one of FACTOR² updates (Chebyshev), so that it does so in half of twelve independent ones with a chance below 1e-11."""
@@ -255,7 +257,8 @@ def _share(apart: Array, usual: Array) -> Array:
 def _common_factor(ways: Iterable[tuple[Array, Array]], known: float) -> float:
     """The factor between two whole updates, if it is as near to 1 as a rounded factor can be, as 1 - 0.999 is."""
     pairs = [(one.ravel(), other.ravel()) for one, other in ways]
-    one, other = (np.concatenate(each) for each in zip(*pairs, strict=True))
+    every = max(1, sum(one.size for one, _ in pairs) // SAMPLE)
+    one, other = (np.concatenate(each)[::every] for each in zip(*pairs, strict=True))
     weights = np.abs(other)
     if not weights.any():
         return 1.0

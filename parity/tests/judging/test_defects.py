@@ -15,7 +15,7 @@ from parity.judging.zeros import moved_by_rounding_alone
 from parity.recording.reader import read
 from parity.recording.steps import Phase
 from parity.tests.judging.networks import Loop
-from parity.tolerance import FACTOR
+from parity.tolerance import FACTOR, stir
 from parity.trajectory import Trajectory
 
 ADAM = Loop(rule="adam", epsilon=1e-5)
@@ -121,6 +121,20 @@ def test_gradients_that_part_everywhere_are_no_kink(factor: float, tmp_path: Pat
     steps = {name: np.asarray(a.steps[name]) * (factor if "/gradients/" in name else 1) for name in a.steps}
     found = defects(replace(a, steps=steps), a)
     assert found[0].phase is Phase.GRADIENT
+
+
+def test_gradients_that_were_made_once_more_aside_are_rounded_otherwise(tmp_path: Path) -> None:
+    """A watched run of JAX records gradients that its compiled update did not take, to the last place."""
+    a, b = (read(loop.record(tmp_path / n)) for n, loop in (("a", ADAM), ("b", ADAM.with_(other=True))))
+    generator = np.random.default_rng(0)
+    # Half of the values agree by chance with the other run's, which the update did not take.
+    steps = {name: a.steps[name] if "/gradients/" in name else b.steps[name] for name in b.steps}
+    for name in (name for name in steps if "/gradients/" in name):
+        value = np.array(steps[name])
+        value.ravel()[::2] = stir(value, generator, "float32").ravel()[::2]
+        steps[name] = value
+    assert defects(replace(b, steps=steps), a)
+    assert not defects(replace(b, steps=steps, meta={**b.meta, "layers": []}), a)
 
 
 def test_a_buffer_that_differs_after_the_first_update_is_a_defect(tmp_path: Path) -> None:
