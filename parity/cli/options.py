@@ -76,6 +76,14 @@ Noise = Annotated[
     list[Path] | None,
     typer.Option("--noise", metavar="RUN", help="A repetition of A or B with its roundings stirred; may be repeated."),
 ]
+Accept = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--accept",
+        metavar="clip-epsilon|unbiased-variance|float32-constants",
+        help="A known departure that may differ; may be repeated.",
+    ),
+]
 LockstepLength = Annotated[
     int | None,
     typer.Option(

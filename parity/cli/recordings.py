@@ -12,6 +12,7 @@ import typer
 from parity.cli.asked import known_suite, matrix_of, offline, suite_of_recordings
 from parity.cli.options import (
     CORES,
+    Accept,
     Data,
     Device,
     ElseFloat64,
@@ -99,6 +100,7 @@ def explain(
     noise: Noise = None,
     json_file: Json = None,
     data: Data = None,
+    accept: Accept = None,
 ) -> None:
     """Say where and why a run parts from its reference.
 
@@ -123,11 +125,13 @@ def explain(
         if len(what) == 2:
             _belongs_to_a_case(impl=impl, dtype=dtype, device=device != "cpu", epochs=epochs, python=python)
             with offline():
-                found = _explain_recordings(suite, Path(what[0]), Path(what[1]), noise, data)
+                found = _explain_recordings(suite, Path(what[0]), Path(what[1]), noise, data, accept or ())
         elif len(what) > 2:
             fail("explain takes one case, or the folders of two trajectories")
         elif noise:
             fail("--noise belongs to two trajectories: a case has its own noise floor")
+        elif accept:
+            fail("--accept belongs to two trajectories: a case departs in nothing")
         else:
             matrix = matrix_of(
                 suite,
@@ -160,13 +164,13 @@ class _Explained(NamedTuple):
 
 
 def _explain_recordings(
-    suite: str | None, a: Path, b: Path, noise: list[Path] | None, data: str | None
+    suite: str | None, a: Path, b: Path, noise: list[Path] | None, data: str | None, accept: Sequence[str]
 ) -> list[_Explained]:
     from parity.explaining.folders import explain_folders
 
     known = known_suite(suite)
     replay = partial(_replay, known.suite, a, b, noise or ())
-    comparison, explanation = explain_folders(known, a, b, noise or (), data, replay)
+    comparison, explanation = explain_folders(known, a, b, noise or (), data, replay, accept)
     # Of runs that agree, the notes are all that there is to say.
     notes = comparison.preflight if explanation else (*comparison.preflight, *comparison.notes)
     return [_Explained(f"{a} against {b}", comparison.judgement, notes, explanation)]
@@ -222,6 +226,7 @@ def diff(
     noise: Noise = None,
     json_file: Json = None,
     suite: SuiteName = None,
+    accept: Accept = None,
 ) -> None:
     """Compare two recordings, or two folders of them.
 
@@ -245,7 +250,7 @@ def diff(
     from parity.report.terminal import make_console, print_diff, print_unpaired
 
     with clear_errors(), offline():
-        comparisons = diff_folders(a, b, noise or (), known_suite(suite))
+        comparisons = diff_folders(a, b, noise or (), known_suite(suite), accept or ())
     console = make_console(stderr=str(json_file) == "-")
     print_diff(console, comparisons)
     alone = unpaired(a, b, comparisons)

@@ -26,7 +26,7 @@ the flag is set. SuiteError where that reference cannot be had, TrajectoryError 
 
 
 def explain_folders(
-    known: Known, a: Path, b: Path, noise: Sequence[Path], data: str | None, replay: Replay
+    known: Known, a: Path, b: Path, noise: Sequence[Path], data: str | None, replay: Replay, accept: Sequence[str] = ()
 ) -> tuple[Comparison, dict[str, Any] | None]:
     """Judge trajectory ``a`` against ``b``, and explain the difference from the recordings alone.
 
@@ -40,6 +40,7 @@ def explain_folders(
         noise: The folders of repetitions, as ``parity.judging.diff.compare`` takes them.
         data: The file of runs on a user's own data.
         replay: Replays mistakes on the suite's reference. This process builds no model.
+        accept: Names of known departures that may differ, likewise.
 
     Returns:
         The comparison, and the explanation as plain data; None instead of one if the runs do not differ.
@@ -49,7 +50,7 @@ def explain_folders(
     """
     run, other = read(a), read(b)
     repeated = repetitions(run, other, noise)
-    comparison = compare_runs(a, run, b, other, repeated, known)
+    comparison = compare_runs(a, run, b, other, repeated, known, accept)
     if comparison.judgement.verdict is not Verdict.FAIL:
         return with_departures(comparison, run, other), None
     if metric := metric_alone(comparison.judgement):
@@ -118,9 +119,9 @@ def with_departures(comparison: Comparison, run: Trajectory, other: Trajectory) 
     return replace(comparison, notes=(*comparison.notes, *said))
 
 
-def diff_folders(a: Path, b: Path, noise: Sequence[Path], known: Known) -> list[Comparison]:
+def diff_folders(a: Path, b: Path, noise: Sequence[Path], known: Known, accept: Sequence[str] = ()) -> list[Comparison]:
     """Compare as ``parity.judging.diff.compare_folders`` does, and say of two runs which departs from its optimizer."""
-    found = compare_folders(a, b, noise, known)
+    found = compare_folders(a, b, noise, known, accept)
     if len(found) > 1:
         return found
     return [with_departures(one, read(one.a), read(one.b)) for one in found]

@@ -11,22 +11,28 @@ from typing import Any
 import numpy as np
 
 from parity.dtypes import unit
-from parity.judging.comparable import incomparable
 from parity.judging.compare import Difference, Worst, differences
-from parity.judging.floor import Floor, Source, floor_of, least_floor, too_narrow
+from parity.judging.defects import defects, losses
+from parity.judging.departures import DEPARTURES, accepted, named, widened
+from parity.judging.floor import Floor, Source, too_narrow
 from parity.judging.followed import has_followed, judge_followed
 from parity.judging.known import NOTHING, Known
+from parity.judging.measured import floors_of, recorded_floor_of
 from parity.judging.moments import EPOCH, unit_of
 from parity.judging.policy import asserts_parameters
 from parity.judging.preflight import preflight
-from parity.judging.sight import moved_by_rounding
+from parity.judging.repetition import Repetition, repetitions
+from parity.judging.settled import settled
+from parity.judging.shared import shared
+from parity.judging.sight import widest
 from parity.judging.verdict import Judgement, Verdict, judge, sighted
+from parity.judging.zeros import as_notes, moved_by_rounding_alone, without
 from parity.recording.format import MANIFEST
 from parity.recording.limits import FOLDER, Budget
 from parity.recording.manifest import read_manifest
 from parity.recording.places import CHECKED, LOCKSTEP, RUN, kept_failure
 from parity.recording.reader import read, superseded
-from parity.tolerance import FACTOR, ROUNDINGS
+from parity.tolerance import FACTOR
 from parity.tolerance import least_floor as least
 from parity.trajectory import Trajectory, TrajectoryError
 from parity.typing import Params
@@ -102,23 +108,17 @@ class Comparison:
         }
 
 
-@dataclass(frozen=True, eq=False)
-class Repetition:
-    """A run that repeats ``base`` with its roundings stirred, and its distances from it: see ``floor.strays``."""
-
-    run: Trajectory
-    base: Trajectory
-    distances: Params
-
-
-def compare_folders(a: Path, b: Path, noise: Sequence[Path] = (), known: Known = NOTHING) -> list[Comparison]:
+def compare_folders(
+    a: Path, b: Path, noise: Sequence[Path] = (), known: Known = NOTHING, accept: Sequence[str] = ()
+) -> list[Comparison]:
     """Compare two runs, or in two folders of runs every pair of the same case, dtype and length of stretches.
 
-    ``noise`` is that of ``compare`` and only for two runs; ``known`` is the suite that knows their cases.
+    ``noise`` is that of ``compare`` and only for two runs; ``known`` is the suite that knows their cases; ``accept`` as
+    in ``compare``.
     TrajectoryError if a run cannot be read or there is no pair to compare.
     """
     if (a / MANIFEST).exists() or (b / MANIFEST).exists():
-        return [compare(a, b, noise, known)]
+        return [compare(a, b, noise, known, accept=accept)]
     if noise:
         raise TrajectoryError("--noise belongs to two trajectories: name their folders, not folders of runs")
     for root in (a, b):
@@ -131,7 +131,7 @@ def compare_folders(a: Path, b: Path, noise: Sequence[Path] = (), known: Known =
     if not pairs:
         raise TrajectoryError(f"{a} and {b} have no case and dtype in common: nothing was compared")
     budget = Budget(FOLDER)
-    return [compare(*pair, known=known, budget=budget) for pair in pairs]
+    return [compare(*pair, known=known, budget=budget, accept=accept) for pair in pairs]
 
 
 def unpaired(a: Path, b: Path, comparisons: Sequence[Comparison]) -> dict[Path, list[Path]]:
@@ -145,9 +145,16 @@ def unpaired(a: Path, b: Path, comparisons: Sequence[Comparison]) -> dict[Path, 
 
 
 def compare(
-    a: Path, b: Path, noise: Sequence[Path] = (), known: Known = NOTHING, budget: Budget | None = None
+    a: Path,
+    b: Path,
+    noise: Sequence[Path] = (),
+    known: Known = NOTHING,
+    budget: Budget | None = None,
+    accept: Sequence[str] = (),
 ) -> Comparison:
     """Compare two recorded runs: every batch's loss, every snapshot of every parameter and its metrics.
+
+    What one run alone holds is named and keeps a PASS away; the rest is compared.
 
     The tolerance is the sum of both runs' own, because either may be off by its share. Of a metric it is what rows near
     a tie may change, which a measured noise floor alone knows: without one, metrics that differ by more than roundings
@@ -160,12 +167,15 @@ def compare(
         known: The suite that knows the runs' case. It alone may say that a case's parameters are asserted in lockstep
             only, and its noise floors come before those that lie beside the runs.
         budget: What several readings may take together, if those of the two runs are among them.
+        accept: Names of known departures that may differ: see ``parity.judging.departures``. Nothing else passes by
+            them.
 
     Returns:
         The judgement, and the largest differences.
 
     Raises:
-        TrajectoryError: If a run cannot be read, or one in ``noise`` is no repetition of either run.
+        TrajectoryError: If a run cannot be read, one in ``noise`` is no repetition of either run, or ``accept`` names
+            no departure.
 
     Examples:
         >>> import tempfile
@@ -177,7 +187,7 @@ def compare(
         <Verdict.PASS: 'PASS'>
     """
     ours, theirs = read(a, budget=budget), read(b, budget=budget)
-    return compare_runs(a, ours, b, theirs, repetitions(ours, theirs, noise), known)
+    return compare_runs(a, ours, b, theirs, repetitions(ours, theirs, noise), known, accept)
 
 
 @np.errstate(all="ignore")  # a recording may hold any numbers, a NaN that signals too
@@ -188,6 +198,7 @@ def compare_runs(
     theirs: Trajectory,
     noise: Sequence[Repetition] = (),
     known: Known = NOTHING,
+    accept: Sequence[str] = (),
 ) -> Comparison:
     """Compare two runs that were read already: see ``compare``."""
     sides = ((a, ours), (b, theirs))
@@ -202,60 +213,81 @@ def compare_runs(
         return Comparison(
             a, b, held.judgement, held.largest, held.largest, held.largest, held.notes, before, unit_of(ours, theirs)
         )
-    floors = []
-    for folder, run in sides:
-        own = [one.distances for one in noise if one.run.meta["dtype"] == run.meta["dtype"]]
-        floor = known.floor(folder, run)
-        if floor is not None:
-            notes.append(
-                f"the noise floor of {folder} "
-                + {Source.SUITE: "is the suite's own", Source.SHADOWS: "was measured while the run was watched"}.get(
-                    floor.source or Source.BESIDE, "lies beside it and came with it"
-                )
-            )
-        if floor is None and own:
-            notes.append(f"the noise floor of {folder} is as far as repetitions strayed, {len(own)} of them")
-            floor = replace(floor_of(own, run, run.meta["dtype"]), source=Source.REPETITIONS)
-        if floor is None:
-            notes.append(
-                f"{folder} has no noise floor beside it: only {FACTOR * ROUNDINGS} roundings of each tensor's largest "
-                "value are allowed"
-            )
-            floor = least_floor(run)
-        floors.append(floor.carried(run) if run.meta.get("lockstep") else floor)
+    departures = named(accept)
     params = any(_asserts_parameters(run, known) for run in (ours, theirs))
-    if not params:
-        notes.append(
-            "this case's parameters are compared in lockstep only, except in float64: of a free run the losses count"
-        )
-    notes += [
-        f"{folder} says that its parameters are compared in lockstep only, which no suite confirms: they are compared"
-        for folder, run in sides
-        if params and not run.meta.get("lockstep") and run.meta.get("float32_parameters", "free") != "free"
-    ]
     failed = [f"{folder}: the last run failed: {reason}" for folder, _ in sides if (reason := kept_failure(folder))]
-    doubt = "; ".join(failed) or incomparable(ours, theirs) or _unfit(sides, floors)
-    if doubt:
+    parts = shared(ours, theirs)
+    if doubt := "; ".join(failed) or (parts if isinstance(parts, str) else ""):
+        notes = [note for folder, run in sides for note in recorded_floor_of(folder, run, known)[1]]
+        return Comparison(a, b, Judgement(Verdict.INCONCLUSIVE, reason=doubt), None, None, None, tuple(notes), before)
+    assert not isinstance(parts, str)
+    *cut, left_out = parts
+    taken = accepted(cut[0].run, cut[1].run, departures)
+    run, other = taken.run, cut[1].run
+    zeros = moved_by_rounding_alone(run, other)
+    floors, notes = floors_of(sides, cut, noise, known, zeros)
+    notes += _on_parameters(sides, params)
+    if doubt := _unfit(((a, cut[0].run), (b, other)), floors):
         return Comparison(a, b, Judgement(Verdict.INCONCLUSIVE, reason=doubt), None, None, None, tuple(notes), before)
     # A floor may end before its run; then both runs are judged up to there.
     epochs, snapshots = (min(lengths) for lengths in zip(*map(_lengths, floors), strict=True))
-    one, other = (floor.until(epochs, snapshots) for floor in floors)
-    params_floor = {name: one.params[name] + other.params[name] for name in one.params}
+    one, other_floor = (floor.until(epochs, snapshots) for floor in floors)
     both = Floor(
-        one.loss + other.loss,
-        params_floor,
-        _added(one.metrics, other.metrics),
-        source=max(filter(None, (one.source, other.source)), key=list(Source).index),
+        one.loss + other_floor.loss,
+        {name: one.params[name] + other_floor.params[name] for name in one.params},
+        _added(one.metrics, other_floor.metrics),
+        source=max(filter(None, (one.source, other_floor.source)), key=list(Source).index),
     )
-    zero = moved_by_rounding((ours, theirs))
-    notes += [f"{name} is moved by rounding alone, because its gradient is: it decides nothing" for name in zero]
-    judgement = sighted(_judged(ours, theirs, both, params), theirs, but=zero)
-    coarser = max((run.meta["dtype"] for run in (ours, theirs)), key=unit)
-    found = [
-        differences(ours.params[name], theirs.params[name], name, ours.epochs, dtype=coarser) for name in ours.params
-    ]
-    found.append(differences(ours.loss, theirs.loss, "loss", np.arange(1, len(ours.loss) + 1), dtype=coarser))
+    both = widened(both, other, taken.roundings)
+    notes += as_notes(zeros)
+    # How far shadows strayed is known of whole tensors alone.
+    whole = {name for name, which in zeros.items() if which.all() or both.source is Source.SHADOWS}
+    judgement = _judged(without(run, other, zeros), other, both, params)
+    if both.source not in (Source.SUITE, Source.BESIDE) and not any(side.meta.get("lockstep") for _, side in sides):
+        shown = defects(
+            run,
+            other,
+            [losses(each.run, each.base) for each in noise],
+            scalars=taken.scalars,
+            clipped=taken.clipped,
+            times=taken.times,
+        )
+        shown = [defect for defect in shown if defect.tensor not in taken.corrected]
+        measured = both.source is not Source.ROUNDING
+        judgement = settled(judgement, shown, without(run, other, zeros), other, measured)
+        notes += [defect.sentence for defect in shown if defect.sentence not in judgement.reason]
+    judgement = sighted(judgement, other, but=whole)
+    if judgement.verdict is Verdict.PASS and both.source in (Source.REPETITIONS, Source.SHADOWS):
+        notes += filter(
+            None, [widest({name: FACTOR * f for name, f in both.params.items() if name not in whole}, other)]
+        )
+    notes += [f"passes with what is accepted: {each}" for each in taken.said]
+    if judgement.verdict is Verdict.FAIL:
+        others = [each for each in DEPARTURES.values() if each not in departures]
+        seen = {each.name: accepted(run, other, [each]).said for each in others}
+        notes += [f"{said[0]}: --accept {name} takes that" for name, said in seen.items() if said]
+    if left_out:
+        notes += left_out
+        if judgement.verdict is Verdict.PASS:
+            reason = f"{left_out[0]}; what both runs hold agrees"
+            judgement = replace(judgement, verdict=Verdict.INCONCLUSIVE, reason=reason)
+    coarser = max((side.meta["dtype"] for _, side in sides), key=unit)
+    found = [differences(run.params[name], other.params[name], name, run.epochs, dtype=coarser) for name in run.params]
+    found.append(differences(run.loss, other.loss, "loss", np.arange(1, len(run.loss) + 1), dtype=coarser))
     return Comparison(a, b, judgement, *_worst(found), tuple(notes), before, unit_of(ours, theirs))
+
+
+def _on_parameters(sides: Sequence[tuple[Path, Trajectory]], params: bool) -> list[str]:
+    """Say whether parameters are compared, where a case or a recording would have it otherwise."""
+    if not params:
+        return [
+            "this case's parameters are compared in lockstep only, except in float64: of a free run the losses count"
+        ]
+    return [
+        f"{folder} says that its parameters are compared in lockstep only, which no suite confirms: they are compared"
+        for folder, run in sides
+        if not run.meta.get("lockstep") and run.meta.get("float32_parameters", "free") != "free"
+    ]
 
 
 def _unfit(sides: Sequence[tuple[Path, Trajectory]], floors: Sequence[Floor]) -> str:
@@ -327,35 +359,6 @@ def _metric_doubt(ours: Trajectory, theirs: Trajectory, unmeasured: Set[str]) ->
 
 def _lengths(floor: Floor) -> tuple[int, int]:
     return len(floor.loss), len(next(iter(floor.params.values()), ()))
-
-
-def repetitions(ours: Trajectory, theirs: Trajectory, noise: Sequence[Path]) -> list[Repetition]:
-    """Read each run in ``noise``, and pair it with the run that it repeats: the nearer of the two.
-
-    TrajectoryError if one cannot be read or is no repetition of either run.
-    """
-    found = []
-    for folder in noise:
-        run = read(folder)
-        if doubt := incomparable(run, ours):
-            raise TrajectoryError(f"{folder}: shows no noise of these runs: {doubt}")
-        judged = [(judge(run, base, least_floor(base)), base) for base in (ours, theirs)]
-        nearer, base = min(judged, key=lambda pair: np.inf if pair[0].ratio is None else pair[0].ratio)
-        distances = nearer.evidence[0].distances
-        if not any(values.any() for values in distances.values()):
-            raise TrajectoryError(
-                f"{folder}: shows no noise: it is one of these runs to the bit, where a repetition begins from values "
-                "that parity.tolerance.stir has moved (it leaves zeros as they are)"
-            )
-        for name, values in base.params.items():
-            begun = np.asarray(values[0], np.float64)
-            if not distances[name][0] <= FACTOR * least(np.max(np.abs(begun), initial=0.0), run.meta["dtype"]):
-                raise TrajectoryError(
-                    f"{folder}: shows no noise of these runs: {name} begins {distances[name][0]:.3g} away from both, "
-                    "which is no rounding"
-                )
-        found.append(Repetition(run, base, distances))
-    return found
 
 
 def _worst(found: list[Worst]) -> tuple[Difference | None, Difference | None, Difference | None]:

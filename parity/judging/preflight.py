@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from parity.dtypes import rounded, unit
-from parity.frameworks import in_tf32
+from parity.frameworks import in_tf32, known_framework
 from parity.judging.compare import distance
 from parity.judging.moments import moment, unit_of
 from parity.recording.steps import epochs_and_batches, rows_in_words
 from parity.trajectory import Trajectory
+
+BY_DESIGN = ("threads",)
+"""A framework's setting that differs from another's by design: 0 in TensorFlow is a number of torch's."""
 
 
 def preflight(a: Trajectory, b: Trajectory) -> Iterator[str]:
@@ -21,12 +26,13 @@ def preflight(a: Trajectory, b: Trajectory) -> Iterator[str]:
         if ours is not None and theirs is not None and ours != theirs:
             yield f"{name} differs: {ours} and {theirs}"
     yield from _other_order(a, b)
-    for group in ("hyper_parameters", "settings", "versions", "platform"):
+    yield from _other_inputs(a, b)
+    yield from other_settings(a, b)
+    for group in ("settings", "versions", "platform"):
         ours, theirs = (run.meta.get(group) for run in (a, b))
         if isinstance(ours, dict) and isinstance(theirs, dict):
-            for name in sorted(set(ours) & set(theirs)):
-                if ours[name] != theirs[name]:
-                    yield f"{name} differs: {ours[name]} and {theirs[name]}"
+            yield from _other_values({name: ours[name] for name in ours if name not in BY_DESIGN}, theirs)
+    yield from _other_layers(a, b)
     yield from _other_beginning(a, b)
     for run in (a, b):
         settings = run.meta.get("settings") or {}
@@ -36,6 +42,73 @@ def preflight(a: Trajectory, b: Trajectory) -> Iterator[str]:
         on_gpu = run.meta.get("device") not in (None, "cpu")
         if on_gpu and run.meta.get("dtype") == "float32" and in_tf32(settings):
             yield f"TF32 is on in {who}: float32 products keep ten bits"
+
+
+def other_settings(a: Trajectory, b: Trajectory) -> Iterator[str]:
+    """Yield each hyper-parameter in which two runs differ, by name, as far as both say it in the same words."""
+    ours, theirs = (run.meta.get("hyper_parameters") for run in (a, b))
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        yield from _other_values(ours, theirs)
+    mine, other = (run.meta.get("optimizer") for run in (a, b))
+    if not isinstance(mine, dict) or not isinstance(other, dict):
+        return
+    if _kind(mine) != _kind(other):
+        yield f"the optimizer differs: {mine.get('class')} and {other.get('class')}"
+        return
+    # Two frameworks have two vocabularies; what the same word says differently may be meant alike there.
+    if mine.get("class") != other.get("class"):
+        return
+    groups, others = mine.get("groups"), other.get("groups")
+    if isinstance(groups, list) and isinstance(others, list):
+        if len(groups) != len(others):
+            yield f"the optimizer has other groups of parameters: {len(groups)} and {len(others)}"
+        for number, (one, two) in enumerate(zip(groups, others, strict=False)):
+            if isinstance(one, dict) and isinstance(two, dict):
+                for said in _other_values(one, two):
+                    yield f"of the optimizer's group {number}, {said}" if len(groups) > 1 else f"optimizer: {said}"
+
+
+def _kind(said: Mapping[str, Any]) -> str:
+    """The name of an optimizer's class, without its module."""
+    return str(said.get("class", "")).rpartition(".")[2].lower()
+
+
+def _other_values(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> Iterator[str]:
+    for name in sorted(set(ours) & set(theirs)):
+        if ours[name] != theirs[name]:
+            yield f"{name} differs: {ours[name]} and {theirs[name]}"
+
+
+def _other_layers(a: Trajectory, b: Trajectory) -> Iterator[str]:
+    """Yield the layers of two runs of one framework that differ in kind or configuration, and those without a partner.
+
+    Frameworks cut models into different layers and call them differently, so that theirs are not held together here.
+    """
+    frameworks = [known_framework(str(run.meta.get("implementation", ""))) for run in (a, b)]
+    if frameworks[0] != frameworks[1]:
+        return
+    ours, theirs = (_layers(run) for run in (a, b))
+    if not ours or not theirs:
+        return
+    for which, one, other in (("second", ours, theirs), ("first", theirs, ours)):
+        for name in (name for name in one if name not in other):
+            yield f"layer {name}, a {one[name].get('kind')}, has no partner in the {which} run"
+    for name in (name for name in ours if name in theirs):
+        kinds = [layers[name].get("kind") for layers in (ours, theirs)]
+        if kinds[0] != kinds[1]:
+            yield f"layer {name} differs: a {kinds[0]} and a {kinds[1]}"
+            continue
+        mine, its = (layers[name].get("configuration") for layers in (ours, theirs))
+        if isinstance(mine, dict) and isinstance(its, dict):
+            for said in _other_values(mine, its):
+                yield f"layer {name}, a {kinds[0]}: {said}"
+
+
+def _layers(run: Trajectory) -> dict[str, Mapping[str, Any]]:
+    said = run.meta.get("layers")
+    if not isinstance(said, Sequence) or isinstance(said, str):
+        return {}
+    return {str(layer.get("name")): layer for layer in said if isinstance(layer, dict)}
 
 
 def _other_order(a: Trajectory, b: Trajectory) -> Iterator[str]:
@@ -53,6 +126,24 @@ def _other_order(a: Trajectory, b: Trajectory) -> Iterator[str]:
             alike = ", the same in another order" if np.array_equal(np.sort(mine), np.sort(other)) else ""
             when = moment(unit_of(a, b), epoch, batch)
             yield f"the order of the batches differs: {when} has the rows {rows}{alike}"
+            return
+
+
+def _other_inputs(a: Trajectory, b: Trajectory) -> Iterator[str]:
+    """Yield the first update whose inputs have other values, as far as both runs kept sketches of them."""
+    narrow = max((str(run.meta.get("dtype", "float64")) for run in (a, b)), key=unit)
+    for number, (epoch, batch) in zip(itertools.count(), epochs_and_batches(a), strict=False):
+        mine, other = (run.steps.get(f"{number}/batch") for run in (a, b))
+        if mine is None or other is None:
+            return
+        if mine.shape != other.shape:
+            yield f"the inputs differ: epoch {epoch}, batch {batch} has {len(mine)} and {len(other)} tensors"
+            return
+        ours, theirs = (np.asarray(each, np.float64) for each in (mine, other))
+        largest = np.maximum(np.abs(ours), np.abs(theirs)).max(initial=0.0)
+        # A sketch holds means, which add up roundings.
+        if not np.allclose(ours, theirs, rtol=0, atol=64 * unit(narrow) * largest, equal_nan=True):
+            yield f"the inputs differ: those of epoch {epoch}, batch {batch} have other values"
             return
 
 

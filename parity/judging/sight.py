@@ -64,6 +64,25 @@ def blind(allowed: Mapping[str, Sequence[Array]], reference: Trajectory) -> str:
     return ""
 
 
+def widest(allowed: Mapping[str, Array], reference: Trajectory) -> str:
+    """Say how wide the widest tolerance of a parameter became, relative to its movement; "" if nothing moved.
+
+    >>> run = Trajectory({"dtype": "float64"}, np.arange(2), np.ones((1, 1)), {"w": np.array([1.0, 3.0])}, {})
+    >>> widest({"w": np.full(2, 0.5)}, run)
+    'the widest tolerance is that of w, 25 % of its movement'
+    """
+    parts = {}
+    for name, tolerances in allowed.items():
+        if len(tolerances) > 1 and np.prod(reference.params[name].shape):
+            way = float(_movement(reference.params[name], len(tolerances) - 1)[0])
+            if way > FACTOR * least_floor(float(scale(reference.params[name]).max()), reference.meta["dtype"]):
+                parts[name] = float(tolerances[-1]) / way
+    if not parts:
+        return ""
+    name = max(parts, key=lambda name: parts[name])
+    return f"the widest tolerance is that of {name}, {100 * parts[name]:.2g} % of its movement"
+
+
 def moved_by_rounding(runs: Sequence[Trajectory]) -> list[str]:
     """Name the parameters whose gradient is zero but for rounding, as far as the runs recorded gradients.
 

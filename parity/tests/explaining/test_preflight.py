@@ -57,6 +57,78 @@ def test_a_float64_run_without_x64_is_said_even_of_both() -> None:
     assert [note for note in preflight(off, off) if "x64 is off" in note]
 
 
+WATCHED = {
+    "optimizer": {"class": "torch.optim.adamw.AdamW", "groups": [{"lr": 0.1, "weight_decay": 0.01}]},
+    "layers": [
+        {"name": "0", "kind": "Linear", "configuration": {"out_features": 3}},
+        {"name": "1", "kind": "LayerNorm", "configuration": {"eps": 1e-5}},
+    ],
+}
+DESCRIBED: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "nothing": ({}, []),
+    "class": (
+        {"optimizer": {"class": "torch.optim.adam.Adam", "groups": []}},
+        ["the optimizer differs: torch.optim.adamw.AdamW and torch.optim.adam.Adam"],
+    ),
+    "setting": (
+        {"optimizer": {"class": "torch.optim.adamw.AdamW", "groups": [{"lr": 0.1, "weight_decay": 0.1}]}},
+        ["optimizer: weight_decay differs: 0.01 and 0.1"],
+    ),
+    "groups": (
+        {"optimizer": {"class": "torch.optim.adamw.AdamW", "groups": [{"lr": 0.1, "weight_decay": 0.1}, {}]}},
+        ["the optimizer has other groups of parameters: 1 and 2", "optimizer: weight_decay differs: 0.01 and 0.1"],
+    ),
+    "layer": (
+        {"layers": [WATCHED["layers"][0], {"name": "1", "kind": "LayerNorm", "configuration": {"eps": 1e-6}}]},
+        ["layer 1, a LayerNorm: eps differs: 1e-05 and 1e-06"],
+    ),
+    "kind": (
+        {"layers": [WATCHED["layers"][0], {"name": "1", "kind": "BatchNorm1d", "configuration": {}}]},
+        ["layer 1 differs: a LayerNorm and a BatchNorm1d"],
+    ),
+    "partner": (
+        {"layers": WATCHED["layers"][:1]},
+        ["layer 1, a LayerNorm, has no partner in the second run"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DESCRIBED)
+def test_what_watched_runs_describe_differently_is_said(name: str) -> None:
+    changes, said = DESCRIBED[name]
+    own = {"implementation": "torch", **WATCHED}
+    assert list(preflight(meta(**own), meta(**(own | changes)))) == said
+
+
+def test_layers_of_two_frameworks_are_not_held_together_by_name() -> None:
+    ours = meta(implementation="torch", **WATCHED)
+    assert list(preflight(ours, meta(implementation="flax", layers=[{"name": "Dense_0", "kind": "Dense"}]))) == []
+
+
+def test_a_setting_that_differs_by_design_is_not_said() -> None:
+    ours, theirs = meta(settings={"threads": 8, "deterministic": True}), meta(settings={"threads": 0})
+    assert list(preflight(ours, theirs)) == []
+
+
+def test_other_inputs_are_said_by_their_first_update() -> None:
+    right = meta()
+    seen = np.arange(36.0)[None]
+    for off, said in (
+        (0.0, []),
+        (1e-15, []),
+        (1e-3, ["the inputs differ: those of epoch 1, batch 1 have other values"]),
+    ):
+        runs = [
+            replace(right, steps={"0/batch": seen, "1/batch": seen * (1 + change)}, loss=np.zeros((1, 2)))
+            for change in (0.0, off)
+        ]
+        assert list(preflight(*runs)) == said
+    less = replace(right, steps={"0/batch": np.concatenate([seen, seen])})
+    assert list(preflight(replace(right, steps={"0/batch": seen}), less)) == [
+        "the inputs differ: epoch 1, batch 0 has 1 and 2 tensors"
+    ]
+
+
 def test_other_initial_parameters_are_said_as_far_as_the_narrower_dtype_sees() -> None:
     right = meta()
     for step, count in ((1e-3, 1), (1e-12, 0)):
