@@ -8,8 +8,11 @@ from typing import Any
 
 from parity.explaining.explain import Explanation, explain_pair, explain_recorded
 from parity.explaining.metrics import metric_alone, recorded_metric
-from parity.judging.diff import Comparison, compare_runs, repetitions
+from parity.judging.aligned import aligned
+from parity.judging.correspondence import Correspondence, read_map
+from parity.judging.diff import Comparison, Repetition, compare_runs, repetitions
 from parity.judging.known import Known
+from parity.judging.matching import inferred
 from parity.judging.verdict import Verdict
 from parity.recording.reader import read
 from parity.suite import Entry, Suite, SuiteError
@@ -22,7 +25,13 @@ the flag is set. SuiteError where that reference cannot be had, TrajectoryError 
 
 
 def explain_folders(
-    known: Known, a: Path, b: Path, noise: Sequence[Path], data: str | None, replay: Replay
+    known: Known,
+    a: Path,
+    b: Path,
+    noise: Sequence[Path],
+    data: str | None,
+    replay: Replay,
+    matching: Path | None = None,
 ) -> tuple[Comparison, dict[str, Any] | None]:
     """Judge trajectory ``a`` against ``b``, and explain the difference from the recordings alone.
 
@@ -36,6 +45,7 @@ def explain_folders(
         noise: The folders of repetitions, as ``parity.judging.diff.compare`` takes them.
         data: The file of runs on a user's own data.
         replay: Replays mistakes on the suite's reference. This process builds no model.
+        matching: A file of pairings of tensors, as ``parity.judging.diff.compare`` takes it.
 
     Returns:
         The comparison, and the explanation as plain data; None instead of one if the runs do not differ.
@@ -45,7 +55,8 @@ def explain_folders(
     """
     run, other = read(a), read(b)
     repeated = repetitions(run, other, noise)
-    comparison = compare_runs(a, run, b, other, repeated, known)
+    matched = inferred(run, other, read_map(matching) if matching else ())
+    comparison = compare_runs(a, run, b, other, repeated, known, matched)
     if comparison.judgement.verdict is not Verdict.FAIL:
         return comparison, None
     if metric := metric_alone(comparison.judgement):
@@ -82,12 +93,32 @@ def explain_folders(
                 # If the reference without a mistake explains this run, the other run is the mistaken one.
                 if found["untouched"] > FACTOR:
                     break
-        pairs = [(repetition.run, repetition.base) for repetition in repeated]
-        return comparison, found or explain_pair(run, other, comparison.judgement, untried, pairs).as_json()
+        return comparison, found or _explain_matched(a, run, b, other, comparison, untried, repeated, matched)
     except TrajectoryError:
         raise
     except ValueError as error:
         raise _unfit(a, b, error) from error
+
+
+def _explain_matched(
+    a: Path,
+    run: Trajectory,
+    b: Path,
+    other: Trajectory,
+    comparison: Comparison,
+    untried: str,
+    noise: Sequence[Repetition],
+    matched: Correspondence | None,
+) -> dict[str, Any]:
+    """Explain two recorded runs without a reference, in the layouts in which their tensors are matched."""
+    layouts = {id(run): matched.ours if matched else None, id(other): matched.theirs if matched else None}
+    ours, theirs = (aligned(each, layouts[id(each)]) for each in (run, other))
+    pairs = [(aligned(one.run, layouts[id(one.base)]), aligned(one.base, layouts[id(one.base)])) for one in noise]
+    found = explain_pair(ours, theirs, comparison.judgement, untried, pairs).as_json()
+    if matched is not None and (pairing := matched.pairing_of(str(found["parameter"]))):
+        mine, its = (" + ".join(names) for names in pairing.names)
+        found["note"] = "; ".join(filter(None, (found["note"], f"it is {mine} of {a}, and {its} of {b}")))
+    return found
 
 
 def replayed(

@@ -5,16 +5,21 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from parity.dtypes import unit
+from parity.judging.aligned import aligned, aligned_floor, distances_in
 from parity.judging.comparable import incomparable
 from parity.judging.compare import Difference, Worst, differences
+from parity.judging.correspondence import Correspondence, read_map
 from parity.judging.floor import Floor, Source, floor_of, least_floor, too_narrow
 from parity.judging.known import NOTHING, Known
+from parity.judging.matched import as_far_as_matched
+from parity.judging.matching import inferred
 from parity.judging.policy import asserts_parameters
 from parity.judging.preflight import preflight
 from parity.judging.sight import moved_by_rounding
@@ -107,16 +112,19 @@ class Repetition:
     distances: Params
 
 
-def compare_folders(a: Path, b: Path, noise: Sequence[Path] = (), known: Known = NOTHING) -> list[Comparison]:
+def compare_folders(
+    a: Path, b: Path, noise: Sequence[Path] = (), known: Known = NOTHING, matching: Path | None = None
+) -> list[Comparison]:
     """Compare two runs, or in two folders of runs every pair of the same case, dtype and length of stretches.
 
-    ``noise`` is that of ``compare`` and only for two runs; ``known`` is the suite that knows their cases.
-    TrajectoryError if a run cannot be read or there is no pair to compare.
+    ``noise`` and ``matching`` are those of ``compare`` and only for two runs; ``known`` is the suite that knows their
+    cases. TrajectoryError if a run cannot be read or there is no pair to compare.
     """
     if (a / MANIFEST).exists() or (b / MANIFEST).exists():
-        return [compare(a, b, noise, known)]
-    if noise:
-        raise TrajectoryError("--noise belongs to two trajectories: name their folders, not folders of runs")
+        return [compare(a, b, noise, known, matching=matching)]
+    if noise or matching:
+        option = "--noise" if noise else "--map"
+        raise TrajectoryError(f"{option} belongs to two trajectories: name their folders, not folders of runs")
     for root in (a, b):
         if not root.is_dir():
             raise TrajectoryError(f"{root} is not a folder: name a trajectory's folder or a folder of runs")
@@ -141,13 +149,21 @@ def unpaired(a: Path, b: Path, comparisons: Sequence[Comparison]) -> dict[Path, 
 
 
 def compare(
-    a: Path, b: Path, noise: Sequence[Path] = (), known: Known = NOTHING, budget: Budget | None = None
+    a: Path,
+    b: Path,
+    noise: Sequence[Path] = (),
+    known: Known = NOTHING,
+    budget: Budget | None = None,
+    matching: Path | None = None,
 ) -> Comparison:
     """Compare two recorded runs: every batch's loss, every snapshot of every parameter and its metrics.
 
     The tolerance is the sum of both runs' own, because either may be off by its share. Of a metric it is what rows near
     a tie may change, which a measured noise floor alone knows: without one, metrics that differ by more than roundings
     of their own value are INCONCLUSIVE.
+
+    Where the runs have other names, shapes or axis orders, their tensors are matched first: see
+    ``parity.judging.matching``.
 
     Args:
         a: The folder of a recorded run.
@@ -156,6 +172,7 @@ def compare(
         known: The suite that knows the runs' case. It alone may say that a case's parameters are asserted in lockstep
             only, and its noise floors come before those that lie beside the runs.
         budget: What several readings may take together, if those of the two runs are among them.
+        matching: A file of pairings of tensors, as ``parity match --json`` writes it, which are taken as they are.
 
     Returns:
         The judgement, and the largest differences.
@@ -173,7 +190,8 @@ def compare(
         <Verdict.PASS: 'PASS'>
     """
     ours, theirs = read(a, budget=budget), read(b, budget=budget)
-    return compare_runs(a, ours, b, theirs, repetitions(ours, theirs, noise), known)
+    matched = inferred(ours, theirs, read_map(matching) if matching else ())
+    return compare_runs(a, ours, b, theirs, repetitions(ours, theirs, noise), known, matched)
 
 
 def compare_runs(
@@ -183,19 +201,26 @@ def compare_runs(
     theirs: Trajectory,
     noise: Sequence[Repetition] = (),
     known: Known = NOTHING,
+    matched: Correspondence | None = None,
 ) -> Comparison:
-    """Compare two runs that were read already: see ``compare``."""
+    """Compare two runs that were read already, in the layouts in which they are ``matched``: see ``compare``."""
+    unmatched, layouts = (ours, theirs), (None, None) if matched is None else (matched.ours, matched.theirs)
+    ours, theirs = (aligned(run, layout) for run, layout in zip(unmatched, layouts, strict=True))
     sides = ((a, ours), (b, theirs))
     stale = [
         f"{folder} is an earlier run: a newer one was begun and not finished"
         for folder, run in sides
         if superseded(folder, run)
     ]
-    before, notes = (*stale, *preflight(ours, theirs)), []
+    before, notes = (*stale, *preflight(ours, theirs)), [] if matched is None else list(matched.lines)
     floors = []
-    for folder, run in sides:
-        own = [one.distances for one in noise if one.run.meta["dtype"] == run.meta["dtype"]]
-        floor = known.floor(folder, run)
+    for (folder, run), recorded, layout in zip(sides, unmatched, layouts, strict=True):
+        own = [
+            distances_in(layouts[one.base is not unmatched[0]], one.distances)
+            for one in noise
+            if one.run.meta["dtype"] == run.meta["dtype"]
+        ]
+        floor = aligned_floor(known.floor(folder, recorded), layout)
         if floor is not None:
             notes.append(
                 f"the noise floor of {folder} "
@@ -213,7 +238,7 @@ def compare_runs(
             )
             floor = least_floor(run)
         floors.append(floor.carried(run) if run.meta.get("lockstep") else floor)
-    params = any(_asserts_parameters(run, known) for run in (ours, theirs))
+    params = any(_asserts_parameters(run, known) for run in unmatched)
     if not params:
         notes.append(
             "this case's parameters are compared in lockstep only, except in float64: of a free run the losses count"
@@ -239,7 +264,10 @@ def compare_runs(
     )
     zero = moved_by_rounding((ours, theirs))
     notes += [f"{name} is moved by rounding alone, because its gradient is: it decides nothing" for name in zero]
-    judgement = sighted(_judged(ours, theirs, both, params), theirs, but=zero)
+    judgement = _judged(ours, theirs, both, params)
+    if matched is not None:
+        judgement = as_far_as_matched(judgement, ours, theirs, both, matched, partial(_judged, params=params))
+    judgement = sighted(judgement, theirs, but=zero)
     coarser = max((run.meta["dtype"] for run in (ours, theirs)), key=unit)
     found = [
         differences(ours.params[name], theirs.params[name], name, ours.epochs, dtype=coarser) for name in ours.params
@@ -327,9 +355,11 @@ def repetitions(ours: Trajectory, theirs: Trajectory, noise: Sequence[Path]) -> 
     found = []
     for folder in noise:
         run = read(folder)
-        if doubt := incomparable(run, ours):
-            raise TrajectoryError(f"{folder}: shows no noise of these runs: {doubt}")
-        judged = [(judge(run, base, least_floor(base)), base) for base in (ours, theirs)]
+        # The runs may have other names for their tensors.
+        bases = [base for base in (ours, theirs) if not incomparable(run, base)]
+        if not bases:
+            raise TrajectoryError(f"{folder}: shows no noise of these runs: {incomparable(run, ours)}")
+        judged = [(judge(run, base, least_floor(base)), base) for base in bases]
         nearer, base = min(judged, key=lambda pair: np.inf if pair[0].ratio is None else pair[0].ratio)
         distances = nearer.evidence[0].distances
         if not any(values.any() for values in distances.values()):
