@@ -76,6 +76,12 @@ Noise = Annotated[
     list[Path] | None,
     typer.Option("--noise", metavar="RUN", help="A repetition of A or B with its roundings stirred; may be repeated."),
 ]
+Map = Annotated[
+    Path | None,
+    typer.Option(
+        "--map", metavar="FILE", help="Which tensors are the same, as 'parity match A B --json FILE' writes it."
+    ),
+]
 LockstepLength = Annotated[
     int | None,
     typer.Option(

@@ -18,6 +18,7 @@ from parity.cli.options import (
     Epochs,
     Impls,
     Json,
+    Map,
     Noise,
     Out,
     Pythons,
@@ -99,6 +100,7 @@ def explain(
     noise: Noise = None,
     json_file: Json = None,
     data: Data = None,
+    map_file: Map = None,
 ) -> None:
     """Say where and why a run parts from its reference.
 
@@ -123,11 +125,13 @@ def explain(
         if len(what) == 2:
             _belongs_to_a_case(impl=impl, dtype=dtype, device=device != "cpu", epochs=epochs, python=python)
             with offline():
-                found = _explain_recordings(suite, Path(what[0]), Path(what[1]), noise, data)
+                found = _explain_recordings(suite, Path(what[0]), Path(what[1]), noise, data, map_file)
         elif len(what) > 2:
             fail("explain takes one case, or the folders of two trajectories")
         elif noise:
             fail("--noise belongs to two trajectories: a case has its own noise floor")
+        elif map_file:
+            fail("--map belongs to two trajectories: the implementations of a case have one layout")
         else:
             matrix = matrix_of(
                 suite,
@@ -160,13 +164,13 @@ class _Explained(NamedTuple):
 
 
 def _explain_recordings(
-    suite: str | None, a: Path, b: Path, noise: list[Path] | None, data: str | None
+    suite: str | None, a: Path, b: Path, noise: list[Path] | None, data: str | None, map_file: Path | None
 ) -> list[_Explained]:
     from parity.explaining.folders import explain_folders
 
     known = known_suite(suite)
     replay = partial(_replay, known.suite, a, b, noise or ())
-    comparison, explanation = explain_folders(known, a, b, noise or (), data, replay)
+    comparison, explanation = explain_folders(known, a, b, noise or (), data, replay, map_file)
     return [_Explained(f"{a} against {b}", comparison.judgement, comparison.preflight, explanation)]
 
 
@@ -220,14 +224,17 @@ def diff(
     noise: Noise = None,
     json_file: Json = None,
     suite: SuiteName = None,
+    map_file: Map = None,
 ) -> None:
     """Compare two recordings, or two folders of them.
 
-    Losses, parameters and metrics are compared. No framework is needed. The tolerance follows from the noise floor that
-    'parity run' left beside the recordings. Runs of your own have none: run one of the scripts again, a few times, from
-    initial values that parity.stir has moved by one unit in the last place, and name those recordings with --noise. A
-    metric that differs without a measured noise floor is inconclusive, for how many rows are near a tie is not known.
-    Two folders of runs, as --out names them, are compared wherever both hold the same case in the same dtype.
+    Losses, parameters and metrics are compared. No framework is needed. If two runs of your own have other names or
+    layouts, their tensors are matched by value first, as 'parity match' shows. The tolerance follows from the noise
+    floor that 'parity run' left beside the recordings. Runs of your own have none: run one of the scripts again, a few
+    times, from initial values that parity.stir has moved by one unit in the last place, and name those recordings with
+    --noise. A metric that differs without a measured noise floor is inconclusive, for how many rows are near a tie is
+    not known. Two folders of runs, as --out names them, are compared wherever both hold the same case in the same
+    dtype.
 
     Status 0 if everything was compared and agrees, 1 if something differs, 3 if that is inconclusive or a run of one
     folder has no counterpart in the other.
@@ -242,7 +249,7 @@ def diff(
     from parity.report.terminal import make_console, print_diff, print_unpaired
 
     with clear_errors(), offline():
-        comparisons = compare_folders(a, b, noise or (), known_suite(suite))
+        comparisons = compare_folders(a, b, noise or (), known_suite(suite), map_file)
     console = make_console(stderr=str(json_file) == "-")
     print_diff(console, comparisons)
     alone = unpaired(a, b, comparisons)

@@ -50,15 +50,17 @@ class Evidence:
 
 
 def fits(source: Mapping[str, Seen], target: Mapping[str, Seen], way: Arrangement) -> bool | None:
-    """Say whether all that is seen of a source is seen of a target, so arranged; None if it is rounding alone."""
-    shared = source.keys() & target.keys()
-    if not any(source[key].moved or target[key].moved for key in shared):
+    """Say whether what is seen of a source is seen of a target, so arranged; None if it is rounding alone."""
+    key = _telling(source, target)
+    if key is None:
         return None
     sizes = [digit.size for digit in way.digits]
-    return all(
-        _near(source[key].values.reshape(sizes), way.seen_in(target[key].values), source[key], target[key])
-        for key in shared
-    )
+    return _near(source[key].values.reshape(sizes), way.seen_in(target[key].values), source[key], target[key])
+
+
+def _telling(one: Mapping[str, Seen], other: Mapping[str, Seen]) -> str | None:
+    """The first place where either moved by more than rounding: later on, right runs drift apart."""
+    return next((key for key in one if key in other and (one[key].moved or other[key].moved)), None)
 
 
 def _near(x: Array, y: Array, one: Seen, other: Seen) -> bool:
@@ -104,10 +106,10 @@ def _alike(evidence: Evidence, some: Sequence[Tensor], others: Sequence[Tensor])
         mine, its = evidence.of(one, True), evidence.of(other, False)
         if evidence.ours.trained(one.name) != evidence.theirs.trained(other.name):
             continue
-        shared = mine.keys() & its.keys()
-        x, y = ranked[True, one.label], ranked[False, other.label]
-        moved = any(mine[key].moved or its[key].moved for key in shared)
-        found[i, j] = moved and all(_near(x[key], y[key], mine[key], its[key]) for key in shared)
+        key = _telling(mine, its)
+        if key is not None:
+            x, y = ranked[True, one.label][key], ranked[False, other.label][key]
+            found[i, j] = _near(x, y, mine[key], its[key])
     return found
 
 

@@ -79,13 +79,13 @@ class Correspondence:
     Attributes:
         pairings: The tensors that were matched.
         alone: The tensors of each run that were not.
-        untrained: Of those, in each run, the ones that no optimizer trains.
+        untrained: The tensors of each run that no optimizer trains, as far as known.
         notes: What is ambiguous, or strange, each in a sentence.
     """
 
     pairings: tuple[Pairing, ...]
     alone: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
-    untrained: frozenset[str] = frozenset()
+    untrained: tuple[frozenset[str], frozenset[str]] = (frozenset(), frozenset())
     notes: tuple[str, ...] = ()
 
     @property
@@ -106,7 +106,15 @@ class Correspondence:
     @property
     def missed(self) -> tuple[str, ...]:
         """The trained tensors of both runs that have no partner."""
-        return tuple(name for names in self.alone for name in names if name not in self.untrained)
+        return tuple(
+            name for names, left in zip(self.alone, self.untrained, strict=True) for name in names if name not in left
+        )
+
+    @property
+    def certain(self) -> bool:
+        """Whether every trained tensor has a partner that is proven."""
+        open_ = [name for pairing in self.unproven for name in pairing.names[0] if name not in self.untrained[0]]
+        return not open_ and not self.missed
 
     def pairing_of(self, canonical: str) -> Pairing | None:
         """The pairing that a canonical tensor belongs to."""

@@ -266,7 +266,9 @@ def compare_runs(
     notes += [f"{name} is moved by rounding alone, because its gradient is: it decides nothing" for name in zero]
     judgement = _judged(ours, theirs, both, params)
     if matched is not None:
-        judgement = as_far_as_matched(judgement, ours, theirs, both, matched, partial(_judged, params=params))
+        judge_again = partial(_judged, params=params)
+        judgement, left_out = as_far_as_matched(judgement, ours, theirs, both, matched, judge_again)
+        notes += left_out
     judgement = sighted(judgement, theirs, but=zero)
     coarser = max((run.meta["dtype"] for run in (ours, theirs)), key=unit)
     found = [

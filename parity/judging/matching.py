@@ -8,13 +8,14 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from parity.dtypes import unit
+from parity.dtypes import rounded, unit
 from parity.judging.by_evidence import Evidence, by_evidence, fused, paired
 from parity.judging.by_value import by_value
 from parity.judging.correspondence import Correspondence, How, Pairing, used
 from parity.judging.sides import Side, ancestors, layer_of, natural, side_of
 from parity.judging.slots import Tensor
-from parity.trajectory import Trajectory
+from parity.layout import to_canonical
+from parity.trajectory import Trajectory, TrajectoryError
 
 Mark = Callable[[Side, Tensor], Hashable]
 """What two tensors must have in common to be paired."""
@@ -94,19 +95,34 @@ def match_sides(ours: Side, theirs: Side, given: Sequence[Pairing] = ()) -> Corr
     )
     values = by_value(ours, theirs, mine, others)
     state = _State(Evidence(ours, theirs), values.ours, values.theirs, notes=values.notes)
-    state.pairings = [*given, *(Pairing(one, its, How.VALUE, proven=True) for one, its in values.matches)]
+    state.pairings = [
+        *(_checked(pairing, ours, theirs) for pairing in given),
+        *(Pairing(one, its, How.VALUE, proven=True) for one, its in values.matches),
+    ]
     state.take(by_evidence(state.evidence, state.ours, state.theirs))
     _by_layer(state)
     _by_name(state)
     _by_order(state)
     state.take_notes()
-    alone = tuple(sorted({t.name for t in tensors}, key=natural) for tensors in (state.ours, state.theirs))
-    first, second = (
-        {name for name in names if not side.trained(name)} for side, names in zip((ours, theirs), alone, strict=True)
-    )
-    return Correspondence(
-        _distinct(state.pairings), (tuple(alone[0]), tuple(alone[1])), frozenset(first | second), tuple(state.notes)
-    )
+    first, second = (tuple(sorted({t.name for t in tensors}, key=natural)) for tensors in (state.ours, state.theirs))
+    untrained = ours.untrained, theirs.untrained
+    return Correspondence(_distinct(state.pairings), (first, second), untrained, tuple(state.notes))
+
+
+def _checked(pairing: Pairing, ours: Side, theirs: Side) -> Pairing:
+    """Say whether a user's own pairing begins with equal values; TrajectoryError if it does not fit the runs."""
+    try:
+        one, other = (
+            to_canonical(slots, {name: rounded(side.initial[name], side.dtype) for name in names})
+            for slots, side, names in zip((pairing.ours, pairing.theirs), (ours, theirs), pairing.names, strict=True)
+        )
+        equal = all(np.array_equal(one[name], other[name], equal_nan=True) for name in pairing.canonical)
+        shapes = all(one[name].shape == other[name].shape for name in pairing.canonical)
+    except (KeyError, ValueError, IndexError) as error:
+        raise TrajectoryError(f"the map does not fit the runs at {pairing.canonical[0]}: {error}") from error
+    if not shapes:
+        raise TrajectoryError(f"the map gives {pairing.canonical[0]} two shapes")
+    return replace(pairing, proven=equal, differs=not equal)
 
 
 @dataclass
