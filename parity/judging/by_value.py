@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from parity.judging.arrangement import arrangements
-from parity.judging.fingerprint import places_of
+from parity.judging.fingerprint import Fingerprint, places_of
 from parity.judging.sides import Side
 from parity.judging.slots import Both, Tensor, many_to_one, one_to_one
 from parity.layout import Slot
@@ -56,8 +56,23 @@ def by_value(ours: Side, theirs: Side, mine: Sequence[Tensor], others: Sequence[
     """
     found = Values()
     _alike(ours, theirs, mine, others, found)
-    if any(ours.telling(tensor) for tensor in found.ours) and any(theirs.telling(tensor) for tensor in found.theirs):
-        _parts(ours, theirs, found)
+    marks = [
+        {side.fingerprint(tensor) for tensor in left if side.telling(tensor)}
+        for side, left in ((ours, found.ours), (theirs, found.theirs))
+    ]
+    if all(marks):
+        # What is whole on both sides is no part, though values did not tell which is which, or how it lies.
+        _parts(ours, theirs, found, marks[0] & marks[1])
+        for mark in marks[0] & marks[1]:
+            some, its = (
+                [tensor.name for tensor in left if side.fingerprint(tensor) == mark]
+                for side, left in ((ours, found.ours), (theirs, found.theirs))
+            )
+            if len(some) != len(its):
+                found.notes.append(
+                    f"{' and '.join(some)} of the first run and {' and '.join(its)} of the second begin with the same "
+                    "values: are they tied in one run alone?"
+                )
     return found
 
 
@@ -83,10 +98,14 @@ def _alike(ours: Side, theirs: Side, mine: Sequence[Tensor], others: Sequence[Te
     found.theirs = [tensor for tensor in others if id(tensor) in left]
 
 
-def _parts(ours: Side, theirs: Side, found: Values) -> None:
+def _parts(ours: Side, theirs: Side, found: Values, whole_marks: set[Fingerprint]) -> None:
     """Match tensors that are parts of others: fused or stacked on one side, separate on the other."""
-    held = _held(ours, theirs, found.ours, found.theirs)  # (their share in ours): which of theirs lies in which of ours
-    holds = _held(theirs, ours, found.theirs, found.ours)
+    mine, its = (
+        [tensor for tensor in left if side.telling(tensor) and side.fingerprint(tensor) not in whole_marks]
+        for side, left in ((ours, found.ours), (theirs, found.theirs))
+    )
+    held = _held(ours, theirs, mine, its)  # which of theirs lies in which of ours
+    holds = _held(theirs, ours, its, mine)
     for mine_whole, sides, table, wholes, pieces in (
         (True, (ours, theirs), held, found.ours, found.theirs),
         (False, (theirs, ours), holds, found.theirs, found.ours),
@@ -104,13 +123,15 @@ def _parts(ours: Side, theirs: Side, found: Values) -> None:
     linked = {(a, b) for (a, b), share in held.items() if share >= PART and a in found.ours and b in found.theirs}
     linked |= {(a, b) for (b, a), share in holds.items() if share >= PART and a in found.ours and b in found.theirs}
     for some, others in _components(linked):
-        for mine, side in ((True, some), (False, others)):
+        if min(len(some), len(others)) < 2:
+            continue
+        for first, side in ((True, some), (False, others)):
             lengths = {tensor.shape[0] if tensor.shape and tensor.index is None else 0 for tensor in side}
             count = lengths.pop()
             if lengths or count < 2:
                 continue
             slices = [Tensor(t.name, t.shape[1:], index) for t in side for index in range(count)]
-            inner = by_value(ours, theirs, slices if mine else some, others if mine else slices)
+            inner = by_value(ours, theirs, slices if first else some, others if first else slices)
             if not inner.ours and not inner.theirs:
                 found.matches.append(
                     Match(
@@ -177,16 +198,15 @@ def _held(
     probes: list[Array] = []
     owners: list[Tensor] = []
     for part in parts:
-        if other.telling(part):
-            values = other.values(part)
-            places = np.random.default_rng(len(values)).integers(0, len(values), PROBES)
-            probes.append(values[places])
-            owners.append(part)
+        values = other.values(part)
+        places = np.random.default_rng(len(values)).integers(0, len(values), PROBES)
+        probes.append(values[places])
+        owners.append(part)
     if not probes:
         return {}
     wanted, place = np.unique(np.concatenate(probes), return_inverse=True)
     place = place.reshape(len(probes), PROBES)
-    names = {str(number): whole for number, whole in enumerate(wholes) if side.telling(whole)}
+    names = {str(number): whole for number, whole in enumerate(wholes)}
     found = {}
     for number, held in places_of(wanted, {name: side.values(whole) for name, whole in names.items()}):
         shares = held[place].mean(1)

@@ -278,11 +278,13 @@ def _by_order(state: _State) -> None:
                 partners = sides[1].get(key, [])
                 if len(layers) != len(partners):
                     continue
-                if len(layers) > 1:
-                    names = ", ".join(layer[0].name for layer in layers[:4])
-                    state.notes.append(f"{len(layers)} layers are matched by their order alone: {names}")
+                alike = [tensor.name for layer in layers for tensor in layer]
+                open_ = len(layers) > 1 or len(set(key[1])) < len(key[1])
+                if open_:
+                    some = ", ".join(alike[:4]) + (f" and {len(alike) - 4} more" if len(alike) > 4 else "")
+                    state.notes.append(f"matched by order alone: {some}")
                 for layer, partner in zip(layers, partners, strict=True):
-                    how = How.ORDER if len(layers) > 1 or place is None else How.NEIGHBOUR
+                    how = How.ORDER if open_ or place is None else How.NEIGHBOUR
                     for one, other in zip(layer, partner, strict=True):
                         state.pair(one, other, how)
 
@@ -292,12 +294,12 @@ Place = Callable[["_State", str, bool], Hashable]
 
 def _left_layers(
     state: _State, side: Side, tensors: Sequence[Tensor], mark: Mark, place: Place | None, mine: bool
-) -> dict[Hashable, list[list[Tensor]]]:
+) -> dict[tuple[Hashable, tuple[Hashable, ...]], list[list[Tensor]]]:
     """The layers of one side that have tensors without a partner, in order, by where they are and what they hold."""
     layers: dict[str, list[Tensor]] = defaultdict(list)
     for tensor in tensors:
         layers[layer_of(tensor.name)].append(tensor)
-    found: dict[Hashable, list[list[Tensor]]] = defaultdict(list)
+    found: dict[tuple[Hashable, tuple[Hashable, ...]], list[list[Tensor]]] = defaultdict(list)
     for layer in sorted(layers, key=lambda layer: _rank(side, layer)):
         held = sorted(layers[layer], key=lambda tensor: (str(mark(side, tensor)), natural(tensor.name)))
         where = None if place is None else place(state, layer, mine)
