@@ -105,7 +105,7 @@ def to_framework(layout: Layout, params: Mapping[str, Array]) -> Params:
         if slot.gates is not None:
             value = np.concatenate([np.split(value, len(slot.gates), -1)[gate] for gate in slot.gates], -1)
         if slot.block is not None:
-            value = np.split(value, _cuts(slot.block[1]), -1)[slot.block[0]]
+            value = np.split(value, cuts(slot.block[1]), -1)[slot.block[0]]
         value = np.flip(value, slot.flip)
         if slot.axes is not None:
             value = _merged(value, slot)
@@ -160,8 +160,19 @@ def to_canonical(layout: Layout, params: Mapping[str, Array], stacked: int = 0) 
     return result
 
 
-def _cuts(blocks: int | tuple[int, ...]) -> int | list[int]:
-    """The blocks of an axis as ``numpy.split`` takes them."""
+def cuts(blocks: int | tuple[int, ...]) -> int | list[int]:
+    """Give the blocks of an axis as ``numpy.split`` takes them.
+
+    Args:
+        blocks: How many there are, or their lengths.
+
+    Returns:
+        Their number, or the places between them.
+
+    Examples:
+        >>> cuts(3), cuts((8, 2, 2))
+        (3, [8, 10])
+    """
     return blocks if isinstance(blocks, int) else np.cumsum(blocks)[:-1].tolist()
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from parity.explaining.explain import Explanation, explain_pair, explain_recorded
 from parity.explaining.metrics import metric_alone, recorded_metric
-from parity.judging.aligned import aligned
+from parity.judging.aligned import aligned, layouts
 from parity.judging.correspondence import Correspondence, read_map
 from parity.judging.diff import Comparison, Repetition, compare_runs, repetitions
 from parity.judging.known import Known
@@ -111,13 +111,16 @@ def _explain_matched(
     matched: Correspondence | None,
 ) -> dict[str, Any]:
     """Explain two recorded runs without a reference, in the layouts in which their tensors are matched."""
-    layouts = {id(run): matched.ours if matched else None, id(other): matched.theirs if matched else None}
-    ours, theirs = (aligned(each, layouts[id(each)]) for each in (run, other))
-    pairs = [(aligned(one.run, layouts[id(one.base)]), aligned(one.base, layouts[id(one.base)])) for one in noise]
+    mine, its = layouts(matched) if matched else (None, None)
+    ours, theirs = aligned(run, mine), aligned(other, its)
+    pairs = []
+    for one in noise:
+        layout = mine if one.base is run else its
+        pairs.append((aligned(one.run, layout), aligned(one.base, layout)))
     found = explain_pair(ours, theirs, comparison.judgement, untried, pairs).as_json()
     if matched is not None and (pairing := matched.pairing_of(str(found["parameter"]))):
-        mine, its = (" + ".join(names) for names in pairing.names)
-        found["note"] = "; ".join(filter(None, (found["note"], f"it is {mine} of {a}, and {its} of {b}")))
+        names = " and ".join(f"{' + '.join(of)} of {folder}" for of, folder in zip(pairing.names, (a, b), strict=True))
+        found["note"] = "; ".join(filter(None, (found["note"], f"it is {names}")))
     return found
 
 

@@ -3,34 +3,109 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from parity.judging.floor import Floor
-from parity.layout import Layout, Slot, to_canonical
+from parity.judging.correspondence import Correspondence, label
+from parity.judging.floor import Floor, Source
+from parity.layout import Slot, cuts, to_canonical
 from parity.trajectory import Stack, Trajectory, TrajectoryError
 from parity.typing import Array, Params
 
 
-class Relaid:
-    """A canonical tensor's snapshots, made of a framework's stacks when they are sliced.
+@dataclass(frozen=True)
+class Common:
+    """A tensor that both runs have, and what it is made of in one of them.
+
+    Attributes:
+        name: What it is called in both.
+        slots: The run's slots that it is made of.
+        cut: Which block of the canonical last axis it is, as a slot's ``block``, if the run's own tensor is fused of
+            several.
+
+    Examples:
+        >>> qk = Common("key", (Slot("qk", "qk"),), cut=(1, 2))
+        >>> qk.of({"qk": np.arange(4.0)}).tolist()
+        [2.0, 3.0]
+    """
+
+    name: str
+    slots: tuple[Slot, ...]
+    cut: tuple[int, int | tuple[int, ...]] | None = None
+
+    def of(self, tensors: Mapping[str, Array], stacked: int = 0) -> Array:
+        """Make it of the run's tensors, which may have leading axes."""
+        (value,) = to_canonical(self.slots, tensors, stacked).values()
+        return value if self.cut is None else np.split(value, cuts(self.cut[1]), -1)[self.cut[0]]
+
+    @property
+    def sources(self) -> list[str]:
+        """The names of the run's tensors that it is made of."""
+        return list(dict.fromkeys(slot.framework for slot in self.slots))
+
+
+Layout = Sequence[Common]
+"""All that two runs have in common, as one of them has it."""
+
+
+def layouts(matched: Correspondence) -> tuple[Layout, Layout]:
+    """Say what two runs have in common, as each of them has it.
+
+    A tensor that is fused on one side is taken apart: its parts have names and noise floors of their own.
 
     Args:
-        slots: All slots of one canonical tensor.
+        matched: The correspondence of the runs.
+
+    Returns:
+        The first run's tensors and the second run's, the same names in the same order.
+
+    Examples:
+        >>> from parity.judging.correspondence import How, Pairing
+        >>> parts = Slot("qk", "q", block=(0, 2)), Slot("qk", "k", block=(1, 2))
+        >>> fused = Pairing((Slot("qk", "qk"),), parts, How.VALUE)
+        >>> ours, theirs = layouts(Correspondence((fused,)))
+        >>> [(common.name, common.cut) for common in ours]
+        [('q', (0, 2)), ('k', (1, 2))]
+    """
+    found: tuple[list[Common], list[Common]] = ([], [])
+    taken = {name for pairing in matched.pairings for name in pairing.canonical}
+    for pairing in matched.pairings:
+        for canonical in pairing.canonical:
+            sides = [tuple(s for s in side if s.canonical == canonical) for side in (pairing.ours, pairing.theirs)]
+            parts = [len(side) > 1 and all(slot.block is not None for slot in side) for side in sides]
+            several = sides[parts.index(True)] if sum(parts) == 1 else ()
+            names = [label(slot) for slot in several]
+            if not names or (set(names) & (taken - {canonical})):
+                for common, side in zip(found, sides, strict=True):
+                    common.append(Common(canonical, side))
+                continue
+            taken |= set(names)
+            for common, side, apart in zip(found, sides, parts, strict=True):
+                for name, slot in zip(names, several, strict=True):
+                    own = (replace(slot, canonical=name, block=None),) if apart else side
+                    common.append(Common(name, own, None if apart else slot.block))
+    return found
+
+
+class Relaid:
+    """A common tensor's snapshots, made of a framework's stacks when they are sliced.
+
+    Args:
+        common: What it is made of.
         stacks: The framework's stacks by name.
 
     Examples:
-        >>> stack = Relaid([Slot("kernel", "weight", axes=(1, 0))], {"weight": np.zeros((5, 2, 3))})
+        >>> kernel = Common("kernel", (Slot("kernel", "weight", axes=(1, 0)),))
+        >>> stack = Relaid(kernel, {"weight": np.zeros((5, 2, 3))})
         >>> stack.shape, stack[1:3].shape
         ((5, 3, 2), (2, 3, 2))
     """
 
-    def __init__(self, slots: Layout, stacks: Mapping[str, Stack]) -> None:
-        self._slots = tuple(slots)
-        self._stacks = {slot.framework: stacks[slot.framework] for slot in slots}
+    def __init__(self, common: Common, stacks: Mapping[str, Stack]) -> None:
+        self._common, self._stacks = common, {name: stacks[name] for name in common.sources}
         first = next(iter(self._stacks.values()))
         self.dtype = first.dtype
         self.shape: tuple[int, ...] = (len(first), *self[0].shape)
@@ -40,8 +115,7 @@ class Relaid:
 
     def __getitem__(self, key: int | slice) -> Any:
         pieces = {name: np.asarray(stack[key]) for name, stack in self._stacks.items()}
-        (value,) = to_canonical(self._slots, pieces, stacked=int(isinstance(key, slice))).values()
-        return value
+        return self._common.of(pieces, stacked=int(isinstance(key, slice)))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         if copy is False:
@@ -51,29 +125,28 @@ class Relaid:
 
 
 class RelaidSteps(Mapping[str, Array]):
-    """The tensors of recorded steps, those of parameters in the layout of a correspondence. Layers stay as they are.
+    """The tensors of recorded steps, those of parameters as two runs have them in common. Layers stay as they are.
 
     Args:
         steps: The run's own, by name.
-        layout: The run's slots.
-        shapes: The shapes of its parameters, by the framework's name.
+        layout: What the runs have in common.
+        shapes: The shapes of the run's parameters, by the framework's name.
     """
 
     def __init__(self, steps: Mapping[str, Array], layout: Layout, shapes: Mapping[str, tuple[int, ...]]) -> None:
         self._steps, self._shapes = steps, shapes
-        self._slots = by_canonical(layout)
-        self._sources: dict[str, str | tuple[str, str]] = {}
-        of: dict[str, list[str]] = defaultdict(list)
-        for canonical, slots in self._slots.items():
-            of[slots[0].framework].append(canonical)
+        self._sources: dict[str, str | tuple[str, Common]] = {}
+        of: dict[str, list[Common]] = defaultdict(list)
+        for common in layout:
+            of[common.sources[0]].append(common)
         for name in steps:
             prefix, tensor = _split(name, shapes)
             if tensor is None:
                 self._sources[name] = name
                 continue
-            for canonical in of[tensor]:
-                if all(self._has(prefix, slot.framework) for slot in self._slots[canonical]):
-                    self._sources[f"{prefix}{canonical}"] = prefix, canonical
+            for common in of[tensor]:
+                if all(self._has(prefix, source) for source in common.sources):
+                    self._sources[f"{prefix}{common.name}"] = prefix, common
 
     def _has(self, prefix: str, tensor: str) -> bool:
         """Say whether a tensor is there; a slot may have another shape than its parameter, and no layout then."""
@@ -86,32 +159,17 @@ class RelaidSteps(Mapping[str, Array]):
         source = self._sources[name]
         if isinstance(source, str):
             return self._steps[source]
-        prefix, canonical = source
-        slots = self._slots[canonical]
-        found = {slot.framework: self._steps[f"{prefix}{slot.framework}"] for slot in slots}
+        prefix, common = source
+        found = {tensor: self._steps[f"{prefix}{tensor}"] for tensor in common.sources}
         if "/strays/" in prefix:
             return np.asarray(np.maximum.reduce(list(found.values())))
-        (value,) = to_canonical(slots, found).values()
-        return value
+        return np.ascontiguousarray(common.of(found))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._sources)
 
     def __len__(self) -> int:
         return len(self._sources)
-
-
-def by_canonical(layout: Layout) -> dict[str, list[Slot]]:
-    """Sort a layout's slots by their canonical tensor.
-
-    Examples:
-        >>> by_canonical([Slot("qkv", "q", block=(0, 2)), Slot("qkv", "k", block=(1, 2))])["qkv"][1].framework
-        'k'
-    """
-    found: dict[str, list[Slot]] = defaultdict(list)
-    for slot in layout:
-        found[slot.canonical].append(slot)
-    return dict(found)
 
 
 def _split(name: str, shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, str | None]:
@@ -131,28 +189,28 @@ def aligned(run: Trajectory, layout: Layout | None) -> Trajectory:
 
     Args:
         run: A run, in its framework's names and shapes.
-        layout: The slots of its tensors; what none names is left out. None leaves the run as it is.
+        layout: What it has in common with another; all else is left out. None leaves the run as it is.
 
     Returns:
-        The run, its parameters, slots and gradients by canonical name.
+        The run, its parameters, slots and gradients by common names.
 
     Raises:
         TrajectoryError: If the layout does not fit the run.
 
     Examples:
         >>> run = Trajectory({}, np.arange(2), np.zeros((1, 1)), {"weight": np.zeros((2, 4, 3))}, {})
-        >>> aligned(run, [Slot("kernel", "weight", axes=(1, 0))]).params["kernel"].shape
+        >>> aligned(run, [Common("kernel", (Slot("kernel", "weight", axes=(1, 0)),))]).params["kernel"].shape
         (2, 3, 4)
     """
     if layout is None:
         return run
     shapes = {name: tuple(stack.shape[1:]) for name, stack in run.params.items()}
     params: dict[str, Stack] = {}
-    for canonical, slots in by_canonical(layout).items():
+    for common in layout:
         try:
-            params[canonical] = Relaid(slots, run.params)
+            params[common.name] = Relaid(common, run.params)
         except (KeyError, ValueError, IndexError) as error:
-            raise TrajectoryError(f"the slots of {canonical} do not fit the run: {error}") from error
+            raise TrajectoryError(f"the slots of {common.name} do not fit the run: {error}") from error
     return replace(run, params=params, steps=RelaidSteps(run.steps, layout, shapes))
 
 
@@ -161,10 +219,10 @@ def aligned_floor(floor: Floor | None, layout: Layout | None) -> Floor | None:
 
     Args:
         floor: The floor of a run in its framework's names, if it has one.
-        layout: The slots of the run's tensors; None leaves the floor as it is.
+        layout: What the run has in common with another; None leaves the floor as it is.
 
     Returns:
-        The floor by canonical name.
+        The floor by common names.
     """
     return None if floor is None else replace(floor, params=distances_in(layout, floor.params))
 
@@ -173,21 +231,40 @@ def distances_in(layout: Layout | None, distances: Params) -> Params:
     """Bring figures of tensors, (S,) each, to a layout: the largest of those that a canonical tensor is made of.
 
     Args:
-        layout: The slots; None leaves the figures as they are.
+        layout: What the run has in common with another; None leaves the figures as they are.
         distances: Figures by the framework's name. Others than the layout's are left out, but for the loss.
 
     Returns:
-        Figures by canonical name.
+        Figures by common names.
 
     Examples:
-        >>> layout = [Slot("qk", "q", block=(0, 2)), Slot("qk", "k", block=(1, 2))]
-        >>> distances_in(layout, {"q": np.array([1.0, 2]), "k": np.array([2.0, 1])})["qk"].tolist()
+        >>> common = Common("qk", (Slot("qk", "q", block=(0, 2)), Slot("qk", "k", block=(1, 2))))
+        >>> distances_in([common], {"q": np.array([1.0, 2]), "k": np.array([2.0, 1])})["qk"].tolist()
         [2.0, 2.0]
     """
     if layout is None:
         return distances
     loss = {"loss": distances["loss"]} if "loss" in distances else {}
-    return loss | {
-        canonical: np.maximum.reduce([distances[slot.framework] for slot in slots])
-        for canonical, slots in by_canonical(layout).items()
-    }
+    return loss | {common.name: np.maximum.reduce([distances[name] for name in common.sources]) for common in layout}
+
+
+def finer(floors: Sequence[Floor], sides: Sequence[Layout | None]) -> list[Floor]:
+    """Give the parts of a fused tensor the noise floors that the other run measured of them.
+
+    The floor of a whole is that of its noisiest part: of a fused bias it is the key's, which rounding alone moves.
+
+    Args:
+        floors: Both runs' floors, by common names, of one dtype.
+        sides: What both runs have in common; of None the floors stay as they are.
+
+    Returns:
+        Both floors.
+    """
+    measured = all(floor.source is not Source.ROUNDING for floor in floors)
+    found: list[Floor] = []
+    for floor, other, layout in zip(floors, reversed(floors), sides, strict=True):
+        alike = measured and floor.loss.shape == other.loss.shape
+        fused = {common.name for common in layout or () if common.cut is not None and alike}
+        params = {name: (other if name in fused else floor).params[name] for name in floor.params}
+        found.append(replace(floor, params=params))
+    return found

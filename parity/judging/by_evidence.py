@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from parity.judging.correspondence import How, Pairing
 from parity.judging.sides import Seen, Side
 from parity.judging.slots import Tensor, many_to_one, one_to_one
 from parity.layout import Slot
+from parity.tolerance import FACTOR
 from parity.typing import Array
 
 MOST = 1 << 12
@@ -78,12 +79,8 @@ def by_evidence(evidence: Evidence, ours: Sequence[Tensor], theirs: Sequence[Ten
     Returns:
         Pairings; proven where the arrangement is told as well.
     """
-    groups: dict[object, tuple[list[Tensor], list[Tensor]]] = defaultdict(lambda: ([], []))
-    for side, tensors, mine in ((evidence.ours, ours, True), (evidence.theirs, theirs, False)):
-        for tensor in tensors:
-            groups[side.fingerprint(tensor)][0 if mine else 1].append(tensor)
     found = []
-    for some, others in groups.values():
+    for some, others in _by_values(evidence, ours, theirs):
         alike = _alike(evidence, some, others)
         for i, one in enumerate(some):
             partners = [j for j in range(len(others)) if alike[i, j]]
@@ -111,6 +108,53 @@ def _alike(evidence: Evidence, some: Sequence[Tensor], others: Sequence[Tensor])
             x, y = ranked[True, one.label][key], ranked[False, other.label][key]
             found[i, j] = _near(x, y, mine[key], its[key])
     return found
+
+
+def nearest(evidence: Evidence, ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> list[Pairing]:
+    """Pair the tensors that begin with equal values, and are far nearer to each other later than to any other.
+
+    So a mistake that changes all gradients a little hides no partner. It proves none either.
+
+    Args:
+        evidence: What is seen of both runs.
+        ours: The first run's tensors without a partner.
+        theirs: The second run's.
+
+    Returns:
+        Pairings, unproven.
+    """
+    found = []
+    for some, others in _by_values(evidence, ours, theirs):
+        apart = np.array([[_apart(evidence, one, other) for other in others] for one in some]).reshape(len(some), -1)
+        for i, one in enumerate(some):
+            j = int(np.argmin(apart[i])) if len(others) else 0
+            rest = [*np.delete(apart[i], j), *np.delete(apart[:, j], i)] if len(others) else []
+            if rest and FACTOR * apart[i, j] < min(rest):
+                pairing = paired(evidence, one, others[j], How.GRADIENT)
+                found += [] if pairing is None else [replace(pairing, proven=False)]
+    return found
+
+
+def _apart(evidence: Evidence, one: Tensor, other: Tensor) -> float:
+    """How far the sorted values are from each other, relative to their size; infinite where nothing tells."""
+    mine, its = evidence.of(one, True), evidence.of(other, False)
+    key = _telling(mine, its)
+    if key is None or evidence.ours.trained(one.name) != evidence.theirs.trained(other.name):
+        return np.inf
+    x, y = _ranked(mine[key].values), _ranked(its[key].values)
+    size = max(float(np.max(np.abs(x))), float(np.max(np.abs(y))))
+    return float(np.max(np.abs(x - y))) / size if size else np.inf
+
+
+def _by_values(
+    evidence: Evidence, ours: Sequence[Tensor], theirs: Sequence[Tensor]
+) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
+    """Tensors of both runs that begin with the same values."""
+    groups: dict[object, tuple[list[Tensor], list[Tensor]]] = defaultdict(lambda: ([], []))
+    for side, tensors, place in ((evidence.ours, ours, 0), (evidence.theirs, theirs, 1)):
+        for tensor in tensors:
+            groups[side.fingerprint(tensor)][place].append(tensor)
+    yield from groups.values()
 
 
 def _ranked(values: Array) -> Array:

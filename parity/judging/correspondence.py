@@ -71,6 +71,21 @@ class Pairing:
         """The names of the canonical tensors."""
         return tuple(dict.fromkeys(slot.canonical for slot in self.ours))
 
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """What the blocks of canonical tensors are called, where one run has each as a tensor of its own."""
+        return tuple(label(slot) for slot in (*self.ours, *self.theirs) if slot.block is not None)
+
+
+def label(slot: Slot) -> str:
+    """A slot's own name, which no other slot of its layout has.
+
+    Examples:
+        >>> label(Slot("h0/kernel", "h/kernel", index=0))
+        'h/kernel/0'
+    """
+    return slot.framework if slot.index is None else f"{slot.framework}/{slot.index}"
+
 
 @dataclass(frozen=True)
 class Correspondence:
@@ -116,9 +131,10 @@ class Correspondence:
         open_ = [name for pairing in self.unproven for name in pairing.names[0] if name not in self.untrained[0]]
         return not open_ and not self.missed
 
-    def pairing_of(self, canonical: str) -> Pairing | None:
-        """The pairing that a canonical tensor belongs to."""
-        return next((pairing for pairing in self.pairings if canonical in pairing.canonical), None)
+    def pairing_of(self, name: str) -> Pairing | None:
+        """The pairing that a canonical tensor belongs to, or a part of one that is fused in one run."""
+        whole = next((pairing for pairing in self.pairings if name in pairing.canonical), None)
+        return whole or next((pairing for pairing in self.pairings if name in pairing.parts), None)
 
     @property
     def sentence(self) -> str:

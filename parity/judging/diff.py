@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from parity.dtypes import unit
-from parity.judging.aligned import aligned, aligned_floor, distances_in
+from parity.judging.aligned import aligned, aligned_floor, distances_in, finer, layouts
 from parity.judging.comparable import incomparable
 from parity.judging.compare import Difference, Worst, differences
 from parity.judging.correspondence import Correspondence, read_map
@@ -204,8 +204,8 @@ def compare_runs(
     matched: Correspondence | None = None,
 ) -> Comparison:
     """Compare two runs that were read already, in the layouts in which they are ``matched``: see ``compare``."""
-    unmatched, layouts = (ours, theirs), (None, None) if matched is None else (matched.ours, matched.theirs)
-    ours, theirs = (aligned(run, layout) for run, layout in zip(unmatched, layouts, strict=True))
+    unmatched, common = (ours, theirs), (None, None) if matched is None else layouts(matched)
+    ours, theirs = (aligned(run, layout) for run, layout in zip(unmatched, common, strict=True))
     sides = ((a, ours), (b, theirs))
     stale = [
         f"{folder} is an earlier run: a newer one was begun and not finished"
@@ -214,9 +214,9 @@ def compare_runs(
     ]
     before, notes = (*stale, *preflight(ours, theirs)), [] if matched is None else list(matched.lines)
     floors = []
-    for (folder, run), recorded, layout in zip(sides, unmatched, layouts, strict=True):
+    for (folder, run), recorded, layout in zip(sides, unmatched, common, strict=True):
         own = [
-            distances_in(layouts[one.base is not unmatched[0]], one.distances)
+            distances_in(common[one.base is not unmatched[0]], one.distances)
             for one in noise
             if one.run.meta["dtype"] == run.meta["dtype"]
         ]
@@ -238,6 +238,8 @@ def compare_runs(
             )
             floor = least_floor(run)
         floors.append(floor.carried(run) if run.meta.get("lockstep") else floor)
+    if ours.meta["dtype"] == theirs.meta["dtype"]:
+        floors = finer(floors, common)
     params = any(_asserts_parameters(run, known) for run in unmatched)
     if not params:
         notes.append(

@@ -49,7 +49,7 @@ def as_far_as_matched(
         elif not doubt:
             return found, notes
         first = first or doubt
-        left -= set(pairing.canonical)
+        left -= {one for one in left if matched.pairing_of(one) is pairing}
         found = judge(_only(run, left), _only(reference, left), replace(floor, params=_kept(floor.params, left)))
     if found.verdict is Verdict.FAIL:
         return found, notes
@@ -103,20 +103,21 @@ def _doubt(
     """Say which other partner, or other arrangement, a tensor that differs would agree with; "" if none."""
     mine = _last(run, name)
     allowed = FACTOR * float(floor.params[name][-1])
-    for other in matched.unproven:
-        for canonical in other.canonical:
-            theirs = _last(reference, canonical)
-            if theirs.size == mine.size and np.max(np.abs(theirs - mine), initial=0.0) <= allowed:
-                ours = " + ".join(pairing.names[0])
-                if canonical == name:
-                    return (
-                        f"{ours} holds at the end the values of {name} in another order: nothing proves in which order "
-                        "it is to be compared, say so with --map"
-                    )
+    for other, stack in reference.params.items():
+        partner = matched.pairing_of(other)
+        if partner is None or partner.proven or np.prod(stack.shape[1:]) != mine.size:
+            continue
+        if np.max(np.abs(_last(reference, other) - mine), initial=0.0) <= allowed:
+            ours = " + ".join(pairing.names[0])
+            if other == name:
                 return (
-                    f"{ours} differs from {name}, which it was matched with by {pairing.how}, and agrees with "
-                    f"{canonical}: nothing proves which it is, say so with --map"
+                    f"{ours} holds at the end the values of {name} in another order: nothing proves in which order it "
+                    "is to be compared, say so with --map"
                 )
+            return (
+                f"{ours} differs from {name}, which it was matched with by {pairing.how}, and agrees with {other}: "
+                "nothing proves which it is, say so with --map"
+            )
     return ""
 
 

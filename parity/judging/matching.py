@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from parity.dtypes import rounded, unit
-from parity.judging.by_evidence import Evidence, by_evidence, fused, paired
+from parity.judging.by_evidence import Evidence, by_evidence, fused, nearest, paired
 from parity.judging.by_value import by_value
 from parity.judging.correspondence import Correspondence, How, Pairing, used
 from parity.judging.sides import Side, ancestors, layer_of, natural, side_of
@@ -101,6 +101,7 @@ def match_sides(ours: Side, theirs: Side, given: Sequence[Pairing] = ()) -> Corr
     ]
     state.take(by_evidence(state.evidence, state.ours, state.theirs))
     _by_layer(state)
+    state.take(nearest(state.evidence, state.ours, state.theirs))
     _by_name(state)
     _by_order(state)
     state.take_notes()
