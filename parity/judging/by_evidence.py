@@ -125,10 +125,10 @@ def nearest(evidence: Evidence, ours: Sequence[Tensor], theirs: Sequence[Tensor]
     """
     found = []
     for some, others in _by_values(evidence, ours, theirs):
-        apart = np.array([[_apart(evidence, one, other) for other in others] for one in some]).reshape(len(some), -1)
-        for i, one in enumerate(some):
-            j = int(np.argmin(apart[i])) if len(others) else 0
-            rest = [*np.delete(apart[i], j), *np.delete(apart[:, j], i)] if len(others) else []
+        apart = np.array([[_apart(evidence, one, other) for other in others] for one in some])
+        for i, one in enumerate(some if others else ()):
+            j = int(np.argmin(apart[i]))
+            rest = [*np.delete(apart[i], j), *np.delete(apart[:, j], i)]
             if rest and FACTOR * apart[i, j] < min(rest):
                 pairing = paired(evidence, one, others[j], How.GRADIENT)
                 found += [] if pairing is None else [replace(pairing, proven=False)]
