@@ -179,12 +179,15 @@ def cuts(blocks: int | tuple[int, ...]) -> int | list[int]:
 def _merged(value: Array, slot: Slot) -> Array:
     if slot.shape is not None and value.shape != slot.shape:
         raise ValueError(f"{slot.canonical} has shape {value.shape} where its slot says {slot.shape}")
+    turned = value.transpose(slot.order)
     sizes = [math.prod(value.shape[axis] for axis in group) for group in slot.groups]
-    return value.transpose(slot.order).reshape(sizes)
+    return turned.reshape(sizes)
 
 
 def _unmerged(value: Array, slot: Slot, stacked: int) -> Array:
     lead, own = value.shape[:stacked], value.shape[stacked:]
+    if len(own) != len(slot.groups):
+        raise ValueError(f"axes don't match: {slot.framework} has {len(own)} where its slot says {len(slot.groups)}")
     if slot.shape is None:
         wanted = [1 if not group else size for group, size in zip(slot.groups, own, strict=True)]
         pieces = [size for group, size in zip(slot.groups, own, strict=True) if group]

@@ -121,9 +121,8 @@ class Correspondence:
     @property
     def missed(self) -> tuple[str, ...]:
         """The trained tensors of both runs that have no partner."""
-        return tuple(
-            name for names, left in zip(self.alone, self.untrained, strict=True) for name in names if name not in left
-        )
+        sides = zip(self.alone, self.untrained, strict=True)
+        return tuple(dict.fromkeys(name for names, left in sides for name in names if name not in left))
 
     @property
     def certain(self) -> bool:

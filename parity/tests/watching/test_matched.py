@@ -12,10 +12,9 @@ from parity.tests.suites import strict_json
 from parity.tests.warm import Warm
 from parity.tests.watching import gpt
 
-DTYPES = ("float32", pytest.param("float64", marks=pytest.mark.slow))
 
-
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_gpt_in_torch_and_in_flax_is_matched_and_judged(
     dtype: str, warm: Warm, tmp_path_factory: pytest.TempPathFactory, parity: Parity
 ) -> None:
@@ -30,7 +29,7 @@ def test_a_gpt_in_torch_and_in_flax_is_matched_and_judged(
         folders[label] = Path(asked.result())
     result = parity("match", folders["torch"] / "right", folders["flax"] / "right", "--json", "map.json")
     found = strict_json(Path("map.json").read_text(), "match")
-    assert result.status in (0, 3)
+    assert result.status == 0
     assert found["alone"] == {"ours": [], "theirs": []}
     pairs = {frozenset(slot["framework"] for slot in each["ours"]): each for each in found["pairings"]}
     for block in range(gpt.BLOCKS):
