@@ -6,7 +6,6 @@ import itertools
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
@@ -19,8 +18,10 @@ from parity.layout import Slot
 from parity.tolerance import FACTOR
 from parity.typing import Array
 
-MOST = 1 << 12
-"""Of larger tensors so many of the sorted values are compared."""
+MOST = 1 << 6
+"""Of larger tensors so many of the sorted values are compared, before all values are in their places."""
+PAIRS = 1 << 22
+"""So many pairs of tensors that begin alike are held together at most."""
 GATES = 4
 """The most gates whose order is looked for in a bias."""
 PARTS = 4
@@ -81,33 +82,45 @@ def by_evidence(evidence: Evidence, ours: Sequence[Tensor], theirs: Sequence[Ten
     """
     found = []
     for some, others in _by_values(evidence, ours, theirs):
-        alike = _alike(evidence, some, others)
+        alike = _apart(evidence, some, others)[0] <= 1
         for i, one in enumerate(some):
-            partners = [j for j in range(len(others)) if alike[i, j]]
+            partners = np.flatnonzero(alike[i])
             if len(partners) == 1 and alike[:, partners[0]].sum() == 1:
-                pairing = paired(evidence, one, others[partners[0]], How.GRADIENT)
+                pairing = paired(evidence, one, others[int(partners[0])], How.GRADIENT)
                 if pairing is not None:
                     found.append(pairing)
     return found
 
 
-def _alike(evidence: Evidence, some: Sequence[Tensor], others: Sequence[Tensor]) -> Any:
-    """Whether each of some has the sorted values of each of the others, in all that is seen of both, and they moved."""
-    found = np.zeros((len(some), len(others)), bool)
-    ranked = {
-        (mine, tensor.label): {key: _ranked(seen.values) for key, seen in evidence.of(tensor, mine).items()}
-        for mine, tensors in ((True, some), (False, others))
-        for tensor in tensors
-    }
-    for (i, one), (j, other) in itertools.product(enumerate(some), enumerate(others)):
-        mine, its = evidence.of(one, True), evidence.of(other, False)
-        if evidence.ours.trained(one.name) != evidence.theirs.trained(other.name):
+def _apart(evidence: Evidence, some: Sequence[Tensor], others: Sequence[Tensor]) -> tuple[Array, Array]:
+    """How far each tensor's sorted values are from each other one's, where either first moved by more than rounding.
+
+    In what another right run may be apart, and relative to the values' own size; infinite where nothing tells.
+    """
+    apart, relative = (np.full((len(some), len(others)), np.inf) for _ in range(2))
+    trained = [
+        np.array([side.trained(tensor.name) for tensor in tensors])
+        for side, tensors in ((evidence.ours, some), (evidence.theirs, others))
+    ]
+    left = trained[0][:, None] == trained[1][None, :]
+    seen = [[evidence.of(tensor, mine) for tensor in of] for of, mine in ((some, True), (others, False))]
+    for key in dict.fromkeys(key for one in seen[0] for key in one):
+        rows, columns = ([k for k, one in enumerate(of) if key in one] for of in seen)
+        if not rows or not columns:
             continue
-        key = _telling(mine, its)
-        if key is not None:
-            x, y = ranked[True, one.label][key], ranked[False, other.label][key]
-            found[i, j] = _near(x, y, mine[key], its[key])
-    return found
+        ranked = np.stack([_ranked(seen[1][j][key].values) for j in columns])
+        allowed, moved = (np.array([getattr(seen[1][j][key], what) for j in columns]) for what in ("allowed", "moved"))
+        largest = np.max(np.abs(ranked), axis=1, initial=0.0)
+        for i in rows:
+            mine = seen[0][i][key]
+            told = left[i, columns] & (moved | mine.moved)
+            if told.any():
+                x, here = _ranked(mine.values), np.asarray(columns)[told]
+                far = np.max(np.abs(ranked[told] - x), axis=1, initial=0.0)
+                apart[i, here] = far / np.maximum(allowed[told], mine.allowed)
+                relative[i, here] = far / np.maximum(largest[told], np.max(np.abs(x), initial=0.0))
+                left[i, here] = False
+    return apart, relative
 
 
 def nearest(evidence: Evidence, ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> list[Pairing]:
@@ -125,8 +138,8 @@ def nearest(evidence: Evidence, ours: Sequence[Tensor], theirs: Sequence[Tensor]
     """
     found = []
     for some, others in _by_values(evidence, ours, theirs):
-        apart = np.array([[_apart(evidence, one, other) for other in others] for one in some])
-        for i, one in enumerate(some if others else ()):
+        apart = _apart(evidence, some, others)[1]
+        for i, one in enumerate(some):
             j = int(np.argmin(apart[i]))
             rest = [*np.delete(apart[i], j), *np.delete(apart[:, j], i)]
             if rest and FACTOR * apart[i, j] < min(rest):
@@ -135,26 +148,15 @@ def nearest(evidence: Evidence, ours: Sequence[Tensor], theirs: Sequence[Tensor]
     return found
 
 
-def _apart(evidence: Evidence, one: Tensor, other: Tensor) -> float:
-    """How far the sorted values are from each other, relative to their size; infinite where nothing tells."""
-    mine, its = evidence.of(one, True), evidence.of(other, False)
-    key = _telling(mine, its)
-    if key is None or evidence.ours.trained(one.name) != evidence.theirs.trained(other.name):
-        return np.inf
-    x, y = _ranked(mine[key].values), _ranked(its[key].values)
-    size = max(float(np.max(np.abs(x))), float(np.max(np.abs(y))))
-    return float(np.max(np.abs(x - y))) / size if size else np.inf
-
-
 def _by_values(
     evidence: Evidence, ours: Sequence[Tensor], theirs: Sequence[Tensor]
 ) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
-    """Tensors of both runs that begin with the same values."""
+    """Tensors of both runs that begin with the same values, but for those that are too many to be held together."""
     groups: dict[object, tuple[list[Tensor], list[Tensor]]] = defaultdict(lambda: ([], []))
     for side, tensors, place in ((evidence.ours, ours, 0), (evidence.theirs, theirs, 1)):
         for tensor in tensors:
             groups[side.fingerprint(tensor)][place].append(tensor)
-    yield from groups.values()
+    yield from (both for both in groups.values() if 0 < len(both[0]) * len(both[1]) <= PAIRS)
 
 
 def _ranked(values: Array) -> Array:
