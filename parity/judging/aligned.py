@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from parity.judging.compare import scale
 from parity.judging.correspondence import Correspondence, label
 from parity.judging.floor import Floor, Source
 from parity.layout import Slot, cuts, to_canonical
+from parity.tolerance import least_floor
 from parity.trajectory import Stack, Trajectory, TrajectoryError
 from parity.typing import Array, Params
 
@@ -248,7 +250,7 @@ def distances_in(layout: Layout | None, distances: Params) -> Params:
     return loss | {common.name: np.maximum.reduce([distances[name] for name in common.sources]) for common in layout}
 
 
-def finer(floors: Sequence[Floor], sides: Sequence[Layout | None]) -> list[Floor]:
+def finer(floors: Sequence[Floor], sides: Sequence[Layout | None], runs: Sequence[Trajectory]) -> list[Floor]:
     """Give the parts of a fused tensor the noise floors that the other run measured of them.
 
     The floor of a whole is that of its noisiest part: of a fused bias it is the key's, which rounding alone moves.
@@ -256,15 +258,19 @@ def finer(floors: Sequence[Floor], sides: Sequence[Layout | None]) -> list[Floor
     Args:
         floors: Both runs' floors, by common names, of one dtype.
         sides: What both runs have in common; of None the floors stay as they are.
+        runs: Both runs, by common names. No floor is less than the roundings of a run's own values.
 
     Returns:
         Both floors.
     """
     measured = all(floor.source is not Source.ROUNDING for floor in floors)
     found: list[Floor] = []
-    for floor, other, layout in zip(floors, reversed(floors), sides, strict=True):
+    for floor, other, layout, run in zip(floors, reversed(floors), sides, runs, strict=True):
         alike = measured and floor.loss.shape == other.loss.shape
         fused = {common.name for common in layout or () if common.cut is not None and alike}
-        params = {name: (other if name in fused else floor).params[name] for name in floor.params}
+        params = dict(floor.params)
+        for name in fused:
+            own = np.maximum.accumulate(least_floor(scale(run.params[name]), run.meta["dtype"]))
+            params[name] = np.maximum(other.params[name], own[: len(other.params[name])])
         found.append(replace(floor, params=params))
     return found

@@ -239,7 +239,7 @@ def compare_runs(
             floor = least_floor(run)
         floors.append(floor.carried(run) if run.meta.get("lockstep") else floor)
     if ours.meta["dtype"] == theirs.meta["dtype"]:
-        floors = finer(floors, common)
+        floors = finer(floors, common, (ours, theirs))
     params = any(_asserts_parameters(run, known) for run in unmatched)
     if not params:
         notes.append(

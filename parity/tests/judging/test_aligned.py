@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from parity.judging.aligned import aligned, aligned_floor, finer, layouts
 from parity.judging.correspondence import Correspondence, How, Pairing
-from parity.judging.floor import Floor, Source
+from parity.judging.floor import Floor, Source, too_narrow
 from parity.judging.matched import unbiased
 from parity.layout import Slot
 from parity.trajectory import Trajectory, TrajectoryError
@@ -69,13 +71,14 @@ def test_both_runs_have_the_same_tensors_and_a_fused_one_is_taken_apart(
 def test_a_noise_floor_goes_with_its_tensor_and_parts_have_that_of_the_run_that_measured_them(
     both: tuple[Trajectory, Trajectory, Correspondence],
 ) -> None:
-    _, _, matched = both
+    one, other, matched = both
     ours = Floor(np.ones((2, 1)), {"qk": np.full(3, 9.0), "w": np.full(3, 1.0)}, source=Source.SHADOWS)
     theirs = Floor(np.ones((2, 1)), {"q": np.full(3, 2.0), "k": np.full(3, 8.0), "kernel": np.full(3, 3.0)})
     common = layouts(matched)
     floors = [aligned_floor(floor, layout) for floor, layout in zip((ours, theirs), common, strict=True)]
     assert floors[0].params["q"][0] == 9
-    found = finer(floors, common)
+    runs = [aligned(run, layout) for run, layout in zip((one, other), common, strict=True)]
+    found = finer(floors, common, runs)
     assert {name: (found[0].params[name][0], found[1].params[name][0]) for name in ("q", "k", "kernel")} == {
         "q": (2, 2),
         "k": (8, 8),
@@ -100,3 +103,14 @@ def test_an_unbiased_variance_is_told_from_another_momentum() -> None:
     assert unbiased(running(0.2, 32 / 31), biased, floor) == 0
     assert unbiased(running(0.1, 1.5), running(0.2, 1), floor) == 0
     assert unbiased(biased + 1e-3 * draw.normal(size=biased.shape), biased, floor) == 0
+
+
+def test_no_part_has_a_noise_floor_below_its_own_roundings(
+    both: tuple[Trajectory, Trajectory, Correspondence],
+) -> None:
+    one, other, matched = both
+    common = layouts(matched)
+    runs = [aligned(run, layout) for run, layout in zip((one, other), common, strict=True)]
+    none = Floor(np.ones((2, 1)), {name: np.zeros(3) for name in runs[0].params}, source=Source.SHADOWS)
+    found = finer([none, none], common, runs)[0]
+    assert not too_narrow(replace(found, params=found.params | {"kernel": np.ones(3)}), runs[0], "float64")
