@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from parity.typing import Batches as Batches
     from parity.typing import Params as Params
     from parity.watching import watch as watch
+    from parity.watching.transfer import transfer as transfer
 
 __version__ = "0.1.0"
 
@@ -78,6 +79,7 @@ _HOMES = {
     "trajectory": ("Chunk", "Trajectory", "TrajectoryError", "gather"),
     "typing": ("Array", "Batches", "Params"),
     "watching": ("watch",),
+    "watching.transfer": ("transfer",),
 }
 _HOME = {name: f"parity.{module}" for module, names in _HOMES.items() for name in names}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,29 +15,63 @@ from parity.typing import Array, Params
 class Slot:
     """Where one canonical tensor lives in a framework.
 
-    From canonical to framework the steps are applied in this order: ``gates``, ``block``, ``axes``, ``index``.
+    From canonical to framework the steps are applied in this order: ``gates``, ``block``, ``flip``, ``axes`` and
+    ``index``.
 
     Attributes:
         canonical: The canonical name, ``layer/role``, as in ``dense/kernel``.
         framework: The framework's name, as in ``0.weight``.
         axes: The framework's axes as axes of the canonical tensor, as ``numpy.transpose`` takes them: ``(1, 0)`` for a
-            torch linear layer, ``(3, 2, 0, 1)`` for a torch convolution.
+            torch linear layer, ``(3, 2, 0, 1)`` for a torch convolution. A framework's axis that merges several, the
+            slowest first, is a tuple of them; an empty tuple is an axis of length 1 that the canonical tensor lacks.
+        shape: The shape of the canonical tensor, or of its block. Needed where ``axes`` merges several into one.
         gates: The framework's order of equal blocks of the canonical last axis: ``(1, 0, 2)`` takes r, z, n to z, r, n.
         block: ``(k, n)`` if the framework keeps the k-th of n equal blocks of the canonical last axis in a tensor of
-            its own.
+            its own. ``(k, (8, 2, 2))`` if the blocks have these lengths.
+        flip: The canonical axes that run the other way in the framework, as those of a transposed convolution's kernel
+            do in flax.
         index: The place along a new leading axis if the framework stacks several canonical tensors into one.
+
+    Raises:
+        ValueError: If ``axes`` merges several axes and ``shape`` does not say how long they are.
 
     Examples:
         >>> Slot("dense/kernel", "0.weight", axes=(1, 0)).axes
         (1, 0)
+
+        A torch layer behind ``flatten`` takes channels, rows and columns in this order:
+
+        >>> images = Slot("dense/kernel", "0.weight", axes=(3, (2, 0, 1)), shape=(4, 4, 8, 10))
+        >>> to_framework([images], {"dense/kernel": np.zeros((4, 4, 8, 10))})["0.weight"].shape
+        (10, 128)
     """
 
     canonical: str
     framework: str
-    axes: tuple[int, ...] | None = None
+    axes: tuple[int | tuple[int, ...], ...] | None = None
     gates: tuple[int, ...] | None = None
-    block: tuple[int, int] | None = None
+    block: tuple[int, int | tuple[int, ...]] | None = None
     index: int | None = None
+    shape: tuple[int, ...] | None = None
+    flip: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        merged = [group for group in self.groups if len(group) > 1]
+        if merged and (self.shape is None or sorted(self.order) != list(range(len(self.shape)))):
+            raise ValueError(
+                f"{self.framework} merges the axes {merged[0]} of {self.canonical}: shape must say how "
+                "long each of its axes is"
+            )
+
+    @property
+    def groups(self) -> tuple[tuple[int, ...], ...]:
+        """The canonical axes that each of the framework's axes is made of."""
+        return tuple(group if isinstance(group, tuple) else (group,) for group in self.axes or ())
+
+    @property
+    def order(self) -> tuple[int, ...]:
+        """The canonical axes in the framework's order, the slowest first."""
+        return tuple(axis for group in self.groups for axis in group)
 
 
 Layout = Sequence[Slot]
@@ -70,13 +105,14 @@ def to_framework(layout: Layout, params: Mapping[str, Array]) -> Params:
         if slot.gates is not None:
             value = np.concatenate([np.split(value, len(slot.gates), -1)[gate] for gate in slot.gates], -1)
         if slot.block is not None:
-            value = np.split(value, slot.block[1], -1)[slot.block[0]]
+            value = np.split(value, cuts(slot.block[1]), -1)[slot.block[0]]
+        value = np.flip(value, slot.flip)
         if slot.axes is not None:
-            value = value.transpose(slot.axes)
+            value = _merged(value, slot)
         if slot.index is not None:
             stacks.setdefault(slot.framework, {})[slot.index] = value
         else:
-            result[slot.framework] = np.ascontiguousarray(value)
+            result[slot.framework] = np.asarray(value, order="C")
     for name, parts in stacks.items():
         result[name] = np.stack([parts[index] for index in range(len(parts))])
     return result
@@ -105,13 +141,13 @@ def to_canonical(layout: Layout, params: Mapping[str, Array], stacked: int = 0) 
     """
     result: Params = {}
     blocks: dict[str, dict[int, Array]] = {}
-    lead = tuple(range(stacked))
     for slot in layout:
         value = params[slot.framework]
         if slot.index is not None:
             value = np.take(value, slot.index, axis=stacked)
         if slot.axes is not None:
-            value = value.transpose(lead + tuple(stacked + int(axis) for axis in np.argsort(slot.axes)))
+            value = _unmerged(value, slot, stacked)
+        value = np.flip(value, tuple(stacked + axis for axis in slot.flip))
         if slot.gates is not None:
             parts = np.split(value, len(slot.gates), -1)
             value = np.concatenate([parts[slot.gates.index(gate)] for gate in range(len(slot.gates))], -1)
@@ -122,3 +158,43 @@ def to_canonical(layout: Layout, params: Mapping[str, Array], stacked: int = 0) 
     for name, parts_by_index in blocks.items():
         result[name] = np.concatenate([parts_by_index[index] for index in range(len(parts_by_index))], -1)
     return result
+
+
+def cuts(blocks: int | tuple[int, ...]) -> int | list[int]:
+    """Give the blocks of an axis as ``numpy.split`` takes them.
+
+    Args:
+        blocks: How many there are, or their lengths.
+
+    Returns:
+        Their number, or the places between them.
+
+    Examples:
+        >>> cuts(3), cuts((8, 2, 2))
+        (3, [8, 10])
+    """
+    return blocks if isinstance(blocks, int) else np.cumsum(blocks)[:-1].tolist()
+
+
+def _merged(value: Array, slot: Slot) -> Array:
+    if slot.shape is not None and value.shape != slot.shape:
+        raise ValueError(f"{slot.canonical} has shape {value.shape} where its slot says {slot.shape}")
+    turned = value.transpose(slot.order)
+    sizes = [math.prod(value.shape[axis] for axis in group) for group in slot.groups]
+    return turned.reshape(sizes)
+
+
+def _unmerged(value: Array, slot: Slot, stacked: int) -> Array:
+    lead, own = value.shape[:stacked], value.shape[stacked:]
+    if len(own) != len(slot.groups):
+        raise ValueError(f"axes don't match: {slot.framework} has {len(own)} where its slot says {len(slot.groups)}")
+    if slot.shape is None:
+        wanted = [1 if not group else size for group, size in zip(slot.groups, own, strict=True)]
+        pieces = [size for group, size in zip(slot.groups, own, strict=True) if group]
+    else:
+        wanted = [math.prod(slot.shape[axis] for axis in group) for group in slot.groups]
+        pieces = [slot.shape[axis] for axis in slot.order]
+    if list(own) != wanted:
+        raise ValueError(f"{slot.framework} has shape {own} where its slot says {tuple(wanted)}")
+    inverse = tuple(stacked + int(axis) for axis in np.argsort(slot.order))
+    return value.reshape((*lead, *pieces)).transpose((*range(stacked), *inverse))

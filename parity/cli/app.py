@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import typer
 
-from parity.cli import cases, evidence, recordings, texts
+from parity.cli import cases, evidence, match, recordings, texts
 from parity.cli.output import OURS, UNHEARD, fail, say
 
 # Plain help: drawing it with rich would cost more than importing NumPy.
@@ -33,6 +33,7 @@ app.command()(recordings.explain)
 app.command()(evidence.prove)
 app.command()(evidence.bench)
 app.command()(recordings.diff)
+app.command()(match.match)
 app.command()(cases.floor)
 
 

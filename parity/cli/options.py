@@ -84,6 +84,12 @@ Accept = Annotated[
         help="A known departure that may differ; may be repeated.",
     ),
 ]
+Map = Annotated[
+    Path | None,
+    typer.Option(
+        "--map", metavar="FILE", help="Which tensors are the same, as 'parity match A B --json FILE' writes it."
+    ),
+]
 LockstepLength = Annotated[
     int | None,
     typer.Option(

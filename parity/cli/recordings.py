@@ -19,6 +19,7 @@ from parity.cli.options import (
     Epochs,
     Impls,
     Json,
+    Map,
     Noise,
     Out,
     Pythons,
@@ -101,6 +102,7 @@ def explain(
     json_file: Json = None,
     data: Data = None,
     accept: Accept = None,
+    map_file: Map = None,
 ) -> None:
     """Say where and why a run parts from its reference.
 
@@ -125,13 +127,15 @@ def explain(
         if len(what) == 2:
             _belongs_to_a_case(impl=impl, dtype=dtype, device=device != "cpu", epochs=epochs, python=python)
             with offline():
-                found = _explain_recordings(suite, Path(what[0]), Path(what[1]), noise, data, accept or ())
+                found = _explain_recordings(suite, Path(what[0]), Path(what[1]), noise, data, accept or (), map_file)
         elif len(what) > 2:
             fail("explain takes one case, or the folders of two trajectories")
         elif noise:
             fail("--noise belongs to two trajectories: a case has its own noise floor")
         elif accept:
             fail("--accept belongs to two trajectories: a case departs in nothing")
+        elif map_file:
+            fail("--map belongs to two trajectories: the implementations of a case have one layout")
         else:
             matrix = matrix_of(
                 suite,
@@ -164,13 +168,19 @@ class _Explained(NamedTuple):
 
 
 def _explain_recordings(
-    suite: str | None, a: Path, b: Path, noise: list[Path] | None, data: str | None, accept: Sequence[str]
+    suite: str | None,
+    a: Path,
+    b: Path,
+    noise: list[Path] | None,
+    data: str | None,
+    accept: Sequence[str],
+    map_file: Path | None,
 ) -> list[_Explained]:
     from parity.explaining.folders import explain_folders
 
     known = known_suite(suite)
     replay = partial(_replay, known.suite, a, b, noise or ())
-    comparison, explanation = explain_folders(known, a, b, noise or (), data, replay, accept)
+    comparison, explanation = explain_folders(known, a, b, noise or (), data, replay, accept, map_file)
     # Of runs that agree, the notes are all that there is to say.
     notes = comparison.preflight if explanation else (*comparison.preflight, *comparison.notes)
     return [_Explained(f"{a} against {b}", comparison.judgement, notes, explanation)]
@@ -227,14 +237,17 @@ def diff(
     json_file: Json = None,
     suite: SuiteName = None,
     accept: Accept = None,
+    map_file: Map = None,
 ) -> None:
     """Compare two recordings, or two folders of them.
 
-    Losses, parameters and metrics are compared. No framework is needed. The tolerance follows from the noise floor that
-    'parity run' left beside the recordings. Runs of your own have none: run one of the scripts again, a few times, from
-    initial values that parity.stir has moved by one unit in the last place, and name those recordings with --noise. A
-    metric that differs without a measured noise floor is inconclusive, for how many rows are near a tie is not known.
-    Two folders of runs, as --out names them, are compared wherever both hold the same case in the same dtype.
+    Losses, parameters and metrics are compared. No framework is needed. If two runs of your own have other names or
+    layouts, their tensors are matched by value first, as 'parity match' shows. The tolerance follows from the noise
+    floor that 'parity run' left beside the recordings. Runs of your own have none: run one of the scripts again, a few
+    times, from initial values that parity.stir has moved by one unit in the last place, and name those recordings with
+    --noise. A metric that differs without a measured noise floor is inconclusive, for how many rows are near a tie is
+    not known. Two folders of runs, as --out names them, are compared wherever both hold the same case in the same
+    dtype.
 
     Status 0 if everything was compared and agrees, 1 if something differs, 3 if that is inconclusive or a run of one
     folder has no counterpart in the other.
@@ -250,7 +263,7 @@ def diff(
     from parity.report.terminal import make_console, print_diff, print_unpaired
 
     with clear_errors(), offline():
-        comparisons = diff_folders(a, b, noise or (), known_suite(suite), accept or ())
+        comparisons = diff_folders(a, b, noise or (), known_suite(suite), accept or (), map_file)
     console = make_console(stderr=str(json_file) == "-")
     print_diff(console, comparisons)
     alone = unpaired(a, b, comparisons)

@@ -11,8 +11,12 @@ from parity.explaining.explain import Explanation, explain_pair, explain_recorde
 from parity.explaining.metrics import metric_alone, recorded_metric
 from parity.explaining.optimizers import Side, departures_in_words
 from parity.explaining.updates import optimizer_said
-from parity.judging.diff import Comparison, compare_folders, compare_runs, repetitions
+from parity.judging.aligned import in_common
+from parity.judging.correspondence import Correspondence, read_map
+from parity.judging.diff import Comparison, compare_folders, compare_runs
 from parity.judging.known import Known
+from parity.judging.matching import inferred
+from parity.judging.repetition import Repetition, repetitions
 from parity.judging.verdict import Verdict
 from parity.recording.reader import read
 from parity.recording.steps import steps_of
@@ -26,7 +30,14 @@ the flag is set. SuiteError where that reference cannot be had, TrajectoryError 
 
 
 def explain_folders(
-    known: Known, a: Path, b: Path, noise: Sequence[Path], data: str | None, replay: Replay, accept: Sequence[str] = ()
+    known: Known,
+    a: Path,
+    b: Path,
+    noise: Sequence[Path],
+    data: str | None,
+    replay: Replay,
+    accept: Sequence[str] = (),
+    matching: Path | None = None,
 ) -> tuple[Comparison, dict[str, Any] | None]:
     """Judge trajectory ``a`` against ``b``, and explain the difference from the recordings alone.
 
@@ -41,6 +52,7 @@ def explain_folders(
         data: The file of runs on a user's own data.
         replay: Replays mistakes on the suite's reference. This process builds no model.
         accept: Names of known departures that may differ, likewise.
+        matching: A file of pairings of tensors, as ``parity.judging.diff.compare`` takes it.
 
     Returns:
         The comparison, and the explanation as plain data; None instead of one if the runs do not differ.
@@ -50,7 +62,8 @@ def explain_folders(
     """
     run, other = read(a), read(b)
     repeated = repetitions(run, other, noise)
-    comparison = compare_runs(a, run, b, other, repeated, known, accept)
+    matched = inferred(run, other, read_map(matching) if matching else ())
+    comparison = compare_runs(a, run, b, other, repeated, known, accept, matched)
     if comparison.judgement.verdict is not Verdict.FAIL:
         return with_departures(comparison, run, other), None
     if metric := metric_alone(comparison.judgement):
@@ -87,12 +100,31 @@ def explain_folders(
                 # If the reference without a mistake explains this run, the other run is the mistaken one.
                 if found["untouched"] > FACTOR:
                     break
-        pairs = [(repetition.run, repetition.base) for repetition in repeated]
-        return comparison, found or explain_pair(run, other, comparison.judgement, untried, pairs).as_json()
+        return comparison, found or _explain_matched(a, run, b, other, comparison, untried, repeated, matched)
     except TrajectoryError:
         raise
     except ValueError as error:
         raise _unfit(a, b, error) from error
+
+
+def _explain_matched(
+    a: Path,
+    run: Trajectory,
+    b: Path,
+    other: Trajectory,
+    comparison: Comparison,
+    untried: str,
+    noise: Sequence[Repetition],
+    matched: Correspondence | None,
+) -> dict[str, Any]:
+    """Explain two recorded runs without a reference, in the layouts in which their tensors are matched."""
+    held = in_common(run, other, noise, matched)
+    pairs = [(one.run, one.base) for one in held.noise]
+    found = explain_pair(held.ours, held.theirs, comparison.judgement, untried, pairs).as_json()
+    if matched is not None and (pairing := matched.pairing_of(str(found["parameter"]))):
+        names = " and ".join(f"{' + '.join(of)} of {folder}" for of, folder in zip(pairing.names, (a, b), strict=True))
+        found["note"] = "; ".join(filter(None, (found["note"], f"it is {names}")))
+    return found
 
 
 def with_departures(comparison: Comparison, run: Trajectory, other: Trajectory) -> Comparison:
@@ -119,9 +151,16 @@ def with_departures(comparison: Comparison, run: Trajectory, other: Trajectory) 
     return replace(comparison, notes=(*comparison.notes, *said))
 
 
-def diff_folders(a: Path, b: Path, noise: Sequence[Path], known: Known, accept: Sequence[str] = ()) -> list[Comparison]:
+def diff_folders(
+    a: Path,
+    b: Path,
+    noise: Sequence[Path],
+    known: Known,
+    accept: Sequence[str] = (),
+    matching: Path | None = None,
+) -> list[Comparison]:
     """Compare as ``parity.judging.diff.compare_folders`` does, and say of two runs which departs from its optimizer."""
-    found = compare_folders(a, b, noise, known, accept)
+    found = compare_folders(a, b, noise, known, accept, matching)
     if len(found) > 1:
         return found
     return [with_departures(one, read(one.a), read(one.b)) for one in found]

@@ -5,18 +5,23 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from parity.dtypes import unit
+from parity.judging.aligned import aligned_floor, finer, in_common
 from parity.judging.compare import Difference, Worst, differences
+from parity.judging.correspondence import Correspondence, read_map
 from parity.judging.defects import defects, losses
 from parity.judging.departures import DEPARTURES, accepted, named, widened
 from parity.judging.floor import Floor, Source, too_narrow
 from parity.judging.followed import has_followed, judge_followed
 from parity.judging.known import NOTHING, Known
+from parity.judging.matched import as_far_as_matched
+from parity.judging.matching import inferred
 from parity.judging.measured import floors_of, recorded_floor_of
 from parity.judging.moments import EPOCH, unit_of
 from parity.judging.policy import asserts_parameters
@@ -109,18 +114,23 @@ class Comparison:
 
 
 def compare_folders(
-    a: Path, b: Path, noise: Sequence[Path] = (), known: Known = NOTHING, accept: Sequence[str] = ()
+    a: Path,
+    b: Path,
+    noise: Sequence[Path] = (),
+    known: Known = NOTHING,
+    accept: Sequence[str] = (),
+    matching: Path | None = None,
 ) -> list[Comparison]:
     """Compare two runs, or in two folders of runs every pair of the same case, dtype and length of stretches.
 
-    ``noise`` is that of ``compare`` and only for two runs; ``known`` is the suite that knows their cases; ``accept`` as
-    in ``compare``.
-    TrajectoryError if a run cannot be read or there is no pair to compare.
+    ``noise`` and ``matching`` are those of ``compare`` and only for two runs; ``known`` is the suite that knows their
+    cases; ``accept`` as in ``compare``. TrajectoryError if a run cannot be read or there is no pair to compare.
     """
     if (a / MANIFEST).exists() or (b / MANIFEST).exists():
-        return [compare(a, b, noise, known, accept=accept)]
-    if noise:
-        raise TrajectoryError("--noise belongs to two trajectories: name their folders, not folders of runs")
+        return [compare(a, b, noise, known, accept=accept, matching=matching)]
+    if noise or matching:
+        option = "--noise" if noise else "--map"
+        raise TrajectoryError(f"{option} belongs to two trajectories: name their folders, not folders of runs")
     for root in (a, b):
         if not root.is_dir():
             raise TrajectoryError(f"{root} is not a folder: name a trajectory's folder or a folder of runs")
@@ -151,6 +161,7 @@ def compare(
     known: Known = NOTHING,
     budget: Budget | None = None,
     accept: Sequence[str] = (),
+    matching: Path | None = None,
 ) -> Comparison:
     """Compare two recorded runs: every batch's loss, every snapshot of every parameter and its metrics.
 
@@ -159,6 +170,9 @@ def compare(
     The tolerance is the sum of both runs' own, because either may be off by its share. Of a metric it is what rows near
     a tie may change, which a measured noise floor alone knows: without one, metrics that differ by more than roundings
     of their own value are INCONCLUSIVE.
+
+    Where the runs have other names, shapes or axis orders, their tensors are matched first: see
+    ``parity.judging.matching``.
 
     Args:
         a: The folder of a recorded run.
@@ -169,6 +183,7 @@ def compare(
         budget: What several readings may take together, if those of the two runs are among them.
         accept: Names of known departures that may differ: see ``parity.judging.departures``. Nothing else passes by
             them.
+        matching: A file of pairings of tensors, as ``parity match --json`` writes it, which are taken as they are.
 
     Returns:
         The judgement, and the largest differences.
@@ -187,7 +202,8 @@ def compare(
         <Verdict.PASS: 'PASS'>
     """
     ours, theirs = read(a, budget=budget), read(b, budget=budget)
-    return compare_runs(a, ours, b, theirs, repetitions(ours, theirs, noise), known, accept)
+    matched = inferred(ours, theirs, read_map(matching) if matching else ())
+    return compare_runs(a, ours, b, theirs, repetitions(ours, theirs, noise), known, accept, matched)
 
 
 @np.errstate(all="ignore")  # a recording may hold any numbers, a NaN that signals too
@@ -199,36 +215,43 @@ def compare_runs(
     noise: Sequence[Repetition] = (),
     known: Known = NOTHING,
     accept: Sequence[str] = (),
+    matched: Correspondence | None = None,
 ) -> Comparison:
-    """Compare two runs that were read already: see ``compare``."""
+    """Compare two runs that were read already, in the layouts in which they are ``matched``: see ``compare``."""
+    recorded = [recorded_floor_of(folder, run, known) for folder, run in ((a, ours), (b, theirs))]
+    params = any(_asserts_parameters(run, known) for run in (ours, theirs))
+    held = in_common(ours, theirs, noise, matched)
+    ours, theirs, noise = held.ours, held.theirs, held.noise
+    recorded = [(aligned_floor(floor, own), said) for (floor, said), own in zip(recorded, held.layouts, strict=True)]
     sides = ((a, ours), (b, theirs))
     stale = [
         f"{folder} is an earlier run: a newer one was begun and not finished"
         for folder, run in sides
         if superseded(folder, run)
     ]
-    before, notes = (*stale, *preflight(ours, theirs)), []
+    before, pairings = (*stale, *preflight(ours, theirs)), [] if matched is None else list(matched.lines)
     if has_followed(ours) or has_followed(theirs):
-        held = judge_followed(ours, theirs)
-        return Comparison(
-            a, b, held.judgement, held.largest, held.largest, held.largest, held.notes, before, unit_of(ours, theirs)
-        )
+        beside = judge_followed(ours, theirs)
+        notes = (*pairings, *beside.notes)
+        worst = (beside.largest,) * 3
+        return Comparison(a, b, beside.judgement, *worst, notes, before, unit_of(ours, theirs))
     departures = named(accept)
-    params = any(_asserts_parameters(run, known) for run in (ours, theirs))
     failed = [f"{folder}: the last run failed: {reason}" for folder, _ in sides if (reason := kept_failure(folder))]
     parts = shared(ours, theirs)
     if doubt := "; ".join(failed) or (parts if isinstance(parts, str) else ""):
-        notes = [note for folder, run in sides for note in recorded_floor_of(folder, run, known)[1]]
-        return Comparison(a, b, Judgement(Verdict.INCONCLUSIVE, reason=doubt), None, None, None, tuple(notes), before)
+        notes = (*pairings, *(note for _, said in recorded for note in said))
+        return Comparison(a, b, Judgement(Verdict.INCONCLUSIVE, reason=doubt), None, None, None, notes, before)
     assert not isinstance(parts, str)
     *cut, left_out = parts
     taken = accepted(cut[0].run, cut[1].run, departures)
     run, other = taken.run, cut[1].run
     zeros = moved_by_rounding_alone(run, other)
-    floors, notes = floors_of(sides, cut, noise, known, zeros)
-    notes += _on_parameters(sides, params)
+    floors, said = floors_of(sides, cut, noise, recorded, zeros)
+    if ours.meta["dtype"] == theirs.meta["dtype"]:
+        floors = finer(floors, held.layouts, (run, other))
+    said = [*pairings, *said, *_on_parameters(sides, params)]
     if doubt := _unfit(((a, cut[0].run), (b, other)), floors):
-        return Comparison(a, b, Judgement(Verdict.INCONCLUSIVE, reason=doubt), None, None, None, tuple(notes), before)
+        return Comparison(a, b, Judgement(Verdict.INCONCLUSIVE, reason=doubt), None, None, None, tuple(said), before)
     # A floor may end before its run; then both runs are judged up to there.
     epochs, snapshots = (min(lengths) for lengths in zip(*map(_lengths, floors), strict=True))
     one, other_floor = (floor.until(epochs, snapshots) for floor in floors)
@@ -239,10 +262,14 @@ def compare_runs(
         source=max(filter(None, (one.source, other_floor.source)), key=list(Source).index),
     )
     both = widened(both, other, taken.roundings)
-    notes += as_notes(zeros)
+    said += as_notes(zeros)
     # How far shadows strayed is known of whole tensors alone.
     whole = {name for name, which in zeros.items() if which.all() or both.source is Source.SHADOWS}
-    judgement = _judged(without(run, other, zeros), other, both, params)
+    freed = without(run, other, zeros)
+    judgement = _judged(freed, other, both, params)
+    if matched is not None:
+        judgement, lines = as_far_as_matched(judgement, freed, other, both, matched, partial(_judged, params=params))
+        said += lines
     if both.source not in (Source.SUITE, Source.BESIDE) and not any(side.meta.get("lockstep") for _, side in sides):
         shown = defects(
             run,
@@ -254,27 +281,27 @@ def compare_runs(
         )
         shown = [defect for defect in shown if defect.tensor not in taken.corrected]
         measured = both.source is not Source.ROUNDING
-        judgement = settled(judgement, shown, without(run, other, zeros), other, measured)
-        notes += [defect.sentence for defect in shown if defect.sentence not in judgement.reason]
+        judgement = settled(judgement, shown, freed, other, measured)
+        said += [defect.sentence for defect in shown if defect.sentence not in judgement.reason]
     judgement = sighted(judgement, other, but=whole)
     if judgement.verdict is Verdict.PASS and both.source in (Source.REPETITIONS, Source.SHADOWS):
-        notes += filter(
+        said += filter(
             None, [widest({name: FACTOR * f for name, f in both.params.items() if name not in whole}, other)]
         )
-    notes += [f"passes with what is accepted: {each}" for each in taken.said]
+    said += [f"passes with what is accepted: {each}" for each in taken.said]
     if judgement.verdict is Verdict.FAIL:
         others = [each for each in DEPARTURES.values() if each not in departures]
         seen = {each.name: accepted(run, other, [each]).said for each in others}
-        notes += [f"{said[0]}: --accept {name} takes that" for name, said in seen.items() if said]
+        said += [f"{how[0]}: --accept {name} takes that" for name, how in seen.items() if how]
     if left_out:
-        notes += left_out
+        said += left_out
         if judgement.verdict is Verdict.PASS:
             reason = f"{left_out[0]}; what both runs hold agrees"
             judgement = replace(judgement, verdict=Verdict.INCONCLUSIVE, reason=reason)
     coarser = max((side.meta["dtype"] for _, side in sides), key=unit)
     found = [differences(run.params[name], other.params[name], name, run.epochs, dtype=coarser) for name in run.params]
     found.append(differences(run.loss, other.loss, "loss", np.arange(1, len(run.loss) + 1), dtype=coarser))
-    return Comparison(a, b, judgement, *_worst(found), tuple(notes), before, unit_of(ours, theirs))
+    return Comparison(a, b, judgement, *_worst(found), tuple(said), before, unit_of(ours, theirs))
 
 
 def _on_parameters(sides: Sequence[tuple[Path, Trajectory]], params: bool) -> list[str]:

@@ -20,16 +20,16 @@ def floors_of(
     sides: Sequence[tuple[Path, Trajectory]],
     parts: Sequence[Part],
     noise: Sequence[Repetition],
-    known: Known,
+    recorded: Sequence[tuple[Floor | None, list[str]]],
     zeros: Mapping[str, Array],
 ) -> tuple[list[Floor], list[str]]:
     """Find the noise floor of each run's part, and say where it comes from.
 
-    Of the values that rounding alone moves repetitions stray as they like: they are left out.
+    ``recorded`` is what ``recorded_floor_of`` gives of each. Of the values that rounding alone moves repetitions stray as
+    they like: they are left out.
     """
     floors, said = [], []
-    for (folder, run), part in zip(sides, parts, strict=True):
-        floor, notes = recorded_floor_of(folder, run, known)
+    for (folder, run), part, (floor, notes) in zip(sides, parts, recorded, strict=True):
         own = [
             parts[one.base is sides[1][1]].strayed(
                 strays(without(one.run, one.base, zeros), one.base) if zeros else one.distances, one.base

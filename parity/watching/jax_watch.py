@@ -239,7 +239,9 @@ def _named(tree: Any, stop: Callable[[Any], bool] = lambda tree: False) -> Itera
     """Every leaf of a tree by its name, as in ``Dense_0/kernel``, with the keys that lead there."""
     for path, leaf in jax.tree_util.tree_flatten_with_path(tree, is_leaf=stop)[0]:
         parts = tuple(str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key)))) for key in path)
-        kept = [re.sub(r"[^A-Za-z0-9_.-]", "_", part) for part in parts if part not in (*COLLECTIONS, "value")]
+        # nnx ends a variable's path with its value; within a path that is a layer's name, as attention has.
+        named = parts[:-1] if parts[-1:] == ("value",) else parts
+        kept = [re.sub(r"[^A-Za-z0-9_.-]", "_", part) for part in named if part not in COLLECTIONS]
         yield "/".join(kept), parts, leaf
 
 

@@ -252,7 +252,7 @@ def with_nan_loss(run: dict[str, Any]) -> None:
 
 
 def with_another_shape(run: dict[str, Any]) -> None:
-    run["params"]["dense/kernel"] = run["params"]["dense/kernel"].transpose(0, 2, 1)
+    run["params"]["dense/kernel"] = run["params"]["dense/kernel"][:, :2]
 
 
 def shorter(run: dict[str, Any]) -> None:
@@ -261,8 +261,8 @@ def shorter(run: dict[str, Any]) -> None:
 
 
 INCOMPARABLE: dict[str, tuple[Callable[[dict[str, Any]], None], int, str]] = {
-    "tensor missing": (without("dense/bias"), 3, "parameter dense/bias is missing"),
-    "shape": (with_another_shape, 3, "parameter dense/kernel has other shapes: (3, 2) and (2, 3)"),
+    "tensor missing": (without("dense/bias"), 3, "trained tensors have no partner and were not compared: dense/bias"),
+    "shape": (with_another_shape, 3, "trained tensors have no partner and were not compared: dense/kernel"),
     "length": (shorter, 3, "snapshots were taken after other epochs"),
     "nan": (with_nan, 1, "first differs at epoch 3: dense/bias[1]"),
     "nan loss": (with_nan_loss, 1, "first differs at epoch 3, batch 1: loss"),
@@ -275,8 +275,6 @@ def test_diff_of_what_is_not_comparable_never_passes(
     parity: Parity, tmp_path: Path, change: Any, status: int, match: str, swapped: bool
 ) -> None:
     folders = [make_run(tmp_path / "a"), make_run(tmp_path / "b", change)]
-    if swapped and "shapes" in match:
-        match = match.replace("(3, 2) and (2, 3)", "(2, 3) and (3, 2)")
     result = parity("diff", *(reversed(folders) if swapped else folders), "--json", "-")
     assert result.status == status
     (found,) = strict_json(result.out, "diff")["pairs"]

@@ -81,4 +81,4 @@ def test_a_repetition_lacks_what_its_own_run_lacks(tmp_path: Path) -> None:
     loop = Loop(axis=1)
     right, wrong = loop.record(tmp_path / "right"), loop.with_(without="output/bias").record(tmp_path / "wrong")
     noise = [loop.with_(stirred=1).record(tmp_path / "noise")]
-    assert "output/bias is missing" in compare(wrong, right, noise).judgement.reason
+    assert "have no partner and were not compared: output/bias" in compare(wrong, right, noise).judgement.reason

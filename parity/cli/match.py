@@ -1,0 +1,51 @@
+"""The command that matches two runs' tensors: match."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from parity.cli.options import Json, Map
+from parity.cli.output import clear_errors, write_json
+
+
+def match(
+    a: Annotated[Path, typer.Argument(metavar="A", help="A trajectory's folder.")],
+    b: Annotated[Path, typer.Argument(metavar="B", help="Another's, of the same model.")],
+    json_file: Json = None,
+    map_file: Map = None,
+) -> None:
+    """Say which tensors of two recordings are the same.
+
+    Both runs begin with the same values, so a tensor's values name it, whatever it is called and however its axes lie:
+    transposed, reshaped, fused with others or split, stacked, its gates in another order. Tensors that begin equal,
+    zeros or ones, are told apart by their first gradients, then by the layers that others were matched in, then by
+    order. A pairing is proven if all initial values are equal and no other pairing fits. The layouts that are printed
+    go into parity.watch or parity.Recorder. 'parity diff' and 'parity explain' match by themselves; what --json writes
+    can be mended and given to them with --map.
+
+    Status 0 if every trained tensor is matched and proven, 1 if a pairing begins with different values, 3 if something
+    is ambiguous or has no partner.
+
+    \b
+    Examples:
+      parity match runs/torch runs/flax
+      parity match runs/torch runs/flax --json map.json
+    """
+    from parity.judging.correspondence import read_map
+    from parity.judging.matching import match as matched
+    from parity.judging.verdict import EXIT_STATUS, Verdict
+    from parity.recording.reader import read
+    from parity.report.pairings import print_match
+    from parity.report.terminal import make_console
+
+    with clear_errors():
+        found = matched(read(a), read(b), read_map(map_file) if map_file else ())
+    print_match(make_console(stderr=str(json_file) == "-"), a, b, found)
+    write_json(json_file, found.as_json())
+    verdict = Verdict.PASS if found.certain else Verdict.INCONCLUSIVE
+    if any(pairing.differs for pairing in found.pairings):
+        verdict = Verdict.FAIL
+    raise SystemExit(EXIT_STATUS[verdict])
