@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -78,6 +79,11 @@ def _adapter(watched: tuple[Any, ...]) -> Adapter:
         from parity.watching.keras_watch import KerasWatch
 
         return KerasWatch(*watched)
+    nnx = sys.modules.get("flax.nnx")
+    if nnx is not None and len(watched) == 2 and isinstance(watched[1], nnx.Optimizer):
+        from parity.watching.nnx_watch import NnxWatch
+
+        return NnxWatch(*watched)
     if roots & {"jax", "jaxlib", "flax", "optax"} or any(map(_holds_jax, watched)):
         from parity.watching.jax_watch import JaxWatch
 

@@ -33,7 +33,7 @@ class JaxWatch:
 
     def __init__(self, *state: Any) -> None:
         self._state = tuple(state)
-        params = self._sorted(self._state)[0]
+        params = self._sorted(self._trees())[0]
         if not params:
             raise ValueError("the state holds no array of floats: hand over the trees that an update takes and returns")
         kinds = Counter(np.dtype(value.dtype).name for value in params.values())
@@ -44,7 +44,7 @@ class JaxWatch:
         self._layers: list[Layer] = []
         self._trained: set[str] | None = None
         self._seed: int | None = None
-        self._stirred: dict[Any, Callable[..., Any]] = {}
+        self._stirred: dict[Any, tuple[Any, Callable[..., Any]]] = {}
         self._updates = 0
 
     def attach(self, told: Told, deep: Callable[[], bool]) -> None:
@@ -54,7 +54,7 @@ class JaxWatch:
         """Nothing was changed."""
 
     def condition(self) -> Condition:
-        params, slots = self._sorted(self._state)
+        params, slots = self._sorted(self._trees())
         return Condition(
             params={name: np.array(value, self.dtype) for name, value in params.items()},
             slots={slot: {name: np.array(value) for name, value in of.items()} for slot, of in slots.items()},
@@ -65,7 +65,7 @@ class JaxWatch:
         leaves = [pair for tree in self._state for pair in _named(tree, _optax_state)]
         collected = {name for name, path, leaf in leaves if "params" in path}
         trained = self._trained or collected
-        return [name for name in self._sorted(self._state)[0] if name not in trained] if trained else []
+        return [name for name in self._sorted(self._trees())[0] if name not in trained] if trained else []
 
     def layers(self) -> list[Layer]:
         return self._layers
@@ -124,13 +124,13 @@ class JaxWatch:
         shapes = jax.tree.map(lambda leaf: (np.shape(leaf), getattr(leaf, "dtype", type(leaf))), given)
         known = id(function), str(shapes)
         if known not in self._stirred:
-            self._stirred[known] = stirred(function, *given)
-        return self._stirred[known](seed, *given)
+            # With the function, or another could have its id one day.
+            self._stirred[known] = function, stirred(function, *given)
+        return self._stirred[known][1](seed, *given)
 
     def _look(self, update: Update, function: Callable[..., Any], given: Sequence[Any]) -> None:
         """Make the update op by op, and keep what its layers give and its optimizer is given."""
-        seen = Layers()
-        copied = jax.tree.map(lambda leaf: jnp.array(leaf) if is_float(leaf) else leaf, list(given))
+        seen, copied = Layers(), self._copied(given)
         with seen.watching():
             function(*copied)
         update.activations, update.activation_gradients = seen.activations, seen.gradients
@@ -141,18 +141,20 @@ class JaxWatch:
             update.gradients = self._sorted((seen.of_params,))[0]
             self._trained = set(update.gradients)
 
+    def _copied(self, given: Sequence[Any]) -> list[Any]:
+        """Copy the arguments of an update, which may have been told to take their memory."""
+        return [jax.tree.map(lambda leaf: jnp.array(leaf) if is_float(leaf) else leaf, each) for each in given]
+
     def _take(self, update: Update, result: Any) -> None:
         """Find the new state and the loss among the results."""
         results = list(result) if isinstance(result, tuple | list) and not hasattr(result, "_fields") else [result]
         places = self._places(results)
         self._state = tuple(results[place] for place in places)
-        rest = [each for place, each in enumerate(results) if place not in places]
-        named = jax.tree_util.tree_flatten_with_path(rest)[0]
-        scalars = [(jax.tree_util.keystr(path), leaf) for path, leaf in named if is_float(leaf) and leaf.size == 1]
-        said = [leaf for name, leaf in scalars if "loss" in name] or [leaf for _, leaf in scalars]
-        if not said:
-            raise ValueError("the update returns no loss: let it return the new state and the loss of the batch")
-        update.loss = said[0]
+        update.loss = loss_in([each for place, each in enumerate(results) if place not in places])
+
+    def _trees(self) -> tuple[Any, ...]:
+        """What holds the parameters and the optimizer's slots."""
+        return self._state
 
     def _places(self, trees: Sequence[Any]) -> list[int]:
         """Where among the arguments or results of an update the state is."""
@@ -198,6 +200,16 @@ class JaxWatch:
         return params, slots
 
 
+def loss_in(results: Any) -> Any:
+    """Find the loss among what an update returns beside the state: by its name, or the first number."""
+    named = jax.tree_util.tree_flatten_with_path(results)[0]
+    scalars = [(jax.tree_util.keystr(path), leaf) for path, leaf in named if is_float(leaf) and leaf.size == 1]
+    said = [leaf for name, leaf in scalars if "loss" in name] or [leaf for _, leaf in scalars]
+    if not said:
+        raise ValueError("the update returns no loss: let it return the loss of the batch, after a new state if any")
+    return said[0]
+
+
 def _optax_state(tree: Any) -> bool:
     return isinstance(tree, tuple) and type(tree).__module__.startswith("optax")
 
@@ -205,8 +217,10 @@ def _optax_state(tree: Any) -> bool:
 def _named(tree: Any, stop: Callable[[Any], bool] = lambda tree: False) -> Iterator[tuple[str, tuple[str, ...], Any]]:
     """Every leaf of a tree by its name, as in ``Dense_0/kernel``, with the keys that lead there."""
     for path, leaf in jax.tree_util.tree_flatten_with_path(tree, is_leaf=stop)[0]:
+        # The value that a variable of nnx holds has no name of its own. A layer may be called so, as in attention.
+        path = [key for key in path if not (isinstance(key, jax.tree_util.GetAttrKey) and key.name == "value")]
         parts = tuple(str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key)))) for key in path)
-        kept = [re.sub(r"[^A-Za-z0-9_.-]", "_", part) for part in parts if part not in (*COLLECTIONS, "value")]
+        kept = [re.sub(r"[^A-Za-z0-9_.-]", "_", part) for part in parts if part not in COLLECTIONS]
         yield "/".join(kept), parts, leaf
 
 
