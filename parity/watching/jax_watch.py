@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -64,6 +65,10 @@ class JaxWatch:
         # Where flax keeps collections, only one is trained. Elsewhere the first gradients tell.
         leaves = [pair for tree in self._state for pair in _named(tree, _optax_state)]
         collected = {name for name, path, leaf in leaves if "params" in path}
+        nnx = sys.modules.get("flax.nnx")
+        if nnx is not None:
+            every = [pair for tree in self._state for pair in _named(tree, lambda leaf: isinstance(leaf, nnx.Variable))]
+            collected |= {name for name, _, leaf in every if isinstance(leaf, nnx.Param)}
         trained = self._trained or collected
         return [name for name in self._sorted(self._trees())[0] if name not in trained] if trained else []
 

@@ -55,7 +55,7 @@ class _Calls:
 
     def wrapped(self, cls: type, original: Any) -> Callable[..., Any]:
         @functools.wraps(original)
-        def __call__(module: Any, *arguments: Any, **named: Any) -> Any:
+        def called(module: Any, *arguments: Any, **named: Any) -> Any:
             following = original.__get__(module, cls) if hasattr(original, "__get__") else original
             # A class may call the one that it is derived from.
             if any(module is each for each in self._open):
@@ -66,7 +66,7 @@ class _Calls:
             finally:
                 self._open.pop()
 
-        return __call__
+        return called
 
     def _called(self, module: Any, following: Callable[..., Any], arguments: Any, named: Any) -> Any:
         outermost, below = len(self._open) == 1, list(nnx.iter_modules(module))

@@ -111,9 +111,7 @@ class NnxWatch(JaxWatch):
         return found
 
 
-def _pure(
-    function: Callable[..., Any], graph: Any, objects: Sequence[int], rest: Sequence[int]
-) -> Callable[..., Any]:
+def _pure(function: Callable[..., Any], graph: Any, objects: Sequence[int], rest: Sequence[int]) -> Callable[..., Any]:
     """Make an update that changes objects one of their states, to a new state and what the update returns."""
 
     def pure(state: Any, others: Sequence[Any], *batch: Any) -> Any:
