@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from parity.watching.jax_calls import Calls
 from parity.watching.jax_layers import Layers
 from parity.watching.jax_stir import is_float, moved_tree, stirred, within
 from parity.watching.seen import Condition, Layer, Told, Update
@@ -44,6 +45,8 @@ class JaxWatch:
         self.notes = [f"recorded in the run's {self.dtype}: {', '.join(others)}"] if others else []
         self._layers: list[Layer] = []
         self._trained: set[str] | None = None
+        self._without_modules = False
+        self._wanted: frozenset[int] | None = None
         self._seed: int | None = None
         self._stirred: dict[Any, tuple[Any, Callable[..., Any]]] = {}
         self._updates = 0
@@ -135,15 +138,31 @@ class JaxWatch:
 
     def _look(self, update: Update, function: Callable[..., Any], given: Sequence[Any]) -> None:
         """Make the update op by op, and keep what its layers give and its optimizer is given."""
-        seen, copied = Layers(), self._copied(given)
-        with seen.watching():
-            function(*copied)
+        modules, calls = Layers(), Calls(self._wanted)
+        if not self._without_modules:
+            copied = self._copied(given)
+            with modules.watching():
+                function(*copied)
+            self._without_modules = not modules.found
+        seen: Layers | Calls = modules
+        if self._without_modules:
+            seen, copied = calls, self._copied(given)
+            with modules.watching(), calls.watching():
+                function(*copied)
+            if calls.missed:
+                self._wanted = None
+                self._look(update, function, given)
+                return
+            self._wanted = frozenset(calls.used)
+            self.notes += [note for note in calls.notes if note not in self.notes]
         update.activations, update.activation_gradients = seen.activations, seen.gradients
         update.prediction, self._layers = seen.prediction, seen.found
         batch = [each for place, each in enumerate(given) if place not in self._places(given)]
-        update.inputs = seen.inputs or [leaf for leaf in jax.tree.leaves(batch) if np.ndim(leaf)]
-        if seen.of_params is not None:
-            update.gradients = self._sorted((seen.of_params,))[0]
+        update.inputs = modules.inputs or [leaf for leaf in jax.tree.leaves(batch) if np.ndim(leaf)]
+        given_back = calls.of_params[0] if len(calls.of_params) == 1 else None
+        of_params = modules.of_params if modules.of_params is not None else given_back
+        if of_params is not None:
+            update.gradients = self._sorted((of_params,))[0]
             self._trained = set(update.gradients)
 
     def _copied(self, given: Sequence[Any]) -> list[Any]:

@@ -33,7 +33,7 @@ def calls_seen(seen: Layers) -> Iterator[None]:
     A module has no hooks, and each class its own ``__call__``. All that exist now are wrapped, and freed at the end.
     """
     watcher = _Calls(seen)
-    classes = [cls for cls in _below(nnx.Module) if "__call__" in vars(cls)]
+    classes: list[Any] = [cls for cls in _below(nnx.Module) if "__call__" in vars(cls)]
     originals = [vars(cls)["__call__"] for cls in classes]
     try:
         for cls, original in zip(classes, originals, strict=True):
@@ -91,5 +91,8 @@ def configuration(module: Any) -> dict[str, Any]:
 
 
 def _below(cls: type) -> list[type]:
-    found = {derived: None for each in cls.__subclasses__() for derived in (each, *_below(each))}
+    found: dict[type, None] = {}
+    derived: list[type] = cls.__subclasses__()
+    for each in derived:
+        found |= dict.fromkeys((each, *_below(each)))
     return list(found)
