@@ -34,9 +34,9 @@ def watch(
     Args:
         folder: Where the run goes. It is made, or replaced if it holds an earlier recording.
         watched: What trains: a ``torch.nn.Module`` and its ``torch.optim.Optimizer``; a Keras model on TensorFlow, and
-            its optimizer unless it is compiled with one; an ``nnx.Module`` of flax and its ``nnx.Optimizer``; of JAX, the
-            trees of arrays that an update takes and returns, as ``params, opt_state`` or flax's TrainState; or, of a
-            TensorFlow 1 graph, the session, the loss and the training operation.
+            its optimizer unless it is compiled with one; an ``nnx.Module`` of flax and its ``nnx.Optimizer``; of JAX,
+            the trees of arrays that an update takes and returns, as ``params, opt_state`` or flax's TrainState; or, of
+            a TensorFlow 1 graph, the session, the loss and the training operation.
         deep: Of how many first updates everything is recorded: batch, every layer, prediction, gradients and state.
         shadows: How many runs with stirred roundings walk beside the run, if its updates are handed to ``step`` as
             closures. They measure its noise floor. Each costs as much time as the run.

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from parity.watching.flow import Call, Flow, as_plain
+from parity.watching.jax_optax import clips
 from parity.watching.jax_stir import is_float
 from parity.watching.seen import Layer
 
@@ -31,6 +32,8 @@ class Layers:
         self.inputs: list[Any] = []
         self.of_params: Any = None
         """The tree of gradients that the optimizer was given."""
+        self.optimizer: tuple[Any, ...] | None = None
+        """The transformation that trains, what it was given for gradients, its state, and the parameters."""
 
     @property
     def found(self) -> list[Layer]:
@@ -101,10 +104,12 @@ class Layers:
         original = kind.update
 
         def update(transformation: Any) -> Callable[..., Any]:
-            def seen(updates: Any, *arguments: Any, **named: Any) -> Any:
+            def seen(updates: Any, state: Any, params: Any = None, **named: Any) -> Any:
                 if self.of_params is None:
                     self.of_params = updates
-                return tuple.__getitem__(transformation, 1)(updates, *arguments, **named)
+                if self.optimizer is None or clips(self.optimizer[0]):
+                    self.optimizer = transformation, updates, state, params
+                return tuple.__getitem__(transformation, 1)(updates, state, params, **named)
 
             return seen
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from parity.watching.jax_calls import Calls
 from parity.watching.jax_layers import Layers
+from parity.watching.jax_optax import Part, clipped, described, learning_rate, parts_of
 from parity.watching.jax_stir import is_float, moved_tree, stirred, within
 from parity.watching.seen import Condition, Layer, Told, Update
 
@@ -45,6 +46,7 @@ class JaxWatch:
         self.notes = [f"recorded in the run's {self.dtype}: {', '.join(others)}"] if others else []
         self._layers: list[Layer] = []
         self._trained: set[str] | None = None
+        self._parts: list[Part] = []
         self._without_modules = False
         self._wanted: frozenset[int] | None = None
         self._seed: int | None = None
@@ -72,14 +74,15 @@ class JaxWatch:
         if nnx is not None:
             every = [pair for tree in self._state for pair in _named(tree, lambda leaf: isinstance(leaf, nnx.Variable))]
             collected |= {name for name, _, leaf in every if isinstance(leaf, nnx.Param)}
-        trained = self._trained or collected
-        return [name for name in self._sorted(self._trees())[0] if name not in trained] if trained else []
+        params, slots = self._sorted(self._trees())
+        trained = self._trained or collected or {name for of in slots.values() for name in of}
+        return [name for name in params if name not in trained] if trained else []
 
     def layers(self) -> list[Layer]:
         return self._layers
 
     def describe(self) -> dict[str, Any]:
-        return {"notes": self.notes} if self.notes else {}
+        return (described(self._parts) if self._parts else {}) | ({"notes": self.notes} if self.notes else {})
 
     def update(self, function: Callable[..., Any], *arguments: Any) -> Any:
         places = self._places(arguments)
@@ -95,6 +98,7 @@ class JaxWatch:
             update.before = self.condition()
             if self._seed is None:
                 self._look(update, function, given)
+        update.learning_rate = learning_rate(self._parts, self._trees) if self._seed is None else None
         result = function(*given) if self._seed is None else self._run_stirred(function, given, places)
         self._take(update, result)
         self._told(update)
@@ -161,9 +165,17 @@ class JaxWatch:
         update.inputs = modules.inputs or [leaf for leaf in jax.tree.leaves(batch) if np.ndim(leaf)]
         given_back = calls.of_params[0] if len(calls.of_params) == 1 else None
         of_params = modules.of_params if modules.of_params is not None else given_back
+        if modules.optimizer is not None:
+            transformation, *given_to = modules.optimizer
+            self._parts = parts_of(transformation)
+            of_params = clipped(self._parts, *given_to)
         if of_params is not None:
             update.gradients = self._sorted((of_params,))[0]
             self._trained = set(update.gradients)
+        given_back = modules.of_params if given_back is None else given_back
+        before = {} if given_back is None else self._sorted((given_back,))[0]
+        if any(not np.array_equal(value, update.gradients[name]) for name, value in before.items()):
+            update.unclipped = before
 
     def _copied(self, given: Sequence[Any]) -> list[Any]:
         """Copy the arguments of an update, which may have been told to take their memory."""

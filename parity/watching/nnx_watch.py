@@ -9,6 +9,7 @@ from typing import Any
 from flax import nnx
 from flax.nnx import graphlib
 
+from parity.watching.jax_optax import learning_rate
 from parity.watching.jax_watch import JaxWatch, loss_in
 from parity.watching.nnx_layers import mark
 from parity.watching.seen import Told, Update
@@ -50,6 +51,7 @@ class NnxWatch(JaxWatch):
         if shadow:
             result = self._follow(function, arguments, (*places, *others))
         else:
+            update.learning_rate = learning_rate(self._parts, self._trees)
             result = function(*arguments)
             self._read()
         update.loss = loss_in(result)

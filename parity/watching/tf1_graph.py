@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from parity.watching.flow import as_plain
@@ -40,15 +41,15 @@ class Rule:
     """Its numbers, as tensors."""
 
 
-def ancestors(targets: Iterable[Any]) -> set[Any]:
-    """Every operation that must run before some do, and they themselves."""
+def ancestors(targets: Iterable[Any], data_alone: bool = False) -> set[Any]:
+    """Every operation that must run before some do, and they themselves; or those whose tensors lead there."""
     found: set[Any] = set()
     left = list(targets)
     while left:
         op = left.pop()
         if op not in found:
             found.add(op)
-            left += [*op.control_inputs, *(tensor.op for tensor in op.inputs)]
+            left += [*(() if data_alone else op.control_inputs), *(tensor.op for tensor in op.inputs)]
     return found
 
 
@@ -112,7 +113,7 @@ def forward_of(loss: Any, trained: set[str]) -> Forward:
         loss: The tensor of the loss.
         trained: The names of the trained variables.
     """
-    slice_ = sorted(ancestors([loss.op]), key=lambda op: int(op._id))
+    slice_ = sorted(ancestors([loss.op], data_alone=True), key=lambda op: int(op._id))
     sources = [tensor for op in slice_ if _is_source(op) for tensor in op.outputs]
     data: dict[str, frozenset[str]] = {tensor.name: frozenset((tensor.name,)) for tensor in sources}
     learned: set[str] = set()
@@ -133,7 +134,13 @@ def forward_of(loss: Any, trained: set[str]) -> Forward:
         output = op.outputs[0] if op.outputs else None
         if output is None or not output.dtype.is_floating or not data[output.name] or op.type in NO_LAYER:
             continue
-        if _is_source(op) or op._get_control_flow_context() is not None or output is loss or output.shape.rank == 0:
+        if (
+            _is_source(op)
+            or op.op_def.is_stateful
+            or op._get_control_flow_context() is not None
+            or output is loss
+            or output.shape.rank == 0
+        ):
             continue
         if len(found) == MOST:
             notes.append(f"the first {MOST} layers are recorded, and there are more")
@@ -168,8 +175,14 @@ def configuration(op: Any) -> dict[str, Any]:
     for argument, tensor in zip(op.op_def.input_arg, op.inputs, strict=False):
         value = tf.get_static_value(tensor)
         if value is not None and value.size == 1:
-            found[argument.name] = as_plain(value.reshape(()).item())
+            found[argument.name] = number(value)
     return {name: value for name, value in found.items() if value is not None}
+
+
+def number(value: Any) -> Any:
+    """One number of NumPy's, as it was written: 0.05 in float32 is 0.05."""
+    plain = np.asarray(value).reshape(())
+    return as_plain(float(str(plain)) if plain.dtype.kind == "f" else plain.item())
 
 
 def _plain(value: Any) -> Any:

@@ -11,9 +11,8 @@ import tensorflow as tf
 
 from parity.spec import Sgd
 from parity.tolerance import stir
-from parity.watching.flow import as_plain
 from parity.watching.seen import Condition, Layer, Told, Update
-from parity.watching.tf1_graph import RATES, ancestors, forward_of, rules_of, unclipped
+from parity.watching.tf1_graph import RATES, ancestors, forward_of, number, rules_of, unclipped
 
 SLOTS = {"m": "first_moment", "v": "second_moment"}
 """What TensorFlow's Adam calls its slots, in the words of ``parity.spec``. Others keep their own."""
@@ -56,7 +55,7 @@ class Tf1Watch:
         self.dtype = kinds.pop()
         self._slots = {(k, rule.variable): name for rule in self._rules for k, name in rule.slots.items()}
         numbers = [tensor.op for rule in self._rules for tensor in rule.settings.values()]
-        kept = {*self._slots.values(), *(op.name for op in ancestors(numbers))}
+        kept = {*self._slots.values(), *(op.name for op in ancestors(numbers, data_alone=True))}
         self._buffers = [k for k, v in self._every.items() if v.dtype.is_floating and k not in {*self._trained, *kept}]
         self._forward = forward_of(self.loss, set(self._trained))
         self.notes = list(self._forward.notes)
@@ -104,7 +103,7 @@ class Tf1Watch:
     def describe(self) -> dict[str, Any]:
         kinds = sorted({rule.kind for rule in self._rules})
         settings = {
-            k: as_plain(np.asarray(value).item())
+            k: number(value)
             for k, tensor in (self._rules[0].settings.items() if self._rules else ())
             if (value := tf.get_static_value(tensor)) is not None
         }
@@ -177,7 +176,7 @@ class Tf1Watch:
             } | ({} if forward.prediction is None else {"prediction": forward.prediction})
         result, seen = self._run([fetches, extra], feed_dict, **named)
         update.loss = seen["loss"]
-        update.learning_rate = float(seen["rate"]) if self._rate is not None else None
+        update.learning_rate = number(seen["rate"]) if self._rate is not None else None
         if update.before is not None:
             update.inputs, update.prediction = seen["inputs"], seen.get("prediction")
             update.activations, update.activation_gradients = seen["layers"], seen["of_layers"]

@@ -70,6 +70,8 @@ def in_nnx(
         path = tuple(int(part) if part.isdigit() else part for part in NNX[canonical].split("/"))
         state[path].set_value(jnp.asarray(value))
     tx = optax.adamw(1e-3, weight_decay=1e-2)
+    if rate:
+        tx = optax.chain(optax.clip_by_global_norm(0.1), optax.adamw(optax.linear_schedule(1e-3, 0.0, 10)))
 
     def loss_of(model: Any, x: Any, y: Any) -> Any:
         return optax.softmax_cross_entropy_with_integer_labels(model(x), y).mean()
@@ -141,6 +143,8 @@ class TestNnx:
     def test_all_that_went_into_an_update_is_recorded(self, kind: str, dtype: str, answer: dict[str, Any]) -> None:
         run = read(Path(answer["folder"], kind))
         assert run.meta["dtype"] == dtype
+        said = "AdamW(learning_rate=0.001, beta1=0.9, beta2=0.999, epsilon=1e-08, weight_decay=0.01)"
+        assert run.meta["hyper_parameters"] == {"optimizer": said}
         assert run.loss.shape == (STEPS, 1)
         assert sorted(run.meta["buffers"]) == ["norm/mean", "norm/var"]
         layers = {layer["name"]: layer for layer in run.meta["layers"]}
@@ -165,6 +169,17 @@ class TestNnx:
         for step in range(3):
             strays = run.steps[f"{step}/strays/loss"]
             assert 0 < strays.max() < 1e-3
+
+    def test_a_chain_tells_its_rate_and_what_it_clips(self, dtype: str, answer: dict[str, Any]) -> None:
+        run = read(Path(answer["folder"], "dropout"))
+        assert run.meta["optimizer"]["class"].startswith("optax.clip_by_global_norm scale_by_adam add_decayed_weights")
+        assert run.meta["optimizer"]["groups"][0]["max_norm"] == 0.1
+        assert "hyper_parameters" not in run.meta
+        for k, step in enumerate(steps_of(run)):
+            np.testing.assert_allclose(run.steps[f"{k}/learning_rate"], 1e-3 * (1 - k / 10), rtol=1e-6)
+            after = np.sqrt(sum((value**2).sum() for value in step.gradients.values()))
+            np.testing.assert_allclose(after, 0.1, rtol=1e-5)
+            assert np.abs(run.steps[f"{k}/unclipped/dense/kernel"]).max() > np.abs(step.gradients["dense/kernel"]).max()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

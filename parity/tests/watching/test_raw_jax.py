@@ -22,6 +22,8 @@ RAW = {
     "conv/bias": "conv/b",
     "norm/scale": "norm/scale",
     "norm/bias": "norm/bias",
+    "norm/mean": "norm/mean",
+    "norm/variance": "norm/variance",
     "dense/kernel": "dense/w",
     "dense/bias": "dense/b",
 }
@@ -29,7 +31,7 @@ DTYPES = ("float32", pytest.param("float64", marks=pytest.mark.slow))
 
 
 def in_jax(folder: Path | None, dtype: str, epsilon: float = 1e-5, **watching: Any) -> tuple[list[float], Any]:
-    """The small convolutional network of ``ports`` as functions of arrays, without running statistics."""
+    """The small convolutional network of ``ports`` as functions of arrays; running statistics are a tree."""
     import jax
     import jax.numpy as jnp
     import optax
@@ -43,33 +45,37 @@ def in_jax(folder: Path | None, dtype: str, epsilon: float = 1e-5, **watching: A
 
     def batch_norm(p: Any, x: Any, epsilon: float) -> Any:
         mean, variance = x.mean((0, 1, 2)), x.var((0, 1, 2))
-        return (x - mean) * lax.rsqrt(variance + epsilon) * p["scale"] + p["bias"]
+        return (x - mean) * lax.rsqrt(variance + epsilon) * p["scale"] + p["bias"], {"mean": mean, "variance": variance}
 
     def forward(params: Any, x: Any) -> Any:
-        x = jax.nn.relu(batch_norm(params["norm"], conv(params["conv"], x, stride=2), epsilon))
-        return x.transpose(0, 3, 1, 2).reshape(len(x), -1) @ params["dense"]["w"] + params["dense"]["b"]
+        x, now = batch_norm(params["norm"], conv(params["conv"], x, stride=2), epsilon)
+        x = jax.nn.relu(x).transpose(0, 3, 1, 2).reshape(len(x), -1)
+        return x @ params["dense"]["w"] + params["dense"]["b"], now
 
     def loss_of(params: Any, x: Any, y: Any) -> Any:
-        return -jnp.take_along_axis(jax.nn.log_softmax(forward(params, x)), y[:, None], 1).mean()
+        logits, now = forward(params, x)
+        return -jnp.take_along_axis(jax.nn.log_softmax(logits), y[:, None], 1).mean(), now
 
     tx = optax.adamw(1e-3, weight_decay=1e-2)
 
     @jax.jit
-    def update(params: Any, slots: Any, x: Any, y: Any) -> Any:
-        loss, gradients = jax.value_and_grad(loss_of)(params, x, y)
+    def update(params: Any, stats: Any, slots: Any, x: Any, y: Any) -> Any:
+        (loss, now), gradients = jax.value_and_grad(loss_of, has_aux=True)(params, x, y)
         updates, slots = tx.update(gradients, slots, params)
-        return optax.apply_updates(params, updates), slots, loss
+        stats = {"norm": {name: 0.9 * stats["norm"][name] + 0.1 * now[name] for name in now}}
+        return optax.apply_updates(params, updates), stats, slots, loss
 
-    begun, params = initial(dtype), dict[str, Any]()
+    begun, params, stats = initial(dtype), dict[str, Any](), dict[str, Any]()
     for canonical, name in RAW.items():
         layer, role = name.split("/")
-        params.setdefault(layer, {})[role] = jnp.asarray(begun[canonical])
+        kind = stats if role in ("mean", "variance") else params
+        kind.setdefault(layer, {})[role] = jnp.asarray(begun[canonical])
     slots, losses = tx.init(params), []
-    layout = [Slot(canonical, name) for canonical, name in RAW.items()]
-    with watch(folder, params, slots, layout=layout, **watching) if folder else nullcontext() as run:
+    layout = [Slot(canonical, name) for canonical, name in RAW.items() if canonical != "norm/variance"]
+    with watch(folder, params, stats, slots, layout=layout, **watching) if folder else nullcontext() as run:
         for x, y in batches(dtype):
-            given = params, slots, jnp.asarray(x), jnp.asarray(y)
-            params, slots, loss = update(*given) if run is None else run.step(update, *given)
+            given = params, stats, slots, jnp.asarray(x), jnp.asarray(y)
+            params, stats, slots, loss = update(*given) if run is None else run.step(update, *given)
             losses.append(float(loss))
     return losses, params
 
@@ -116,7 +122,7 @@ class TestRawJax:
         assert layers["log_softmax"]["inputs"] == ["forward"]
         assert said["at"].startswith("test_raw_jax.py:")
         for step in steps_of(run):
-            assert set(step.gradients) == set(RAW)
+            assert set(step.gradients) == set(RAW) - {"norm/mean", "norm/variance"}
             np.testing.assert_array_equal(step.activations["forward"], step.prediction)
             assert step.prediction.shape == (BATCH, CLASSES)
             assert set(step.activations) - set(step.activation_gradients) == {"forward/conv/conv_general_dilated-in0"}
@@ -151,7 +157,7 @@ def inline(folder: str) -> dict[str, Any]:
     from parity.watching import watch
 
     def update(w: Any, x: Any) -> Any:
-        def one(row: Any) -> Any:
+        def one(w: Any, row: Any) -> Any:
             with jax.named_scope("encoder"):
                 return jnp.tanh(row @ w["in"])
 
@@ -159,7 +165,7 @@ def inline(folder: str) -> dict[str, Any]:
             return jnp.sin(h)
 
         loss, gradients = jax.value_and_grad(
-            lambda w: jnp.square(jax.checkpoint(later)(jax.vmap(one)(x)) @ w["out"]).mean()
+            lambda w: jnp.square(jax.checkpoint(later)(jax.vmap(one, (None, 0))(w, x)) @ w["out"]).mean()
         )(w)
         return {name: value - 0.1 * gradients[name] for name, value in w.items()}, loss
 
@@ -174,9 +180,9 @@ def inline(folder: str) -> dict[str, Any]:
 def test_transformed_functions_give_whole_batches_and_what_is_computed_later_is_said(answer: dict[str, Any]) -> None:
     run = read(Path(answer["folder"], "run"))
     layers = {layer["name"]: layer for layer in run.meta["layers"]}
-    assert list(layers) == ["encoder/matmul", "encoder/tanh", "matmul"]
+    assert list(layers) == ["one/encoder/matmul", "one/encoder/tanh", "matmul"]
     assert [note for note in run.meta["notes"] if "jax.checkpoint" in note]
     for step in steps_of(run)[:2]:
-        assert step.activations["encoder/tanh"].shape == (4, 2)  # one row at a time, and all of them here
-        assert step.activation_gradients["encoder/tanh"].shape == (4, 2)
+        assert step.activations["one/encoder/tanh"].shape == (4, 2)  # one row at a time, and all of them here
+        assert step.activation_gradients["one/encoder/tanh"].shape == (4, 2)
         assert set(step.gradients) == {"in", "out"}
