@@ -133,11 +133,11 @@ class Calls:
         self._depth += 1
         try:
             found = bind()
-            inside = [inside(each) for each in arguments]
-            if any(value is None for value, _ in inside):
+            behind = [inside(each) for each in arguments]
+            if any(value is None for value, _ in behind):
                 self.notes[LATER] = None
                 return found
-            if not any(differentiated for _, differentiated in inside):
+            if not any(differentiated for _, differentiated in behind):
                 return found
             self._work += name in MAKES_A_LAYER
             weigh = all(self._is_weight(each) for each in arguments if np.ndim(each))
