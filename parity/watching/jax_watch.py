@@ -6,7 +6,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import jax
@@ -145,7 +145,7 @@ class JaxWatch:
         modules, calls = Layers(), Calls(self._wanted)
         if not self._without_modules:
             copied = self._copied(given)
-            with modules.watching():
+            with modules.watching(), _nnx_watched(modules):
                 function(*copied)
             self._without_modules = not modules.found
         seen: Layers | Calls = modules
@@ -234,6 +234,14 @@ class JaxWatch:
                 elif is_float(leaf) and name:
                     params[name] = leaf
         return params, slots
+
+
+def _nnx_watched(modules: Layers) -> AbstractContextManager[None]:
+    if "flax.nnx" not in sys.modules:
+        return nullcontext()
+    from parity.watching.flax_layers import calls_seen
+
+    return calls_seen(modules)
 
 
 def loss_in(results: Any) -> Any:

@@ -12,7 +12,7 @@ from flax.nnx import graphlib
 
 from parity.watching.jax_optax import learning_rate
 from parity.watching.jax_watch import JaxWatch, loss_in
-from parity.watching.nnx_layers import mark
+from parity.watching.flax_layers import mark
 from parity.watching.seen import Told, Update
 
 
