@@ -239,7 +239,7 @@ class JaxWatch:
 def _nnx_watched(modules: Layers) -> AbstractContextManager[None]:
     if "flax.nnx" not in sys.modules:
         return nullcontext()
-    from parity.watching.flax_layers import calls_seen
+    from parity.watching.jax_nnx_layers import calls_seen
 
     return calls_seen(modules)
 

@@ -10,9 +10,9 @@ import jax
 from flax import nnx
 from flax.nnx import graphlib
 
+from parity.watching.jax_nnx_layers import mark
 from parity.watching.jax_optax import learning_rate
 from parity.watching.jax_watch import JaxWatch, loss_in
-from parity.watching.flax_layers import mark
 from parity.watching.seen import Told, Update
 
 
