@@ -25,8 +25,8 @@ def floors_of(
 ) -> tuple[list[Floor], list[str]]:
     """Find the noise floor of each run's part, and say where it comes from.
 
-    ``recorded`` is what ``recorded_floor_of`` gives of each. Of the values that rounding alone moves repetitions stray as
-    they like: they are left out.
+    ``recorded`` is what ``recorded_floor_of`` gives of each. Of the values that rounding alone moves repetitions stray
+    as they like: they are left out.
     """
     floors, said = [], []
     for (folder, run), part, (floor, notes) in zip(sides, parts, recorded, strict=True):

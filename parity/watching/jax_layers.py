@@ -9,11 +9,15 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from parity.watching.flow import Flow, as_plain
+from parity.watching.flow import Call, Flow, as_plain
+from parity.watching.jax_optax import clips
 from parity.watching.jax_stir import is_float
 from parity.watching.seen import Layer
+
+LATER = "what jax.checkpoint and the like compute later has no layers here"
 
 
 class Layers:
@@ -26,16 +30,19 @@ class Layers:
     def __init__(self) -> None:
         self.activations: dict[str, Any] = {}
         self.gradients: dict[str, Any] = {}
-        self._flow = Flow(self.tap)
+        self.flow = Flow(self.tap)
+        self.notes: dict[str, None] = {}
         self.prediction: Any = None
         self.inputs: list[Any] = []
         self.of_params: Any = None
         """The tree of gradients that the optimizer was given."""
+        self.optimizer: tuple[Any, ...] | None = None
+        """The transformation that trains, what it was given for gradients, its state, and the parameters."""
 
     @property
     def found(self) -> list[Layer]:
         """The layers, in the order in which they ended."""
-        return self._flow.found
+        return [layer for layer in self.flow.found if all(name in self.activations for name in layer.outputs)]
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -53,16 +60,20 @@ class Layers:
     def tap(self, tensor: Any, name: str) -> Any:
         """Keep a tensor's numbers, and those of its gradient, under a name. Returns the tensor."""
 
+        if inside(tensor)[0] is None:
+            self.notes[LATER] = None
+            return tensor
+
         def forward(x: Any) -> tuple[Any, None]:
-            self.activations[name] = x
+            self.activations[name] = numbers_of(x)
             return x, None
 
         def backward(_: None, gradient: Any) -> tuple[Any]:
-            self.gradients[name] = gradient
+            self.gradients[name] = numbers_of(gradient)
             return (gradient,)
 
         def here(x: Any) -> Any:
-            self.activations[name] = x
+            self.activations[name] = numbers_of(x)
             return x
 
         identity = jax.custom_vjp(here)
@@ -73,26 +84,22 @@ class Layers:
         if context.method_name != "__call__":
             return following(*arguments, **named)
         module, path = context.module, context.module.path
-        name = "/".join(path) or type(module).__name__
         alone = not any(True for _ in module.variables.get("params", {}).values() if isinstance(_, Mapping))
         if not path:
             self.inputs += [
                 x for x in jax.tree.leaves((arguments, named)) if hasattr(x, "dtype") and hasattr(x, "shape")
             ]
-        call = self._flow.call(name, leaf=alone and bool(path))
-
-        def taken(leaf: Any) -> Any:
-            return call.taken(leaf) if is_float(leaf) else leaf
-
-        def given(leaf: Any) -> Any:
-            return call.given(leaf) if is_float(leaf) else leaf
-
-        arguments, named = jax.tree.map(taken, (arguments, named))
-        output = jax.tree.map(given, following(*arguments, **named))
+        name = "/".join(path) or type(module).__name__
+        call = self.flow.call(name, leaf=alone and bool(path))
+        output = through(call, following, arguments, named)
         if not path:
-            self.prediction = next((self.activations[name] for name in call.outputs), None)
+            self.predicted(call)
         call.end(type(module).__name__, configuration(module))
         return output
+
+    def predicted(self, call: Call) -> None:
+        """Take what a call gave for the model's prediction."""
+        self.prediction = next((self.activations[name] for name in call.outputs if name in self.activations), None)
 
     @contextmanager
     def _optax(self, optax: Any) -> Iterator[None]:
@@ -101,10 +108,12 @@ class Layers:
         original = kind.update
 
         def update(transformation: Any) -> Callable[..., Any]:
-            def seen(updates: Any, *arguments: Any, **named: Any) -> Any:
+            def seen(updates: Any, state: Any, params: Any = None, **named: Any) -> Any:
                 if self.of_params is None:
                     self.of_params = updates
-                return tuple.__getitem__(transformation, 1)(updates, *arguments, **named)
+                if self.optimizer is None or clips(self.optimizer[0]):
+                    self.optimizer = transformation, updates, state, params
+                return tuple.__getitem__(transformation, 1)(updates, state, params, **named)
 
             return seen
 
@@ -115,19 +124,53 @@ class Layers:
             kind.update = original
 
 
+def inside(tensor: Any) -> tuple[Any, bool]:
+    """What a tracer stands for, or None if it is traced now and computed later; and whether it is differentiated."""
+    differentiated = False
+    while isinstance(tensor, jax.core.Tracer):
+        if hasattr(tensor, "batch_dim"):  # of jax.vmap
+            tensor = tensor.val
+        elif hasattr(tensor, "primal"):
+            tensor, differentiated = tensor.primal, True
+        else:
+            return None, differentiated
+    return tensor, differentiated
+
+
+def numbers_of(tensor: Any) -> Any:
+    """The numbers behind a tracer; an axis that ``jax.vmap`` took away comes first."""
+    if hasattr(tensor, "batch_dim"):
+        found = numbers_of(tensor.val)
+        return found if tensor.batch_dim is None else jnp.moveaxis(found, tensor.batch_dim, 0)
+    return numbers_of(tensor.primal) if hasattr(tensor, "primal") else tensor
+
+
+def through(call: Call, following: Callable[..., Any], arguments: Any, named: Any) -> Any:
+    """Make a call of a layer, and note the tensors of floats that it takes and gives."""
+
+    def taken(leaf: Any) -> Any:
+        return call.taken(leaf) if is_float(leaf) else leaf
+
+    def given(leaf: Any) -> Any:
+        return call.given(leaf) if is_float(leaf) else leaf
+
+    arguments, named = jax.tree.map(taken, (arguments, named))
+    return jax.tree.map(given, following(*arguments, **named))
+
+
 def configuration(module: Any) -> dict[str, Any]:
     """Say how a flax module is set: every field that is a plain value."""
     if not is_dataclass(module):
         return {}
     found = {}
     for field in fields(module):
-        value = as_plain(getattr(module, field.name, None), _named)
+        value = as_plain(getattr(module, field.name, None), name_of)
         if field.name not in ("name", "parent") and value is not None:
             found[field.name] = value
     return found
 
 
-def _named(value: Any) -> str | None:
+def name_of(value: Any) -> str | None:
     """The name of a dtype or of a function, as an initializer is."""
     if isinstance(value, np.dtype):
         return str(value)
