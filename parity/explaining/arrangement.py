@@ -91,7 +91,8 @@ def _picked(values: Array, one: Arrangement, places: Array) -> Array:
     own: list[Array] = [places] * len(one.axes)
     for axis, along in zip(one.axes, index, strict=True):
         own[axis] = along
-    return values[tuple(own)].astype(np.float64) if own else values.reshape(-1)[places].astype(np.float64)
+    found: Array = values[tuple(own)] if own else values.reshape(-1)[places]
+    return found.astype(np.float64)
 
 
 @np.errstate(all="ignore")  # a recording may hold any numbers

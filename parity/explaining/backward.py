@@ -41,7 +41,7 @@ def backward(alignment: Alignment, look: Look) -> list[Parting]:
         nearest = list(_next(flow.below, label, pairs))
         if not nearest or any(apart[each][0] > FACTOR for each in nearest):
             continue
-        ours, theirs, lying = pairs[label]
+        ours, theirs, _ = pairs[label]
         places = _through(ours, nearest), _through(theirs, [pairs[each][1].label for each in nearest])
         differences: list[str] = []
         layers = [place.layer for place in places]
@@ -52,7 +52,8 @@ def backward(alignment: Alignment, look: Look) -> list[Parting]:
         far, got, wanted = apart[label]
         note = ""
         if ours.gradient is None or theirs.gradient is None:
-            note = f"nothing comes back to {(ours if ours.gradient is None else theirs).label}, as through a stopped gradient"
+            stopped = ours if ours.gradient is None else theirs
+            note = f"nothing comes back to {stopped.label}, as through a stopped gradient"
         pattern = "" if note else look(got, wanted, max(ours.gradient_floor, theirs.gradient_floor))
         found.append(
             Parting(
@@ -88,7 +89,7 @@ def _comparable(alignment: Alignment) -> Iterator[tuple[Tensor, Tensor, Arrangem
 @np.errstate(all="ignore")  # a recording may hold any numbers
 def _apart(ours: Tensor, theirs: Tensor, lying: Arrangement) -> tuple[float, Array, Array]:
     """The distance of two gradients in noise floors, and both as they lie in the second run. None is zeros."""
-    known = [t.gradient for t in (ours, theirs) if t.gradient is not None][0]
+    known = next(t.gradient for t in (ours, theirs) if t.gradient is not None)
     wanted = np.zeros(lying.shape, known.dtype) if theirs.gradient is None else theirs.gradient
     got = np.zeros(lying.shape, known.dtype) if ours.gradient is None else lying.of(ours.gradient)
     far = float(np.max(np.abs(got.astype(np.float64) - wanted), initial=0.0))

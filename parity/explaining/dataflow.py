@@ -60,6 +60,8 @@ class Tensor:
     """The first layer that took it as it is."""
     sources: tuple[str, ...]
     """The tensors that it was made of."""
+    moved: bool = False
+    """Whether it holds the values of its source, at most in another order, and no layer gave it."""
 
     @property
     def size(self) -> int:
@@ -173,6 +175,7 @@ class Dataflow:
             layer=self._makers.get(label),
             taker=self._takers.get(label),
             sources=tuple(dict.fromkeys(source for source in sources if source in self.tensors)),
+            moved=label not in self._makers and list(sources) == [self._alike.get(summed.tobytes())],
         )
         if label not in self._takers:
             self._open.append(label)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from parity.explaining.diagnose import Diagnosis, diagnose
+from parity.explaining.layers import Layers, find_layers
 from parity.explaining.location import Location
 from parity.explaining.pattern import growth, pattern
 from parity.explaining.recordings import SENTENCES, explain_steps
@@ -38,6 +39,8 @@ class Explanation:
     """Each mistake's sentence, by its name."""
     growth: str = ""
     """How the distance grows along the run."""
+    layers: Layers | None = None
+    """In which layers the runs part; None where they recorded none."""
 
     def as_json(self) -> dict[str, Any]:
         """Give the explanation as plain data, which a worker sends and ``--json`` writes."""
@@ -58,6 +61,7 @@ class Explanation:
             "note": location.note,
             "pattern": self.diagnosis.pattern,
             "growth": self.growth,
+            "layer": self.layers.as_json() if self.layers is not None else None,
             "untouched": self.diagnosis.untouched,
             "epochs": self.diagnosis.epochs,
             "unfinished": self.diagnosis.unfinished,
@@ -218,7 +222,10 @@ def explain_pair(
         alike = name in run.params and np.array_equal(run.params[name][0], other.params[name][0])
         why = _why_untried(location, untried if of_a_case else "", alike)
         found = Diagnosis(location=location, pattern=pattern(location), untried=why)
-    return Explanation(found, SENTENCES, growth(run, other))
+    layers = find_layers(run, other, location)
+    if layers is not None and layers.partings and not found.explanations and location.phase is not Phase.UPDATE:
+        found = replace(found, named=layers.sentence)
+    return Explanation(found, SENTENCES, growth(run, other), layers)
 
 
 def _why_untried(location: Location, untried: str, alike: bool) -> str:

@@ -7,7 +7,7 @@ forward pass parts; of gradients, the last one backwards; of running statistics,
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 from parity.explaining.alignment import Alignment, Relation, relation
 from parity.explaining.backward import backward, statistics
 from parity.explaining.dataflow import PREDICTION, Dataflow, Layer, Tensor, layers_of
+from parity.explaining.further import further
 from parity.explaining.location import Location
 from parity.explaining.partings import Forward, Parting, Place, kind_of, likeness, padded
 from parity.explaining.pattern import pattern
@@ -65,7 +66,7 @@ def _parting(parting: Parting) -> dict[str, Any]:
         "sentence": parting.sentence,
         "ours": _place(parting.ours),
         "theirs": _place(parting.theirs),
-        "inputs": parting.inputs,
+        "inputs": parting.inputs if np.isfinite(parting.inputs) else None,
         "output": parting.output if np.isfinite(parting.output) else None,
         "differences": list(parting.differences),
         "pattern": parting.pattern,
@@ -138,14 +139,16 @@ def _at(
     alignment = Alignment(*flows)
     both = steps[0][number], steps[1][number]
     partings: list[Parting] = []
+    forward = Forward(alignment, look)
     if not _predictions_agree(alignment, both):
-        partings = Forward(alignment, look).partings()
+        partings = forward.partings()
+        partings += further(alignment, forward) if partings else []
     if not partings:
         partings = backward(alignment, look)
     if not partings and location is not None and location.check is not None:
         floors = {check.tensor: check.floors for check in location.parts}
         partings = statistics(alignment, both, list(floors), floors)
-    return _summed(alignment, number, partings)
+    return _summed(alignment, number, partings, forward)
 
 
 def _predictions_agree(alignment: Alignment, steps: tuple[Step, Step]) -> bool:
@@ -160,7 +163,7 @@ def _prediction(flow: Dataflow, step: Step) -> Tensor:
     return flow.tensors.get(PREDICTION) or flow.tensor(PREDICTION, step.prediction)
 
 
-def _summed(alignment: Alignment, number: int, partings: Sequence[Parting]) -> Layers:
+def _summed(alignment: Alignment, number: int, partings: Sequence[Parting], forward: Forward) -> Layers:
     names = [
         {place.layer.name for place in (one.ours, one.theirs) if place is not None and place.layer is not None}
         for one in partings
@@ -177,7 +180,9 @@ def _summed(alignment: Alignment, number: int, partings: Sequence[Parting]) -> L
             differences.append(f"{ours.name} ({ours.kind}) ↔ {theirs.name} ({theirs.kind}): {', '.join(found)}")
     alone = [
         tuple(
-            layer.name for label, layer in outputs[side] if not alignment.agrees(side, label) and layer.name not in said
+            layer.name
+            for label, layer in outputs[side]
+            if not alignment.agrees(side, label) and not forward.parts(side, label)
         )
         for side in (0, 1)
     ]
@@ -245,9 +250,9 @@ def _positions(ours: Array, theirs: Array, allowed: float) -> str:
             continue
         parts = unequal.any(axis=tuple(other for other in range(ours.ndim) if other != axis))
         if not parts[0] and parts[1:].all():
-            return f"the first position along axis {axis} agrees and no other does, as under another mask"
+            return f"the first position along axis {axis} agrees and no other does, as under another scale or mask"
         if not parts[-1] and parts[:-1].all():
-            return f"the last position along axis {axis} agrees and no other does, as under another mask"
+            return f"the last position along axis {axis} agrees and no other does, as without a causal mask"
         if length > 3 and (parts[0] or parts[-1]) and not parts[1:-1].any():
             return f"only the border along axis {axis}, as with another padding"
     return ""

@@ -55,7 +55,7 @@ class Parting:
     """None if the first run has no partner of what parts in the second."""
     theirs: Place | None
     inputs: float
-    """The distance of the farthest input, in noise floors."""
+    """The distance of the farthest input, in noise floors; NaN if inputs differ already."""
     output: float
     """The distance of the output, in noise floors."""
     differences: tuple[str, ...] = ()
@@ -71,9 +71,12 @@ class Parting:
         said = " ↔ ".join(partners)
         if len(partners) < 2:
             said += f" of the {'first' if self.ours else 'second'} run, no partner found"
-        seen = [f"{SEEN[self.direction][0]} to {self.inputs:.2g} of the noise floor"]
+        words_of_inputs, words_of_output = SEEN[self.direction]
+        seen = []
+        if np.isfinite(self.inputs):
+            seen.append(f"{words_of_inputs} to {self.inputs:.2g} of the noise floor")
         if np.isfinite(self.output):
-            seen.append(f"{SEEN[self.direction][1]} by {self.output:.2g}")
+            seen.append(f"{words_of_output} by {self.output:.2g}" + ("" if seen else " noise floors"))
         said += f": {', '.join(seen)}"
         pattern = f"pattern: {self.pattern}" if self.pattern else ""
         return "; ".join(filter(None, (said, *self.differences, self.note, pattern)))
@@ -113,6 +116,10 @@ class Forward:
         self._depths: tuple[dict[str, int], dict[str, int]] = {}, {}
         for side in (0, 1):
             self._explore(side)
+
+    def parts(self, side: int, label: str) -> bool:
+        """Tell whether a tensor parts, or comes after one that does."""
+        return label in self._frontiers[side]
 
     def partings(self) -> list[Parting]:
         """Find every independent parting, in order."""
@@ -212,7 +219,7 @@ class Forward:
         return _Match(score, ours, theirs, fits == 2 and passed and (same or exchangeable))
 
     def _passive(self, side: int, tensor: Tensor) -> bool:
-        return all(kind_of(each) in words.PASSIVE for each in self._between(side, tensor))
+        return all(each.moved or kind_of(each) in words.PASSIVE for each in self._between(side, tensor))
 
     def _between(self, side: int, tensor: Tensor) -> list[Tensor]:
         """The tensors without a partner that a tensor was made of."""
@@ -355,11 +362,8 @@ class Forward:
         after = next((t for t in following if t.size == plain.size), None)
         if after is None or plain.layer is None:
             return None
-        members = {side: (after.layer,) if after.layer is not None else ()}
-        both = (fused, after) if side == 1 else (after, fused)
-        if after.layer is not None:  # the layer itself, and its activation beside it
-            members = {side: (plain.layer,)}
-        return *both, members, False
+        members: dict[int, tuple[Layer, ...]] = {side: (plain.layer,)}
+        return (*((fused, after) if side == 1 else (after, fused)), members, False)
 
     def _reordered(self, ours: Layer, theirs: Layer) -> bool:
         """Tell whether two layers take the same values in another order."""
@@ -437,9 +441,9 @@ def padded(flow: Dataflow, layer: Layer) -> words.Configuration:
 
 
 def likeness(one: str, other: str) -> float:
-    """How alike two names are, from 0 to 1, numbers and marks between words aside."""
-    plain = [re.sub(r"[^a-z0-9]+", " ", name.lower()) for name in (one, other)]
-    return SequenceMatcher(None, *plain).ratio()
+    """How alike two names are, from 0 to 1, marks between words aside."""
+    plain, others = (re.sub(r"[^a-z0-9]+", " ", name.lower()) for name in (one, other))
+    return SequenceMatcher(None, plain, others).ratio()
 
 
 def _shape(tensor: Tensor) -> tuple[int, ...]:

@@ -23,7 +23,10 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "embedding": ("Embed", "Embedding"),
     "attention": ("MultiheadAttention", "MultiHeadAttention", "MultiHeadDotProductAttention", "SelfAttention"),
     "dropout": ("Dropout", "SpatialDropout", "GaussianDropout", "AlphaDropout"),
-    "recurrent": ("RNN", "SimpleRNN", "LSTM", "GRU", "LSTMCell", "OptimizedLSTMCell", "GRUCell", "SimpleRNNCell", "RNNCell"),
+    "recurrent": (
+        *("RNN", "SimpleRNN", "LSTM", "GRU"),
+        *("LSTMCell", "OptimizedLSTMCell", "GRUCell", "SimpleRNNCell", "RNNCell"),
+    ),
     "max_pool": ("MaxPool", "MaxPooling"),
     "average_pool": ("AvgPool", "AveragePooling"),
     "global_average_pool": ("GlobalAveragePooling", "AdaptiveAvgPool"),
@@ -33,15 +36,20 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "concatenate": ("Concatenate",),
     "upsample": ("Upsample", "UpSampling"),
     "activation": ("Activation",),
-    **{
-        name: kinds
-        for name, kinds in {
-            "relu": ("ReLU",), "gelu": ("GELU",), "silu": ("SiLU",), "tanh": ("Tanh",), "sigmoid": ("Sigmoid",),
-            "leaky_relu": ("LeakyReLU",), "elu": ("ELU",), "softmax": ("Softmax",), "softplus": ("Softplus",),
-            "hard_swish": ("Hardswish",), "prelu": ("PReLU",), "mish": ("Mish",), "relu6": ("ReLU6",),
-        }.items()
-    },
-}  # fmt: skip
+    "relu": ("ReLU",),
+    "gelu": ("GELU",),
+    "silu": ("SiLU",),
+    "tanh": ("Tanh",),
+    "sigmoid": ("Sigmoid",),
+    "leaky_relu": ("LeakyReLU",),
+    "elu": ("ELU",),
+    "softmax": ("Softmax",),
+    "softplus": ("Softplus",),
+    "hard_swish": ("Hardswish",),
+    "prelu": ("PReLU",),
+    "mish": ("Mish",),
+    "relu6": ("ReLU6",),
+}
 """Common kinds, each with the names of its classes. A number of dimensions at the end, as in ``2d``, does not count."""
 ACTIVATIONS = frozenset(
     (
@@ -107,7 +115,7 @@ ASKED: Mapping[str, tuple[str, ...]] = {
     "leaky_relu": ("negative_slope",),
     "elu": ("alpha",),
 }
-"""The settings that decide what a layer of a kind computes. ``momentum`` is the share of the old statistics that stay."""
+"""The settings that decide what a layer of a kind computes. ``momentum`` is the share of old statistics that stays."""
 SQUARE = ("stride", "dilation", "kernel_size")
 FUNCTIONS = {"swish": "silu", "linear": ""}
 _OF_CLASS = {name.lower(): kind for kind, names in KINDS.items() for name in names}
@@ -151,6 +159,8 @@ def in_common_words(kind: str, said: Mapping[str, Any]) -> Configuration:
         settings.setdefault("stride", settings["kernel_size"])
     if "padding" in settings:
         settings["padding"] = _padding(settings["padding"], rank)
+        if settings["padding"] == "SAME":
+            settings["padding"] = _same(settings) or "SAME"
     elif "strides" in said and common in ("max_pool", "average_pool"):
         settings["padding"] = "VALID"
     if common == "batch_norm":
@@ -224,6 +234,16 @@ def _spread(value: Any, rank: int) -> tuple[int, ...] | None:
     if isinstance(value, int):
         return (value,) * rank
     return tuple(value) if isinstance(value, list) and all(isinstance(one, int) for one in value) else None
+
+
+def _same(settings: Mapping[str, Any]) -> tuple[tuple[int, int], ...] | None:
+    """What SAME adds before and after each axis; None if that depends on the input's size."""
+    kernel = settings.get("kernel_size", (0,))
+    stride, dilation = (settings.get(name, (1,) * len(kernel)) for name in ("stride", "dilation"))
+    if any(size % 2 == 0 for size in kernel) or any(step != 1 for step in stride):
+        return None
+    added = [(size - 1) * apart // 2 for size, apart in zip(kernel, dilation, strict=True)]
+    return tuple((each, each) for each in added)
 
 
 def _padding(value: Any, rank: int) -> Any:

@@ -28,14 +28,22 @@ def weights(model: str) -> dict[str, Any]:
     shapes: dict[str, tuple[int, ...]] = {}
     if model == "images":
         flat = CHANNELS * (SIZE // 4) ** 2
-        shapes = {"stem": (3, 3, 3, CHANNELS), "mix": (3, 3, CHANNELS, CHANNELS), "hidden": (flat, 12), "out": (12, CLASSES)}
+        shapes = {
+            "stem": (3, 3, 3, CHANNELS),
+            "mix": (3, 3, CHANNELS, CHANNELS),
+            "hidden": (flat, 12),
+            "out": (12, CLASSES),
+        }
     else:
         shapes = {"words": (WORDS, WIDTH), "places": (LENGTH, WIDTH), "head": (WIDTH, WORDS)}
         for block in range(2):
             inner = {"query": WIDTH, "key": WIDTH, "value": WIDTH, "join": WIDTH, "up": 4 * WIDTH}
             shapes |= {f"{name}{block}": (WIDTH, out) for name, out in inner.items()}
             shapes[f"down{block}"] = (4 * WIDTH, WIDTH)
-    return {name: draw.normal(size=shape) / math.sqrt(np.prod(shape[:-1]) if name not in ("words", "places") else 25) for name, shape in shapes.items()}
+    return {
+        name: draw.normal(size=shape) / math.sqrt(np.prod(shape[:-1]) if name not in ("words", "places") else 25)
+        for name, shape in shapes.items()
+    }
 
 
 def batches(model: str) -> Iterator[tuple[Any, Any]]:
@@ -255,9 +263,7 @@ def in_flax(model: str, folder: Path, dtype: str, mistake: str = "", **watching:
 
     def update(variables: Any, state: Any, x: Any, y: Any) -> Any:
         def loss_of(params: Any) -> Any:
-            logits, changed = net.apply(
-                {**variables, "params": params}, x, mutable=["batch_stats"], rngs={"mask": key}
-            )
+            logits, changed = net.apply({**variables, "params": params}, x, mutable=["batch_stats"], rngs={"mask": key})
             return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean(), changed
 
         (loss, changed), gradients = jax.value_and_grad(loss_of, has_aux=True)(variables["params"])
