@@ -8,7 +8,7 @@ import numpy as np
 
 from parity.explaining.alignment import Alignment, Relation
 from parity.explaining.arrangement import Arrangement
-from parity.explaining.dataflow import Layer, Tensor
+from parity.explaining.dataflow import Dataflow, Layer, Tensor
 from parity.explaining.partings import Parting, Place, kind_of, padded
 from parity.explaining.pattern import multiple
 from parity.nn import configuration as words
@@ -33,16 +33,19 @@ def backward(alignment: Alignment, look: Look) -> list[Parting]:
     """
     pairs = {ours.label: (ours, theirs, lying) for ours, theirs, lying in _comparable(alignment)}
     apart = {label: _apart(*pair) for label, pair in pairs.items()}
-    flow = alignment.sides[0]
+    below = alignment.sides[0].below
     found = []
     for label in reversed(list(pairs)):
         if apart[label][0] <= FACTOR:
             continue
-        nearest = list(_next(flow.below, label, pairs))
+        nearest = list(_next(below, label, pairs))
         if not nearest or any(apart[each][0] > FACTOR for each in nearest):
             continue
         ours, theirs, _ = pairs[label]
-        places = _through(ours, nearest), _through(theirs, [pairs[each][1].label for each in nearest])
+        places: tuple[Place, ...] = (
+            _through(ours, nearest),
+            _through(theirs, [pairs[each][1].label for each in nearest]),
+        )
         differences: list[str] = []
         layers = [place.layer for place in places]
         if layers[0] is not None and layers[1] is not None:
@@ -51,9 +54,13 @@ def backward(alignment: Alignment, look: Look) -> list[Parting]:
             )
         far, got, wanted = apart[label]
         note = ""
+        # Where nothing needs a gradient, none is recorded: it is stopped anywhere since the last layer that is trained.
         if ours.gradient is None or theirs.gradient is None:
             stopped = ours if ours.gradient is None else theirs
             note = f"nothing comes back to {stopped.label}, as through a stopped gradient"
+            to = nearest, [pairs[each][1].label for each in nearest]
+            places = tuple(map(_since_trained, alignment.sides, (ours, theirs), to))
+            differences = []
         pattern = "" if note else look(got, wanted, max(ours.gradient_floor, theirs.gradient_floor))
         found.append(
             Parting(
@@ -119,6 +126,32 @@ def _through(tensor: Tensor, after: Sequence[str]) -> Place:
     return Place(layer=taker if direct else None, after=(tensor.label,), before=before)
 
 
+def _since_trained(flow: Dataflow, tensor: Tensor, to: Sequence[str]) -> Place:
+    """All that lies between the last layers that are trained and the first whose gradient agrees."""
+    after: dict[str, None] = {}
+    between: set[str] = set()
+    inside, seen = flow.after(tensor.label) | {tensor.label}, set[str]()
+    left = [source for label in to for source in flow.tensors[label].sources if source in inside]
+    while left:
+        label = left.pop()
+        each = flow.tensors[label]
+        if label in seen:
+            continue
+        seen.add(label)
+        if kind_of(each) in words.TRAINED or not each.sources:
+            after[label] = None
+            continue
+        if each.layer is not None:
+            between.add(each.layer.name)
+        left += each.sources
+    return Place(
+        layer=None,
+        after=tuple(sorted(after, key=list(flow.tensors).index)),
+        before=", ".join(to),
+        with_it=tuple(layer for layer in flow.layers if layer.name in between),
+    )
+
+
 def owner(alignment: Alignment, side: int, step: Step, name: str) -> tuple[Layer, float, bool] | None:
     """Find the BatchNorm that a running statistic belongs to, by what its input says of it.
 
@@ -171,7 +204,7 @@ def statistics(
         names: The running statistics that part.
         floors: By how many noise floors each does.
     """
-    found: list[Parting] = []
+    found: list[tuple[int, Parting]] = []
     for name in names:
         owners = [owner(alignment, side, step, name) for side, step in enumerate(steps)]
         if owners[0] is None or owners[1] is None:
@@ -187,14 +220,13 @@ def statistics(
             continue
         differences += [one for one in words.differences(ours.common, theirs.common) if one.startswith("momentum")]
         places = [Place(layer=layer, after=layer.inputs, before="") for layer in (ours, theirs)]
-        found.append(
-            Parting(
-                direction="state",
-                ours=places[0],
-                theirs=places[1],
-                inputs=0.0,
-                output=floors.get(name, np.inf),
-                differences=tuple(differences),
-            )
+        parting = Parting(
+            direction="state",
+            ours=places[0],
+            theirs=places[1],
+            inputs=0.0,
+            output=floors.get(name, np.inf),
+            differences=tuple(differences),
         )
-    return found
+        found.append((alignment.sides[0].layers.index(ours), parting))
+    return [parting for _, parting in sorted(found, key=lambda one: one[0])]

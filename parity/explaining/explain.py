@@ -223,7 +223,7 @@ def explain_pair(
         why = _why_untried(location, untried if of_a_case else "", alike)
         found = Diagnosis(location=location, pattern=pattern(location), untried=why)
     layers = find_layers(run, other, location)
-    if layers is not None and layers.partings and not found.explanations and location.phase is not Phase.UPDATE:
+    if layers is not None and layers.explains(location) and not found.explanations:
         found = replace(found, named=layers.sentence)
     return Explanation(found, SENTENCES, growth(run, other), layers)
 

@@ -48,6 +48,13 @@ class Layers:
         """Say the first parting; empty if there is none."""
         return self.partings[0].sentence if self.partings else ""
 
+    def explains(self, location: Location) -> bool:
+        """Tell whether the partings are of what parts at a place: of an update, running statistics alone can be."""
+        statistics = [one for one in self.partings if one.direction == "state"]
+        if location.phase is Phase.UPDATE:
+            return len(statistics) == len(location.parts) > 0
+        return bool(self.partings)
+
     def as_json(self) -> dict[str, Any]:
         """Give it as plain data."""
         return {

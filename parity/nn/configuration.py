@@ -61,6 +61,13 @@ ACTIVATIONS = frozenset(
 PASSIVE = frozenset(("pad", "flatten"))
 """The kinds that move values and compute none."""
 RANDOM = frozenset(("dropout",))
+TRAINED = frozenset(
+    (
+        *("batch_norm", "layer_norm", "rms_norm", "group_norm", "instance_norm"),
+        *("linear", "conv", "conv_transpose", "embedding", "attention", "recurrent"),
+    )
+)
+"""The kinds that have parameters as a rule. What lies behind such a layer needs a gradient."""
 WORDS: Mapping[str, str] = {
     "eps": "epsilon",
     "num_groups": "groups",

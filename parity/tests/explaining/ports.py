@@ -13,13 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from parity.layout import Slot
 from parity.watching import watch
 
 SIZE, CHANNELS, CLASSES, BATCH = 8, 6, 5, 4
 WORDS, WIDTH, HEADS, LENGTH = 11, 16, 2, 7
 UPDATES = 2
-IMAGES = ("bn-eps", "bn-momentum", "padding", "flatten", "gelu", "relu", "dropout", "stop")
-TEXTS = ("ln-eps", "gelu", "scale", "mask", "stop", "no-norm")
 
 
 def weights(model: str) -> dict[str, Any]:
@@ -56,10 +55,33 @@ def batches(model: str) -> Iterator[tuple[Any, Any]]:
             yield rows[:, :-1], rows[:, 1:]
 
 
+NAMES = {
+    "torch": ("conv1.weight", "bn1.weight", "bn1.bias", "bn1.running_mean", "conv2.weight", "bn2.weight", "bn2.bias",
+              "bn2.running_mean", "fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"),
+    "flax": ("Conv_0/kernel", "BatchNorm_0/scale", "BatchNorm_0/bias", "BatchNorm_0/mean", "Conv_1/kernel",
+             "BatchNorm_1/scale", "BatchNorm_1/bias", "BatchNorm_1/mean", "Dense_0/kernel", "Dense_0/bias",
+             "Dense_1/kernel", "Dense_1/bias"),
+    "keras": ("stem/kernel", "stem_bn/gamma", "stem_bn/beta", "stem_bn/moving_mean", "mix/kernel", "mix_bn/gamma",
+              "mix_bn/beta", "mix_bn/moving_mean", "hidden/kernel", "hidden/bias", "out/kernel", "out/bias"),
+}  # fmt: skip
+"""The image classifier's tensors in one order. torch's running variance is unbiased, the others' are not: left out."""
+
+
+def layout_of(label: str, model: str) -> list[Slot] | None:
+    """Name the image classifier's tensors as flax does; of the language model each port keeps its own names."""
+    if model != "images":
+        return None
+    axes = {".weight": (1, 0), "conv1.weight": (3, 2, 0, 1), "conv2.weight": (3, 2, 0, 1)}
+    pairs = zip(NAMES["flax"], NAMES[label], strict=True)
+    return [
+        Slot(name, own, axes=axes.get(own, axes.get(own[3:] if own.startswith("fc") else ""))) for name, own in pairs
+    ]
+
+
 def torch_images(mistake: str) -> Any:
     import torch
     from torch import nn
-    from torch.nn import functional as F
+    from torch.nn import functional
 
     class Classifier(nn.Module):
         def __init__(self) -> None:
@@ -78,7 +100,7 @@ def torch_images(mistake: str) -> Any:
         def forward(self, x: Any) -> Any:
             x = self.act(self.bn1(self.conv1(x)))
             x = self.pool(self.act(x + self.bn2(self.conv2(x))))
-            return self.fc2(self.drop(F.gelu(self.fc1(x.flatten(1)))))
+            return self.fc2(self.drop(functional.gelu(self.fc1(x.flatten(1)))))
 
     net, own = Classifier(), weights("images")
     with torch.no_grad():
@@ -93,7 +115,7 @@ def torch_images(mistake: str) -> Any:
 def torch_texts(mistake: str) -> Any:
     import torch
     from torch import nn
-    from torch.nn import functional as F
+    from torch.nn import functional
 
     class Block(nn.Module):
         def __init__(self) -> None:
@@ -107,7 +129,7 @@ def torch_texts(mistake: str) -> Any:
         def forward(self, x: Any) -> Any:
             b, t, _ = x.shape
             q, k, v = (z.view(b, t, HEADS, -1).transpose(1, 2) for z in self.c_attn(self.ln_1(x)).split(WIDTH, 2))
-            y = F.scaled_dot_product_attention(
+            y = functional.scaled_dot_product_attention(
                 q, k, v, is_causal=mistake != "mask", scale=WIDTH**-0.5 if mistake == "scale" else None
             )
             x = x + self.c_proj(y.transpose(1, 2).reshape(b, t, WIDTH))
@@ -151,6 +173,7 @@ def in_torch(model: str, folder: Path, dtype: str, mistake: str = "", **watching
     torch.set_default_dtype(getattr(torch, dtype))
     net, given = (torch_images if model == "images" else torch_texts)(mistake)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    watching |= {"layout": layout_of("torch", model)}
     with watch(folder, net, optimizer, deep=1, **watching) as run:
         for x, y in batches(model):
             x, y = given(x), torch.tensor(y)
@@ -271,6 +294,7 @@ def in_flax(model: str, folder: Path, dtype: str, mistake: str = "", **watching:
         return {**variables, "params": optax.apply_updates(variables["params"], updates), **changed}, state, loss
 
     step = jax.jit(update)
+    watching |= {"layout": layout_of("flax", model)}
     with watch(folder, variables, state, deep=1, **watching) as run:
         for x, y in batches(model):
             x = jnp.asarray(x, dtype if model == "images" else None)
@@ -288,7 +312,7 @@ def keras_images(mistake: str, dtype: str) -> Any:
     eps, momentum = (1e-3 if mistake == "bn-eps" else 1e-5), (0.1 if mistake == "bn-momentum" else 0.9)
     image = x = keras.Input((SIZE, SIZE, 3))
     if mistake != "padding":
-        x = layers.ZeroPadding2D(1)(x)
+        x = layers.ZeroPadding2D(1, name="border")(x)
     border = "same" if mistake == "padding" else "valid"
     x = layers.Conv2D(CHANNELS, 3, strides=2, padding=border, use_bias=False, name="stem")(x)
     x = layers.ReLU(name="stem_relu")(layers.BatchNormalization(epsilon=eps, momentum=momentum, name="stem_bn")(x))
@@ -297,7 +321,7 @@ def keras_images(mistake: str, dtype: str) -> Any:
     x = layers.Add(name="sum")([x, y])
     x = x if mistake == "relu" else layers.ReLU(name="sum_relu")(x)
     x = layers.MaxPooling2D(name="pool")(x)
-    x = layers.Flatten()(x if mistake == "flatten" else layers.Permute((3, 1, 2))(x))
+    x = layers.Flatten(name="flat")(x if mistake == "flatten" else layers.Permute((3, 1, 2), name="channels")(x))
     x = Cut(name="cut")(x) if mistake == "stop" else x
     x = layers.Dense(12, name="hidden")(x)
     x = layers.Activation(partial(keras.activations.gelu, approximate=mistake == "gelu"), name="hidden_gelu")(x)
@@ -356,6 +380,7 @@ def in_keras(model: str, folder: Path, dtype: str, mistake: str = "", **watching
     net = (keras_images if model == "images" else keras_texts)(mistake, dtype)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     net.compile(keras.optimizers.SGD(0.1), loss)
+    watching |= {"layout": layout_of("keras", model)}
     with watch(folder, net, deep=1, **watching) as run:
         for x, y in batches(model):
             run.step(net.train_on_batch, x.astype(dtype if model == "images" else "int32"), y)
@@ -363,20 +388,10 @@ def in_keras(model: str, folder: Path, dtype: str, mistake: str = "", **watching
 
 
 PORTS: dict[str, Callable[..., None]] = {"torch": in_torch, "flax": in_flax, "keras": in_keras}
-MISTAKES = {
-    ("images", "torch"): ("bn-eps", "bn-momentum", "dropout"),
-    ("images", "flax"): IMAGES,
-    ("images", "keras"): IMAGES,
-    ("texts", "torch"): ("ln-eps", "gelu", "scale", "mask"),
-    ("texts", "flax"): TEXTS,
-    ("texts", "keras"): TEXTS,
-}
 
 
-def recorded(label: str, model: str, dtype: str, folder: str) -> str:
-    """Train a port, right and with each mistake; gives the folder that has the runs."""
-    for mistake in ("", *MISTAKES[model, label]):
-        # A right port's shadows measure how far rounding goes: of flax's that takes some seconds.
-        shadows = 2 if label == "torch" else 0
-        PORTS[label](model, Path(folder, mistake or "right"), dtype, mistake, shadows=shadows)
-    return folder
+def recorded(label: str, model: str, dtype: str, mistake: str, folder: str) -> str:
+    """Called where a framework is: trains a port, right or with a mistake, and gives the folder of the run."""
+    # A run of torch's has shadows, which measure how far rounding goes; of flax's they take some seconds.
+    PORTS[label](model, Path(folder, "run"), dtype, mistake, shadows=2 if label == "torch" else 0)
+    return str(Path(folder, "run"))
