@@ -15,7 +15,7 @@ import numpy as np
 
 from parity.explaining.alignment import Alignment, Relation, relation
 from parity.explaining.backward import backward, statistics
-from parity.explaining.dataflow import PREDICTION, Dataflow, Layer, Tensor, layers_of
+from parity.explaining.dataflow import CALL, PREDICTION, Dataflow, Layer, Tensor, layers_of
 from parity.explaining.further import further
 from parity.explaining.location import Location
 from parity.explaining.partings import Forward, Parting, Place, kind_of, likeness, padded
@@ -187,9 +187,11 @@ def _summed(alignment: Alignment, number: int, partings: Sequence[Parting], forw
             differences.append(f"{ours.name} ({ours.kind}) ↔ {theirs.name} ({theirs.kind}): {', '.join(found)}")
     alone = [
         tuple(
-            layer.name
-            for label, layer in outputs[side]
-            if not alignment.agrees(side, label) and not forward.parts(side, label)
+            dict.fromkeys(
+                CALL.sub("", layer.name)
+                for label, layer in outputs[side]
+                if not any(alignment.agrees(side, each) for each in layer.outputs) and not forward.parts(side, label)
+            )
         )
         for side in (0, 1)
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from functools import cached_property
@@ -12,7 +12,7 @@ import numpy as np
 
 from parity.explaining.alignment import Alignment, Relation, distance, floor_of
 from parity.explaining.arrangement import nearest
-from parity.explaining.dataflow import Dataflow, Layer, Tensor
+from parity.explaining.dataflow import CALL, Dataflow, Layer, Tensor
 from parity.nn import configuration as words
 from parity.tolerance import FACTOR
 from parity.typing import Array
@@ -134,7 +134,10 @@ class Forward:
             place, parting = self._of_region(some, lone)
             if parting is not None:
                 found.append((place, parting))
-        return [parting for _, parting in sorted(found, key=lambda one: one[0])]
+        partings = [parting for _, parting in sorted(found, key=lambda one: one[0])]
+        # What has no partner may be another way to do the same: it counts where nothing else is known.
+        known = [one for one in partings if one.certain or None not in (one.ours, one.theirs)]
+        return known or partings
 
     @cached_property
     def candidates(self) -> tuple[list[Tensor], list[Tensor]]:
@@ -161,10 +164,13 @@ class Forward:
         for tensor in flow.tensors.values():
             known = [base[source] for source in tensor.sources]
             base[tensor.label] = frozenset({tensor.label} if agrees(side, tensor.label) else frozenset().union(*known))
-            if not agrees(side, tensor.label) and tensor.label not in bridged:
+            # Of a layer that gives several, as a sequence and its last state, one that agrees is enough.
+            given = tensor.layer.outputs if tensor.layer is not None else (tensor.label,)
+            if tensor.label not in bridged and not any(agrees(side, label) for label in given):
                 frontiers[tensor.label] = base[tensor.label]
-                beyond = [depths[source] + 1 for source in tensor.sources if source in depths]
-                depths[tensor.label] = max(beyond, default=0)
+                beyond = [source for source in tensor.sources if source in depths]
+                passed = [depths[source] + (not _passive(flow.tensors[source])) for source in beyond]
+                depths[tensor.label] = max(passed, default=0)
 
     def _fits(self, ours: Tensor, theirs: Tensor) -> int:
         """Tell whether two tensors follow on tensors that agree: 2 if on the same, 1 if on some, else 0."""
@@ -199,7 +205,7 @@ class Forward:
     def _match(self, ours: Tensor, theirs: Tensor) -> _Match | None:
         kinds = kind_of(ours), kind_of(theirs)
         same = kinds[0] == kinds[1] != ""
-        exchangeable = all(kind in words.ACTIVATIONS or kind == "" for kind in kinds)
+        exchangeable = all(kind in words.FUNCTIONS or kind == "" for kind in kinds)
         depths = self._depths[0][ours.label], self._depths[1][theirs.label]
         fits = self._fits(ours, theirs)
         if not fits:
@@ -209,17 +215,17 @@ class Forward:
             pass
         elif not (sized and exchangeable and not any(depths)):
             takers = [t.taker.common.kind for t in (ours, theirs) if t.taker is not None]
-            if sized and fits == 2 and len(takers) == 2 and takers[0] == takers[1] != "":
-                return _Match(-0.1 * sum(depths), ours, theirs, certain=True, region=True)
+            if sized and len(takers) == 2 and takers[0] == takers[1] != "":
+                return _Match(fits - 2 - 0.1 * sum(depths), ours, theirs, certain=fits == 2, region=True)
             return None
         score = 4.0 * same + 2.0 * (ours.size == theirs.size) + 2.0 * (fits == 2) - sum(depths)
         score += 0.5 * (_shape(ours) == _shape(theirs)) + 0.4 * likeness(ours.label, theirs.label)
         # What stands between an agreeing tensor and a layer must move values only, or it may be what parts.
-        passed = all(self._passive(side, t) for side, t in ((0, ours), (1, theirs)))
+        passed = all(self._moved_only(side, t) for side, t in ((0, ours), (1, theirs)))
         return _Match(score, ours, theirs, fits == 2 and passed and (same or exchangeable))
 
-    def _passive(self, side: int, tensor: Tensor) -> bool:
-        return all(each.moved or kind_of(each) in words.PASSIVE for each in self._between(side, tensor))
+    def _moved_only(self, side: int, tensor: Tensor) -> bool:
+        return all(_passive(each) for each in self._between(side, tensor))
 
     def _between(self, side: int, tensor: Tensor) -> list[Tensor]:
         """The tensors without a partner that a tensor was made of."""
@@ -262,14 +268,14 @@ class Forward:
                 (side, each)
                 for side, tensor in ((0, best.ours), (1, best.theirs))
                 for each in self._between(side, tensor)
-                if kind_of(each) not in words.PASSIVE
+                if not _passive(each)
             ]
-            lone = next((one for one in extra if one[1].layer is not None), None)
+            lone = next(iter(extra), None)
             place = best.ours.place / max(1, len(self.sides[0].tensors))
             if lone is not None:
                 return place, self._alone(*lone, best)
             return place, self._of_match(best)
-        lone = next((one for one in alone if kind_of(one[1]) not in words.PASSIVE), None)
+        lone = next((one for one in alone if not _passive(one[1])), None)
         if lone is None:
             return 0.0, None
         place = lone[1].place / max(1, len(self.sides[lone[0]].tensors))
@@ -285,11 +291,16 @@ class Forward:
             if len(parents) != 1 or not (parent := parents.pop()):
                 continue
             inside = [t for t in self._parting(1 - side) if t.label.startswith(parent) and t.layer is not None]
-            if inside and inside[-1].size == one[0].size:
+            if not inside:
+                continue
+            if inside[-1].size == one[0].size:
                 both = (one[0], inside[-1]) if side == 0 else (inside[-1], one[0])
                 match = _Match(0.0, *both, certain=False)
-                members = tuple(t.layer for t in inside[:-1] if t.layer is not None)
-                return self._of_match(match, {1 - side: members})
+                return self._of_match(match, {1 - side: _distinct(t.layer for t in inside[:-1])})
+            if kind_of(one[0]) in words.COMPOSITE:
+                parting = self._alone(side, one[0], None)
+                place = self._place(1 - side, inside[0], _distinct(t.layer for t in inside[1:]))
+                return replace(parting, **{"theirs" if side == 0 else "ours": place})
         return None
 
     def _alone(self, side: int, tensor: Tensor, match: _Match | None) -> Parting:
@@ -316,20 +327,25 @@ class Forward:
         members, note, pattern, certain = dict(members or {}), "", "", match.certain
         differences: list[str] = []
         if (shifted := self._after_activation(match)) is not None:
-            ours, theirs, members, exact = shifted
-            certain = certain and exact
+            ours, theirs, members = shifted
+            certain = False
         places = self._place(0, ours, members.get(0, ())), self._place(1, theirs, members.get(1, ()))
         if match.region:
             places = self._region(0, ours), self._region(1, theirs)
         elif ours.layer is not None and theirs.layer is not None:
-            differences = self._differences(ours.layer, theirs.layer)
+            if shifted is not None:
+                differences = [" against ".join(map(_function, (ours, theirs)))]
+            elif not members:
+                differences = self._differences(ours.layer, theirs.layer)
             if kind_of(ours) == kind_of(theirs) and kind_of(ours) in words.RANDOM:
                 note = "both draw at random, and frameworks draw other numbers: switch it off to compare"
-            elif self._reordered(ours.layer, theirs.layer):
+            elif not members and self._reordered(ours.layer, theirs.layer):
                 note = (
                     "it takes the same values in another order, as flattening (channels, height, width) for (height, "
                     "width, channels) gives"
                 )
+        elif self.alignment.relation(ours, theirs)[0] is Relation.REORDERED:
+            note = "they are the same values in another order"
         floor = floor_of(ours, theirs) or 1.0
         lying = None
         if ours.values is not None and theirs.values is not None:
@@ -348,7 +364,7 @@ class Forward:
             certain=certain,
         )
 
-    def _after_activation(self, match: _Match) -> tuple[Tensor, Tensor, dict[int, tuple[Layer, ...]], bool] | None:
+    def _after_activation(self, match: _Match) -> tuple[Tensor, Tensor, dict[int, tuple[Layer, ...]]] | None:
         """If one layer has an activation within it, and the other's comes after it, hold what both give in the end."""
         ours, theirs = match.ours, match.theirs
         if ours.layer is None or theirs.layer is None:
@@ -363,7 +379,7 @@ class Forward:
         if after is None or plain.layer is None:
             return None
         members: dict[int, tuple[Layer, ...]] = {side: (plain.layer,)}
-        return (*((fused, after) if side == 1 else (after, fused)), members, False)
+        return (*((fused, after) if side == 1 else (after, fused)), members)
 
     def _reordered(self, ours: Layer, theirs: Layer) -> bool:
         """Tell whether two layers take the same values in another order."""
@@ -418,6 +434,23 @@ def _before(flow: Dataflow, tensor: Tensor) -> list[str]:
             found[label] = None
             left += flow.tensors[label].sources
     return list(found)
+
+
+def _passive(tensor: Tensor) -> bool:
+    """Tell whether a tensor holds values that were only moved."""
+    return tensor.moved or kind_of(tensor) in words.PASSIVE
+
+
+def _distinct(layers: Iterable[Layer | None]) -> tuple[Layer, ...]:
+    """Each layer once, however often it was called."""
+    named = {CALL.sub("", layer.name): layer for layer in reversed([one for one in layers if one is not None])}
+    return tuple(reversed(named.values()))
+
+
+def _function(tensor: Tensor) -> str:
+    """The activation that a layer is, or has within it."""
+    assert tensor.layer is not None
+    return str(tensor.layer.common.settings.get("activation") or kind_of(tensor))
 
 
 def kind_of(tensor: Tensor) -> str:

@@ -60,6 +60,10 @@ ACTIVATIONS = frozenset(
 """The kinds that have one input and give each value a new one."""
 PASSIVE = frozenset(("pad", "flatten"))
 """The kinds that move values and compute none."""
+FUNCTIONS = ACTIVATIONS | {"add", "concatenate", "upsample", "max_pool", "average_pool", "global_average_pool"}
+"""The kinds that one model may have as a layer, and another as a function."""
+COMPOSITE = frozenset(("attention", "recurrent"))
+"""The kinds that are one layer in one framework and several in another."""
 RANDOM = frozenset(("dropout",))
 TRAINED = frozenset(
     (
@@ -124,7 +128,7 @@ ASKED: Mapping[str, tuple[str, ...]] = {
 }
 """The settings that decide what a layer of a kind computes. ``momentum`` is the share of old statistics that stays."""
 SQUARE = ("stride", "dilation", "kernel_size")
-FUNCTIONS = {"swish": "silu", "linear": ""}
+SPELLED = {"swish": "silu", "linear": ""}
 _OF_CLASS = {name.lower(): kind for kind, names in KINDS.items() for name in names}
 
 
@@ -185,7 +189,7 @@ def in_common_words(kind: str, said: Mapping[str, Any]) -> Configuration:
         function = settings.get("activation", "")
         common = function if function in ACTIVATIONS else common
     elif "activation" in settings:
-        settings["activation"] = FUNCTIONS.get(settings["activation"], settings["activation"])
+        settings["activation"] = SPELLED.get(settings["activation"], settings["activation"])
     elif common in ("linear", "conv", "conv_transpose") and "units" not in said and "filters" not in said:
         settings["activation"] = ""  # neither torch nor flax has one within these layers
     asked = ASKED.get(common, ())
