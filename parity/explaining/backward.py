@@ -9,7 +9,9 @@ import numpy as np
 from parity.explaining.alignment import Alignment, Relation
 from parity.explaining.arrangement import Arrangement
 from parity.explaining.dataflow import Dataflow, Layer, Tensor
-from parity.explaining.partings import Parting, Place, kind_of, padded
+from parity.explaining.frontier import kind_of
+from parity.explaining.parting import Parting, Place
+from parity.explaining.partings import padded
 from parity.explaining.pattern import multiple
 from parity.nn import configuration as words
 from parity.recording.steps import Step

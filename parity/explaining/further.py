@@ -14,7 +14,9 @@ import numpy as np
 from parity.explaining.alignment import Alignment, floor_of
 from parity.explaining.arrangement import nearest
 from parity.explaining.dataflow import Tensor
-from parity.explaining.partings import Forward, Parting, Place, kind_of, padded
+from parity.explaining.frontier import kind_of
+from parity.explaining.parting import Parting, Place
+from parity.explaining.partings import Forward, padded
 from parity.nn import configuration as words
 from parity.tolerance import FACTOR
 
@@ -85,7 +87,7 @@ def _pairs(alignment: Alignment, forward: Forward) -> Iterator[_Paired]:
     for side, flow in enumerate(alignment.sides):
         classes.append({})
         for tensor in flow.tensors.values():
-            if forward.parts(side, tensor.label) and kind_of(tensor):
+            if forward.frontier.parts(side, tensor.label) and kind_of(tensor):
                 classes[-1].setdefault((kind_of(tensor), tensor.size), []).append(tensor)
     # Where one run has more of a kind and size than the other, nobody knows which of them is whose.
     alike = [name for name, some in classes[0].items() if len(some) == len(classes[1].get(name, ()))]
@@ -98,7 +100,7 @@ def _with_inputs(alignment: Alignment, forward: Forward, ours: Tensor, theirs: T
     both: list[tuple[Tensor, Tensor]] = []
     if ours.layer is not None and theirs.layer is not None:
         for label, partner in zip(ours.layer.inputs, theirs.layer.inputs, strict=False):
-            if forward.parts(0, label) and forward.parts(1, partner):
+            if forward.frontier.parts(0, label) and forward.frontier.parts(1, partner):
                 both.append((alignment.sides[0].tensors[label], alignment.sides[1].tensors[partner]))
     for one, other in (*[pair for pair in both if pair[0].layer is None], (ours, theirs)):
         apart = _apart(one, other)

@@ -16,9 +16,12 @@ import numpy as np
 from parity.explaining.alignment import Alignment, Relation, relation
 from parity.explaining.backward import backward, statistics
 from parity.explaining.dataflow import CALL, PREDICTION, Dataflow, Layer, Tensor, layers_of
+from parity.explaining.frontier import kind_of
 from parity.explaining.further import further
 from parity.explaining.location import Location
-from parity.explaining.partings import Forward, Parting, Place, kind_of, likeness, padded
+from parity.explaining.matching import likeness
+from parity.explaining.parting import Parting, Place
+from parity.explaining.partings import Forward, padded
 from parity.explaining.pattern import pattern
 from parity.judging.witness import Expected, held
 from parity.nn import configuration as words
@@ -176,32 +179,29 @@ def _summed(alignment: Alignment, number: int, partings: Sequence[Parting], forw
         for one in partings
     ]
     said = set[str]().union(*names)
-    outputs = [
-        [(label, layer) for layer in flow.layers for label in layer.outputs if label in flow.tensors]
-        for flow in alignment.sides
-    ]
     differences = []
     for ours, theirs in pairs_of_layers(alignment):
         found = words.differences(padded(alignment.sides[0], ours), padded(alignment.sides[1], theirs))
         if found and not {ours.name, theirs.name} & said:
             differences.append(f"{ours.name} ({ours.kind}) ↔ {theirs.name} ({theirs.kind}): {', '.join(found)}")
     alone = [
-        tuple(
-            dict.fromkeys(
-                CALL.sub("", layer.name)
-                for label, layer in outputs[side]
-                if not any(alignment.agrees(side, each) for each in layer.outputs) and not forward.parts(side, label)
-            )
+        dict.fromkeys(
+            CALL.sub("", layer.name)
+            for layer in flow.layers
+            if not any(alignment.agrees(side, label) or forward.frontier.parts(side, label) for label in layer.outputs)
+            and any(label in flow.tensors for label in layer.outputs)
         )
-        for side in (0, 1)
+        for side, flow in enumerate(alignment.sides)
     ]
-    with_partner = sum(alignment.agrees(0, label) for label, _ in outputs[0])
+    outputs = [label for layer in alignment.sides[0].layers for label in layer.outputs]
+    known = [label for label in outputs if label in alignment.sides[0].tensors]
+    with_partner = sum(alignment.agrees(0, label) for label in known)
     return Layers(
         step=number,
         partings=tuple(partings),
         differences=tuple(differences),
-        aligned=(with_partner, len(outputs[0])),
-        alone=(alone[0], alone[1]),
+        aligned=(with_partner, len(known)),
+        alone=(tuple(alone[0]), tuple(alone[1])),
     )
 
 

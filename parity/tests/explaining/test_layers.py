@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from parity.explaining.alignment import Alignment
 from parity.explaining.dataflow import Dataflow
 from parity.explaining.layers import Layers, configuration_differences, find_layers
-from parity.explaining.partings import Place
+from parity.explaining.parting import Place
 from parity.frameworks import framework_of
 from parity.recorder import Recorder
 from parity.recording.reader import read
