@@ -153,7 +153,7 @@ def _at(
     if not _predictions_agree(alignment, both):
         partings = forward.partings()
         partings += further(alignment, forward) if partings else []
-    if not partings:
+    if not partings and (location is None or location.phase is Phase.GRADIENT):
         partings = backward(alignment, look)
     if not partings and location is not None and location.check is not None:
         floors = {check.tensor: check.floors for check in location.parts}

@@ -164,14 +164,16 @@ def in_common_words(kind: str, said: Mapping[str, Any]) -> Configuration:
     settings = {WORDS[name]: value for name, value in said.items() if name in WORDS}
     rank = _rank(said, kind)
     for name in SQUARE:
-        if name in settings and (spread := _spread(settings[name], rank)) is not None:
-            settings[name] = spread
+        if name in settings:
+            spread = _spread(settings.pop(name), rank)
+            settings |= {} if spread is None else {name: spread}
     if common in ("max_pool", "average_pool") and "kernel_size" in settings:
         settings.setdefault("stride", settings["kernel_size"])
     if "padding" in settings:
-        settings["padding"] = _padding(settings["padding"], rank)
-        if settings["padding"] == "SAME":
-            settings["padding"] = _same(settings) or "SAME"
+        padding = _padding(settings.pop("padding"), rank)
+        settings |= (
+            {} if padding is None else {"padding": (_same(settings) or padding) if padding == "SAME" else padding}
+        )
     elif "strides" in said and common in ("max_pool", "average_pool"):
         settings["padding"] = "VALID"
     if common == "batch_norm":
@@ -185,6 +187,8 @@ def in_common_words(kind: str, said: Mapping[str, Any]) -> Configuration:
         settings.pop("groups", None)  # as many as channels, whatever it says
     if common == "gelu":
         settings["approximate"] = settings.get("approximate") in ("tanh", True)
+    if not isinstance(settings.get("activation", ""), str):
+        del settings["activation"]
     if common == "activation":
         function = settings.get("activation", "")
         common = function if function in ACTIVATIONS else common
@@ -253,18 +257,18 @@ def _same(settings: Mapping[str, Any]) -> tuple[tuple[int, int], ...] | None:
     stride, dilation = (settings.get(name, (1,) * len(kernel)) for name in ("stride", "dilation"))
     if any(size % 2 == 0 for size in kernel) or any(step != 1 for step in stride):
         return None
-    added = [(size - 1) * apart // 2 for size, apart in zip(kernel, dilation, strict=True)]
+    added = [(size - 1) * apart // 2 for size, apart in zip(kernel, dilation, strict=False)]
     return tuple((each, each) for each in added)
 
 
 def _padding(value: Any, rank: int) -> Any:
-    """Give a padding as SAME, VALID, or the numbers before and after each axis."""
+    """Give a padding as SAME, VALID, or the numbers before and after each axis; None for what is none of them."""
     if isinstance(value, str):
         return value.upper()
     if isinstance(value, int):
         return ((value, value),) * rank
     if isinstance(value, list) and all(isinstance(one, int) for one in value):
         return tuple((one, one) for one in value)
-    if isinstance(value, list) and all(isinstance(one, list) for one in value):
-        return tuple(tuple(one) for one in value)
-    return value
+    if isinstance(value, list) and all(isinstance(one, list) and len(one) == 2 for one in value):
+        return tuple((before, after) for before, after in value)
+    return None

@@ -318,3 +318,35 @@ def test_a_recording_without_layers_or_with_nonsense_for_them_has_none(tmp_path:
         run.meta["layers"] = nonsense
         found = find_layers(run, run)
         assert found is None or not found.partings
+
+
+@given(data=st.data())
+@settings(max_examples=40, deadline=None)
+def test_whatever_a_recording_says_of_its_layers_is_read(
+    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    root = tmp_path_factory.mktemp("any")
+    names = ["a", "a.b", "a/b", "a-in0", "a-call2", "input-0", "c"]
+    values = st.sampled_from([0.0, 1.0, -1.5, np.nan, np.inf])
+    shapes = st.sampled_from([(), (0,), (4,), (2, 2), (1, 4, 1), (36,), (2, 3, 2)])
+    some = st.lists(st.sampled_from(names), max_size=3)
+    runs = []
+    for which in ("one", "other"):
+        shape = {name: data.draw(shapes) for name in names}
+        layers = [
+            (
+                name,
+                data.draw(st.sampled_from(["Linear", "Dense", "GELU", "Dropout", "BatchNorm", "Own", "LSTM"])),
+                data.draw(st.sampled_from([{}, {"activation": "relu"}, {"eps": 1e-5, "momentum": 0.1}])),
+                data.draw(some),
+                np.full(shape[name], data.draw(values))
+                + np.arange(np.prod(shape[name], dtype=int)).reshape(shape[name]),
+            )
+            for name in data.draw(st.lists(st.sampled_from(names), min_size=1, unique=True))
+        ]
+        run = read(record(root / which, layers))
+        for layer in run.meta["layers"]:
+            layer["outputs"] = data.draw(some)
+        runs.append(run)
+    found = find_layers(*runs)
+    json.dumps(found and found.as_json(), allow_nan=False)
