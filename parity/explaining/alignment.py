@@ -125,6 +125,7 @@ class Alignment:
                     break
 
 
+@np.errstate(all="ignore")  # a recording may hold any numbers
 def _blocks_found(tensor: Tensor, count: int, others: Sequence[Tensor]) -> list[Tensor]:
     """The tensors that are the blocks of one along its last axis; none unless each is there."""
     assert tensor.values is not None
@@ -177,7 +178,7 @@ def distance(ours: Tensor, theirs: Tensor, arrangement: Arrangement | None) -> f
     else:
         one, other = arrangement.of(ours.values), theirs.values
     far = np.abs(one.astype(np.float64) - other)
-    far[(one == other) | (np.isnan(one) & np.isnan(other))] = 0.0
+    far = np.where((one == other) | (np.isnan(one) & np.isnan(other)), 0.0, far)
     return float(np.max(np.where(np.isnan(far), np.inf, far), initial=0.0))
 
 
@@ -196,10 +197,11 @@ def relation(ours: Tensor, theirs: Tensor) -> tuple[Relation, Arrangement | None
 
 
 @np.errstate(all="ignore")  # a recording may hold any numbers
-def _near(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> Iterator[tuple[int, int]]:
+def _near(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> list[tuple[int, int]]:
     """The places of tensors whose sketches agree."""
-    if not ours or not theirs:
-        return
+    found: list[tuple[int, int]] = []
+    if not theirs:
+        return found
     seen = np.stack([tensor.sketch for tensor in theirs])
     floors = np.array([tensor.floor for tensor in theirs])
     for i, tensor in enumerate(ours):
@@ -207,8 +209,8 @@ def _near(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> Iterator[tuple[in
         far[(seen == tensor.sketch) | (np.isnan(seen) & np.isnan(tensor.sketch))] = 0.0
         allowed = FACTOR * np.maximum(floors, tensor.floor)
         near = (far[:, 0] == 0) & np.all(far[:, 1:] <= allowed[:, None], axis=1)
-        for j in np.flatnonzero(near):
-            yield i, int(j)
+        found += [(i, int(j)) for j in np.flatnonzero(near)]
+    return found
 
 
 def longest_common(weights: Array) -> list[tuple[int, int]]:

@@ -87,11 +87,13 @@ def _all(ours: tuple[int, ...], theirs: tuple[int, ...]) -> Iterator[Arrangement
 
 def _picked(values: Array, one: Arrangement, places: Array) -> Array:
     """The values that an arrangement puts at some places, without arranging all."""
+    if not one.axes:
+        return np.full(places.shape, values, np.float64)
     index = np.unravel_index(places, [values.shape[axis] for axis in one.axes])
     own: list[Array] = [places] * len(one.axes)
     for axis, along in zip(one.axes, index, strict=True):
         own[axis] = along
-    found: Array = values[tuple(own)] if own else values.reshape(-1)[places]
+    found: Array = values[tuple(own)]
     return found.astype(np.float64)
 
 

@@ -87,8 +87,7 @@ class Dataflow:
         self.dtype: str = run.meta["dtype"]
         self._run, self._number = run, number
         self._kept = self._named("activations")
-        shapes = [self._kept[label].shape for label in self._kept]
-        self._sketched = bool(shapes) and all(shape == (SIZE,) for shape in shapes)
+        self._sketched = bool(self._kept) and all(map(_is_sketch, self._kept.values()))
         self.tensors: dict[str, Tensor] = {}
         self._makers = {label: layer for layer in self.layers for label in layer.outputs}
         self._takers: dict[str, Layer] = {}
@@ -213,6 +212,11 @@ class Dataflow:
         strayed = self._run.steps.get(f"{self._number}/strays/{name}")
         least = 0.0 if values is None else least_floor(largest(values), self.dtype)
         return float(np.max(() if strayed is None else strayed[np.isfinite(strayed)], initial=least))
+
+
+def _is_sketch(values: Array) -> bool:
+    """Tell whether an array may be a sketch, which begins with a count."""
+    return values.shape == (SIZE,) and bool(np.isfinite(values[0]) and values[0] >= 0 and values[0] % 1 == 0)
 
 
 def largest(values: Array) -> float:

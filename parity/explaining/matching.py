@@ -67,7 +67,14 @@ def _match(frontier: Frontier, ours: Tensor, theirs: Tensor) -> Match | None:
     score += 0.5 * (_shape(ours) == _shape(theirs)) + 0.4 * likeness(ours.label, theirs.label)
     # What stands between an agreeing tensor and a layer must move values only, or it may be what parts.
     passed = all(frontier.moved_only(side, t) for side, t in ((0, ours), (1, theirs)))
-    return Match(score, ours, theirs, fits == 2 and passed and (same or exchangeable))
+    # If one run has more such layers than the other, its partner may be another of them.
+    as_many = not same or len({_alike(frontier, side, t) for side, t in ((0, ours), (1, theirs))}) == 1
+    return Match(score, ours, theirs, fits == 2 and passed and as_many)
+
+
+def _alike(frontier: Frontier, side: int, tensor: Tensor) -> int:
+    """Count the tensors that part and are of one kind and size with a tensor."""
+    return sum(kind_of(other) == kind_of(tensor) and other.size == tensor.size for other in frontier.beyond(side))
 
 
 def regions(
