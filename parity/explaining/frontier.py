@@ -75,9 +75,11 @@ class Frontier:
         return 2 if other <= to and one <= back else 1
 
     def partners(self, side: int, labels: frozenset[str]) -> set[str]:
+        """All that agrees with tensors of one side, on the other."""
         return {partner for label in labels for partner in self.alignment.partners[side].get(label, ())}
 
     def moved_only(self, side: int, tensor: Tensor) -> bool:
+        """Tell whether what lies between a tensor and those that agree moves values and computes none."""
         return all(passive(each) for each in self.between(side, tensor))
 
     def between(self, side: int, tensor: Tensor) -> list[Tensor]:
