@@ -15,7 +15,7 @@ import numpy as np
 
 from parity.explaining.alignment import Alignment, Relation, relation
 from parity.explaining.backward import backward, statistics
-from parity.explaining.dataflow import CALL, PREDICTION, Dataflow, Layer, Tensor, layers_of
+from parity.explaining.dataflow import CALL, PREDICTION, Dataflow, Layer, layers_of
 from parity.explaining.frontier import kind_of
 from parity.explaining.further import further
 from parity.explaining.location import Location
@@ -29,6 +29,8 @@ from parity.recording.steps import Phase, Step, steps_of
 from parity.tolerance import FACTOR
 from parity.trajectory import Trajectory
 from parity.typing import Array
+
+LOSS = "loss"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,15 +164,16 @@ def _at(
 
 
 def _predictions_agree(alignment: Alignment, steps: tuple[Step, Step]) -> bool:
-    """Tell whether both runs predict the same: then no difference on the way has changed anything."""
-    if any(not step.prediction.size for step in steps):
-        return False
-    ours, theirs = (_prediction(flow, step) for flow, step in zip(alignment.sides, steps, strict=True))
+    """Tell whether both runs predict the same: then no difference on the way has changed anything.
+
+    Of a run without predictions the loss tells.
+    """
+    name = PREDICTION if all(step.prediction.size for step in steps) else LOSS
+    ours, theirs = (
+        flow.tensors.get(name) or flow.tensor(name, step.prediction if name == PREDICTION else step.loss)
+        for flow, step in zip(alignment.sides, steps, strict=True)
+    )
     return relation(ours, theirs)[0] >= Relation.ALIKE
-
-
-def _prediction(flow: Dataflow, step: Step) -> Tensor:
-    return flow.tensors.get(PREDICTION) or flow.tensor(PREDICTION, step.prediction)
 
 
 def _summed(alignment: Alignment, number: int, partings: Sequence[Parting], forward: Forward) -> Layers:

@@ -311,6 +311,24 @@ def test_a_layer_with_its_activation_inside_is_held_against_both(tmp_path: Path)
             assert parting.sentence.startswith("act (ReLU) with fc (Linear) ↔ dense (Dense): ")
 
 
+def test_of_dropout_that_is_on_in_both_it_is_said_that_masks_differ(tmp_path: Path) -> None:
+    x = np.random.RandomState(5).normal(size=(6, 8))
+
+    def model(seed: int, name: str) -> list[Made]:
+        kept = x * (np.random.RandomState(seed).uniform(size=x.shape) > 0.5)
+        return [
+            ("x", "Identity", {}, [], x),
+            (name, "Dropout", {"p": 0.5}, ["x"], kept),
+            ("y", "Own", {}, [name], kept**2),
+        ]
+
+    parting = layers_in(
+        record(tmp_path / "one", model(0, "drop")), record(tmp_path / "other", model(1, "off"))
+    ).partings[0]
+    assert (said(parting.ours), said(parting.theirs)) == ("drop", "off")
+    assert "frameworks draw other numbers" in parting.sentence
+
+
 def test_a_recording_without_layers_or_with_nonsense_for_them_has_none(tmp_path: Path) -> None:
     one = record(tmp_path / "one", chain(0, None, 0, set(), 2))
     run = read(one)
