@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import operator
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -18,14 +19,15 @@ PROBES = 64
 
 @dataclass(frozen=True)
 class Arrangement:
-    """Axes in another order, then another shape."""
+    """A shape, its axes in another order, then another shape."""
 
+    split: tuple[int, ...]
     axes: tuple[int, ...]
     shape: tuple[int, ...]
 
     def of(self, values: Array) -> Array:
         """Arrange the values."""
-        return values.transpose(self.axes).reshape(self.shape)
+        return values.reshape(self.split).transpose(self.axes).reshape(self.shape)
 
 
 def arranged(ours: Array, theirs: Array, allowed: float) -> Arrangement | None:
@@ -42,7 +44,7 @@ def arranged(ours: Array, theirs: Array, allowed: float) -> Arrangement | None:
     Examples:
         >>> images = np.arange(24.0).reshape(1, 2, 3, 4)
         >>> arranged(images, images.transpose(0, 2, 3, 1).reshape(1, 24), 0.0)
-        Arrangement(axes=(0, 2, 3, 1), shape=(1, 24))
+        Arrangement(split=(1, 2, 3, 4), axes=(0, 2, 3, 1), shape=(1, 24))
         >>> arranged(images, images.reshape(1, 24)[:, ::-1], 0.0) is None
         True
     """
@@ -78,22 +80,41 @@ def _candidates(ours: Array, theirs: Array, allowed: float) -> Iterator[Arrangem
 
 
 def _all(ours: tuple[int, ...], theirs: tuple[int, ...]) -> Iterator[Arrangement]:
-    orders: Iterator[tuple[int, ...]] = iter([tuple(range(len(ours)))])
-    if len(ours) <= AXES:
-        orders = itertools.permutations(range(len(ours)))
-    for axes in orders:
-        yield Arrangement(axes, theirs)
+    """Every order of our axes, and every one of theirs if they are more: ours may be what was flattened.
+
+    A reshape merges axes that lie beside each other, or splits one. Any other mixes values of different axes, which is
+    a mistake that people make, and no arrangement.
+    """
+    for axes in _orders(len(ours)):
+        if _merges(tuple(ours[axis] for axis in axes), theirs):
+            yield Arrangement(ours, axes, theirs)
+    if len(theirs) > len(ours):
+        for axes in _orders(len(theirs)):
+            split = tuple(theirs[axis] for axis in axes)
+            if _merges(split, ours):
+                yield Arrangement(split, tuple(axes.index(axis) for axis in range(len(axes))), theirs)
+
+
+def _merges(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    """Tell whether one shape comes of the other by merging axes."""
+    ends, others = (set(itertools.accumulate(shape, operator.mul)) for shape in (one, other))
+    return ends <= others or others <= ends
+
+
+def _orders(count: int) -> Iterator[tuple[int, ...]]:
+    return itertools.permutations(range(count)) if count <= AXES else iter([tuple(range(count))])
 
 
 def _picked(values: Array, one: Arrangement, places: Array) -> Array:
     """The values that an arrangement puts at some places, without arranging all."""
     if not one.axes:
-        return np.full(places.shape, values, np.float64)
-    index = np.unravel_index(places, [values.shape[axis] for axis in one.axes])
+        return np.full(places.shape, values.reshape(()), np.float64)
+    cut = values.reshape(one.split)
+    index = np.unravel_index(places, [one.split[axis] for axis in one.axes])
     own: list[Array] = [places] * len(one.axes)
     for axis, along in zip(one.axes, index, strict=True):
         own[axis] = along
-    found: Array = values[tuple(own)]
+    found: Array = cut[tuple(own)]
     return found.astype(np.float64)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 from pathlib import Path
@@ -13,6 +14,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from parity.explaining.alignment import Alignment
+from parity.explaining.arrangement import arranged
 from parity.explaining.dataflow import Dataflow
 from parity.explaining.layers import Layers, configuration_differences, find_layers
 from parity.explaining.parting import Place
@@ -175,6 +177,26 @@ def test_explain_has_nothing_to_say_of_a_right_pair(runs: Runs, parity: Parity) 
     result = parity("explain", runs("torch", "images"), runs("keras", "images"))
     assert result.status == 0
     assert "agrees with the reference" in result.out
+
+
+@given(st.permutations(range(4)), st.sets(st.integers(1, 3)))
+def test_an_order_of_axes_is_found_from_either_side(axes: list[int], cuts: set[int]) -> None:
+    whole = np.random.RandomState(0).normal(size=(2, 3, 4, 5))
+    turned = whole.transpose(axes)
+    ends = [0, *sorted(cuts), 4]
+    cut = turned.reshape([int(np.prod(turned.shape[start:end])) for start, end in itertools.pairwise(ends)])
+    for ours, theirs in ((whole, cut), (cut, whole)):
+        found = arranged(ours, theirs, 0.0)
+        assert found is not None
+        np.testing.assert_array_equal(found.of(ours), theirs)
+
+
+def test_a_reshape_that_mixes_axes_is_no_order_of_them() -> None:
+    heads = np.random.RandomState(0).normal(size=(2, 3, 7, 4))  # batch, head, position, width
+    joined = heads.transpose(0, 2, 1, 3).reshape(2, 7, 12)
+    assert arranged(heads, joined, 0.0) is not None
+    assert arranged(heads.reshape(2, 7, 12), heads.transpose(0, 2, 1, 3), 0.0) is None
+    assert arranged(heads, heads.reshape(2, 7, 12), 0.0) is None
 
 
 # Recordings made by hand, whose graph is known exactly.
