@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from functools import cached_property
 
 from parity.explaining.alignment import Alignment
@@ -70,13 +71,26 @@ class Frontier:
         if not one and not other:
             return 2 if not ours.sources and not theirs.sources else 1
         to, back = self.partners(0, one), self.partners(1, other)
-        if not to & other:
+        if not to & self._unmoved(1, other):
             return 0
-        return 2 if other <= to and one <= back else 1
+        same = all(to & self._unmoved(1, {label}) for label in other)
+        return 2 if same and all(back & self._unmoved(0, {label}) for label in one) else 1
 
-    def partners(self, side: int, labels: frozenset[str]) -> set[str]:
-        """All that agrees with tensors of one side, on the other."""
-        return {partner for label in labels for partner in self.alignment.partners[side].get(label, ())}
+    def partners(self, side: int, labels: Set[str]) -> set[str]:
+        """All that agrees with tensors of one side, or with what they hold in another order, on the other."""
+        known = self._unmoved(side, labels)
+        return {partner for label in known for partner in self.alignment.partners[side].get(label, ())}
+
+    def _unmoved(self, side: int, labels: Set[str]) -> set[str]:
+        """Tensors, and those that they hold the values of."""
+        found, left = set[str](), list(labels)
+        while left:
+            label = left.pop()
+            tensor = self.sides[side].tensors[label]
+            found.add(label)
+            if tensor.moved or kind_of(tensor) == "flatten":
+                left += tensor.sources
+        return found
 
     def moved_only(self, side: int, tensor: Tensor) -> bool:
         """Tell whether what lies between a tensor and those that agree moves values and computes none."""
