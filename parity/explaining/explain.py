@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from parity.explaining.diagnose import Diagnosis, diagnose
+from parity.explaining.layers import Layers, find_layers
 from parity.explaining.location import Location
 from parity.explaining.pairs import Noise, walk_pair
 from parity.explaining.pattern import growth, pattern
@@ -41,6 +42,8 @@ class Explanation:
     """Each mistake's sentence, by its name."""
     growth: str = ""
     """How the distance grows along the run."""
+    layers: Layers | None = None
+    """In which layers the runs part; None where they recorded none."""
 
     def as_json(self) -> dict[str, Any]:
         """Give the explanation as plain data, which a worker sends and ``--json`` writes."""
@@ -62,6 +65,7 @@ class Explanation:
             "others": list(location.others),
             "pattern": self.diagnosis.pattern,
             "growth": self.growth,
+            "layer": self.layers.as_json() if self.layers is not None else None,
             "untouched": self.diagnosis.untouched,
             "epochs": self.diagnosis.epochs,
             "unfinished": self.diagnosis.unfinished,
@@ -222,8 +226,12 @@ def explain_pair(
         why = _why_untried(location, untried if of_a_case else "")
         found = Diagnosis(location=location, pattern=pattern(location), untried=why)
     found = replace(found, location=replace(found.location, unit=unit_of(run, other)))
+    layers = find_layers(run, other, location)
+    if layers is not None and layers.explains(location) and not found.explanations:
+        found = replace(found, named=layers.sentence)
     # Where each update begins anew, nothing grows.
-    return Explanation(found, SENTENCES, "" if followed_updates(run, other) else growth(run, other))
+    grown = "" if followed_updates(run, other) else growth(run, other)
+    return Explanation(found, SENTENCES, grown, layers)
 
 
 def _why_untried(location: Location, untried: str) -> str:

@@ -393,6 +393,7 @@ def print_explanation(console: Console, title: str, judgement: Judgement, found:
         console.print(f"  parts by itself, too: {other}", soft_wrap=True)
     console.print()
     console.print(Text(found["why"], "bold"), soft_wrap=True)
+    print_layers(console, found)
     if found["untouched"] is None:
         return
     table = plain_table("mistake replayed", "phase", "leaves, in noise floors")
@@ -406,3 +407,21 @@ def print_explanation(console: Console, title: str, judgement: Judgement, found:
     tried = f"{len(found['replays'])} replayed over the first {found['epochs']} epochs" if more > 0 else ""
     late = "; time ran out before all were" if found["unfinished"] else ""
     console.print(f"{tried}{late}", style="dim")
+
+
+def print_layers(console: Console, found: Mapping[str, Any]) -> None:
+    """Print in which layers two runs part beside the first, and how layers that agree are set otherwise."""
+    layers = found.get("layer")
+    if layers is None:
+        return
+    said = [parting["sentence"] for parting in layers["partings"] if parting["sentence"] != found["why"]]
+    for sentence in said:
+        console.print(
+            Text("parts too: " if found["why"] in layers["sentence"] else "layers: ", "dim") + Text(sentence),
+            soft_wrap=True,
+        )
+    for sentence in layers["differences"]:
+        console.print(Text(f"set otherwise, and its output agrees: {sentence}", "dim"), soft_wrap=True)
+    for which, names in zip(("first", "second"), layers["alone"], strict=True):
+        if names:
+            console.print(Text(f"no partner in the {which} run: {', '.join(names)}", "dim"), soft_wrap=True)

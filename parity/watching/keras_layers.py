@@ -116,7 +116,7 @@ def configuration(layer: Any) -> dict[str, Any]:
     """Say how a layer is set: every entry of its configuration that is a plain value."""
     try:
         said = layer.get_config()
-    except NotImplementedError:
+    except (NotImplementedError, TypeError):  # the second of what it holds and cannot be written
         return {}
     found = {name: as_plain(value) for name, value in said.items() if name not in ("name", "trainable")}
     return {name: value for name, value in found.items() if value is not None}

@@ -1,0 +1,244 @@
+"""A recorded update as a graph: what each layer gave, in order, and from which tensors it came.
+
+Flow keeps what layers give under their names, and a function's result as the input of the layer that takes it. From
+which tensors that came nobody has seen: it is taken to come from all that was given before and that no layer took.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from parity.nn.configuration import Configuration, in_common_words
+from parity.recording.sketch import SIZE, sketch
+from parity.tolerance import least_floor
+from parity.trajectory import Trajectory
+from parity.typing import Array
+
+PREDICTION = "prediction"
+CALL = re.compile(r"-call\d+\Z")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Layer:
+    """A layer as a recording has it."""
+
+    name: str
+    kind: str
+    configuration: Mapping[str, Any]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+    @cached_property
+    def common(self) -> Configuration:
+        """The layer in the words that frameworks share."""
+        return in_common_words(self.kind, self.configuration)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Tensor:
+    """What a layer gave, or what it took that no layer gave."""
+
+    label: str
+    place: int
+    values: Array | None
+    """None if a sketch alone was kept."""
+    sketch: Array
+    """(SIZE,) float64."""
+    floor: float
+    """How far rounding may carry its values: what shadows strayed, and a few roundings of the largest."""
+    gradient: Array | None
+    gradient_floor: float
+    layer: Layer | None
+    """The layer that gave it; None for a function's result and for what the model was given."""
+    taker: Layer | None
+    """The first layer that took it as it is."""
+    sources: tuple[str, ...]
+    """The tensors that it was made of."""
+    moved: bool = False
+    """Whether it holds the values of its source, at most in another order, and no layer gave it."""
+
+    @property
+    def size(self) -> int:
+        """The number of its values."""
+        return int(self.sketch[0])
+
+    @property
+    def constant(self) -> bool:
+        """Tell whether all values are one, as far as the sketch shows: many tensors may be so, zeros above all."""
+        return bool(self.sketch[3] == self.sketch[-1])
+
+
+class Dataflow:
+    """The layers and tensors of one update of a run, in the order in which they came.
+
+    Args:
+        run: The recording.
+        number: Which update, from 0.
+    """
+
+    def __init__(self, run: Trajectory, number: int) -> None:
+        self.layers = list(layers_of(run))
+        self.dtype: str = run.meta["dtype"]
+        self._run, self._number = run, number
+        self._kept = self._named("activations")
+        self._sketched = bool(self._kept) and all(map(_is_sketch, self._kept.values()))
+        self.tensors: dict[str, Tensor] = {}
+        self._makers = {label: layer for layer in self.layers for label in layer.outputs}
+        self._takers: dict[str, Layer] = {}
+        for layer in self.layers:
+            for label in layer.inputs:
+                self._takers.setdefault(label, layer)
+        self._open: list[str] = []  # what was given and neither taken by a layer nor by a function
+        self._alike: dict[bytes, str] = {}
+        self._fill()
+
+    @cached_property
+    def below(self) -> Mapping[str, list[str]]:
+        """For each tensor those that were made of it."""
+        found: dict[str, list[str]] = {label: [] for label in self.tensors}
+        for tensor in self.tensors.values():
+            for source in tensor.sources:
+                found[source].append(tensor.label)
+        return found
+
+    def after(self, label: str) -> set[str]:
+        """All tensors that were made of one, directly or not."""
+        found: set[str] = set()
+        left = [label]
+        while left:
+            for each in self.below[left.pop()]:
+                if each not in found:
+                    found.add(each)
+                    left.append(each)
+        return found
+
+    def _named(self, kind: str) -> dict[str, Array]:
+        prefix = f"{self._number}/{kind}/"
+        names = [name for name in self._run.steps if name.startswith(prefix)]
+        return {name.removeprefix(prefix): self._run.steps[name] for name in names}
+
+    def _fill(self) -> None:
+        gradients = self._named("activation_gradients")
+        batch = self._run.steps.get(f"{self._number}/batch")
+        for number, row in enumerate(() if batch is None else batch):
+            label = f"input-{number}"
+            if label in self._takers and label not in self._kept:
+                self._add(label, None, np.asarray(row), None, ())
+        for place, layer in enumerate(self.layers):
+            for label in (*layer.inputs, *layer.outputs):
+                if label in self.tensors or label not in self._kept:
+                    continue
+                value = self._kept[label]
+                whole = None if self._sketched else value
+                summed = value.astype(np.float64) if self._sketched else sketch(value)
+                given = label in self._makers
+                sources = self._made_of(place, layer) if given else self._function_of(summed)
+                self._add(label, whole, summed, gradients.get(label), sources)
+        said = self._run.steps.get(f"{self._number}/prediction")
+        if said is not None and said.size and self.tensors and (summed := sketch(said)).tobytes() not in self._alike:
+            self._add(PREDICTION, said, summed, None, self._function_of(summed))
+
+    def tensor(self, label: str, values: Array) -> Tensor:
+        """Make a tensor of values that no layer gave, with the noise floor that the update has under its label."""
+        summed = sketch(values)
+        return Tensor(
+            label=label,
+            place=len(self.tensors),
+            values=values,
+            sketch=summed,
+            floor=self._floor(label, summed[3:]),
+            gradient=None,
+            gradient_floor=0.0,
+            layer=None,
+            taker=None,
+            sources=(),
+        )
+
+    def _add(
+        self, label: str, values: Array | None, summed: Array, gradient: Array | None, sources: Sequence[str]
+    ) -> None:
+        self.tensors[label] = Tensor(
+            label=label,
+            place=len(self.tensors),
+            values=values,
+            sketch=summed,
+            floor=self._floor(PREDICTION if label == PREDICTION else f"activations/{label}", summed[3:]),
+            gradient=gradient,
+            gradient_floor=self._floor(f"activation_gradients/{label}", gradient),
+            layer=self._makers.get(label),
+            taker=self._takers.get(label),
+            sources=tuple(dict.fromkeys(source for source in sources if source in self.tensors)),
+            moved=label not in self._makers and list(sources) == [self._alike.get(summed.tobytes())],
+        )
+        if label not in self._takers:
+            self._open.append(label)
+        if summed[3] != summed[-1]:
+            self._alike.setdefault(summed.tobytes(), label)
+
+    def _made_of(self, place: int, layer: Layer) -> list[str]:
+        """What a layer's output was made of: what it took, and what those within it gave to none."""
+        within = self._within(place, layer)
+        last = place == len(self.layers) - 1 and not any(label in self.tensors for label in layer.inputs)
+        claimed = [label for label in self._open if last or self._makers.get(label) in within]
+        self._open = [label for label in self._open if label not in claimed]
+        return [*layer.inputs, *claimed]
+
+    def _within(self, place: int, layer: Layer) -> list[Layer]:
+        base, found = CALL.sub("", layer.name), []
+        for other in reversed(self.layers[:place]):
+            name = CALL.sub("", other.name)
+            if name == base:
+                break
+            if name.startswith((f"{base}.", f"{base}/")):
+                found.append(other)
+        return found
+
+    def _function_of(self, summed: Array) -> list[str]:
+        """What a function's result was made of, as far as the order tells."""
+        same = self._alike.get(summed.tobytes())
+        if same is not None:  # the same values, perhaps in another shape
+            self._open = [label for label in self._open if label != same]
+            return [same]
+        claimed, self._open = self._open, []
+        return claimed or list(self.tensors)[-1:]
+
+    def _floor(self, name: str, values: Array | None) -> float:
+        strayed = self._run.steps.get(f"{self._number}/strays/{name}")
+        least = 0.0 if values is None else least_floor(largest(values), self.dtype)
+        return float(np.max(() if strayed is None else strayed[np.isfinite(strayed)], initial=least))
+
+
+def _is_sketch(values: Array) -> bool:
+    """Tell whether an array may be a sketch, which begins with a count."""
+    return values.shape == (SIZE,) and bool(np.isfinite(values[0]) and values[0] >= 0 and values[0] % 1 == 0)
+
+
+def largest(values: Array) -> float:
+    """The largest magnitude among the values that are finite."""
+    finite = np.abs(values[np.isfinite(values)], dtype=np.float64)
+    return float(np.max(finite, initial=0.0))
+
+
+def layers_of(run: Trajectory) -> Iterator[Layer]:
+    """Read the layers that a recording lists; an entry that is no layer is left out."""
+    for said in run.meta.get("layers") or ():
+        if not isinstance(said, Mapping) or not isinstance(said.get("name"), str):
+            continue
+        settings = said.get("configuration")
+        yield Layer(
+            name=said["name"],
+            kind=str(said.get("kind", "")),
+            configuration=settings if isinstance(settings, Mapping) else {},
+            inputs=_labels(said.get("inputs")),
+            outputs=_labels(said.get("outputs")) or (said["name"],),
+        )
+
+
+def _labels(said: Any) -> tuple[str, ...]:
+    return tuple(label for label in said if isinstance(label, str) and label) if isinstance(said, list) else ()
