@@ -18,6 +18,8 @@ NAME = 1000
 """The letters of the longest name of a tensor or a loss."""
 DEPTH = 64
 """So deep may the folders, groups and dictionaries of a file lie in each other."""
+LEAVES = 1 << 18
+"""So many tensors and other values may a file's dictionaries hold. One list may stand in another many times."""
 WRAPPERS = ("model", "state_dict", "model_state_dict", "module", "params", "layers", "model_weights", "default")
 """What checkpoints call the model in them. It says nothing of a tensor, so it is left out of the names."""
 STATE = ("opt_state", "scheduler", "lr_scheduler", "lr_schedulers", "step", "epoch", "rng_state")
@@ -132,12 +134,16 @@ def flattened(path: Path, tree: Any, budget: Budget) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     left: list[tuple[str, Any, int]] = [("", tree, 0)]
+    count = 0
     while left:
         name, value, depth = left.pop()
         if isinstance(value, dict | list | tuple):
             if depth == DEPTH:
                 raise TrajectoryError(f"{path}: {name!r:.80} lies in more than {DEPTH} dictionaries: save less at once")
             budget.spend(path, tensors=len(value))
+            count += len(value)
+            if count > LEAVES:
+                raise TrajectoryError(f"{path}: holds more than {LEAVES:,} values in dictionaries: save less at once")
             pairs = value.items() if isinstance(value, dict) else enumerate(value)
             inner = [(f"{name}/{key}" if name else str(key), one, depth + 1) for key, one in pairs]
             if any(len(each) > NAME for each, _, _ in inner):

@@ -40,7 +40,7 @@ TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 IGNORED = {"PROTO", "FRAME"}
 STEP = 1024
 """The time is looked at after so many instructions."""
-INSTRUCTIONS = 1 << 22
+INSTRUCTIONS = 1 << 21
 """The instructions of the longest pickle that is taken apart: one may make a dictionary, of 64 times its size. A tensor
 takes about 35."""
 
