@@ -81,6 +81,11 @@ class Artefact:
         state: The other tensors: an optimizer's slots, a schedule's state.
         losses: The losses by name.
         notes: What was left out, and why.
+
+    Examples:
+        >>> bias = Entry((2,), np.dtype("float32"), lambda: np.float32([1, 2]))
+        >>> Artefact(Path("weights.npz"), "NumPy archive", Tensors({"bias": bias})).tensors["bias"].tolist()
+        [1.0, 2.0]
     """
 
     path: Path

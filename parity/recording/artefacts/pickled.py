@@ -8,6 +8,7 @@ by itself what that function would do. It never looks the function up.
 from __future__ import annotations
 
 import pickletools
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,19 +73,25 @@ class Machine:
     def run(self, data: bytes) -> Any:
         """The value of a pickle. TrajectoryError if it is damaged, or asks for more than data."""
         try:
-            for count, (code, argument, _) in enumerate(pickletools.genops(data)):
-                if count % STEP == 0:
-                    self._budget.spend(self._path)
-                if count == INSTRUCTIONS:
-                    self._refuse(f"has more than {INSTRUCTIONS:,} instructions")
-                if code.name == "STOP":
-                    return self._pop()
-                self._do(code.name, argument)
-        except (ValueError, TypeError, IndexError, KeyError, AttributeError, OverflowError) as error:
-            if isinstance(error, TrajectoryError):
-                raise
-            self._damaged(error)
-        self._damaged("it has no end")
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")  # of a text with an escape that is none
+                return self._run(data)
+        except TrajectoryError:
+            raise
+        except (ValueError, TypeError, IndexError, KeyError, AttributeError, OverflowError, Warning) as error:
+            reason = f"{str(error)!r:.120}"
+        raise TrajectoryError(f"{self._path}: its pickle is damaged ({reason}): write the file again")
+
+    def _run(self, data: bytes) -> Any:
+        for count, (code, argument, _) in enumerate(pickletools.genops(data)):
+            if count % STEP == 0:
+                self._budget.spend(self._path)
+            if count == INSTRUCTIONS:
+                self._refuse(f"has more than {INSTRUCTIONS:,} instructions")
+            if code.name == "STOP":
+                return self._pop()
+            self._do(code.name, argument)
+        raise ValueError("it has no end")
 
     def _do(self, code: str, argument: Any) -> None:
         stack = self._stack
@@ -175,6 +182,3 @@ class Machine:
             f"{self._path}: its pickle {what}, which is more than weights take, and is not run: save the weights "
             "alone, with torch.save(model.state_dict(), file) or safetensors"
         )
-
-    def _damaged(self, why: object) -> NoReturn:
-        raise TrajectoryError(f"{self._path}: its pickle is damaged ({str(why)!r:.120}): write the file again")

@@ -118,6 +118,21 @@ def _by_content(path: Path, head: bytes, budget: Budget) -> Read:
     raise TrajectoryError(f"{path}: is nothing that is read here: give {KINDS}")
 
 
+def known_folder(path: Path) -> bool:
+    """Say whether a folder holds what is read here."""
+    try:
+        names = os.listdir(path)
+    except OSError:  # whoever reads it says why
+        return False
+    return bool({*WEIGHTS, TRAINER} & set(names) or any(tensorboard.MARK in name for name in names) or _trees(path))
+
+
+def _trees(path: Path) -> list[Path]:
+    """The folders of Orbax checkpoints: the path itself, or those that lie in it."""
+    inner = [path / name for name in ("", *sorted(os.listdir(path))) if os.path.lexists(path / name / orbax.TREE)]
+    return inner[:1] if inner[:1] == [path] else inner
+
+
 def _folder(path: Path, budget: Budget) -> Artefact:
     names = sorted(os.listdir(path))
     events = [path / name for name in names if tensorboard.MARK in name]
@@ -129,8 +144,7 @@ def _folder(path: Path, budget: Budget) -> Artefact:
         return found
     if events:
         return tensorboard.read_events(path, events, budget, path)
-    inner = [path / name for name in ("", *names) if os.path.lexists(path / name / orbax.TREE)]
-    inner = inner[:1] if inner[:1] == [path] else inner
+    inner = _trees(path)
     steps = [name for name in names if name.isdecimal()]
     if len(inner) == 1:
         return orbax.read_orbax(path, inner[0], budget)

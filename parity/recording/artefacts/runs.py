@@ -11,10 +11,9 @@ import numpy as np
 
 from parity.dtypes import KNOWN, carrier, rounded
 from parity.recording.artefacts.artefact import Artefact, Entry, Series
-from parity.recording.artefacts.reading import read_artefact
+from parity.recording.artefacts.reading import known_folder, read_artefact
 from parity.recording.format import MANIFEST
 from parity.recording.limits import Budget
-from parity.recording.places import partial_path
 from parity.recording.reader import read
 from parity.trajectory import Trajectory, TrajectoryError
 from parity.typing import Array
@@ -61,11 +60,26 @@ def open_run(path: str | os.PathLike[str], budget: Budget | None = None) -> Traj
         >>> open_run("weights.npz").params["dense/kernel"].shape
         (1, 3, 2)
     """
-    folder = Path(path)
-    artefact = os.path.isfile(folder) or (os.path.isdir(folder) and not os.path.lexists(folder / MANIFEST))
-    if not artefact or os.path.lexists(partial_path(folder) / MANIFEST):
-        return read(folder, budget=budget)
-    return as_trajectory(read_artefact(folder, budget))
+    return as_trajectory(read_artefact(path, budget)) if is_artefact(path) else read(path, budget=budget)
+
+
+def is_artefact(path: str | os.PathLike[str]) -> bool:
+    """Say whether a path leads to a checkpoint or a log rather than to a recording, or to a folder of some.
+
+    Args:
+        path: A file or a folder. A file is taken for an artefact, whatever is in it.
+
+    Returns:
+        Whether ``read_artefact`` is to read it.
+
+    Examples:
+        >>> np.savez("weights.npz", a=np.zeros(1))
+        >>> is_artefact("weights.npz"), is_artefact(".")
+        (True, False)
+    """
+    if not os.path.isdir(path):
+        return os.path.isfile(path)
+    return not os.path.lexists(Path(path) / MANIFEST) and known_folder(Path(path))
 
 
 def as_trajectory(artefact: Artefact, dtype: str | None = None) -> Trajectory:
