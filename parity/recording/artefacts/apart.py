@@ -16,6 +16,7 @@ import sys
 import tempfile
 import weakref
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -66,9 +67,8 @@ def read_apart(module: str, library: str, extra: str, path: Path, source: Path, 
         )
     scratch = Scratch()
     out = scratch.path / "tensors.safetensors"
-    search = os.pathsep.join(entry for entry in sys.path if entry)
     # HDF5 would look for filters of its own there, which are code.
-    environment = {**os.environ, "PYTHONPATH": search, "HDF5_PLUGIN_PRELOAD": "::", "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": _search(), "HDF5_PLUGIN_PRELOAD": "::", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-P", "-m", __name__, module, str(path.absolute()), str(source.absolute()), str(out)]
     try:
         done = subprocess.run(command, env=environment, capture_output=True, timeout=budget.seconds, check=False)
@@ -77,19 +77,22 @@ def read_apart(module: str, library: str, extra: str, path: Path, source: Path, 
     except ValueError as error:  # a zero byte in a name
         raise TrajectoryError(f"{path!s:.200}: is no name of a file: choose another") from error
     if done.returncode == REFUSED:
-        raise TrajectoryError(done.stderr.decode(errors="replace").strip().splitlines()[-1][:1000])
+        raise TrajectoryError(done.stdout.decode(errors="replace").rstrip("\n").rpartition("\n")[2])
     if done.returncode:
         raise TrajectoryError(f"{path}: {library} ended on it with status {done.returncode}: write the file again")
     entries, _ = entries_of(out, budget)
-    return {name: entry._replace(load=_held(entry.load, scratch)) for name, entry in entries.items()}
+    return {name: entry._replace(load=partial(_load, entry, scratch)) for name, entry in entries.items()}
 
 
-def _held(load: Callable[[], Array], scratch: Scratch) -> Callable[[], Array]:
-    def held() -> Array:
-        assert scratch.path.exists()
-        return load()
+def _load(entry: Entry, scratch: Scratch) -> Array:
+    """Load a tensor from a folder that is there as long as this is called for."""
+    return entry.load()
 
-    return held
+
+def _search() -> str:
+    """Where the process finds packages: where this one does, but for the current folder, which may be anyone's."""
+    own, here = str(Path(__file__).parents[3]), Path.cwd()
+    return os.pathsep.join(entry for entry in sys.path if entry and (entry == own or Path(entry) != here))
 
 
 def main(module: str, path: str, source: str, out: str) -> int:
@@ -106,7 +109,7 @@ def main(module: str, path: str, source: str, out: str) -> int:
         reason = f"{path}: cannot be read ({what!r:.200}): write it again"
     else:
         return 0
-    print(ascii(reason)[1:-1] if not reason.isprintable() else reason, file=sys.stderr)
+    print(reason[:1000] if reason.isprintable() else ascii(reason)[1:1000])
     return REFUSED
 
 
@@ -147,6 +150,8 @@ def _bound(budget: Budget) -> None:
             (resource.RLIMIT_FSIZE, size + HEADER_BYTES),
             (resource.RLIMIT_CORE, 0),
         ):
+            hard = resource.getrlimit(limit)[1]
+            most = most if hard == resource.RLIM_INFINITY else min(most, hard)
             resource.setrlimit(limit, (most, most))
 
 

@@ -180,7 +180,8 @@ def _forked(module: str, library: str, extra: str, path: Path, source: Path, bud
     if not child:
         status = 99
         try:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+            for stream in (1, 2):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
             status = apart.main(module, str(path), str(source), str(out))
         finally:
             os._exit(status)
@@ -251,7 +252,7 @@ def _entry_changed(data: bytes, random: Random) -> bytes:
                 body = archive.read(info)
                 body = _bytes_changed(body, random) if info.filename == chosen else body
                 copy.writestr(info.filename, body, random.choice((info.compress_type, zipfile.ZIP_DEFLATED)))
-    except (ValueError, zipfile.BadZipFile, zlib.error, EOFError, UserWarning, OSError, RuntimeError):
+    except (ValueError, zipfile.BadZipFile, zlib.error, EOFError, UserWarning, OSError, RuntimeError, IndexError):
         return _bytes_changed(data, random)  # a mutation before left no archive
     return out.getvalue()
 

@@ -229,6 +229,13 @@ def test_a_library_that_fails_harms_nobody(tmp_path: Path, what: str, seconds: f
         apart.read_apart("parity.tests.recording.readers_that_fail", "h5py", "h5", source, source, Budget())
 
 
+def test_the_current_folder_gives_no_library(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "h5py.py").write_text("raise SystemExit(77)")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))  # as 'python -m parity' does
+    assert set(read_artefact(h5(tmp_path / "a.h5", lambda file: None)).tensors) == {"a"}
+
+
 def test_orbax_that_leads_elsewhere_is_refused(tmp_path: Path) -> None:
     def write(*keys: str) -> None:
         about = {"key_metadata": [{"key": key} for key in keys], "value_metadata": {"value_type": "jax.Array"}}
