@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import doctest
 import json
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -121,3 +123,11 @@ def test_a_folder_is_known_by_its_files(tmp_path: Path, name: str) -> None:
     (tmp_path / "trajectory.json").write_text("")
     assert not is_artefact(tmp_path)
     assert is_artefact(tmp_path / "trajectory.json")
+
+
+@pytest.mark.parametrize("name", ["artefact", "reading", "runs", "tensorboard"])
+def test_examples_do_what_they_say(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = doctest.testmod(import_module(f"parity.recording.artefacts.{name}"))
+    assert found.attempted > 0
+    assert not found.failed
