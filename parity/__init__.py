@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from parity.layout import to_canonical as to_canonical
     from parity.layout import to_framework as to_framework
     from parity.recorder import Recorder as Recorder
+    from parity.recording.artefacts.artefact import Artefact as Artefact
+    from parity.recording.artefacts.reading import read_artefact as read_artefact
     from parity.recording.reader import read as read
     from parity.spec import Adam as Adam
     from parity.spec import AdamW as AdamW
@@ -66,6 +68,8 @@ _HOMES = {
     "judging.verdict": ("Judgement", "Verdict"),
     "layout": ("Layout", "Slot", "to_canonical", "to_framework"),
     "recorder": ("Recorder",),
+    "recording.artefacts.artefact": ("Artefact",),
+    "recording.artefacts.reading": ("read_artefact",),
     "recording.reader": ("read",),
     "spec": (
         *("Case", "Dataset", "Display", "Loss", "Metric", "Policy", "Publication", "Published"),

@@ -12,12 +12,12 @@ from parity.cli.output import clear_errors, write_json
 
 
 def match(
-    a: Annotated[Path, typer.Argument(metavar="A", help="A trajectory's folder.")],
+    a: Annotated[Path, typer.Argument(metavar="A", help="A trajectory's folder, or a checkpoint.")],
     b: Annotated[Path, typer.Argument(metavar="B", help="Another's, of the same model.")],
     json_file: Json = None,
     map_file: Map = None,
 ) -> None:
-    """Say which tensors of two recordings are the same.
+    """Say which tensors of two recordings, or checkpoints, are the same.
 
     Both runs begin with the same values, so a tensor's values name it, whatever it is called and however its axes lie:
     transposed, reshaped, fused with others or split, stacked, its gates in another order. Tensors that begin equal,
@@ -33,16 +33,17 @@ def match(
     Examples:
       parity match runs/torch runs/flax
       parity match runs/torch runs/flax --json map.json
+      parity match model.pt model.weights.h5
     """
     from parity.judging.correspondence import read_map
     from parity.judging.matching import match as matched
     from parity.judging.verdict import EXIT_STATUS, Verdict
-    from parity.recording.reader import read
+    from parity.recording.artefacts import open_run
     from parity.report.pairings import print_match
     from parity.report.terminal import make_console
 
     with clear_errors():
-        found = matched(read(a), read(b), read_map(map_file) if map_file else ())
+        found = matched(open_run(a), open_run(b), read_map(map_file) if map_file else ())
     print_match(make_console(stderr=str(json_file) == "-"), a, b, found)
     write_json(json_file, found.as_json())
     verdict = Verdict.PASS if found.certain else Verdict.INCONCLUSIVE

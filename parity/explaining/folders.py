@@ -18,6 +18,7 @@ from parity.judging.known import Known
 from parity.judging.matching import inferred
 from parity.judging.repetition import Repetition, repetitions
 from parity.judging.verdict import Verdict
+from parity.recording.artefacts import open_run
 from parity.recording.reader import read
 from parity.recording.steps import steps_of
 from parity.suite import Entry, Suite, SuiteError
@@ -60,7 +61,7 @@ def explain_folders(
     Raises:
         TrajectoryError: A recording cannot be read, or the deep recordings do not fit each other or their case.
     """
-    run, other = read(a), read(b)
+    run, other = open_run(a), open_run(b)
     repeated = repetitions(run, other, noise)
     matched = inferred(run, other, read_map(matching) if matching else ())
     comparison = compare_runs(a, run, b, other, repeated, known, accept, matched)
@@ -163,7 +164,7 @@ def diff_folders(
     found = compare_folders(a, b, noise, known, accept, matching)
     if len(found) > 1:
         return found
-    return [with_departures(one, read(one.a), read(one.b)) for one in found]
+    return [with_departures(one, open_run(one.a), open_run(one.b)) for one in found]
 
 
 def replayed(

@@ -32,11 +32,12 @@ from parity.judging.shared import shared
 from parity.judging.sight import widest
 from parity.judging.verdict import Judgement, Verdict, judge, sighted
 from parity.judging.zeros import as_notes, moved_by_rounding_alone, without
+from parity.recording.artefacts import is_artefact, open_run
 from parity.recording.format import MANIFEST
 from parity.recording.limits import FOLDER, Budget
 from parity.recording.manifest import read_manifest
 from parity.recording.places import CHECKED, LOCKSTEP, RUN, kept_failure
-from parity.recording.reader import read, superseded
+from parity.recording.reader import superseded
 from parity.tolerance import FACTOR
 from parity.tolerance import least_floor as least
 from parity.trajectory import Trajectory, TrajectoryError
@@ -126,7 +127,7 @@ def compare_folders(
     ``noise`` and ``matching`` are those of ``compare`` and only for two runs; ``known`` is the suite that knows their
     cases; ``accept`` as in ``compare``. TrajectoryError if a run cannot be read or there is no pair to compare.
     """
-    if (a / MANIFEST).exists() or (b / MANIFEST).exists():
+    if any((side / MANIFEST).exists() or is_artefact(side) for side in (a, b)):
         return [compare(a, b, noise, known, accept=accept, matching=matching)]
     if noise or matching:
         option = "--noise" if noise else "--map"
@@ -201,7 +202,7 @@ def compare(
         >>> compare(root / "a", root / "b").judgement.verdict
         <Verdict.PASS: 'PASS'>
     """
-    ours, theirs = read(a, budget=budget), read(b, budget=budget)
+    ours, theirs = open_run(a, budget), open_run(b, budget)
     matched = inferred(ours, theirs, read_map(matching) if matching else ())
     return compare_runs(a, ours, b, theirs, repetitions(ours, theirs, noise), known, accept, matched)
 

@@ -124,7 +124,7 @@ def test_every_file_pattern_of_the_package_finds_a_file():
 
 
 OWN = {"parity", "impls", "fixtures", "benchmarks"}
-DISTRIBUTIONS = {"jaxlib": "jax"}
+DISTRIBUTIONS = {"jaxlib": "jax", "orbax": "flax"}
 """The package to the distribution that brings it, where they differ."""
 
 

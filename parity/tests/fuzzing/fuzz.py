@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from types import FrameType
+from typing import Protocol
 
 from parity.explaining.folders import explain_folders
 from parity.judging.diff import compare
@@ -43,6 +44,14 @@ EXPLAINED = 0.3
 PAGES = 25
 """One folder in so many is written as a page, too."""
 Progress = Callable[[int, "Found"], None]
+
+
+class Fuzzer(Protocol):
+    """What is changed at random."""
+
+    def one(self, random: Random) -> str:
+        """Make one mutation, and say what came of it."""
+        ...
 
 
 class _Hangs(BaseException):
@@ -75,8 +84,16 @@ class Found:
         return f"{said}: {wrong}; slowest {self.slowest:.1f} s, {self.memory} MiB more at the peak"
 
 
-def fuzz(numbers: Iterator[int] | range, seed: int = 0, progress: Progress = lambda number, found: None) -> Found:
-    """Make the mutations of these numbers. Each follows from its number and the seed alone."""
+def fuzz(
+    numbers: Iterator[int] | range,
+    seed: int = 0,
+    progress: Progress = lambda number, found: None,
+    make: Callable[[Path], Fuzzer] | None = None,
+) -> Found:
+    """Make the mutations of these numbers. Each follows from its number and the seed alone.
+
+    ``make`` gives what changes something, in an empty folder: a recording unless told.
+    """
     memory = Path("/dev/shm")
     with (
         warnings.catch_warnings(),
@@ -85,7 +102,7 @@ def fuzz(numbers: Iterator[int] | range, seed: int = 0, progress: Progress = lam
     ):
         # A warning of NumPy's would be written between the lines of a verdict.
         warnings.simplefilter("error")
-        fuzzer = _Fuzzer(Path(scratch))
+        fuzzer = (make or _Fuzzer)(Path(scratch))
         found = Found()
         for number in numbers:
             begun = time.perf_counter()

@@ -1,0 +1,11 @@
+"""Checkpoints and loss logs that people have already, read without the framework that wrote them.
+
+Nothing in a file is run: no pickle is loaded, no layer is built. What a file may take of memory and time is bounded, as
+that of a recording is.
+"""
+
+from parity.recording.artefacts.artefact import Artefact, Series
+from parity.recording.artefacts.reading import read_artefact
+from parity.recording.artefacts.runs import as_trajectory, is_artefact, open_run
+
+__all__ = ["Artefact", "Series", "as_trajectory", "is_artefact", "open_run", "read_artefact"]

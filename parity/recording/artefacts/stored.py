@@ -1,0 +1,112 @@
+"""Tensors that lie whole in a file, and zip archives whose entries are bounded."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+from zlib import error as DeflateError  # noqa: N812
+
+import numpy as np
+
+from parity.dtypes import unpacked
+from parity.recording.artefacts.artefact import Entry
+from parity.recording.files import in_words, opened, target_of
+from parity.recording.limits import Budget
+from parity.recording.mapped import File, Stored
+from parity.trajectory import TrajectoryError
+from parity.typing import Array
+
+LOCAL = 30
+"""The bytes of an entry's own header, before its name."""
+
+
+def entry_of(file: File, offset: int, shape: tuple[int, ...], dtype: np.dtype[Any], narrow: bool = False) -> Entry:
+    """A tensor in a file, in C order. ``narrow`` says that ``dtype`` is the bits of bfloat16 numbers."""
+    stored = Stored(file, offset, shape, dtype)
+    if narrow:
+        return Entry(shape, np.dtype(np.float32), lambda: unpacked(np.ascontiguousarray(stored.array())), narrow)
+    return Entry(shape, dtype, stored.array)
+
+
+class Archive:
+    """A zip archive that is open to be read. Its entries are stored or deflated, and no larger than they say."""
+
+    def __init__(self, path: Path, file: IO[bytes], archive: zipfile.ZipFile, kept: File, budget: Budget) -> None:
+        self.path, self._file, self._archive, self.kept, self.budget = path, file, archive, kept, budget
+        self.entries = {info.filename: info for info in archive.infolist()}
+
+    def place(self, name: str) -> int | None:
+        """Where in the file an entry's bytes begin; None if they are compressed."""
+        info = self.entries[name]
+        if info.compress_type != zipfile.ZIP_STORED:
+            return None
+        self._file.seek(info.header_offset)
+        head = self._file.read(LOCAL)
+        begin = info.header_offset + LOCAL + sum(int.from_bytes(head[at : at + 2], "little") for at in (26, 28))
+        size = os.fstat(self._file.fileno()).st_size
+        if head[:4] != b"PK\x03\x04" or info.file_size != info.compress_size or begin + info.file_size > size:
+            raise self.damaged(f"{name!r:.80} does not lie where it says")
+        return begin
+
+    def read(self, name: str, most: int) -> bytes:
+        """An entry of at most ``most`` bytes, whole. TrajectoryError if it is larger, whatever it says."""
+        info = self.entries[name]
+        if info.file_size > most:
+            raise TrajectoryError(f"{self.path}: {name!r:.80} is larger than {in_words(most)}: it is not read")
+        self.budget.spend(self.path, kept=info.file_size)
+        with readable(self.path), self._archive.open(info) as file:
+            data = file.read(info.file_size + 1)
+        if len(data) != info.file_size:
+            raise self.damaged(f"{name!r:.80} holds another number of bytes than it says")
+        return data
+
+    def damaged(self, what: str) -> TrajectoryError:
+        """The error that names the archive."""
+        return TrajectoryError(f"{self.path}: {what}: write the file again")
+
+
+@contextmanager
+def archive_of(path: Path, budget: Budget, root: Path | None = None) -> Iterator[Archive]:
+    """Open a zip archive. TrajectoryError if it is none, or an entry is encrypted or compressed in another way."""
+    target = target_of(path, root)
+    with opened(path, root) as file:
+        budget.spend(path, size=os.fstat(file.fileno()).st_size)
+        with readable(path):
+            archive = zipfile.ZipFile(file)
+        found = Archive(path, file, archive, File(path, target, file), budget)
+        budget.spend(path, tensors=len(found.entries))
+        for info in archive.infolist():
+            if info.flag_bits & 1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise found.damaged(f"{info.filename!r:.80} is encrypted, or compressed in a way that is not read")
+        if len(found.entries) != len(archive.infolist()):
+            raise found.damaged("an entry is there twice")
+        yield found
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Say of a damaged archive that it is one: TrajectoryError."""
+    try:
+        yield
+    except (
+        zipfile.BadZipFile,
+        DeflateError,
+        EOFError,
+        ValueError,
+        NotImplementedError,
+        RuntimeError,
+        OSError,
+    ) as error:
+        if isinstance(error, TrajectoryError):
+            raise
+        reason = " ".join(str(error).split())
+        raise TrajectoryError(f"{path}: is no sound zip archive ({reason!r:.120}): write the file again") from error
+
+
+def loaded(values: Array) -> Entry:
+    """A tensor that is in memory."""
+    return Entry(values.shape, values.dtype, lambda: values)
