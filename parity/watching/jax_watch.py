@@ -20,6 +20,8 @@ SLOTS = {"trace": "momentum", "mu": "first_moment", "nu": "second_moment"}
 """Names of optax's slots in the words of ``parity.spec``. Others keep their own."""
 COLLECTIONS = ("params", "batch_stats")
 """Flax's words for what holds variables. They say nothing that a parameter's own name does not."""
+VALUE = jax.tree_util.GetAttrKey("value")
+"""Where a variable of nnx holds its array. A layer may be called ``value`` too, as in attention."""
 
 
 class JaxWatch:
@@ -206,7 +208,8 @@ def _named(tree: Any, stop: Callable[[Any], bool] = lambda tree: False) -> Itera
     """Every leaf of a tree by its name, as in ``Dense_0/kernel``, with the keys that lead there."""
     for path, leaf in jax.tree_util.tree_flatten_with_path(tree, is_leaf=stop)[0]:
         parts = tuple(str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key)))) for key in path)
-        kept = [re.sub(r"[^A-Za-z0-9_.-]", "_", part) for part in parts if part not in (*COLLECTIONS, "value")]
+        named = parts[:-1] if path and path[-1] == VALUE else parts
+        kept = [re.sub(r"[^A-Za-z0-9_.-]", "_", part) for part in named if part not in COLLECTIONS]
         yield "/".join(kept), parts, leaf
 
 

@@ -132,9 +132,9 @@ class TorchWatch:
         self.optimizer.zero_grad()
         self._stepped = False
         loss = function(*arguments)
-        if not self._losses and isinstance(loss, Tensor) and loss.requires_grad:
-            loss.backward()
-        if not self._stepped:
+        if not self._stepped:  # else the function made the whole update
+            if not self._losses and isinstance(loss, Tensor) and loss.requires_grad:
+                loss.backward()
             self.optimizer.step()
         return loss
 

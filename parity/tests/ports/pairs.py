@@ -1,0 +1,114 @@
+"""Make a port's run where its framework is, watched or not, and hold two against each other."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from parity.running.executor import Environment
+from parity.tests.ports.data import batches
+from parity.tests.ports.layouts import carried, layout
+from parity.tests.warm import Warm
+
+MODELS = ("resnet", "gpt", "lstm", "unet")
+PROCESS = {"torch": "torch", "linen": "jax", "nnx": "jax", "keras": "keras"}
+"""The process in which a port is at home."""
+STEPS = 50
+
+
+class Unwatched:
+    """Stands in the place of a watched run, where nobody watches."""
+
+    def step(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        return function(*arguments)
+
+
+@contextmanager
+def unwatched(*objects: Any) -> Any:
+    yield Unwatched()
+
+
+def begun(model: str, seed: int, folder: str) -> str:
+    """Called where torch is: the torch model's first weights, as its author drew them. Gives their file."""
+    import torch
+
+    torch.manual_seed(seed)
+    weights = import_module(f"parity.tests.ports.{model}_torch").build().state_dict()
+    path = Path(folder, "begun.npz")
+    np.savez(path, **{name: value.numpy() for name, value in weights.items()})
+    return str(path)
+
+
+def trained(
+    model: str,
+    framework: str,
+    dtype: str,
+    seed: int,
+    weights: str,
+    folder: str,
+    steps: int = STEPS,
+    mistake: str = "",
+    watched: bool = True,
+    shadows: int = 3,
+) -> dict[str, Any]:
+    """Called where the framework is: train a port, watched or not. Gives the folder of its run, and what came of it."""
+    from parity import watch
+
+    port = import_module(f"parity.tests.ports.{model}_{framework}")
+    settle(framework, dtype)
+    with np.load(weights) as file:
+        begin = {name: value.astype(dtype) if value.dtype.kind == "f" else value for name, value in file.items()}
+    own = carried(model, framework, begin, mistake)
+    run = Path(folder, "run")
+
+    def watching(*objects: Any) -> Any:
+        return watch(run, *objects, layout=layout(model, framework, mistake), shadows=shadows)
+
+    start = time.perf_counter()
+    losses, state = port.train(
+        watching if watched else unwatched, own, batches(model, seed, steps, dtype), dtype, mistake
+    )
+    seconds = time.perf_counter() - start
+    np.savez(Path(folder, "state.npz"), **{name.replace("/", "|"): value for name, value in state.items()})
+    return {"run": str(run), "losses": losses, "seconds": seconds, "folder": folder}
+
+
+def settle(framework: str, dtype: str) -> None:
+    """Say in which dtype a framework computes, as a user does at the head of a script."""
+    if PROCESS[framework] == "jax":
+        import jax
+
+        jax.config.update("jax_enable_x64", dtype == "float64")
+    if framework == "keras":
+        import keras
+
+        keras.utils.clear_session()
+        keras.config.set_floatx(dtype)
+
+
+@dataclass(frozen=True)
+class Port:
+    """One port's run, to be made."""
+
+    model: str
+    framework: str
+    dtype: str = "float32"
+    seed: int = 0
+    mistake: str = ""
+    steps: int = STEPS
+    watched: bool = True
+
+    def made(self, warm: Warm, folder: Callable[[], Path]) -> Any:
+        """The future of what ``trained`` gives."""
+        arguments = {"model": self.model, "seed": self.seed}
+        weights = warm.ask(begun, Environment("torch"), arguments, "ports", folder).result()
+        arguments |= {"framework": self.framework, "dtype": self.dtype, "mistake": self.mistake, "steps": self.steps}
+        arguments |= {"watched": self.watched, "weights": weights}
+        return warm.ask(trained, Environment(PROCESS[self.framework]), arguments, "ports", folder)
