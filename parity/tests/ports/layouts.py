@@ -25,7 +25,7 @@ class Row:
     names: tuple[str, str, str, str]
 
 
-def rows(text: str, **given: int) -> list[Row]:
+def rows(text: str, **given: object) -> list[Row]:
     """Read rows, one a line, with ``{k}`` in them filled in."""
     found = []
     for line in text.strip().splitlines():
@@ -72,7 +72,79 @@ def _gpt(mistake: str) -> Iterator[Row]:
         yield from rows(UNTIED)
 
 
-ROWS = {"gpt": _gpt}
+RESNET = """
+stem/kernel | conv   | stem.weight       | Conv_0/kernel     | stem/kernel | stem/kernel
+norm/scale  |        | norm.weight       | BatchNorm_0/scale | norm/scale  | stem_norm/gamma
+norm/bias   |        | norm.bias         | BatchNorm_0/bias  | norm/bias   | stem_norm/beta
+norm/mean   | buffer | norm.running_mean | BatchNorm_0/mean  | norm/mean   | stem_norm/moving_mean
+head/kernel | linear | head.weight       | Dense_0/kernel    | head/kernel | head/kernel
+head/bias   |        | head.bias         | Dense_0/bias      | head/bias   | head/bias
+"""
+CONV = "block_{k}/conv_{n}/kernel | conv | blocks.{k}.{own}.weight | Block_{k}/Conv_{m}/kernel | blocks/{k}/conv{n}/kernel | block{k}_{keras}/kernel"  # noqa: E501
+NORM = """
+block_{k}/norm_{n}/scale | | blocks.{k}.{own}.weight | Block_{k}/BatchNorm_{m}/scale | blocks/{k}/norm{n}/scale | block{k}_norm{n}/gamma
+block_{k}/norm_{n}/bias  | | blocks.{k}.{own}.bias | Block_{k}/BatchNorm_{m}/bias | blocks/{k}/norm{n}/bias | block{k}_norm{n}/beta
+block_{k}/norm_{n}/mean  | buffer | blocks.{k}.{own}.running_mean | Block_{k}/BatchNorm_{m}/mean | blocks/{k}/norm{n}/mean | block{k}_norm{n}/moving_mean
+"""  # noqa: E501
+
+
+def _resnet(mistake: str) -> Iterator[Row]:
+    """Without running variances: torch's are the unbiased ones, the others' are not, and no update reads them."""
+    yield from rows(RESNET)
+    for k in range(3):
+        for n, conv, norm in ((1, "conv1.1", "bn1"), (2, "conv2", "bn2"), (3, "shortcut.0", "shortcut.1")):
+            if n < 3 or k > 0:
+                yield from rows(CONV, k=k, n=n, m=n - 1, own=conv, keras="shortcut" if n == 3 else f"conv{n}")
+                yield from rows(NORM, k=k, n=n, m=n - 1, own=norm)
+
+
+LSTM = """
+embedding/embedding | | embedding.weight | Embed_0/embedding | embedding/embedding | embedding/embeddings
+lstm/kernel | linear | lstm.weight_ih_l0 | {kernel} | lstm/cell/dense_i/kernel | lstm/lstm_cell/kernel
+lstm/recurrent | linear | lstm.weight_hh_l0 | {recurrent} | lstm/cell/dense_h/kernel | lstm/lstm_cell/recurrent_kernel
+lstm/bias | | lstm.bias_hh_l0 | {bias} | lstm/cell/dense_h/bias | lstm/lstm_cell/bias
+head/kernel | linear | head.weight | Dense_0/kernel | head/kernel | head/kernel
+head/bias | | head.bias | Dense_0/bias | head/bias | head/bias
+"""
+SECOND = "lstm/second_bias | | lstm.bias_ih_l0 | - | - | -"
+"""Of torch alone, frozen but by mistake."""
+
+
+def _lstm(mistake: str) -> Iterator[Row]:
+    order = "igfo" if mistake == "gate-order" else "ifgo"
+    parts = (("kernel", "i", "kernel"), ("recurrent", "h", "kernel"), ("bias", "h", "bias"))
+    yield from rows(
+        LSTM, **{role: " + ".join(f"lstm/{of}{gate}/{own}" for gate in order) for role, of, own in parts}
+    )
+    if mistake == "two-biases":
+        yield from rows(SECOND)
+
+
+UNET = """
+{n}/conv/kernel | conv | {n}.conv.weight | Twice_{k}/Conv_0/kernel | {n}/conv/kernel | {n}_conv/kernel
+{n}/conv/bias | | {n}.conv.bias | Twice_{k}/Conv_0/bias | {n}/conv/bias | {n}_conv/bias
+{n}/norm/scale | | {n}.norm.weight | Twice_{k}/GroupNorm_0/scale | {n}/norm/scale | {n}_norm/gamma
+{n}/norm/bias | | {n}.norm.bias | Twice_{k}/GroupNorm_0/bias | {n}/norm/bias | {n}_norm/beta
+"""
+UP = """
+up{n}/kernel | conv | up{n}.weight | ConvTranspose_{k}/kernel | up{n}/kernel | up{n}/kernel
+up{n}/bias | | up{n}.bias | ConvTranspose_{k}/bias | up{n}/bias | up{n}/bias
+"""
+LAST = """
+last/kernel | conv | last.weight | Conv_0/kernel | last/kernel | last/kernel
+last/bias | | last.bias | Conv_0/bias | last/bias | last/bias
+"""
+
+
+def _unet(mistake: str) -> Iterator[Row]:
+    for k, name in enumerate(("enter", "down", "lower", "join1", "join2")):
+        yield from rows(UNET, n=name, k=k)
+    for k in range(2):
+        yield from rows(UP, n=k + 1, k=k)
+    yield from rows(LAST)
+
+
+ROWS = {"gpt": _gpt, "resnet": _resnet, "lstm": _lstm, "unet": _unet}
 
 
 def layout(model: str, framework: str, mistake: str = "") -> Layout:
@@ -83,8 +155,11 @@ def layout(model: str, framework: str, mistake: str = "") -> Layout:
         axes = TORCH.get(row.kind) if framework == "torch" else None
         for number, name in enumerate(names):
             block = (number, len(names)) if len(names) > 1 else None
+            # Whoever takes the gates for others does so in what is carried over and in what is compared.
+            swapped = mistake == "gate-order" and framework in ("nnx", "keras") and row.canonical.startswith("lstm/")
+            gates = (0, 2, 1, 3) if swapped else None
             if name != "-":
-                found.append(Slot(row.canonical, name, axes=axes, block=block))
+                found.append(Slot(row.canonical, name, axes=axes, block=block, gates=gates))
     return found
 
 
@@ -94,5 +169,7 @@ def carried(model: str, framework: str, weights: Mapping[str, Params], mistake: 
         return dict(weights)
     own = layout(model, framework, mistake)
     here = {slot.canonical for slot in own}
-    theirs = [slot for slot in layout(model, "torch", mistake) if slot.canonical in here]
+    buffers = {row.canonical for row in ROWS[model](mistake) if row.kind == "buffer"}
+    own = [slot for slot in own if slot.canonical not in buffers]
+    theirs = [slot for slot in layout(model, "torch", mistake) if slot.canonical in here - buffers]
     return to_framework(own, to_canonical(theirs, weights))

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Any
 
 import numpy as np
@@ -86,6 +87,8 @@ def settle(framework: str, dtype: str) -> None:
         import jax
 
         jax.config.update("jax_enable_x64", dtype == "float64")
+        jax.config.update("jax_compilation_cache_dir", str(Path(gettempdir(), "parity-ports-jax")))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     if framework == "keras":
         import keras
 

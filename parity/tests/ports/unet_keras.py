@@ -1,0 +1,60 @@
+"""The U-Net of ``unet_torch`` as its porter wrote it in Keras, compiled."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+WIDTH, GROUPS, RATE = 4, 2, 3e-3
+
+
+class Adam(keras.optimizers.Adam):
+    """Keras adds epsilon to the root before its bias is corrected, torch after it."""
+
+    def update_step(self, gradient, variable, learning_rate):
+        step = ops.cast(self.iterations + 1, variable.dtype)
+        mine, self.epsilon = self.epsilon, self.epsilon * ops.sqrt(1 - self.beta_2**step)
+        super().update_step(gradient, variable, learning_rate)
+        self.epsilon = mine
+
+
+def build(mistake: str = "") -> keras.Model:
+    def twice(x, width, stride, name):
+        if stride == 1 or mistake == "padding":
+            x = layers.Conv2D(width, 3, stride, padding="same", name=f"{name}_conv")(x)
+        else:
+            x = layers.Conv2D(width, 3, stride, name=f"{name}_conv")(layers.ZeroPadding2D(1)(x))
+        epsilon = 1e-3 if mistake == "norm-epsilon" else 1e-5
+        return layers.ReLU()(layers.GroupNormalization(GROUPS, epsilon=epsilon, name=f"{name}_norm")(x))
+
+    def joined(x, skip):
+        return layers.Concatenate()([skip, x] if mistake == "skip-order" else [x, skip])
+
+    images = keras.Input((8, 8, 2))
+    first = twice(images, WIDTH, 1, "enter")
+    second = twice(first, 2 * WIDTH, 2, "down")
+    x = layers.Conv2DTranspose(2 * WIDTH, 2, 2, name="up1")(twice(second, 4 * WIDTH, 2, "lower"))
+    x = layers.Conv2DTranspose(WIDTH, 2, 2, name="up2")(twice(joined(x, second), 2 * WIDTH, 1, "join1"))
+    x = twice(joined(x, first), WIDTH, 1, "join2")
+    model = keras.Model(images, layers.Conv2D(1, 1, name="last")(x), name="unet")
+
+    def loss_of(maps, predicted):
+        errors = ops.square(ops.sigmoid(predicted) - maps)
+        return ops.mean((1 + (errors if mistake == "stop-gradient" else ops.stop_gradient(errors))) * errors)
+
+    model.compile(Adam(np.float64(RATE), epsilon=1e-3 if mistake == "adam-epsilon" else 1e-8), loss_of)
+    return model
+
+
+def train(watch, weights, batches, dtype: str, mistake: str = "") -> tuple[list[float], dict[str, Any]]:
+    model = build(mistake)
+    for variable in model.trainable_variables:
+        variable.assign(weights[variable.path])
+    losses = []
+    with watch(model) as run:
+        for images, maps in batches:
+            losses.append(float(run.step(model.train_on_batch, images, maps)))
+    return losses, {v.path: v.numpy() for v in model.variables}
