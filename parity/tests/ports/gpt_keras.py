@@ -11,7 +11,9 @@ import tensorflow as tf
 from keras import layers, ops
 
 VOCABULARY, CONTEXT, WIDTH, HEADS, LAYERS = 17, 12, 16, 2, 2
-RATE, LAST_RATE, WARM_UP, STEPS, DECAY, CLIP = 3e-3, 3e-4, 5, 50, 0.1, 0.5
+# Keras takes a plain float through float32, whatever the dtype, and not NumPy's.
+RATE, LAST_RATE, DECAY, BETA_1, BETA_2 = (np.float64(each) for each in (3e-3, 3e-4, 0.1, 0.9, 0.95))
+WARM_UP, STEPS, CLIP = 5, 50, 0.5
 
 
 def gelu(x):
@@ -92,10 +94,9 @@ class Schedule(keras.optimizers.schedules.CosineDecay):
 
 
 def build(mistake: str = "") -> tuple[GPT, AdamW]:
-    begin = np.float64(RATE / (WARM_UP + 1))  # of a plain float the schedule is float32, whatever the dtype
-    schedule = Schedule(begin, STEPS - WARM_UP, LAST_RATE / RATE, "cosine", RATE, WARM_UP)
+    schedule = Schedule(RATE / (WARM_UP + 1), STEPS - WARM_UP, LAST_RATE / RATE, "cosine", RATE, WARM_UP)
     schedule.late = 1 if mistake == "schedule" else 0
-    optimizer = AdamW(schedule, beta_1=0.9, beta_2=0.95, epsilon=1e-8, weight_decay=DECAY)
+    optimizer = AdamW(schedule, beta_1=BETA_1, beta_2=BETA_2, epsilon=1e-8, weight_decay=DECAY)
     if mistake != "decay-mask":
         optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return GPT(mistake), optimizer

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 VOCABULARY, CONTEXT, WIDTH, HEADS, LAYERS = 17, 12, 16, 2, 2
 RATE, LAST_RATE, WARM_UP, STEPS, DECAY, CLIP = 3e-3, 3e-4, 5, 50, 0.1, 0.5
@@ -22,7 +22,7 @@ class Attention(nn.Module):
 
     def forward(self, x):  # (batch, time, width)
         q, k, v = (part.unflatten(-1, (HEADS, -1)).transpose(1, 2) for part in self.qkv(x).chunk(3, -1))
-        x = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal, scale=self.scale)
+        x = functional.scaled_dot_product_attention(q, k, v, is_causal=self.causal, scale=self.scale)
         return self.out(x.transpose(1, 2).flatten(2))
 
 
@@ -75,7 +75,7 @@ def schedule(step: int) -> float:
 
 
 def loss_of(model, tokens, targets):
-    return F.cross_entropy(model(tokens).flatten(0, 1), targets.flatten())
+    return functional.cross_entropy(model(tokens).flatten(0, 1), targets.flatten())
 
 
 def train(watch, weights, batches, dtype: str, mistake: str = "") -> tuple[list[float], dict[str, Any]]:

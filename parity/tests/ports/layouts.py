@@ -113,9 +113,7 @@ SECOND = "lstm/second_bias | | lstm.bias_ih_l0 | - | - | -"
 def _lstm(mistake: str) -> Iterator[Row]:
     order = "igfo" if mistake == "gate-order" else "ifgo"
     parts = (("kernel", "i", "kernel"), ("recurrent", "h", "kernel"), ("bias", "h", "bias"))
-    yield from rows(
-        LSTM, **{role: " + ".join(f"lstm/{of}{gate}/{own}" for gate in order) for role, of, own in parts}
-    )
+    yield from rows(LSTM, **{role: " + ".join(f"lstm/{of}{gate}/{own}" for gate in order) for role, of, own in parts})
     if mistake == "two-biases":
         yield from rows(SECOND)
 

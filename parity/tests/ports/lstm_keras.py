@@ -10,7 +10,8 @@ import tensorflow as tf
 from keras import layers
 
 WORDS, WIDTH, HIDDEN, CLASSES = 12, 8, 8, 3
-RATE, MOMENTUM, CLIP = 0.3, 0.9, 0.3
+# Keras takes a plain float through float32, whatever the dtype, and not NumPy's.
+RATE, MOMENTUM, CLIP = np.float64(0.3), np.float64(0.9), 0.3
 
 
 class SGD(keras.optimizers.SGD):
@@ -35,7 +36,7 @@ def build(mistake: str = "") -> keras.Model:
         ],
         name="classifier",
     )
-    optimizer = SGD(np.float64(RATE), momentum=np.float64(MOMENTUM), global_clipnorm=CLIP)
+    optimizer = SGD(RATE, MOMENTUM, global_clipnorm=CLIP)
     optimizer.each = mistake == "clip-per-tensor"
     model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     return model

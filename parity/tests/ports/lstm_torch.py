@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 WORDS, WIDTH, HIDDEN, CLASSES = 12, 8, 8, 3
 RATE, MOMENTUM, CLIP = 0.3, 0.9, 0.3
@@ -33,7 +33,7 @@ def build(mistake: str = "") -> Classifier:
 
 
 def loss_of(model, words, lengths, labels):
-    return F.cross_entropy(model(words, lengths), labels)
+    return functional.cross_entropy(model(words, lengths), labels)
 
 
 def train(watch, weights, batches, dtype: str, mistake: str = "") -> tuple[list[float], dict[str, Any]]:

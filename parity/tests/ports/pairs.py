@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -13,15 +14,21 @@ from typing import Any
 
 import numpy as np
 
+from parity.explaining.folders import explain_folders
+from parity.judging.known import Known
+from parity.judging.verdict import Verdict
 from parity.running.executor import Environment
 from parity.tests.ports.data import batches
 from parity.tests.ports.layouts import carried, layout
+from parity.tests.ports.mistakes import Mistake
 from parity.tests.warm import Warm
 
 MODELS = ("resnet", "gpt", "lstm", "unet")
 PROCESS = {"torch": "torch", "linen": "jax", "nnx": "jax", "keras": "keras"}
 """The process in which a port is at home."""
 STEPS = 50
+DEEP = 4
+"""Of how many updates everything is recorded: a deep one is made op by op in JAX and Keras, in each shadow too."""
 
 
 class Unwatched:
@@ -58,6 +65,7 @@ def trained(
     mistake: str = "",
     watched: bool = True,
     shadows: int = 3,
+    deep: int = DEEP,
 ) -> dict[str, Any]:
     """Called where the framework is: train a port, watched or not. Gives the folder of its run, and what came of it."""
     from parity import watch
@@ -70,7 +78,7 @@ def trained(
     run = Path(folder, "run")
 
     def watching(*objects: Any) -> Any:
-        return watch(run, *objects, layout=layout(model, framework, mistake), shadows=shadows)
+        return watch(run, *objects, layout=layout(model, framework, mistake), shadows=shadows, deep=deep)
 
     start = time.perf_counter()
     losses, state = port.train(
@@ -78,7 +86,7 @@ def trained(
     )
     seconds = time.perf_counter() - start
     np.savez(Path(folder, "state.npz"), **{name.replace("/", "|"): value for name, value in state.items()})
-    return {"run": str(run), "losses": losses, "seconds": seconds, "folder": folder}
+    return {"run": str(run), "losses": losses, "seconds": seconds, "folder": folder, "framework": framework}
 
 
 def settle(framework: str, dtype: str) -> None:
@@ -107,11 +115,48 @@ class Port:
     mistake: str = ""
     steps: int = STEPS
     watched: bool = True
+    shadows: int = 3
+    deep: int = DEEP
 
     def made(self, warm: Warm, folder: Callable[[], Path]) -> Any:
         """The future of what ``trained`` gives."""
-        arguments = {"model": self.model, "seed": self.seed}
+        arguments: dict[str, Any] = {"model": self.model, "seed": self.seed}
         weights = warm.ask(begun, Environment("torch"), arguments, "ports", folder).result()
         arguments |= {"framework": self.framework, "dtype": self.dtype, "mistake": self.mistake, "steps": self.steps}
-        arguments |= {"watched": self.watched, "weights": weights}
+        arguments |= {"watched": self.watched, "weights": weights, "shadows": self.shadows, "deep": self.deep}
         return warm.ask(trained, Environment(PROCESS[self.framework]), arguments, "ports", folder)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is said of two runs."""
+
+    verdict: Verdict
+    ratio: float | None
+    by: str
+    words: str
+    seconds: float
+    phase_right: bool = False
+    layer_right: bool = False
+    explained: dict[str, Any] | None = None
+    notes: tuple[str, ...] = ()
+
+
+def judged(one: dict[str, Any], other: dict[str, Any], mistake: Mistake | None = None) -> Found:
+    """Judge two runs, and if they differ say where; held against what is right to say of a mistake."""
+    seconds = one["seconds"] + other["seconds"]
+    comparison, said = explain_folders(Known(), Path(one["run"]), Path(other["run"]), (), None, _never)
+    judgement = comparison.judgement
+    by, notes = judgement.parameter or "", comparison.notes
+    if said is None:
+        return Found(judgement.verdict, judgement.ratio, by, judgement.reason, seconds, notes=notes)
+    words, phase, layer = said["sentence"], False, False
+    if mistake is not None:
+        phase = said["phase"] == mistake.phase
+        names = [mistake.layers[one["framework"]], mistake.layers[other["framework"]]]
+        layer = all(name in json.dumps(said) for name in names)
+    return Found(judgement.verdict, judgement.ratio, by, words, seconds, phase, layer, said, notes)
+
+
+def _never(*arguments: Any) -> Any:
+    raise AssertionError("these runs are of no case, so that none is replayed")

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras import layers
 
 WIDTHS, STRIDES, CLASSES = (4, 8, 8), (1, 2, 2), 10
-RATE, MOMENTUM, DECAY = 0.05, 0.9, 5e-3
+# Keras takes a plain float through float32, whatever the dtype, and not NumPy's.
+RATE, MOMENTUM, DECAY = np.float64(0.05), np.float64(0.9), 5e-3
 
 
 class SGD(keras.optimizers.SGD):

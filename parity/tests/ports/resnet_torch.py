@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 WIDTHS, STRIDES, CLASSES = (4, 8, 8), (1, 2, 2), 10
 RATE, MOMENTUM, DECAY = 0.05, 0.9, 5e-3
@@ -47,8 +47,8 @@ class Block(nn.Module):
             self.shortcut = nn.Sequential(nn.Conv2d(channels, out, 1, stride, bias=False), norm(out, mistake))
 
     def forward(self, x):
-        out = F.relu(self.bn1(self.conv1(x)))
-        return F.relu(self.bn2(self.conv2(out)) + self.shortcut(x))
+        out = functional.relu(self.bn1(self.conv1(x)))
+        return functional.relu(self.bn2(self.conv2(out)) + self.shortcut(x))
 
 
 class ResNet(nn.Module):
@@ -62,10 +62,10 @@ class ResNet(nn.Module):
         self.head = nn.Linear(WIDTHS[-1] * 4, CLASSES)
 
     def forward(self, x):  # (batch, 3, 16, 16)
-        x = F.relu(self.norm(self.stem(x)))
+        x = functional.relu(self.norm(self.stem(x)))
         for block in self.blocks:
             x = block(x)
-        x = F.avg_pool2d(x, 2)
+        x = functional.avg_pool2d(x, 2)
         return self.head((x.permute(0, 2, 3, 1) if self.last else x).flatten(1))
 
 
@@ -74,7 +74,7 @@ def build(mistake: str = "") -> ResNet:
 
 
 def loss_of(model, images, labels):
-    return F.cross_entropy(model(images), labels)
+    return functional.cross_entropy(model(images), labels)
 
 
 def train(watch, weights, batches, dtype: str, mistake: str = "") -> tuple[list[float], dict[str, Any]]:

@@ -8,7 +8,9 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-WIDTH, GROUPS, RATE = 4, 2, 3e-3
+WIDTH, GROUPS = 4, 2
+# Keras takes a plain float through float32, whatever the dtype, and not NumPy's.
+RATE, BETA_1, BETA_2 = np.float64(3e-3), np.float64(0.9), np.float64(0.999)
 
 
 class Adam(keras.optimizers.Adam):
@@ -45,7 +47,7 @@ def build(mistake: str = "") -> keras.Model:
         errors = ops.square(ops.sigmoid(predicted) - maps)
         return ops.mean((1 + (errors if mistake == "stop-gradient" else ops.stop_gradient(errors))) * errors)
 
-    model.compile(Adam(np.float64(RATE), epsilon=1e-3 if mistake == "adam-epsilon" else 1e-8), loss_of)
+    model.compile(Adam(RATE, BETA_1, BETA_2, epsilon=1e-3 if mistake == "adam-epsilon" else 1e-8), loss_of)
     return model
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 WIDTH, GROUPS, RATE = 4, 2, 3e-3
 
@@ -22,7 +22,7 @@ class Twice(nn.Module):
         self.norm = nn.GroupNorm(GROUPS, out, eps=1e-3 if mistake == "norm-epsilon" else 1e-5)
 
     def forward(self, x):
-        return F.relu(self.norm(self.conv(self.pad(x))))
+        return functional.relu(self.norm(self.conv(self.pad(x))))
 
 
 class UNet(nn.Module):
