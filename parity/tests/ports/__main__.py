@@ -82,7 +82,7 @@ def main(
             progress.update(task, now=f"{pair.one.model} {pair.one.framework} {pair.one.dtype} {pair.one.seed}")
             for each in both:
                 if each not in made:
-                    made[each] = each.made(warm, empty)
+                    made[each] = each.made(warm, empty, "ports")
             try:
                 results = [made[each].result() for each in both]
                 said: Found | str = judged(results[0], results[1], pair.mistake)

@@ -17,14 +17,17 @@ RATE, LAST_RATE, WARM_UP, STEPS, DECAY, CLIP = 3e-3, 3e-4, 5, 50, 0.1, 0.5
 class Attention(nnx.Module):
     def __init__(self, mistake: str, **own: Any) -> None:
         self.qkv, self.out = nnx.Linear(WIDTH, 3 * WIDTH, **own), nnx.Linear(WIDTH, WIDTH, **own)
-        self.scale = HEADS**-0.5 if mistake == "attention-scale" else 1
+        self.scale = (WIDTH if mistake == "attention-scale" else WIDTH // HEADS) ** -0.5
         self.causal = mistake != "causal-mask"
 
     def __call__(self, x):  # (batch, time, width)
         heads = (*x.shape[:2], HEADS, WIDTH // HEADS)
         q, k, v = (part.reshape(heads) for part in jnp.split(self.qkv(x), 3, -1))
-        mask = nnx.make_causal_mask(x[..., 0]) if self.causal else None
-        return self.out(nnx.dot_product_attention(q * self.scale, k, v, mask=mask).reshape(x.shape))
+        # By hand: nnx.dot_product_attention computes its scores in float32, whatever the dtype.
+        scores = jnp.einsum("bqhd,bkhd->bhqk", q, k) * self.scale
+        if self.causal:
+            scores = jnp.where(jnp.tril(jnp.ones(scores.shape[-2:], bool)), scores, -jnp.inf)
+        return self.out(jnp.einsum("bhqk,bkhd->bqhd", nnx.softmax(scores), v).reshape(x.shape))
 
 
 class Block(nnx.Module):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -71,7 +72,6 @@ def trained(
     from parity import watch
 
     port = import_module(f"parity.tests.ports.{model}_{framework}")
-    settle(framework, dtype)
     with np.load(weights) as file:
         begin = {name: value.astype(dtype) if value.dtype.kind == "f" else value for name, value in file.items()}
     own = carried(model, framework, begin, mistake)
@@ -81,27 +81,45 @@ def trained(
         return watch(run, *objects, layout=layout(model, framework, mistake), shadows=shadows, deep=deep)
 
     start = time.perf_counter()
-    losses, state = port.train(
-        watching if watched else unwatched, own, batches(model, seed, steps, dtype), dtype, mistake
-    )
+    with settled(framework, dtype):
+        losses, state = port.train(
+            watching if watched else unwatched, own, batches(model, seed, steps, dtype), dtype, mistake
+        )
     seconds = time.perf_counter() - start
     np.savez(Path(folder, "state.npz"), **{name.replace("/", "|"): value for name, value in state.items()})
     return {"run": str(run), "losses": losses, "seconds": seconds, "folder": folder, "framework": framework}
 
 
-def settle(framework: str, dtype: str) -> None:
-    """Say in which dtype a framework computes, as a user does at the head of a script."""
+@contextmanager
+def settled(framework: str, dtype: str) -> Any:
+    """Say in which dtype a framework computes, as a user does at the head of a script; and at the end as before."""
     if PROCESS[framework] == "jax":
         import jax
 
-        jax.config.update("jax_enable_x64", dtype == "float64")
-        jax.config.update("jax_compilation_cache_dir", str(Path(gettempdir(), "parity-ports-jax")))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    if framework == "keras":
+        wanted = {
+            "jax_enable_x64": dtype == "float64",
+            "jax_compilation_cache_dir": str(Path(gettempdir(), "parity-ports-jax")),
+            "jax_persistent_cache_min_compile_time_secs": 0.0,
+        }
+        before = {name: getattr(jax.config, name) for name in wanted}
+        for name, value in wanted.items():
+            jax.config.update(name, value)
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                jax.config.update(name, value)
+    elif framework == "keras":
         import keras
 
-        keras.utils.clear_session()
+        floatx = keras.config.floatx()
         keras.config.set_floatx(dtype)
+        try:
+            yield
+        finally:
+            keras.config.set_floatx(floatx)
+    else:
+        yield
 
 
 @dataclass(frozen=True)
@@ -118,13 +136,13 @@ class Port:
     shadows: int = 3
     deep: int = DEEP
 
-    def made(self, warm: Warm, folder: Callable[[], Path]) -> Any:
-        """The future of what ``trained`` gives."""
+    def made(self, warm: Warm, folder: Callable[[], Path], apart: str = "") -> Future[Any]:
+        """The future of what ``trained`` gives, in the framework's process, or in one that is kept ``apart``."""
         arguments: dict[str, Any] = {"model": self.model, "seed": self.seed}
-        weights = warm.ask(begun, Environment("torch"), arguments, "ports", folder).result()
+        weights = warm.ask(begun, Environment("torch"), arguments, apart, folder).result()
         arguments |= {"framework": self.framework, "dtype": self.dtype, "mistake": self.mistake, "steps": self.steps}
         arguments |= {"watched": self.watched, "weights": weights, "shadows": self.shadows, "deep": self.deep}
-        return warm.ask(trained, Environment(PROCESS[self.framework]), arguments, "ports", folder)
+        return warm.ask(trained, Environment(PROCESS[self.framework]), arguments, apart, folder)
 
 
 @dataclass(frozen=True)
