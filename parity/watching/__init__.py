@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -33,8 +34,9 @@ def watch(
     Args:
         folder: Where the run goes. It is made, or replaced if it holds an earlier recording.
         watched: What trains: a ``torch.nn.Module`` and its ``torch.optim.Optimizer``; a Keras model on TensorFlow, and
-            its optimizer unless it is compiled with one; or, of JAX, the trees of arrays that an update takes and
-            returns, as ``params, opt_state`` or flax's TrainState.
+            its optimizer unless it is compiled with one; an ``nnx.Module`` of flax and its ``nnx.Optimizer``; of JAX,
+            the trees of arrays that an update takes and returns, as ``params, opt_state`` or flax's TrainState; or, of
+            a TensorFlow 1 graph, the session, the loss and the training operation.
         deep: Of how many first updates everything is recorded: batch, every layer, prediction, gradients and state.
         shadows: How many runs with stirred roundings walk beside the run, if its updates are handed to ``step`` as
             closures. They measure its noise floor. Each costs as much time as the run.
@@ -78,14 +80,24 @@ def _adapter(watched: tuple[Any, ...]) -> Adapter:
         from parity.watching.keras_watch import KerasWatch
 
         return KerasWatch(*watched)
+    if "tensorflow" in roots:
+        from parity.watching.tf1_watch import Tf1Watch
+
+        return Tf1Watch(*watched)
+    nnx = sys.modules.get("flax.nnx")
+    if nnx is not None and len(watched) == 2 and isinstance(watched[1], nnx.Optimizer):
+        from parity.watching.nnx_watch import NnxWatch
+
+        return NnxWatch(*watched)
     if roots & {"jax", "jaxlib", "flax", "optax"} or any(map(_holds_jax, watched)):
         from parity.watching.jax_watch import JaxWatch
 
         return JaxWatch(*watched)
     kinds = ", ".join(type(each).__name__ for each in watched) or "nothing"
     raise ValueError(
-        f"nothing here can watch {kinds}: hand over a torch module and its optimizer, a Keras model, or the trees of a "
-        "JAX state"
+        f"nothing here can watch {kinds}: hand over a torch module and its optimizer, a Keras model, a model of "
+        "flax's nnx and its optimizer, the trees of a JAX state, or a session of TensorFlow 1 with its loss and its "
+        "training operation"
     )
 
 

@@ -11,7 +11,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from parity.watching.flow import Flow, as_plain
+from parity.watching.flow import Call, Flow, as_plain
+from parity.watching.jax_optax import clips
 from parity.watching.jax_stir import is_float
 from parity.watching.seen import Layer
 
@@ -26,16 +27,18 @@ class Layers:
     def __init__(self) -> None:
         self.activations: dict[str, Any] = {}
         self.gradients: dict[str, Any] = {}
-        self._flow = Flow(self.tap)
+        self.flow = Flow(self.tap)
         self.prediction: Any = None
         self.inputs: list[Any] = []
         self.of_params: Any = None
         """The tree of gradients that the optimizer was given."""
+        self.optimizer: tuple[Any, ...] | None = None
+        """The transformation that trains, what it was given for gradients, its state, and the parameters."""
 
     @property
     def found(self) -> list[Layer]:
         """The layers, in the order in which they ended."""
-        return self._flow.found
+        return self.flow.found
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -45,6 +48,10 @@ class Layers:
             linen = sys.modules.get("flax.linen")
             if linen is not None:
                 stack.enter_context(linen.intercept_methods(self._linen))
+            if "flax.nnx" in sys.modules:
+                from parity.watching.nnx_layers import calls_seen
+
+                stack.enter_context(calls_seen(self))
             optax = sys.modules.get("optax")
             if optax is not None:
                 stack.enter_context(self._optax(optax))
@@ -73,26 +80,22 @@ class Layers:
         if context.method_name != "__call__":
             return following(*arguments, **named)
         module, path = context.module, context.module.path
-        name = "/".join(path) or type(module).__name__
         alone = not any(True for _ in module.variables.get("params", {}).values() if isinstance(_, Mapping))
         if not path:
             self.inputs += [
                 x for x in jax.tree.leaves((arguments, named)) if hasattr(x, "dtype") and hasattr(x, "shape")
             ]
-        call = self._flow.call(name, leaf=alone and bool(path))
-
-        def taken(leaf: Any) -> Any:
-            return call.taken(leaf) if is_float(leaf) else leaf
-
-        def given(leaf: Any) -> Any:
-            return call.given(leaf) if is_float(leaf) else leaf
-
-        arguments, named = jax.tree.map(taken, (arguments, named))
-        output = jax.tree.map(given, following(*arguments, **named))
+        name = "/".join(path) or type(module).__name__
+        call = self.flow.call(name, leaf=alone and bool(path))
+        output = through(call, following, arguments, named)
         if not path:
-            self.prediction = next((self.activations[name] for name in call.outputs), None)
+            self.predicted(call)
         call.end(type(module).__name__, configuration(module))
         return output
+
+    def predicted(self, call: Call) -> None:
+        """Take what a call gave for the model's prediction."""
+        self.prediction = next((self.activations[name] for name in call.outputs if name in self.activations), None)
 
     @contextmanager
     def _optax(self, optax: Any) -> Iterator[None]:
@@ -101,10 +104,12 @@ class Layers:
         original = kind.update
 
         def update(transformation: Any) -> Callable[..., Any]:
-            def seen(updates: Any, *arguments: Any, **named: Any) -> Any:
+            def seen(updates: Any, state: Any, params: Any = None, **named: Any) -> Any:
                 if self.of_params is None:
                     self.of_params = updates
-                return tuple.__getitem__(transformation, 1)(updates, *arguments, **named)
+                if self.optimizer is None or clips(self.optimizer[0]):
+                    self.optimizer = transformation, updates, state, params
+                return tuple.__getitem__(transformation, 1)(updates, state, params, **named)
 
             return seen
 
@@ -115,19 +120,32 @@ class Layers:
             kind.update = original
 
 
+def through(call: Call, following: Callable[..., Any], arguments: Any, named: Any) -> Any:
+    """Make a call of a layer, and note the tensors of floats that it takes and gives."""
+
+    def taken(leaf: Any) -> Any:
+        return call.taken(leaf) if is_float(leaf) else leaf
+
+    def given(leaf: Any) -> Any:
+        return call.given(leaf) if is_float(leaf) else leaf
+
+    arguments, named = jax.tree.map(taken, (arguments, named))
+    return jax.tree.map(given, following(*arguments, **named))
+
+
 def configuration(module: Any) -> dict[str, Any]:
     """Say how a flax module is set: every field that is a plain value."""
     if not is_dataclass(module):
         return {}
     found = {}
     for field in fields(module):
-        value = as_plain(getattr(module, field.name, None), _named)
+        value = as_plain(getattr(module, field.name, None), name_of)
         if field.name not in ("name", "parent") and value is not None:
             found[field.name] = value
     return found
 
 
-def _named(value: Any) -> str | None:
+def name_of(value: Any) -> str | None:
     """The name of a dtype or of a function, as an initializer is."""
     if isinstance(value, np.dtype):
         return str(value)

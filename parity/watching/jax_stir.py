@@ -70,7 +70,7 @@ def within(seed: Any, number: int) -> Any:
 
 def is_float(leaf: Any) -> bool:
     """Say whether a leaf is an array of floats."""
-    return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.floating)
+    return isinstance(getattr(leaf, "dtype", None), np.dtype) and jnp.issubdtype(leaf.dtype, jnp.floating)
 
 
 def stirred(function: Callable[..., Any], *arguments: Any) -> Callable[..., Any]:
@@ -95,7 +95,7 @@ def stirred(function: Callable[..., Any], *arguments: Any) -> Callable[..., Any]
 
 
 def _is_key(leaf: Any) -> bool:
-    return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return isinstance(getattr(leaf, "dtype", None), np.dtype) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def _evaluate(jaxpr: Jaxpr, constants: Sequence[Any], arguments: Sequence[Any], seed: Any) -> list[Any]:

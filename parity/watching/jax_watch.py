@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,7 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from parity.watching.jax_calls import Calls
 from parity.watching.jax_layers import Layers
+from parity.watching.jax_optax import Part, clipped, described, learning_rate, parts_of
 from parity.watching.jax_stir import is_float, moved_tree, stirred, within
 from parity.watching.seen import Condition, Layer, Told, Update
 
@@ -20,8 +23,6 @@ SLOTS = {"trace": "momentum", "mu": "first_moment", "nu": "second_moment"}
 """Names of optax's slots in the words of ``parity.spec``. Others keep their own."""
 COLLECTIONS = ("params", "batch_stats")
 """Flax's words for what holds variables. They say nothing that a parameter's own name does not."""
-VALUE = jax.tree_util.GetAttrKey("value")
-"""Where a variable of nnx holds its array. A layer may be called ``value`` too, as in attention."""
 
 
 class JaxWatch:
@@ -35,7 +36,7 @@ class JaxWatch:
 
     def __init__(self, *state: Any) -> None:
         self._state = tuple(state)
-        params = self._sorted(self._state)[0]
+        params = self._sorted(self._trees())[0]
         if not params:
             raise ValueError("the state holds no array of floats: hand over the trees that an update takes and returns")
         kinds = Counter(np.dtype(value.dtype).name for value in params.values())
@@ -45,8 +46,11 @@ class JaxWatch:
         self.notes = [f"recorded in the run's {self.dtype}: {', '.join(others)}"] if others else []
         self._layers: list[Layer] = []
         self._trained: set[str] | None = None
+        self._parts: list[Part] = []
+        self._without_modules = False
+        self._wanted: frozenset[int] | None = None
         self._seed: int | None = None
-        self._stirred: dict[Any, Callable[..., Any]] = {}
+        self._stirred: dict[Any, tuple[Any, Callable[..., Any]]] = {}
         self._updates = 0
 
     def attach(self, told: Told, deep: Callable[[], bool]) -> None:
@@ -56,7 +60,7 @@ class JaxWatch:
         """Nothing was changed."""
 
     def condition(self) -> Condition:
-        params, slots = self._sorted(self._state)
+        params, slots = self._sorted(self._trees())
         return Condition(
             params={name: np.array(value, self.dtype) for name, value in params.items()},
             slots={slot: {name: np.array(value) for name, value in of.items()} for slot, of in slots.items()},
@@ -66,14 +70,19 @@ class JaxWatch:
         # Where flax keeps collections, only one is trained. Elsewhere the first gradients tell.
         leaves = [pair for tree in self._state for pair in _named(tree, _optax_state)]
         collected = {name for name, path, leaf in leaves if "params" in path}
-        trained = self._trained or collected
-        return [name for name in self._sorted(self._state)[0] if name not in trained] if trained else []
+        nnx = sys.modules.get("flax.nnx")
+        if nnx is not None:
+            every = [pair for tree in self._state for pair in _named(tree, lambda leaf: isinstance(leaf, nnx.Variable))]
+            collected |= {name for name, _, leaf in every if isinstance(leaf, nnx.Param)}
+        params, slots = self._sorted(self._trees())
+        trained = self._trained or collected or {name for of in slots.values() for name in of}
+        return [name for name in params if name not in trained] if trained else []
 
     def layers(self) -> list[Layer]:
         return self._layers
 
     def describe(self) -> dict[str, Any]:
-        return {"notes": self.notes} if self.notes else {}
+        return (described(self._parts) if self._parts else {}) | ({"notes": self.notes} if self.notes else {})
 
     def update(self, function: Callable[..., Any], *arguments: Any) -> Any:
         places = self._places(arguments)
@@ -89,6 +98,7 @@ class JaxWatch:
             update.before = self.condition()
             if self._seed is None:
                 self._look(update, function, given)
+        update.learning_rate = learning_rate(self._parts, self._trees) if self._seed is None else None
         result = function(*given) if self._seed is None else self._run_stirred(function, given, places)
         self._take(update, result)
         self._told(update)
@@ -126,35 +136,61 @@ class JaxWatch:
         shapes = jax.tree.map(lambda leaf: (np.shape(leaf), getattr(leaf, "dtype", type(leaf))), given)
         known = id(function), str(shapes)
         if known not in self._stirred:
-            self._stirred[known] = stirred(function, *given)
-        return self._stirred[known](seed, *given)
+            # With the function, or another could have its id one day.
+            self._stirred[known] = function, stirred(function, *given)
+        return self._stirred[known][1](seed, *given)
 
     def _look(self, update: Update, function: Callable[..., Any], given: Sequence[Any]) -> None:
         """Make the update op by op, and keep what its layers give and its optimizer is given."""
-        seen = Layers()
-        copied = jax.tree.map(lambda leaf: jnp.array(leaf) if is_float(leaf) else leaf, list(given))
-        with seen.watching():
-            function(*copied)
+        modules, calls = Layers(), Calls(self._wanted)
+        if not self._without_modules:
+            copied = self._copied(given)
+            with modules.watching():
+                function(*copied)
+            self._without_modules = not modules.found
+        seen: Layers | Calls = modules
+        if self._without_modules:
+            seen, copied = calls, self._copied(given)
+            with modules.watching(), calls.watching():
+                function(*copied)
+            if calls.missed:
+                self._wanted = None
+                self._look(update, function, given)
+                return
+            self._wanted = frozenset(calls.used)
+            self.notes += [note for note in calls.notes if note not in self.notes]
         update.activations, update.activation_gradients = seen.activations, seen.gradients
         update.prediction, self._layers = seen.prediction, seen.found
         batch = [each for place, each in enumerate(given) if place not in self._places(given)]
-        update.inputs = seen.inputs or [leaf for leaf in jax.tree.leaves(batch) if np.ndim(leaf)]
-        if seen.of_params is not None:
-            update.gradients = self._sorted((seen.of_params,))[0]
+        update.inputs = modules.inputs or [leaf for leaf in jax.tree.leaves(batch) if np.ndim(leaf)]
+        given_back = calls.of_params[0] if len(calls.of_params) == 1 else None
+        of_params = modules.of_params if modules.of_params is not None else given_back
+        if modules.optimizer is not None:
+            transformation, *given_to = modules.optimizer
+            self._parts = parts_of(transformation)
+            of_params = clipped(self._parts, *given_to)
+        if of_params is not None:
+            update.gradients = self._sorted((of_params,))[0]
             self._trained = set(update.gradients)
+        given_back = modules.of_params if given_back is None else given_back
+        before = {} if given_back is None else self._sorted((given_back,))[0]
+        if any(not np.array_equal(value, update.gradients[name]) for name, value in before.items()):
+            update.unclipped = before
+
+    def _copied(self, given: Sequence[Any]) -> list[Any]:
+        """Copy the arguments of an update, which may have been told to take their memory."""
+        return [jax.tree.map(lambda leaf: jnp.array(leaf) if is_float(leaf) else leaf, each) for each in given]
 
     def _take(self, update: Update, result: Any) -> None:
         """Find the new state and the loss among the results."""
         results = list(result) if isinstance(result, tuple | list) and not hasattr(result, "_fields") else [result]
         places = self._places(results)
         self._state = tuple(results[place] for place in places)
-        rest = [each for place, each in enumerate(results) if place not in places]
-        named = jax.tree_util.tree_flatten_with_path(rest)[0]
-        scalars = [(jax.tree_util.keystr(path), leaf) for path, leaf in named if is_float(leaf) and leaf.size == 1]
-        said = [leaf for name, leaf in scalars if "loss" in name] or [leaf for _, leaf in scalars]
-        if not said:
-            raise ValueError("the update returns no loss: let it return the new state and the loss of the batch")
-        update.loss = said[0]
+        update.loss = loss_in([each for place, each in enumerate(results) if place not in places])
+
+    def _trees(self) -> tuple[Any, ...]:
+        """What holds the parameters and the optimizer's slots."""
+        return self._state
 
     def _places(self, trees: Sequence[Any]) -> list[int]:
         """Where among the arguments or results of an update the state is."""
@@ -200,6 +236,16 @@ class JaxWatch:
         return params, slots
 
 
+def loss_in(results: Any) -> Any:
+    """Find the loss among what an update returns beside the state: by its name, or the first number."""
+    named = jax.tree_util.tree_flatten_with_path(results)[0]
+    scalars = [(jax.tree_util.keystr(path), leaf) for path, leaf in named if is_float(leaf) and leaf.size == 1]
+    said = [leaf for name, leaf in scalars if "loss" in name] or [leaf for _, leaf in scalars]
+    if not said:
+        raise ValueError("the update returns no loss: let it return the loss of the batch, after a new state if any")
+    return said[0]
+
+
 def _optax_state(tree: Any) -> bool:
     return isinstance(tree, tuple) and type(tree).__module__.startswith("optax")
 
@@ -207,9 +253,10 @@ def _optax_state(tree: Any) -> bool:
 def _named(tree: Any, stop: Callable[[Any], bool] = lambda tree: False) -> Iterator[tuple[str, tuple[str, ...], Any]]:
     """Every leaf of a tree by its name, as in ``Dense_0/kernel``, with the keys that lead there."""
     for path, leaf in jax.tree_util.tree_flatten_with_path(tree, is_leaf=stop)[0]:
+        # The value that a variable of nnx holds has no name of its own. A layer may be called so, as in attention.
+        path = [key for key in path if not (isinstance(key, jax.tree_util.GetAttrKey) and key.name == "value")]
         parts = tuple(str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key)))) for key in path)
-        named = parts[:-1] if path and path[-1] == VALUE else parts
-        kept = [re.sub(r"[^A-Za-z0-9_.-]", "_", part) for part in named if part not in COLLECTIONS]
+        kept = [re.sub(r"[^A-Za-z0-9_.-]", "_", part) for part in parts if part not in COLLECTIONS]
         yield "/".join(kept), parts, leaf
 
 
