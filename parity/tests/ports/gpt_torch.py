@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 VOCABULARY, CONTEXT, WIDTH, HEADS, LAYERS = 17, 12, 16, 2, 2
-RATE, LAST_RATE, WARM_UP, STEPS, DECAY, CLIP = 3e-3, 3e-4, 5, 50, 0.1, 0.5
+RATE, LAST_RATE, WARM_UP, STEPS, DECAY, CLIP, EPSILON = 3e-3, 3e-4, 5, 50, 0.1, 0.5, 1e-5
 
 
 class Attention(nn.Module):
@@ -29,7 +29,7 @@ class Attention(nn.Module):
 class Block(nn.Module):
     def __init__(self, mistake: str) -> None:
         super().__init__()
-        epsilon = 1e-6 if mistake == "norm-epsilon" else 1e-5
+        epsilon = 1e-6 if mistake == "norm-epsilon" else EPSILON
         self.norm_1, self.attention = nn.LayerNorm(WIDTH, eps=epsilon), Attention(mistake)
         self.norm_2 = nn.LayerNorm(WIDTH, eps=epsilon)
         self.up, self.down = nn.Linear(WIDTH, 4 * WIDTH), nn.Linear(4 * WIDTH, WIDTH)
@@ -46,7 +46,7 @@ class GPT(nn.Module):
         super().__init__()
         self.token, self.position = nn.Embedding(VOCABULARY, WIDTH), nn.Embedding(CONTEXT + 1, WIDTH)
         self.blocks = nn.ModuleList(Block(mistake) for _ in range(LAYERS))
-        self.norm = nn.LayerNorm(WIDTH, eps=1e-6 if mistake == "norm-epsilon" else 1e-5)
+        self.norm = nn.LayerNorm(WIDTH, eps=1e-6 if mistake == "norm-epsilon" else EPSILON)
         self.head = nn.Linear(WIDTH, VOCABULARY, bias=False)
         nn.init.normal_(self.token.weight, std=0.3)
         self.first = 1 if mistake == "position-offset" else 0

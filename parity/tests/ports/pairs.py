@@ -67,6 +67,8 @@ def trained(
     watched: bool = True,
     shadows: int = 3,
     deep: int = DEEP,
+    constant: str = "",
+    factor: float = 1.0,
 ) -> dict[str, Any]:
     """Called where the framework is: train a port, watched or not. Gives the folder of its run, and what came of it."""
     from parity import watch
@@ -81,13 +83,26 @@ def trained(
         return watch(run, *objects, layout=layout(model, framework, mistake), shadows=shadows, deep=deep)
 
     start = time.perf_counter()
-    with settled(framework, dtype):
+    with settled(framework, dtype), changed(port, constant, factor):
         losses, state = port.train(
             watching if watched else unwatched, own, batches(model, seed, steps, dtype), dtype, mistake
         )
     seconds = time.perf_counter() - start
     np.savez(Path(folder, "state.npz"), **{name.replace("/", "|"): value for name, value in state.items()})
     return {"run": str(run), "losses": losses, "seconds": seconds, "folder": folder, "framework": framework}
+
+
+@contextmanager
+def changed(port: Any, constant: str, factor: float) -> Any:
+    """Multiply a constant of a port's file, if one is named, as long as it trains."""
+    if constant:
+        before = getattr(port, constant)
+        setattr(port, constant, before * factor)
+    try:
+        yield
+    finally:
+        if constant:
+            setattr(port, constant, before)
 
 
 @contextmanager
@@ -135,6 +150,8 @@ class Port:
     watched: bool = True
     shadows: int = 3
     deep: int = DEEP
+    constant: str = ""
+    factor: float = 1.0
 
     def made(self, warm: Warm, folder: Callable[[], Path], apart: str = "") -> Future[Any]:
         """The future of what ``trained`` gives, in the framework's process, or in one that is kept ``apart``."""
@@ -142,6 +159,7 @@ class Port:
         weights = warm.ask(begun, Environment("torch"), arguments, apart, folder).result()
         arguments |= {"framework": self.framework, "dtype": self.dtype, "mistake": self.mistake, "steps": self.steps}
         arguments |= {"watched": self.watched, "weights": weights, "shadows": self.shadows, "deep": self.deep}
+        arguments |= {"constant": self.constant, "factor": self.factor}
         return warm.ask(trained, Environment(PROCESS[self.framework]), arguments, apart, folder)
 
 

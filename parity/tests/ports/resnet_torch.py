@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 WIDTHS, STRIDES, CLASSES = (4, 8, 8), (1, 2, 2), 10
-RATE, MOMENTUM, DECAY = 0.05, 0.9, 5e-3
+RATE, MOMENTUM, DECAY, EPSILON = 0.05, 0.9, 5e-3, 1e-5
 
 
 class UnbiasedNorm(nn.BatchNorm2d):
@@ -26,7 +26,7 @@ def norm(channels: int, mistake: str) -> nn.Module:
     kind = UnbiasedNorm if mistake == "norm-variance" else nn.BatchNorm2d
     return kind(
         channels,
-        eps=1e-3 if mistake == "norm-epsilon" else 1e-5,
+        eps=1e-3 if mistake == "norm-epsilon" else EPSILON,
         momentum=0.9 if mistake == "norm-momentum" else 0.1,
     )
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-WIDTH, GROUPS, RATE = 4, 2, 3e-3
+WIDTH, GROUPS, RATE, EPSILON = 4, 2, 3e-3, 1e-5
 
 
 class Twice(nn.Module):
@@ -19,7 +19,7 @@ class Twice(nn.Module):
         ahead = stride > 1 and mistake == "padding"
         self.pad = nn.ZeroPad2d((0, 1, 0, 1) if ahead else 1)
         self.conv = nn.Conv2d(channels, out, 3, stride)
-        self.norm = nn.GroupNorm(GROUPS, out, eps=1e-3 if mistake == "norm-epsilon" else 1e-5)
+        self.norm = nn.GroupNorm(GROUPS, out, eps=1e-3 if mistake == "norm-epsilon" else EPSILON)
 
     def forward(self, x):
         return functional.relu(self.norm(self.conv(self.pad(x))))
