@@ -14,13 +14,12 @@ from types import CodeType, FrameType
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Primitive
 from jax.extend.source_info_util import current_name_stack
 
 from parity.watching.flow import Flow, as_plain
-from parity.watching.jax_layers import name_of
+from parity.watching.jax_layers import LATER, inside, name_of, numbers_of
 from parity.watching.jax_stir import LOOPS, ROUNDS, is_float
 from parity.watching.seen import Layer
 
@@ -134,11 +133,11 @@ class Calls:
         self._depth += 1
         try:
             found = bind()
-            inside = [_inside(each) for each in arguments]
-            if any(value is None for value, _ in inside):
-                self.notes["what jax.checkpoint and the like compute later has no layers here"] = None
+            behind = [inside(each) for each in arguments]
+            if any(value is None for value, _ in behind):
+                self.notes[LATER] = None
                 return found
-            if not any(differentiated for _, differentiated in inside):
+            if not any(differentiated for _, differentiated in behind):
                 return found
             self._work += name in MAKES_A_LAYER
             weigh = all(self._is_weight(each) for each in arguments if np.ndim(each))
@@ -163,11 +162,11 @@ class Calls:
 
     def _tapped(self, tensor: Any, number: int) -> Any:
         def forward(x: Any) -> tuple[Any, None]:
-            self._values[number] = _numbers_of(x)
+            self._values[number] = numbers_of(x)
             return x, None
 
         def backward(_: None, gradient: Any) -> tuple[Any]:
-            self._back[number] = _numbers_of(gradient)
+            self._back[number] = numbers_of(gradient)
             return (gradient,)
 
         identity = jax.custom_vjp(lambda x: x)
@@ -181,7 +180,7 @@ class Calls:
     def _keep(self, tensor: Any, name: str) -> Any:
         number = self._numbers.get(_key(tensor))
         if number is None:
-            self.activations[name] = _numbers_of(tensor)
+            self.activations[name] = numbers_of(tensor)
         else:
             self._named[name] = number
             self.used.add(number)
@@ -206,7 +205,7 @@ class Calls:
     def _called(self, frame: FrameType) -> None:
         given = {name: frame.f_locals.get(name) for name in _arguments(frame.f_code)}
         if frame.f_code in self._roots:
-            weights = [leaf for leaf in jax.tree.leaves(given) if _inside(leaf)[1] and _key(leaf) not in self._numbers]
+            weights = [leaf for leaf in jax.tree.leaves(given) if inside(leaf)[1] and _key(leaf) not in self._numbers]
             self._weights |= set(map(_key, weights))
             self._roots_given += weights
         own = _is_own(frame.f_code)
@@ -220,10 +219,10 @@ class Calls:
             opened.scopes, opened.path = above.scopes, above.path
         if frame.f_code in self._roots:
             return
-        tensors = [leaf for leaf in jax.tree.leaves(given) if is_float(leaf) and _inside(leaf)[0] is not None]
+        tensors = [leaf for leaf in jax.tree.leaves(given) if is_float(leaf) and inside(leaf)[0] is not None]
         around = [frame.f_locals.get(name) for name in frame.f_code.co_freevars]
         opened.weighs = any(self._is_weight(leaf) for leaf in jax.tree.leaves([given, around]))
-        if not opened.weighs and not any(_inside(tensor)[1] for tensor in tensors):
+        if not opened.weighs and not any(inside(tensor)[1] for tensor in tensors):
             return
         if len(self._flow.found) >= MOST:
             self.notes[f"the first {MOST} layers of an update are recorded, and there are more"] = None
@@ -247,27 +246,6 @@ class Calls:
         if call.outputs and opened.weighs and (opened.own or opened.frame.f_code.co_name == "__call__"):
             self._predicted = call.outputs[0]
         call.end(opened.path[-1], opened.configuration)
-
-
-def _inside(tensor: Any) -> tuple[Any, bool]:
-    """What a tracer stands for, or None if it is traced now and computed later; and whether it is differentiated."""
-    differentiated = False
-    while isinstance(tensor, jax.core.Tracer):
-        if hasattr(tensor, "batch_dim"):  # of jax.vmap
-            tensor = tensor.val
-        elif hasattr(tensor, "primal"):
-            tensor, differentiated = tensor.primal, True
-        else:
-            return None, differentiated
-    return tensor, differentiated
-
-
-def _numbers_of(tensor: Any) -> Any:
-    """The numbers behind a tracer; an axis that ``jax.vmap`` took away comes first."""
-    if hasattr(tensor, "batch_dim"):
-        found = _numbers_of(tensor.val)
-        return found if tensor.batch_dim is None else jnp.moveaxis(found, tensor.batch_dim, 0)
-    return _numbers_of(tensor.primal) if hasattr(tensor, "primal") else tensor
 
 
 def _key(tensor: Any) -> int:

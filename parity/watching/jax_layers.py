@@ -9,12 +9,15 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from parity.watching.flow import Call, Flow, as_plain
 from parity.watching.jax_optax import clips
 from parity.watching.jax_stir import is_float
 from parity.watching.seen import Layer
+
+LATER = "what jax.checkpoint and the like compute later has no layers here"
 
 
 class Layers:
@@ -28,6 +31,7 @@ class Layers:
         self.activations: dict[str, Any] = {}
         self.gradients: dict[str, Any] = {}
         self.flow = Flow(self.tap)
+        self.notes: dict[str, None] = {}
         self.prediction: Any = None
         self.inputs: list[Any] = []
         self.of_params: Any = None
@@ -38,7 +42,7 @@ class Layers:
     @property
     def found(self) -> list[Layer]:
         """The layers, in the order in which they ended."""
-        return self.flow.found
+        return [layer for layer in self.flow.found if all(name in self.activations for name in layer.outputs)]
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -60,16 +64,20 @@ class Layers:
     def tap(self, tensor: Any, name: str) -> Any:
         """Keep a tensor's numbers, and those of its gradient, under a name. Returns the tensor."""
 
+        if inside(tensor)[0] is None:
+            self.notes[LATER] = None
+            return tensor
+
         def forward(x: Any) -> tuple[Any, None]:
-            self.activations[name] = x
+            self.activations[name] = numbers_of(x)
             return x, None
 
         def backward(_: None, gradient: Any) -> tuple[Any]:
-            self.gradients[name] = gradient
+            self.gradients[name] = numbers_of(gradient)
             return (gradient,)
 
         def here(x: Any) -> Any:
-            self.activations[name] = x
+            self.activations[name] = numbers_of(x)
             return x
 
         identity = jax.custom_vjp(here)
@@ -118,6 +126,27 @@ class Layers:
             yield
         finally:
             kind.update = original
+
+
+def inside(tensor: Any) -> tuple[Any, bool]:
+    """What a tracer stands for, or None if it is traced now and computed later; and whether it is differentiated."""
+    differentiated = False
+    while isinstance(tensor, jax.core.Tracer):
+        if hasattr(tensor, "batch_dim"):  # of jax.vmap
+            tensor = tensor.val
+        elif hasattr(tensor, "primal"):
+            tensor, differentiated = tensor.primal, True
+        else:
+            return None, differentiated
+    return tensor, differentiated
+
+
+def numbers_of(tensor: Any) -> Any:
+    """The numbers behind a tracer; an axis that ``jax.vmap`` took away comes first."""
+    if hasattr(tensor, "batch_dim"):
+        found = numbers_of(tensor.val)
+        return found if tensor.batch_dim is None else jnp.moveaxis(found, tensor.batch_dim, 0)
+    return numbers_of(tensor.primal) if hasattr(tensor, "primal") else tensor
 
 
 def through(call: Call, following: Callable[..., Any], arguments: Any, named: Any) -> Any:

@@ -158,7 +158,7 @@ class JaxWatch:
                 self._look(update, function, given)
                 return
             self._wanted = frozenset(calls.used)
-            self.notes += [note for note in calls.notes if note not in self.notes]
+        self.notes += [note for note in seen.notes if note not in self.notes]
         update.activations, update.activation_gradients = seen.activations, seen.gradients
         update.prediction, self._layers = seen.prediction, seen.found
         batch = [each for place, each in enumerate(given) if place not in self._places(given)]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import jax
 from flax import nnx
 from flax.nnx import graphlib
 
@@ -76,7 +77,12 @@ class NnxWatch(JaxWatch):
 
     def _trees(self) -> tuple[Any, ...]:
         model, optimizer = nnx.merge(nnx.graphdef(self._watched), self._state[0])
-        return nnx.state(model), nnx.as_pure(optimizer.opt_state)
+        slots = jax.tree.map(
+            lambda leaf: leaf.get_value() if isinstance(leaf, nnx.Variable) else leaf,
+            optimizer.opt_state,
+            is_leaf=lambda leaf: isinstance(leaf, nnx.Variable),
+        )
+        return nnx.state(model), slots
 
     def _follow(self, function: Callable[..., Any], arguments: Sequence[Any], objects: Sequence[int]) -> Any:
         """Make the update from the shadow's state, as a pure function; ``objects`` are the places of nnx's objects."""
