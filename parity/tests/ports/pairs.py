@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from parity.explaining.folders import explain_folders
+from parity.judging.diff import compare
 from parity.judging.known import Known
 from parity.judging.verdict import Verdict
 from parity.running.executor import Environment
@@ -23,6 +24,7 @@ from parity.tests.ports.data import batches
 from parity.tests.ports.layouts import carried, layout
 from parity.tests.ports.mistakes import Mistake
 from parity.tests.warm import Warm
+from parity.trajectory import TrajectoryError
 
 MODELS = ("resnet", "gpt", "lstm", "unet")
 PROCESS = {"torch": "torch", "linen": "jax", "nnx": "jax", "keras": "keras"}
@@ -127,12 +129,14 @@ def settled(framework: str, dtype: str) -> Any:
     elif framework == "keras":
         import keras
 
-        floatx = keras.config.floatx()
+        floatx, policy = keras.config.floatx(), keras.config.dtype_policy()
         keras.config.set_floatx(dtype)
+        keras.config.set_dtype_policy(dtype)  # which keeps what floatx was when it was first asked for
         try:
             yield
         finally:
             keras.config.set_floatx(floatx)
+            keras.config.set_dtype_policy(policy)
     else:
         yield
 
@@ -181,11 +185,16 @@ class Found:
 def judged(one: dict[str, Any], other: dict[str, Any], mistake: Mistake | None = None) -> Found:
     """Judge two runs, and if they differ say where; held against what is right to say of a mistake."""
     seconds = one["seconds"] + other["seconds"]
-    comparison, said = explain_folders(Known(), Path(one["run"]), Path(other["run"]), (), None, _never)
+    folders = Path(one["run"]), Path(other["run"])
+    try:
+        comparison, said = explain_folders(Known(), *folders, (), None, _never)
+        unexplained = ""
+    except TrajectoryError as error:
+        comparison, said, unexplained = compare(*folders), None, f"; explain: {error}"
     judgement = comparison.judgement
     by, notes = judgement.parameter or "", comparison.notes
     if said is None:
-        return Found(judgement.verdict, judgement.ratio, by, judgement.reason, seconds, notes=notes)
+        return Found(judgement.verdict, judgement.ratio, by, judgement.reason + unexplained, seconds, notes=notes)
     words, phase, layer = said["sentence"], False, False
     if mistake is not None:
         phase = said["phase"] == mistake.phase

@@ -14,13 +14,19 @@ RATE, BETA_1, BETA_2 = np.float64(3e-3), np.float64(0.9), np.float64(0.999)
 
 
 class Adam(keras.optimizers.Adam):
-    """Keras adds epsilon to the root before its bias is corrected, torch after it."""
+    """As torch's: epsilon comes after the correction of the bias, whose powers of the betas need double precision.
+
+    In float32 1 - 0.999 has four digits, and Keras's first steps are 1e-5 of themselves off.
+    """
 
     def update_step(self, gradient, variable, learning_rate):
-        step = ops.cast(self.iterations + 1, variable.dtype)
-        mine, self.epsilon = self.epsilon, self.epsilon * ops.sqrt(1 - self.beta_2**step)
-        super().update_step(gradient, variable, learning_rate)
-        self.epsilon = mine
+        index, step = self._get_variable_index(variable), ops.cast(self.iterations + 1, "float64")
+        m, v = self._momentums[index], self._velocities[index]
+        self.assign_add(m, (gradient - m) * (1 - self.beta_1))
+        self.assign_add(v, (gradient * gradient - v) * (1 - self.beta_2))
+        rate = ops.cast(learning_rate, "float64") / (1 - self.beta_1**step)
+        root = ops.sqrt(v) / ops.cast(ops.sqrt(1 - self.beta_2**step), variable.dtype)
+        self.assign_sub(variable, ops.cast(rate, variable.dtype) * m / (root + self.epsilon))
 
 
 def build(mistake: str = "") -> keras.Model:
