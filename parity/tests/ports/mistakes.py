@@ -45,7 +45,7 @@ _LSTM = _names("lstm", "lstm", "lstm", "lstm")
 
 MISTAKES = (
     Mistake("norm-epsilon", "resnet", Phase.PREDICTION, _NORM, "BatchNorm's epsilon 1e-3 for 1e-5"),
-    Mistake("norm-momentum", "resnet", Phase.STATE, _NORM, "BatchNorm's momentum 0.1 taken for 0.9"),
+    Mistake("norm-momentum", "resnet", Phase.UPDATE, _NORM, "BatchNorm's momentum 0.1 taken for 0.9"),
     Mistake(
         "norm-variance",
         "resnet",

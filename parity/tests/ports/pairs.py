@@ -180,11 +180,12 @@ class Found:
     layer_right: bool = False
     explained: dict[str, Any] | None = None
     notes: tuple[str, ...] = ()
+    runs: tuple[str, str] = ("", "")
 
 
 def judged(one: dict[str, Any], other: dict[str, Any], mistake: Mistake | None = None) -> Found:
     """Judge two runs, and if they differ say where; held against what is right to say of a mistake."""
-    seconds = one["seconds"] + other["seconds"]
+    seconds, runs = one["seconds"] + other["seconds"], (one["run"], other["run"])
     folders = Path(one["run"]), Path(other["run"])
     try:
         comparison, said = explain_folders(Known(), *folders, (), None, _never)
@@ -194,13 +195,15 @@ def judged(one: dict[str, Any], other: dict[str, Any], mistake: Mistake | None =
     judgement = comparison.judgement
     by, notes = judgement.parameter or "", comparison.notes
     if said is None:
-        return Found(judgement.verdict, judgement.ratio, by, judgement.reason + unexplained, seconds, notes=notes)
+        return Found(
+            judgement.verdict, judgement.ratio, by, judgement.reason + unexplained, seconds, notes=notes, runs=runs
+        )
     words, phase, layer = said["sentence"], False, False
     if mistake is not None:
         phase = said["phase"] == mistake.phase
         names = [mistake.layers[one["framework"]], mistake.layers[other["framework"]]]
         layer = all(name in json.dumps(said) for name in names)
-    return Found(judgement.verdict, judgement.ratio, by, words, seconds, phase, layer, said, notes)
+    return Found(judgement.verdict, judgement.ratio, by, words, seconds, phase, layer, said, notes, runs)
 
 
 def _never(*arguments: Any) -> Any:
