@@ -48,7 +48,8 @@ class GPT(nn.Module):
         self.blocks = nn.ModuleList(Block(mistake) for _ in range(LAYERS))
         self.norm = nn.LayerNorm(WIDTH, eps=1e-6 if mistake == "norm-epsilon" else EPSILON)
         self.head = nn.Linear(WIDTH, VOCABULARY, bias=False)
-        nn.init.normal_(self.token.weight, std=0.3)
+        nn.init.normal_(self.token.weight, std=0.1)
+        nn.init.normal_(self.position.weight, std=0.1)
         self.first = 1 if mistake == "position-offset" else 0
         self.tied = mistake != "untied-head"
         if self.tied:

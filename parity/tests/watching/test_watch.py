@@ -250,3 +250,24 @@ def test_a_frozen_parameter_is_none_that_trains_and_a_closure_may_make_the_whole
     assert list(whole.params) == ["dense/kernel"]
     np.testing.assert_array_equal(whole.loss, loss.loss)
     assert len(np.unique(whole.loss)) == 4
+
+
+def clipped(folder: str) -> dict[str, Any]:
+    """Called where Keras is: its optimizer clips by itself, which torch's users do before."""
+    import keras
+
+    from parity.watching import watch
+
+    model = keras.Sequential([keras.Input((3,), dtype="float32"), keras.layers.Dense(2, dtype="float32")])
+    model.compile(keras.optimizers.SGD(0.1, global_clipnorm=1e-3), "mse")
+    with watch(Path(folder, "run"), model, shadows=0) as run:
+        for x in np.linspace(-1, 1, 24, dtype=np.float32).reshape(4, 2, 3):
+            run.step(model.train_on_batch, x, x[:, :2] + 1)
+    return {"folder": folder}
+
+
+@pytest.mark.asks(question=clipped, framework="keras")
+def test_gradients_are_those_that_an_optimizer_has_clipped(answer: dict[str, Any]) -> None:
+    for step in steps_of(read(Path(answer["folder"], "run"))):
+        norm = np.sqrt(sum(np.sum(np.square(gradient, dtype=float)) for gradient in step.gradients.values()))
+        assert norm == pytest.approx(1e-3)
