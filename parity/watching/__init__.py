@@ -86,7 +86,7 @@ def _adapter(watched: tuple[Any, ...]) -> Adapter:
         return Tf1Watch(*watched)
     nnx = sys.modules.get("flax.nnx")
     if nnx is not None and len(watched) == 2 and isinstance(watched[1], nnx.Optimizer):
-        from parity.watching.nnx_watch import NnxWatch
+        from parity.watching.jax_nnx import NnxWatch
 
         return NnxWatch(*watched)
     if roots & {"jax", "jaxlib", "flax", "optax"} or any(map(_holds_jax, watched)):

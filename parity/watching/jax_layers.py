@@ -52,10 +52,6 @@ class Layers:
             linen = sys.modules.get("flax.linen")
             if linen is not None:
                 stack.enter_context(linen.intercept_methods(self._linen))
-            if "flax.nnx" in sys.modules:
-                from parity.watching.nnx_layers import calls_seen
-
-                stack.enter_context(calls_seen(self))
             optax = sys.modules.get("optax")
             if optax is not None:
                 stack.enter_context(self._optax(optax))

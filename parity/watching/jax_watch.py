@@ -6,7 +6,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import jax
@@ -145,7 +145,7 @@ class JaxWatch:
         modules, calls = Layers(), Calls(self._wanted)
         if not self._without_modules:
             copied = self._copied(given)
-            with modules.watching():
+            with modules.watching(), _nnx_watched(modules):
                 function(*copied)
             self._without_modules = not modules.found
         seen: Layers | Calls = modules
@@ -163,19 +163,26 @@ class JaxWatch:
         update.prediction, self._layers = seen.prediction, seen.found
         batch = [each for place, each in enumerate(given) if place not in self._places(given)]
         update.inputs = modules.inputs or [leaf for leaf in jax.tree.leaves(batch) if np.ndim(leaf)]
-        given_back = calls.of_params[0] if len(calls.of_params) == 1 else None
-        of_params = modules.of_params if modules.of_params is not None else given_back
+        self._take_gradients(update, modules, calls.of_params[0] if len(calls.of_params) == 1 else None)
+
+    def _take_gradients(self, update: Update, modules: Layers, given_back: Any) -> None:
+        """Keep the gradients as the optimizer got them, and as differentiation gave them if something changed them."""
+        before = self._gradients_in(modules.of_params if given_back is None else given_back)
+        update.gradients = before
         if modules.optimizer is not None:
             transformation, *given_to = modules.optimizer
             self._parts = parts_of(transformation)
-            of_params = clipped(self._parts, *given_to)
-        if of_params is not None:
-            update.gradients = self._sorted((of_params,))[0]
+            update.gradients = self._gradients_in(clipped(self._parts, *given_to))
+        if update.gradients:
             self._trained = set(update.gradients)
-        given_back = modules.of_params if given_back is None else given_back
-        before = {} if given_back is None else self._sorted((given_back,))[0]
-        if any(not np.array_equal(value, update.gradients[name]) for name, value in before.items()):
-            update.unclipped = before
+        both = [name for name in before if name in update.gradients]
+        if any(not np.array_equal(before[name], update.gradients[name]) for name in both):
+            update.unclipped = update.gradients | before
+
+    def _gradients_in(self, tree: Any) -> dict[str, Any]:
+        """Name what a tree of gradients holds, as far as these are names of parameters."""
+        known = self._sorted(self._trees())[0]
+        return {} if tree is None else {k: v for k, v in self._sorted((tree,))[0].items() if k in known}
 
     def _copied(self, given: Sequence[Any]) -> list[Any]:
         """Copy the arguments of an update, which may have been told to take their memory."""
@@ -234,6 +241,14 @@ class JaxWatch:
                 elif is_float(leaf) and name:
                     params[name] = leaf
         return params, slots
+
+
+def _nnx_watched(modules: Layers) -> AbstractContextManager[None]:
+    if "flax.nnx" not in sys.modules:
+        return nullcontext()
+    from parity.watching.jax_nnx_layers import calls_seen
+
+    return calls_seen(modules)
 
 
 def loss_in(results: Any) -> Any:

@@ -199,3 +199,71 @@ def test_a_right_port_passes_and_a_wrong_one_fails(
     for pair in ((mine / "wrong", theirs / "objects"), (mine / "right", theirs / "wrong")):
         assert parity("diff", *pair).status == 1
         assert "prediction" in parity("explain", *pair).out
+
+
+def transformed(folder: str) -> dict[str, str]:
+    """Called where flax is: a model of linen and one of nnx with what is mapped and what is computed later."""
+    import jax
+    import jax.numpy as jnp
+    import optax
+    from flax import linen, nnx
+
+    from parity.watching import watch
+
+    class Row(linen.Module):
+        @linen.compact
+        def __call__(self, x: Any) -> Any:
+            return linen.Dense(3)(x)
+
+    class Linen(linen.Module):
+        @linen.compact
+        def __call__(self, x: Any) -> Any:
+            mapped = linen.vmap(Row, variable_axes={"params": None}, split_rngs={"params": False})
+            return linen.remat(Row)()(mapped()(x))
+
+    class Nnx(nnx.Module):
+        def __init__(self, rngs: nnx.Rngs) -> None:
+            self.first, self.later = nnx.Linear(2, 3, rngs=rngs), nnx.Linear(3, 1, rngs=rngs)
+
+        def __call__(self, x: Any) -> Any:
+            return nnx.remat(lambda layer, x: layer(x))(self.later, self.first(x))
+
+    x, tx = jnp.ones((4, 2)), optax.sgd(0.1)
+    model = Linen()
+    params = model.init(jax.random.key(0), x)
+
+    def pure(params: Any, state: Any, x: Any) -> Any:
+        loss, gradients = jax.value_and_grad(lambda params: jnp.square(model.apply(params, x)).mean())(params)
+        updates, state = tx.update(gradients, state, params)
+        return optax.apply_updates(params, updates), state, loss
+
+    state = tx.init(params)
+    with watch(Path(folder, "linen"), params, state, shadows=0) as run:
+        run.step(pure, params, state, x)
+    module = Nnx(nnx.Rngs(0))
+    optimizer = nnx.Optimizer(module, tx, wrt=nnx.Param)
+
+    @nnx.jit
+    def step(module: Any, optimizer: Any, x: Any) -> Any:
+        loss, gradients = nnx.value_and_grad(lambda module: jnp.square(module(x)).mean())(module)
+        optimizer.update(module, gradients)
+        return loss
+
+    found = {"folder": folder}
+    with watch(Path(folder, "nnx"), module, optimizer, shadows=0) as run:
+        run.step(step, module, optimizer, x)
+        try:
+            run.step(lambda: step(module, optimizer, x))
+        except ValueError as error:
+            found["closure"] = str(error)
+    return found
+
+
+@pytest.mark.asks(question=transformed, framework="jax")
+def test_what_is_mapped_is_whole_and_what_is_computed_later_is_said(answer: dict[str, str]) -> None:
+    linen, nnx = (read(Path(answer["folder"], name)) for name in ("linen", "nnx"))
+    assert [layer["name"] for layer in linen.meta["layers"]] == ["VmapRow_0/Dense_0", "Linen"]
+    assert steps_of(linen)[0].activations["VmapRow_0/Dense_0"].shape == (4, 3)
+    assert [layer["name"] for layer in nnx.meta["layers"]] == ["first", "Nnx"]
+    assert all("jax.checkpoint" in run.meta["notes"][0] for run in (linen, nnx))
+    assert "Nnx is missing here" in answer["closure"]

@@ -70,7 +70,8 @@ def in_tf1(
             h = tf.nn.dropout(h, rate=drop)
         logits = tf.matmul(h, held["dense/kernel"]) + held["dense/bias"]
         loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=y, logits=logits))
-        optimizer = tf1.train.MomentumOptimizer(0.05, 0.9)
+        rate, momentum = np.array([0.05, 0.9], dtype)  # plain numbers go through float32
+        optimizer = tf1.train.MomentumOptimizer(rate, momentum)
         pairs = optimizer.compute_gradients(loss)
         if clip is not None:
             clipped, _ = tf.clip_by_global_norm([gradient for gradient, _ in pairs], clip)

@@ -10,9 +10,9 @@ import jax
 from flax import nnx
 from flax.nnx import graphlib
 
+from parity.watching.jax_nnx_layers import mark
 from parity.watching.jax_optax import learning_rate
 from parity.watching.jax_watch import JaxWatch, loss_in
-from parity.watching.nnx_layers import mark
 from parity.watching.seen import Told, Update
 
 
@@ -25,9 +25,12 @@ class NnxWatch(JaxWatch):
 
     def __init__(self, model: nnx.Module, optimizer: Any) -> None:
         self._watched = model, optimizer
+        self._held: tuple[Any, ...] | None
+        self._written: tuple[Any, ...] | None
         self._before: tuple[Any, Any] | None = None
         self._pure: dict[Any, tuple[Any, Callable[..., Any]]] = {}
-        self._read()
+        self._followed = False
+        self._changed()
         super().__init__(*self._state)
 
     def buffers(self) -> list[str]:
@@ -41,7 +44,8 @@ class NnxWatch(JaxWatch):
         others = [k for k, each in enumerate(arguments) if k not in watched and graphlib.is_graph_node(each)]
         if not shadow:
             self._write()
-            self._read()
+            self._changed()
+        if not shadow and self._followed:
             graph, state = nnx.split((*self._watched, *(arguments[k] for k in others)))
             # Of random streams and metrics a shadow needs the state before the update, and follows when it is over.
             self._before = graph, self._copied([state[k] for k in range(2, 2 + len(others)) if k in state])
@@ -54,7 +58,7 @@ class NnxWatch(JaxWatch):
         else:
             update.learning_rate = learning_rate(self._parts, self._trees)
             result = function(*arguments)
-            self._read()
+            self._changed()
         update.loss = loss_in(result)
         self._told(update)
         return result
@@ -65,15 +69,29 @@ class NnxWatch(JaxWatch):
             yield
         self._write()
 
-    def _read(self) -> None:
-        """Take the state from the user's objects."""
-        self._state = self._written = (nnx.split(self._watched)[1],)
+    def random(self) -> Any:
+        self._followed = True  # it is asked for shadows alone
+
+    @property
+    def _state(self) -> tuple[Any, ...]:
+        """The state of the run, taken from the user's objects when it is asked for."""
+        if self._held is None:
+            self._held = self._written = (nnx.split(self._watched)[1],)
+        return self._held
+
+    @_state.setter
+    def _state(self, state: tuple[Any, ...]) -> None:
+        self._held = state
+
+    def _changed(self) -> None:
+        """The user's objects hold the state now."""
+        self._held = self._written = None
 
     def _write(self) -> None:
         """Bring the user's objects to the state, unless they are there."""
-        if self._state is not self._written:
-            nnx.update(self._watched, self._state[0])
-            self._written = self._state
+        if self._held is not None and self._held is not self._written:
+            nnx.update(self._watched, self._held[0])
+            self._written = self._held
 
     def _trees(self) -> tuple[Any, ...]:
         model, optimizer = nnx.merge(nnx.graphdef(self._watched), self._state[0])
