@@ -11,7 +11,7 @@ from keras import layers
 
 WORDS, WIDTH, HIDDEN, CLASSES = 12, 8, 8, 3
 # Keras takes a plain float through float32, whatever the dtype, and not NumPy's.
-RATE, MOMENTUM, CLIP = np.float64(0.3), np.float64(0.9), 0.3
+RATE, MOMENTUM, CLIP = np.float64(0.3), np.float64(0.9), 0.05
 
 
 class SGD(keras.optimizers.SGD):

@@ -12,7 +12,7 @@ from flax import linen as nn
 from flax import traverse_util
 
 WORDS, WIDTH, HIDDEN, CLASSES = 12, 8, 8, 3
-RATE, MOMENTUM, CLIP = 0.3, 0.9, 0.3
+RATE, MOMENTUM, CLIP = 0.3, 0.9, 0.05
 
 
 class Classifier(nn.Module):

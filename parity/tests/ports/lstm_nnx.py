@@ -11,7 +11,7 @@ import optax
 from flax import nnx
 
 WORDS, WIDTH, HIDDEN, CLASSES = 12, 8, 8, 3
-RATE, MOMENTUM, CLIP = 0.3, 0.9, 0.3
+RATE, MOMENTUM, CLIP = 0.3, 0.9, 0.05
 
 
 class Classifier(nnx.Module):

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 WORDS, WIDTH, HIDDEN, CLASSES = 12, 8, 8, 3
-RATE, MOMENTUM, CLIP = 0.3, 0.9, 0.3
+RATE, MOMENTUM, CLIP = 0.3, 0.9, 0.05
 
 
 class Classifier(nn.Module):
