@@ -101,7 +101,7 @@ def learning_rate(parts: list[Part], state: Callable[[], Any]) -> float | None:
     if found[0].name == "scale":
         return _rate(found[0].held["step_size"])
     counts = set(map(int, _last(state(), "count")))
-    return _rate(found[0].held["step_size_fn"](counts.pop())) if len(counts) == 1 else None
+    return _rate(found[0].held["step_size_fn"](np.int32(counts.pop()))) if len(counts) == 1 else None
 
 
 def _last(tree: Any, name: str) -> list[Any]:

@@ -40,8 +40,9 @@ class Layers:
 
     @contextmanager
     def watching(self, optimizer: Any) -> Iterator[None]:
-        """Watch every layer of the model that is called, and what the optimizer is given."""
+        """Watch every layer of the model that is called, and the gradients of which the optimizer makes its update."""
         call, apply, eager = keras.layers.Layer.__call__, optimizer.apply, tf.config.functions_run_eagerly()
+        clip = optimizer._clip_gradients
 
         def called(layer: Any, *arguments: Any, **named: Any) -> Any:
             if id(layer) not in self._known:
@@ -54,14 +55,20 @@ class Layers:
             self.of_params = {self._name_of(v): tf.convert_to_tensor(g) for g, v in pairs if g is not None}
             return apply(gradients, variables)
 
-        keras.layers.Layer.__call__, optimizer.apply = called, applied
+        def clipped(gradients: Any) -> Any:
+            found = clip(gradients)
+            if len(found) == len(self.of_params):
+                self.of_params = dict(zip(self.of_params, map(tf.convert_to_tensor, found), strict=True))
+            return found
+
+        keras.layers.Layer.__call__, optimizer.apply, optimizer._clip_gradients = called, applied, clipped
         tf.config.run_functions_eagerly(True)
         try:
             yield
         finally:
             tf.config.run_functions_eagerly(eager)
             keras.layers.Layer.__call__ = call
-            del optimizer.apply
+            del optimizer.apply, optimizer._clip_gradients
 
     def _tap(self, tensor: Any, name: str) -> Any:
         @tf.custom_gradient  # type: ignore[untyped-decorator,unused-ignore]

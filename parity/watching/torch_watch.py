@@ -107,7 +107,8 @@ class TorchWatch:
         return Condition(params=params, slots=slots)
 
     def buffers(self) -> list[str]:
-        return [name for name in self._floats() if name not in self.params]
+        trained = {id(p) for group in self.optimizer.param_groups for p in group["params"] if p.requires_grad}
+        return [name for name in self._floats() if id(self.params.get(name)) not in trained]
 
     def layers(self) -> list[Layer]:
         return self._layers
@@ -133,9 +134,9 @@ class TorchWatch:
         self.optimizer.zero_grad()
         self._stepped = False
         loss = function(*arguments)
-        if not self._losses and isinstance(loss, Tensor) and loss.requires_grad:
-            loss.backward()
-        if not self._stepped:
+        if not self._stepped:  # else the function made the whole update
+            if not self._losses and isinstance(loss, Tensor) and loss.requires_grad:
+                loss.backward()
             self.optimizer.step()
         return loss
 
@@ -217,7 +218,8 @@ class TorchWatch:
             self._now = Update()
             if self._deep():
                 self._now.before = self.condition()
-                self._of_gradients = [p.register_post_accumulate_grad_hook(self._left) for p in self.params.values()]
+                trained = [p for p in self.params.values() if p.requires_grad]
+                self._of_gradients = [p.register_post_accumulate_grad_hook(self._left) for p in trained]
                 if not self.compiled:
                     self._seen = Layers(self.base)
         if self._now.before is not None:

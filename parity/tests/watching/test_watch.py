@@ -222,3 +222,61 @@ def test_what_cannot_be_watched_is_refused_with_what_to_do(answer: dict[str, str
     assert set(answer) == set(words)
     for name, said in words.items():
         assert said in answer[name], name
+
+
+def frozen(folder: str) -> dict[str, Any]:
+    """Called where torch is: a frozen parameter, and a closure that makes the whole update, as a loop makes it."""
+    import torch
+
+    from parity.layout import Slot
+    from parity.watching import watch
+
+    layout = [Slot("dense/kernel", "weight", axes=(1, 0))]
+    for name in ("whole", "loss"):
+        torch.manual_seed(0)
+        model = torch.nn.Linear(3, 2)
+        model.bias.requires_grad_(False)
+        optimizer = torch.optim.SGD([model.weight], lr=0.1)
+
+        def update(x: Any, whole: bool = name == "whole", model: Any = model, optimizer: Any = optimizer) -> Any:
+            loss = model(x).square().mean()
+            if whole:
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+            return loss
+
+        with watch(Path(folder, name), model, optimizer, layout=layout) as run:
+            for x in torch.linspace(-1, 1, 24).view(4, 2, 3):
+                run.step(lambda x=x, update=update: update(x))
+    return {"folder": folder}
+
+
+@pytest.mark.asks(question=frozen, framework="torch")
+def test_a_frozen_parameter_is_none_that_trains_and_a_closure_may_make_the_whole_update(answer: dict[str, Any]) -> None:
+    whole, loss = (read(Path(answer["folder"], name)) for name in ("whole", "loss"))
+    assert whole.meta["buffers"] == ["bias"]
+    assert list(whole.params) == ["dense/kernel"]
+    np.testing.assert_array_equal(whole.loss, loss.loss)
+    assert len(np.unique(whole.loss)) == 4
+
+
+def clipped(folder: str) -> dict[str, Any]:
+    """Called where Keras is: its optimizer clips by itself, which torch's users do before."""
+    import keras
+
+    from parity.watching import watch
+
+    model = keras.Sequential([keras.Input((3,), dtype="float32"), keras.layers.Dense(2, dtype="float32")])
+    model.compile(keras.optimizers.SGD(0.1, global_clipnorm=1e-3), "mse")
+    with watch(Path(folder, "run"), model, shadows=0) as run:
+        for x in np.linspace(-1, 1, 24, dtype=np.float32).reshape(4, 2, 3):
+            run.step(model.train_on_batch, x, x[:, :2] + 1)
+    return {"folder": folder}
+
+
+@pytest.mark.asks(question=clipped, framework="keras")
+def test_gradients_are_those_that_an_optimizer_has_clipped(answer: dict[str, Any]) -> None:
+    for step in steps_of(read(Path(answer["folder"], "run"))):
+        norm = np.sqrt(sum(np.sum(np.square(gradient, dtype=float)) for gradient in step.gradients.values()))
+        assert norm == pytest.approx(1e-3)

@@ -1,0 +1,152 @@
+"""``python -m parity.tests.ports``: the table of all pairs, right ones and with mistakes. See ``--help``."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from parity.judging.verdict import Verdict
+from parity.report.terminal import make_console, plain_table, progress_on
+from parity.running.executor import WorkerError
+from parity.tests.ports.layouts import FRAMEWORKS
+from parity.tests.ports.mistakes import MISTAKES, Mistake
+from parity.tests.ports.pairs import MODELS, STEPS, Found, Port, judged
+from parity.tests.warm import Warm
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two ports of one model; the first may make a mistake."""
+
+    one: Port
+    other: Port
+    mistake: Mistake | None = None
+
+
+def pairs(
+    models: Sequence[str], frameworks: Sequence[str], dtypes: Sequence[str], seeds: int, mistakes: Sequence[str] = ()
+) -> Iterator[Pair]:
+    """Give every pair of frameworks; with mistakes, each in every framework that can make it, against the next one."""
+    for model, dtype, seed in itertools.product(models, dtypes, range(seeds)):
+        ports = {name: Port(model, name, dtype, seed) for name in frameworks}
+        if not mistakes:
+            yield from (Pair(*two) for two in itertools.combinations(ports.values(), 2))
+        for mistake in MISTAKES:
+            if mistake.model != model or not {mistake.name, "all"} & set(mistakes):
+                continue
+            for name in mistake.frameworks:
+                other = next((one for one in frameworks if one != name), None)
+                if name in ports and other is not None:
+                    yield Pair(replace(ports[name], mistake=mistake.name), ports[other], mistake)
+
+
+Names = Annotated[list[str] | None, typer.Option()]
+
+
+def main(
+    model: Names = None,
+    framework: Names = None,
+    dtype: Names = None,
+    seeds: int = 10,
+    steps: int = STEPS,
+    mistake: Annotated[list[str] | None, typer.Option(help="A mistake's name, or 'all'. Without: right pairs.")] = None,
+    folder: Annotated[Path | None, typer.Option(help="Keep the recordings here.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json")] = None,
+) -> None:
+    """Train the ports, watched by closures, judge every pair, and say what was right."""
+    console, started = make_console(), time.perf_counter()
+    wanted = pairs(model or MODELS, framework or FRAMEWORKS, dtype or ("float32", "float64"), seeds, mistake or ())
+    work, found = list(wanted), list[tuple[Pair, Found | str]]()
+    table = plain_table("model", "pair", "dtype", "seed", "verdict", "ratio", "by", "said", "seconds")
+    with _kept(folder) as root, Warm() as warm, progress_on(console, transient=True) as progress:
+        number, task = itertools.count(), progress.add_task("pairs", total=len(work), now="")
+
+        def empty() -> Path:
+            path = root / str(next(number))
+            path.mkdir(parents=True)
+            return path
+
+        made: dict[Port, Future[Any]] = {}
+        for pair in work:  # the runs of one seed at a time, in their own processes beside each other
+            both = replace(pair.one, steps=steps), replace(pair.other, steps=steps)
+            progress.update(task, now=f"{pair.one.model} {pair.one.framework} {pair.one.dtype} {pair.one.seed}")
+            for each in both:
+                if each not in made:
+                    made[each] = each.made(warm, empty, "ports")
+            try:
+                results = [made[each].result() for each in both]
+                said: Found | str = judged(results[0], results[1], pair.mistake)
+            except WorkerError as error:
+                said = str(error).splitlines()[0]
+            found.append((pair, said))
+            progress.advance(task)
+            row = _row(pair, said)
+            table.add_row(*row)
+            if not console.is_terminal:
+                console.print(" | ".join(row), soft_wrap=True, markup=False, highlight=False)
+            if json_file is not None:
+                json_file.write_text(json.dumps([_plain(*one) for one in found], indent=1))
+    if console.is_terminal:
+        console.print(table)
+    for line in summary(found):
+        console.print(line, soft_wrap=True, markup=False, highlight=False)
+    console.print(f"{time.perf_counter() - started:.0f} seconds")
+
+
+def summary(found: Sequence[tuple[Pair, Found | str]]) -> Iterator[str]:
+    """Say how many pairs of each model and dtype were judged rightly, and how."""
+    for key, group in itertools.groupby(found, lambda one: (one[0].one.model, one[0].one.dtype)):
+        said = list(group)
+        counts = {verdict: sum(isinstance(s, Found) and s.verdict == verdict for _, s in said) for verdict in Verdict}
+        broken = sum(isinstance(s, str) for _, s in said)
+        line = f"{' '.join(key)}: {len(said)} pairs, " + ", ".join(f"{count} {name}" for name, count in counts.items())
+        right = [s for pair, s in said if isinstance(s, Found) and pair.mistake is None]
+        if right:
+            alarms = sum(s.verdict is Verdict.FAIL for s in right)
+            line += f"; false alarms {alarms}; largest ratio {max((s.ratio or 0.0) for s in right):.3g}"
+        wrong = [s for pair, s in said if isinstance(s, Found) and pair.mistake is not None]
+        if wrong:
+            line += f"; caught {sum(s.verdict is Verdict.FAIL for s in wrong)} of {len(wrong)}"
+            line += (
+                f", phase right {sum(s.phase_right for s in wrong)}, layer named {sum(s.layer_right for s in wrong)}"
+            )
+        yield line + (f"; {broken} did not run" if broken else "")
+
+
+def _row(pair: Pair, said: Found | str) -> tuple[str, ...]:
+    one, other = pair.one, pair.other
+    names = f"{one.framework}{f' with {one.mistake}' if one.mistake else ''}, {other.framework}"
+    if isinstance(said, str):
+        return one.model, names, one.dtype, str(one.seed), "broken", "", "", said, ""
+    ratio = "" if said.ratio is None else f"{said.ratio:.3g}"
+    words = f"{'right' if said.phase_right else 'WRONG'} phase: {said.words}" if pair.mistake else said.words
+    return one.model, names, one.dtype, str(one.seed), str(said.verdict), ratio, said.by, words, f"{said.seconds:.1f}"
+
+
+def _plain(pair: Pair, said: Found | str) -> dict[str, Any]:
+    return {"one": asdict(pair.one), "other": asdict(pair.other)} | (
+        {"broken": said} if isinstance(said, str) else asdict(said)
+    )
+
+
+@contextmanager
+def _kept(folder: Path | None) -> Iterator[Path]:
+    if folder is not None:
+        yield folder
+        return
+    with tempfile.TemporaryDirectory() as found:
+        yield Path(found)
+
+
+if __name__ == "__main__":
+    typer.run(main)
