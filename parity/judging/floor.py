@@ -12,7 +12,6 @@ import numpy as np
 from safetensors.numpy import save as save_tensors
 
 from parity.judging.compare import distance, scale
-from parity.judging.sight import GROSS
 from parity.recording.files import read_tensors, write_whole
 from parity.recording.places import FROM, floor_name, stretch_name
 from parity.tolerance import FACTOR, RUNS, largest_lately
@@ -259,7 +258,7 @@ def recorded_floor(folder: Path, run: Trajectory, kept: Path | None = None) -> F
 def _stretches(results: Path, name: str, mark: str, run: Trajectory, floor: Floor) -> dict[int, Floor]:
     """The floors of single stretches among the results.
 
-    They came with the run: one that could not have seen a gross mistake there is not believed.
+    They came with the run: one by which a tolerance is as large as what it is a tolerance of is not believed.
     """
     found: dict[int, Floor] = {}
     for path in sorted((results / "floors").glob(stretch_name(name, "*"))):
@@ -272,13 +271,15 @@ def _stretches(results: Path, name: str, mark: str, run: Trajectory, floor: Floo
 
 
 def _sees(stretch: Floor, start: int, run: Trajectory) -> bool:
-    """Whether every tolerance of a stretch is less than a quarter of the largest value of the run."""
+    """Whether every tolerance of a stretch is less than the largest value of the run."""
     there = run.loss[start : start + len(stretch.loss)]
     if there.shape != stretch.loss.shape:
         return False
     sizes = {"loss": np.abs(there.astype(np.float64)), **{name: scale(stack) for name, stack in run.params.items()}}
     floors = {"loss": stretch.loss, **stretch.params}
-    return all(bool((GROSS * FACTOR * values <= np.nanmax(sizes[name])).all()) for name, values in floors.items())
+    # A floor of zero was rounded up when it was saved.
+    largest = {name: max(float(np.nanmax(size)), float(np.finfo(np.float32).tiny)) for name, size in sizes.items()}
+    return all(bool((FACTOR * values <= largest[name]).all()) for name, values in floors.items())
 
 
 def mark_of_run(run: Trajectory) -> str:

@@ -148,6 +148,9 @@ def judge_run(
         )
         unmeasured = _beyond_measured(stretched.evidence[0], allowed, length)
         stretched = replace(stretched, verdict=Verdict.INCONCLUSIVE, reason=reason, unmeasured=unmeasured)
+    if allowed.stretches:
+        own = f"stretches whose noise floor was measured where they begin: {len(allowed.stretches)}"
+        stretched = replace(stretched, note="; ".join(filter(None, (stretched.note, own))))
     return sighted(judge_both(found, stretched, length), reference)
 
 
