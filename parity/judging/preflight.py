@@ -52,7 +52,8 @@ def other_settings(a: Trajectory, b: Trajectory) -> Iterator[str]:
     mine, other = (run.meta.get("optimizer") for run in (a, b))
     if not isinstance(mine, dict) or not isinstance(other, dict):
         return
-    if _kind(mine) != _kind(other):
+    # A chain of transformations has no name beside which another framework's class would be another optimizer.
+    if _kind(mine) != _kind(other) and "" not in (_kind(mine), _kind(other)):
         yield f"the optimizer differs: {mine.get('class')} and {other.get('class')}"
         return
     # Two frameworks have two vocabularies; what the same word says differently may be meant alike there.
@@ -69,8 +70,9 @@ def other_settings(a: Trajectory, b: Trajectory) -> Iterator[str]:
 
 
 def _kind(said: Mapping[str, Any]) -> str:
-    """The name of an optimizer's class, without its module."""
-    return str(said.get("class", "")).rpartition(".")[2].lower()
+    """The name of an optimizer's class, without its module; "" of a chain, as optax has them."""
+    name = str(said.get("class", ""))
+    return "" if name.startswith("optax.") else name.rpartition(".")[2].lower()
 
 
 def _other_values(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> Iterator[str]:

@@ -118,7 +118,7 @@ def shared(ours: Trajectory, theirs: Trajectory) -> tuple[Part, Part, list[str]]
     epochs, batches = min(len(ours.loss), len(theirs.loss)), min(ours.loss.shape[1], theirs.loss.shape[1])
     cut = ours.loss.shape != theirs.loss.shape or not np.array_equal(ours.epochs, theirs.epochs)
     # The order of a run that is shorter is another.
-    if not names or (None not in orders and orders[0] != orders[1] and not cut):
+    if (whole and not names) or (None not in orders and orders[0] != orders[1] and not cut):
         return whole
     if ours.loss.shape[1] != theirs.loss.shape[1] and epochs:
         # After the batch that one run lacks, the states are others by right.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -64,34 +65,49 @@ class Watched:
 
     def __enter__(self) -> Watched:
         self._adapter.attach(self._told, lambda: self._updates < self._deep)
-        self._follow()
-        for shadow in self._shadows:
-            shadow.begin()
-        self._snapshot()
+        try:
+            self._follow()
+            for shadow in self._shadows:
+                shadow.begin()
+            self._snapshot()
+        except BaseException:
+            self._adapter.detach()
+            self._recorder.__exit__(*sys.exc_info())
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._catch_up()
-        if kind is None and self._last != self._updates:
-            self._snapshot()
-        self._adapter.detach()
-        if kind is None:
-            layers = [asdict(layer) for layer in self._adapter.layers()]
-            said, buffers = self._adapter.describe(), self._adapter.buffers()
-            if self._lead is not None:
-                said |= self._lead.said(min(self._updates, self._followed))
-                said["notes"] = [*said.get("notes", []), *self._lead.notes]
-            if self._left_out:
-                note = f"no slot of the layout names {', '.join(sorted(self._left_out))}: not recorded"
-                said["notes"] = [*said.get("notes", []), note]
-            self._recorder.describe(**said, unit=UPDATE, keep=self._keep, buffers=buffers, layers=layers)
+        try:
+            try:
+                self._catch_up()
+                if kind is None and self._last != self._updates:
+                    self._snapshot()
+            finally:
+                self._adapter.detach()
+            if kind is None:
+                self._describe()
+        except BaseException:
+            self._recorder.__exit__(*sys.exc_info())
+            raise
         self._recorder.__exit__(kind, error, trace)
         if kind is None and self._shadows and self._updates:
             run = read(self.folder)
             floor = floor_of([shadow.strays() for shadow in self._shadows], run, self._adapter.dtype)
             save({self._adapter.dtype: floor}, self.folder / FLOOR, mark_of_run(run))
+
+    def _describe(self) -> None:
+        """Say in the recording what the adapter has seen beside numbers."""
+        layers = [asdict(layer) for layer in self._adapter.layers()]
+        said, buffers = self._adapter.describe(), self._adapter.buffers()
+        if self._lead is not None:
+            said |= self._lead.said(min(self._updates, self._followed))
+            said["notes"] = [*said.get("notes", []), *self._lead.notes]
+        if self._left_out:
+            note = f"no slot of the layout names {', '.join(sorted(self._left_out))}: not recorded"
+            said["notes"] = [*said.get("notes", []), note]
+        self._recorder.describe(**said, unit=UPDATE, keep=self._keep, buffers=buffers, layers=layers)
 
     def step(self, function: Callable[..., Any], *arguments: Any, rows: Any = None) -> Any:
         """Make one update, and the same in every shadow.

@@ -70,6 +70,7 @@ DESCRIBED: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"optimizer": {"class": "torch.optim.adam.Adam", "groups": []}},
         ["the optimizer differs: torch.optim.adamw.AdamW and torch.optim.adam.Adam"],
     ),
+    "chain": ({"optimizer": {"class": "optax.scale_by_adam add_decayed_weights scale", "groups": []}}, []),
     "setting": (
         {"optimizer": {"class": "torch.optim.adamw.AdamW", "groups": [{"lr": 0.1, "weight_decay": 0.1}]}},
         ["optimizer: weight_decay differs: 0.01 and 0.1"],

@@ -172,6 +172,7 @@ def refused(folder: str) -> dict[str, str]:
     """Called where torch is: what watching refuses, each with its words."""
     import torch
 
+    from parity.trajectory import TrajectoryError
     from parity.watching import watch
 
     model, other = torch.nn.Linear(2, 1), torch.nn.Linear(2, 1)
@@ -186,7 +187,12 @@ def refused(folder: str) -> dict[str, str]:
         with watch(Path(folder, "b"), model, sgd) as run:
             run.step(lambda: [(sgd.zero_grad(), model(x).sum().backward(), sgd.step()) for _ in range(2)])
 
+    def nothing_to_follow() -> None:
+        with watch(Path(folder, "c"), model, sgd, follow=Path(folder, "none")):
+            pass
+
     ways = {
+        "a run that is not there": nothing_to_follow,
         "nothing": lambda: watch(Path(folder, "c")),
         "a model alone": lambda: watch(Path(folder, "c"), model),
         "another optimizer": lambda: watch(Path(folder, "c"), other, sgd),
@@ -200,10 +206,10 @@ def refused(folder: str) -> dict[str, str]:
     for name, way in ways.items():
         try:
             way()
-        except ValueError as error:
+        except (ValueError, TrajectoryError) as error:
             found[name] = str(error)
-    assert not model._forward_hooks
-    assert torch.Tensor.backward.__module__ == "torch._tensor"
+        assert not model._forward_hooks, name
+        assert torch.Tensor.backward.__module__ == "torch._tensor", name
     return found
 
 
@@ -212,6 +218,7 @@ def test_what_cannot_be_watched_is_refused_with_what_to_do(answer: dict[str, str
     words = {
         "nothing": "nothing here can watch nothing: hand over a torch module and its optimizer",
         "a model alone": "nothing here can watch Linear",
+        "a run that is not there": "is missing",
         "another optimizer": "watch the module that it trains",
         "another model": "watch the module that your loop calls",
         "two updates": "this one made 2",
