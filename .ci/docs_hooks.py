@@ -14,7 +14,7 @@ from typing import Any
 
 import typer
 
-from parity.cli.app import app
+from parity.cli import app
 from parity.mistakes.catalogue import mistakes_for
 from parity.mistakes.mistake import Mistake
 from parity.running.packages import find

@@ -6,6 +6,6 @@ import sys
 if not sys.flags.safe_path and sys.path[0] == os.getcwd():
     del sys.path[0]
 
-from parity.cli.app import main
+from parity.cli.main import main
 
 main()

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from parity.cli.app import main
+from parity.cli.main import main
 from parity.recording.writer import write
 
 

@@ -26,7 +26,7 @@ def run(job: dict[str, Any], names: dict[str, Any]) -> dict[str, Any]:
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
         try:
             if "parity" in job:
-                from parity.cli.app import main
+                from parity.cli.main import main
 
                 sys.argv = ["parity", *job["parity"]]
                 main()

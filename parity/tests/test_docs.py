@@ -29,7 +29,7 @@ import pytest
 import typer
 
 from parity import pytest_plugin
-from parity.cli.app import app
+from parity.cli import app
 from parity.frameworks import FRAMEWORKS
 from parity.mistakes.catalogue import mistakes_for
 from parity.running.pool import worker_environment

@@ -75,7 +75,7 @@ def test_importing_the_package_loads_no_framework_and_not_numpy() -> None:
 
 @pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["diff", "--help"]], ids=" ".join)
 def test_help_loads_no_framework_and_not_numpy(arguments: list[str]) -> None:
-    code = "from parity.cli.app import main\ntry:\n    main()\nexcept SystemExit as end:\n    assert not end.code"
+    code = "from parity.cli.main import main\ntry:\n    main()\nexcept SystemExit as end:\n    assert not end.code"
     assert loaded(code, arguments=arguments) == set()
 
 

@@ -15,7 +15,7 @@ from benchmarks.plain import LISTINGS
 from benchmarks.result import read
 from benchmarks.sections.commands import PHASES
 from benchmarks.test_matrix import Runs
-from parity.cli import app as cli
+from parity.cli import main as cli
 from parity.judging.floor import load, mark_of
 from parity.recording.places import floor_name
 from parity.suite import load_suite

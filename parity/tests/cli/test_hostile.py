@@ -19,7 +19,7 @@ MEMORY = 512 << 20
 """The memory that a command may take, with Python and NumPy."""
 SCRIPT = """
 import pathlib, re, sys
-from parity.cli.app import main
+from parity.cli.main import main
 sys.argv = ["parity", *sys.argv[1:]]
 try:
     main()

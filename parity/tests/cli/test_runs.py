@@ -196,7 +196,7 @@ def test_a_stop_leaves_what_has_finished_and_no_worker(tmp_path: Path, number: s
     # A shell that runs tests in the background may have told its children to ignore SIGINT, and nohup SIGHUP.
     setup = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
     setup += "; signal.signal(signal.SIGHUP, signal.SIG_DFL)"
-    code = f"{setup}; from parity.cli.app import main; main()"
+    code = f"{setup}; from parity.cli.main import main; main()"
     command = ["run", "--suite", package, "--out", "out", "--dtype", "float64", "--jobs", "1"]
     process = subprocess.Popen(
         [sys.executable, "-c", code, *command],

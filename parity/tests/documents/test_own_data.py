@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from fixtures import bars
-from parity.cli.app import app
+from parity.cli import app
 from parity.recording.reader import read
 from parity.recording.writer import write
 from parity.suite import SuiteError, load_suite

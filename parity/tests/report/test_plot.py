@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from parity.cli.app import app
+from parity.cli import app
 from parity.report import plot
 from parity.suite import load_suite
 from parity.trainer import record

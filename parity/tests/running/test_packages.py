@@ -108,7 +108,7 @@ with (Path(__file__).parents[{above}] / "sprung").open("a") as file:
     print(__name__, file=file)
 raise ImportError("this is the file of a stranger")
 """
-SCRIPT = "from parity.cli.app import main\nmain()\n"
+SCRIPT = "from parity.cli.main import main\nmain()\n"
 
 
 @pytest.fixture
