@@ -11,6 +11,7 @@ import numpy as np
 from parity.explaining.alignment import Alignment, Relation, distance, floor_of
 from parity.explaining.arrangement import nearest
 from parity.explaining.dataflow import CALL, Dataflow, Layer, Tensor
+from parity.explaining.elementwise import functions_in_words
 from parity.explaining.frontier import Frontier, kind_of, passive
 from parity.explaining.matching import Match, matches, regions
 from parity.explaining.parting import Parting, Place
@@ -139,6 +140,7 @@ class Forward:
                 )
         elif self.alignment.relation(ours, theirs)[0] is Relation.REORDERED:
             note = "they are the same values in another order"
+        note = "; ".join(filter(None, (note, functions_in_words(self.sides, ours, theirs))))
         floor = floor_of(ours, theirs) or 1.0
         lying = None
         if ours.values is not None and theirs.values is not None:
