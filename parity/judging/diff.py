@@ -7,6 +7,7 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import import_module
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -162,8 +163,8 @@ def unpaired(a: Path, b: Path, comparisons: Sequence[Comparison]) -> dict[Path, 
 
 
 def compare(
-    a: Path,
-    b: Path,
+    a: str | PathLike[str],
+    b: str | PathLike[str],
     noise: Sequence[Path] = (),
     known: Known = NOTHING,
     budget: Budget | None = None,
@@ -208,6 +209,7 @@ def compare(
         >>> compare(root / "a", root / "b").judgement.verdict
         <Verdict.PASS: 'PASS'>
     """
+    a, b = Path(a), Path(b)
     ours, theirs = open_run(a, budget), open_run(b, budget)
     matched = inferred(ours, theirs, read_map(matching) if matching else ())
     found = compare_runs(a, ours, b, theirs, repetitions(ours, theirs, noise), known, accept, matched)

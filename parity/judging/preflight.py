@@ -53,6 +53,10 @@ def other_settings(a: Trajectory, b: Trajectory) -> Iterator[str]:
     if not isinstance(mine, dict) or not isinstance(other, dict):
         return
     if _kind(mine) != _kind(other):
+        common = [said.get("optimizer") if isinstance(said, dict) else None for said in (ours, theirs)]
+        frameworks = {str(said.get("class")).partition(".")[0] for said in (mine, other)}
+        if len(frameworks) == 2 and common[0] is not None and common[0] == common[1]:
+            return  # one optimizer, as two frameworks call it
         yield f"the optimizer differs: {mine.get('class')} and {other.get('class')}"
         return
     # Two frameworks have two vocabularies; what the same word says differently may be meant alike there.

@@ -58,7 +58,7 @@ def assert_same_training(
         ...     assert_same_training(root / "wrong", root / "flax")
         ... except AssertionError as error:
         ...     print(str(error).splitlines()[1])
-        first differs at epoch 0: dense/bias[0] is 0.5, the reference has 0; the difference 0.5 exceeds 0
+        first differs at epoch 0: dense/bias[0] is 0.5, the reference has 0; the difference 0.5 exceeds 3.55e-15
     """
     __tracebackhide__ = True  # pytest then shows the test's own line
     paths = Path(a), Path(b)

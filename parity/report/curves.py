@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,6 +15,8 @@ BINS = 100
 """A longer series is thinned to its extremes in each of this many stretches."""
 WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 480, 180, 64, 10, 24
 """The size of a figure, and what its labels take of it."""
+LARGE = 1e300
+"""Larger values are drawn as this."""
 DECADES = 18
 """A logarithmic axis shows at most so many powers of ten below its largest value."""
 
@@ -71,7 +73,7 @@ def figure(caption: str, lines: Sequence[Line], x_label: str, logarithmic: bool 
     Returns:
         The figure with its legend; the caption alone if there is nothing to draw.
     """
-    shown = [line for line in lines if np.isfinite(line.y).any()]
+    shown = [replace(line, y=_drawable(line.y)) for line in lines if np.isfinite(line.y).any()]
     if not shown:
         return element("figure", element("figcaption", f"{caption}: nothing to draw"))
     axis = _Axis.over([line.y for line in shown], logarithmic)
@@ -95,6 +97,13 @@ def figure(caption: str, lines: Sequence[Line], x_label: str, logarithmic: bool 
     return element("figure", element("figcaption", caption), svg, element("p", *legend, class_="keys"))
 
 
+def _drawable(values: Array) -> Array:
+    """The values in float64, none so large that an axis would overflow."""
+    wide = np.asarray(values, np.float64)
+    result: Array = np.where(np.isfinite(wide), np.clip(wide, -LARGE, LARGE), np.nan)
+    return result
+
+
 @dataclass(frozen=True)
 class _Axis:
     low: float
@@ -103,7 +112,7 @@ class _Axis:
 
     @classmethod
     def over(cls, values: Sequence[Array], logarithmic: bool) -> _Axis:
-        known = np.concatenate([np.asarray(each, np.float64)[np.isfinite(each)] for each in values])
+        known = np.concatenate([each[np.isfinite(each)] for each in values])
         if logarithmic:
             known = np.log10(known[known > 0]) if (known > 0).any() else np.array([-1.0])
             high = math.ceil(known.max())
@@ -115,7 +124,7 @@ class _Axis:
     def heights(self, values: Array) -> Array:
         """The places of values on the picture; what is below the axis lies on it."""
         with np.errstate(divide="ignore", invalid="ignore"):
-            scaled = np.log10(values) if self.logarithmic else np.asarray(values, np.float64)
+            scaled = np.log10(values) if self.logarithmic else values
         part = (np.maximum(scaled, self.low) - self.low) / (self.high - self.low)
         result: Array = np.where(np.isfinite(values), (HEIGHT - BOTTOM) * (1 - part) + TOP * part, np.nan)
         return result
@@ -134,9 +143,8 @@ class _Axis:
 
 def _points(line: Line, last: float, axis: _Axis) -> Iterator[str]:
     """The points of each stretch of a line that is finite."""
-    values = np.asarray(line.y, np.float64)
-    places = drawn(values, -values)
-    heights = axis.heights(values[places])
+    places = drawn(line.y, -line.y)
+    heights = axis.heights(line.y[places])
     across = LEFT + (WIDTH - LEFT) * np.asarray(line.x, np.float64)[places] / last
     for stretch in np.split(np.arange(len(places)), np.flatnonzero(~np.isfinite(heights))):
         kept = [place for place in stretch if np.isfinite(heights[place])]

@@ -1,4 +1,4 @@
-"""A small network with a normalization as two people port it: other names, other layouts, and perhaps another epsilon."""
+"""A small network with a normalization as two people port it: other names, layouts, and perhaps another epsilon."""
 
 from __future__ import annotations
 
