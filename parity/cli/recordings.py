@@ -130,7 +130,7 @@ def explain(
     """
     from parity.judging.verdict import EXIT_STATUS, overall
     from parity.report.page import check_page
-    from parity.report.terminal import make_console, print_explanation, print_preflight
+    from parity.report.terminal import make_console, print_explanation, print_lines, print_preflight
 
     with clear_errors():
         if len(what) == 2:
@@ -168,6 +168,9 @@ def explain(
     print_preflight(console, [(one.title, one.preflight) for one in found])
     for one in found:
         print_explanation(console, one.title, one.judgement, one.explanation)
+        if one.comparison is not None and one.explanation is None:
+            # Of runs that agree, the notes are all that there is to say.
+            print_lines(console, (f"note: {note}" for note in one.comparison.notes))
     write_json(json_file, {"explanations": [one.explanation for one in found]})
     if page_file is not None:
         write(page_file, _page(found[0]))
@@ -209,9 +212,7 @@ def _explain_recordings(
     known = known_suite(suite)
     replay = partial(_replay, known.suite, a, b, noise or ())
     comparison, explanation = explain_folders(known, a, b, noise or (), data, replay, accept, map_file)
-    # Of runs that agree, the notes are all that there is to say.
-    notes = comparison.preflight if explanation else (*comparison.preflight, *comparison.notes)
-    return [_Explained(f"{a} against {b}", comparison.judgement, notes, explanation, comparison)]
+    return [_Explained(f"{a} against {b}", comparison.judgement, comparison.preflight, explanation, comparison)]
 
 
 def _replay(

@@ -168,7 +168,8 @@ def tensors(comparison: Comparison) -> Html:
     if comparison.matched is None:
         names = [name for name in used if name != "loss"]
         plain = [_row((element("code", name),), used[name]) for name in names[:ROWS]]
-        return joined(table(("tensor", "tolerance used"), plain), _more(len(names))) if plain else Html("")
+        same = element("p", "Tensors have the same names in both runs.", class_="faint")
+        return joined(same, table(("tensor", "tolerance used"), plain), _more(len(names))) if plain else same
     found = []
     for pairing in comparison.matched.pairings[:ROWS]:
         most = max((used[name] for name in pairing.canonical if name in used), default=None)
