@@ -115,7 +115,7 @@ def _by_order(alignment: Alignment, found: Sequence[tuple[Layer, Layer]]) -> lis
     weights = np.zeros((len(left[0]), len(left[1])))
     for i, ours in enumerate(left[0]):
         for j, theirs in enumerate(left[1]):
-            if ours.common.kind == theirs.common.kind != "":
+            if ours.common.kind == theirs.common.kind and (ours.common.kind or ours.kind == theirs.kind):
                 weights[i, j] = 1 + likeness(ours.name, theirs.name)
     return [(left[0][i], left[1][j]) for i, j in longest_common(weights)]
 

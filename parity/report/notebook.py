@@ -13,7 +13,7 @@ from parity.report.curves import figure
 from parity.report.facts import facts_of
 from parity.report.markup import Html, element, table
 from parity.report.page import resource
-from parity.trajectory import Trajectory, TrajectoryError
+from parity.trajectory import Trajectory
 
 
 def run(shown: Trajectory) -> str:
@@ -48,7 +48,7 @@ def comparison(shown: Comparison) -> str:
     try:
         ours, theirs = open_run(shown.a), open_run(shown.b)
         found = find_layers(ours, theirs)
-    except TrajectoryError as error:
+    except ValueError as error:  # a recording that cannot be read, or whose tensors do not fit the other's
         return _framed(verdict, pair.said(shown, None), element("p", f"Nothing more is drawn: {error}", class_="faint"))
     layers = found.as_json() if found is not None else None
     parted = [element("li", one["sentence"]) for one in (layers or {}).get("partings", ())]

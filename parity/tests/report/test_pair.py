@@ -146,6 +146,18 @@ def test_layers_stand_side_by_side_in_order(runs: tuple[Path, Path, Path]) -> No
     assert [row.parting for row in rows] == [None, 0, None]
 
 
+def test_functions_that_part_have_a_row_before_the_layer_that_takes_them(runs: tuple[Path, Path, Path]) -> None:
+    place = {"name": None, "kind": None, "configuration": {}, "with": [], "after": ["0"], "before": "1"}
+    parting = {"ours": place, "theirs": None, "output": 70.0, "differences": []}
+    rows = side_by_side(read(runs[0]), read(runs[1]), {"step": 0, "partings": [parting]})
+    assert [row.ours and row.ours[0] for row in rows] == ["0", "functions", "1", "2"]
+    assert rows[1].parting == 0
+    assert rows[1].theirs is None
+    last = parting | {"ours": place | {"before": ""}}
+    rows = side_by_side(read(runs[0]), read(runs[1]), {"step": 0, "partings": [last]})
+    assert rows[-1].parting == 0
+
+
 # A notebook
 
 
