@@ -106,7 +106,7 @@ def test_the_help_says_which_dtypes_a_command_takes_unless_told(parity: Parity, 
 def test_a_mistake_of_our_own_keeps_its_traceback_and_is_no_verdict(
     parity: Parity, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("parity.judging.diff.compare_folders", lambda *folders: {}["no such name"])
+    monkeypatch.setattr("parity.explaining.folders.compare_folders", lambda *folders: {}["no such name"])
     result = parity("diff", "a", "b")
     assert result.status == 70
     assert "KeyError: 'no such name'" in result.err
