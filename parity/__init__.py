@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from parity.recording.artefacts.artefact import Artefact as Artefact
     from parity.recording.artefacts.reading import read_artefact as read_artefact
     from parity.recording.reader import read as read
+    from parity.report.asserting import assert_same_training as assert_same_training
     from parity.spec import Adam as Adam
     from parity.spec import AdamW as AdamW
     from parity.spec import Case as Case
@@ -71,6 +72,7 @@ _HOMES = {
     "recording.artefacts.artefact": ("Artefact",),
     "recording.artefacts.reading": ("read_artefact",),
     "recording.reader": ("read",),
+    "report.asserting": ("assert_same_training",),
     "spec": (
         *("Case", "Dataset", "Display", "Loss", "Metric", "Policy", "Publication", "Published"),
         *("Adam", "AdamW", "Sgd"),

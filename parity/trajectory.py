@@ -6,12 +6,16 @@ import bisect
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any, NamedTuple, Protocol, overload
 
 import numpy as np
 
 from parity.dtypes import unpacked
 from parity.typing import Array, Params
+
+NOTEBOOK = "parity.report.notebook"
+"""What draws runs and comparisons for a notebook. It stands above what it draws, and is found by name."""
 
 
 class Chunk(NamedTuple):
@@ -182,6 +186,14 @@ class Trajectory:
     params: Mapping[str, Stack]
     metrics: dict[str, Array]
     steps: Mapping[str, Array] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        name = self.meta.get("implementation", "run")
+        counts = f"{len(self.loss)} epochs, {len(self.epochs)} snapshots, {len(self.params)} tensors"
+        return f"<Trajectory {name!r}: {counts}>"
+
+    def _repr_html_(self) -> str:
+        return str(import_module(NOTEBOOK).run(self))
 
     def until(self, epoch: int) -> Trajectory:
         """Give the beginning of the run.

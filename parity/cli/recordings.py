@@ -28,6 +28,7 @@ from parity.cli.options import (
 from parity.cli.output import PAGE, clear_errors, fail, say, write, write_json
 
 if TYPE_CHECKING:
+    from parity.judging.diff import Comparison
     from parity.judging.verdict import Judgement
     from parity.running.matrix import Matrix
     from parity.suite import Entry, Suite
@@ -103,6 +104,9 @@ def explain(
     data: Data = None,
     accept: Accept = None,
     map_file: Map = None,
+    page_file: Annotated[
+        Path | None, typer.Option("--page", metavar="FILE", help="Also write a page of the two trajectories.")
+    ] = None,
 ) -> None:
     """Say where and why a run parts from its reference.
 
@@ -113,21 +117,29 @@ def explain(
     and B nothing is run: what they hold must do, and A's case is looked up in the suite. parity.Recorder records what
     is needed of loops of your own.
 
+    The page that --page writes of two recordings needs nothing else and asks for nothing from elsewhere. It holds their
+    layers side by side with the first that parts, their losses and distances, matched tensors, and settings.
+
     Status 0 if nothing parts, 1 if something does, 3 if that is inconclusive.
 
     \b
     Examples:
       parity explain iris-logistic --impl torch
       parity explain runs/torch runs/numpy
+      parity explain runs/torch runs/flax --page explained.html
     """
     from parity.judging.verdict import EXIT_STATUS, overall
-    from parity.report.terminal import make_console, print_explanation, print_preflight
+    from parity.report.page import check_page
+    from parity.report.terminal import make_console, print_explanation, print_lines, print_preflight
 
     with clear_errors():
         if len(what) == 2:
             _belongs_to_a_case(impl=impl, dtype=dtype, device=device != "cpu", epochs=epochs, python=python)
+            a, b = Path(what[0]), Path(what[1])
+            if page_file is not None:
+                check_page(page_file)
             with offline():
-                found = _explain_recordings(suite, Path(what[0]), Path(what[1]), noise, data, accept or (), map_file)
+                found = _explain_recordings(suite, a, b, noise, data, accept or (), map_file)
         elif len(what) > 2:
             fail("explain takes one case, or the folders of two trajectories")
         elif noise:
@@ -136,6 +148,8 @@ def explain(
             fail("--accept belongs to two trajectories: a case departs in nothing")
         elif map_file:
             fail("--map belongs to two trajectories: the implementations of a case have one layout")
+        elif page_file:
+            fail("--page belongs to two trajectories: 'parity report' makes a page of cases")
         else:
             matrix = matrix_of(
                 suite,
@@ -154,7 +168,12 @@ def explain(
     print_preflight(console, [(one.title, one.preflight) for one in found])
     for one in found:
         print_explanation(console, one.title, one.judgement, one.explanation)
+        if one.comparison is not None and one.explanation is None:
+            # Of runs that agree, the notes are all that there is to say.
+            print_lines(console, (f"note: {note}" for note in one.comparison.notes))
     write_json(json_file, {"explanations": [one.explanation for one in found]})
+    if page_file is not None:
+        write(page_file, _page(found[0]))
     raise SystemExit(EXIT_STATUS[overall([one.judgement.verdict for one in found])])
 
 
@@ -165,6 +184,18 @@ class _Explained(NamedTuple):
     judgement: Judgement
     preflight: Sequence[str]
     explanation: Mapping[str, Any] | None
+    comparison: Comparison | None = None
+    """Of two recordings."""
+
+
+def _page(found: _Explained) -> str:
+    from parity.recording.artefacts import open_run
+    from parity.report.pair import page
+
+    assert found.comparison is not None
+    with clear_errors():
+        runs = open_run(found.comparison.a), open_run(found.comparison.b)
+    return page(found.comparison, *runs, found.explanation)
 
 
 def _explain_recordings(
@@ -181,9 +212,7 @@ def _explain_recordings(
     known = known_suite(suite)
     replay = partial(_replay, known.suite, a, b, noise or ())
     comparison, explanation = explain_folders(known, a, b, noise or (), data, replay, accept, map_file)
-    # Of runs that agree, the notes are all that there is to say.
-    notes = comparison.preflight if explanation else (*comparison.preflight, *comparison.notes)
-    return [_Explained(f"{a} against {b}", comparison.judgement, notes, explanation)]
+    return [_Explained(f"{a} against {b}", comparison.judgement, comparison.preflight, explanation, comparison)]
 
 
 def _replay(

@@ -66,6 +66,7 @@ class Explanation:
             "pattern": self.diagnosis.pattern,
             "growth": self.growth,
             "layer": self.layers.as_json() if self.layers is not None else None,
+            "matched": None,
             "untouched": self.diagnosis.untouched,
             "epochs": self.diagnosis.epochs,
             "unfinished": self.diagnosis.unfinished,

@@ -64,7 +64,7 @@ def explain_folders(
     run, other = open_run(a), open_run(b)
     repeated = repetitions(run, other, noise)
     matched = inferred(run, other, read_map(matching) if matching else ())
-    comparison = compare_runs(a, run, b, other, repeated, known, accept, matched)
+    comparison = replace(compare_runs(a, run, b, other, repeated, known, accept, matched), matched=matched)
     if comparison.judgement.verdict is not Verdict.FAIL:
         return with_departures(comparison, run, other), None
     if metric := metric_alone(comparison.judgement):
@@ -122,6 +122,7 @@ def _explain_matched(
     held = in_common(run, other, noise, matched)
     pairs = [(one.run, one.base) for one in held.noise]
     found = explain_pair(held.ours, held.theirs, comparison.judgement, untried, pairs).as_json()
+    found["matched"] = matched.as_json() if matched is not None else None
     if matched is not None and (pairing := matched.pairing_of(str(found["parameter"]))):
         names = " and ".join(f"{' + '.join(of)} of {folder}" for of, folder in zip(pairing.names, (a, b), strict=True))
         found["note"] = "; ".join(filter(None, (found["note"], f"it is {names}")))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
+from importlib import import_module
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +42,7 @@ from parity.recording.places import CHECKED, LOCKSTEP, RUN, kept_failure
 from parity.recording.reader import superseded
 from parity.tolerance import FACTOR
 from parity.tolerance import least_floor as least
-from parity.trajectory import Trajectory, TrajectoryError
+from parity.trajectory import NOTEBOOK, Trajectory, TrajectoryError
 from parity.typing import Params
 
 
@@ -60,6 +62,7 @@ class Comparison:
         unit: By what the runs count their moments: see ``parity.judging.moments``.
         preflight: The differences that may make the numbers meaningless: settings, versions, batch orders, initial
             parameters.
+        matched: Which tensors are the same, if they were matched; None where both runs have the same names.
 
     Examples:
         >>> here, passed = Path("runs/a"), Judgement(Verdict.PASS, ratio=0.0)
@@ -76,6 +79,10 @@ class Comparison:
     notes: tuple[str, ...]
     preflight: tuple[str, ...] = ()
     unit: str = EPOCH
+    matched: Correspondence | None = field(default=None, repr=False)
+
+    def _repr_html_(self) -> str:
+        return str(import_module(NOTEBOOK).comparison(self))
 
     def as_json(self) -> dict[str, Any]:
         """Give the comparison as plain data.
@@ -156,8 +163,8 @@ def unpaired(a: Path, b: Path, comparisons: Sequence[Comparison]) -> dict[Path, 
 
 
 def compare(
-    a: Path,
-    b: Path,
+    a: str | PathLike[str],
+    b: str | PathLike[str],
     noise: Sequence[Path] = (),
     known: Known = NOTHING,
     budget: Budget | None = None,
@@ -202,9 +209,11 @@ def compare(
         >>> compare(root / "a", root / "b").judgement.verdict
         <Verdict.PASS: 'PASS'>
     """
+    a, b = Path(a), Path(b)
     ours, theirs = open_run(a, budget), open_run(b, budget)
     matched = inferred(ours, theirs, read_map(matching) if matching else ())
-    return compare_runs(a, ours, b, theirs, repetitions(ours, theirs, noise), known, accept, matched)
+    found = compare_runs(a, ours, b, theirs, repetitions(ours, theirs, noise), known, accept, matched)
+    return replace(found, matched=matched)
 
 
 @np.errstate(all="ignore")  # a recording may hold any numbers, a NaN that signals too

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ from parity.judging.outcome import Outcome, total
 from parity.judging.published import log_lines, missed, sources
 from parity.judging.verdict import Evidence, Verdict
 from parity.report.current import fingerprint, sources_of
+from parity.report.curves import drawn
+from parity.report.facts import facts_of
 from parity.report.foreign import foreign_in
 from parity.report.page import plotly, policy, render, resource
 from parity.report.words import (
@@ -33,12 +35,8 @@ from parity.tolerance import FACTOR
 from parity.trajectory import Trajectory
 from parity.typing import Array
 
-BINS = 100
-"""A longer series is thinned to its extremes in each of this many stretches."""
 HEAT = (0.02, 0.05, 0.1, 0.2, 0.5)
 """The shares of the tolerance at which one shade of the heat map ends and the next begins."""
-LONG = 400
-"""A fact from a trajectory is cut to this many characters."""
 HEADLINES = {
     Verdict.PASS: "Yes: every cell passes",
     Verdict.FAIL: "Not all of them",
@@ -76,29 +74,6 @@ def page(outcomes: Sequence[Outcome]) -> str:
         factor=FACTOR,
         **scripts,
     )
-
-
-def drawn(*measures: Array) -> Array:
-    """The places of a series that are drawn.
-
-    Args:
-        measures: Arrays of shape (n,). A long series keeps, in each of BINS stretches, the places where each of them
-            is largest, and its first and last place. NaN counts as largest.
-
-    Returns:
-        The places in order, integers of shape (m,); all n of a short series.
-    """
-    count = len(measures[0])
-    width = math.ceil(count / BINS)
-    if width <= 2:
-        return np.arange(count)
-    found = [np.array([0, count - 1])]
-    starts = np.arange(0, count, width)
-    for measure in measures:
-        padded = np.full(len(starts) * width, -np.inf)
-        padded[:count] = measure
-        found.append(starts + padded.reshape(-1, width).argmax(1))
-    return np.unique(np.concatenate(found))
 
 
 class _Content:
@@ -341,23 +316,13 @@ def _paragraphs(entry: Entry) -> list[list[str]]:
 
 
 def _settings(o: Outcome) -> list[list[str]]:
-    """What a run says of itself, as texts of bounded length: a stranger may have written them."""
+    """What a run says of itself, and how long it was trained."""
     if o.run is None:
         return []
-    meta = o.run.meta
-    facts: dict[str, Any] = {"dtype": meta.get("dtype"), "device": meta.get("device"), "threads": meta.get("threads")}
-    groups: dict[str, Mapping[str, Any]] = {key: meta.get(key) or {} for key in ("versions", "platform", "settings")}
-    hyper = meta.get("hyper_parameters")
-    facts |= {name: value for group in groups.values() for name, value in list(group.items())[:40]}
-    facts |= {
-        "hyper-parameters": ", ".join(map(str, hyper.values())) if isinstance(hyper, dict) else hyper,
-        "batch order, SHA-256": meta.get("batch_order"),
-        "epochs": len(o.run.loss),
-        "snapshots": len(o.run.epochs),
-        "parameters": sum(math.prod(values.shape[1:]) for values in o.run.params.values()),
-        "trained in": f"{o.seconds:.3g} s" if o.seconds else None,
-    }
-    return [[str(name)[:LONG], str(value)[:LONG]] for name, value in facts.items() if value is not None]
+    facts = facts_of(o.run)
+    if o.seconds:
+        facts["trained in"] = f"{o.seconds:.3g} s"
+    return [[name, value] for name, value in facts.items()]
 
 
 def _highlighted(path: Path) -> str:

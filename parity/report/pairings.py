@@ -9,7 +9,7 @@ from rich.console import Console
 
 from parity.judging.correspondence import Correspondence, Pairing, pasted
 from parity.layout import Slot
-from parity.report.terminal import plain_table
+from parity.report.terminal import plain_table, print_lines
 
 
 def print_match(console: Console, a: Path, b: Path, found: Correspondence) -> None:
@@ -26,8 +26,7 @@ def print_match(console: Console, a: Path, b: Path, found: Correspondence) -> No
         ours, theirs = (" + ".join(names) for names in pairing.names)
         table.add_row(ours, theirs, pairing.how, _proven(pairing))
     console.print(table)
-    for line in found.lines:
-        console.print(line, soft_wrap=True)
+    print_lines(console, found.lines)
     for name, folder, layout in (("ours", a, found.ours), ("theirs", b, found.theirs)):
         console.print()
         _print_layout(console, name, folder, layout)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -21,7 +22,7 @@ from parity.judging.moments import UPDATE, moment
 from parity.judging.outcome import Outcome
 from parity.judging.published import log_lines, missed, sources
 from parity.judging.verdict import Judgement, Verdict
-from parity.report.foreign import foreign
+from parity.report.foreign import foreign, foreign_in
 from parity.report.words import LOOKS, count_cells, count_published, explained, share
 from parity.running.cells import Cell
 from parity.running.versions import Availability
@@ -54,6 +55,13 @@ def make_console(stderr: bool = False) -> Console:
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else WIDE
     return _Plain(stderr=stderr, width=width, markup=False, highlight=False, emoji=False)
+
+
+def as_text(show: Callable[[Console], None]) -> str:
+    """What is printed on a console, as plain text: see ``make_console``."""
+    stream = io.StringIO()
+    show(_Plain(file=stream, width=WIDE, force_terminal=False, color_system=None, markup=False, emoji=False))
+    return stream.getvalue()
 
 
 def progress_on(console: Console, **options: Any) -> Progress:
@@ -292,7 +300,7 @@ def print_preflight(console: Console, notes: Iterable[tuple[str, Sequence[str]]]
             about.setdefault(note, []).append(name)
     for note, names in about.items():
         whose = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
-        line = Text("before any number: ", "yellow") + Text(note) + Text(f" ({whose})", "dim")
+        line = Text("before any number: ", "yellow") + Text(foreign(note)) + Text(foreign(f" ({whose})"), "dim")
         console.print(line, soft_wrap=True)
 
 
@@ -350,8 +358,13 @@ def _print_one(console: Console, found: Comparison) -> None:
             f"smallest tolerance that passes: {judgement.ratio:.3g} of the measured one{where}, "
             f"or {found.absolute.absolute:.3g} absolute everywhere"
         )
-    for line in (*lines, *(f"note: {note}" for note in found.notes)):
-        console.print(line, soft_wrap=True)
+    print_lines(console, (*lines, *(f"note: {note}" for note in found.notes)))
+
+
+def print_lines(console: Console, lines: Iterable[str]) -> None:
+    """Print texts, each on a line that no name in it can end."""
+    for line in lines:
+        console.print(foreign(line), soft_wrap=True)
 
 
 def _moment(unit: str, epoch: int, tensor: str | None) -> str:
@@ -364,11 +377,14 @@ def _ulp(count: int) -> str:
 
 def print_explanation(console: Console, title: str, judgement: Judgement, found: Mapping[str, Any] | None) -> None:
     """Print one run on one screen: the verdict, where it parts, what that looks like, and the mistakes tried."""
-    console.print(Text(f"{judgement.verdict} ", LOOKS[judgement.verdict].style) + Text(title, "bold"), soft_wrap=True)
+    # A line break in a stranger's name could write a line of ours, such as another verdict.
+    verdict = Text(f"{judgement.verdict} ", LOOKS[judgement.verdict].style)
+    console.print(verdict + Text(foreign(title), "bold"), soft_wrap=True)
     agrees = "it agrees with the reference: there is nothing to explain"
-    console.print(judgement.reason or agrees, soft_wrap=True)
+    console.print(foreign(judgement.reason or agrees), soft_wrap=True)
     if found is None:
         return
+    found = foreign_in(dict(found))
     console.print()
     console.print(Text("first differs at ") + Text(found["place"], "bold"), soft_wrap=True)
     for phase, floors in found["agreed"].items():

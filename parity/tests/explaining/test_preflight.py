@@ -101,6 +101,17 @@ def test_what_watched_runs_describe_differently_is_said(name: str) -> None:
     assert list(preflight(meta(**own), meta(**(own | changes)))) == said
 
 
+def test_one_optimizer_under_two_names_is_not_said() -> None:
+    names = ("torch.optim.sgd.SGD", "optax.trace scale")
+    rates = (0.1, 0.1), (0.1, 0.2)
+    for (one, other), said in zip(rates, (False, True), strict=True):
+        runs = [
+            meta(optimizer={"class": name, "groups": []}, hyper_parameters={"optimizer": f"Sgd(learning_rate={rate})"})
+            for name, rate in zip(names, (one, other), strict=True)
+        ]
+        assert any("optimizer differs" in line for line in preflight(*runs)) == said
+
+
 def test_layers_of_two_frameworks_are_not_held_together_by_name() -> None:
     ours = meta(implementation="torch", **WATCHED)
     assert list(preflight(ours, meta(implementation="flax", layers=[{"name": "Dense_0", "kind": "Dense"}]))) == []

@@ -114,3 +114,14 @@ def test_no_part_has_a_noise_floor_below_its_own_roundings(
     none = Floor(np.ones((2, 1)), {name: np.zeros(3) for name in runs[0].params}, source=Source.SHADOWS)
     found = finer([none, none], common, runs)[0]
     assert not too_narrow(replace(found, params=found.params | {"kernel": np.ones(3)}), runs[0], "float64")
+
+
+def test_a_tensor_of_one_value_loses_its_axis_in_every_part_of_a_recording() -> None:
+    steps = {f"0/{kind}/b": np.ones(1) for kind in ("params", "gradients", "slots/momentum")}
+    run = Trajectory({}, np.arange(2), np.ones((1, 1)), {"b": np.ones((2, 1))}, {}, steps)
+    slot = Slot("bias", "b", axes=((),))
+    found = aligned(run, layouts(Correspondence((Pairing((slot,), (slot,), How.VALUE),)))[0])
+    assert found.params["bias"].shape == (2,)
+    assert {name: value.shape for name, value in found.steps.items()} == {
+        f"0/{kind}/bias": () for kind in ("params", "gradients", "slots/momentum")
+    }

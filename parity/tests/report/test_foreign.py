@@ -77,7 +77,7 @@ def test_every_command_on_recordings_shows_such_names(parity: Parity, tmp_path: 
     keep_failure(runs / f"jax{name}", f"died of {name}")
     found = {
         "diff": parity("diff", a, b, "--json", "diff.json"),
-        "explain": parity("explain", a, b, "--json", "explain.json"),
+        "explain": parity("explain", a, b, "--json", "explain.json", "--page", "explain.html"),
         "folders": parity("diff", tmp_path / "runs", tmp_path / "runs"),
         "nowhere": parity("diff", a, tmp_path / name),
         **{form: parity("report", tmp_path / "runs", "--format", form) for form in ("html", "md", "junit", "json")},
@@ -91,6 +91,7 @@ def test_every_command_on_recordings_shows_such_names(parity: Parity, tmp_path: 
     ET.fromstring(found["junit"].out.encode())
     for text in (found["json"].out, Path("diff.json").read_text(), Path("explain.json").read_text()):
         json.dumps(json.loads(text), ensure_ascii=False).encode()
-    page = (tmp_path / "runs" / "report.html").read_text()
-    assert "ud800" not in page
-    assert foreign(f"case{name}").replace("<", "&lt;") in page
+    for page in (tmp_path / "runs" / "report.html", Path("explain.html")):
+        text = page.read_text()
+        assert "ud800" not in text
+        assert foreign(f"case{name}").replace("<", "&lt;") in text

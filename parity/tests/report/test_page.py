@@ -16,6 +16,7 @@ from parity.judging.folder import recorded
 from parity.judging.outcome import Outcome
 from parity.recording.places import EXPLANATION
 from parity.report import html
+from parity.report.curves import BINS, drawn
 from parity.report.page import resource
 from parity.suite import Suite
 from parity.tests.report.runs import ATTRIBUTE, IMAGE, SCRIPT, only
@@ -29,11 +30,11 @@ from parity.tests.suites import CASE, strict_json
 def test_thinning_keeps_the_extremes_of_every_stretch(one: list[float], other: list[float]) -> None:
     count = min(len(one), len(other))
     a, b = np.array(one[:count] * 9), np.array(other[:count] * 9)
-    places = html.drawn(a, -a, b)
+    places = drawn(a, -a, b)
     assert places[0] == 0
     assert places[-1] == len(a) - 1
-    assert len(places) <= max(2 * html.BINS, 3 * html.BINS + 2)
-    width = -(-len(a) // html.BINS)
+    assert len(places) <= max(2 * BINS, 3 * BINS + 2)
+    width = -(-len(a) // BINS)
     for start in range(0, len(a), width):
         inside = places[(places >= start) & (places < start + width)]
         assert a[inside].max() == a[start : start + width].max()
@@ -44,7 +45,7 @@ def test_thinning_keeps_the_extremes_of_every_stretch(one: list[float], other: l
 def test_an_excess_of_one_place_among_many_is_drawn() -> None:
     distances, shares = np.full(50_000, 1e-9), np.full(50_000, 1e-3)
     distances[31_415], shares[27_182] = 1e-3, 2.0
-    assert {31_415, 27_182} <= set(html.drawn(distances, shares).tolist())
+    assert {31_415, 27_182} <= set(drawn(distances, shares).tolist())
 
 
 def test_the_page_is_small(made: tuple[Suite, Path, list[Outcome]]) -> None:

@@ -10,10 +10,10 @@ import pytest
 from parity.judging.outcome import Outcome
 from parity.judging.published import Figure
 from parity.judging.verdict import Judgement, Verdict
-from parity.report import html, markdown, words
+from parity.report import html, markdown, markup, words
 
 
-@pytest.mark.parametrize("module", [markdown, words], ids=["markdown", "words"])
+@pytest.mark.parametrize("module", [markdown, markup, words], ids=["markdown", "markup", "words"])
 def test_the_examples_are_right(module: ModuleType) -> None:
     found = doctest.testmod(module)
     assert found.attempted
