@@ -177,12 +177,14 @@ def _explain_recordings(
     map_file: Path | None,
 ) -> list[_Explained]:
     from parity.explaining.folders import explain_folders
+    from parity.judging.verdict import Verdict
 
     known = known_suite(suite)
     replay = partial(_replay, known.suite, a, b, noise or ())
     comparison, explanation = explain_folders(known, a, b, noise or (), data, replay, accept, map_file)
-    # Of runs that agree, the notes are all that there is to say.
-    notes = comparison.preflight if explanation else (*comparison.preflight, *comparison.notes)
+    # Of runs that do not fail, the notes say on what grounds.
+    failed = comparison.judgement.verdict is Verdict.FAIL
+    notes = comparison.preflight if failed and explanation else (*comparison.preflight, *comparison.notes)
     return [_Explained(f"{a} against {b}", comparison.judgement, notes, explanation)]
 
 
