@@ -278,6 +278,8 @@ def _of_neither(sides: tuple[Side, Side], location: Location) -> Diagnosis:
             f"{ours.optimizer}" if ours.optimizer == theirs.optimizer else f"{ours.optimizer} and {theirs.optimizer}"
         )
         why = f"each run's updates are those of the optimizer that it is meant to have: {which}"
+        if location.check is not None and location.check.agrees:
+            why = f"to within rounding {why}; one of its numbers may be another by less than a single update shows"
         return diagnosis_of(location, untried=why)
     return _of_unsaid(sides, location)
 

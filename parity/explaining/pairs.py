@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from parity.dtypes import unit
+from parity.explaining.drift import from_drift
 from parity.explaining.location import Location
 from parity.explaining.walk import Agreed, Stop, all_agree, other_rows, parting, walk
 from parity.judging.followed import another_batch, followed_updates, taken_apart
@@ -59,6 +60,8 @@ def walk_pair(a: Trajectory, b: Trajectory, noise: Noise | None = None) -> Locat
     if found is None:
         return _first_of(losses or statistics, statistics if losses else ()) or all_agree(count, agreed)
     apart = agreed.get(Phase.STATE, 0.0)
+    if apart > 1:
+        found = from_drift(found, a, b, _stops(a, b, noise)) or found
     early = found.phase in (Phase.PREDICTION, Phase.LOSS, Phase.GRADIENT, Phase.BATCH)
     if found.parts and early and apart > 1 and not noise.at(update_at(a, found.epoch, found.batch)):
         note = (

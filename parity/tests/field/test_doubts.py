@@ -16,6 +16,7 @@ from parity.judging.witness import in_one_order
 from parity.recorder import Recorder
 from parity.recording.reader import read
 from parity.recording.steps import Phase
+from parity.spec import Sgd
 from parity.tests.command import Parity
 from parity.tests.field.port import explained, run, sgd
 from parity.tests.suites import strict_json
@@ -175,3 +176,35 @@ def test_runs_without_deep_recordings_have_no_place_without_a_verdict(parity: Pa
 def test_runs_that_agree_to_the_last_digit_have_no_place(tmp_path: Path) -> None:
     one, other = (read(run(tmp_path / name, step=sgd())) for name in ("a", "b"))
     assert largest_parting(one, other) is None
+
+
+@pytest.mark.parametrize("said", [Sgd(0.1, momentum=0.9), None])
+def test_updates_that_differ_by_less_than_a_tolerance_are_the_place_if_the_losses_follow_from_them(
+    said: Sgd | None, tmp_path: Path
+) -> None:
+    """The states still agree when the prediction, which follows from them, parts."""
+    right = run(tmp_path / "right", "float32", step=sgd(momentum=0.9), said=said)
+    wrong = run(tmp_path / "wrong", "float32", step=sgd(0.1 * (1 + 2e-5), momentum=0.9), said=said)
+    found = explained(wrong, right)
+    assert (found["phase"], found["epoch"], found["batch"]) == ("update", 1, 0), found["sentence"]
+    assert found["floors"] <= FACTOR
+    assert found["named"] == ["another-learning-rate"], found["sentence"]
+
+
+@pytest.mark.parametrize("part", [1, -1])
+def test_a_loss_that_does_not_follow_from_states_that_differ_a_little_stays_the_place(
+    part: int, tmp_path: Path
+) -> None:
+    seen: list[int] = []
+
+    def change(loss: float, gradients: Params) -> tuple[float, Params]:
+        seen.append(1)
+        factor = 1 + part * 2e-5 if len(seen) > 2 else 1.0
+        return loss * factor, {name: g * factor for name, g in gradients.items()}
+
+    right = run(tmp_path / "right", "float32", step=sgd(momentum=0.9))
+    wrong = run(tmp_path / "wrong", "float32", step=sgd(0.1 * (1 + 2e-6), momentum=0.9), change=change)
+    found = walk_pair(read(wrong), read(right))
+    assert found is not None
+    assert (found.phase, found.epoch) == (Phase.LOSS, 3), found.place
+    assert 1 < found.agreed[Phase.STATE] < FACTOR
