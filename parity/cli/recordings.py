@@ -168,8 +168,8 @@ def explain(
     print_preflight(console, [(one.title, one.preflight) for one in found])
     for one in found:
         print_explanation(console, one.title, one.judgement, one.explanation)
-        if one.comparison is not None and one.explanation is None:
-            # Of runs that agree, the notes are all that there is to say.
+        if one.comparison is not None and one.judgement.verdict != "FAIL":
+            # Of runs that do not fail, the notes say on what grounds.
             print_lines(console, (f"note: {note}" for note in one.comparison.notes))
     write_json(json_file, {"explanations": [one.explanation for one in found]})
     if page_file is not None:

@@ -12,7 +12,7 @@ import numpy as np
 from parity.explaining.diagnose import Diagnosis, diagnose
 from parity.explaining.layers import Layers, find_layers
 from parity.explaining.location import Location
-from parity.explaining.pairs import Noise, walk_pair
+from parity.explaining.pairs import Noise, largest_parting, walk_pair
 from parity.explaining.pattern import growth, pattern
 from parity.explaining.recordings import SENTENCES, explain_steps
 from parity.explaining.replay import Replays
@@ -221,6 +221,46 @@ def explain_pair(
     repeated = Noise(noise)
     walked = walk_pair(run, other, repeated)
     location = _placed(walked, run, other, judgement, "a deep recording of both (parity.recorder makes one)")
+    return _explained_at(location, run, other, untried, repeated)
+
+
+@np.errstate(all="ignore")  # a recording may hold any numbers, a NaN that signals too
+def explain_doubt(
+    run: Trajectory, other: Trajectory, untried: str, noise: Sequence[tuple[Trajectory, Trajectory]] = ()
+) -> Explanation | None:
+    """Say where single updates of two runs part by most, if no verdict could be given.
+
+    Args:
+        run: The first run.
+        other: The second run.
+        untried: Why no reference is at hand.
+        noise: Repetitions, as ``explain_pair`` takes them.
+
+    Returns:
+        The place and what explains it, as ``explain_pair`` gives them; or the largest parting if each is within
+        rounding. None if no update was recorded deeply by both, or all are equal.
+
+    Raises:
+        ValueError: The deep recordings have tensors of different shapes.
+    """
+    repeated = Noise(noise)
+    location = walk_pair(run, other, repeated)
+    if location is None:
+        return None
+    if location.parts or location.phase is not Phase.STATE:
+        doubt = "this may be rounding: what the verdict asks for would tell"
+        location = replace(location, note="; ".join(filter(None, (location.note, doubt))))
+        return _explained_at(location, run, other, untried, repeated)
+    largest, note = largest_parting(run, other, repeated), location.note
+    if largest is None:
+        return None
+    largest = replace(largest, note=note, unit=unit_of(run, other))
+    found = Diagnosis(location=largest, pattern=pattern(largest), named="no single update parts by more than rounding")
+    return Explanation(found, SENTENCES, layers=find_layers(run, other, largest))
+
+
+def _explained_at(location: Location, run: Trajectory, other: Trajectory, untried: str, repeated: Noise) -> Explanation:
+    """Explain what parts at a place."""
     found = explain_steps(run, other, location, repeated)
     if found is None:
         of_a_case = run.meta.get("case") or other.meta.get("case")

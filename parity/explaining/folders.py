@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from parity.explaining.explain import Explanation, explain_pair, explain_recorded
+from parity.explaining.explain import Explanation, explain_doubt, explain_pair, explain_recorded
 from parity.explaining.metrics import metric_alone, recorded_metric
 from parity.explaining.optimizers import Side, departures_in_words
 from parity.explaining.updates import optimizer_said
@@ -25,6 +25,7 @@ from parity.suite import Entry, Suite, SuiteError
 from parity.tolerance import FACTOR
 from parity.trajectory import Trajectory, TrajectoryError
 
+UNDECIDED = "the verdict is INCONCLUSIVE, and mistakes are replayed on the case of a run that fails"
 Replay = Callable[[Entry, bool], Mapping[str, Any]]
 """Explains one of two runs on the reference of a case, as ``replayed`` does in its own process: the second one where
 the flag is set. SuiteError where that reference cannot be had, TrajectoryError where the run is none of the case."""
@@ -56,7 +57,8 @@ def explain_folders(
         matching: A file of pairings of tensors, as ``parity.judging.diff.compare`` takes it.
 
     Returns:
-        The comparison, and the explanation as plain data; None instead of one if the runs do not differ.
+        The comparison, and the explanation as plain data; None instead of one if the runs do not differ. If the verdict
+        is INCONCLUSIVE, the explanation says where single updates part by most, as far as both runs recorded some.
 
     Raises:
         TrajectoryError: A recording cannot be read, or the deep recordings do not fit each other or their case.
@@ -65,6 +67,8 @@ def explain_folders(
     repeated = repetitions(run, other, noise)
     matched = inferred(run, other, read_map(matching) if matching else ())
     comparison = replace(compare_runs(a, run, b, other, repeated, known, accept, matched), matched=matched)
+    if comparison.judgement.verdict is Verdict.INCONCLUSIVE:
+        return _doubtful(with_departures(comparison, run, other), run, other, repeated, matched)
     if comparison.judgement.verdict is not Verdict.FAIL:
         return with_departures(comparison, run, other), None
     if metric := metric_alone(comparison.judgement):
@@ -127,6 +131,25 @@ def _explain_matched(
         names = " and ".join(f"{' + '.join(of)} of {folder}" for of, folder in zip(pairing.names, (a, b), strict=True))
         found["note"] = "; ".join(filter(None, (found["note"], f"it is {names}")))
     return found
+
+
+def _doubtful(
+    comparison: Comparison,
+    run: Trajectory,
+    other: Trajectory,
+    noise: Sequence[Repetition],
+    matched: Correspondence | None,
+) -> tuple[Comparison, dict[str, Any] | None]:
+    """Say where single updates of two runs part by most, of which no verdict could be given."""
+    held = in_common(run, other, noise, matched)
+    try:
+        found = explain_doubt(held.ours, held.theirs, UNDECIDED, [(one.run, one.base) for one in held.noise])
+    except ValueError as error:
+        said = f"no single updates were looked at, because the deep recordings do not fit each other: {error}"
+        return replace(comparison, notes=(*comparison.notes, said)), None
+    if found is None:
+        return comparison, None
+    return comparison, found.as_json() | {"matched": matched.as_json() if matched is not None else None}
 
 
 def with_departures(comparison: Comparison, run: Trajectory, other: Trajectory) -> Comparison:

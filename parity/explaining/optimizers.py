@@ -137,8 +137,7 @@ def departures_in_words(sides: Sequence[Side]) -> list[str]:
             updates = Updates(side.run, side.steps, side.optimizer)
             if (found := updates.departs()) is not None:
                 number, floors = found
-                # Of gradients that were recorded aside an update makes more than a rounding. Runs that agree are doubted
-                # where that cannot be.
+                # Of gradients that were recorded aside an update makes more than a rounding.
                 if floors <= FACTOR**2:
                     continue
                 far = f"by {floors:.3g} noise floors"
@@ -282,6 +281,8 @@ def _of_neither(sides: tuple[Side, Side], location: Location) -> Diagnosis:
             f"{ours.optimizer}" if ours.optimizer == theirs.optimizer else f"{ours.optimizer} and {theirs.optimizer}"
         )
         why = f"each run's updates are those of the optimizer that it is meant to have: {which}"
+        if location.check is not None and location.check.agrees:
+            why = f"to within rounding {why}; one of its numbers may be another by less than a single update shows"
         return diagnosis_of(location, untried=why)
     return _of_unsaid(sides, location)
 

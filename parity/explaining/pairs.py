@@ -9,12 +9,13 @@ from dataclasses import replace
 import numpy as np
 
 from parity.dtypes import unit
+from parity.explaining.drift import from_drift
 from parity.explaining.location import Location
 from parity.explaining.walk import Agreed, Stop, all_agree, other_rows, parting, walk
 from parity.judging.followed import another_batch, followed_updates, taken_apart
-from parity.judging.sight import moved_by_rounding
-from parity.judging.witness import Check, as_expected, take_apart
-from parity.recording.steps import Phase, Step, epochs_and_batches, steps_of, update_at
+from parity.judging.witness import Check, as_expected, in_one_order, take_apart
+from parity.judging.zeros import moved_by_rounding_alone, step_without
+from parity.recording.steps import NOTHING, Phase, Step, epochs_and_batches, steps_of, update_at
 from parity.tolerance import FACTOR, least_floor
 from parity.trajectory import Trajectory
 from parity.typing import Params
@@ -29,7 +30,8 @@ def walk_pair(a: Trajectory, b: Trajectory, noise: Noise | None = None) -> Locat
     Without a reference no noise floor is measured: 64 roundings of each tensor's largest value are allowed. Rounding
     alone may carry late updates farther apart, because each begins at its own run's state. Repetitions measure how far.
 
-    A tensor whose gradient is zero but for rounding is no place, nor are its slots. What no later update depends on
+    Values whose gradient is zero but for rounding are no place, nor are their slots: a whole tensor, or a part of one,
+    as a key's bias among those of queries and values. What no later update depends on
     does not end the walk: a running statistic, a loss that is reported otherwise while the gradients agree. And beyond
     a small difference the walk looks for one that is large beside it, by half of the dtype's digits: no update makes so
     much of so little.
@@ -43,17 +45,14 @@ def walk_pair(a: Trajectory, b: Trajectory, noise: Noise | None = None) -> Locat
         The place, None if no update was recorded deeply by both. If all agree, the place has no check. If there are
         several places, it is the one that parts by most, and the others are named.
     """
-    ours, theirs = steps_of(a), steps_of(b)
-    count = min(len(ours), len(theirs))
+    count = min(len(steps_of(a)), len(steps_of(b)))
     if not count:
         return None
     if followed_updates(a, b):
         found, agreed = walk(_followed(a, b))
         return found or all_agree(followed_updates(a, b), agreed)
     dtype, noise = max(a.meta["dtype"], b.meta["dtype"], key=unit), noise or Noise(())
-    pairs = Pairs(a, b, dtype, noise)
-    both = zip(ours, theirs, epochs_and_batches(a), strict=False)
-    stops = (pairs.against(step, other, epoch, batch) for step, other, (epoch, batch) in both)
+    stops = _stops(a, b, noise)
     found, beside, agreed = _along(stops)
     # No training depends on a statistic, whatever it parts by.
     statistics = [place for place in beside.values() if place.phase is not Phase.LOSS]
@@ -61,6 +60,8 @@ def walk_pair(a: Trajectory, b: Trajectory, noise: Noise | None = None) -> Locat
     if found is None:
         return _first_of(losses or statistics, statistics if losses else ()) or all_agree(count, agreed)
     apart = agreed.get(Phase.STATE, 0.0)
+    if apart > 1:
+        found = from_drift(found, a, b, _stops(a, b, noise)) or found
     early = found.phase in (Phase.PREDICTION, Phase.LOSS, Phase.GRADIENT, Phase.BATCH)
     if found.parts and early and apart > 1 and not noise.at(update_at(a, found.epoch, found.batch)):
         note = (
@@ -72,6 +73,34 @@ def walk_pair(a: Trajectory, b: Trajectory, noise: Noise | None = None) -> Locat
     if large is not None:
         return _first_of([large, *losses, found], statistics)
     return _first_of([found, *losses], statistics)
+
+
+def largest_parting(a: Trajectory, b: Trajectory, noise: Noise | None = None) -> Location | None:
+    """Find where two runs part by most in any update that both recorded deeply, though it be within rounding.
+
+    Args:
+        a: The first run.
+        b: The second run.
+        noise: What repetitions of the runs strayed.
+
+    Returns:
+        The place; None if no update was recorded deeply by both, or every one is equal.
+    """
+    largest: Location | None = None
+    for stop in _followed(a, b) if followed_updates(a, b) else _stops(a, b, noise or Noise(())):
+        for phase, checks in itertools.chain(stop.checks.items(), stop.beside.items()):
+            found = max(() if isinstance(checks, str) else checks, key=lambda check: check.share, default=None)
+            most = largest.check.share if largest is not None and largest.check is not None else 0.0
+            if found is not None and found.share > most:
+                largest = _at(stop, phase, (found,))
+    return largest
+
+
+def _stops(a: Trajectory, b: Trajectory, noise: Noise) -> Iterator[Stop]:
+    """Take apart the updates that two runs both recorded deeply, each at the run's own state."""
+    pairs = Pairs(a, b, max(a.meta["dtype"], b.meta["dtype"], key=unit), noise)
+    both = zip(steps_of(a), steps_of(b), epochs_and_batches(a), strict=False)
+    return (pairs.against(step, other, epoch, batch) for step, other, (epoch, batch) in both)
 
 
 def _followed(a: Trajectory, b: Trajectory) -> Iterator[Stop]:
@@ -171,7 +200,7 @@ class Pairs:
 
     def __init__(self, a: Trajectory, b: Trajectory, dtype: str, noise: Noise) -> None:
         self.dtype, self.noise = dtype, noise
-        self.zero = frozenset(moved_by_rounding((a, b)))
+        self.zeros = moved_by_rounding_alone(a, b)
         self.alike = frozenset(
             name
             for name, values in a.params.items()
@@ -186,6 +215,7 @@ class Pairs:
             note = "the numbers that the model was given are others: give both runs one order of batches"
             return Stop(epoch=epoch, batch=batch, checks={Phase.BATCH: note})
         strayed = _together_strayed(self.noise.at(step.number), step.strays, other.strays)
+        step, other = _laid_alike(step_without(step, other, self.zeros), other)
         expected = as_expected(other, step, self.dtype, strayed)
         untrained: dict[Phase, str] = {}
         if alone := sorted(step.gradients.keys() ^ other.gradients.keys()):
@@ -210,8 +240,11 @@ class Pairs:
         )
 
     def _by_rounding(self, name: str, other: Step) -> bool:
-        """Tell whether a tensor, or that of a slot, is moved by rounding alone."""
-        return name in self.zero or (name not in other.before.params and name.partition("/")[2] in self.zero)
+        """Tell whether a tensor, or that of a slot, is moved by rounding alone, all of it."""
+        which = self.zeros.get(name)
+        if which is None and name not in other.before.params:
+            which = self.zeros.get(name.partition("/")[2])
+        return which is not None and bool(which.all())
 
     def _is_beside(self, phase: Phase, name: str, other: Step, trained: Set[str]) -> bool:
         """Tell whether no forward pass depends on a tensor of a state: a running statistic that began alike, a slot."""
@@ -220,6 +253,13 @@ class Pairs:
         if name in other.before.params:
             return name not in trained and name in self.alike
         return phase is Phase.STATE
+
+
+def _laid_alike(step: Step, other: Step) -> tuple[Step, Step]:
+    """Lay the predictions of both runs in one order; leave them out if they have other numbers of values."""
+    laid = in_one_order(np.asarray(step.prediction), np.asarray(other.prediction))
+    ours, theirs = laid if laid is not None else (NOTHING, NOTHING)
+    return replace(step, prediction=ours), replace(other, prediction=theirs)
 
 
 def _together_strayed(*strays: Strays) -> dict[Phase, list[Mapping[str, float]]]:

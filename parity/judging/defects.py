@@ -58,6 +58,8 @@ class Losses:
 
     rest: Array
     allowed: Array
+    drift: Array
+    """What was taken off."""
 
     @property
     def usual(self) -> float:
@@ -139,7 +141,7 @@ def losses(ours: Trajectory, theirs: Trajectory, times: float = 0.0) -> Losses:
     >>> losses(run, run).usual
     0.0
     """
-    u, rest, allowed, largest = coarser(ours, theirs), [], [], 0.0
+    u, rest, allowed, taken, largest = coarser(ours, theirs), [], [], [], 0.0
     for a, b in _pairs(ours, theirs):
         drift = curve = 0.0
         for name in _common(a, b):
@@ -156,7 +158,8 @@ def losses(ours: Trajectory, theirs: Trajectory, times: float = 0.0) -> Losses:
             continue
         rest.append((float(a.loss) - float(b.loss) - drift) / size)
         allowed.append((curve + times * abs(drift)) / size)
-    return Losses(np.array(rest), np.array(allowed))
+        taken.append(drift / size)
+    return Losses(np.array(rest), np.array(allowed), np.array(taken))
 
 
 def _of_losses(found: Losses, noise: Sequence[Losses]) -> Iterator[Defect]:

@@ -19,7 +19,7 @@ from parity.judging.compare import Difference
 from parity.judging.floor import Source, mark_of_run
 from parity.judging.sight import GROSS
 from parity.judging.verdict import Judgement, Verdict
-from parity.judging.witness import Check, held, to_rounding
+from parity.judging.witness import Check, held, in_one_order, to_rounding
 from parity.recording.steps import Phase, Step, rows_in_words, steps_of
 from parity.tolerance import FACTOR, least_floor
 from parity.trajectory import Trajectory
@@ -125,7 +125,7 @@ def _taken(step: Step, other: Step, dtype: str, strays: Mapping[Phase, Sequence[
             name: (ours[phase][name], np.asarray(theirs[phase][name])) for name in theirs[phase] if name in ours[phase]
         }
         if phase is Phase.PREDICTION:
-            pairs = {name: _alike(*pair) for name, pair in pairs.items() if pair[0].size == pair[1].size}
+            pairs = {name: laid for name, pair in pairs.items() if (laid := in_one_order(*pair)) is not None}
         expected = to_rounding({name: wanted for name, (_, wanted) in pairs.items()}, dtype, strays[phase])
         if phase is Phase.GRADIENT and not strays[phase] and pairs:
             # What comes back through the layers is as coarse as the largest of it, if nobody measured how coarse.
@@ -141,11 +141,6 @@ def _taken(step: Step, other: Step, dtype: str, strays: Mapping[Phase, Sequence[
     checks[Phase.UPDATE], seen = _updates(step, other, dtype, strays[Phase.UPDATE], expected.floors)
     seen &= {check.tensor for check in judged}
     return Taken(number, checks, bent, frozenset(seen), step, other)
-
-
-def _alike(got: Array, wanted: Array) -> tuple[Array, Array]:
-    """Two tensors of one shape; where two frameworks order their axes differently, their values in ascending order."""
-    return (got, wanted) if got.shape == wanted.shape else (np.sort(got, None), np.sort(wanted, None))
 
 
 def _updates(

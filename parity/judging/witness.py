@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -123,6 +124,39 @@ def within_rounding(
     """Hold the tensors that both have against each other, the farthest first, with the floors of ``to_rounding``."""
     shared = {name: np.asarray(value) for name, value in wanted.items() if name in got}
     return sorted(held(got, to_rounding(shared, dtype, strayed, times)), key=lambda check: -check.share)
+
+
+def in_one_order(got: Array, wanted: Array) -> tuple[Array, Array] | None:
+    """Lay two predictions in one order, because each framework has its own order of axes.
+
+    Args:
+        got: One run's prediction.
+        wanted: The other run's.
+
+    Returns:
+        The two in one shape; None if they have other numbers of values. Of several orders of axes that give that shape,
+        the one that brings them nearest to each other. Without any, the values of both in ascending order.
+
+    Examples:
+        >>> images = np.arange(24.0).reshape(2, 1, 3, 4)  # channels first, against channels last
+        >>> got, wanted = in_one_order(images, images.transpose(0, 2, 3, 1))
+        >>> got.shape, bool((got == wanted).all())
+        ((2, 3, 4, 1), True)
+    """
+    if got.size != wanted.size:
+        return None
+    if got.shape == wanted.shape:
+        return got, wanted
+    mine, theirs = _measured(got).squeeze(), _measured(wanted).squeeze()
+    fits = (
+        mine.transpose(axes)
+        for axes in itertools.permutations(range(mine.ndim))
+        if tuple(mine.shape[axis] for axis in axes) == theirs.shape
+    )
+    nearest = min(fits, key=lambda one: float(np.nansum(np.abs(one - theirs))), default=None)
+    if nearest is None:
+        return np.sort(got, None), np.sort(wanted, None)
+    return nearest.reshape(wanted.shape), wanted
 
 
 def as_expected(

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from parity.judging.sight import moved_by_rounding
-from parity.recording.steps import steps_of
+from parity.recording.steps import Step, steps_of
 from parity.tolerance import FACTOR, least_floor
+from parity.trainer import State
 from parity.trajectory import Stack, Trajectory
 from parity.typing import Array, Params
 
@@ -94,6 +95,29 @@ def without(run: Trajectory, other: Trajectory, zeros: Mapping[str, Array]) -> T
     params = {name: Without(stack, other.params[name], zeros[name]) if name in zeros else stack
               for name, stack in run.params.items()}  # fmt: skip
     return replace(run, params=params)
+
+
+def step_without(step: Step, other: Step, zeros: Mapping[str, Array]) -> Step:
+    """Give an update whose marked values, gradients and slots are those of the same update of another run."""
+
+    def freed(values: Params, others: Params) -> Params:
+        found = dict(values)
+        for name in values.keys() & others.keys():
+            which = zeros.get(name, zeros.get(name.partition("/")[2]))
+            if which is not None and which.shape == np.shape(values[name]) == np.shape(others[name]):
+                found[name] = np.where(which, others[name], values[name]).astype(values[name].dtype, copy=False)
+        return found
+
+    def state(ours: State, theirs: State) -> State:
+        slots = freed(ours.slots, theirs.slots_at(ours.slot_scale))
+        return replace(ours, params=freed(ours.params, theirs.params), slots=slots)
+
+    return replace(
+        step,
+        before=state(step.before, other.before),
+        gradients=freed(step.gradients, other.gradients),
+        after=state(step.after, other.after),
+    )
 
 
 def as_notes(zeros: Mapping[str, Array]) -> list[str]:

@@ -386,7 +386,9 @@ def print_explanation(console: Console, title: str, judgement: Judgement, found:
         return
     found = foreign_in(dict(found))
     console.print()
-    console.print(Text("first differs at ") + Text(found["place"], "bold"), soft_wrap=True)
+    doubt = "the verdict is INCONCLUSIVE; single updates part by most at "
+    first = doubt if judgement.verdict is Verdict.INCONCLUSIVE else "first differs at "
+    console.print(Text(first) + Text(found["place"], "bold"), soft_wrap=True)
     for phase, floors in found["agreed"].items():
         console.print(Text(f"  {phase} agrees, to {floors:.2g} of the noise floor", "green"))
     worst = found["difference"]

@@ -65,10 +65,10 @@ def test_a_loss_that_is_off_systematically_is_said_in_numbers(tmp_path: Path) ->
 
 def test_a_systematic_loss_takes_most_of_enough_updates() -> None:
     def said(rest: list[float], noise: tuple[Losses, ...] = ()) -> list[bool]:
-        return [defect.certain for defect in _of_losses(Losses(np.array(rest), np.zeros(len(rest))), noise)]
+        return [defect.certain for defect in _of_losses(Losses(np.array(rest), *np.zeros((2, len(rest)))), noise)]
 
     off = 2.0 * FACTOR
-    repeated = Losses(np.ones(ENOUGH), np.zeros(ENOUGH))
+    repeated = Losses(np.ones(ENOUGH), *np.zeros((2, ENOUGH)))
     assert said([off] * (ENOUGH - 1)) == []
     assert said([off] * ENOUGH) == [False]
     assert said([off] * ENOUGH, (repeated,)) == [True]
