@@ -81,6 +81,8 @@ def one_to_one(source: Tensor, target: Tensor, found: Arrangement, canonical: st
     flip = tuple(place[k] for k in range(len(digits)) if digits[k].stride < 0)
     mine = _grouped([(place[k], digits[k].size) for k in range(len(digits))], source.shape, sizes)
     theirs = _grouped([(place[k], digits[k].size) for k in ranked], target.shape, sizes)
+    if mine is None or theirs is None:
+        return None
     ours = _slot(canonical, source, mine, sizes)
     return Both((replace(ours, gates=gates, flip=flip),), (_slot(canonical, target, theirs, sizes),))
 
@@ -250,10 +252,7 @@ def _grouped(
     return tuple(groups)
 
 
-def _slot(
-    canonical: str, tensor: Tensor, axes: tuple[int | tuple[int, ...], ...] | None, sizes: tuple[int, ...]
-) -> Slot:
-    assert axes is not None
+def _slot(canonical: str, tensor: Tensor, axes: tuple[int | tuple[int, ...], ...], sizes: tuple[int, ...]) -> Slot:
     plain = axes == tuple(range(len(sizes)))
     merges = any(isinstance(group, tuple) and len(group) > 1 for group in axes)
     return Slot(
