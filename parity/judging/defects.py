@@ -288,7 +288,7 @@ def _of_gradients(ours: Trajectory, theirs: Trajectory, clipped: float) -> Itera
                 drift = max(drift, _far(a.before.params[name], b.before.params[name]) / begun if begun else 0.0)
         allowed = limit + FACTOR * ROUNDINGS * drift
         for name, share in shares.items():
-            # A scale that the next norm takes back, as before a depthwise convolution, has a gradient that nearly cancels.
+            # A scale that the next norm takes back has a gradient that nearly cancels.
             size = max(_largest(a.gradients[name]), _largest(b.gradients[name]))
             firsts.setdefault(name, []).append((share, limit + FACTOR * _strayed((a, b), name) / size))
         if shares and min(shares.values()) > allowed:

@@ -18,13 +18,17 @@ def inverted(x, outputs: int, stride: int, name: str, mistake: str):
     y = layers.ReLU(6, name=f"{name}_expand_relu")(y)
     if stride == 2:
         y = layers.ZeroPadding2D(1, name=f"{name}_pad")(y)
-    y = layers.DepthwiseConv2D(
-        3, stride, "valid" if stride == 2 else "same", use_bias=False, name=f"{name}_depthwise"
-    )(y)
+    y = layers.DepthwiseConv2D(3, stride, "valid" if stride == 2 else "same", use_bias=False, name=f"{name}_depthwise")(
+        y
+    )
     y = layers.BatchNormalization(
         momentum=0.9, epsilon=1e-3 if mistake == "norm-epsilon" else 1e-5, name=f"{name}_depthwise_bn"
     )(y)
-    y = (layers.Activation("silu", name=f"{name}_depthwise_relu") if mistake == "activation" else layers.ReLU(6, name=f"{name}_depthwise_relu"))(y)
+    y = (
+        layers.Activation("silu", name=f"{name}_depthwise_relu")
+        if mistake == "activation"
+        else layers.ReLU(6, name=f"{name}_depthwise_relu")
+    )(y)
     y = layers.Conv2D(outputs, 1, use_bias=False, name=f"{name}_project")(y)
     y = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_project_bn")(y)
     if stride == 1 and inputs == outputs and mistake != "residual":
@@ -36,18 +40,14 @@ def build(mistake: str = "") -> keras.Model:
     image = x = keras.Input((16, 16, 3))
     if mistake != "padding":
         x = layers.ZeroPadding2D(1, name="stem_pad")(x)
-    x = layers.Conv2D(
-        8, 3, 2, "same" if mistake == "padding" else "valid", use_bias=False, name="stem"
-    )(x)
+    x = layers.Conv2D(8, 3, 2, "same" if mistake == "padding" else "valid", use_bias=False, name="stem")(x)
     x = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name="stem_bn")(x)
     x = layers.ReLU(6, name="stem_relu")(x)
     x = inverted(x, 8, 1, "b0", mistake if mistake in ("residual", "norm-epsilon") else "")
     x = inverted(x, 12, 2, "b1", mistake if mistake == "activation" else "")
     x = inverted(x, 12, 1, "b2", "")
     x = layers.Conv2D(16, 3, padding="same", groups=4, name="mix")(x)
-    x = layers.BatchNormalization(
-        momentum=0.1 if mistake == "norm-momentum" else 0.9, epsilon=1e-5, name="mix_bn"
-    )(x)
+    x = layers.BatchNormalization(momentum=0.1 if mistake == "norm-momentum" else 0.9, epsilon=1e-5, name="mix_bn")(x)
     x = layers.Activation("silu", name="mix_silu")(x)
     x = layers.AveragePooling2D(3, 1, "same", name="pool")(x)
     x = layers.GlobalAveragePooling2D(name="gap")(x)
@@ -55,9 +55,7 @@ def build(mistake: str = "") -> keras.Model:
         x = layers.Dropout(0.2, seed=1, name="dropout")(x)
     x = layers.Dense(CLASSES, name="classifier")(x)
     model = keras.Model(image, x, name="mobile")
-    model.compile(
-        keras.optimizers.SGD(RATE, MOMENTUM), keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    )
+    model.compile(keras.optimizers.SGD(RATE, MOMENTUM), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     return model
 
 
@@ -73,7 +71,11 @@ MISTAKES = {
 
 def carry(model: keras.Model, weights: dict[str, Any]) -> None:
     def conv(layer, name, bias=False, depthwise=False):
-        kernel = weights[f"{name}.weight"].transpose(2, 3, 0, 1) if depthwise else weights[f"{name}.weight"].transpose(2, 3, 1, 0)
+        kernel = (
+            weights[f"{name}.weight"].transpose(2, 3, 0, 1)
+            if depthwise
+            else weights[f"{name}.weight"].transpose(2, 3, 1, 0)
+        )
         model.get_layer(layer).set_weights([kernel, *([weights[f"{name}.bias"]] if bias else [])])
 
     def norm(layer, name):

@@ -24,9 +24,7 @@ class Inverted(nn.Module):
         wide = 2 * x.shape[-1]
         y = nn.Conv(wide, (1, 1), use_bias=False, **own)(x)
         y = nn.relu6(nn.BatchNorm(False, momentum=0.9, epsilon=1e-5, **own)(y))
-        y = nn.Conv(
-            wide, (3, 3), self.stride, padding=1, feature_group_count=wide, use_bias=False, **own
-        )(y)
+        y = nn.Conv(wide, (3, 3), self.stride, padding=1, feature_group_count=wide, use_bias=False, **own)(y)
         y = nn.BatchNorm(False, momentum=0.9, epsilon=1e-3 if self.mistake == "norm-epsilon" else 1e-5, **own)(y)
         y = nn.silu(y) if self.mistake == "activation" else nn.relu6(y)
         y = nn.Conv(self.outputs, (1, 1), use_bias=False, **own)(y)
@@ -104,7 +102,9 @@ def train(watch, weights, batches, dtype: str, mistake: str = "") -> list[float]
     def update(params, stats, state, x, y):
         def loss_of(params):
             logits, changed = model.apply(
-                {"params": params, "batch_stats": stats}, x, mutable=["batch_stats"],
+                {"params": params, "batch_stats": stats},
+                x,
+                mutable=["batch_stats"],
                 rngs={"dropout": jax.random.key(3)},
             )
             return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean(), changed["batch_stats"]
@@ -116,6 +116,8 @@ def train(watch, weights, batches, dtype: str, mistake: str = "") -> list[float]
     losses = []
     with watch(params, stats, state) as run:
         for images, labels in batches:
-            params, stats, state, loss = run.step(update, params, stats, state, jnp.asarray(images), jnp.asarray(labels))
+            params, stats, state, loss = run.step(
+                update, params, stats, state, jnp.asarray(images), jnp.asarray(labels)
+            )
             losses.append(float(loss))
     return losses

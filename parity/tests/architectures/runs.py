@@ -48,7 +48,11 @@ def trained(
     run = Path(folder, "run")
     with settled(framework, dtype):
         port(model, framework).train(
-            lambda *objects: watch(run, *objects, shadows=shadows, deep=DEEP), begin, batches(model, STEPS, dtype), dtype, mistake
+            lambda *objects: watch(run, *objects, shadows=shadows, deep=DEEP),
+            begin,
+            batches(model, STEPS, dtype),
+            dtype,
+            mistake,
         )
     return str(run)
 

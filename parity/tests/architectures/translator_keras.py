@@ -35,8 +35,10 @@ class Translator(keras.Model):
             setattr(self, name, layers.LayerNormalization(epsilon=1e-3 if wrong else 1e-5, name=name))
         for name in ("encoder", "decoder"):
             wrong = mistake == "activation" and name == "encoder"
-            gelu = (lambda x: keras.activations.gelu(x, approximate=True)) if wrong else (
-                lambda x: keras.activations.gelu(x, approximate=False)
+            gelu = (
+                (lambda x: keras.activations.gelu(x, approximate=True))
+                if wrong
+                else (lambda x: keras.activations.gelu(x, approximate=False))
             )
             setattr(self, f"{name}_up", layers.Dense(2 * WIDTH, activation=gelu, name=f"{name}_up"))
             setattr(self, f"{name}_down", layers.Dense(WIDTH, name=f"{name}_down"))
@@ -79,7 +81,11 @@ MISTAKES = {
 def carry(model: keras.Model, weights: dict[str, Any]) -> None:
     for name in ("source", "target", "places"):
         getattr(model, name).set_weights([weights[f"{name}.weight"]])
-    names = {"encoder_attention": "encoder.attention", "decoder_self": "decoder.itself", "decoder_cross": "decoder.cross"}
+    names = {
+        "encoder_attention": "encoder.attention",
+        "decoder_self": "decoder.itself",
+        "decoder_cross": "decoder.cross",
+    }
     for own, name in names.items():
         flat = []
         parts = np.split(weights[f"{name}.in_proj_weight"], 3), np.split(weights[f"{name}.in_proj_bias"], 3)
@@ -89,10 +95,15 @@ def carry(model: keras.Model, weights: dict[str, Any]) -> None:
         query, key, value, out = flat[:2], flat[2:4], flat[4:6], flat[6:]
         layer = getattr(model, own)
         for dense, values in (
-            (layer.query_dense, query), (layer.key_dense, key), (layer.value_dense, value), (layer.output_dense, out)
+            (layer.query_dense, query),
+            (layer.key_dense, key),
+            (layer.value_dense, value),
+            (layer.output_dense, out),
         ):
             dense.set_weights(values)
-    norms = {f"{m}_norm{k}": f"{m}.norm{k}" for m in ("encoder", "decoder") for k in range(1, 4) if m != "encoder" or k < 3}
+    norms = {
+        f"{m}_norm{k}": f"{m}.norm{k}" for m in ("encoder", "decoder") for k in range(1, 4) if m != "encoder" or k < 3
+    }
     for own, name in (norms | {"norm": "norm"}).items():
         getattr(model, own).set_weights([weights[f"{name}.weight"], weights[f"{name}.bias"]])
     dense = {f"{m}_{n}": f"{m}.feed.{n}" for m in ("encoder", "decoder") for n in ("up", "down")} | {"head": "head"}
@@ -102,9 +113,7 @@ def carry(model: keras.Model, weights: dict[str, Any]) -> None:
 
 def train(watch, weights, batches, dtype: str, mistake: str = "") -> list[float]:
     model = Translator(mistake)
-    model.compile(
-        keras.optimizers.SGD(RATE, MOMENTUM), keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    )
+    model.compile(keras.optimizers.SGD(RATE, MOMENTUM), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     model([np.ones((1, LENGTH), "int32")] * 2)
     carry(model, weights)
     with watch(model) as run:

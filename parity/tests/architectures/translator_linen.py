@@ -121,10 +121,14 @@ def carry(weights: dict[str, Any]) -> dict[str, Any]:
         **{name: {"embedding": weights[f"{name}.weight"]} for name in ("source", "target", "places")},
         "Encoder_0": {
             "MultiHeadDotProductAttention_0": attention("encoder.attention"),
-            "LayerNorm_0": norm("encoder.norm1"), "LayerNorm_1": norm("encoder.norm2"), "Feed_0": feed("encoder.feed"),
+            "LayerNorm_0": norm("encoder.norm1"),
+            "LayerNorm_1": norm("encoder.norm2"),
+            "Feed_0": feed("encoder.feed"),
         },
         "Decoder_0": {
-            "itself": attention("decoder.itself"), "cross": attention("decoder.cross"), "Feed_0": feed("decoder.feed"),
+            "itself": attention("decoder.itself"),
+            "cross": attention("decoder.cross"),
+            "Feed_0": feed("decoder.feed"),
             **{f"LayerNorm_{k}": norm(f"decoder.norm{k + 1}") for k in range(3)},
         },
         "LayerNorm_0": norm("norm"),
