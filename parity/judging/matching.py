@@ -203,7 +203,7 @@ def _by_stack(state: _State, mine: bool) -> None:
             if slot.index is not None:
                 found[slot.framework, slot.index] = pairing
     partner = state.evidence.theirs if mine else state.evidence.ours
-    for index, block in enumerate(blocks):
+    for index, block in enumerate(blocks if len(set(blocks)) == len(blocks) else ()):
         taken = used(list(found.values()))[1 if mine else 0]
         within = [t for t in others if t.name not in taken and (t.name.startswith((f"{block}/", f"{block}.")))]
         marked = _marked(partner, within, _same_values)
@@ -253,7 +253,10 @@ def _blocks_of_slices(pairings: Sequence[Pairing], mine: bool) -> list[str]:
                 partners[slot.index].add(names[slot.canonical])
     if sorted(partners) != list(range(len(partners))):
         return []
-    shared = [set.intersection(*(set(ancestors(layer_of(name))) for name in partners[k])) for k in range(len(partners))]
+    shared = [
+        set.intersection(*(set(ancestors(layer_of(name))[1:]) or {""} for name in partners[k]))
+        for k in range(len(partners))
+    ]
     return [max(names, key=len) for names in shared]
 
 

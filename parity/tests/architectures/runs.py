@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable
 from concurrent.futures import Future
 from importlib import import_module
@@ -21,6 +22,8 @@ PORTS = {
     "stacked": ("torch", "linen"),
 }
 STEPS, DEEP = 8, 3
+Folder = Callable[[], Path]
+"""Makes a new folder."""
 
 
 def port(model: str, framework: str) -> Any:
@@ -58,9 +61,46 @@ def trained(
 
 
 def made(
-    warm: Warm, folder: Callable[[], Path], model: str, framework: str, dtype: str = "float32", mistake: str = ""
+    warm: Warm, folder: Folder, model: str, framework: str, dtype: str = "float32", mistake: str = ""
 ) -> Future[Any]:
     """The future of the folder of a port's run."""
     weights = warm.ask(begun, Environment("torch"), {"model": model}, "", folder).result()
     arguments = {"model": model, "framework": framework, "dtype": dtype, "weights": weights, "mistake": mistake}
     return warm.ask(trained, Environment(PROCESS[framework]), arguments, "", folder)
+
+
+def layers_of_mistake(model: str, framework: str) -> dict[str, str]:
+    """Which layer each mistake is in, as a port's file says; read without its framework."""
+    source = Path(__file__).with_name(f"{model}_{framework}.py").read_text()
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "MISTAKES":
+            found: dict[str, str] = ast.literal_eval(node.value)
+            return found
+    raise AssertionError(f"{model}_{framework} has no MISTAKES")
+
+
+def numbered(model: str, framework: str, weights: str, folder: str) -> dict[str, list[str]]:
+    """Called where the framework is: which of torch's tensors each of a port's own ones is made of.
+
+    The port carries over tensors that are filled with one number each, so that its own ones show them.
+    """
+    with np.load(weights) as file:
+        names = list(file)
+        begin = {name: np.full(value.shape, number, value.dtype) for number, (name, value) in enumerate(file.items())}
+    run = Path(folder, "run")
+    from parity import read, watch
+
+    with settled(framework, "float32"):
+        port(model, framework).train(
+            lambda *objects: watch(run, *objects, shadows=0, deep=0), begin, batches(model, 1, "float32"), "float32"
+        )
+    first = {name: np.unique(np.asarray(stack[0])) for name, stack in read(run).params.items()}
+    return {name: [names[round(float(value))] for value in values] for name, values in first.items()}
+
+
+def names_of(warm: Warm, folder: Folder, model: str, framework: str) -> dict[str, set[str]]:
+    """Which of torch's tensors each of a port's own ones is made of."""
+    weights = warm.ask(begun, Environment("torch"), {"model": model}, "", folder).result()
+    arguments = {"model": model, "framework": framework, "weights": weights}
+    found = warm.ask(numbered, Environment(PROCESS[framework]), arguments, "", folder).result()
+    return {name: set(of) for name, of in found.items()}

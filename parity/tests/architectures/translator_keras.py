@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-WORDS, WIDTH, HEADS, LENGTH, RATE, MOMENTUM = 13, 16, 2, 7, np.float64(0.1), np.float64(0.9)
+WORDS, WIDTH, HEADS, LENGTH, RATE, MOMENTUM = 13, 16, 4, 7, np.float64(0.1), np.float64(0.9)
 
 
 class Scaled(layers.MultiHeadAttention):

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 from flax import linen as nn
 
-WORDS, WIDTH, HEADS, LENGTH, RATE, MOMENTUM = 13, 16, 2, 7, 0.1, 0.9
+WORDS, WIDTH, HEADS, LENGTH, RATE, MOMENTUM = 13, 16, 4, 7, 0.1, 0.9
 
 
 def wrong_axis(query, key, value, mask=None, **_):

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-WORDS, WIDTH, HEADS, LENGTH, RATE, MOMENTUM = 13, 16, 2, 7, 0.1, 0.9
+WORDS, WIDTH, HEADS, LENGTH, RATE, MOMENTUM = 13, 16, 4, 7, 0.1, 0.9
 
 
 class Feed(nn.Module):
