@@ -100,8 +100,8 @@ def match_sides(ours: Side, theirs: Side, given: Sequence[Pairing] = ()) -> Corr
         *(Pairing(one, its, How.VALUE, proven=True) for one, its in values.matches),
     ]
     state.take(by_evidence(state.evidence, state.ours, state.theirs))
-    for mine in (True, False):
-        _by_stack(state, mine)
+    for of_ours in (True, False):
+        _by_stack(state, of_ours)
     _by_layer(state)
     state.take(nearest(state.evidence, state.ours, state.theirs))
     _by_name(state)
@@ -219,9 +219,9 @@ def _by_stack(state: _State, mine: bool) -> None:
             for piece, part in zip(*ordered, strict=True):
                 one, other = (piece, part) if mine else (part, piece)
                 how = How.NEIGHBOUR if len(some) == 1 else How.ORDER
-                pairing = paired(state.evidence, one, other, how)
-                if pairing is not None:
-                    found[piece.name, index] = pairing
+                guess = paired(state.evidence, one, other, how)
+                if guess is not None:
+                    found[piece.name, index] = guess
     for whole in wholes:
         each = [found.get((whole.name, index)) for index in range(len(blocks))]
         known = [pairing for pairing in each if pairing is not None]

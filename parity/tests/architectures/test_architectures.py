@@ -19,7 +19,7 @@ QUICK = ("translator", "torch", "keras")
 PAIRS = [(model, "torch", other) for model, ports in PORTS.items() for other in ports[1:]]
 SURE = {
     "translator": ("mask", "padding-mask", "scale", "residual"),
-    "mobile": ("norm-epsilon", "activation"),
+    "mobile": ("norm-epsilon",),
     "stacked": ("norm-epsilon",),
 }
 """The mistakes that torch's port can make whose layer has a name of its own in every framework."""

@@ -39,7 +39,7 @@ WHERE: dict[tuple[str, str], dict[str, Said]] = {
     ("images", "relu"): {"flax": ("bn2>fc1", "BatchNorm_1>Dense_0"), "keras": ("act-call2", None)},
     ("images", "dropout"): {"flax": (None, "Dropout_0"), "keras": (None, "drop")},
     ("images", "stop"): {
-        "flax": ("bn1,bn2>fc1", "BatchNorm_0,BatchNorm_1>Dense_0"),
+        "flax": ("bn1,bn2>fc1", "BatchNorm_1>Dense_0"),
         "keras": ("bn1,bn2>fc1", "stem_bn,mix_bn>hidden"),
     },
     ("texts", "ln-eps"): {"flax": ("h.0.ln_1", "layer_0/norm_before"), "keras": ("h.0.ln_1", "b0_n1")},
