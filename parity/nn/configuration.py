@@ -158,7 +158,7 @@ def in_common_words(kind: str, said: Mapping[str, Any]) -> Configuration:
         >>> in_common_words("BatchNorm2d", {"eps": 1e-5, "momentum": 0.1}).settings
         {'epsilon': 1e-05, 'momentum': 0.9}
         >>> in_common_words("Conv", {"strides": 2, "padding": "SAME", "kernel_size": [3, 3]}).settings
-        {'kernel_size': (3, 3), 'stride': (2, 2), 'padding': 'SAME'}
+        {'kernel_size': (3, 3), 'stride': (2, 2), 'padding': 'SAME', 'activation': ''}
         >>> in_common_words("MyBlock", {"width": 3})
         Configuration(kind='', settings={})
     """

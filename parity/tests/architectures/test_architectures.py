@@ -30,7 +30,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Folder:
     return lambda: tmp_path_factory.mktemp("port")
 
 
-@pytest.mark.parametrize("pair", [pair if pair == QUICK else pytest.param(pair, marks=slow) for pair in PAIRS])
+@pytest.mark.parametrize(
+    "pair", [pytest.param(pair, marks=() if pair == QUICK else slow, id="-".join(pair)) for pair in PAIRS]
+)
 def test_every_tensor_is_matched_with_its_own(pair: tuple[str, str, str], warm: Warm, folder: Folder) -> None:
     model, one, other = pair
     runs = [Path(made(warm, folder, model, framework).result()) for framework in (one, other)]
@@ -49,7 +51,9 @@ def test_every_tensor_is_matched_with_its_own(pair: tuple[str, str, str], warm: 
 @pytest.mark.parametrize(
     ("pair", "mistake"),
     [
-        pytest.param(pair, mistake, marks=() if (pair, mistake) == (QUICK, "mask") else slow)
+        pytest.param(
+            pair, mistake, marks=() if (pair, mistake) == (QUICK, "mask") else slow, id="-".join((*pair, mistake))
+        )
         for pair in PAIRS
         for mistake in SURE[pair[0]]
     ],
