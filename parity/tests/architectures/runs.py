@@ -17,7 +17,8 @@ from parity.tests.ports.pairs import PROCESS, settled
 from parity.tests.warm import Warm
 
 PORTS = {
-    "mobile": ("torch", "linen", "keras"),
+    # Not Keras: deep updates are made eagerly, where a grouped convolution has no gradient on a CPU without oneDNN.
+    "mobile": ("torch", "linen"),
     "translator": ("torch", "linen", "keras"),
     "stacked": ("torch", "linen"),
 }
