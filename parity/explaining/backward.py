@@ -19,6 +19,8 @@ from parity.tolerance import FACTOR, least_floor
 from parity.typing import Array
 
 Look = Callable[[Array, Array, float], str]
+BETWEEN = 4
+"""So many layers are named at most that a gradient may have come through."""
 
 
 def backward(alignment: Alignment, look: Look) -> list[Parting]:
@@ -31,7 +33,8 @@ def backward(alignment: Alignment, look: Look) -> list[Parting]:
         look: Says what a difference looks like.
 
     Returns:
-        Every independent parting, the nearest to the loss first. None of them if the loss's own gradient parts.
+        Every independent parting, the certain ones first, then the nearest to the loss. None of them if the loss's own
+        gradient parts.
     """
     pairs = {ours.label: (ours, theirs, lying) for ours, theirs, lying in _comparable(alignment)}
     apart = {label: _apart(*pair) for label, pair in pairs.items()}
@@ -45,8 +48,8 @@ def backward(alignment: Alignment, look: Look) -> list[Parting]:
             continue
         ours, theirs, _ = pairs[label]
         places: tuple[Place, ...] = (
-            _through(ours, nearest),
-            _through(theirs, [pairs[each][1].label for each in nearest]),
+            _through(alignment.sides[0], ours, nearest),
+            _through(alignment.sides[1], theirs, [pairs[each][1].label for each in nearest]),
         )
         differences: list[str] = []
         layers = [place.layer for place in places]
@@ -76,7 +79,7 @@ def backward(alignment: Alignment, look: Look) -> list[Parting]:
                 note=note,
             )
         )
-    return found
+    return sorted(found, key=lambda parting: not parting.certain)
 
 
 def _comparable(alignment: Alignment) -> Iterator[tuple[Tensor, Tensor, Arrangement]]:
@@ -120,12 +123,25 @@ def _next(below: Mapping[str, list[str]], label: str, known: Mapping[str, object
             left += below[each]
 
 
-def _through(tensor: Tensor, after: Sequence[str]) -> Place:
-    """The layer through which a tensor's gradient comes, or the functions."""
+def _through(flow: Dataflow, tensor: Tensor, after: Sequence[str]) -> Place:
+    """The layer through which a tensor's gradient comes, or functions and the few layers that it may come through."""
     taker = tensor.taker
-    direct = taker is not None and bool(set(taker.outputs) & set(after))
-    before = taker.name if taker is not None else ", ".join(after)
-    return Place(layer=taker if direct else None, after=(tensor.label,), before=before)
+    if taker is not None and set(taker.outputs) & set(after):
+        return Place(layer=taker, after=(tensor.label,), before=taker.name)
+    passed, left = set[str](), list(flow.below[tensor.label])
+    while left:
+        label = left.pop()
+        if label not in passed:
+            passed.add(label)
+            left += [] if label in after else flow.below[label]
+    given = [flow.tensors[label].layer for label in sorted(passed, key=list(flow.tensors).index)]
+    between = tuple(dict.fromkeys(layer for layer in given if layer is not None))
+    return Place(
+        layer=None,
+        after=(tensor.label,),
+        before=taker.name if taker is not None and taker not in between else "",
+        with_it=between if len(between) <= BETWEEN else (),
+    )
 
 
 def _since_trained(flow: Dataflow, tensor: Tensor, to: Sequence[str]) -> Place:

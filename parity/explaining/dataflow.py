@@ -1,13 +1,14 @@
 """A recorded update as a graph: what each layer gave, in order, and from which tensors it came.
 
 Flow keeps what layers give under their names, and a function's result as the input of the layer that takes it. From
-which tensors that came nobody has seen: it is taken to come from all that was given before and that no layer took.
+which tensors that came nobody has seen. The values tell it of a sum of two, as a residual connection is; else it is
+taken to come from all that was given before and that neither a layer nor a sum took.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,7 +17,7 @@ import numpy as np
 
 from parity.nn.configuration import Configuration, in_common_words
 from parity.recording.sketch import SIZE, sketch
-from parity.tolerance import least_floor
+from parity.tolerance import FACTOR, least_floor
 from parity.trajectory import Trajectory
 from parity.typing import Array
 
@@ -94,6 +95,8 @@ class Dataflow:
         for layer in self.layers:
             for label in layer.inputs:
                 self._takers.setdefault(label, layer)
+        self._sums = self._found_sums()
+        self._summed = {label for terms in self._sums.values() for label in terms}
         self._open: list[str] = []  # what was given and neither taken by a layer nor by a function
         self._alike: dict[bytes, str] = {}
         self._fill()
@@ -138,11 +141,29 @@ class Dataflow:
                 whole = None if self._sketched else value
                 summed = value.astype(np.float64) if self._sketched else sketch(value)
                 given = label in self._makers
-                sources = self._made_of(place, layer) if given else self._function_of(summed)
-                self._add(label, whole, summed, gradients.get(label), sources)
+                terms = self._sums.get(label, ())
+                sources = self._made_of(place, layer) if given else [] if terms else self._function_of(summed)
+                self._add(label, whole, summed, gradients.get(label), [*sources, *terms])
         said = self._run.steps.get(f"{self._number}/prediction")
         if said is not None and said.size and self.tensors and (summed := sketch(said)).tobytes() not in self._alike:
             self._add(PREDICTION, said, summed, None, self._function_of(summed))
+
+    def _found_sums(self) -> dict[str, tuple[str, str]]:
+        """The results of functions, and of layers of no known kind, that are the sum of two tensors before them."""
+        found: dict[str, tuple[str, str]] = {}
+        if self._sketched:
+            return found
+        labels = dict.fromkeys(label for layer in self.layers for label in (*layer.inputs, *layer.outputs))
+        alike: dict[tuple[int, ...], list[str]] = {}
+        for label in labels:
+            if label in self._kept and self._kept[label].dtype.kind == "f" and self._kept[label].size > 1:
+                alike.setdefault(self._kept[label].shape, []).append(label)
+        for same in alike.values():
+            found |= sums({label: self._kept[label] for label in same}, self.dtype, self._may_add)
+        return found
+
+    def _may_add(self, label: str) -> bool:
+        return label not in self._makers or self._makers[label].common.kind in ("", "add")
 
     def tensor(self, label: str, values: Array) -> Tensor:
         """Make a tensor of values that no layer gave, with the noise floor that the update has under its label."""
@@ -176,7 +197,7 @@ class Dataflow:
             sources=tuple(dict.fromkeys(source for source in sources if source in self.tensors)),
             moved=label not in self._makers and list(sources) == [self._alike.get(summed.tobytes())],
         )
-        if label not in self._takers:
+        if label not in self._takers and label not in self._summed:
             self._open.append(label)
         if summed[3] != summed[-1]:
             self._alike.setdefault(summed.tobytes(), label)
@@ -212,6 +233,53 @@ class Dataflow:
         strayed = self._run.steps.get(f"{self._number}/strays/{name}")
         least = 0.0 if values is None else least_floor(largest(values), self.dtype)
         return float(np.max(() if strayed is None else strayed[np.isfinite(strayed)], initial=least))
+
+
+@np.errstate(all="ignore")  # a recording may hold any numbers
+def sums(tensors: Mapping[str, Array], dtype: str, may: Callable[[str], bool]) -> dict[str, tuple[str, str]]:
+    """Find the tensors that are the sum of two before them.
+
+    One number of each, its product with random ones, adds up as the tensors do: it finds candidates, all values prove
+    them.
+
+    Args:
+        tensors: Tensors of one shape, in the order in which they came.
+        dtype: The dtype in which they were added.
+        may: Whether a tensor may be a sum.
+
+    Returns:
+        The two terms of each sum, by its name; the latest ones if several fit.
+
+    Examples:
+        >>> x, y = np.random.default_rng(0).normal(size=(2, 5))
+        >>> sums({"x": x, "y": y, "z": x + y}, "float64", lambda label: label == "z")
+        {'z': ('x', 'y')}
+    """
+    labels = [label for label, values in tensors.items() if np.isfinite(values).all() and np.ptp(values)]
+    if len(labels) < 3:
+        return {}
+    signs = np.random.default_rng(0).normal(size=tensors[labels[0]].shape)
+    marks = np.array([float(np.sum(tensors[label] * signs)) for label in labels])
+    sizes, weight = [largest(tensors[label]) for label in labels], float(np.sum(np.abs(signs)))
+    found = {}
+    for place, label in enumerate(labels):
+        if not may(label):
+            continue
+        wide = [FACTOR * least_floor(max(size, sizes[place]), dtype) for size in sizes[:place]]
+        before, order = marks[:place], np.argsort(marks[:place])
+        reach = max(wide, default=0.0) * weight
+        starts = np.searchsorted(before[order], marks[place] - before - reach, "left")
+        stops = np.searchsorted(before[order], marks[place] - before + reach, "right")
+        for i in reversed(np.flatnonzero(starts < stops).tolist()):
+            rest = tensors[label].astype(np.float64) - tensors[labels[i]]
+            partners = sorted((int(j) for j in order[starts[i] : stops[i]] if j < i), reverse=True)
+            allowed = [max(wide[i], wide[j]) for j in partners]
+            held = zip(partners, allowed, strict=True)
+            other = next((j for j, least in held if np.max(np.abs(rest - tensors[labels[j]])) <= least), None)
+            if other is not None:
+                found[label] = labels[other], labels[i]
+                break
+    return found
 
 
 def _is_sketch(values: Array) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from parity.explaining.dataflow import Layer
+from parity.tolerance import FACTOR
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +49,12 @@ class Parting:
     pattern: str = ""
     note: str = ""
     certain: bool = True
-    """Whether both places are surely one another's: both take tensors that agree, and are of one kind."""
+    """Whether both places are surely one another's: both take tensors that agree, and are of one kind. Not so if the
+    output is hardly farther apart than the inputs: then it may be what came in, a little larger."""
+
+    def __post_init__(self) -> None:
+        if self.inputs > 0 and self.output <= FACTOR * max(1.0, self.inputs):
+            object.__setattr__(self, "certain", False)
 
     @property
     def sentence(self) -> str:

@@ -81,6 +81,8 @@ class Forward:
         for side, one, several in ((0, first, second), (1, second, first)):
             if not one or not several or one[0].layer is None:
                 continue
+            if any(kind_of(t) in words.COMPOSITE for t in several):  # it is the one that does what the others do
+                continue
             parents = {_parent(t.label) for t in several}
             if len(parents) != 1 or not (parent := parents.pop()):
                 continue

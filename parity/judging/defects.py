@@ -278,7 +278,7 @@ def _of_gradients(ours: Trajectory, theirs: Trajectory, clipped: float) -> Itera
     u = coarser(ours, theirs)
     # A sum of terms that nearly cancel is known by so much less than its terms.
     limit = 2 * FACTOR * FACTOR * ROUNDINGS * u + 2 * clipped
-    firsts: dict[str, list[float]] = {}
+    firsts: dict[str, list[tuple[float, float]]] = {}
     for k, (a, b) in enumerate(_pairs(ours, theirs)):
         names = _common(a, b)
         least = FACTOR * ROUNDINGS * u * max((_largest(b.gradients[name]) for name in names), default=0.0)
@@ -291,7 +291,9 @@ def _of_gradients(ours: Trajectory, theirs: Trajectory, clipped: float) -> Itera
                 drift = max(drift, _far(a.before.params[name], b.before.params[name]) / begun if begun else 0.0)
         allowed = limit + FACTOR * ROUNDINGS * drift
         for name, share in shares.items():
-            firsts.setdefault(name, []).append(share)
+            # A scale that the next norm takes back has a gradient that nearly cancels.
+            size = max(_largest(a.gradients[name]), _largest(b.gradients[name]))
+            firsts.setdefault(name, []).append((share, limit + FACTOR * _strayed((a, b), name) / size))
         if shares and min(shares.values()) > allowed:
             name = max(shares, key=lambda name: shares[name])
             yield Defect(
@@ -303,15 +305,22 @@ def _of_gradients(ours: Trajectory, theirs: Trajectory, clipped: float) -> Itera
             )
     for name, each in firsts.items():
         # A kink that rounding crosses makes one update's gradients differ; those of the next agree again.
-        again = [share for share in each if share > max(limit, each[0] / FACTOR)]
-        if len(each) > 1 and each[0] > limit and 2 * len(again) > len(each):
+        first, allowed = each[0]
+        again = [share for share, least in each if share > max(least, first / FACTOR)]
+        if len(each) > 1 and first > allowed and 2 * len(again) > len(each):
             yield Defect(
                 Phase.GRADIENT,
                 0,
                 name,
-                f"the gradient of {name} parts at the first update by {each[0]:.3g} of its largest value, and in "
+                f"the gradient of {name} parts at the first update by {first:.3g} of its largest value, and in "
                 f"{_of_all(len(again), len(each))} in all",
             )
+
+
+def _strayed(both: Sequence[Step], name: str) -> float:
+    """How far a gradient's shadows strayed in one update, of either run; 0 if there were none."""
+    strays = (shadow.get(name, 0.0) for step in both for shadow in step.strays.get(Phase.GRADIENT, ()))
+    return max((far for far in strays if np.isfinite(far)), default=0.0)
 
 
 def _of_buffers(ours: Trajectory, theirs: Trajectory) -> Iterator[Defect]:

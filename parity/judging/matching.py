@@ -100,6 +100,8 @@ def match_sides(ours: Side, theirs: Side, given: Sequence[Pairing] = ()) -> Corr
         *(Pairing(one, its, How.VALUE, proven=True) for one, its in values.matches),
     ]
     state.take(by_evidence(state.evidence, state.ours, state.theirs))
+    for of_ours in (True, False):
+        _by_stack(state, of_ours)
     _by_layer(state)
     state.take(nearest(state.evidence, state.ours, state.theirs))
     _by_name(state)
@@ -178,6 +180,84 @@ def _distinct(pairings: Sequence[Pairing]) -> tuple[Pairing, ...]:
         )
         found.append(replace(pairing, ours=ours, theirs=theirs))
     return tuple(found)
+
+
+def _by_stack(state: _State, mine: bool) -> None:
+    """Pair what begins with equal values in the stacked layers of one side, slice by slice, as others of it were."""
+    blocks = _blocks_of_slices(state.pairings, mine)
+    left, others = (state.ours, state.theirs) if mine else (state.theirs, state.ours)
+    side = state.evidence.ours if mine else state.evidence.theirs
+    wholes = [t for t in left if len(t.shape) > 1 and t.shape[0] == len(blocks) and t.index is None]
+    if len(blocks) < 2 or not wholes:
+        return
+    slices = [Tensor(whole.name, whole.shape[1:], index) for whole in wholes for index in range(len(blocks))]
+    rest = [tensor for tensor in left if tensor not in wholes]
+    found: dict[tuple[str, int], Pairing] = {}
+    for told in (by_evidence, nearest):
+        open_ = [piece for piece in slices if (piece.name, piece.index) not in found]
+        taken = used(list(found.values()))[1 if mine else 0]
+        parts = [tensor for tensor in others if tensor.name not in taken]
+        both = ([*open_, *rest], parts) if mine else (parts, [*open_, *rest])
+        for pairing in told(state.evidence, *both):
+            slot = (pairing.ours if mine else pairing.theirs)[0]
+            if slot.index is not None:
+                found[slot.framework, slot.index] = pairing
+    partner = state.evidence.theirs if mine else state.evidence.ours
+    for index, block in enumerate(blocks if len(set(blocks)) == len(blocks) else ()):
+        taken = used(list(found.values()))[1 if mine else 0]
+        within = [t for t in others if t.name not in taken and (t.name.startswith((f"{block}/", f"{block}.")))]
+        marked = _marked(partner, within, _same_values)
+        open_ = [piece for piece in slices if piece.index == index and (piece.name, index) not in found]
+        for key, some in _marked(side, open_, _same_values).items():
+            partners = marked.get(key, [])
+            if len(some) != len(partners):
+                continue
+            ordered = (
+                sorted(tensors, key=lambda t, of=of: _rank(of, layer_of(t.name)))  # type: ignore[misc]
+                for tensors, of in ((some, side), (partners, partner))
+            )
+            for piece, part in zip(*ordered, strict=True):
+                one, other = (piece, part) if mine else (part, piece)
+                how = How.NEIGHBOUR if len(some) == 1 else How.ORDER
+                guess = paired(state.evidence, one, other, how)
+                if guess is not None:
+                    found[piece.name, index] = guess
+    for whole in wholes:
+        each = [found.get((whole.name, index)) for index in range(len(blocks))]
+        known = [pairing for pairing in each if pairing is not None]
+        if len(known) == len(each):
+            hows = {pairing.how for pairing in known}
+            how = next(how for how in (How.ORDER, How.NEIGHBOUR, How.GRADIENT) if how in hows)
+            state.take([_joined(known, how)])
+
+
+def _joined(pairings: Sequence[Pairing], how: How) -> Pairing:
+    """The slices of one stack, as one pairing."""
+    return Pairing(
+        tuple(slot for pairing in pairings for slot in pairing.ours),
+        tuple(slot for pairing in pairings for slot in pairing.theirs),
+        how,
+        all(pairing.proven for pairing in pairings),
+        any(pairing.differs for pairing in pairings),
+    )
+
+
+def _blocks_of_slices(pairings: Sequence[Pairing], mine: bool) -> list[str]:
+    """The block of one side's layers that each slice of the other side's stacks belongs to; none without stacks."""
+    partners: dict[int, set[str]] = defaultdict(set)
+    for pairing in pairings:
+        stacked, apart = (pairing.ours, pairing.theirs) if mine else (pairing.theirs, pairing.ours)
+        names = {slot.canonical: slot.framework for slot in apart if slot.index is None}
+        for slot in stacked:
+            if slot.index is not None and slot.canonical in names:
+                partners[slot.index].add(names[slot.canonical])
+    if sorted(partners) != list(range(len(partners))):
+        return []
+    shared = [
+        set.intersection(*(set(ancestors(layer_of(name))[1:]) or {""} for name in partners[k]))
+        for k in range(len(partners))
+    ]
+    return [max(names, key=len) for names in shared]
 
 
 def _by_layer(state: _State) -> None:

@@ -37,7 +37,7 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "upsample": ("Upsample", "UpSampling"),
     "activation": ("Activation",),
     "relu": ("ReLU",),
-    "gelu": ("GELU",),
+    "gelu": ("GELU", "NewGELU"),
     "silu": ("SiLU",),
     "tanh": ("Tanh",),
     "sigmoid": ("Sigmoid",),
@@ -127,6 +127,8 @@ ASKED: Mapping[str, tuple[str, ...]] = {
     "elu": ("alpha",),
 }
 """The settings that decide what a layer of a kind computes. ``momentum`` is the share of old statistics that stays."""
+CONVOLVES = frozenset(("kernel_size", "filters", "features", "out_channels"))
+"""A convolution has one of these settings at least."""
 SQUARE = ("stride", "dilation", "kernel_size")
 SPELLED = {"swish": "silu", "linear": ""}
 _OF_CLASS = {name.lower(): kind for kind, names in KINDS.items() for name in names}
@@ -156,11 +158,13 @@ def in_common_words(kind: str, said: Mapping[str, Any]) -> Configuration:
         >>> in_common_words("BatchNorm2d", {"eps": 1e-5, "momentum": 0.1}).settings
         {'epsilon': 1e-05, 'momentum': 0.9}
         >>> in_common_words("Conv", {"strides": 2, "padding": "SAME", "kernel_size": [3, 3]}).settings
-        {'kernel_size': (3, 3), 'stride': (2, 2), 'padding': 'SAME'}
+        {'kernel_size': (3, 3), 'stride': (2, 2), 'padding': 'SAME', 'activation': ''}
         >>> in_common_words("MyBlock", {"width": 3})
         Configuration(kind='', settings={})
     """
-    common = _OF_CLASS.get(re.sub(r"\dd", "", kind.lower()), "")
+    common = _OF_CLASS.get(re.sub(r"\dd|activation$", "", kind.lower()) or "activation", "")
+    if common == "conv" and not said.keys() & CONVOLVES:
+        common = "linear"  # GPT-2's Conv1D is one with its kernel transposed
     settings = {WORDS[name]: value for name, value in said.items() if name in WORDS}
     rank = _rank(said, kind)
     for name in SQUARE:
@@ -186,7 +190,11 @@ def in_common_words(kind: str, said: Mapping[str, Any]) -> Configuration:
     if "depthwise" in kind.lower():
         settings.pop("groups", None)  # as many as channels, whatever it says
     if common == "gelu":
-        settings["approximate"] = settings.get("approximate") in ("tanh", True)
+        settings["approximate"] = settings.get("approximate") in ("tanh", True) or kind.lower().startswith("new")
+    if common == "relu" and said.get("max_value") == 6:
+        common = "relu6"
+    if common == "embedding":
+        settings.setdefault("padding_index", None)  # of which neither flax nor Keras has any
     if not isinstance(settings.get("activation", ""), str):
         del settings["activation"]
     if common == "activation":
@@ -194,8 +202,9 @@ def in_common_words(kind: str, said: Mapping[str, Any]) -> Configuration:
         common = function if function in ACTIVATIONS else common
     elif "activation" in settings:
         settings["activation"] = SPELLED.get(settings["activation"], settings["activation"])
-    elif common in ("linear", "conv", "conv_transpose") and "units" not in said and "filters" not in said:
-        settings["activation"] = ""  # neither torch nor flax has one within these layers
+    elif common in ("linear", "conv", "conv_transpose"):
+        # Neither torch nor flax has one within these layers. Keras names its own ones, and not a user's function.
+        settings["activation"] = "function" if said.keys() & {"units", "filters"} else ""
     asked = ASKED.get(common, ())
     return Configuration(common, {name: settings[name] for name in asked if name in settings})
 

@@ -38,7 +38,10 @@ WHERE: dict[tuple[str, str], dict[str, Said]] = {
     # flax's functions are one piece there, of sum, activation and pooling.
     ("images", "relu"): {"flax": ("bn2>fc1", "BatchNorm_1>Dense_0"), "keras": ("act-call2", None)},
     ("images", "dropout"): {"flax": (None, "Dropout_0"), "keras": (None, "drop")},
-    ("images", "stop"): {"flax": ("bn2>fc1", "BatchNorm_1>Dense_0"), "keras": ("bn2>fc1", "stem_bn,mix_bn>hidden")},
+    ("images", "stop"): {
+        "flax": ("bn1,bn2>fc1", "BatchNorm_1>Dense_0"),
+        "keras": ("bn1,bn2>fc1", "stem_bn,mix_bn>hidden"),
+    },
     ("texts", "ln-eps"): {"flax": ("h.0.ln_1", "layer_0/norm_before"), "keras": ("h.0.ln_1", "b0_n1")},
     ("texts", "gelu"): {"flax": ("h.0.gelu", "layer_0/up>layer_0/down"), "keras": ("h.0.gelu", "b0_up>b0_down")},
     ("texts", "no-norm"): {"flax": ("h.0.ln_1", None), "keras": ("h.0.ln_1", None)},

@@ -301,3 +301,33 @@ def test_running_statistics_are_matched_with_their_layer_and_are_no_obstacle(cou
     assert pairs["0.var"] == "b0/moving_var"
     assert found.certain
     assert found.alone[0] == tuple(f"{k}.unheard" for k in range(count))
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("told", [True, False])
+def test_norms_in_stacked_layers_are_matched_slice_by_slice(told: bool, turned: bool) -> None:
+    """All scales begin as ones and all biases as zeros: gradients tell them apart, else the blocks of the kernels."""
+    draw = np.random.default_rng(8)
+    kernels, depth, width = draw.normal(size=(3, 4, 4)), 3, 4
+    norms = {
+        f"{norm}/{role}": draw.normal(size=(depth, width)) for norm in ("ln_1", "ln_2") for role in ("scale", "bias")
+    }
+    begin = {name: np.full((depth, width), float(name.endswith("scale"))) for name in norms}
+    last = draw.normal(size=width)
+    stacked = {f"blocks/{name}": value for name, value in begin.items()} | {"blocks/up/kernel": kernels}
+    apart = {f"h.{k}.{name.replace('/', '.')}": value[k] for name, value in begin.items() for k in range(depth)}
+    apart |= {f"h.{k}.up.kernel": kernels[k] for k in range(depth)} | {"last.scale": np.ones(width)}
+    gradients = {f"blocks/{name}": value for name, value in norms.items()} | {"last/scale": last}
+    theirs = {f"h.{k}.{name.replace('/', '.')}": value[k] for name, value in norms.items() for k in range(depth)}
+    runs = [
+        run_of(stacked | {"last/scale": np.ones(width)}, gradients=gradients if told else None),
+        run_of(apart, gradients=theirs | {"last.scale": last} if told else None),
+    ]
+    found = match(*(runs[::-1] if turned else runs))
+    assert found.alone == ((), ())
+    sides = (found.theirs, found.ours) if turned else (found.ours, found.theirs)
+    names = {slot.canonical: f"{slot.framework}/{slot.index}" for slot in sides[0] if slot.index is not None}
+    partners = {names[slot.canonical]: slot.framework for slot in sides[1] if slot.canonical in names}
+    right = {f"blocks/{name}/{k}": f"h.{k}.{name.replace('/', '.')}" for name in norms for k in range(depth)}
+    assert {name: partners.get(name) for name in right} == right
+    assert {pairing.proven for pairing in found.pairings if pairing.how is not How.VALUE} == {told}

@@ -131,3 +131,23 @@ def test_what_a_recording_may_hold_is_never_an_error() -> None:
     for kind in ("Conv2d", "BatchNorm", "Dense", "GELU", "Activation", "MaxPool2d", "", "2d", "ZeroPadding2D"):
         for settings in nonsense:
             differences(in_common_words(kind, settings), in_common_words(kind, {"padding": 1, "stride": 2}))
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        (("Conv1D", {"nf": 64, "nx": 16}), "linear"),  # a linear layer in spite of its name
+        (("Conv1D", {"filters": 4, "kernel_size": [3]}), "conv"),
+        (("ReLU", {"max_value": 6}), "relu6"),
+        (("ReLU", {"max_value": None}), "relu"),
+        (("NewGELUActivation", {}), "gelu"),
+    ],
+)
+def test_a_layer_is_what_it_computes(said: tuple[str, dict[str, Any]], kind: str) -> None:
+    assert in_common_words(*said).kind == kind
+
+
+def test_another_form_of_gelu_and_a_row_of_padding_are_differences() -> None:
+    assert differences(in_common_words("NewGELUActivation", {}), in_common_words("GELUActivation", {}))
+    padded, plain = (in_common_words("Embedding", said) for said in ({"padding_idx": 0}, {"input_dim": 5}))
+    assert differences(padded, plain) == ["padding_index 0 against None"]
