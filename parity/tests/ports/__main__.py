@@ -18,9 +18,9 @@ import typer
 from parity.judging.verdict import Verdict
 from parity.report.terminal import make_console, plain_table, progress_on
 from parity.running.executor import WorkerError
-from parity.tests.ports.layouts import FRAMEWORKS
 from parity.tests.ports.mistakes import MISTAKES, Mistake
-from parity.tests.ports.pairs import MODELS, STEPS, Found, Port, judged
+from parity.tests.ports.pairs import DEEP, MODELS, STEPS, Found, Port, judged
+from parity.tests.ports.weights import FRAMEWORKS
 from parity.tests.warm import Warm
 
 
@@ -59,6 +59,8 @@ def main(
     dtype: Names = None,
     seeds: int = 10,
     steps: int = STEPS,
+    deep: int = DEEP,
+    shadows: int = 3,
     mistake: Annotated[list[str] | None, typer.Option(help="A mistake's name, or 'all'. Without: right pairs.")] = None,
     folder: Annotated[Path | None, typer.Option(help="Keep the recordings here.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json")] = None,
@@ -78,7 +80,8 @@ def main(
 
         made: dict[Port, Future[Any]] = {}
         for pair in work:  # the runs of one seed at a time, in their own processes beside each other
-            both = replace(pair.one, steps=steps), replace(pair.other, steps=steps)
+            given = {"steps": steps, "deep": deep, "shadows": shadows}
+            both = replace(pair.one, **given), replace(pair.other, **given)
             progress.update(task, now=f"{pair.one.model} {pair.one.framework} {pair.one.dtype} {pair.one.seed}")
             for each in both:
                 if each not in made:

@@ -10,9 +10,9 @@ import pytest
 
 from parity.judging.verdict import Verdict
 from parity.tests.ports.__main__ import pairs
-from parity.tests.ports.layouts import FRAMEWORKS, layout
 from parity.tests.ports.mistakes import MISTAKES, Mistake
 from parity.tests.ports.pairs import MODELS, Port, judged
+from parity.tests.ports.weights import FRAMEWORKS, layout
 from parity.tests.warm import Warm
 from parity.tolerance import FACTOR, least_floor
 
