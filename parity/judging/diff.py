@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from parity.judging.departures import DEPARTURES, accepted, named, widened
 from parity.judging.floor import Floor, Source, too_narrow
 from parity.judging.followed import has_followed, judge_followed
 from parity.judging.known import NOTHING, Known
-from parity.judging.matched import as_far_as_matched
+from parity.judging.matched import as_far_as_matched, kept, only, unbiased_in_one
 from parity.judging.matching import inferred
 from parity.judging.measured import floors_of, recorded_floor_of
 from parity.judging.moments import EPOCH, unit_of
@@ -58,6 +58,7 @@ class Comparison:
         ulp: The largest difference in units in the last place of the coarser dtype.
         notes: Remarks on the grounds of the verdict, such as a noise floor that was not measured.
         unit: By what the runs count their moments: see ``parity.judging.moments``.
+        left_out: The canonical names of running statistics that differ as the frameworks do, and decide nothing.
         preflight: The differences that may make the numbers meaningless: settings, versions, batch orders, initial
             parameters.
 
@@ -76,6 +77,7 @@ class Comparison:
     notes: tuple[str, ...]
     preflight: tuple[str, ...] = ()
     unit: str = EPOCH
+    left_out: frozenset[str] = frozenset()
 
     def as_json(self) -> dict[str, Any]:
         """Give the comparison as plain data.
@@ -263,14 +265,19 @@ def compare_runs(
         source=max(filter(None, (one.source, other_floor.source)), key=list(Source).index),
     )
     both = widened(both, other, taken.roundings)
+    judge_alike = partial(_judged, params=params)
+    variances = {} if matched is None else unbiased_in_one(run, other, both, matched, judge_alike)
+    if variances:
+        left = set(run.params) - variances.keys()
+        run, other, both = only(run, left), only(other, left), replace(both, params=kept(both.params, left))
+        said.append(_on_variances(variances))
     said += as_notes(zeros)
     # How far shadows strayed is known of whole tensors alone.
     whole = {name for name, which in zeros.items() if which.all() or both.source is Source.SHADOWS}
     freed = without(run, other, zeros)
     judgement = _judged(freed, other, both, params)
     if matched is not None:
-        judgement, lines = as_far_as_matched(judgement, freed, other, both, matched, partial(_judged, params=params))
-        said += lines
+        judgement = as_far_as_matched(judgement, freed, other, both, matched, judge_alike)
     if both.source not in (Source.SUITE, Source.BESIDE) and not any(side.meta.get("lockstep") for _, side in sides):
         shown = defects(
             run,
@@ -302,7 +309,17 @@ def compare_runs(
     coarser = max((side.meta["dtype"] for _, side in sides), key=unit)
     found = [differences(run.params[name], other.params[name], name, run.epochs, dtype=coarser) for name in run.params]
     found.append(differences(run.loss, other.loss, "loss", np.arange(1, len(run.loss) + 1), dtype=coarser))
-    return Comparison(a, b, judgement, *_worst(found), tuple(said), before, unit_of(ours, theirs))
+    counted = unit_of(ours, theirs)
+    return Comparison(a, b, judgement, *_worst(found), tuple(said), before, counted, frozenset(variances))
+
+
+def _on_variances(counts: Mapping[str, int]) -> str:
+    """Say which running variances are left out."""
+    some = ", ".join(f"{name} (over about {count} values)" for name, count in list(counts.items())[:2])
+    more = f" and {len(counts) - 2} more" if len(counts) > 2 else ""
+    several = "running variances are the unbiased ones in one run alone, as torch keeps them, and are left out"
+    one = "a running variance is the unbiased one in one run alone, as torch keeps it, and is left out"
+    return f"{several if len(counts) > 1 else one}: {some}{more}"
 
 
 def _on_parameters(sides: Sequence[tuple[Path, Trajectory]], params: bool) -> list[str]:
