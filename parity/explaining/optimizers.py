@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from parity.dtypes import unit
-from parity.explaining.compared import ANOTHER_RATE, apart_in_words, followed_by_both
+from parity.explaining.compared import ANOTHER_RATE, SOME_DECAY, apart_in_words, followed_by_both
 from parity.explaining.diagnose import Diagnosis
 from parity.explaining.fits import Followed, follow
 from parity.explaining.location import Location
@@ -103,7 +103,7 @@ def of_updates(sides: tuple[Side, Side], location: Location, number: int) -> Dia
         f"it is the {one.side.which} run whose updates, made again from its own gradients, are not those of the "
         "optimizer that it is meant to have"
     )
-    if told is not None and not diagnosis.explanations:
+    if told is not None and not diagnosis.explanations and SOME_DECAY in told.explanations[0].names:
         return told
     # A small mistake may show in the loss before it exceeds the rounding of the updates themselves.
     place = diagnosis.location

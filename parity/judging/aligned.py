@@ -166,7 +166,7 @@ class RelaidSteps(Mapping[str, Array]):
         found = {tensor: self._steps[f"{prefix}{tensor}"] for tensor in common.sources}
         if "/strays/" in prefix:
             return np.asarray(np.maximum.reduce(list(found.values())))
-        return np.ascontiguousarray(common.of(found))
+        return np.asarray(common.of(found), order="C")
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._sources)
