@@ -122,7 +122,10 @@ def summary(found: Sequence[tuple[Pair, Found | str]]) -> Iterator[str]:
             line += f"; caught {sum(s.verdict is Verdict.FAIL for s in wrong)} of {len(wrong)}"
             line += (
                 f", phase right {sum(s.phase_right for s in wrong)}, layer named {sum(s.layer_right for s in wrong)}"
+                f", cause named {sum(s.cause_right for s in wrong)}"
             )
+        line += f"; matched {', '.join(sorted({s.matched for _, s in said if isinstance(s, Found)}))}"
+        line += f"; wrongly proven {sum(len(s.wrongly) for _, s in said if isinstance(s, Found))}"
         yield line + (f"; {broken} did not run" if broken else "")
 
 
@@ -132,7 +135,14 @@ def _row(pair: Pair, said: Found | str) -> tuple[str, ...]:
     if isinstance(said, str):
         return one.model, names, one.dtype, str(one.seed), "broken", "", "", said, ""
     ratio = "" if said.ratio is None else f"{said.ratio:.3g}"
-    words = f"{'right' if said.phase_right else 'WRONG'} phase: {said.words}" if pair.mistake else said.words
+    words = said.words
+    if pair.mistake:
+        right = (
+            (said.phase_right, "phase"),
+            (said.layer_right, "layer"),
+            (said.cause_right or not pair.mistake.cause, "cause"),
+        )
+        words = ", ".join(f"{name} {'right' if yes else 'WRONG'}" for yes, name in right) + f": {words}"
     return one.model, names, one.dtype, str(one.seed), str(said.verdict), ratio, said.by, words, f"{said.seconds:.1f}"
 
 

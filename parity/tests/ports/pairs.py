@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -107,6 +108,7 @@ def trained(
         "framework": framework,
         "model": model,
         "mistake": mistake,
+        "matching": matching,
     }
 
 
@@ -211,6 +213,7 @@ class Found:
     matching_seconds: float = 0.0
     phase_right: bool = False
     layer_right: bool = False
+    cause_right: bool = False
     explained: dict[str, Any] | None = None
     notes: tuple[str, ...] = ()
     runs: tuple[str, str] = ("", "")
@@ -219,7 +222,9 @@ class Found:
 def judged(one: dict[str, Any], other: dict[str, Any], mistake: Mistake | None = None) -> Found:
     """Judge two runs, and if they differ say where; held against what is right to say of a mistake."""
     folders = Path(one["run"]), Path(other["run"])
-    found = replace(_matched(one, other), runs=(one["run"], other["run"]), seconds=one["seconds"] + other["seconds"])
+    # Where both have one layout, there is nothing to match.
+    begun = Found() if one["matching"] else _matched(one, other)
+    found = replace(begun, runs=(one["run"], other["run"]), seconds=one["seconds"] + other["seconds"])
     try:
         comparison, said = explain_folders(Known(), *folders, (), None, _never)
         unexplained = ""
@@ -237,12 +242,16 @@ def judged(one: dict[str, Any], other: dict[str, Any], mistake: Mistake | None =
     )
     if said is None:
         return found
-    phase, layer = False, False
-    if mistake is not None:
-        phase = said["phase"] == mistake.phase
-        names = [mistake.layers[one["framework"]], mistake.layers[other["framework"]]]
-        layer = all(name in json.dumps(said) for name in names)
-    return replace(found, words=said["sentence"], explained=said, phase_right=phase, layer_right=layer)
+    found = replace(found, words=said["sentence"], explained=said)
+    if mistake is None:
+        return found
+    text = f"{said['sentence']}; {said['note']}"
+    return replace(
+        found,
+        phase_right=said["phase"] == mistake.phase,
+        layer_right=all(mistake.layers[run["framework"]] in text for run in (one, other)),
+        cause_right=bool(mistake.cause and re.search(mistake.cause, text)),
+    )
 
 
 def matched(one: dict[str, Any], other: dict[str, Any]) -> tuple[Correspondence, float]:
@@ -250,6 +259,16 @@ def matched(one: dict[str, Any], other: dict[str, Any]) -> tuple[Correspondence,
     start = time.perf_counter()
     found = match(read(one["run"]), read(other["run"]))
     return found, time.perf_counter() - start
+
+
+def followed(warm: Warm, folder: Callable[[], Path], lead: Port, port: Port, mistake: Mistake | None = None) -> Found:
+    """Let a port follow another, each with the layout that ``parity match`` printed of right runs, and judge it."""
+    plain = [replace(each, mistake="").made(warm, folder).result() for each in (lead, port)]
+    path = folder() / "map.json"
+    path.write_text(json.dumps(matched(*plain)[0].as_json()))
+    first = replace(lead, matching=str(path)).made(warm, folder).result()
+    second = replace(port, matching=str(path), side=1, follow=first["run"]).made(warm, folder).result()
+    return judged(second, first, mistake)
 
 
 def _matched(one: dict[str, Any], other: dict[str, Any]) -> Found:
