@@ -241,15 +241,20 @@ def in_common(
     Raises:
         TrajectoryError: If a layout does not fit its run.
     """
-    if matched is None:
+    if matched is None and not but:
         return InCommon(ours, theirs, noise, (None, None))
-    mine, its = ([common for common in side if common.name not in but] for side in layouts(matched))
+    sides = (_as_it_is(ours), _as_it_is(theirs)) if matched is None else layouts(matched)
+    mine, its = ([common for common in side if common.name not in but] for side in sides)
     one, other = aligned(ours, mine), aligned(theirs, its)
     found = []
     for each in noise:
         base, layout = (one, mine) if each.base is ours else (other, its)
         found.append(Repetition(aligned(each.run, layout), base, distances_in(layout, each.distances)))
     return InCommon(one, other, found, (mine, its))
+
+
+def _as_it_is(run: Trajectory) -> Layout:
+    return [Common(name, (Slot(name, name),)) for name in run.params]
 
 
 def aligned_floor(floor: Floor | None, layout: Layout | None) -> Floor | None:

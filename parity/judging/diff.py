@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Collection, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from parity.judging.departures import DEPARTURES, accepted, named, widened
 from parity.judging.floor import Floor, Source, too_narrow
 from parity.judging.followed import has_followed, judge_followed
 from parity.judging.known import NOTHING, Known
-from parity.judging.matched import as_far_as_matched, kept, only, unbiased_in_one
+from parity.judging.matched import as_far_as_matched, kept, only, unbiased_in_one, unbiased_where_followed
 from parity.judging.matching import inferred
 from parity.judging.measured import floors_of, recorded_floor_of
 from parity.judging.moments import EPOCH, unit_of
@@ -234,10 +234,12 @@ def compare_runs(
     ]
     before, pairings = (*stale, *preflight(ours, theirs)), [] if matched is None else list(matched.lines)
     if has_followed(ours) or has_followed(theirs):
-        beside = judge_followed(ours, theirs)
-        notes = (*pairings, *beside.notes)
+        left_out = unbiased_where_followed(ours, theirs)
+        held = in_common(ours, theirs, (), None, frozenset(left_out))
+        beside = judge_followed(held.ours, held.theirs)
+        notes = (*pairings, *([_on_variances(left_out)] if left_out else []), *beside.notes)
         worst = (beside.largest,) * 3
-        return Comparison(a, b, beside.judgement, *worst, notes, before, unit_of(ours, theirs))
+        return Comparison(a, b, beside.judgement, *worst, notes, before, unit_of(ours, theirs), frozenset(left_out))
     departures = named(accept)
     failed = [f"{folder}: the last run failed: {reason}" for folder, _ in sides if (reason := kept_failure(folder))]
     parts = shared(ours, theirs)
@@ -313,13 +315,13 @@ def compare_runs(
     return Comparison(a, b, judgement, *_worst(found), tuple(said), before, counted, frozenset(variances))
 
 
-def _on_variances(counts: Mapping[str, int]) -> str:
+def _on_variances(names: Collection[str]) -> str:
     """Say which running variances are left out."""
-    some = ", ".join(f"{name} (over about {count} values)" for name, count in list(counts.items())[:2])
-    more = f" and {len(counts) - 2} more" if len(counts) > 2 else ""
-    several = "running variances are the unbiased ones in one run alone, as torch keeps them, and are left out"
-    one = "a running variance is the unbiased one in one run alone, as torch keeps it, and is left out"
-    return f"{several if len(counts) > 1 else one}: {some}{more}"
+    some = ", ".join(list(names)[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+    return (
+        "a running variance is the unbiased one in one run alone, as torch keeps it, and the other's is not: left out "
+        f"is {some}"
+    )
 
 
 def _on_parameters(sides: Sequence[tuple[Path, Trajectory]], params: bool) -> list[str]:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 
 from parity.judging.correspondence import Correspondence, Pairing
+from parity.judging.defects import coarser
+from parity.judging.departures import unbiased_fit
 from parity.judging.floor import Floor
+from parity.judging.followed import followed_updates
 from parity.judging.verdict import Judgement, Verdict
-from parity.tolerance import FACTOR
+from parity.recording.steps import steps_of
+from parity.tolerance import FACTOR, ROUNDINGS
 from parity.trajectory import Stack, Trajectory
 from parity.typing import Array
 
@@ -88,6 +93,29 @@ def unbiased_in_one(
     parts = said.epoch if said.verdict is Verdict.FAIL and said.epoch is not None else None
     until = len(run.epochs) if parts is None else int(np.searchsorted(run.epochs, parts))
     return found(candidates, max(2, until))
+
+
+def unbiased_where_followed(run: Trajectory, reference: Trajectory) -> list[str]:
+    """Name the running variances that are the unbiased ones in one run alone, where each update begins anew.
+
+    Args:
+        run: A run that was followed or follows.
+        reference: The other one.
+
+    Returns:
+        Their names, if each update shows it that shows any difference.
+    """
+    u, shown = coarser(run, reference), dict[str, list[bool]]()
+    pairs = zip(steps_of(run), steps_of(reference), strict=False)
+    for step, other in islice(pairs, followed_updates(run, reference)):
+        for name in (step.after.params.keys() & other.after.params.keys()) - step.gradients.keys():
+            ours, theirs = (np.stack([of.before.params[name], of.after.params[name]]) for of in (step, other))
+            ours, theirs = ours.astype(np.float64), theirs.astype(np.float64)
+            apart, size = (float(np.max(np.abs(of), initial=0.0)) for of in (ours - theirs, theirs))
+            if apart > 2 * FACTOR * ROUNDINGS * u * size:
+                fits = unbiased_fit(ours, theirs, np.arange(2), u) is not None
+                shown.setdefault(name, []).append(fits)
+    return sorted(name for name, each in shown.items() if all(each))
 
 
 def _untrained(name: str, matched: Correspondence) -> bool:

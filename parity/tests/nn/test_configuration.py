@@ -131,3 +131,10 @@ def test_what_a_recording_may_hold_is_never_an_error() -> None:
     for kind in ("Conv2d", "BatchNorm", "Dense", "GELU", "Activation", "MaxPool2d", "", "2d", "ZeroPadding2D"):
         for settings in nonsense:
             differences(in_common_words(kind, settings), in_common_words(kind, {"padding": 1, "stride": 2}))
+
+
+def test_a_layer_that_only_pads_says_it_in_the_order_of_the_axes() -> None:
+    """torch lists what it adds from the last axis on."""
+    torch = in_common_words("ZeroPad2d", {"padding": [0, 1, 2, 3]})
+    assert torch == in_common_words("ZeroPadding2D", {"padding": [[2, 3], [0, 1]]})
+    assert in_common_words("ZeroPad1d", {"padding": [1, 2]}).settings == {"padding": ((1, 2),)}
