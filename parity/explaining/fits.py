@@ -215,11 +215,14 @@ def fitted(sample: Sample, optimizer: Optimizer, name: str) -> tuple[float, floa
         return far
 
     def square(place: float) -> float:
+        if not least <= place <= most:
+            return math.inf  # a beta of 1 divides by 0
         total = float(np.sum(left(place) ** 2))
         return total if math.isfinite(total) else math.inf
 
     # Of what is kept, the rest counts, from one to a hundred-thousandth; of epsilon every power of ten.
     grid = np.log(10.0 ** np.arange(-16, 1)) if name == "epsilon" else np.log(10.0 ** np.arange(-5, 0.1, 0.25))
+    least, most = float(2 * grid[0] - grid[1]), float(2 * grid[-1] - grid[-2])
     best = float(min(grid, key=square))
     low, high = best - (grid[1] - grid[0]), best + (grid[1] - grid[0])
     golden = (math.sqrt(5) - 1) / 2

@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from parity.explaining.explain import Explanation, explain_doubt, explain_pair, explain_recorded
 from parity.explaining.metrics import metric_alone, recorded_metric
 from parity.explaining.optimizers import Side, departures_in_words
@@ -20,7 +22,7 @@ from parity.judging.repetition import Repetition, repetitions
 from parity.judging.verdict import Verdict
 from parity.recording.artefacts import open_run
 from parity.recording.reader import read
-from parity.recording.steps import steps_of
+from parity.recording.steps import Phase, steps_of
 from parity.suite import Entry, Suite, SuiteError
 from parity.tolerance import FACTOR
 from parity.trajectory import Trajectory, TrajectoryError
@@ -123,9 +125,12 @@ def _explain_matched(
     matched: Correspondence | None,
 ) -> dict[str, Any]:
     """Explain two recorded runs without a reference, in the layouts in which their tensors are matched."""
-    held = in_common(run, other, noise, matched)
+    held = in_common(run, other, noise, matched, comparison.left_out)
     pairs = [(one.run, one.base) for one in held.noise]
-    found = explain_pair(held.ours, held.theirs, comparison.judgement, untried, pairs).as_json()
+    explained = explain_pair(held.ours, held.theirs, comparison.judgement, untried, pairs)
+    if matched is not None and (lonely := _lonely(a, run, b, other, matched, explained)):
+        explained = replace(explained, diagnosis=replace(explained.diagnosis, named=lonely))
+    found = explained.as_json()
     found["matched"] = matched.as_json() if matched is not None else None
     if matched is not None and (pairing := matched.pairing_of(str(found["parameter"]))):
         names = " and ".join(f"{' + '.join(of)} of {folder}" for of, folder in zip(pairing.names, (a, b), strict=True))
@@ -141,7 +146,7 @@ def _doubtful(
     matched: Correspondence | None,
 ) -> tuple[Comparison, dict[str, Any] | None]:
     """Say where single updates of two runs part by most, of which no verdict could be given."""
-    held = in_common(run, other, noise, matched)
+    held = in_common(run, other, noise, matched, comparison.left_out)
     try:
         found = explain_doubt(held.ours, held.theirs, UNDECIDED, [(one.run, one.base) for one in held.noise])
     except ValueError as error:
@@ -150,6 +155,31 @@ def _doubtful(
     if found is None:
         return comparison, None
     return comparison, found.as_json() | {"matched": matched.as_json() if matched is not None else None}
+
+
+def _lonely(
+    a: Path, run: Trajectory, b: Path, other: Trajectory, matched: Correspondence, explained: Explanation
+) -> str:
+    """Say which tensor is trained in one run alone, if gradients or updates part and nothing else explains it."""
+    diagnosis, said = explained.diagnosis, list[str]()
+    if diagnosis.explanations or diagnosis.named or diagnosis.location.phase not in (Phase.GRADIENT, Phase.UPDATE):
+        return ""
+    check = diagnosis.location.check
+    pairing = matched.pairing_of(check.tensor) if check is not None else None
+    for side, (folder, mine, beside) in enumerate(((a, run, b), (b, other, a))):
+        for name in matched.alone[side]:
+            if name in matched.untrained[side]:
+                continue
+            begun = np.sort(np.asarray(mine.params[name][0]), None)
+            partners = pairing.names[side] if pairing is not None else ()
+            twin = next(
+                (p for p in partners if np.array_equal(np.sort(np.asarray(mine.params[p][0]), None), begun)), ""
+            )
+            said.append(
+                f"{name} of {folder} is trained, and has no partner in {beside}"
+                + (f": it begins as {twin} does, which the other run may have tied to it" if twin else "")
+            )
+    return "; ".join(said[:2])
 
 
 def with_departures(comparison: Comparison, run: Trajectory, other: Trajectory) -> Comparison:

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from parity.dtypes import unit
-from parity.explaining.compared import ANOTHER_RATE, apart_in_words, followed_by_both
+from parity.explaining.compared import ANOTHER_RATE, SOME_DECAY, apart_in_words, followed_by_both
 from parity.explaining.diagnose import Diagnosis
-from parity.explaining.fits import follow
+from parity.explaining.fits import Followed, follow
 from parity.explaining.location import Location
 from parity.explaining.numbers import constants_of, numbers_of, uncontradicted
 from parity.explaining.pairs import in_words
@@ -93,6 +93,9 @@ def of_updates(sides: tuple[Side, Side], location: Location, number: int) -> Dia
         return _of_both(location, found)
     if len(found) > 1 and not early and (both := _followed_by_both(found)) is not None:
         return diagnosis_of(replace(location, note=both[1]), both[0])
+    told = _told_apart(sides, location)
+    if told is not None and any(decays_said(side.run) for side in sides):
+        return told  # which tensors decay in the other run is known from its updates alone
     one = min(found, key=lambda each: each.first)
     # Once the other run departs as well, both may do what parity.spec has no words for.
     diagnosis, steps = _named(one, min((other.first for other in found if other.first > one.first), default=None))
@@ -100,6 +103,8 @@ def of_updates(sides: tuple[Side, Side], location: Location, number: int) -> Dia
         f"it is the {one.side.which} run whose updates, made again from its own gradients, are not those of the "
         "optimizer that it is meant to have"
     )
+    if told is not None and not diagnosis.explanations and SOME_DECAY in told.explanations[0].names:
+        return told
     # A small mistake may show in the loss before it exceeds the rounding of the updates themselves.
     place = diagnosis.location
     moved = (place.epoch, place.batch) != (one.place.epoch, one.place.batch)
@@ -257,12 +262,26 @@ def _followed_by_both(found: Sequence[Departure]) -> tuple[tuple[Replay, ...], s
 
 def _apart(both: Sequence[Updates]) -> tuple[tuple[Replay, ...], str] | None:
     """Name, and say, the learning rates and decays in which two runs differ; None if either follows no such rule."""
-    one, other = (follow(updates.sample, updates.optimizer) for updates in both)
+    one, other = (_with_rounding(follow(updates.sample, updates.optimizer), updates.dtype) for updates in both)
     apart = apart_in_words(one, other) if one is not None and other is not None else []
     if one is None or other is None or not apart:
         return None
     names, words = zip(*apart, strict=True)
     return (Replay(tuple(names), Phase.UPDATE, max(one.floors, other.floors)),), "; ".join(words)
+
+
+def _with_rounding(found: Followed | None, dtype: str) -> Followed | None:
+    """Let learning rates be unsure by the roundings that frameworks make where they multiply by them."""
+    return None if found is None else replace(found, unsure=found.unsure + FACTOR * unit(dtype) * np.abs(found.rates))
+
+
+def _told_apart(sides: Sequence[Side], location: Location) -> Diagnosis | None:
+    """Name the learning rates and decays that two runs' updates are found to have else; None if nothing else parts."""
+    if location.phase is not Phase.UPDATE:
+        return None
+    both = [Updates(side.run, side.steps, side.optimizer) for side in sides if side.optimizer and len(side.steps)]
+    apart = _apart(both) if len(both) == len(sides) else None
+    return None if apart is None else diagnosis_of(replace(location, note=f"{apart[1]}; {UNTOLD}"), apart[0])
 
 
 def _of_neither(sides: tuple[Side, Side], location: Location) -> Diagnosis:
@@ -273,10 +292,10 @@ def _of_neither(sides: tuple[Side, Side], location: Location) -> Diagnosis:
         why = f"{untrained[0]} has no gradient, hence is no work of the optimizer"
         return diagnosis_of(location, untried=why)
     if ours.optimizer is not None and theirs.optimizer is not None:
-        both = [Updates(side.run, side.steps, side.optimizer or ours.optimizer) for side in sides]
-        told = any(updates.rates is not None or decays_said(updates.run) for updates in both)
-        if told and (apart := _apart(both)) is not None:
-            return diagnosis_of(replace(location, note=f"{apart[1]}; {UNTOLD}"), apart[0])
+        made = [Updates(side.run, side.steps, side.optimizer or ours.optimizer) for side in sides]
+        told = any(updates.rates is not None or decays_said(updates.run) for updates in made)
+        if told and (apart := _told_apart(sides, location)) is not None:
+            return apart
         which = (
             f"{ours.optimizer}" if ours.optimizer == theirs.optimizer else f"{ours.optimizer} and {theirs.optimizer}"
         )

@@ -243,7 +243,7 @@ def padded(flow: Dataflow, layer: Layer) -> words.Configuration:
             [0 if isinstance(settings["padding"], str) else settings["padding"]]
         )
         settings.pop("padding")
-        if bare and before.kind.startswith("ZeroPadding"):
+        if bare and before.kind.startswith("ZeroPad"):
             settings["padding"] = added
     return words.Configuration(said.kind, settings)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -228,22 +228,33 @@ class InCommon:
 
 
 def in_common(
-    ours: Trajectory, theirs: Trajectory, noise: Sequence[Repetition], matched: Correspondence | None
+    ours: Trajectory,
+    theirs: Trajectory,
+    noise: Sequence[Repetition],
+    matched: Correspondence | None,
+    but: Set[str] = frozenset(),
 ) -> InCommon:
     """Bring two runs and their repetitions to the layouts in which they are ``matched``; None leaves them as they are.
+
+    Tensors whose common names are in ``but`` are left out.
 
     Raises:
         TrajectoryError: If a layout does not fit its run.
     """
-    if matched is None:
+    if matched is None and not but:
         return InCommon(ours, theirs, noise, (None, None))
-    mine, its = layouts(matched)
+    sides = (_as_it_is(ours), _as_it_is(theirs)) if matched is None else layouts(matched)
+    mine, its = ([common for common in side if common.name not in but] for side in sides)
     one, other = aligned(ours, mine), aligned(theirs, its)
     found = []
     for each in noise:
         base, layout = (one, mine) if each.base is ours else (other, its)
         found.append(Repetition(aligned(each.run, layout), base, distances_in(layout, each.distances)))
     return InCommon(one, other, found, (mine, its))
+
+
+def _as_it_is(run: Trajectory) -> Layout:
+    return [Common(name, (Slot(name, name),)) for name in run.params]
 
 
 def aligned_floor(floor: Floor | None, layout: Layout | None) -> Floor | None:

@@ -332,7 +332,8 @@ def _of_buffers(ours: Trajectory, theirs: Trajectory) -> Iterator[Defect]:
             begun = _far(*(np.asarray(run.params[name][0]) for run in (ours, theirs)))
             # A loop may hand over what its forward pass has moved already.
             for one, other in ((s.params[name], t.params[name]) for s, t in ((a.before, b.before), (a.after, b.after))):
-                limit = 2 * FACTOR * ROUNDINGS * u * max(_largest(one), _largest(other))
+                wide = max(u, *(_kept_in(values) for values in (one, other)))
+                limit = 2 * FACTOR * ROUNDINGS * wide * max(_largest(one), _largest(other))
                 if begun <= limit < _far(one, other):
                     yield Defect(
                         Phase.STATE,
@@ -340,6 +341,12 @@ def _of_buffers(ours: Trajectory, theirs: Trajectory) -> Iterator[Defect]:
                         name,
                         f"{name}, which is not trained, differs by {_far(one, other):.3g} at the first update",
                     )
+
+
+def _kept_in(values: Array) -> float:
+    """The unit roundoff of float32 for a tensor that is kept in it, as flax nnx keeps running statistics, else 0."""
+    told = values.size > 1 and not (values == values.flat[0]).all()
+    return unit("float32") if told and (values == values.astype(np.float32)).all() else 0.0
 
 
 def _common(a: Step, b: Step) -> list[str]:

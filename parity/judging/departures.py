@@ -168,7 +168,7 @@ def _variances(found: Accepted, theirs: Trajectory) -> Accepted:
             continue
         other = theirs.params[name]
         one, two = np.asarray(stack[:], np.float64), np.asarray(other[:], np.float64)
-        fitted = _fitted(one, two, updates, coarser(found.run, theirs))
+        fitted = unbiased_fit(one, two, updates, coarser(found.run, theirs))
         if fitted is None:
             continue
         rows, less = fitted
@@ -180,7 +180,7 @@ def _variances(found: Accepted, theirs: Trajectory) -> Accepted:
     )
 
 
-def _fitted(ours: Array, theirs: Array, updates: Array, u: float) -> tuple[int, Array] | None:
+def unbiased_fit(ours: Array, theirs: Array, updates: Array, u: float) -> tuple[int, Array] | None:
     """Fit a whole number n and what a statistic keeps of itself; None unless they explain every snapshot.
 
     A statistic r keeps a share K of itself at each update and takes 1 - K of the batch's variance; one that takes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence, Set
+from collections.abc import Collection, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import import_module
@@ -22,7 +22,15 @@ from parity.judging.departures import DEPARTURES, accepted, named, widened
 from parity.judging.floor import Floor, Source, too_narrow
 from parity.judging.followed import has_followed, judge_followed
 from parity.judging.known import NOTHING, Known
-from parity.judging.matched import as_far_as_matched
+from parity.judging.matched import (
+    as_far_as_matched,
+    kept,
+    lacking,
+    only,
+    unbiased_in_one,
+    unbiased_where_followed,
+    without_partner,
+)
 from parity.judging.matching import inferred
 from parity.judging.measured import floors_of, recorded_floor_of
 from parity.judging.moments import EPOCH, unit_of
@@ -60,6 +68,7 @@ class Comparison:
         ulp: The largest difference in units in the last place of the coarser dtype.
         notes: Remarks on the grounds of the verdict, such as a noise floor that was not measured.
         unit: By what the runs count their moments: see ``parity.judging.moments``.
+        left_out: The canonical names of running statistics that differ as the frameworks do, and decide nothing.
         preflight: The differences that may make the numbers meaningless: settings, versions, batch orders, initial
             parameters.
         matched: Which tensors are the same, if they were matched; None where both runs have the same names.
@@ -80,6 +89,7 @@ class Comparison:
     preflight: tuple[str, ...] = ()
     unit: str = EPOCH
     matched: Correspondence | None = field(default=None, repr=False)
+    left_out: frozenset[str] = frozenset()
 
     def _repr_html_(self) -> str:
         return str(import_module(NOTEBOOK).comparison(self))
@@ -230,6 +240,7 @@ def compare_runs(
     """Compare two runs that were read already, in the layouts in which they are ``matched``: see ``compare``."""
     recorded = [recorded_floor_of(folder, run, known) for folder, run in ((a, ours), (b, theirs))]
     params = any(_asserts_parameters(run, known) for run in (ours, theirs))
+    alone = () if matched is None else lacking(ours, theirs, matched)
     held = in_common(ours, theirs, noise, matched)
     ours, theirs, noise = held.ours, held.theirs, held.noise
     recorded = [(aligned_floor(floor, own), said) for (floor, said), own in zip(recorded, held.layouts, strict=True)]
@@ -241,10 +252,13 @@ def compare_runs(
     ]
     before, pairings = (*stale, *preflight(ours, theirs)), [] if matched is None else list(matched.lines)
     if has_followed(ours) or has_followed(theirs):
-        beside = judge_followed(ours, theirs)
-        notes = (*pairings, *beside.notes)
-        worst = (beside.largest,) * 3
-        return Comparison(a, b, beside.judgement, *worst, notes, before, unit_of(ours, theirs))
+        left_out = unbiased_where_followed(ours, theirs)
+        held = in_common(ours, theirs, (), None, frozenset(left_out))
+        beside = judge_followed(held.ours, held.theirs)
+        notes = (*pairings, *([_on_variances(left_out)] if left_out else []), *beside.notes)
+        worst, counted = (beside.largest,) * 3, unit_of(ours, theirs)
+        judgement = without_partner(beside.judgement, alone)
+        return Comparison(a, b, judgement, *worst, notes, before, counted, left_out=frozenset(left_out))
     departures = named(accept)
     failed = [f"{folder}: the last run failed: {reason}" for folder, _ in sides if (reason := kept_failure(folder))]
     parts = shared(ours, theirs)
@@ -272,14 +286,20 @@ def compare_runs(
         source=max(filter(None, (one.source, other_floor.source)), key=list(Source).index),
     )
     both = widened(both, other, taken.roundings)
+    judge_alike = partial(_judged, params=params)
+    variances = {} if matched is None else unbiased_in_one(run, other, both, matched, judge_alike)
+    if variances:
+        left = set(run.params) - variances.keys()
+        run, other, both = only(run, left), only(other, left), replace(both, params=kept(both.params, left))
+        said.append(_on_variances(variances))
     said += as_notes(zeros)
     # How far shadows strayed is known of whole tensors alone.
     whole = {name for name, which in zeros.items() if which.all() or both.source is Source.SHADOWS}
     freed = without(run, other, zeros)
     judgement = _judged(freed, other, both, params)
     if matched is not None:
-        judgement, lines = as_far_as_matched(judgement, freed, other, both, matched, partial(_judged, params=params))
-        said += lines
+        judgement = as_far_as_matched(judgement, freed, other, both, matched, judge_alike)
+        judgement = without_partner(judgement, alone)
     if both.source not in (Source.SUITE, Source.BESIDE) and not any(side.meta.get("lockstep") for _, side in sides):
         shown = defects(
             run,
@@ -311,7 +331,17 @@ def compare_runs(
     coarser = max((side.meta["dtype"] for _, side in sides), key=unit)
     found = [differences(run.params[name], other.params[name], name, run.epochs, dtype=coarser) for name in run.params]
     found.append(differences(run.loss, other.loss, "loss", np.arange(1, len(run.loss) + 1), dtype=coarser))
-    return Comparison(a, b, judgement, *_worst(found), tuple(said), before, unit_of(ours, theirs))
+    counted = unit_of(ours, theirs)
+    return Comparison(a, b, judgement, *_worst(found), tuple(said), before, counted, left_out=frozenset(variances))
+
+
+def _on_variances(names: Collection[str]) -> str:
+    """Say which running variances are left out."""
+    some = ", ".join(list(names)[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+    return (
+        "a running variance is the unbiased one in one run alone, as torch keeps it, and the other's is not: left out "
+        f"is {some}"
+    )
 
 
 def _on_parameters(sides: Sequence[tuple[Path, Trajectory]], params: bool) -> list[str]:

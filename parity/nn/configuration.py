@@ -174,7 +174,8 @@ def in_common_words(kind: str, said: Mapping[str, Any]) -> Configuration:
     if common in ("max_pool", "average_pool") and "kernel_size" in settings:
         settings.setdefault("stride", settings["kernel_size"])
     if "padding" in settings:
-        padding = _padding(settings.pop("padding"), rank)
+        padding = settings.pop("padding")
+        padding = _sides(padding) if common == "pad" else _padding(padding, rank)
         settings |= (
             {} if padding is None else {"padding": (_same(settings) or padding) if padding == "SAME" else padding}
         )
@@ -268,6 +269,13 @@ def _same(settings: Mapping[str, Any]) -> tuple[tuple[int, int], ...] | None:
         return None
     added = [(size - 1) * apart // 2 for size, apart in zip(kernel, dilation, strict=False)]
     return tuple((each, each) for each in added)
+
+
+def _sides(value: Any) -> Any:
+    """Give what a layer that only pads adds before and after each axis; torch lists them, from the last axis on."""
+    if isinstance(value, list) and len(value) % 2 == 0 and all(isinstance(one, int) for one in value):
+        return tuple(zip(value[::2], value[1::2], strict=True))[::-1]
+    return _padding(value, 1)
 
 
 def _padding(value: Any, rank: int) -> Any:

@@ -261,8 +261,8 @@ def shorter(run: dict[str, Any]) -> None:
 
 
 INCOMPARABLE: dict[str, tuple[Callable[[dict[str, Any]], None], int, str]] = {
-    "tensor missing": (without("dense/bias"), 3, "trained tensors have no partner and were not compared: dense/bias"),
-    "shape": (with_another_shape, 3, "trained tensors have no partner and were not compared: dense/kernel"),
+    "tensor missing": (without("dense/bias"), 3, "tensors have no partner and were not compared: dense/bias"),
+    "shape": (with_another_shape, 3, "tensors have no partner and were not compared: dense/kernel"),
     "length": (shorter, 3, "snapshots were taken after other epochs"),
     "nan": (with_nan, 1, "first differs at epoch 3: dense/bias[1]"),
     "nan loss": (with_nan_loss, 1, "first differs at epoch 3, batch 1: loss"),

@@ -80,6 +80,15 @@ def test_a_constant_is_found_again(name: str, place: float, dtype: str) -> None:
     assert abs(value - number) <= max(unsure, 1e-9 * number)
 
 
+@pytest.mark.parametrize("name", ["beta1", "beta2", "epsilon"])
+def test_a_constant_is_fitted_within_its_range_whatever_made_the_updates(name: str) -> None:
+    """A beta of 1 would divide by 0."""
+    made = steps(AdamW(0.01, epsilon=1.0, weight_decay=0.0), [0.01] * 3, dict.fromkeys(NAMES, 0.0), "float32")
+    value, unsure = fitted(Sample(made, NAMES, "float32"), AdamW(0.01, weight_decay=0.0), name)
+    assert 0 < value < (10 if name == "epsilon" else 1)
+    assert unsure >= 0
+
+
 def test_steps_of_another_rule_are_not_followed() -> None:
     assert (
         follow(Sample(steps(AdamW(1.0), [0.01] * 5, dict.fromkeys(NAMES, 0.0), "float64"), NAMES, "float64"), Sgd(1.0))

@@ -10,7 +10,8 @@ import pytest
 from parity.judging.aligned import aligned, aligned_floor, finer, layouts
 from parity.judging.correspondence import Correspondence, How, Pairing
 from parity.judging.floor import Floor, Source, too_narrow
-from parity.judging.matched import unbiased
+from parity.judging.matched import unbiased, unbiased_in_one
+from parity.judging.verdict import judge
 from parity.layout import Slot
 from parity.trajectory import Trajectory, TrajectoryError
 
@@ -103,6 +104,45 @@ def test_an_unbiased_variance_is_told_from_another_momentum() -> None:
     assert unbiased(running(0.2, 32 / 31), biased, floor) == 0
     assert unbiased(running(0.1, 1.5), running(0.2, 1), floor) == 0
     assert unbiased(biased + 1e-3 * draw.normal(size=biased.shape), biased, floor) == 0
+
+
+@pytest.mark.parametrize("parted", [False, True])
+@pytest.mark.parametrize("kind", ["unbiased", "equal", "rounded", "another"])
+def test_running_variances_are_left_out_only_where_one_is_unbiased(kind: str, parted: bool) -> None:
+    """Also where the runs part later for another reason, which running variances follow."""
+    draw = np.random.default_rng(1)
+    variances = draw.uniform(0.5, 2, size=(6, 4))
+    off = {"unbiased": 512 / 511, "another": 1.7, "equal": 1.0, "rounded": 1.0}[kind]
+    one, other = [np.ones(4)], [np.ones(4)]
+    for number, variance in enumerate(variances):
+        drift = 1 + 0.1 * draw.normal(size=4) * (parted and number > 2)
+        one.append(0.9 * one[-1] + 0.1 * off * variance * drift)
+        other.append(0.9 * other[-1] + 0.1 * variance)
+    theirs = np.stack(other)
+    ours = np.stack(one) + (kind == "rounded") * 1e-14 * draw.normal(size=theirs.shape)
+    if kind == "another":
+        ours[1:] += 0.01 * draw.normal(size=(6, 4))
+    kernel = np.cumsum(np.ones((7, 2)), 0)
+    wrong = kernel + parted * np.arange(7)[:, None].clip(3) % 3
+    runs = [
+        Trajectory({"dtype": "float64"}, np.arange(7), np.ones((6, 1)), {"var": var, "kernel": k}, {})
+        for var, k in ((ours, wrong), (theirs, kernel))
+    ]
+    floor = Floor(
+        np.full((6, 1), 1e-15), {name: np.full(7, 1e-15) for name in ("var", "kernel")}, source=Source.SHADOWS
+    )
+    pairings = tuple(Pairing((Slot(name, name),), (Slot(name, name),), How.NAME) for name in ("var", "kernel"))
+    matched = Correspondence(pairings, untrained=(frozenset({"var"}), frozenset({"var"})))
+    found = unbiased_in_one(*runs, floor, matched, lambda run, reference, floor: judge(run, reference, floor))
+    assert found == ({"var": 512} if kind == "unbiased" else {})
+
+
+def test_a_slot_of_a_single_value_keeps_its_shape() -> None:
+    slots = (Slot("bias", "bias", axes=((),), shape=()),)
+    steps = {"0/params/bias": np.ones(1), "0/slots/momentum/bias": np.ones(1)}
+    run = Trajectory({"dtype": "float64"}, np.arange(1), np.zeros((0, 0)), {"bias": np.ones((1, 1))}, {}, steps=steps)
+    found = aligned(run, layouts(Correspondence((Pairing(slots, slots, How.NAME),)))[0])
+    assert found.params["bias"].shape[1:] == found.steps["0/slots/momentum/bias"].shape == ()
 
 
 def test_no_part_has_a_noise_floor_below_its_own_roundings(

@@ -151,3 +151,10 @@ def test_another_form_of_gelu_and_a_row_of_padding_are_differences() -> None:
     assert differences(in_common_words("NewGELUActivation", {}), in_common_words("GELUActivation", {}))
     padded, plain = (in_common_words("Embedding", said) for said in ({"padding_idx": 0}, {"input_dim": 5}))
     assert differences(padded, plain) == ["padding_index 0 against None"]
+
+
+def test_a_layer_that_only_pads_says_it_in_the_order_of_the_axes() -> None:
+    """torch lists what it adds from the last axis on."""
+    torch = in_common_words("ZeroPad2d", {"padding": [0, 1, 2, 3]})
+    assert torch == in_common_words("ZeroPadding2D", {"padding": [[2, 3], [0, 1]]})
+    assert in_common_words("ZeroPad1d", {"padding": [1, 2]}).settings == {"padding": ((1, 2),)}

@@ -18,9 +18,9 @@ import typer
 from parity.judging.verdict import Verdict
 from parity.report.terminal import make_console, plain_table, progress_on
 from parity.running.executor import WorkerError
-from parity.tests.ports.layouts import FRAMEWORKS
 from parity.tests.ports.mistakes import MISTAKES, Mistake
-from parity.tests.ports.pairs import MODELS, STEPS, Found, Port, judged
+from parity.tests.ports.pairs import DEEP, MODELS, STEPS, Found, Port, judged
+from parity.tests.ports.weights import FRAMEWORKS
 from parity.tests.warm import Warm
 
 
@@ -59,6 +59,8 @@ def main(
     dtype: Names = None,
     seeds: int = 10,
     steps: int = STEPS,
+    deep: int = DEEP,
+    shadows: int = 3,
     mistake: Annotated[list[str] | None, typer.Option(help="A mistake's name, or 'all'. Without: right pairs.")] = None,
     folder: Annotated[Path | None, typer.Option(help="Keep the recordings here.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json")] = None,
@@ -78,7 +80,8 @@ def main(
 
         made: dict[Port, Future[Any]] = {}
         for pair in work:  # the runs of one seed at a time, in their own processes beside each other
-            both = replace(pair.one, steps=steps), replace(pair.other, steps=steps)
+            given = {"steps": steps, "deep": deep, "shadows": shadows}
+            both = replace(pair.one, **given), replace(pair.other, **given)
             progress.update(task, now=f"{pair.one.model} {pair.one.framework} {pair.one.dtype} {pair.one.seed}")
             for each in both:
                 if each not in made:
@@ -119,7 +122,10 @@ def summary(found: Sequence[tuple[Pair, Found | str]]) -> Iterator[str]:
             line += f"; caught {sum(s.verdict is Verdict.FAIL for s in wrong)} of {len(wrong)}"
             line += (
                 f", phase right {sum(s.phase_right for s in wrong)}, layer named {sum(s.layer_right for s in wrong)}"
+                f", cause named {sum(s.cause_right for s in wrong)}"
             )
+        line += f"; matched {', '.join(sorted({s.matched for _, s in said if isinstance(s, Found)}))}"
+        line += f"; wrongly proven {sum(len(s.wrongly) for _, s in said if isinstance(s, Found))}"
         yield line + (f"; {broken} did not run" if broken else "")
 
 
@@ -129,7 +135,14 @@ def _row(pair: Pair, said: Found | str) -> tuple[str, ...]:
     if isinstance(said, str):
         return one.model, names, one.dtype, str(one.seed), "broken", "", "", said, ""
     ratio = "" if said.ratio is None else f"{said.ratio:.3g}"
-    words = f"{'right' if said.phase_right else 'WRONG'} phase: {said.words}" if pair.mistake else said.words
+    words = said.words
+    if pair.mistake:
+        right = (
+            (said.phase_right, "phase"),
+            (said.layer_right, "layer"),
+            (said.cause_right or not pair.mistake.cause, "cause"),
+        )
+        words = ", ".join(f"{name} {'right' if yes else 'WRONG'}" for yes, name in right) + f": {words}"
     return one.model, names, one.dtype, str(one.seed), str(said.verdict), ratio, said.by, words, f"{said.seconds:.1f}"
 
 

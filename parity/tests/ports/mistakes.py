@@ -22,6 +22,7 @@ class Mistake:
         update: The update that differs first, from 0.
         frameworks: The ports that can make it.
         about: What is wrong.
+        cause: A pattern of what the explanation says of the cause; empty if recordings cannot tell it.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Mistake:
     about: str
     update: int = 0
     frameworks: tuple[str, ...] = ALL
+    cause: str = ""
 
 
 def _names(torch: str, linen: str, nnx: str, keras: str) -> dict[str, str]:
@@ -38,14 +40,23 @@ def _names(torch: str, linen: str, nnx: str, keras: str) -> dict[str, str]:
 
 
 _NORM = _names("norm", "BatchNorm_0", "norm", "stem_norm")
+_STATISTICS = _names("running_", "BatchNorm_", "norm", "norm")
+_ANY = _names("", "", "", "")
 _STRIDED = _names("blocks.1.conv1", "Block_1/Conv_0", "blocks/1/conv1", "block1_conv1")
 _HEAD = _names("head", "Dense_0", "head", "head")
 _ATTENTION = _names("blocks.0.attention", "Block_0/Attention_0", "blocks/0/attention", "block_0/attention")
 _LSTM = _names("lstm", "lstm", "lstm", "lstm")
 
 MISTAKES = (
-    Mistake("norm-epsilon", "resnet", Phase.PREDICTION, _NORM, "BatchNorm's epsilon 1e-3 for 1e-5"),
-    Mistake("norm-momentum", "resnet", Phase.UPDATE, _NORM, "BatchNorm's momentum 0.1 taken for 0.9"),
+    Mistake("norm-epsilon", "resnet", Phase.PREDICTION, _NORM, "BatchNorm's epsilon 1e-3 for 1e-5", cause="epsilon"),
+    Mistake(
+        "norm-momentum",
+        "resnet",
+        Phase.UPDATE,
+        _STATISTICS,
+        "BatchNorm's momentum 0.1 taken for 0.9",
+        cause="running-momentum-complement",
+    ),
     Mistake(
         "norm-variance",
         "resnet",
@@ -54,15 +65,20 @@ MISTAKES = (
         "the unbiased variance for the biased",
         frameworks=("torch",),
     ),
-    Mistake("padding", "resnet", Phase.PREDICTION, _STRIDED, "SAME for one on each side at stride 2"),
-    Mistake("flatten-order", "resnet", Phase.PREDICTION, _HEAD, "flattened (height, width, channels)"),
-    Mistake("decay-mask", "resnet", Phase.UPDATE, _NORM, "norms and biases decay too"),
+    Mistake("padding", "resnet", Phase.PREDICTION, _STRIDED, "SAME for one on each side at stride 2", cause="padding"),
+    Mistake(
+        "flatten-order", "resnet", Phase.PREDICTION, _HEAD, "flattened (height, width, channels)", cause="another order"
+    ),
+    Mistake(
+        "decay-mask", "resnet", Phase.UPDATE, _ANY, "norms and biases decay too", cause="weight-decay-on-some-tensors"
+    ),
     Mistake(
         "norm-epsilon",
         "gpt",
         Phase.PREDICTION,
         _names("blocks.0.norm_1", "Block_0/LayerNorm_0", "blocks/0/norm_1", "block_0/norm_1"),
         "LayerNorm's epsilon 1e-6 for 1e-5",
+        cause="epsilon",
     ),
     Mistake(
         "gelu-tanh",
@@ -71,8 +87,15 @@ MISTAKES = (
         _names("blocks.0.gelu", "Block_0/Dense_1", "blocks/0/down", "block_0/down"),
         "GELU's tanh form",
     ),
-    Mistake("attention-scale", "gpt", Phase.PREDICTION, _ATTENTION, "scores divided by the root of the width"),
-    Mistake("causal-mask", "gpt", Phase.PREDICTION, _ATTENTION, "no causal mask"),
+    Mistake(
+        "attention-scale",
+        "gpt",
+        Phase.PREDICTION,
+        _ATTENTION,
+        "scores divided by the root of the width",
+        cause="another scale",
+    ),
+    Mistake("causal-mask", "gpt", Phase.PREDICTION, _ATTENTION, "no causal mask", cause="causal mask"),
     Mistake(
         "position-offset",
         "gpt",
@@ -81,32 +104,59 @@ MISTAKES = (
         "positions counted from 1",
     ),
     Mistake(
-        "untied-head", "gpt", Phase.GRADIENT, _names("token", "token", "token", "token"), "the head has its own weights"
+        "untied-head",
+        "gpt",
+        Phase.GRADIENT,
+        _names("token", "token", "token", "token"),
+        "the head has its own weights",
+        cause="tied",
     ),
     Mistake(
         "dropout",
         "gpt",
         Phase.PREDICTION,
-        _names("blocks.0.dropout", "Block_0/Dropout_0", "blocks/0/dropout", "block_0/dropout"),
+        _names("blocks.0", "Block_0", "blocks/0", "block_0"),
         "dropout of 0.02 left on",
+        cause="[dD]ropout",
     ),
     Mistake(
-        "decay-mask",
+        "decay-mask", "gpt", Phase.UPDATE, _ANY, "norms and biases decay too", cause="weight-decay-on-some-tensors"
+    ),
+    Mistake(
+        "schedule",
         "gpt",
         Phase.UPDATE,
-        _names("blocks.0.norm_1", "Block_0/LayerNorm_0", "blocks/0/norm_1", "block_0/norm_1"),
-        "norms and biases decay too",
+        _ANY,
+        "the schedule is one update ahead",
+        cause="learning-rate-of-another-update|another-schedule",
     ),
-    Mistake("schedule", "gpt", Phase.UPDATE, _names("", "", "", ""), "the schedule is one update ahead"),
     Mistake(
-        "clip-per-tensor", "gpt", Phase.GRADIENT, _names("", "", "", ""), "each tensor's gradient clipped by itself"
+        "clip-per-tensor",
+        "gpt",
+        Phase.GRADIENT,
+        _ANY,
+        "each tensor's gradient clipped by itself",
+        cause="clipped-tensor-by-tensor",
     ),
-    Mistake("two-biases", "lstm", Phase.UPDATE, _LSTM, "two biases are trained as one", frameworks=("torch",)),
+    Mistake(
+        "two-biases",
+        "lstm",
+        Phase.GRADIENT,
+        _ANY,
+        "two biases are trained as one, and both are clipped",
+        frameworks=("torch",),
+        cause="no partner",
+    ),
     Mistake("gate-order", "lstm", Phase.PREDICTION, _LSTM, "gates i, g, f, o for i, f, g, o", frameworks=PORTED),
-    Mistake("forget-bias", "lstm", Phase.STATE, _LSTM, "the forget gate's bias begins one higher"),
+    Mistake("forget-bias", "lstm", Phase.STATE, _LSTM, "the forget gate's bias begins one higher", cause="begin"),
     Mistake("last-state", "lstm", Phase.PREDICTION, _HEAD, "the state after the padding"),
     Mistake(
-        "clip-per-tensor", "lstm", Phase.GRADIENT, _names("", "", "", ""), "each tensor's gradient clipped by itself"
+        "clip-per-tensor",
+        "lstm",
+        Phase.GRADIENT,
+        _ANY,
+        "each tensor's gradient clipped by itself",
+        cause="clipped-tensor-by-tensor",
     ),
     Mistake(
         "norm-epsilon",
@@ -114,6 +164,7 @@ MISTAKES = (
         Phase.PREDICTION,
         _names("enter.norm", "Twice_0/GroupNorm_0", "enter/norm", "enter_norm"),
         "GroupNorm's epsilon 1e-3 for 1e-5",
+        cause="epsilon",
     ),
     Mistake(
         "padding",
@@ -121,6 +172,7 @@ MISTAKES = (
         Phase.PREDICTION,
         _names("down.conv", "Twice_1/Conv_0", "down/conv", "down_conv"),
         "SAME for one on each side at stride 2",
+        cause="padding",
     ),
     Mistake(
         "skip-order",
@@ -136,5 +188,5 @@ MISTAKES = (
         _names("last", "Conv_0", "last", "last"),
         "the errors' weights are trained",
     ),
-    Mistake("adam-epsilon", "unet", Phase.UPDATE, _names("", "", "", ""), "Adam's epsilon 1e-3 for 1e-8"),
+    Mistake("adam-epsilon", "unet", Phase.UPDATE, _ANY, "Adam's epsilon 1e-3 for 1e-8", cause="another-epsilon"),
 )

@@ -10,15 +10,17 @@ import pytest
 
 from parity.judging.verdict import Verdict
 from parity.tests.ports.__main__ import pairs
-from parity.tests.ports.layouts import FRAMEWORKS, layout
 from parity.tests.ports.mistakes import MISTAKES, Mistake
-from parity.tests.ports.pairs import MODELS, Port, judged
+from parity.tests.ports.pairs import MODELS, Port, followed, judged
+from parity.tests.ports.weights import FRAMEWORKS, layout
 from parity.tests.warm import Warm
 from parity.tolerance import FACTOR, least_floor
 
 slow = pytest.mark.slow
 QUICK = "lstm"
 """The model that compiles fastest."""
+FOLLOWED = {"resnet": "norm-epsilon", "gpt": "norm-epsilon", "unet": "adam-epsilon", "lstm": "clip-per-tensor"}
+"""A mistake of each model that is caught where one port follows another."""
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -67,6 +69,8 @@ def test_right_ports_pass(
         ]
         said = judged(*(run.result() for run in runs))
         assert said.verdict is Verdict.PASS, (pair, said)
+        assert said.source == "shadows"
+        assert not said.wrongly, "what is called proven is what the porters wrote"
 
 
 @pytest.mark.parametrize(
@@ -89,3 +93,21 @@ def test_each_mistake_fails(mistake: Mistake, warm: Warm, tmp_path_factory: pyte
         ]
         said = judged(*(run.result() for run in runs), mistake)
         assert said.verdict is Verdict.FAIL, (pair, said)
+        assert not said.wrongly
+
+
+@pytest.mark.parametrize(
+    ("model", "mistake"),
+    [
+        pytest.param(model, mistake, marks=() if (model, mistake) == (QUICK, "") else slow)
+        for model, mistake in (*((model, "") for model in MODELS), *FOLLOWED.items())
+    ],
+)
+def test_a_port_follows_another_by_the_layouts_that_were_matched(
+    model: str, mistake: str, warm: Warm, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    lead = Port(model, "torch", steps=8, deep=8)
+    port = replace(lead, framework="keras", mistake=mistake)
+    known = next((one for one in MISTAKES if (one.model, one.name) == (model, mistake)), None)
+    said = followed(warm, lambda: tmp_path_factory.mktemp("port"), lead, port, known)
+    assert said.verdict is (Verdict.FAIL if mistake else Verdict.PASS), said

@@ -1,10 +1,16 @@
-"""Which tensor of a port is which of the others': the porter's own account, by hand, for each model and framework."""
+"""The weights that each port begins with, taken from the torch model by hand: what its porter wrote, model by model.
+
+No comparison is given these layouts. What is inferred from values is held against them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
+from parity.judging.correspondence import Correspondence, Pairing
 from parity.layout import Layout, Slot, to_canonical, to_framework
 from parity.typing import Params
 
@@ -77,6 +83,7 @@ stem/kernel | conv   | stem.weight       | Conv_0/kernel     | stem/kernel | ste
 norm/scale  |        | norm.weight       | BatchNorm_0/scale | norm/scale  | stem_norm/gamma
 norm/bias   |        | norm.bias         | BatchNorm_0/bias  | norm/bias   | stem_norm/beta
 norm/mean   | buffer | norm.running_mean | BatchNorm_0/mean  | norm/mean   | stem_norm/moving_mean
+norm/var    | buffer | norm.running_var  | BatchNorm_0/var   | norm/var    | stem_norm/moving_variance
 head/kernel | linear | head.weight       | Dense_0/kernel    | head/kernel | head/kernel
 head/bias   |        | head.bias         | Dense_0/bias      | head/bias   | head/bias
 """
@@ -85,11 +92,11 @@ NORM = """
 block_{k}/norm_{n}/scale | | blocks.{k}.{own}.weight | Block_{k}/BatchNorm_{m}/scale | blocks/{k}/norm{n}/scale | block{k}_norm{n}/gamma
 block_{k}/norm_{n}/bias  | | blocks.{k}.{own}.bias | Block_{k}/BatchNorm_{m}/bias | blocks/{k}/norm{n}/bias | block{k}_norm{n}/beta
 block_{k}/norm_{n}/mean  | buffer | blocks.{k}.{own}.running_mean | Block_{k}/BatchNorm_{m}/mean | blocks/{k}/norm{n}/mean | block{k}_norm{n}/moving_mean
+block_{k}/norm_{n}/var   | buffer | blocks.{k}.{own}.running_var | Block_{k}/BatchNorm_{m}/var | blocks/{k}/norm{n}/var | block{k}_norm{n}/moving_variance
 """  # noqa: E501
 
 
 def _resnet(mistake: str) -> Iterator[Row]:
-    """Without running variances: torch's are the unbiased ones, the others' are not, and no update reads them."""
     yield from rows(RESNET)
     for k in range(3):
         for n, conv, norm in ((1, "conv1.1", "bn1"), (2, "conv2", "bn2"), (3, "shortcut.0", "shortcut.1")):
@@ -171,3 +178,29 @@ def carried(model: str, framework: str, weights: Mapping[str, Params], mistake: 
     own = [slot for slot in own if slot.canonical not in buffers]
     theirs = [slot for slot in layout(model, "torch", mistake) if slot.canonical in here - buffers]
     return to_framework(own, to_canonical(theirs, weights))
+
+
+def wrong(
+    model: str, frameworks: tuple[str, str], begun: Params, matched: Correspondence, mistake: str = ""
+) -> list[Pairing]:
+    """Give the pairings said to be proven that pair or arrange tensors otherwise than the porters did.
+
+    Each value of a canonical tensor is a number of its own here, and by hand and by the pairing it comes to one place.
+    The first run's initial tensors, ``begun``, say the shapes.
+    """
+    first, second = (layout(model, framework, mistake) for framework in frameworks)
+    numbers = {
+        name: np.arange(value.size).reshape(value.shape) + 1000.0 * place
+        for place, (name, value) in enumerate(to_canonical(first, begun).items())
+    }
+    sides = to_framework(first, numbers), to_framework([slot for slot in second if slot.canonical in numbers], numbers)
+    found = []
+    for pairing in matched.pairings:
+        known = all(set(names) <= side.keys() for names, side in zip(pairing.names, sides, strict=True))
+        one, other = (
+            to_canonical(slots, side) if known else {}
+            for slots, side in zip((pairing.ours, pairing.theirs), sides, strict=True)
+        )
+        if pairing.proven and not (known and all(np.array_equal(one[name], other[name]) for name in one)):
+            found.append(pairing)
+    return found
