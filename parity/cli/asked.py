@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from parity.cli.output import check_writable, fail
 
 if TYPE_CHECKING:
-    from parity.judging.known import Known
+    from parity.judging.floors.known import Known
     from parity.running.matrix import Matrix
     from parity.suite import Suite
 
@@ -41,7 +41,7 @@ def suite_of_recordings(name: str | None) -> Suite:
 
 def known_suite(name: str | None) -> Known:
     """What the suite of that name knows of recordings; nothing where none was named and there is no clone."""
-    from parity.judging.known import NOTHING, Known
+    from parity.judging.floors.known import NOTHING, Known
     from parity.running.keys import mark
     from parity.running.packages import clone
 

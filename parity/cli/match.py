@@ -35,8 +35,8 @@ def match(
       parity match runs/torch runs/flax --json map.json
       parity match model.pt model.weights.h5
     """
-    from parity.judging.correspondence import read_map
-    from parity.judging.matching import match as matched
+    from parity.judging.tensors.correspondence import read_map
+    from parity.judging.tensors.matching import match as matched
     from parity.judging.verdict import EXIT_STATUS, Verdict
     from parity.recording.artefacts import open_run
     from parity.report.pairings import print_match

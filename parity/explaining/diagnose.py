@@ -18,7 +18,7 @@ from parity.explaining.location import Location
 from parity.explaining.pattern import pattern
 from parity.explaining.replay import UNSTEADY, Replay, Replays
 from parity.judging.comparable import incomparable
-from parity.judging.floor import Floor
+from parity.judging.floors.floor import Floor
 from parity.judging.verdict import Verdict, judge
 from parity.mistakes.mistake import CannotBePlanted, ChangesNothing, Unplanted
 from parity.tolerance import FACTOR

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from parity.explaining.diagnose import Diagnosis, diagnose
-from parity.explaining.layers import Layers, find_layers
+from parity.explaining.layers.find import Layers, find_layers
 from parity.explaining.location import Location
 from parity.explaining.pairs import Noise, largest_parting, walk_pair
 from parity.explaining.pattern import growth, pattern
@@ -18,10 +18,10 @@ from parity.explaining.recordings import SENTENCES, explain_steps
 from parity.explaining.replay import Replays
 from parity.explaining.walk import locate, walk_recorded
 from parity.judging.compare import Difference
-from parity.judging.floor import Floor
-from parity.judging.followed import followed_updates
+from parity.judging.floors.floor import Floor
 from parity.judging.moments import unit_of
 from parity.judging.policy import asserts_parameters
+from parity.judging.updates.followed import followed_updates
 from parity.judging.verdict import Judgement
 from parity.judging.witness import Check, Witness
 from parity.mistakes.catalogue import mistakes_for

@@ -11,14 +11,14 @@ import numpy as np
 
 from parity.explaining.explain import Explanation, explain_doubt, explain_pair, explain_recorded
 from parity.explaining.metrics import metric_alone, recorded_metric
-from parity.explaining.optimizers import Side, departures_in_words
-from parity.explaining.updates import optimizer_said
-from parity.judging.aligned import in_common
-from parity.judging.correspondence import Correspondence, read_map
+from parity.explaining.updates.optimizers import Side, departures_in_words
+from parity.explaining.updates.remade import optimizer_said
 from parity.judging.diff import Comparison, compare_folders, compare_runs
-from parity.judging.known import Known
-from parity.judging.matching import inferred
-from parity.judging.repetition import Repetition, repetitions
+from parity.judging.floors.known import Known
+from parity.judging.floors.repetition import Repetition, repetitions
+from parity.judging.tensors.aligned import in_common
+from parity.judging.tensors.correspondence import Correspondence, read_map
+from parity.judging.tensors.matching import inferred
 from parity.judging.verdict import Verdict
 from parity.recording.artefacts import open_run
 from parity.recording.reader import read

@@ -8,7 +8,7 @@ import numpy as np
 
 from parity.explaining.diagnose import Diagnosis
 from parity.explaining.location import Location
-from parity.judging.floor import Floor
+from parity.judging.floors.floor import Floor
 from parity.judging.verdict import METRICS, Judgement, judge
 from parity.judging.witness import HELD_OUT, Check, Witness, held
 from parity.recording.steps import Phase

@@ -9,12 +9,12 @@ from dataclasses import replace
 import numpy as np
 
 from parity.dtypes import unit
-from parity.explaining.drift import from_drift
 from parity.explaining.location import Location
+from parity.explaining.updates.drift import from_drift
 from parity.explaining.walk import Agreed, Stop, all_agree, other_rows, parting, walk
-from parity.judging.followed import another_batch, followed_updates, taken_apart
+from parity.judging.updates.followed import another_batch, followed_updates, taken_apart
+from parity.judging.updates.zeros import moved_by_rounding_alone, step_without
 from parity.judging.witness import Check, as_expected, in_one_order, take_apart
-from parity.judging.zeros import moved_by_rounding_alone, step_without
 from parity.recording.steps import NOTHING, Phase, Step, epochs_and_batches, steps_of, update_at
 from parity.tolerance import FACTOR, least_floor
 from parity.trajectory import Trajectory

@@ -9,7 +9,7 @@ import numpy as np
 
 from parity.explaining.location import Location
 from parity.judging.compare import scale
-from parity.judging.floor import strays
+from parity.judging.floors.floor import strays
 from parity.judging.witness import Check
 from parity.recording.steps import Phase
 from parity.tolerance import FACTOR

@@ -15,16 +15,16 @@ from dataclasses import replace
 import numpy as np
 
 from parity.dtypes import unit
-from parity.explaining import clipping, statistics
-from parity.explaining.compared import SAID
 from parity.explaining.diagnose import Diagnosis
-from parity.explaining.factors import factors, multiples_in_words
 from parity.explaining.location import Location
-from parity.explaining.optimizers import Side, diagnosis_of, of_updates
 from parity.explaining.pairs import Noise
 from parity.explaining.replay import Replay
-from parity.explaining.updates import optimizer_said
-from parity.judging.sight import moved_by_rounding
+from parity.explaining.updates import clipping, statistics
+from parity.explaining.updates.compared import SAID
+from parity.explaining.updates.factors import factors, multiples_in_words
+from parity.explaining.updates.optimizers import Side, diagnosis_of, of_updates
+from parity.explaining.updates.remade import optimizer_said
+from parity.judging.floors.sight import moved_by_rounding
 from parity.judging.witness import within_rounding
 from parity.mistakes.catalogue import CATALOGUE
 from parity.mistakes.mistake import Local

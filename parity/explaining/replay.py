@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from parity.judging.floor import Floor, strays
-from parity.judging.noise import in_lockstep, stirring
+from parity.judging.floors.floor import Floor, strays
+from parity.judging.floors.noise import in_lockstep, stirring
 from parity.mistakes.mistake import Mistake, Unplanted
 from parity.recording.steps import Phase
 from parity.spec import Case

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from parity.judging.floor import Floor, too_narrow
-from parity.judging.known import Known
+from parity.judging.floors.floor import Floor, too_narrow
+from parity.judging.floors.known import Known
 from parity.judging.outcome import Outcome
 from parity.judging.policy import asserts_parameters
 from parity.judging.published import Figure, figures

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from parity.judging.floor import Floor
+from parity.judging.floors.floor import Floor
 from parity.trajectory import Trajectory
 from parity.typing import Array
 

@@ -14,15 +14,19 @@ from typing import Any
 import numpy as np
 
 from parity.dtypes import unit
-from parity.judging.aligned import aligned_floor, finer, in_common
 from parity.judging.compare import Difference, Worst, differences
-from parity.judging.correspondence import Correspondence, read_map
-from parity.judging.defects import defects, losses
-from parity.judging.departures import DEPARTURES, accepted, named, widened
-from parity.judging.floor import Floor, Source, too_narrow
-from parity.judging.followed import has_followed, judge_followed
-from parity.judging.known import NOTHING, Known
-from parity.judging.matched import (
+from parity.judging.floors.floor import Floor, Source, too_narrow
+from parity.judging.floors.known import NOTHING, Known
+from parity.judging.floors.measured import floors_of, recorded_floor_of
+from parity.judging.floors.repetition import Repetition, repetitions
+from parity.judging.floors.sight import widest
+from parity.judging.moments import EPOCH, unit_of
+from parity.judging.policy import asserts_parameters
+from parity.judging.preflight import preflight
+from parity.judging.shared import shared
+from parity.judging.tensors.aligned import aligned_floor, finer, in_common
+from parity.judging.tensors.correspondence import Correspondence, read_map
+from parity.judging.tensors.matched import (
     as_far_as_matched,
     kept,
     lacking,
@@ -31,17 +35,13 @@ from parity.judging.matched import (
     unbiased_where_followed,
     without_partner,
 )
-from parity.judging.matching import inferred
-from parity.judging.measured import floors_of, recorded_floor_of
-from parity.judging.moments import EPOCH, unit_of
-from parity.judging.policy import asserts_parameters
-from parity.judging.preflight import preflight
-from parity.judging.repetition import Repetition, repetitions
-from parity.judging.settled import settled
-from parity.judging.shared import shared
-from parity.judging.sight import widest
+from parity.judging.tensors.matching import inferred
+from parity.judging.updates.defects import defects, losses
+from parity.judging.updates.departures import DEPARTURES, accepted, named, widened
+from parity.judging.updates.followed import has_followed, judge_followed
+from parity.judging.updates.settled import settled
+from parity.judging.updates.zeros import as_notes, moved_by_rounding_alone, without
 from parity.judging.verdict import Judgement, Verdict, judge, sighted
-from parity.judging.zeros import as_notes, moved_by_rounding_alone, without
 from parity.recording.artefacts import is_artefact, open_run
 from parity.recording.format import MANIFEST
 from parity.recording.limits import FOLDER, Budget
@@ -190,7 +190,7 @@ def compare(
     of their own value are INCONCLUSIVE.
 
     Where the runs have other names, shapes or axis orders, their tensors are matched first: see
-    ``parity.judging.matching``.
+    ``parity.judging.tensors.matching``.
 
     Args:
         a: The folder of a recorded run.
@@ -199,8 +199,8 @@ def compare(
         known: The suite that knows the runs' case. It alone may say that a case's parameters are asserted in lockstep
             only, and its noise floors come before those that lie beside the runs.
         budget: What several readings may take together, if those of the two runs are among them.
-        accept: Names of known departures that may differ: see ``parity.judging.departures``. Nothing else passes by
-            them.
+        accept: Names of known departures that may differ: see ``parity.judging.updates.departures``. Nothing else
+            passes by them.
         matching: A file of pairings of tensors, as ``parity match --json`` writes it, which are taken as they are.
 
     Returns:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from parity.dtypes import KNOWN
 from parity.judging.cell import Runs, judge_cell
-from parity.judging.known import Known, Mark
+from parity.judging.floors.known import Known, Mark
 from parity.judging.outcome import Outcome
 from parity.recording.format import MANIFEST
 from parity.recording.limits import FOLDER, Budget

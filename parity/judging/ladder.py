@@ -21,8 +21,8 @@ from functools import cached_property
 import numpy as np
 
 from parity.dtypes import carrier, rounded
-from parity.judging.floor import Floor
-from parity.judging.noise import in_lockstep
+from parity.judging.floors.floor import Floor
+from parity.judging.floors.noise import in_lockstep
 from parity.judging.policy import asserts_parameters
 from parity.judging.published import figures as printed_figures
 from parity.judging.published import missed

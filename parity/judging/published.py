@@ -10,7 +10,7 @@ from string import Formatter
 
 import numpy as np
 
-from parity.judging.floor import Floor
+from parity.judging.floors.floor import Floor
 from parity.judging.verdict import Verdict, overall
 from parity.spec import Case, Published
 from parity.tolerance import least_floor

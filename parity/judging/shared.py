@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from parity.judging.comparable import incomparable
-from parity.judging.floor import Floor
+from parity.judging.floors.floor import Floor
 from parity.trajectory import Stack, Trajectory
 from parity.typing import Array, Params
 

@@ -11,9 +11,9 @@ import numpy as np
 
 from parity.judging.comparable import incomparable, unlike_metrics
 from parity.judging.compare import Difference, differences
-from parity.judging.floor import Floor, Source, strays
+from parity.judging.floors.floor import Floor, Source, strays
+from parity.judging.floors.sight import blind
 from parity.judging.moments import moment, unit_of
-from parity.judging.sight import blind
 from parity.tolerance import FACTOR
 from parity.typing import Array, Params
 
@@ -50,7 +50,7 @@ def overall(verdicts: list[Verdict]) -> Verdict:
 class Evidence:
     """The distances of a run from the run that it was held against, and the noise floor of each.
 
-    ``distances`` are those of ``parity.judging.floor.strays``: ``loss`` (E·B,), each parameter (S,), and each metric
+    ``distances`` are those of ``parity.judging.floors.floor.strays``: ``loss`` (E·B,), each parameter (S,), each metric
     under ``metrics/<name>`` (S,). ``floors`` have the same names and are shorter if the noise floor ends before the
     run. ``asserted`` names the quantities that the verdict rests on. ``epochs`` (S,) are those of the snapshots,
     ``batches`` is B. ``lockstep`` is the length in epochs of the stretches that each started from the reference's
@@ -169,7 +169,7 @@ def sighted(found: Judgement, reference: Trajectory, but: Collection[str] = ()) 
     """Turn a PASS into INCONCLUSIVE if a tolerance that it rests on could not have seen a gross mistake.
 
     ``reference`` is what the run was held against, ``but`` the parameters that only rounding moves: none could see one
-    there. See ``parity.judging.sight``.
+    there. See ``parity.judging.floors.sight``.
     """
     if found.verdict is not Verdict.PASS:
         return found

@@ -10,8 +10,8 @@ import numpy as np
 
 from parity.dtypes import NARROW
 from parity.judging.compare import Difference, differences, distance
-from parity.judging.floor import floor_of
-from parity.judging.noise import stirring
+from parity.judging.floors.floor import floor_of
+from parity.judging.floors.noise import stirring
 from parity.recording.steps import ASKED, Phase, Step, step_of
 from parity.spec import Case
 from parity.tolerance import FACTOR, RUNS, least_floor, stir

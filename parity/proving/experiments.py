@@ -15,8 +15,8 @@ import numpy as np
 from parity.dtypes import DTYPES
 from parity.explaining.explain import explain
 from parity.explaining.replay import Replays
-from parity.judging.floor import Floor, load
-from parity.judging.noise import measure, stirred
+from parity.judging.floors.floor import Floor, load
+from parity.judging.floors.noise import measure, stirred
 from parity.judging.policy import asserts_parameters
 from parity.judging.published import Figure, figures
 from parity.judging.verdict import Judgement, Verdict, judge

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from parity.explaining.folders import explain_folders
 from parity.judging.diff import Comparison
-from parity.judging.known import NOTHING
+from parity.judging.floors.known import NOTHING
 from parity.judging.verdict import Verdict
 from parity.report.terminal import as_text, print_explanation, print_lines, print_preflight
 from parity.suite import Entry, SuiteError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from parity.explaining.layers import find_layers
+from parity.explaining.layers.find import find_layers
 from parity.judging.diff import Comparison
 from parity.judging.moments import unit_of
 from parity.recording.artefacts import open_run

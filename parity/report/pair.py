@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from parity.explaining.beside import ORDER, Beside, side_by_side
-from parity.judging.correspondence import Pairing
+from parity.explaining.layers.beside import ORDER, Beside, side_by_side
 from parity.judging.diff import Comparison
 from parity.judging.moments import UPDATE, moment
+from parity.judging.tensors.correspondence import Pairing
 from parity.judging.verdict import Evidence, Verdict
 from parity.report.curves import Line, figure
 from parity.report.facts import facts_of

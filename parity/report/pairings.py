@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from parity.judging.correspondence import Correspondence, Pairing, pasted
+from parity.judging.tensors.correspondence import Correspondence, Pairing, pasted
 from parity.layout import Slot
 from parity.report.terminal import plain_table, print_lines
 

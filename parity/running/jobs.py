@@ -16,7 +16,7 @@ from parity.frameworks import framework_of
 from parity.running.executor import Emit, Environment, Progress, Resources
 
 if TYPE_CHECKING:
-    from parity.judging.floor import Floor
+    from parity.judging.floors.floor import Floor
     from parity.judging.ladder import Rung
     from parity.suite import Entry, Implementation
 
@@ -62,7 +62,7 @@ class FloorFile:
 
     def load(self) -> Mapping[str, Floor]:
         """The floors by dtype; FileNotFoundError where none with that mark is there."""
-        from parity.judging.floor import load
+        from parity.judging.floors.floor import load
 
         floors = load(Path(self.path), self.mark)
         if floors is None:
@@ -125,7 +125,7 @@ class Record:
 
     def _record(self, emit: Emit) -> OnDisk:
         from parity.frameworks import settings_of
-        from parity.judging.noise import checked, in_lockstep
+        from parity.judging.floors.noise import checked, in_lockstep
         from parity.recording.format import batch_order_hash
         from parity.recording.places import CHECKED
         from parity.recording.steps import watched
@@ -262,8 +262,8 @@ class MeasureFloor:
             return False
 
     def _measure(self, emit: Emit) -> OnDisk:
-        from parity.judging.floor import save
-        from parity.judging.noise import measure, runs_of
+        from parity.judging.floors.floor import save
+        from parity.judging.floors.noise import measure, runs_of
 
         entry, implementation, _ = self.cell.find()
         runs, of = itertools.count(1), runs_of(self.dtypes)
@@ -296,8 +296,8 @@ class MeasureStretches:
     starts: tuple[int, ...]
 
     def run(self, emit: Emit) -> OnDisk:
-        from parity.judging.floor import save
-        from parity.judging.noise import measure_stretches, runs_of
+        from parity.judging.floors.floor import save
+        from parity.judging.floors.noise import measure_stretches, runs_of
         from parity.recording.places import stretch_name
 
         entry, implementation, _ = self.cell.find()
@@ -386,7 +386,7 @@ class Replay:
 
     def run(self, emit: Emit) -> Replayed:
         from parity.explaining.folders import replayed
-        from parity.judging.known import Known
+        from parity.judging.floors.known import Known
         from parity.running.keys import mark
         from parity.suite import load_suite
         from parity.trajectory import TrajectoryError

@@ -7,7 +7,7 @@ import hashlib
 import platform
 from pathlib import Path
 
-from parity.judging.floor import load
+from parity.judging.floors.floor import load
 from parity.recording.files import write_whole
 from parity.recording.places import CHECKED, floor_name
 from parity.running.cells import Cell, Options

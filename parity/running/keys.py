@@ -30,7 +30,7 @@ GRID_BITS = 30
 def harness() -> list[Path]:
     """The sources of the harness's part in training."""
     root = Path(__file__).parent.parent
-    return [path for room in ROOMS for path in sorted((root / room).glob("*.py"))]
+    return [path for room in ROOMS for path in sorted((root / room).glob("*.py" if room == "." else "**/*.py"))]
 
 
 @cache

@@ -13,7 +13,7 @@ from typing import Any
 from parity.dtypes import DTYPES, NARROW
 from parity.explaining.metrics import metric_alone
 from parity.judging.cell import judge_cell
-from parity.judging.floor import load
+from parity.judging.floors.floor import load
 from parity.judging.ladder import Rung
 from parity.judging.outcome import Outcome
 from parity.judging.policy import asserts_parameters

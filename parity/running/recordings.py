@@ -9,7 +9,7 @@ from pathlib import Path
 
 from parity.frameworks import framework_of
 from parity.judging.cell import Runs
-from parity.judging.known import Known
+from parity.judging.floors.known import Known
 from parity.recording.format import made
 from parity.recording.reader import read
 from parity.running.cells import Cell, Options

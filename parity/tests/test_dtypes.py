@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from parity.dtypes import DTYPES, KNOWN, NARROW, carrier, packed, rounded, smallest, spacing, unit, unpacked
-from parity.judging.floor import load, save
+from parity.judging.floors.floor import load, save
+from parity.judging.floors.noise import measure, runs_of
 from parity.judging.ladder import Climb, contract, gradients, prediction, resume, update
-from parity.judging.noise import measure, runs_of
 from parity.judging.verdict import Verdict, judge
 from parity.nn.losses import binary_crossentropy
 from parity.nn.narrow import Bfloat16, Float16, Narrow

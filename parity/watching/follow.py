@@ -11,7 +11,7 @@ import numpy as np
 
 from parity.dtypes import rounded
 from parity.judging.compare import distance
-from parity.judging.floor import mark_of_run
+from parity.judging.floors.floor import mark_of_run
 from parity.layout import Layout, to_framework
 from parity.recording.reader import read
 from parity.recording.steps import steps_of

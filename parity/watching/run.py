@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from parity.judging.floor import FLOOR, floor_of, mark_of_run, save
+from parity.judging.floors.floor import FLOOR, floor_of, mark_of_run, save
 from parity.judging.moments import UPDATE
 from parity.layout import Layout
 from parity.recorder import Recorder

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from parity.judging.compare import distance
-from parity.judging.followed import by_gradients, of_gradients
+from parity.judging.updates.followed import by_gradients, of_gradients
 from parity.recording.tensors import as_array
 from parity.tolerance import least_floor
 from parity.typing import Array, Params

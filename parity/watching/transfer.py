@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from parity.judging.correspondence import Correspondence, How, Pairing
-from parity.judging.sides import layer_of, natural
+from parity.judging.tensors.correspondence import Correspondence, How, Pairing
+from parity.judging.tensors.sides import layer_of, natural
 from parity.layout import Slot, to_canonical, to_framework
 from parity.recording.reader import read
 from parity.recording.tensors import as_array, flat

@@ -86,8 +86,11 @@ def numbered(model: str, framework: str, weights: str, folder: str) -> dict[str,
     The port carries over tensors that are filled with one number each, so that its own ones show them.
     """
     with np.load(weights) as file:
-        names = list(file)
-        begin = {name: np.full(value.shape, number, value.dtype) for number, (name, value) in enumerate(file.items())}
+        names, begin, drawn = list(file), {}, dict[bytes, int]()
+        for number, (name, value) in enumerate(file.items()):
+            # A tensor that is tied to another is that one.
+            one = drawn.setdefault(value.tobytes(), number) if np.unique(value).size > 1 else number
+            begin[name] = np.full(value.shape, one, value.dtype)
     run = Path(folder, "run")
     from parity import read, watch
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from parity.explaining.layers import find_layers
+from parity.explaining.layers.find import find_layers
 from parity.judging.diff import compare
-from parity.judging.matching import match
+from parity.judging.tensors.matching import match
 from parity.judging.verdict import Verdict
 from parity.recording.reader import read
 from parity.tests.architectures.runs import PORTS, Folder, layers_of_mistake, made, names_of

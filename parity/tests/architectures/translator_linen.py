@@ -115,7 +115,7 @@ def carry(weights: dict[str, Any]) -> dict[str, Any]:
         return found | {"out": {"kernel": out["kernel"].reshape(HEADS, -1, WIDTH), "bias": out["bias"]}}
 
     def feed(name):
-        return {"Dense_0": dense(f"{name}.up"), "Dense_1": dense(f"{name}.down")}
+        return {"Dense_0": dense(f"{name}.down"), "Dense_1": dense(f"{name}.up")}  # the outer one is made first
 
     params = {
         **{name: {"embedding": weights[f"{name}.weight"]} for name in ("source", "target", "places")},

@@ -16,7 +16,7 @@ from benchmarks.result import read
 from benchmarks.sections.commands import PHASES
 from benchmarks.test_matrix import Runs
 from parity.cli import main as cli
-from parity.judging.floor import load, mark_of
+from parity.judging.floors.floor import load, mark_of
 from parity.recording.places import floor_name
 from parity.suite import load_suite
 from parity.tests.report.test_schemas import noted

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from parity.judging.floor import Floor, save
+from parity.judging.floors.floor import Floor, save
 from parity.recording.files import write_whole
 from parity.recording.places import EXPLANATION, failure_path
 from parity.tests.command import Parity, complaint, contents, make_run

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from parity.dtypes import DTYPES
-from parity.judging.floor import Floor, load, too_narrow
-from parity.judging.noise import stirred
+from parity.judging.floors.floor import Floor, load, too_narrow
+from parity.judging.floors.noise import stirred
 from parity.judging.policy import asserts_parameters
 from parity.judging.verdict import Verdict, judge_run
 from parity.recording.places import floor_name

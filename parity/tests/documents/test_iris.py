@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from impls import FLOORS
-from parity.judging.floor import Floor, load
+from parity.judging.floors.floor import Floor, load
 from parity.judging.published import figures
 from parity.judging.verdict import Verdict
 from parity.running.keys import mark

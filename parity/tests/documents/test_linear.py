@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from parity.dtypes import DTYPES
-from parity.judging.floor import load, mark_of
-from parity.judging.noise import measure
+from parity.judging.floors.floor import load, mark_of
+from parity.judging.floors.noise import measure
 from parity.judging.verdict import Verdict, judge
 from parity.recording.places import floor_name
 from parity.spec import Array, Dataset

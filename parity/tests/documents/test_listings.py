@@ -17,8 +17,8 @@ import pytest
 from safetensors import safe_open
 
 from parity.dtypes import DTYPES
-from parity.judging.floor import Floor
-from parity.judging.floor import load as load_floors
+from parity.judging.floors.floor import Floor
+from parity.judging.floors.floor import load as load_floors
 from parity.judging.policy import asserts_parameters
 from parity.judging.published import figures, log_lines
 from parity.judging.verdict import Verdict, judge

@@ -11,7 +11,7 @@ import pytest
 
 from impls.mlp.spec import SHIPPED as PERCEPTRON
 from impls.softmax.spec import SHIPPED as SOFTMAX
-from parity.judging.noise import measure
+from parity.judging.floors.noise import measure
 from parity.judging.verdict import Verdict, judge
 from parity.spec import ShuffledByLoader
 from parity.suite import load_suite

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from parity.explaining.explain import explain_pair
-from parity.explaining.updates import UPDATES as MISTAKES
+from parity.explaining.updates.remade import UPDATES as MISTAKES
 from parity.judging.verdict import Judgement, Verdict
 from parity.mistakes.mistake import Unplanted
 from parity.mistakes.stepwise import Stepwise, asked, honest

@@ -15,8 +15,8 @@ from parity.dtypes import NARROW
 from parity.explaining.diagnose import Diagnosis, diagnose
 from parity.explaining.replay import Replays
 from parity.explaining.walk import locate
-from parity.judging.floor import Floor
-from parity.judging.noise import measure
+from parity.judging.floors.floor import Floor
+from parity.judging.floors.noise import measure
 from parity.judging.verdict import Verdict, judge
 from parity.judging.witness import Witness
 from parity.mistakes.catalogue import CATALOGUE

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from parity.explaining.dataflow import Dataflow
-from parity.explaining.elementwise import function_of, functions_in_words
+from parity.explaining.layers.dataflow import Dataflow
+from parity.explaining.layers.elementwise import function_of, functions_in_words
 from parity.nn.activations import ELEMENTWISE
 from parity.trajectory import Trajectory
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from parity.judging.floor import Floor, save
+from parity.judging.floors.floor import Floor, save
 from parity.recording import steps as deep
 from parity.recording.format import MANIFEST
 from parity.recording.reader import read

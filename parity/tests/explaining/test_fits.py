@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parity.explaining.compared import apart_in_words, rates_in_words
-from parity.explaining.fits import Followed, Sample, fitted, follow
+from parity.explaining.updates.compared import apart_in_words, rates_in_words
+from parity.explaining.updates.fits import Followed, Sample, fitted, follow
 from parity.nn import UPDATES
 from parity.recording.steps import Step
 from parity.spec import Adam, AdamW, Optimizer, Sgd

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from parity.explaining.alignment import Alignment
-from parity.explaining.arrangement import arranged
-from parity.explaining.dataflow import Dataflow
-from parity.explaining.layers import Layers, configuration_differences, find_layers
-from parity.explaining.parting import Place
+from parity.explaining.layers.alignment import Alignment
+from parity.explaining.layers.arrangement import arranged
+from parity.explaining.layers.dataflow import Dataflow
+from parity.explaining.layers.find import Layers, configuration_differences, find_layers
+from parity.explaining.layers.parting import Place
 from parity.frameworks import framework_of
 from parity.recorder import Recorder
 from parity.recording.reader import read

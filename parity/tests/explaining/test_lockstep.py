@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from parity.explaining.explain import explain
-from parity.judging.noise import in_lockstep, measure
+from parity.judging.floors.noise import in_lockstep, measure
 from parity.judging.verdict import Verdict, judge
 from parity.mistakes.catalogue import CATALOGUE
 from parity.suite import Entry, Implementation

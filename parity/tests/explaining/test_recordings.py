@@ -269,7 +269,7 @@ def test_a_penalty_in_the_reported_loss_is_named(through: bool, biases: bool) ->
 
 
 def test_of_a_large_tensor_a_sample_is_replayed_with_what_is_farthest_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("parity.explaining.updates.SAMPLE", 2)
+    monkeypatch.setattr("parity.explaining.updates.remade.SAMPLE", 2)
     case = toy.case(OPTIMIZERS["momentum"])
     for name in ("nesterov-momentum", "weight-decay-not-on-biases"):
         mistake = KNOWN[name]

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parity.explaining.dataflow import sums
-from parity.explaining.parting import Parting
+from parity.explaining.layers.dataflow import sums
+from parity.explaining.layers.parting import Parting
 from parity.tolerance import FACTOR
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from parity.explaining.updates import UPDATES as MISTAKES
-from parity.explaining.updates import Updates, optimizer_said
+from parity.explaining.updates.remade import UPDATES as MISTAKES
+from parity.explaining.updates.remade import Updates, optimizer_said
 from parity.mistakes.catalogue import CATALOGUE
 from parity.mistakes.mistake import Unplanted
 from parity.mistakes.stepwise import Stepwise, honest

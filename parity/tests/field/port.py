@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from parity.explaining.folders import explain_folders
-from parity.judging.known import NOTHING
+from parity.judging.floors.known import NOTHING
 from parity.recorder import Recorder
 from parity.spec import Optimizer
 from parity.typing import Array, Params

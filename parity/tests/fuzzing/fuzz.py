@@ -23,8 +23,8 @@ from typing import Protocol
 
 from parity.explaining.folders import explain_folders
 from parity.judging.diff import compare
+from parity.judging.floors.known import NOTHING
 from parity.judging.folder import recorded
-from parity.judging.known import NOTHING
 from parity.judging.outcome import Outcome, as_json
 from parity.judging.verdict import Verdict
 from parity.recording.reader import read

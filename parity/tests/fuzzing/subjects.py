@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from parity.judging.floor import least_floor, save
+from parity.judging.floors.floor import least_floor, save
 from parity.recorder import Recorder
 from parity.recording.places import keep_explanation
 from parity.recording.reader import read

@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from parity.judging.floor import Floor
+from parity.judging.floors.floor import Floor
 from parity.tolerance import FACTOR
 from parity.trajectory import Trajectory
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from parity.judging.aligned import aligned, aligned_floor, finer, layouts
-from parity.judging.correspondence import Correspondence, How, Pairing
-from parity.judging.floor import Floor, Source, too_narrow
-from parity.judging.matched import unbiased, unbiased_in_one
+from parity.judging.floors.floor import Floor, Source, too_narrow
+from parity.judging.tensors.aligned import aligned, aligned_floor, finer, layouts
+from parity.judging.tensors.correspondence import Correspondence, How, Pairing
+from parity.judging.tensors.matched import unbiased, unbiased_in_one
 from parity.judging.verdict import judge
 from parity.layout import Slot
 from parity.trajectory import Trajectory, TrajectoryError

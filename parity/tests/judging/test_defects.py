@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from parity.judging.defects import ENOUGH, Losses, _of_losses, defects, losses
 from parity.judging.diff import Comparison, compare
+from parity.judging.updates.defects import ENOUGH, Losses, _of_losses, defects, losses
+from parity.judging.updates.zeros import moved_by_rounding_alone
 from parity.judging.verdict import Verdict
-from parity.judging.zeros import moved_by_rounding_alone
 from parity.recording.reader import read
 from parity.recording.steps import Phase
 from parity.tests.judging.networks import Loop

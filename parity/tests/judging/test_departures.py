@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from parity.judging.departures import DEPARTURES, named
 from parity.judging.diff import compare
+from parity.judging.updates.departures import DEPARTURES, named
 from parity.judging.verdict import Verdict
 from parity.tests.command import Parity, complaint
 from parity.tests.judging.networks import Loop

@@ -14,8 +14,8 @@ from hypothesis.extra import numpy as hnp
 from safetensors.numpy import save_file
 
 from parity.dtypes import DTYPES, KNOWN
-from parity.judging.floor import Floor, checksum, floor_of, load, save, too_narrow
-from parity.judging.noise import measure, stirred
+from parity.judging.floors.floor import Floor, checksum, floor_of, load, save, too_narrow
+from parity.judging.floors.noise import measure, stirred
 from parity.spec import Adam, Case, FullBatch, Sgd
 from parity.tests import toy
 from parity.tolerance import RUNS, largest_lately, stir

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 import impls
+from parity.judging.floors.noise import measure, metric_tolerances
 from parity.judging.folder import recorded
 from parity.judging.ladder import Rung, climb
-from parity.judging.noise import measure, metric_tolerances
 from parity.judging.outcome import Outcome
 from parity.judging.verdict import Verdict
 from parity.running.cells import Options

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from parity.judging.diff import compare_folders
-from parity.judging.floor import Floor, load, mark_of, save
+from parity.judging.floors.floor import Floor, load, mark_of, save
+from parity.judging.floors.known import NOTHING, Known
 from parity.judging.folder import recorded
-from parity.judging.known import NOTHING, Known
 from parity.judging.outcome import Outcome
 from parity.judging.verdict import Verdict
 from parity.recording.format import MANIFEST

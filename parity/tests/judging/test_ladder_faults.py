@@ -14,9 +14,9 @@ import pytest
 from impls import FLOORS
 from impls.logistic import logistic_numpy
 from parity.dtypes import DTYPES
-from parity.judging.floor import Floor, load
+from parity.judging.floors.floor import Floor, load
+from parity.judging.floors.noise import measure
 from parity.judging.ladder import RUNGS, Rung, climb, rungs_of
-from parity.judging.noise import measure
 from parity.judging.verdict import Verdict
 from parity.running.keys import mark
 from parity.spec import Array, Case, Metric, Published

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from parity.judging.floor import Floor
-from parity.judging.noise import in_lockstep, measure, measure_stretches
+from parity.judging.floors.floor import Floor
+from parity.judging.floors.noise import in_lockstep, measure, measure_stretches
 from parity.judging.verdict import Judgement, Verdict, judge, judge_both, judge_check, judge_run
 from parity.spec import Adam, Case
 from parity.tests import toy

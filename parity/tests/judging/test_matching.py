@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parity.judging.correspondence import Correspondence, How
-from parity.judging.matching import inferred, match
+from parity.judging.tensors.correspondence import Correspondence, How
+from parity.judging.tensors.matching import inferred, match
 from parity.layout import to_canonical, to_framework
 from parity.trajectory import Trajectory
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from parity.judging.floor import Floor
+from parity.judging.floors.floor import Floor
 from parity.judging.verdict import Verdict, judge
 from parity.tests.judging.runs import floor_of, make, put
 from parity.tolerance import FACTOR

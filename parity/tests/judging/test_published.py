@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from parity.judging.floor import Floor
+from parity.judging.floors.floor import Floor
 from parity.judging.published import figures, log_lines, missed
 from parity.judging.verdict import Verdict
 from parity.spec import Publication, Published

@@ -10,8 +10,8 @@ import pytest
 
 from parity.dtypes import rounded, unit
 from parity.judging.diff import compare
-from parity.judging.floor import Floor, Source, least_floor
-from parity.judging.sight import blind
+from parity.judging.floors.floor import Floor, Source, least_floor
+from parity.judging.floors.sight import blind
 from parity.judging.verdict import Judgement, Verdict, judge, judge_run, sighted
 from parity.recording.writer import write
 from parity.trajectory import Shards, Trajectory

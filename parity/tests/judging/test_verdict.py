@@ -12,7 +12,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from parity.judging.floor import Floor, least_floor
+from parity.judging.floors.floor import Floor, least_floor
 from parity.judging.verdict import EXIT_STATUS, Judgement, Verdict, judge, overall
 from parity.tests.judging.runs import (
     BATCHES,

@@ -7,7 +7,7 @@ from functools import cache
 
 import numpy as np
 
-from parity.judging.floor import Floor, load
+from parity.judging.floors.floor import Floor, load
 from parity.judging.verdict import Judgement, judge
 from parity.mistakes.catalogue import mistakes_for
 from parity.mistakes.mistake import Mistake, Unplanted

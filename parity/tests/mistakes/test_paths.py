@@ -13,7 +13,7 @@ import pytest
 from parity.explaining.diagnose import diagnose
 from parity.explaining.replay import Replays
 from parity.explaining.walk import locate
-from parity.judging.noise import measure
+from parity.judging.floors.noise import measure
 from parity.judging.published import figures
 from parity.judging.verdict import Verdict, judge
 from parity.judging.witness import Expected, Witness

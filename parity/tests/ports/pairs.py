@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from parity.explaining.folders import explain_folders
-from parity.judging.correspondence import Correspondence, read_map
 from parity.judging.diff import compare
-from parity.judging.known import Known
-from parity.judging.matching import match
+from parity.judging.floors.known import Known
+from parity.judging.tensors.correspondence import Correspondence, read_map
+from parity.judging.tensors.matching import match
 from parity.judging.verdict import Verdict
 from parity.recording.reader import read
 from parity.running.executor import Environment

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from parity.judging.correspondence import Correspondence, Pairing
+from parity.judging.tensors.correspondence import Correspondence, Pairing
 from parity.layout import Layout, Slot, to_canonical, to_framework
 from parity.typing import Params
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from parity.judging.diff import compare_folders
+from parity.judging.floors.known import NOTHING, Known
 from parity.judging.folder import recorded
-from parity.judging.known import NOTHING, Known
 from parity.judging.outcome import Outcome, as_json
 from parity.judging.verdict import Verdict
 from parity.recording.format import MANIFEST

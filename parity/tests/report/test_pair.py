@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import parity as public
-from parity.explaining.beside import side_by_side
-from parity.explaining.layers import find_layers
+from parity.explaining.layers.beside import side_by_side
+from parity.explaining.layers.find import find_layers
 from parity.recording.reader import read
 from parity.report.curves import Line, figure
 from parity.report.markup import element

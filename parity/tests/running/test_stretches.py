@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from parity.judging.floor import load, mark_of, save
+from parity.judging.floors.floor import load, mark_of, save
 from parity.tests.command import Parity
 from parity.tests.suites import strict_json, write_suite
 
@@ -14,7 +14,7 @@ from parity.tests.suites import strict_json, write_suite
 SPEC = """
 from dataclasses import replace
 import numpy as np
-from parity.explaining.updates import OneByOne
+from parity.explaining.updates.remade import OneByOne
 from parity.spec import Dataset, Policy, Sgd
 from parity.tests import toy
 

@@ -8,9 +8,9 @@ from functools import cache
 import pytest
 
 from parity.frameworks import framework_of
-from parity.judging.floor import Floor
+from parity.judging.floors.floor import Floor
+from parity.judging.floors.noise import measure
 from parity.judging.ladder import Rung, climb, rungs_of
-from parity.judging.noise import measure
 from parity.judging.verdict import Verdict
 from parity.spec import Adam, AdamW, Publication
 from parity.suite import load_suite

@@ -17,8 +17,8 @@ from typing import get_args, get_type_hints
 import numpy as np
 import pytest
 
-from parity.judging.floor import load
-from parity.judging.noise import checked, measure
+from parity.judging.floors.floor import load
+from parity.judging.floors.noise import checked, measure
 from parity.judging.verdict import Verdict, judge
 from parity.nn.losses import LOSSES
 from parity.nn.updates import adam, sgd

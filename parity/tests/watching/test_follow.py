@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parity.frameworks import framework_of
-from parity.judging.floor import mark_of_run
-from parity.judging.followed import bent_at, by_gradients, followed_updates, judge_followed
+from parity.judging.floors.floor import mark_of_run
+from parity.judging.updates.followed import bent_at, by_gradients, followed_updates, judge_followed
 from parity.judging.verdict import Verdict
 from parity.recording.reader import read
 from parity.recording.steps import Step, steps_of

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from parity.judging.floor import FLOOR
+from parity.judging.floors.floor import FLOOR
 from parity.layout import Slot
 from parity.recording.reader import read
 from parity.recording.steps import steps_of

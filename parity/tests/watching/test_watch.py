@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from parity.frameworks import framework_of
-from parity.judging.floor import FLOOR
+from parity.judging.floors.floor import FLOOR
 from parity.recording.reader import read
 from parity.recording.sketch import digest, sketch
 from parity.recording.steps import steps_of

@@ -1,0 +1,1 @@
+"""The layer in which two runs part."""

@@ -1,0 +1,201 @@
+"""The layers of two runs side by side, in the order in which they were called."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from parity.explaining.layers.alignment import Alignment, Pair, longest_common
+from parity.explaining.layers.dataflow import Dataflow, Layer, layers_of
+from parity.explaining.layers.find import pairs_of_layers
+from parity.explaining.layers.matching import likeness
+from parity.explaining.layers.partings import padded
+from parity.nn import configuration as words
+from parity.recording.steps import steps_of
+from parity.trajectory import Trajectory
+
+VALUE, PARTING, ORDER = "value", "parting", "order"
+"""By what two layers were found to be one another's: what they give, what they take, or kind and order alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beside:
+    """A row: a layer of each run, or of one of them alone."""
+
+    ours: tuple[str, str] | None
+    """Name and kind of the first run's layer."""
+    theirs: tuple[str, str] | None
+    how: str = ""
+    """``value``, ``parting`` or ``order``; empty where a layer is alone."""
+    floors: float | None = None
+    """The distance of what they give, in noise floors."""
+    differences: tuple[str, ...] = ()
+    """The settings in which they differ."""
+    parting: int | None = None
+    """Which of the partings this is, from 0."""
+
+
+def side_by_side(run: Trajectory, other: Trajectory, layers: Mapping[str, Any] | None) -> list[Beside]:
+    """Put the layers of two runs side by side.
+
+    Args:
+        run: The first run.
+        other: The second run.
+        layers: What ``Layers.as_json`` says of them, with the update that it is said of; of None the first one.
+
+    Returns:
+        A row for each pair of layers and for each layer without a partner, in the order of both; empty if a run has
+        recorded no layers.
+    """
+    number = layers["step"] if layers is not None else 0
+    if not all(any(layers_of(one)) and number < len(steps_of(one)) for one in (run, other)):
+        return []
+    alignment = Alignment(Dataflow(run, number), Dataflow(other, number))
+    sides = [flow.layers for flow in alignment.sides]
+    partings = layers["partings"] if layers is not None else []
+    found = _by_parting(sides, partings)
+    for ours, theirs in _by_value(alignment):
+        if all(ours is not one and theirs is not two for one, two in found):
+            found.append((ours, theirs))
+    of_value = len(found)
+    found += _by_order(alignment, found)
+    rows = {}
+    for place, (ours, theirs) in enumerate(found):
+        parting = _parting(partings, ours, theirs)
+        how = PARTING if parting is not None else VALUE if place < of_value else ORDER
+        floors = partings[parting]["output"] if parting is not None else _apart(alignment, ours, theirs)
+        differences = partings[parting]["differences"] if parting is not None else _differences(alignment, ours, theirs)
+        row = Beside(ours=_named(ours), theirs=_named(theirs), how=how, floors=floors, parting=parting)
+        rows[id(ours)] = replace(row, differences=tuple(differences)), theirs
+    return _with_functions(_in_order(sides, rows, partings), partings)
+
+
+def _named(layer: Layer) -> tuple[str, str]:
+    return layer.name, layer.kind
+
+
+def _by_parting(sides: Sequence[Sequence[Layer]], partings: Sequence[Mapping[str, Any]]) -> list[tuple[Layer, Layer]]:
+    found = []
+    for parting in partings:
+        layers = [_layer(side, parting[which]) for side, which in zip(sides, ("ours", "theirs"), strict=True)]
+        if layers[0] is not None and layers[1] is not None:
+            found.append((layers[0], layers[1]))
+    return found
+
+
+def _layer(side: Sequence[Layer], place: Mapping[str, Any] | None) -> Layer | None:
+    return next((layer for layer in side if place is not None and layer.name == place["name"]), None)
+
+
+def _by_value(alignment: Alignment) -> list[tuple[Layer, Layer]]:
+    """Pairs of layers that give the same: those of one kind first, then what stands at the same place."""
+    found: list[tuple[Layer, Layer]] = []
+    in_order = [(pair.ours.layer, pair.theirs.layer) for pair in alignment.pairs]
+    known = [(one, other) for one, other in in_order if one is not None and other is not None]
+    for ours, theirs in (*pairs_of_layers(alignment), *known):
+        if all(ours is not one and theirs is not other for one, other in found):
+            found.append((ours, theirs))
+    return found
+
+
+def _by_order(alignment: Alignment, found: Sequence[tuple[Layer, Layer]]) -> list[tuple[Layer, Layer]]:
+    """Pair the layers behind a parting, which give other values: those of one kind, in order."""
+    left = [
+        [
+            layer
+            for layer in flow.layers
+            if all(layer is not pair[side] for pair in found)
+            and any(label in flow.tensors and not alignment.agrees(side, label) for label in layer.outputs)
+        ]
+        for side, flow in enumerate(alignment.sides)
+    ]
+    weights = np.zeros((len(left[0]), len(left[1])))
+    for i, ours in enumerate(left[0]):
+        for j, theirs in enumerate(left[1]):
+            if ours.common.kind == theirs.common.kind and (ours.common.kind or ours.kind == theirs.kind):
+                weights[i, j] = 1 + likeness(ours.name, theirs.name)
+    return [(left[0][i], left[1][j]) for i, j in longest_common(weights)]
+
+
+def _parting(partings: Sequence[Mapping[str, Any]], ours: Layer | None, theirs: Layer | None) -> int | None:
+    for number, parting in enumerate(partings):
+        names = [None if parting[which] is None else parting[which]["name"] for which in ("ours", "theirs")]
+        if names == [None if layer is None else layer.name for layer in (ours, theirs)] != [None, None]:
+            return number
+    return None
+
+
+def _apart(alignment: Alignment, ours: Layer, theirs: Layer) -> float | None:
+    found = []
+    for label in ours.outputs:
+        for partner in alignment.partners[0].get(label, set()) & set(theirs.outputs):
+            one, other = alignment.sides[0].tensors[label], alignment.sides[1].tensors[partner]
+            found.append(Pair(one, other, *alignment.relation(one, other)).floors)
+    return max(found, default=None)
+
+
+def _differences(alignment: Alignment, ours: Layer, theirs: Layer) -> list[str]:
+    """The settings in which layers of one kind differ; not where an activation is called, within one or behind it."""
+    if ours.common.kind != theirs.common.kind:
+        return []
+    found = words.differences(padded(alignment.sides[0], ours), padded(alignment.sides[1], theirs))
+    return [said for said in found if not said.startswith("activation ")]
+
+
+def _in_order(
+    sides: Sequence[Sequence[Layer]],
+    rows: Mapping[int, tuple[Beside, Layer]],
+    partings: Sequence[Mapping[str, Any]],
+) -> list[Beside]:
+    """Merge both orders: before a pair stands what either run called before it, and has not been shown."""
+    paired = {id(theirs) for _, theirs in rows.values()}
+    waiting = [layer for layer in sides[1] if id(layer) not in paired]
+    found = []
+    for ours in sides[0]:
+        if id(ours) not in rows:
+            found.append(Beside(ours=_named(ours), theirs=None, parting=_parting(partings, ours, None)))
+            continue
+        row, partner = rows[id(ours)]
+        place = sides[1].index(partner)
+        while waiting and sides[1].index(waiting[0]) < place:
+            found.append(_alone(waiting.pop(0), partings))
+        found.append(row)
+    return found + [_alone(layer, partings) for layer in waiting]
+
+
+def _alone(theirs: Layer, partings: Sequence[Mapping[str, Any]]) -> Beside:
+    return Beside(ours=None, theirs=_named(theirs), parting=_parting(partings, None, theirs))
+
+
+def _with_functions(rows: list[Beside], partings: Sequence[Mapping[str, Any]]) -> list[Beside]:
+    """Add a row for each parting that has none, because a run makes it in functions between layers."""
+    marked = {row.parting for row in rows}
+    for number, parting in enumerate(partings):
+        if number in marked:
+            continue
+        places = [parting[which] for which in ("ours", "theirs")]
+        said = [None if place is None else _of_place(place) for place in places]
+        before = [None if place is None else place["before"] or None for place in places]
+        at = next(
+            (
+                place
+                for place, row in enumerate(rows)
+                if any(
+                    layer is not None and layer[0] == name
+                    for layer, name in zip((row.ours, row.theirs), before, strict=True)
+                )
+            ),
+            len(rows),
+        )
+        row = Beside(ours=said[0], theirs=said[1], how=PARTING, floors=parting["output"], parting=number)
+        rows.insert(at, replace(row, differences=tuple(parting["differences"])))
+    return rows
+
+
+def _of_place(place: Mapping[str, Any]) -> tuple[str, str]:
+    if place["name"] is not None:
+        return place["name"], place["kind"]
+    return ", ".join((*place["with"], "functions")), f"before {place['before']}" if place["before"] else ""

@@ -1,0 +1,61 @@
+"""Name the activation function that made one recorded tensor of another: each is replayed on what was recorded."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from parity.explaining.layers.dataflow import Dataflow, Tensor
+from parity.nn.activations import ELEMENTWISE
+from parity.tolerance import FACTOR, least_floor
+
+VALUES = 4096
+"""So many values of a tensor are enough to tell one function from another."""
+
+
+ALIKE = 2
+"""So many functions may fit: relu and relu6 do where no value is above 6."""
+
+
+def functions_in_words(sides: tuple[Dataflow, Dataflow], ours: Tensor, theirs: Tensor) -> str:
+    """Say which activation functions two tensors that part were made by, if each run's is known and they differ.
+
+    Args:
+        sides: The updates of both runs.
+        ours: What parts in the first run.
+        theirs: What parts in the second.
+
+    Returns:
+        A sentence; empty if either function is unknown, or if both are one.
+    """
+    first, second = (function_of(flow, tensor) for flow, tensor in zip(sides, (ours, theirs), strict=True))
+    if first is None or second is None or first[0] == second[0]:
+        return ""
+    return (
+        f"the first run computes {first[0]} (replay agrees to {first[1]:.2g} of the noise floor), the second "
+        f"{second[0]} ({second[1]:.2g})"
+    )
+
+
+@np.errstate(all="ignore")  # a recording may hold any numbers
+def function_of(flow: Dataflow, tensor: Tensor) -> tuple[str, float] | None:
+    """Find the activation function that makes a tensor of the tensor that it came from.
+
+    Args:
+        flow: The update.
+        tensor: What was made.
+
+    Returns:
+        The function's name, and how far its replay is from the tensor, in noise floors; None if no function is within
+        the tolerance, or more than two.
+    """
+    source = flow.tensors.get(tensor.sources[0]) if len(tensor.sources) == 1 else None
+    if source is None or source.values is None or tensor.values is None or source.values.shape != tensor.values.shape:
+        return None
+    places = np.unique(np.linspace(0, tensor.values.size - 1, VALUES).astype(np.int64))
+    x, y = (np.asarray(one.values, np.float64).reshape(-1)[places] for one in (source, tensor))
+    floor = max(tensor.floor, float(least_floor(np.max(np.abs(y), initial=0.0), flow.dtype)))
+    if not np.isfinite(floor) or not floor:
+        return None
+    left = {name: float(np.max(np.abs(function(x) - y), initial=0.0)) / floor for name, function in ELEMENTWISE.items()}
+    fitting = [name for name, floors in left.items() if floors <= FACTOR]
+    return (" or ".join(fitting), max(left[name] for name in fitting)) if 0 < len(fitting) <= ALIKE else None

@@ -1,0 +1,144 @@
+"""What the updates of two runs have been found to follow, held against each other."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+
+from parity.dtypes import unit
+from parity.explaining.pattern import enumerated
+from parity.explaining.updates.fits import Followed, Sample, follow, guesses, plainly
+from parity.judging.floors.sight import moved_by_rounding
+from parity.nn.updates import slot_names
+from parity.recording.steps import Step
+from parity.spec import Adam, Optimizer, Sgd
+from parity.trajectory import Trajectory
+from parity.typing import Array
+
+ANOTHER_RATE, ANOTHER_DECAY, SOME_DECAY = (
+    "another-learning-rate",
+    "another-weight-decay",
+    "weight-decay-on-some-tensors",
+)
+LATE, SCHEDULE = "learning-rate-of-another-update", "another-schedule"
+SAID = {
+    ANOTHER_RATE: "The learning rate is not the one that it is said to be.",
+    ANOTHER_DECAY: "The weight decay is not the one that it is said to be.",
+    SOME_DECAY: "The weight decay leaves some tensors out.",
+    LATE: "The learning rates are those of earlier or later updates.",
+    SCHEDULE: "The learning rates follow another schedule.",
+    "another-momentum": "The momentum is not the one that it is said to be.",
+    "another-beta1": "Adam's beta1 is not the one that it is said to be.",
+    "another-beta2": "Adam's beta2 is not the one that it is said to be.",
+    "another-epsilon": "Adam's epsilon is not the one that it is said to be.",
+}
+SHOWN, SHIFTS = 4, 3
+
+
+def apart_in_words(one: Followed, other: Followed) -> list[tuple[str, str]]:
+    """List what two runs' updates have else: the name of a mistake, and the numbers of both runs.
+
+    Args:
+        one: What the first run's updates follow.
+        other: What the second's follow.
+
+    Returns:
+        Learning rates and decays that differ by more than rounding; empty if none do.
+    """
+    found = []
+    if words := rates_in_words(one.rates, other.rates, one.unsure + other.unsure, "the first run's", "the second's"):
+        rates = one.rate, other.rate
+        name = ANOTHER_RATE if None not in rates else LATE if " late" in words else SCHEDULE
+        name = "float32-learning-rate" if "float32" in words else name
+        found.append((name, words))
+    shared = {name: (one.decays[name], other.decays[name]) for name in one.decays if name in other.decays}
+    differ = {name: pair for name, pair in shared.items() if abs(pair[0][0] - pair[1][0]) > pair[0][1] + pair[1][1]}
+    if differ:
+        whole = one.decay(), other.decay()
+        if whole[0] is not None and whole[1] is not None:
+            ours, theirs = (plainly(*decay) for decay in whole if decay is not None)
+            found.append((ANOTHER_DECAY, f"the first run's weight decay is {ours:.6g}, the second's {theirs:.6g}"))
+        else:
+            each = [f"{name} {plainly(*mine):.6g} against {plainly(*its):.6g}" for name, (mine, its) in differ.items()]
+            found.append((SOME_DECAY, f"weight decays differ: {enumerated(each)}"))
+    return found
+
+
+def rates_in_words(rates: Array, others: Array, unsure: Array, whose: str, other: str) -> str:
+    """Say how the learning rates of updates differ from others; empty if they do not."""
+    count = min(len(rates), len(others))
+    rates, others, unsure = rates[:count], others[:count], unsure[:count]
+    if np.all(np.abs(rates - others) <= unsure):
+        return ""
+
+    def shown(values: Array) -> str:
+        changes = [0, *(np.flatnonzero(np.abs(np.diff(values)) > unsure[1:] + unsure[:-1]) + 1).tolist(), count]
+        if len(changes) <= SHOWN:  # a rate that is the same for a while
+            kept = [_plain(values[start:end], unsure[start:end]) for start, end in itertools.pairwise(changes)]
+            later = [f"{rate} from update {start} on" for rate, start in zip(kept[1:], changes[1:-1], strict=True)]
+            return enumerated([kept[0], *later])
+        said = [f"{plainly(float(value), float(far)):.4g}" for value, far in zip(values, unsure, strict=True)]
+        return ", ".join(said[:SHOWN]) + (", …" if count > SHOWN else "")
+
+    text = f"learning rates of {shown(rates)} against {other} {shown(others)}"
+    text = f"{whose} {text}" if whose else text
+    apart = float(np.max(np.abs(rates - others) / np.where(others, np.abs(others), np.inf)))
+    if 0 < apart <= 2 * unit("float32"):
+        return f"{text}, which is {apart:.2g} of itself apart, as of a number that passed through float32"
+    for shift in range(1, SHIFTS + 1):
+        if count < shift + 3:
+            break
+        # Rates that do not change are those of any other update.
+        if not all(np.any(np.abs(each - each[0]) > unsure) for each in (rates, others)):
+            break
+        many = f"{shift} update{'s' * (shift > 1)} late"
+        allowed = np.maximum(unsure[shift:], unsure[:-shift])
+        if np.all(np.abs(rates[shift:] - others[:-shift]) <= allowed):
+            return f"{text}: the {whose.removeprefix('the ') or 'rates'} are {many}" if whose else f"{text}: {many}"
+        if np.all(np.abs(others[shift:] - rates[:-shift]) <= allowed):
+            return f"{text}: {other} are {many}"
+    return text
+
+
+def _plain(rates: Array, unsure: Array) -> str:
+    """Print a learning rate that several updates have, with the digits that rounding leaves of it."""
+    best = int(np.argmin(unsure))
+    rate = plainly(float(rates[best]), float(unsure[best]))
+    return f"{rate:.6g}" if rate == float(f"{rate:.6g}") else f"{rate:.17g}"
+
+
+def followed_by_both(runs: Sequence[tuple[Trajectory, Sequence[Step]]]) -> tuple[list[Followed], str, float] | None:
+    """Find the first of the most usual optimizers whose rule the updates of all runs follow.
+
+    Args:
+        runs: The runs, with the updates that each recorded deeply.
+
+    Returns:
+        What each follows, the rule in words, and how far the updates are from it, in noise floors; None if there is no
+        such rule, or if the steps are too small to tell one from another.
+    """
+    for optimizer in guesses():
+        samples = [_sample(run, steps, optimizer) for run, steps in runs]
+        if not all(sample is not None and sample.tells() for sample in samples):
+            return None
+        found = [follow(sample, optimizer) for sample in samples if sample is not None]
+        fits = [one for one in found if one is not None]
+        if len(fits) == len(runs):
+            return fits, _rule_in_words(optimizer), max(one.floors for one in fits)
+    return None
+
+
+def _sample(run: Trajectory, steps: Sequence[Step], optimizer: Optimizer) -> Sample | None:
+    zero = moved_by_rounding((run,))
+    names = [name for name in run.params if name not in zero and all(name in step.gradients for step in steps)]
+    return Sample(steps, names, run.meta["dtype"], slot_names(optimizer)) if names and len(steps) else None
+
+
+def _rule_in_words(optimizer: Optimizer) -> str:
+    if isinstance(optimizer, Sgd):
+        return f"those of SGD with a momentum of {optimizer.momentum:.6g}" if optimizer.momentum else "those of SGD"
+    assert isinstance(optimizer, Adam)
+    said = f"beta1 {optimizer.beta1:.6g}, beta2 {optimizer.beta2:.6g}, epsilon {optimizer.epsilon:.6g}"
+    return f"Adam's, with {said}"

@@ -1,0 +1,375 @@
+"""Make recorded updates again, from their own gradients, with the optimizer that a run is meant to have."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from parity.dtypes import unit
+from parity.explaining.diagnose import Diagnosis, diagnose
+from parity.explaining.location import Location
+from parity.explaining.replay import Replays
+from parity.explaining.updates.fits import Followed, Sample, residuals
+from parity.explaining.walk import Stop, walk
+from parity.judging.floors.floor import Floor, least_floor
+from parity.judging.floors.sight import moved_by_rounding
+from parity.judging.witness import Check, within_rounding
+from parity.mistakes.catalogue import CATALOGUE
+from parity.mistakes.stepwise import Stepwise, honest
+from parity.nn.updates import slot_names
+from parity.recording.steps import Lazy, Phase, Step, epochs_and_batches, update_at
+from parity.spec import Adam, AdamW, Case, Dataset, Loss, Optimizer, Sgd, optimizer_from
+from parity.tolerance import FACTOR
+from parity.trainer import Build, State, Trained, Trainer, Verbs
+from parity.trajectory import Trajectory
+from parity.typing import Array, Batches, Params
+
+UPDATES = tuple(known for known in CATALOGUE if known.phase is Phase.UPDATE and not known.at_the_end)
+"""The mistakes that a recording of a run's first updates can show."""
+SAMPLE = 1 << 14
+"""This many values of a tensor are enough to tell one optimizer from another."""
+
+
+class Updates:
+    """A run's recorded updates, made again from its own gradients with the optimizer that it is meant to have."""
+
+    def __init__(self, run: Trajectory, steps: Sequence[Step], optimizer: Optimizer) -> None:
+        # The optimizer does not touch a tensor without a gradient, such as running statistics. Where a gradient is zero
+        # but for rounding, its update tells nothing.
+        moved = [frozenset(step.gradients) for step in steps]
+        every = [name for name in run.params if all(name in names for names in moved)]
+        zero = set(moved_by_rounding((run,)))
+        trained = [name for name in every if name not in zero] or every
+        self.shapes = {name: run.params[name].shape[1:] for name in trained}
+        self.slots = slot_names(optimizer)
+        self.steps = Lazy(len(steps), lambda number: _selected(steps[number], self.shapes, self.slots))
+        self.run, self.optimizer, self.dtype = run, optimizer, run.meta["dtype"]
+        self._samples: dict[int | None, Sample] = {}
+        self._replayed: tuple[int | None, tuple[Trajectory, Replays, Floor]] | None = None
+        rates = recorded_rates(run, len(steps))
+        # If the rate does not change, the optimizer says it.
+        self.rates = None if rates is None or not np.ptp(rates) else rates / optimizer.learning_rate
+
+    @property
+    def sample(self) -> Sample:
+        """Some values of each tensor, to which numbers are fitted."""
+        return self.sample_until(None)
+
+    def sample_until(self, until: int | None) -> Sample:
+        """Take the same of the updates before one."""
+        if until not in self._samples:
+            self._samples[until] = Sample(self.steps[:until], list(self.shapes), self.dtype, self.slots)
+        return self._samples[until]
+
+    def expected_rates(self, count: int) -> Array:
+        """Give the learning rates of the first updates: those that the run recorded, else that of its optimizer."""
+        rates = np.ones(count) if self.rates is None else self.rates[:count]
+        expected: Array = self.optimizer.learning_rate * rates
+        return expected
+
+    def has_rates(self, found: Followed) -> bool:
+        """Tell whether the learning rates that were fitted to the updates are the expected ones, but for rounding."""
+        expected = self.expected_rates(len(found.rates))
+        return bool(np.all(np.abs(found.rates - expected) <= found.unsure + unit(self.dtype) * np.abs(expected)))
+
+    def departs(self) -> tuple[int, float] | None:
+        """Find the update that is farthest from the optimizer's, made from the run's own state before it.
+
+        Returns:
+            The first update that departs, and how far the farthest does, in noise floors; None if none departs.
+        """
+        far = self._departures()
+        return (int(np.argmax(far > FACTOR)), float(np.max(far))) if np.any(far > FACTOR) else None
+
+    @np.errstate(all="ignore")  # a recording may hold any numbers
+    def _departures(self) -> Array:
+        if not self.shapes or not len(self.steps):
+            return np.zeros(0)
+        left = residuals(self.sample, self.optimizer, self.expected_rates(len(self.steps)))
+        far: Array = np.max(self.sample.left(self.sample.after - left), axis=1, initial=0.0)
+        return far
+
+    def first_mistaken(self) -> tuple[int, Location] | None:
+        """Find the first update whose result is more than 64 roundings from the optimizer's: its number and place."""
+        stops = (
+            Stop(
+                epoch=epoch,
+                batch=batch,
+                checks={Phase.UPDATE: checks},
+                gradient=step.gradients,
+                params=step.before.params,
+            )
+            for step, checks, (epoch, batch) in zip(
+                self.steps, self._made(self.optimizer), epochs_and_batches(self.run), strict=False
+            )
+        )
+        found, _ = walk(stops)
+        return None if found is None else (update_at(self.run, found.epoch, found.batch), replace(found, agreed={}))
+
+    def largest_mistaken(self, first: int) -> int:
+        """Find the update that departs from the optimizer so far that the first one that departs is small beside it.
+
+        Each update is made again from its own state. Small is what half of the dtype's digits do not reach.
+
+        Args:
+            first: The first update that departs.
+
+        Returns:
+            The number of the first update that departs that far; ``first`` if none does.
+        """
+        far = self._departures()
+        beyond = far > max(far[first], 1.0) / math.sqrt(unit(self.dtype))
+        return int(np.argmax(beyond)) if beyond.any() else first
+
+    def place_of(self, number: int) -> Location:
+        """Hold the parameters after one update against the optimizer's, made from the state before it."""
+        checks = next(itertools.islice(self._made(self.optimizer, own=True), number, None))
+        epoch, batch = next(itertools.islice(epochs_and_batches(self.run), number, None))
+        step = self.steps[number]
+        return Location(
+            phase=Phase.UPDATE,
+            epoch=epoch,
+            batch=batch,
+            parts=tuple(check for check in checks if not check.agrees),
+            gradient=step.gradients,
+            params=step.before.params,
+        )
+
+    def left_by(self, optimizer: Optimizer, until: int | None = None) -> float:
+        """Measure how far the results, up to an update, are from another optimizer's, in noise floors."""
+        left = [checks[0].floors for checks in itertools.islice(self._made(optimizer), until)]
+        return max(left) if left and len(left) == len(self.steps[:until]) else math.inf
+
+    def _made(self, optimizer: Optimizer, own: bool = False) -> Iterator[list[Check]]:
+        """Hold the parameters after each update against an optimizer's, the farthest first, while those are finite.
+
+        The updates follow each other, or each begins from the run's ``own`` parameters.
+        """
+        if not self.shapes:
+            return
+        made = playing(self.steps, self.rates)(played(self.steps, optimizer), "float64", "cpu")
+        for number, step in enumerate(self.steps):
+            if own:
+                made.load(replace(made.export(), params=step.before.params))
+            with np.errstate(all="ignore"):
+                made.train([(np.array([number]),)])
+            wanted = made.export().params
+            if not all(np.isfinite(value).all() for value in wanted.values()):
+                return
+            yield within_rounding(step.after.params, wanted, self.dtype, times=1 if own else _lost(number + 1))
+
+    def diagnose(self, number: int, there: Location, until: int | None = None, singly: bool = False) -> Diagnosis:
+        """Replay the mistakes in the optimizer on the recorded gradients.
+
+        An optimizer treats every value by itself, so a sample of a large tensor is enough, with its farthest value.
+
+        Args:
+            number: The first update that departs from the optimizer.
+            there: Its place.
+            until: The update before which the replays end.
+            singly: Whether each mistake is tried by itself alone.
+
+        Returns:
+            How well each mistake explains the run.
+        """
+        updated, replays, floor = self._replays(there, until)
+        there = replace(there, epoch=number + 1, batch=0)
+        return diagnose(updated, there, replays, floor, self.dtype, singly=singly)
+
+    def _replays(self, there: Location, until: int | None) -> tuple[Trajectory, Replays, Floor]:
+        """Make a run of the recorded updates, and what replays mistakes on it; once, however often it is asked for."""
+        if self._replayed is not None and self._replayed[0] == until:
+            return self._replayed[1]
+        worst = {check.tensor: check.worst.index for check in there.parts if check.worst is not None}
+        # Of many tensors a part of each is enough.
+        most = max(1, 4 * SAMPLE // max(4, len(self.shapes)))
+        places = {name: _sample(shape, worst.get(name), most) for name, shape in self.shapes.items()}
+        steps = [_selected(step, self.shapes, self.slots, places) for step in self.steps[:until]]
+        states = [steps[0].before, *(step.after for step in steps)]
+        updated = Trajectory(
+            {"dtype": self.dtype},
+            np.arange(len(states)),
+            np.array([[step.trained] for step in steps]).reshape(len(steps), 1),
+            {name: np.stack([state.params[name] for state in states]) for name in places},
+            {},
+        )
+        replays, floor = Replays(playing(steps), played(steps, self.optimizer), UPDATES), least_floor(updated)
+        lost = np.array([_lost(count) for count in range(len(states))])
+        floor = Floor(floor.loss, {name: values * lost for name, values in floor.params.items()})
+        self._replayed = until, (updated, replays, floor)
+        return self._replayed[1]
+
+
+def _lost(updates: int) -> float:
+    """Say how many times the least noise floor is allowed after a number of updates.
+
+    Each update may be less than half a unit in the last place, and be lost. That is one rounding more for each update,
+    while 64 roundings are tolerated of one.
+    """
+    return 1 + updates / (4 * FACTOR)
+
+
+def _sample(shape: tuple[int, ...], worst: tuple[int, ...] | None, most: int) -> Array:
+    """Choose the places of a flattened tensor that are looked at: all of a small one; the worst in any case."""
+    size = math.prod(shape)
+    evenly = np.arange(size) if size <= most else np.linspace(0, size - 1, most).astype(np.int64)
+    return evenly if worst is None else np.union1d(evenly, [int(np.ravel_multi_index(worst, shape))])
+
+
+def _selected(
+    step: Step,
+    shapes: Mapping[str, tuple[int, ...]],
+    slots: Sequence[str],
+    places: Mapping[str, Array] | None = None,
+) -> Step:
+    """Select parameters and slots of a step, and places of each; ValueError if they have other shapes."""
+
+    def of(values: Params, slot: str = "") -> Params:
+        found = {}
+        for name, shape in shapes.items():
+            value = np.asarray(values[slot + name])
+            if value.shape != shape:
+                raise ValueError(f"{slot}{name} of update {step.number} is {value.shape}, the parameter {shape}")
+            found[slot + name] = value if places is None else value.reshape(-1)[places[name]]
+        return found
+
+    def state(whole: State) -> State:
+        kept: Params = {}
+        for slot in slots:
+            if all(f"{slot}/{name}" in whole.slots for name in shapes):
+                kept |= of(whole.slots, f"{slot}/")
+        return State(of(whole.params), kept, whole.step)
+
+    # A prediction is no part of an update, and might be large.
+    kept = replace(step, prediction=np.empty(0))
+    return replace(kept, before=state(step.before), gradients=of(step.gradients), after=state(step.after))
+
+
+def optimizer_said(run: Trajectory) -> Optimizer | None:
+    """Read the optimizer that a run declares; None if it declares none, or not in the words of ``parity.spec``."""
+    said = run.meta.get("hyper_parameters")
+    text = said.get("optimizer") if isinstance(said, dict) else None
+    return optimizer_from(text) if isinstance(text, str) else in_our_words(run.meta.get("optimizer"))
+
+
+def decays_said(run: Trajectory) -> tuple[float, ...]:
+    """Read the weight decays of a watched optimizer's groups, if they have several: which decays what, nobody says."""
+    said = run.meta.get("optimizer")
+    groups = said.get("groups") if isinstance(said, dict) else None
+    decays = [group.get("weight_decay") for group in groups or () if isinstance(group, dict)]
+    found = sorted({float(decay) for decay in decays if isinstance(decay, int | float)})
+    return tuple(found) if len(found) > 1 else ()
+
+
+def class_said(run: Trajectory) -> str:
+    """Read the class of the optimizer that a watched run had; empty if nobody watched it."""
+    said = run.meta.get("optimizer")
+    name = said.get("class") if isinstance(said, dict) else None
+    return name.rpartition(".")[2] if isinstance(name, str) else ""
+
+
+def in_our_words(said: Any) -> Optimizer | None:
+    """Say in the words of ``parity.spec`` what a watcher read off a framework's optimizer; None if they do not fit.
+
+    Groups may differ in what decays: then the decay is that of the first group that does.
+    """
+    groups = said.get("groups") if isinstance(said, dict) else None
+    if not isinstance(groups, list) or not groups or not all(isinstance(group, dict) for group in groups):
+        return None
+    kind, decays = str(said.get("class")), [group.get("weight_decay") for group in groups]
+    group = {**groups[0], "weight_decay": next((decay for decay in decays if decay), decays[0])}
+
+    def number(*names: str) -> float:
+        return next((float(group[each]) for each in names if isinstance(group.get(each), int | float)), 0.0)
+
+    # Where the rate is recorded of each update, this one, which may be the last and 0, does not count.
+    rate, decay, name = number("lr", "learning_rate") or 1.0, number("weight_decay"), kind.rpartition(".")[2]
+    if any(group.get(flag) for flag in ("nesterov", "dampening", "amsgrad", "maximize")):
+        return None
+    if name == "SGD" and (kind.startswith("torch.") or not decay):
+        return Sgd(rate, number("momentum"), decay)
+    betas = group.get("betas")
+    # Keras's Adam adds its epsilon elsewhere.
+    if not kind.startswith("torch.") or name not in ("Adam", "AdamW") or not isinstance(betas, list | tuple):
+        return None
+    told = rate, float(betas[0]), float(betas[1]), number("eps")
+    if name == "AdamW" or group.get("decoupled_weight_decay"):
+        return AdamW(*told, decay)
+    return None if decay else Adam(*told)
+
+
+@dataclass(frozen=True)
+class OneByOne:
+    """A batch order in which row k is the only batch of epoch k + 1."""
+
+    ordered = True
+
+    def epochs(self, rows: int) -> Iterator[Batches]:
+        return ((np.array([row]),) for row in itertools.cycle(range(rows)))
+
+
+def playback(steps: Sequence[Step], start: State) -> Verbs:
+    """Make verbs which return, for row k, what was recorded at update k, whatever the parameters are."""
+
+    def gradients(x: Array, y: Array) -> tuple[float, Params]:
+        step = steps[int(x[0])]
+        return float(step.trained), step.gradients
+
+    def no_model(x: Array) -> Array:
+        raise NotImplementedError("a recorded update has no model to ask")
+
+    def no_training(segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
+        raise NotImplementedError("a recorded update is made again by its rule: see Stepwise")
+
+    # The recorded answers do not depend on the state that is loaded.
+    return Verbs(
+        predict=no_model, gradients=gradients, train=no_training, export=lambda: start, load=lambda state: None
+    )
+
+
+def recorded_rates(run: Trajectory, updates: int) -> Array | None:
+    """Read the learning rate of each update; None if the run did not record them."""
+    found = [run.steps.get(f"{number}/learning_rate") for number in range(updates)]
+    rates = [float(rate) for rate in found if rate is not None and rate.size == 1]
+    return np.array(rates) if rates and len(rates) == updates and np.isfinite(rates).all() else None
+
+
+def playing(steps: Sequence[Step], rates: Array | None = None) -> Build:
+    """Make an implementation of recorded gradients, whose updates NumPy makes with the case's optimizer.
+
+    ``rates`` multiply its learning rate, one in each update.
+    """
+
+    def scheduled(optimizer: Optimizer, name: str, p: Array, g: Array, state: State) -> Array:
+        rate = optimizer.learning_rate * (1.0 if rates is None else float(rates[state.step - 1 - steps[0].number]))
+        return honest(replace(optimizer, learning_rate=rate), name, p, g, state)
+
+    def build(case: Case, dtype: str, device: str) -> Trainer:
+        initial, names = case.initial(), slot_names(case.optimizer)
+        # A slot that was not recorded begins at zero, as at the beginning of training.
+        slots = {f"{slot}/{name}": np.zeros_like(p) for slot in names for name, p in initial.items()}
+        begun = State(initial, slots | steps[0].before.slots, steps[0].before.step)
+        return Stepwise(playback(steps, begun), case, dtype, rule=scheduled)
+
+    return build
+
+
+def played(steps: Sequence[Step], optimizer: Optimizer) -> Case:
+    """Make a case of recorded updates: row k stands for the batch of update k, and an epoch is one update."""
+    rows = np.arange(len(steps))
+    data = Dataset(rows, rows)
+    initial = {name: value.astype(np.float64) for name, value in steps[0].before.params.items()}
+    return Case(
+        name="recorded-updates",
+        data=lambda: data,
+        initial=lambda: initial,
+        loss=Loss("total", "sum"),
+        optimizer=optimizer,
+        schedule=OneByOne(),
+        epochs=len(steps),
+    )

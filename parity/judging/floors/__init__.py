@@ -1,0 +1,1 @@
+"""Noise floors: measured, kept, found, and whether they could see a mistake."""

@@ -1,0 +1,1 @@
+"""Single updates of two runs, each judged by itself."""

@@ -1,0 +1,71 @@
+"""Where rounding takes an activation across a kink: two right runs part there at once, in an update that is named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from parity.judging.updates.defects import coarser
+from parity.recording.steps import Step, steps_of
+from parity.tolerance import FACTOR, ROUNDINGS
+from parity.trajectory import Trajectory
+from parity.typing import Array
+
+
+@np.errstate(all="ignore")  # a recording may hold any numbers
+def crossing(ours: Trajectory, theirs: Trajectory) -> str:
+    """Name the first update in which gradients part at once, though the states before it agree, or "".
+
+    Where both runs recorded layers, it is said which of them gives values on the other side of zero: the values are
+    held together sorted, so that neither names nor the order of axes matter.
+    """
+    u = coarser(ours, theirs)
+    near = 2 * FACTOR * ROUNDINGS * u
+    for a, b in zip(steps_of(ours), steps_of(theirs), strict=False):
+        names = sorted(a.gradients.keys() & b.gradients.keys() & a.before.params.keys() & b.before.params.keys())
+        zeros = _zeros(a, b, names, u)
+        names = [name for name in names if name not in zeros]
+        if any(_share(a.before.params[name], b.before.params[name]) > near for name in names):
+            return ""
+        shares = {name: _share(a.gradients[name], b.gradients[name]) for name in names}
+        name = max(names, key=lambda name: shares[name], default="")
+        if name and shares[name] > FACTOR * near:
+            said = (
+                f"in update {a.number} the gradient of {name} parts at once by {shares[name]:.2g} of its largest value"
+            )
+            return f"{said}, though the states agree: {next(_crossed(a, b, near), 'as where rounding crosses a kink')}"
+    return ""
+
+
+def _crossed(a: Step, b: Step, near: float) -> Iterator[str]:
+    """Yield the layers that agree within rounding and give another number of values above zero."""
+    others = [np.sort(np.asarray(values, np.float64).ravel()) for values in b.activations.values()]
+    for name, values in a.activations.items():
+        mine = np.sort(np.asarray(values, np.float64).ravel())
+        for other in others:
+            if other.shape != mine.shape or not mine.size or _share(mine, other) > near:
+                continue
+            count = abs(int((mine > 0).sum()) - int((other > 0).sum()))
+            if count:
+                yield f"{count} of {mine.size:,} values of the layer {name} {_lie(count)} on the other side of zero"
+            break
+
+
+def _zeros(a: Step, b: Step, names: list[str], u: float) -> set[str]:
+    """The tensors whose gradients are rounding beside the largest one of their update."""
+    sizes = {name: max(float(np.max(np.abs(s.gradients[name]), initial=0.0)) for s in (a, b)) for name in names}
+    return {name for name in names if sizes[name] <= FACTOR * ROUNDINGS * u * max(sizes.values())}
+
+
+def _lie(count: int) -> str:
+    return "lies" if count == 1 else "lie"
+
+
+def _share(one: Array, other: Array) -> float:
+    """The largest distance as a share of the largest value; infinite for other shapes."""
+    if one.shape != other.shape:
+        return np.inf
+    size = float(np.max(np.abs(np.asarray(other, np.float64)), initial=0.0))
+    far = float(np.max(np.abs(np.asarray(one, np.float64) - np.asarray(other, np.float64)), initial=0.0))
+    return far / size if size else (np.inf if far else 0.0)
