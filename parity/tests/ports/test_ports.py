@@ -54,14 +54,15 @@ def test_the_ports_compute_the_same(model: str, warm: Warm, tmp_path_factory: py
     ("model", "dtype", "steps"),
     [
         pytest.param(model, dtype, steps, marks=() if (model, dtype, steps) == (QUICK, "float32", 8) else slow)
-        for model, dtype, steps in itertools.product(MODELS, ("float32", "float64"), (8, 50))
-        if steps == 50 or model == QUICK
+        for model, dtype, steps in itertools.product(MODELS, ("float32", "float64"), (8, 20))
+        if steps == 20 or model == QUICK
     ],
 )
 def test_right_ports_pass(
     model: str, dtype: str, steps: int, warm: Warm, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    frameworks = ("torch", "keras") if steps < 50 else FRAMEWORKS
+    # JAX compiles for a minute in each dtype: python -m parity.tests.ports makes the whole table.
+    frameworks = FRAMEWORKS if (steps, dtype) == (20, "float32") else ("torch", "keras")
     for pair in pairs([model], frameworks, [dtype], seeds=1):
         runs = [
             replace(port, steps=steps).made(warm, lambda: tmp_path_factory.mktemp("port"))
@@ -85,8 +86,8 @@ def test_right_ports_pass(
     ],
 )
 def test_each_mistake_fails(mistake: Mistake, warm: Warm, tmp_path_factory: pytest.TempPathFactory) -> None:
-    frameworks = ("torch", "keras") if (mistake.model, mistake.name) == (QUICK, "last-state") else FRAMEWORKS
-    for pair in pairs([mistake.model], frameworks, ["float32"], 1, [mistake.name]):
+    # Likewise.
+    for pair in pairs([mistake.model], ("torch", "keras"), ["float32"], 1, [mistake.name]):
         runs = [
             replace(port, steps=8).made(warm, lambda: tmp_path_factory.mktemp("port"))
             for port in (pair.one, pair.other)
