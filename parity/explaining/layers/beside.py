@@ -134,7 +134,8 @@ def _apart(alignment: Alignment, ours: Layer, theirs: Layer) -> float | None:
         for partner in alignment.partners[0].get(label, set()) & set(theirs.outputs):
             one, other = alignment.sides[0].tensors[label], alignment.sides[1].tensors[partner]
             found.append(Pair(one, other, *alignment.relation(one, other)).floors)
-    return max(found, default=None)
+    # Of a fused layer the other's is a part, and no distance.
+    return max((floors for floors in found if np.isfinite(floors)), default=None)
 
 
 def _differences(alignment: Alignment, ours: Layer, theirs: Layer) -> list[str]:
@@ -171,7 +172,8 @@ def _alone(theirs: Layer, partings: Sequence[Mapping[str, Any]]) -> Beside:
 
 
 def _with_functions(rows: list[Beside], partings: Sequence[Mapping[str, Any]]) -> list[Beside]:
-    """Add a row for each parting that has none, because a run makes it in functions between layers."""
+    """Say of each parting what a run makes in functions between layers, in a row of its own if no layer is in it."""
+    rows = [row if row.parting is None else _whole(row, partings[row.parting]) for row in rows]
     marked = {row.parting for row in rows}
     for number, parting in enumerate(partings):
         if number in marked:
@@ -193,6 +195,16 @@ def _with_functions(rows: list[Beside], partings: Sequence[Mapping[str, Any]]) -
         row = Beside(ours=said[0], theirs=said[1], how=PARTING, floors=parting["output"], parting=number)
         rows.insert(at, replace(row, differences=tuple(parting["differences"])))
     return rows
+
+
+def _whole(row: Beside, parting: Mapping[str, Any]) -> Beside:
+    """Add to the row of a parting the place where the other run makes the same, and how far they are apart."""
+    ours, theirs = (
+        named or (None if parting[which] is None else _of_place(parting[which]))
+        for named, which in ((row.ours, "ours"), (row.theirs, "theirs"))
+    )
+    floors = row.floors if row.floors is not None else parting["output"]
+    return replace(row, ours=ours, theirs=theirs, how=PARTING, floors=floors)
 
 
 def _of_place(place: Mapping[str, Any]) -> tuple[str, str]:
