@@ -154,9 +154,7 @@ class RelaidSteps(Mapping[str, Array]):
     def _has(self, prefix: str, tensor: str) -> bool:
         """Say whether a tensor is there; a slot may have another shape than its parameter, and no layout then."""
         name = f"{prefix}{tensor}"
-        if "/strays/" in prefix or "/slots/" not in prefix:
-            return name in self._steps
-        return name in self._steps and self._steps[name].shape == self._shapes[tensor]
+        return name in self._steps and ("/strays/" in prefix or self._steps[name].shape == self._shapes[tensor])
 
     def __getitem__(self, name: str) -> Array:
         source = self._sources[name]

@@ -21,6 +21,7 @@ Mark = Callable[[Side, Tensor], Hashable]
 """What two tensors must have in common to be paired."""
 
 
+@np.errstate(all="ignore")  # a recording may hold any numbers
 def match(run: Trajectory, other: Trajectory, given: Sequence[Pairing] = ()) -> Correspondence:
     """Find which tensors of two runs are the same.
 
@@ -46,6 +47,7 @@ def match(run: Trajectory, other: Trajectory, given: Sequence[Pairing] = ()) -> 
     return match_sides(side_of(run, coarser), side_of(other, coarser), given)
 
 
+@np.errstate(all="ignore")
 def inferred(run: Trajectory, other: Trajectory, given: Sequence[Pairing] = ()) -> Correspondence | None:
     """Find which tensors of two runs are the same, where their names alone do not say it.
 
@@ -77,6 +79,7 @@ def inferred(run: Trajectory, other: Trajectory, given: Sequence[Pairing] = ()) 
     return found if differ <= told[0] & told[1] else None
 
 
+@np.errstate(all="ignore")
 def match_sides(ours: Side, theirs: Side, given: Sequence[Pairing] = ()) -> Correspondence:
     """Find which tensors of two sides are the same: see ``match``.
 

@@ -18,8 +18,13 @@ from parity.tests.fuzzing.oracle import may_pass
 MEMORY = 256
 """The MiB that the process may grow by."""
 KEPT = [
-    (101, 57398),
-    (102, 49597),
+    (101, 57398),  # a loss that is a NaN that signals
+    (102, 49597),  # likewise, where the floor is looked at
+    (301, 344),  # values that overflow where tensors are told apart
+    (301, 607),  # gradients that are not finite, likewise
+    (301, 2024),  # a gradient of another shape than its parameter
+    (0, 43),  # a parameter that moves and has no partner
+    (0, 49),  # an arrangement that no slot can say
     (3, 85),  # a tensor whose squares overflow: NumPy warned in the middle of an explanation
     (1, 5193),  # the loss of an update is one number in an axis
     (1, 12377),  # a difference that overflows
