@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -57,6 +58,8 @@ def fits(source: Mapping[str, Seen], target: Mapping[str, Seen], way: Arrangemen
     if key is None:
         return None
     sizes = [digit.size for digit in way.digits]
+    if source[key].values.size != math.prod(sizes):
+        return None  # a gradient of another shape than its parameter tells nothing
     return _near(source[key].values.reshape(sizes), way.seen_in(target[key].values), source[key], target[key])
 
 

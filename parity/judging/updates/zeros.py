@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from parity.dtypes import unit
 from parity.judging.floors.sight import moved_by_rounding
 from parity.recording.steps import Step, steps_of
 from parity.tolerance import FACTOR, least_floor
@@ -59,8 +60,8 @@ def moved_by_rounding_alone(ours: Trajectory, theirs: Trajectory) -> Params:
 
     Returns:
         For each such parameter an array of its shape, true where rounding alone moves it. Such a value's gradients are
-        within rounding of the largest gradient of their update in every update that either run recorded deeply, and the
-        runs agree in them to no better than a PART; or the runs' own noise floors say so of the whole tensor.
+        within rounding of the largest gradient of their update, in both runs, in every update that both recorded, and
+        the runs agree in them to no better than a PART; or the runs' own noise floors say so of the whole tensor.
     """
     found = {
         name: np.ones(theirs.params[name].shape[1:], bool)
@@ -71,8 +72,10 @@ def moved_by_rounding_alone(ours: Trajectory, theirs: Trajectory) -> Params:
     apart: Params = {}
     sizes: Params = {}
     for steps in zip(steps_of(ours), steps_of(theirs), strict=False):
-        largest = max((float(np.max(np.abs(g), initial=0.0)) for s in steps for g in s.gradients.values()), default=0.0)
-        limit = max(float(FACTOR * least_floor(largest, run.meta["dtype"])) for run in (ours, theirs))
+        # No run speaks for another: the largest gradient of one makes none of the other's small.
+        sizes_of = [[float(np.max(np.abs(g), initial=0.0)) for g in step.gradients.values()] for step in steps]
+        coarser = max((run.meta["dtype"] for run in (ours, theirs)), key=unit)
+        limit = float(FACTOR * least_floor(min(max(of, default=0.0) for of in sizes_of), coarser))
         one, other = (step.gradients for step in steps)
         for name in one.keys() & other.keys():
             if name not in theirs.params or one[name].shape != theirs.params[name].shape[1:]:

@@ -23,6 +23,8 @@ KEPT = [
     (301, 344),  # values that overflow where tensors are told apart
     (301, 607),  # gradients that are not finite, likewise
     (301, 2024),  # a gradient of another shape than its parameter
+    (501, 3597),  # a gradient without values
+    (501, 6640),  # a gradient so large that all others are small beside it, which no other run may be held to
     (0, 43),  # a parameter that moves and has no partner
     (0, 49),  # an arrangement that no slot can say
     (3, 85),  # a tensor whose squares overflow: NumPy warned in the middle of an explanation
