@@ -89,11 +89,13 @@ def test_the_two_loops_of_the_readme_are_recorded_compared_and_explained(install
     for name, listing in LISTINGS.items():
         (tmp_path / name).write_text(listing)
         run(tmp_path, installed / "python", name)
-    runs = ("my-model/torch", "my-model/numpy")
+    runs = ("runs/torch", "runs/flax")
     assert run(tmp_path, installed / "parity", "diff", *runs, status=1).startswith("FAIL")
-    assert "explained by gradient-not-zeroed" in run(tmp_path, installed / "parity", "explain", *runs, status=1)
+    said = run(tmp_path, installed / "parity", "explain", *runs, status=1)
+    assert "1 (LayerNorm) ↔ LayerNorm_0 (LayerNorm): inputs agree" in said
+    assert "epsilon 1e-05 against 1e-06" in said
     # Mended, they agree.
-    mended = LISTINGS["in_torch.py"].replace("loss.backward()", "optimizer.zero_grad(); loss.backward()")
+    mended = LISTINGS["in_flax.py"].replace("nn.LayerNorm()", "nn.LayerNorm(1e-5)")
     run(tmp_path, installed / "python", "-c", mended)
     assert run(tmp_path, installed / "parity", "diff", *runs).startswith("PASS")
     assert run(tmp_path, installed / "parity", "explain", *runs).startswith("PASS")
