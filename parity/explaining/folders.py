@@ -13,12 +13,11 @@ from parity.explaining.explain import Explanation, explain_doubt, explain_pair, 
 from parity.explaining.metrics import metric_alone, recorded_metric
 from parity.explaining.updates.optimizers import Side, departures_in_words
 from parity.explaining.updates.remade import optimizer_said
-from parity.judging.diff import Comparison, compare_folders, compare_runs
+from parity.judging.diff import Comparison, are_runs, compare_folders, compare_runs, opened
 from parity.judging.floors.known import Known
 from parity.judging.floors.repetition import Repetition, repetitions
 from parity.judging.tensors.aligned import in_common
-from parity.judging.tensors.correspondence import Correspondence, read_map
-from parity.judging.tensors.matching import inferred
+from parity.judging.tensors.correspondence import Correspondence
 from parity.judging.verdict import Verdict
 from parity.recording.artefacts import open_run
 from parity.recording.reader import read
@@ -65,10 +64,9 @@ def explain_folders(
     Raises:
         TrajectoryError: A recording cannot be read, or the deep recordings do not fit each other or their case.
     """
-    run, other = open_run(a), open_run(b)
-    repeated = repetitions(run, other, noise)
-    matched = inferred(run, other, read_map(matching) if matching else ())
-    comparison = replace(compare_runs(a, run, b, other, repeated, known, accept, matched), matched=matched)
+    both = opened(a, b, noise, matching)
+    run, other, repeated, matched = both.ours, both.theirs, both.noise, both.matched
+    comparison = both.compare(known, accept)
     if comparison.judgement.verdict is Verdict.INCONCLUSIVE:
         return _doubtful(with_departures(comparison, run, other), run, other, repeated, matched)
     if comparison.judgement.verdict is not Verdict.FAIL:
@@ -215,6 +213,9 @@ def diff_folders(
     matching: Path | None = None,
 ) -> list[Comparison]:
     """Compare as ``parity.judging.diff.compare_folders`` does, and say of two runs which departs from its optimizer."""
+    if are_runs(a, b):
+        both = opened(a, b, noise, matching)
+        return [with_departures(both.compare(known, accept), both.ours, both.theirs)]
     found = compare_folders(a, b, noise, known, accept, matching)
     if len(found) > 1:
         return found

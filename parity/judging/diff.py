@@ -25,7 +25,7 @@ from parity.judging.policy import asserts_parameters
 from parity.judging.preflight import preflight
 from parity.judging.shared import shared
 from parity.judging.tensors.aligned import aligned_floor, finer, in_common
-from parity.judging.tensors.correspondence import Correspondence, read_map
+from parity.judging.tensors.correspondence import Correspondence, first_few, read_map
 from parity.judging.tensors.matched import (
     as_far_as_matched,
     kept,
@@ -144,7 +144,7 @@ def compare_folders(
     ``noise`` and ``matching`` are those of ``compare`` and only for two runs; ``known`` is the suite that knows their
     cases; ``accept`` as in ``compare``. TrajectoryError if a run cannot be read or there is no pair to compare.
     """
-    if any((side / MANIFEST).exists() or is_artefact(side) for side in (a, b)):
+    if are_runs(a, b):
         return [compare(a, b, noise, known, accept=accept, matching=matching)]
     if noise or matching:
         option = "--noise" if noise else "--map"
@@ -160,6 +160,11 @@ def compare_folders(
         raise TrajectoryError(f"{a} and {b} have no case and dtype in common: nothing was compared")
     budget = Budget(FOLDER)
     return [compare(*pair, known=known, budget=budget, accept=accept) for pair in pairs]
+
+
+def are_runs(a: Path, b: Path) -> bool:
+    """Say whether two runs are named, and not two folders of runs."""
+    return any((side / MANIFEST).exists() or is_artefact(side) for side in (a, b))
 
 
 def unpaired(a: Path, b: Path, comparisons: Sequence[Comparison]) -> dict[Path, list[Path]]:
@@ -219,11 +224,33 @@ def compare(
         >>> compare(root / "a", root / "b").judgement.verdict
         <Verdict.PASS: 'PASS'>
     """
-    a, b = Path(a), Path(b)
+    return opened(Path(a), Path(b), noise, matching, budget).compare(known, accept)
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """Two runs that were opened for a comparison, with repetitions of them, and their tensors matched."""
+
+    a: Path
+    ours: Trajectory
+    b: Path
+    theirs: Trajectory
+    noise: Sequence[Repetition]
+    matched: Correspondence | None
+
+    def compare(self, known: Known, accept: Sequence[str] = ()) -> Comparison:
+        """Hold them against each other: see ``parity.judging.diff.compare``."""
+        found = compare_runs(self.a, self.ours, self.b, self.theirs, self.noise, known, accept, self.matched)
+        return replace(found, matched=self.matched)
+
+
+def opened(
+    a: Path, b: Path, noise: Sequence[Path] = (), matching: Path | None = None, budget: Budget | None = None
+) -> Opened:
+    """Open two runs and their repetitions, and match their tensors: see ``compare``."""
     ours, theirs = open_run(a, budget), open_run(b, budget)
-    matched = inferred(ours, theirs, read_map(matching) if matching else ())
-    found = compare_runs(a, ours, b, theirs, repetitions(ours, theirs, noise), known, accept, matched)
-    return replace(found, matched=matched)
+    repeated = repetitions(ours, theirs, noise)
+    return Opened(a, ours, b, theirs, repeated, inferred(ours, theirs, read_map(matching) if matching else ()))
 
 
 @np.errstate(all="ignore")  # a recording may hold any numbers, a NaN that signals too
@@ -337,10 +364,9 @@ def compare_runs(
 
 def _on_variances(names: Collection[str]) -> str:
     """Say which running variances are left out."""
-    some = ", ".join(list(names)[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
     return (
         "a running variance is the unbiased one in one run alone, as torch keeps it, and the other's is not: left out "
-        f"is {some}"
+        f"is {first_few(list(names))}"
     )
 
 

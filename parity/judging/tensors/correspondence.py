@@ -145,7 +145,7 @@ class Correspondence:
         open_ = [_and(pairing.names[0]) for pairing in self.unproven]
         if not open_:
             return f"{said}, all proven"
-        return f"{said}; not proven: {', '.join(open_[:4])}" + (f" and {len(open_) - 4} more" if len(open_) > 4 else "")
+        return f"{said}; not proven: {first_few(open_)}"
 
     @property
     def lines(self) -> tuple[str, ...]:
@@ -153,8 +153,7 @@ class Correspondence:
         said = [self.sentence, *self.notes]
         for which, names in zip(("first", "second"), self.alone, strict=True):
             if names:
-                some = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-                said.append(f"without a partner in the {which} run: {some}")
+                said.append(f"without a partner in the {which} run: {first_few(names)}")
         if self.pairings and all(pairing.differs for pairing in self.pairings):
             said.append("the runs begin with different values: tensors are matched by names, shapes and order alone")
         return tuple(said)
@@ -177,6 +176,16 @@ class Correspondence:
             "sentence": self.sentence,
             "notes": list(self.notes),
         }
+
+
+def first_few(names: Sequence[str], most: int = 4) -> str:
+    """List names, and how many more there are.
+
+    Examples:
+        >>> first_few(["a", "b"]), first_few(["a", "b", "c"], most=2)
+        ('a, b', 'a, b and 1 more')
+    """
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _and(names: Sequence[str]) -> str:

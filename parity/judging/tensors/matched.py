@@ -9,7 +9,7 @@ from itertools import islice
 import numpy as np
 
 from parity.judging.floors.floor import Floor
-from parity.judging.tensors.correspondence import Correspondence, Pairing
+from parity.judging.tensors.correspondence import Correspondence, Pairing, first_few
 from parity.judging.updates.defects import coarser
 from parity.judging.updates.departures import unbiased_fit
 from parity.judging.updates.followed import followed_updates
@@ -44,8 +44,7 @@ def without_partner(found: Judgement, names: Sequence[str]) -> Judgement:
     """Take back a PASS that left out tensors without a partner."""
     if found.verdict is not Verdict.PASS or not names:
         return found
-    some = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-    reason = f"all that was matched agrees, but tensors have no partner and were not compared: {some}"
+    reason = f"all that was matched agrees, but tensors have no partner and were not compared: {first_few(names)}"
     return replace(found, verdict=Verdict.INCONCLUSIVE, reason=reason)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from parity.dtypes import rounded, unit
 from parity.judging.tensors.by_evidence import Evidence, by_evidence, fused, nearest, paired
 from parity.judging.tensors.by_value import by_value
-from parity.judging.tensors.correspondence import Correspondence, How, Pairing, used
+from parity.judging.tensors.correspondence import Correspondence, How, Pairing, first_few, used
 from parity.judging.tensors.sides import Side, ancestors, layer_of, natural, side_of
 from parity.judging.tensors.slots import Tensor
 from parity.layout import to_canonical
@@ -365,8 +365,7 @@ def _by_order(state: _State) -> None:
                 alike = [tensor.name for layer in layers for tensor in layer]
                 open_ = len(layers) > 1 or len(set(key[1])) < len(key[1])
                 if open_:
-                    some = ", ".join(alike[:4]) + (f" and {len(alike) - 4} more" if len(alike) > 4 else "")
-                    state.notes.append(f"matched by order alone: {some}")
+                    state.notes.append(f"matched by order alone: {first_few(alike)}")
                 for layer, partner in zip(layers, partners, strict=True):
                     how = How.ORDER if open_ or place is None else How.NEIGHBOUR
                     for one, other in zip(layer, partner, strict=True):
