@@ -76,6 +76,31 @@ class Stack(Protocol):
     def __getitem__(self, key: slice, /) -> Array: ...
 
 
+def as_one_array(stack: Stack, what: str, dtype: Any, copy: bool | None) -> Array:
+    """Make an array of a stack whose values are put together as it is sliced: the ``__array__`` of them all.
+
+    Args:
+        stack: The stack.
+        what: What it is, for an error.
+        dtype: The dtype of the array; None for the stack's own.
+        copy: What NumPy asks for: False, which cannot be had, True or None.
+
+    Returns:
+        An array of the stack's shape.
+
+    Raises:
+        ValueError: If no copy is to be made.
+
+    Examples:
+        >>> as_one_array(Shards([np.zeros(2), np.ones(1)]), "a stack in pieces", np.float32, None)
+        array([0., 0., 1.], dtype=float32)
+    """
+    if copy is False:
+        raise ValueError(f"{what} cannot become an array without a copy")
+    values: Array = stack[:].astype(dtype or stack.dtype, copy=bool(copy))
+    return values
+
+
 class Shards:
     """A stack in several pieces. Slices within a piece are views, others are joined copies.
 
@@ -124,10 +149,7 @@ class Shards:
         return joined[:: wanted.step]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
-        if copy is False:
-            raise ValueError("a stack in several pieces cannot become one array without a copy")
-        values: Array = self[:].astype(dtype or self.dtype, copy=bool(copy))
-        return values
+        return as_one_array(self, "a stack in several pieces", dtype, copy)
 
 
 class Widened:
@@ -155,10 +177,7 @@ class Widened:
         return unpacked(self._bits[key])
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
-        if copy is False:
-            raise ValueError("bfloat16 numbers cannot become an array without a copy")
-        values: Array = self[:].astype(dtype or self.dtype, copy=False)
-        return values
+        return as_one_array(self, "bfloat16 numbers", dtype, copy)
 
 
 @dataclass

@@ -10,7 +10,7 @@ import numpy as np
 
 from parity.judging.comparable import incomparable
 from parity.judging.floors.floor import Floor
-from parity.trajectory import Stack, Trajectory
+from parity.trajectory import Stack, Trajectory, as_one_array
 from parity.typing import Array, Params
 
 
@@ -39,10 +39,7 @@ class Chosen:
         return self._stack[int(self._places[key])]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
-        if copy is False:
-            raise ValueError("chosen snapshots cannot become an array without a copy")
-        values: Array = self[:].astype(dtype or self.dtype, copy=False)
-        return values
+        return as_one_array(self, "chosen snapshots", dtype, copy)
 
 
 class Beginning(Mapping[str, Array]):

@@ -10,17 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from safetensors import SafetensorError, safe_open
-
 from parity.dtypes import unpacked
 from parity.recording.files import opened, target_of
-from parity.recording.format import FLOATS, HEADER_BYTES, MANIFEST, STEP, STORED, TENSOR_NAME
+from parity.recording.format import FLOATS, MANIFEST, STEP, STORED, TENSOR_NAME
+from parity.recording.header import read_header
 from parity.recording.limits import Budget
-from parity.recording.manifest import missing, parsed
+from parity.recording.manifest import missing
 from parity.recording.mapped import File, Stored
 from parity.trajectory import TrajectoryError, Widened
 from parity.typing import Array
 
+MEND = "copy the file anew or record the run again"
 Require = Callable[[bool, str], None]
 
 
@@ -46,7 +46,7 @@ def read_shard(folder: Path, entry: Mapping[str, Any], dtype: str, budget: Budge
 
     def require(holds: bool, what: str) -> None:
         if not holds:
-            raise TrajectoryError(f"{path}: {what}: copy the file anew or record the run again")
+            raise TrajectoryError(f"{path}: {what}: {MEND}")
 
     try:
         target = target_of(path, folder)
@@ -62,20 +62,8 @@ def read_shard(folder: Path, entry: Mapping[str, Any], dtype: str, budget: Budge
         found = File(path, target, file)
         require(_checksum(file, path, budget) == entry["sha256"], "does not match its checksum")
         file.seek(0)
-        length = int.from_bytes(file.read(8), "little")
-        require(length <= HEADER_BYTES, f"its header claims {length} bytes, more than {HEADER_BYTES >> 20} MiB")
-        header_bytes = file.read(length)
-    try:
-        # safetensors checks types, bounds, gaps and overlaps. Its arrays would be copies, so the file is mapped too.
-        with safe_open(target, framework="numpy"):
-            pass
-    except SafetensorError as error:
-        reason = " ".join(str(error).split())
-        raise TrajectoryError(f"{path}: is no valid safetensors file ({reason:.200}): record the run again") from error
-    header = parsed(header_bytes, path)
-    header.pop("__metadata__", None)
-    budget.spend(path, tensors=len(header))
-    tensors = {name: _tensor(path, found, name, about, dtype, 8 + length, require) for name, about in header.items()}
+        header, start = read_header(file, path, target, budget, MEND)
+    tensors = {name: _tensor(path, found, name, about, dtype, start, require) for name, about in header.items()}
     snapshots = _check(tensors, require)
 
     def whole(name: str) -> Array:

@@ -19,7 +19,7 @@ from jax.extend.core import Primitive
 from jax.extend.source_info_util import current_name_stack
 
 from parity.watching.flow import Flow, as_plain
-from parity.watching.jax_layers import LATER, inside, name_of, numbers_of
+from parity.watching.jax_layers import LATER, inside, name_of, numbers_of, tapped
 from parity.watching.jax_stir import LOOPS, ROUNDS, is_float
 from parity.watching.seen import Layer
 
@@ -153,25 +153,12 @@ class Calls:
             return tensor
         number = len(self._alive)
         if self._wanted is None or number in self._wanted:
-            tensor = self._tapped(tensor, number)
+            tensor = tapped(tensor, number, self._values, self._back)
         self._alive.append(tensor)
         self._numbers[_key(tensor)] = number
         if weighs:
             self._weights.add(_key(tensor))
         return tensor
-
-    def _tapped(self, tensor: Any, number: int) -> Any:
-        def forward(x: Any) -> tuple[Any, None]:
-            self._values[number] = numbers_of(x)
-            return x, None
-
-        def backward(_: None, gradient: Any) -> tuple[Any]:
-            self._back[number] = numbers_of(gradient)
-            return (gradient,)
-
-        identity = jax.custom_vjp(lambda x: x)
-        identity.defvjp(forward, backward)
-        return identity(tensor)
 
     def _is_weight(self, tensor: Any) -> bool:
         """Say whether the loss is differentiated by a tensor, or it was made of such alone."""

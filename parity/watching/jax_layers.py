@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import fields, is_dataclass
 from typing import Any
@@ -64,21 +64,7 @@ class Layers:
             self.notes[LATER] = None
             return tensor
 
-        def forward(x: Any) -> tuple[Any, None]:
-            self.activations[name] = numbers_of(x)
-            return x, None
-
-        def backward(_: None, gradient: Any) -> tuple[Any]:
-            self.gradients[name] = numbers_of(gradient)
-            return (gradient,)
-
-        def here(x: Any) -> Any:
-            self.activations[name] = numbers_of(x)
-            return x
-
-        identity = jax.custom_vjp(here)
-        identity.defvjp(forward, backward)
-        return identity(tensor)
+        return tapped(tensor, name, self.activations, self.gradients, always=True)
 
     def _linen(self, following: Callable[..., Any], arguments: Any, named: Any, context: Any) -> Any:
         if context.method_name != "__call__":
@@ -122,6 +108,25 @@ class Layers:
             yield
         finally:
             kind.update = original
+
+
+def tapped(tensor: Any, name: Hashable, values: dict[Any, Any], gradients: dict[Any, Any], always: bool = False) -> Any:
+    """Keep a tensor's numbers in ``values``, and in ``gradients`` those of its gradient, where one goes through it.
+
+    ``always`` keeps its numbers where none does, too. Returns the tensor.
+    """
+
+    def forward(x: Any) -> tuple[Any, None]:
+        values[name] = numbers_of(x)
+        return x, None
+
+    def backward(_: None, gradient: Any) -> tuple[Any]:
+        gradients[name] = numbers_of(gradient)
+        return (gradient,)
+
+    identity = jax.custom_vjp(lambda x: forward(x)[0] if always else x)
+    identity.defvjp(forward, backward)
+    return identity(tensor)
 
 
 def inside(tensor: Any) -> tuple[Any, bool]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from parity.explaining.layers.alignment import Alignment, Relation
 from parity.explaining.layers.arrangement import Arrangement
-from parity.explaining.layers.dataflow import Dataflow, Layer, Tensor
+from parity.explaining.layers.dataflow import Dataflow, Layer, Tensor, nearest_known
 from parity.explaining.layers.frontier import kind_of
 from parity.explaining.layers.parting import Parting, Place
 from parity.explaining.layers.partings import padded
@@ -43,7 +43,7 @@ def backward(alignment: Alignment, look: Look) -> list[Parting]:
     for label in reversed(list(pairs)):
         if apart[label][0] <= FACTOR:
             continue
-        nearest = list(_next(below, label, pairs))
+        nearest = nearest_known(below.__getitem__, label, pairs)
         if not nearest or any(apart[each][0] > FACTOR for each in nearest):
             continue
         ours, theirs, _ = pairs[label]
@@ -107,20 +107,6 @@ def _apart(ours: Tensor, theirs: Tensor, lying: Arrangement) -> tuple[float, Arr
     far = float(np.max(np.abs(got.astype(np.float64) - wanted), initial=0.0))
     floor = max(ours.gradient_floor, theirs.gradient_floor)
     return (0.0 if far == 0 else far / floor if floor else np.inf), got, wanted
-
-
-def _next(below: Mapping[str, list[str]], label: str, known: Mapping[str, object]) -> Iterator[str]:
-    """The nearest tensors made of one whose gradients are compared."""
-    left, seen = list(below[label]), set[str]()
-    while left:
-        each = left.pop()
-        if each in seen:
-            continue
-        seen.add(each)
-        if each in known:
-            yield each
-        else:
-            left += below[each]
 
 
 def _through(flow: Dataflow, tensor: Tensor, after: Sequence[str]) -> Place:

@@ -8,7 +8,7 @@ taken to come from all that was given before and that neither a layer nor a sum 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -73,6 +73,28 @@ class Tensor:
     def constant(self) -> bool:
         """Tell whether all values are one, as far as the sketch shows: many tensors may be so, zeros above all."""
         return bool(self.sketch[3] == self.sketch[-1])
+
+
+def nearest_known(edges: Callable[[str], Iterable[str]], label: str, known: Container[str]) -> list[str]:
+    """Walk from a tensor along ``edges`` to the nearest ones that are known.
+
+    Examples:
+        >>> edges = {"a": ["b", "c"], "b": ["d"], "c": ["d"], "d": []}
+        >>> nearest_known(edges.__getitem__, "a", {"c", "d"})
+        ['c', 'd']
+    """
+    found: list[str] = []
+    left, seen = list(edges(label)), set[str]()
+    while left:
+        each = left.pop()
+        if each in seen:
+            continue
+        seen.add(each)
+        if each in known:
+            found.append(each)
+        else:
+            left += edges(each)
+    return found
 
 
 class Dataflow:

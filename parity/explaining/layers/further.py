@@ -6,14 +6,14 @@ difference between two paired tensors is many times what came in, something else
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from parity.explaining.layers.alignment import Alignment, floor_of
 from parity.explaining.layers.arrangement import nearest
-from parity.explaining.layers.dataflow import Tensor
+from parity.explaining.layers.dataflow import Tensor, nearest_known
 from parity.explaining.layers.frontier import kind_of
 from parity.explaining.layers.parting import Parting, Place
 from parity.explaining.layers.partings import Forward, padded
@@ -48,7 +48,7 @@ def further(alignment: Alignment, forward: Forward) -> list[Parting]:
     paired = {one.ours.label: one for one in _pairs(alignment, forward)}
     found = []
     for one in paired.values():
-        before = list(_nearest_before(flow.tensors, one.ours, paired))
+        before = nearest_known(lambda label: flow.tensors[label].sources, one.ours.label, paired)
         largest = max((paired[each].apart for each in before), default=0.0)
         if not before or not 0 < AMPLIFIED * largest < one.apart < UNLIKE:
             continue
@@ -119,19 +119,3 @@ def _apart(ours: Tensor, theirs: Tensor) -> float | None:
     far = lying.of(ours.values).astype(np.float64) - theirs.values
     found = float(np.sqrt(np.mean(far**2)) / theirs.sketch[2])
     return found if np.isfinite(found) else None
-
-
-def _nearest_before(tensors: dict[str, Tensor], tensor: Tensor, known: dict[str, _Paired]) -> Sequence[str]:
-    """The nearest tensors with a partner that one was made of."""
-    found: dict[str, None] = {}
-    left, seen = list(tensor.sources), set[str]()
-    while left:
-        label = left.pop()
-        if label in seen:
-            continue
-        seen.add(label)
-        if label in known:
-            found[label] = None
-        else:
-            left += tensors[label].sources
-    return list(found)

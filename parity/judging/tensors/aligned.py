@@ -15,7 +15,7 @@ from parity.judging.floors.repetition import Repetition
 from parity.judging.tensors.correspondence import Correspondence, label
 from parity.layout import Slot, cuts, to_canonical
 from parity.tolerance import least_floor
-from parity.trajectory import Stack, Trajectory, TrajectoryError
+from parity.trajectory import Stack, Trajectory, TrajectoryError, as_one_array
 from parity.typing import Array, Params
 
 
@@ -121,10 +121,7 @@ class Relaid:
         return self._common.of(pieces, stacked=int(isinstance(key, slice)))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
-        if copy is False:
-            raise ValueError("a tensor in another layout cannot become an array without a copy")
-        values: Array = self[:].astype(dtype or self.dtype, copy=False)
-        return values
+        return as_one_array(self, "a tensor in another layout", dtype, copy)
 
 
 class RelaidSteps(Mapping[str, Array]):

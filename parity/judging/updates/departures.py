@@ -17,7 +17,7 @@ from parity.judging.floors.floor import Floor
 from parity.judging.updates.defects import begin_alike, coarser, of_updates
 from parity.recording.steps import steps_of
 from parity.tolerance import FACTOR, ROUNDINGS
-from parity.trajectory import Stack, Trajectory, TrajectoryError
+from parity.trajectory import Stack, Trajectory, TrajectoryError, as_one_array
 from parity.typing import Array
 
 
@@ -151,10 +151,7 @@ class Corrected:
         return np.asarray(self._stack[key], np.float64) - self._less[key]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
-        if copy is False:
-            raise ValueError("a corrected stack cannot become an array without a copy")
-        values: Array = self[:].astype(dtype or self.dtype, copy=False)
-        return values
+        return as_one_array(self, "a corrected stack", dtype, copy)
 
 
 def _variances(found: Accepted, theirs: Trajectory) -> Accepted:

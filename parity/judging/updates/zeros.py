@@ -17,7 +17,7 @@ from parity.judging.floors.sight import moved_by_rounding
 from parity.recording.steps import Step, steps_of
 from parity.tolerance import FACTOR, least_floor
 from parity.trainer import State
-from parity.trajectory import Stack, Trajectory
+from parity.trajectory import Stack, Trajectory, as_one_array
 from parity.typing import Array, Params
 
 PART = 16
@@ -48,10 +48,7 @@ class Without:
         return np.where(self._which, np.asarray(self._other[key]).astype(self.dtype, copy=False), self._stack[key])
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
-        if copy is False:
-            raise ValueError("a stack of two cannot become an array without a copy")
-        values: Array = self[:].astype(dtype or self.dtype, copy=False)
-        return values
+        return as_one_array(self, "a stack of two", dtype, copy)
 
 
 @np.errstate(all="ignore")  # a recording may hold any numbers

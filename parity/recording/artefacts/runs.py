@@ -15,7 +15,7 @@ from parity.recording.artefacts.reading import known_folder, read_artefact
 from parity.recording.format import MANIFEST
 from parity.recording.limits import Budget
 from parity.recording.reader import read
-from parity.trajectory import Trajectory, TrajectoryError
+from parity.trajectory import Trajectory, TrajectoryError, as_one_array
 from parity.typing import Array
 
 FIRST = ("loss", "train_loss", "train/loss", "loss/train", "training_loss")
@@ -38,8 +38,7 @@ class Snapshot:
         return rounded(self._entry.load(), self._dtype)[np.newaxis][key]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
-        values: Array = np.array(self[:], dtype=dtype)
-        return values
+        return as_one_array(self, "a tensor of a file", dtype, copy)
 
 
 def open_run(path: str | os.PathLike[str], budget: Budget | None = None) -> Trajectory:

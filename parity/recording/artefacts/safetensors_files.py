@@ -7,17 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 
 from parity.recording.artefacts.artefact import Artefact, Entry, checkpoint, values_of
 from parity.recording.artefacts.index import Entries
 from parity.recording.artefacts.stored import entry_of
 from parity.recording.files import opened, target_of
-from parity.recording.format import HEADER_BYTES
+from parity.recording.header import read_header
 from parity.recording.limits import Budget
-from parity.recording.manifest import parsed
 from parity.recording.mapped import File
-from parity.trajectory import TrajectoryError
 
 DTYPES = {
     **{"BF16": "bfloat16", "F16": "<f2", "F32": "<f4", "F64": "<f8", "BOOL": "?"},
@@ -38,26 +35,14 @@ def entries_of(path: Path, budget: Budget, root: Path | None = None) -> Entries:
     with opened(path, root) as file:
         budget.spend(path, size=os.fstat(file.fileno()).st_size)
         kept = File(path, target, file)
-        length = int.from_bytes(file.read(8), "little")
-        if length > HEADER_BYTES:
-            raise TrajectoryError(f"{path}: its header claims {length} bytes, more than {HEADER_BYTES >> 20} MiB")
-        header = parsed(file.read(length), path)
-    try:
-        # safetensors checks types, bounds, gaps and overlaps.
-        with safe_open(target, framework="numpy"):
-            pass
-    except SafetensorError as error:
-        reason = " ".join(str(error).split())
-        raise TrajectoryError(f"{path}: is no valid safetensors file ({reason:.200}): write it again") from error
-    header.pop("__metadata__", None)
-    budget.spend(path, tensors=len(header))
+        header, start = read_header(file, path, target, budget, "write it again")
     found, notes = dict[str, Entry](), dict[str, str]()
     for name, about in header.items():
         if about["dtype"] not in DTYPES:
             notes[name] = f"{name!r:.80} is {about['dtype']}, which NumPy lacks: it is left out"
             continue
         values_of(path, name, about["shape"])
-        found[name] = _entry(kept, 8 + length, about)
+        found[name] = _entry(kept, start, about)
     return found, notes
 
 
