@@ -83,20 +83,34 @@ def enumerated(words: Sequence[str], last: str = "and", most: int = FEW) -> str:
     return f" {last} ".join(filter(None, (", ".join(shown[:-1]), *shown[-1:])))
 
 
+def agreeing_end(unequal: Array, axis: int) -> str:
+    """Say whether the ``first`` or the ``last`` position along an axis alone agrees, of three or more; else "".
+
+    >>> agreeing_end(np.array([[False, True, True]]), 1), agreeing_end(np.array([[True, False, True]]), 1)
+    ('first', '')
+    """
+    if unequal.shape[axis] < 3:
+        return ""
+    parts = np.atleast_1d(unequal.any(axis=tuple(other for other in range(unequal.ndim) if other != axis)))
+    if not parts[0] and parts[1:].all():
+        return "first"
+    return "last" if not parts[-1] and parts[:-1].all() else ""
+
+
 def _reaching(location: Location) -> str:
     """Say of a prediction of several positions which of them agree, if that tells what reaches them."""
     check = location.check
     assert check is not None
     got = check.got
-    if location.phase is not Phase.PREDICTION or got.ndim < 3 or got.shape[1] < 3:
+    if location.phase is not Phase.PREDICTION or got.ndim < 3:
         return ""
-    agree = ~np.any(_unequal(check), axis=(0, *range(2, got.ndim)))
-    if agree[0] and not agree[1:].any():
+    end = agreeing_end(_unequal(check), 1)
+    if end == "first":
         return (
             "the first position alone agrees, along axis 1: what a position takes from others differs, as by a mask, "
             "by positions or by the scale of attention"
         )
-    if agree[-1] and not agree[:-1].any():
+    if end == "last":
         return "the last position alone agrees, along axis 1: the others see what comes after them in one run alone"
     return ""
 

@@ -36,8 +36,8 @@ from parity.judging.tensors.matched import (
     without_partner,
 )
 from parity.judging.tensors.matching import inferred
-from parity.judging.updates.defects import defects, losses
-from parity.judging.updates.departures import DEPARTURES, accepted, named, widened
+from parity.judging.updates.defects import Defect, defects, losses
+from parity.judging.updates.departures import DEPARTURES, Accepted, accepted, named, widened
 from parity.judging.updates.followed import has_followed, judge_followed
 from parity.judging.updates.settled import settled
 from parity.judging.updates.zeros import as_notes, moved_by_rounding_alone, without
@@ -279,13 +279,7 @@ def compare_runs(
     ]
     before, pairings = (*stale, *preflight(ours, theirs)), [] if matched is None else list(matched.lines)
     if has_followed(ours) or has_followed(theirs):
-        left_out = unbiased_where_followed(ours, theirs)
-        held = in_common(ours, theirs, (), None, frozenset(left_out))
-        beside = judge_followed(held.ours, held.theirs)
-        notes = (*pairings, *([_on_variances(left_out)] if left_out else []), *beside.notes)
-        worst, counted = (beside.largest,) * 3, unit_of(ours, theirs)
-        judgement = without_partner(beside.judgement, alone)
-        return Comparison(a, b, judgement, *worst, notes, before, counted, left_out=frozenset(left_out))
+        return _compare_followed(sides, before, pairings, alone)
     departures = named(accept)
     failed = [f"{folder}: the last run failed: {reason}" for folder, _ in sides if (reason := kept_failure(folder))]
     parts = shared(ours, theirs)
@@ -303,16 +297,7 @@ def compare_runs(
     said = [*pairings, *said, *_on_parameters(sides, params)]
     if doubt := _unfit(((a, cut[0].run), (b, other)), floors):
         return Comparison(a, b, Judgement(Verdict.INCONCLUSIVE, reason=doubt), None, None, None, tuple(said), before)
-    # A floor may end before its run; then both runs are judged up to there.
-    epochs, snapshots = (min(lengths) for lengths in zip(*map(_lengths, floors), strict=True))
-    one, other_floor = (floor.until(epochs, snapshots) for floor in floors)
-    both = Floor(
-        one.loss + other_floor.loss,
-        {name: one.params[name] + other_floor.params[name] for name in one.params},
-        _added(one.metrics, other_floor.metrics),
-        source=max(filter(None, (one.source, other_floor.source)), key=list(Source).index),
-    )
-    both = widened(both, other, taken.roundings)
+    both = widened(_of_both(floors), other, taken.roundings)
     judge_alike = partial(_judged, params=params)
     variances = {} if matched is None else unbiased_in_one(run, other, both, matched, judge_alike)
     if variances:
@@ -328,15 +313,7 @@ def compare_runs(
         judgement = as_far_as_matched(judgement, freed, other, both, matched, judge_alike)
         judgement = without_partner(judgement, alone)
     if both.source not in (Source.SUITE, Source.BESIDE) and not any(side.meta.get("lockstep") for _, side in sides):
-        shown = defects(
-            run,
-            other,
-            [losses(each.run, each.base) for each in noise],
-            scalars=taken.scalars,
-            clipped=taken.clipped,
-            times=taken.times,
-        )
-        shown = [defect for defect in shown if defect.tensor not in taken.corrected]
+        shown = _single_updates(run, other, noise, taken)
         measured = both.source is not Source.ROUNDING
         judgement = settled(judgement, shown, freed, other, measured)
         said += [defect.sentence for defect in shown if defect.sentence not in judgement.reason]
@@ -360,6 +337,51 @@ def compare_runs(
     found.append(differences(run.loss, other.loss, "loss", np.arange(1, len(run.loss) + 1), dtype=coarser))
     counted = unit_of(ours, theirs)
     return Comparison(a, b, judgement, *_worst(found), tuple(said), before, counted, left_out=frozenset(variances))
+
+
+def _compare_followed(
+    sides: Sequence[tuple[Path, Trajectory]], before: Sequence[str], pairings: Sequence[str], alone: Sequence[str]
+) -> Comparison:
+    """Compare two runs of which one followed the other: update by update."""
+    (a, ours), (b, theirs) = sides
+    left_out = unbiased_where_followed(ours, theirs)
+    held = in_common(ours, theirs, (), None, frozenset(left_out))
+    found = judge_followed(held.ours, held.theirs)
+    return Comparison(
+        a,
+        b,
+        without_partner(found.judgement, alone),
+        *(found.largest,) * 3,
+        (*pairings, *([_on_variances(left_out)] if left_out else []), *found.notes),
+        tuple(before),
+        unit_of(ours, theirs),
+        left_out=frozenset(left_out),
+    )
+
+
+def _of_both(floors: Sequence[Floor]) -> Floor:
+    """Add two noise floors. One may end before its run: then both runs are judged up to there."""
+    epochs, snapshots = (min(lengths) for lengths in zip(*map(_lengths, floors), strict=True))
+    one, other = (floor.until(epochs, snapshots) for floor in floors)
+    return Floor(
+        one.loss + other.loss,
+        {name: one.params[name] + other.params[name] for name in one.params},
+        _added(one.metrics, other.metrics),
+        source=max(filter(None, (one.source, other.source)), key=list(Source).index),
+    )
+
+
+def _single_updates(run: Trajectory, other: Trajectory, noise: Sequence[Repetition], taken: Accepted) -> list[Defect]:
+    """What single updates show beside the departures that were accepted."""
+    shown = defects(
+        run,
+        other,
+        [losses(each.run, each.base) for each in noise],
+        scalars=taken.scalars,
+        clipped=taken.clipped,
+        times=taken.times,
+    )
+    return [defect for defect in shown if defect.tensor not in taken.corrected]
 
 
 def _on_variances(names: Collection[str]) -> str:

@@ -22,7 +22,7 @@ from parity.explaining.layers.matching import likeness
 from parity.explaining.layers.parting import Parting, Place
 from parity.explaining.layers.partings import Forward, padded
 from parity.explaining.location import Location
-from parity.explaining.pattern import pattern
+from parity.explaining.pattern import agreeing_end, pattern
 from parity.judging.witness import Expected, held
 from parity.nn import configuration as words
 from parity.recording.steps import Phase, Step, steps_of
@@ -259,14 +259,12 @@ def _positions(ours: Array, theirs: Array, allowed: float) -> str:
     if ours.ndim < 3:
         return ""  # features have no order
     for axis in range(1, ours.ndim):
-        length = ours.shape[axis]
-        if length < 3:
-            continue
-        parts = unequal.any(axis=tuple(other for other in range(ours.ndim) if other != axis))
-        if not parts[0] and parts[1:].all():
+        end = agreeing_end(unequal, axis)
+        if end == "first":
             return f"the first position along axis {axis} agrees and no other does, as under another scale or mask"
-        if not parts[-1] and parts[:-1].all():
+        if end == "last":
             return f"the last position along axis {axis} agrees and no other does, as without a causal mask"
-        if length > 3 and (parts[0] or parts[-1]) and not parts[1:-1].any():
+        parts = unequal.any(axis=tuple(other for other in range(ours.ndim) if other != axis))
+        if len(parts) > 3 and (parts[0] or parts[-1]) and not parts[1:-1].any():
             return f"only the border along axis {axis}, as with another padding"
     return ""
