@@ -92,6 +92,16 @@ class Call:
             )
 
 
+def as_written(scalar: Any) -> Any:
+    """Give a scalar array as Python's number, a float as it was written.
+
+    >>> as_written(np.float32(0.05)), as_written(np.array(3))
+    (0.05, 3)
+    """
+    plain = np.asarray(scalar)
+    return float(str(plain)) if plain.dtype.kind == "f" else plain.item()
+
+
 def as_plain(value: Any, other: Callable[[Any], Any] = lambda value: None) -> Any:
     """Give a setting as JSON can hold it; of a framework's own kinds what ``other`` says, None if it is none.
 

@@ -56,7 +56,8 @@ class NnxWatch(JaxWatch):
         if shadow:
             result = self._follow(function, arguments, (*places, *others))
         else:
-            update.learning_rate = learning_rate(self._parts, self._trees)
+            if update.before is not None:
+                update.learning_rate = learning_rate(self._parts, self._trees)
             result = function(*arguments)
             self._changed()
         update.loss = jax.tree.leaves(result)[loss_at(result)]

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from parity.spec import Adam, AdamW, Optimizer, Sgd
-from parity.watching.flow import as_plain
+from parity.watching.flow import as_plain, as_written
 
 RATES = ("scale", "scale_by_schedule")
 """What optax makes of a learning rate: a factor below zero, or a schedule of such."""
@@ -157,8 +157,6 @@ def _rate(step_size: Any) -> float:
 
 
 def _number(value: Any) -> Any:
-    """A scalar of JAX or NumPy as Python's: a float32 as it was written."""
-    if isinstance(value, jax.Array | np.ndarray | np.generic) and not np.ndim(value):
-        plain = np.asarray(value)
-        return float(str(plain)) if plain.dtype.kind == "f" else plain.item()
-    return value
+    """A scalar of JAX or NumPy as Python's, anything else as it is."""
+    scalar = isinstance(value, jax.Array | np.ndarray | np.generic) and not np.ndim(value)
+    return as_written(value) if scalar else value

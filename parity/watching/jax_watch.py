@@ -106,7 +106,8 @@ class JaxWatch:
                 # It takes its time, so that of the stirred updates beside this one the first is looked into alone.
                 self._looked = self._seed is not None
                 self._look(update, function, given if self._seed is None else self._moved(given, places))
-        update.learning_rate = learning_rate(self._parts, self._trees) if self._seed is None else None
+        if update.before is not None and self._seed is None:
+            update.learning_rate = learning_rate(self._parts, self._trees)
         result = function(*given) if self._seed is None else self._run_stirred(function, given, places)
         self._take(update, result)
         if self._seed is None:
@@ -185,7 +186,8 @@ class JaxWatch:
         update.prediction = seen.prediction
         if self._seed is None:
             self._layers = seen.found
-        batch = [each for place, each in enumerate(given) if place not in self._places(given)]
+        places = self._places(given)
+        batch = [each for place, each in enumerate(given) if place not in places]
         update.inputs = modules.inputs or [leaf for leaf in jax.tree.leaves(batch) if np.ndim(leaf)]
         self._take_gradients(update, modules, calls.of_params[0] if len(calls.of_params) == 1 else None)
 

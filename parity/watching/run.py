@@ -143,7 +143,7 @@ class Watched:
             )
         after = self._after()
         apart = [shadow.follow(function, arguments, drawn, made[0], after) for shadow in self._shadows]
-        self._record(made[0], rows, apart)
+        self._record(made[0], rows, apart, after)
         return result
 
     def _follow(self) -> None:
@@ -166,14 +166,14 @@ class Watched:
             return
         # Nobody can call it again, so no shadow can follow; and a floor of a part of the run would be none.
         self._shadows = []
-        self._record(update, None, [])
+        self._record(update, None, [], self._after())
 
     def _due(self, updates: int) -> bool:
         """Say whether a snapshot is taken after so many updates."""
         power = updates & (updates - 1) == 0
         return power or updates == self._deep or (self._every is not None and updates % self._every == 0)
 
-    def _record(self, update: Update, rows: Any, apart: list[dict[str, float]]) -> None:
+    def _record(self, update: Update, rows: Any, apart: list[dict[str, float]], after: Condition | None) -> None:
         if update.before is None and self._updates > self._deep:
             # To ask a device for a number would wait for it, in every update.
             self._waiting.append((update.loss, rows))
@@ -181,7 +181,6 @@ class Watched:
             return
         self._catch_up()
         before = update.before
-        after = self._after()
         names = dict.fromkeys(name for one in apart for name in one) if before else {}
         strays = {name: np.array([one[name] for one in apart if name in one]) for name in names}
         self._recorder.step(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from parity.watching.flow import as_plain
+from parity.watching.flow import as_plain, as_written
 from parity.watching.seen import Layer
 
 MOST = 500
@@ -180,9 +180,8 @@ def configuration(op: Any) -> dict[str, Any]:
 
 
 def number(value: Any) -> Any:
-    """One number of NumPy's, as it was written: 0.05 in float32 is 0.05."""
-    plain = np.asarray(value).reshape(())
-    return as_plain(float(str(plain)) if plain.dtype.kind == "f" else plain.item())
+    """One number of NumPy's, as JSON can hold it."""
+    return as_plain(as_written(np.reshape(value, ())))
 
 
 def _plain(value: Any) -> Any:

@@ -59,6 +59,8 @@ class Tf1Watch:
         self._buffers = [k for k, v in self._every.items() if v.dtype.is_floating and k not in {*self._trained, *kept}]
         self._forward = forward_of(self.loss, set(self._trained))
         self.notes = list(self._forward.notes)
+        everything = ancestors([self.loss.op, self.train])
+        self._draws = any(op.op_def.is_stateful and "Random" in op.type for op in everything)
         self._generator: np.random.Generator | None = None
 
     def attach(self, told: Told, deep: Callable[[], bool]) -> None:
@@ -128,8 +130,7 @@ class Tf1Watch:
         self._run(every, {op.inputs[1]: value for op, value in zip(every, saved.values(), strict=True)})
 
     def random(self) -> Any:
-        used = ancestors([self.loss.op, self.train])
-        if any(op.op_def.is_stateful and "Random" in op.type for op in used):
+        if self._draws:
             raise ValueError(RANDOM)
 
     def draw_from(self, state: Any) -> None:
