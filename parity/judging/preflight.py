@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from parity.dtypes import rounded, unit
 from parity.frameworks import in_tf32, known_framework
 from parity.judging.compare import distance
 from parity.judging.moments import moment, unit_of
+from parity.recording.layers import layers_of
 from parity.recording.steps import epochs_and_batches, rows_in_words
 from parity.trajectory import Trajectory
 
@@ -89,28 +90,19 @@ def _other_layers(a: Trajectory, b: Trajectory) -> Iterator[str]:
     frameworks = [known_framework(str(run.meta.get("implementation", ""))) for run in (a, b)]
     if frameworks[0] != frameworks[1]:
         return
-    ours, theirs = (_layers(run) for run in (a, b))
+    ours, theirs = ({layer.name: layer for layer in layers_of(run)} for run in (a, b))
     if not ours or not theirs:
         return
     for which, one, other in (("second", ours, theirs), ("first", theirs, ours)):
         for name in (name for name in one if name not in other):
-            yield f"layer {name}, a {one[name].get('kind')}, has no partner in the {which} run"
+            yield f"layer {name}, a {one[name].kind}, has no partner in the {which} run"
     for name in (name for name in ours if name in theirs):
-        kinds = [layers[name].get("kind") for layers in (ours, theirs)]
+        kinds = [layers[name].kind for layers in (ours, theirs)]
         if kinds[0] != kinds[1]:
             yield f"layer {name} differs: a {kinds[0]} and a {kinds[1]}"
             continue
-        mine, its = (layers[name].get("configuration") for layers in (ours, theirs))
-        if isinstance(mine, dict) and isinstance(its, dict):
-            for said in _other_values(mine, its):
-                yield f"layer {name}, a {kinds[0]}: {said}"
-
-
-def _layers(run: Trajectory) -> dict[str, Mapping[str, Any]]:
-    said = run.meta.get("layers")
-    if not isinstance(said, Sequence) or isinstance(said, str):
-        return {}
-    return {str(layer.get("name")): layer for layer in said if isinstance(layer, dict)}
+        for said in _other_values(ours[name].configuration, theirs[name].configuration):
+            yield f"layer {name}, a {kinds[0]}: {said}"
 
 
 def _other_order(a: Trajectory, b: Trajectory) -> Iterator[str]:

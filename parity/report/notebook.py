@@ -8,6 +8,7 @@ from parity.explaining.layers.find import find_layers
 from parity.judging.diff import Comparison
 from parity.judging.moments import unit_of
 from parity.recording.artefacts import open_run
+from parity.recording.layers import Layer, layers_of
 from parity.report import pair
 from parity.report.curves import figure
 from parity.report.facts import facts_of
@@ -20,9 +21,9 @@ def run(shown: Trajectory) -> str:
     """Draw a run: its losses, layers, tensors and settings."""
     name = str(shown.meta.get("implementation", "run"))
     counts = f"{len(shown.loss)} {unit_of(shown)}s, {len(shown.epochs)} snapshots, {len(shown.params)} tensors"
-    recorded = [layer for layer in shown.meta.get("layers") or () if isinstance(layer, dict)]
+    recorded = list(layers_of(shown))
     layers = [
-        element("tr", *(element("td", layer.get(key, "")) for key in ("name", "kind")), element("td", _said(layer)))
+        element("tr", *(element("td", said) for said in (layer.name, layer.kind, _settings(layer))))
         for layer in recorded[: pair.ROWS]
     ]
     tensors = [
@@ -67,9 +68,8 @@ def _values(shown: Trajectory) -> int:
     return sum(math.prod(stack.shape[1:]) for stack in shown.params.values())
 
 
-def _said(layer: dict[str, object]) -> str:
-    settings = layer.get("configuration")
-    return ", ".join(f"{key} {value}" for key, value in settings.items()) if isinstance(settings, dict) else ""
+def _settings(layer: Layer) -> str:
+    return ", ".join(f"{key} {value}" for key, value in layer.configuration.items())
 
 
 def _folded(title: str, content: object, open_: bool = False) -> Html:

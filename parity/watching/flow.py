@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from parity.watching.seen import Layer
+from parity.recording.layers import Layer
 
 
 class Flow:

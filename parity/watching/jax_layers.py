@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from parity.recording.layers import Layer
 from parity.watching.flow import Call, Flow, as_plain
 from parity.watching.jax_optax import clips
 from parity.watching.jax_stir import is_float
-from parity.watching.seen import Layer
 
 LATER = "what jax.checkpoint and the like compute later has no layers here"
 

@@ -13,12 +13,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from parity.recording.layers import Layer
 from parity.typing import Params
 from parity.watching.jax_calls import Calls
 from parity.watching.jax_layers import Layers
 from parity.watching.jax_optax import Part, clipped, described, learning_rate, parts_of
 from parity.watching.jax_stir import is_float, moved_tree, stirred, within
-from parity.watching.seen import Condition, Layer, Told, Update
+from parity.watching.seen import Condition, Told, Update
 
 SLOTS = {"trace": "momentum", "mu": "first_moment", "nu": "second_moment"}
 """Names of optax's slots in the words of ``parity.spec``. Others keep their own."""

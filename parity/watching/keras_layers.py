@@ -9,8 +9,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from parity.recording.layers import Layer
 from parity.watching.flow import Flow, as_plain
-from parity.watching.seen import Layer
 
 
 class Layers:

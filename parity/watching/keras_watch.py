@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from parity.recording.layers import Layer
 from parity.tolerance import stir
 from parity.typing import Params
 from parity.watching.flow import as_plain
 from parity.watching.keras_layers import Layers
-from parity.watching.seen import Condition, Layer, Told, Update
+from parity.watching.seen import Condition, Told, Update
 
 SLOTS = {"momentums": "first_moment", "velocities": "second_moment"}
 """Names of the slots of Keras's Adam in the words of ``parity.spec``. Others keep their own."""

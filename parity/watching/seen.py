@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
+from parity.recording.layers import Layer
 from parity.typing import Params
 
 Tensors = Mapping[str, Any]
@@ -40,18 +41,6 @@ class Update:
     activations: dict[str, Any] = field(default_factory=dict)
     """What each layer gave, by the layer's name, in the order in which the layers ended."""
     activation_gradients: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Layer:
-    """A layer as its framework says it."""
-
-    name: str
-    kind: str
-    configuration: Mapping[str, Any]
-    inputs: tuple[str, ...]
-    """The recorded activations that it was given; an entry is empty if no layer gave that tensor as it came."""
-    outputs: tuple[str, ...]
 
 
 Told = Callable[[Update], None]

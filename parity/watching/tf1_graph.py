@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from parity.recording.layers import Layer
 from parity.watching.flow import as_plain, as_written
-from parity.watching.seen import Layer
 
 MOST = 500
 """So many layers are recorded, and no more."""

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from parity.recording.layers import Layer
 from parity.spec import Sgd
 from parity.tolerance import stir
-from parity.watching.seen import Condition, Layer, Told, Update
+from parity.watching.seen import Condition, Told, Update
 from parity.watching.tf1_graph import RATES, ancestors, forward_of, number, rules_of, unclipped
 
 SLOTS = {"m": "first_moment", "v": "second_moment"}

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from parity.recording.layers import Layer
 from parity.watching.flow import Call, Flow, as_plain
-from parity.watching.seen import Layer
 
 FIRST = ("logits", "prediction", "last_hidden_state")
 """Of a model's named outputs, the first of these is its prediction; else its first tensor of floats."""

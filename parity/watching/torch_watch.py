@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from parity.recording.layers import Layer
 from parity.spec import Adam, AdamW, Optimizer, Sgd
 from parity.typing import Params
-from parity.watching.seen import Condition, Layer, Told, Update
+from parity.watching.seen import Condition, Told, Update
 from parity.watching.torch_layers import Layers, Stirring, plain, prediction_of, tensors
 
 SLOTS = {"momentum_buffer": "momentum", "exp_avg": "first_moment", "exp_avg_sq": "second_moment"}

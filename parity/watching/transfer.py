@@ -14,6 +14,7 @@ import numpy as np
 from parity.judging.tensors.correspondence import Correspondence, How, Pairing
 from parity.judging.tensors.sides import layer_of, natural
 from parity.layout import Slot, to_canonical, to_framework
+from parity.recording.layers import layers_of
 from parity.recording.reader import read
 from parity.recording.tensors import as_array, flat
 from parity.typing import Array
@@ -100,8 +101,7 @@ def _model(model: Any) -> Model:
     """A model's tensors; ValueError if it is none."""
     if isinstance(model, str | os.PathLike):
         run = read(model)
-        layers = [layer for layer in run.meta.get("layers", ()) if isinstance(layer, dict)]
-        kinds = {str(layer.get("name")): str(layer.get("kind")) for layer in layers}
+        kinds = {layer.name: layer.kind for layer in layers_of(run)}
         tensors = {name: np.asarray(stack[0]) for name, stack in run.params.items()}
         return Model(tensors, _refuse, kinds, str(run.meta.get("implementation", "")).startswith("torch"))
     if hasattr(model, "named_parameters"):

@@ -8,12 +8,13 @@ import numpy as np
 
 from parity.explaining.layers.alignment import Alignment, Relation
 from parity.explaining.layers.arrangement import Arrangement
-from parity.explaining.layers.dataflow import Dataflow, Layer, Tensor, nearest_known
+from parity.explaining.layers.dataflow import Dataflow, Tensor, nearest_known
 from parity.explaining.layers.frontier import kind_of
 from parity.explaining.layers.parting import Parting, Place
 from parity.explaining.layers.partings import padded
 from parity.explaining.pattern import multiple
 from parity.nn import configuration as words
+from parity.recording.layers import Layer
 from parity.recording.steps import Step
 from parity.tolerance import FACTOR, least_floor
 from parity.typing import Array

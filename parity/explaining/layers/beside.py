@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from parity.explaining.layers.alignment import Alignment, Pair, longest_common
-from parity.explaining.layers.dataflow import Dataflow, Layer, layers_of
+from parity.explaining.layers.dataflow import Dataflow
 from parity.explaining.layers.find import pairs_of_layers
 from parity.explaining.layers.matching import likeness
 from parity.explaining.layers.partings import padded
 from parity.nn import configuration as words
+from parity.recording.layers import Layer, layers_of
 from parity.recording.steps import steps_of
 from parity.trajectory import Trajectory
 

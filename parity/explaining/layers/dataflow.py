@@ -8,14 +8,13 @@ taken to come from all that was given before and that neither a layer nor a sum 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
-from parity.nn.configuration import Configuration, in_common_words
+from parity.recording.layers import Layer, layers_of
 from parity.recording.sketch import SIZE, sketch
 from parity.tolerance import FACTOR, least_floor
 from parity.trajectory import Trajectory
@@ -23,22 +22,6 @@ from parity.typing import Array
 
 PREDICTION = "prediction"
 CALL = re.compile(r"-call\d+\Z")
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Layer:
-    """A layer as a recording has it."""
-
-    name: str
-    kind: str
-    configuration: Mapping[str, Any]
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-
-    @cached_property
-    def common(self) -> Configuration:
-        """The layer in the words that frameworks share."""
-        return in_common_words(self.kind, self.configuration)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -313,22 +296,3 @@ def largest(values: Array) -> float:
     """The largest magnitude among the values that are finite."""
     finite = np.abs(values[np.isfinite(values)], dtype=np.float64)
     return float(np.max(finite, initial=0.0))
-
-
-def layers_of(run: Trajectory) -> Iterator[Layer]:
-    """Read the layers that a recording lists; an entry that is no layer is left out."""
-    for said in run.meta.get("layers") or ():
-        if not isinstance(said, Mapping) or not isinstance(said.get("name"), str):
-            continue
-        settings = said.get("configuration")
-        yield Layer(
-            name=said["name"],
-            kind=str(said.get("kind", "")),
-            configuration=settings if isinstance(settings, Mapping) else {},
-            inputs=_labels(said.get("inputs")),
-            outputs=_labels(said.get("outputs")) or (said["name"],),
-        )
-
-
-def _labels(said: Any) -> tuple[str, ...]:
-    return tuple(label for label in said if isinstance(label, str) and label) if isinstance(said, list) else ()

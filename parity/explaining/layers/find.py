@@ -15,7 +15,7 @@ import numpy as np
 
 from parity.explaining.layers.alignment import Alignment, Relation, relation
 from parity.explaining.layers.backward import backward, statistics
-from parity.explaining.layers.dataflow import CALL, PREDICTION, Dataflow, Layer, layers_of
+from parity.explaining.layers.dataflow import CALL, PREDICTION, Dataflow
 from parity.explaining.layers.frontier import kind_of
 from parity.explaining.layers.further import further
 from parity.explaining.layers.matching import likeness
@@ -25,6 +25,7 @@ from parity.explaining.location import Location
 from parity.explaining.pattern import agreeing_end, pattern
 from parity.judging.witness import Expected, held
 from parity.nn import configuration as words
+from parity.recording.layers import Layer, layers_of
 from parity.recording.steps import Phase, Step, steps_of
 from parity.tolerance import FACTOR
 from parity.trajectory import Trajectory

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from parity.explaining.layers.dataflow import Layer
+from parity.recording.layers import Layer
 from parity.tolerance import FACTOR
 
 

@@ -10,12 +10,13 @@ import numpy as np
 
 from parity.explaining.layers.alignment import Alignment, Relation, distance, floor_of
 from parity.explaining.layers.arrangement import nearest
-from parity.explaining.layers.dataflow import CALL, Dataflow, Layer, Tensor
+from parity.explaining.layers.dataflow import CALL, Dataflow, Tensor
 from parity.explaining.layers.elementwise import functions_in_words
 from parity.explaining.layers.frontier import Frontier, kind_of, passive
 from parity.explaining.layers.matching import Match, matches, regions
 from parity.explaining.layers.parting import Parting, Place
 from parity.nn import configuration as words
+from parity.recording.layers import Layer
 from parity.tolerance import FACTOR
 from parity.typing import Array
 

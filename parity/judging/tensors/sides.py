@@ -12,6 +12,7 @@ import numpy as np
 from parity.dtypes import rounded, unit
 from parity.judging.tensors.fingerprint import Fingerprint, fingerprint, telling
 from parity.judging.tensors.slots import Tensor
+from parity.recording.layers import layers_of
 from parity.tolerance import FACTOR, least_floor
 from parity.trajectory import Trajectory
 from parity.typing import Array
@@ -111,13 +112,12 @@ def side_of(run: Trajectory, dtype: str) -> Side:
     first = [name.removeprefix("0/gradients/") for name in run.steps if name.startswith("0/gradients/")]
     buffers = run.meta.get("buffers")
     untrained = set(run.params) - set(first) if first else {str(name) for name in buffers or ()}
-    named = [layer.get("name") for layer in run.meta.get("layers", ()) if isinstance(layer, dict)]
     return Side(
         {name: np.asarray(stack[0]) for name, stack in run.params.items()},
         dtype,
         frozenset(untrained),
         run,
-        [name for name in named if isinstance(name, str)],
+        [layer.name for layer in layers_of(run)],
     )
 
 

@@ -20,6 +20,7 @@ from parity.judging.floors.floor import Source, mark_of_run
 from parity.judging.floors.sight import GROSS
 from parity.judging.verdict import Judgement, Verdict
 from parity.judging.witness import Check, held, in_one_order, to_rounding
+from parity.recording.layers import layers_of
 from parity.recording.steps import Phase, Step, rows_in_words, steps_of
 from parity.tolerance import FACTOR, least_floor
 from parity.trajectory import Trajectory
@@ -359,9 +360,8 @@ def _buffers(run: Trajectory) -> set[str]:
 
 def _drops(run: Trajectory) -> bool:
     """Say whether a run has layers that draw which of their values go on."""
-    layers = [layer for layer in run.meta.get("layers", []) if isinstance(layer, dict)]
-    rates = [layer.get("configuration") for layer in layers if "Dropout" in str(layer.get("kind"))]
-    return any(isinstance(said, dict) and (said.get("p") or said.get("rate")) for said in rates)
+    settings = [layer.configuration for layer in layers_of(run) if "Dropout" in layer.kind]
+    return any(said.get("p") or said.get("rate") for said in settings)
 
 
 def _may_be_isolated(taken: Taken, phase: Phase, parts: Sequence[Check] | str) -> bool:

@@ -35,8 +35,8 @@ WHERE: dict[tuple[str, str], dict[str, Said]] = {
     ("images", "padding"): {"flax": ("conv1", "Conv_0"), "keras": ("conv1", "stem")},
     ("images", "flatten"): {"flax": ("fc1", "Dense_0"), "keras": ("fc1", "hidden")},
     ("images", "gelu"): {"flax": ("fc1>fc2", "Dense_0>Dense_1"), "keras": ("fc1>fc2", "hidden_gelu")},
-    # flax's functions are one piece there, of sum, activation and pooling.
-    ("images", "relu"): {"flax": ("bn2>fc1", "BatchNorm_1>Dense_0"), "keras": ("act-call2", None)},
+    # flax's functions are one piece there, of sum, activation and pooling; torch's own sum is of act's output.
+    ("images", "relu"): {"flax": ("act,bn2>fc1", "BatchNorm_1>Dense_0"), "keras": ("act-call2", None)},
     ("images", "dropout"): {"flax": (None, "Dropout_0"), "keras": (None, "drop")},
     ("images", "stop"): {
         "flax": ("bn1,bn2>fc1", "BatchNorm_1>Dense_0"),

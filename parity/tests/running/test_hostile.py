@@ -178,8 +178,9 @@ def test_what_an_implementation_does_costs_its_own_cell_alone(
     # What hangs is given up after its time; no more than two can hang at once.
     hanging = sum("not done" in DEEDS[deed][2] for deed in deeds)
     assert seconds < 60 + 4 * len(deeds) + hanging * TIMEOUT
+    # A worker that is ended while it writes leaves its run unfinished, and half a file in it: the next try sweeps both.
     left = [path for path in (hostile / "out").rglob("*") if path.name.endswith((".lock", ".tmp"))]
-    assert not left
+    assert not [path for path in left if not path.parent.name.endswith(".partial")]
 
 
 def folder_of(out: Path, name: str) -> Path:
