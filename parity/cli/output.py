@@ -86,17 +86,23 @@ def write_json(path: Path | None, content: Any) -> None:
 
 def write(path: Path, text: str) -> None:
     """Write a file whole, or to standard output where its name is -."""
-    from parity.recording.files import write_whole
-
     data = text.encode()
     if str(path) == "-":
         typer.echo(data, nl=False)
-        return
+    elif why := _refused(path, data):
+        fail(why)
+
+
+def _refused(path: Path, data: bytes) -> str:
+    """Write a file whole; the reason why it could not be written, or ""."""
+    from parity.recording.files import write_whole
+
     check_file(path)
     try:
         write_whole(path, data)
     except OSError as error:
-        fail(f"cannot write {path}: {error.strerror}")
+        return f"cannot write {path}: {error.strerror}"
+    return ""
 
 
 def check_file(path: Path) -> None:
@@ -114,7 +120,6 @@ def write_page(path: Path, judged: Callable[[], list[Outcome]]) -> str:
 
     ``judged`` gives the outcomes on the page. It is asked where a page can be written at all.
     """
-    from parity.recording.files import write_whole
     from parity.report.current import PACKAGES, fingerprint, is_current
     from parity.report.html import page
     from parity.report.page import PageError, check_page
@@ -125,10 +130,6 @@ def write_page(path: Path, judged: Callable[[], list[Outcome]]) -> str:
         outcomes = judged()
     except (PageError, TrajectoryError) as error:
         return f"no report: {error}"
-    if not is_current(path, fingerprint(outcomes)):
-        check_file(path)
-        try:
-            write_whole(path, page(outcomes).encode())
-        except OSError as error:
-            return f"no report: cannot write {path}: {error.strerror}"
+    if not is_current(path, fingerprint(outcomes)) and (why := _refused(path, page(outcomes).encode())):
+        return f"no report: {why}"
     return f"report: {path}"

@@ -40,3 +40,21 @@ def moment(unit: str, epoch: int, batch: int | None = None) -> str:
     if batch is not None:
         return f"update {epoch - 1}"
     return f"the end of update {epoch - 1}" if epoch else "the beginning"
+
+
+def moment_of(unit: str, epoch: int, tensor: str | None) -> str:
+    """Name the moment at which a tensor was compared: a loss within its update, a parameter at the end of one.
+
+    Args:
+        unit: What ``unit_of`` gave.
+        epoch: From 1; 0 is the beginning.
+        tensor: The name of what was compared; None for nothing in particular.
+
+    Returns:
+        The words, as those of ``moment``.
+
+    Examples:
+        >>> moment_of("update", 5, "loss"), moment_of("update", 5, "kernel"), moment_of("epoch", 5, "loss")
+        ('update 4', 'the end of update 4', 'epoch 5')
+    """
+    return moment(unit, epoch, 0 if unit == UPDATE and tensor == "loss" else None)

@@ -79,9 +79,9 @@ def kept_failure(folder: Path) -> str:
 
 FAILURE_BYTES = 4096
 """So much of the reason why a run failed is kept, and read."""
-CHECKED = "checked"
 FROM = "-from"
 """In the name of a file of floors, before the epochs after which the stretch begins that they are of."""
+CHECKED = "checked"
 """The dtype in the folder name of the reference's own check: see ``parity.running.jobs``."""
 EXPLANATION = "explanation.json"
 EXPLANATION_BYTES = 1 << 20

@@ -14,6 +14,11 @@ MANY = 40
 """Of a group of facts so many are shown."""
 
 
+def count_values(run: Trajectory) -> int:
+    """How many numbers one snapshot of a run holds."""
+    return sum(math.prod(stack.shape[1:]) for stack in run.params.values())
+
+
 def facts_of(run: Trajectory) -> dict[str, str]:
     """What a run says of itself, as texts of bounded length: a stranger may have written them.
 
@@ -33,6 +38,6 @@ def facts_of(run: Trajectory) -> dict[str, str]:
         "batch order, SHA-256": meta.get("batch_order"),
         "epochs": len(run.loss),
         "snapshots": len(run.epochs),
-        "parameters": sum(math.prod(values.shape[1:]) for values in run.params.values()),
+        "parameters": count_values(run),
     }
     return {str(name)[:LONG]: str(value)[:LONG] for name, value in facts.items() if value is not None}

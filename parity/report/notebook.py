@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from parity.explaining.layers.find import find_layers
 from parity.judging.diff import Comparison
 from parity.judging.moments import unit_of
@@ -11,7 +9,7 @@ from parity.recording.artefacts import open_run
 from parity.recording.layers import Layer, layers_of
 from parity.report import pair
 from parity.report.curves import figure
-from parity.report.facts import facts_of
+from parity.report.facts import count_values, facts_of
 from parity.report.markup import Html, element, table
 from parity.report.page import resource
 from parity.trajectory import Trajectory
@@ -35,7 +33,7 @@ def run(shown: Trajectory) -> str:
         element("p", element("strong", name), f": {counts}"),
         figure("Loss of each batch, before its update", [pair.loss_line(name, "a", shown)], unit_of(shown)),
         _folded(f"{len(recorded)} layers", table(("layer", "kind", "settings"), layers)) if layers else "",
-        _folded(f"{len(shown.params)} tensors, {_values(shown):,} values", table(("tensor", "shape"), tensors)),
+        _folded(f"{len(shown.params)} tensors, {count_values(shown):,} values", table(("tensor", "shape"), tensors)),
         _folded("settings and versions", table(("", name), facts)),
     )
 
@@ -62,10 +60,6 @@ def comparison(shown: Comparison) -> str:
         _folded("notes", pair.said(shown, None)),
         _folded("settings and versions", pair.settings({str(shown.a): ours, str(shown.b): theirs})),
     )
-
-
-def _values(shown: Trajectory) -> int:
-    return sum(math.prod(stack.shape[1:]) for stack in shown.params.values())
 
 
 def _settings(layer: Layer) -> str:

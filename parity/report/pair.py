@@ -9,7 +9,7 @@ import numpy as np
 
 from parity.explaining.layers.beside import ORDER, Beside, side_by_side
 from parity.judging.diff import Comparison
-from parity.judging.moments import UPDATE, moment
+from parity.judging.moments import UPDATE, moment, moment_of
 from parity.judging.tensors.correspondence import Pairing
 from parity.judging.verdict import Evidence, Verdict
 from parity.report.curves import Line, figure
@@ -17,7 +17,7 @@ from parity.report.facts import facts_of
 from parity.report.markup import Html, element, joined, table
 from parity.report.page import policy, render, resource
 from parity.report.terminal import as_text, print_explanation
-from parity.report.words import LOOKS, share
+from parity.report.words import LOOKS, proven, share
 from parity.tolerance import FACTOR
 from parity.trajectory import Trajectory
 
@@ -57,7 +57,7 @@ def verdict(comparison: Comparison) -> Html:
     found = comparison.judgement
     look = LOOKS[found.verdict]
     used = found.verdict is Verdict.PASS and found.ratio is not None
-    where = f"at {_moment(comparison, found.epoch or 0, found.parameter)} in {found.parameter}"
+    where = f"at {moment_of(comparison.unit, found.epoch or 0, found.parameter)} in {found.parameter}"
     most = f"At most {share(found.ratio)} of the tolerance is used, {where}." if used else ""
     floor = f"The tolerance is {FACTOR} noise floors, from {found.source.words}." if found.source is not None else ""
     return joined(
@@ -173,7 +173,7 @@ def tensors(comparison: Comparison) -> Html:
     found = []
     for pairing in comparison.matched.pairings[:ROWS]:
         most = max((used[name] for name in pairing.canonical if name in used), default=None)
-        found.append(_row((*_sides(pairing), pairing.how, _proven(pairing)), most))
+        found.append(_row((*_sides(pairing), pairing.how, proven(pairing)), most))
     head = (str(comparison.a), str(comparison.b), "matched by", "proven", "tolerance used")
     counts = element("p", comparison.matched.sentence + ".", class_="faint")
     return joined(counts, table(head, found), _more(len(comparison.matched.pairings)))
@@ -181,12 +181,6 @@ def tensors(comparison: Comparison) -> Html:
 
 def _sides(pairing: Pairing) -> list[Html]:
     return [element("code", " + ".join(names)) for names in pairing.names]
-
-
-def _proven(pairing: Pairing) -> str:
-    if pairing.differs:
-        return "no: the values differ"
-    return "yes" if pairing.proven else "no"
 
 
 def _most(evidence: Evidence, name: str) -> float:
@@ -214,7 +208,3 @@ def settings(runs: Mapping[str, Trajectory]) -> Html:
         other = "differs" if len(set(values)) > 1 else None
         rows.append(element("tr", element("td", name), *(element("td", value) for value in values), class_=other))
     return table(("", *runs), rows)
-
-
-def _moment(comparison: Comparison, epoch: int, tensor: str | None) -> str:
-    return moment(comparison.unit, epoch, 0 if comparison.unit == UPDATE and tensor == "loss" else None)

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from parity.judging.tensors.correspondence import Correspondence, Pairing, pasted
+from parity.judging.tensors.correspondence import Correspondence, pasted
 from parity.layout import Slot
 from parity.report.terminal import plain_table, print_lines
+from parity.report.words import proven
 
 
 def print_match(console: Console, a: Path, b: Path, found: Correspondence) -> None:
@@ -24,18 +25,12 @@ def print_match(console: Console, a: Path, b: Path, found: Correspondence) -> No
     table = plain_table(str(a), str(b), "how", "proven")
     for pairing in found.pairings:
         ours, theirs = (" + ".join(names) for names in pairing.names)
-        table.add_row(ours, theirs, pairing.how, _proven(pairing))
+        table.add_row(ours, theirs, pairing.how, proven(pairing))
     console.print(table)
     print_lines(console, found.lines)
     for name, folder, layout in (("ours", a, found.ours), ("theirs", b, found.theirs)):
         console.print()
         _print_layout(console, name, folder, layout)
-
-
-def _proven(pairing: Pairing) -> str:
-    if pairing.differs:
-        return "no: the values differ"
-    return "yes" if pairing.proven else "no"
 
 
 def _print_layout(console: Console, name: str, folder: Path, layout: Sequence[Slot]) -> None:

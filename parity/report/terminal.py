@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from parity.judging.diff import Comparison
-from parity.judging.moments import UPDATE, moment
+from parity.judging.moments import moment_of
 from parity.judging.outcome import Outcome
 from parity.judging.published import log_lines, missed, sources
 from parity.judging.verdict import Judgement, Verdict
@@ -347,12 +347,12 @@ def _print_one(console: Console, found: Comparison) -> None:
         if worst is not None:
             size = _ulp(worst.ulp) if kind == "ulp" else f"{getattr(worst, kind):.3g}"
             place = f"{worst.tensor}{list(worst.index)}"
-            when = _moment(found.unit, worst.epoch, worst.tensor)
+            when = moment_of(found.unit, worst.epoch, worst.tensor)
             lines.append(f"largest {kind} difference {size}: {when}, {place}: {worst.a!s} and {worst.b!s}")
     if found.absolute is None and judgement.verdict is Verdict.PASS:
         lines.append("no loss and no parameter differs")
     if judgement.ratio is not None and found.absolute is not None:
-        when = _moment(found.unit, judgement.epoch or 0, judgement.parameter)
+        when = moment_of(found.unit, judgement.epoch or 0, judgement.parameter)
         where = "" if judgement.verdict is Verdict.FAIL else f", at {when} in {judgement.parameter}"
         lines.append(
             f"smallest tolerance that passes: {judgement.ratio:.3g} of the measured one{where}, "
@@ -365,10 +365,6 @@ def print_lines(console: Console, lines: Iterable[str]) -> None:
     """Print texts, each on a line that no name in it can end."""
     for line in lines:
         console.print(foreign(line), soft_wrap=True)
-
-
-def _moment(unit: str, epoch: int, tensor: str | None) -> str:
-    return moment(unit, epoch, 0 if unit == UPDATE and tensor == "loss" else None)
 
 
 def _ulp(count: int) -> str:

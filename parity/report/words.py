@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from parity.judging.outcome import Outcome
 from parity.judging.published import PRINTED_BY, counted, missed
+from parity.judging.tensors.correspondence import Pairing
 from parity.judging.verdict import Verdict
 from parity.suite import rank
 
@@ -42,6 +43,13 @@ def share(ratio: float | None) -> str:
     if ratio is None:
         return ""
     return f"{ratio:.2f}".removeprefix("0") if ratio < 10 else f"{ratio:.0e}".replace("e+0", "e").replace("e+", "e")
+
+
+def proven(pairing: Pairing) -> str:
+    """Say whether tensors that were matched are proven to be the same."""
+    if pairing.differs:
+        return "no: the values differ"
+    return "yes" if pairing.proven else "no"
 
 
 def count_cells(outcomes: Sequence[Outcome]) -> str:

@@ -7,8 +7,16 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+
+def _said_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make an object of JSON, in which no name stands twice: the second would hide the first."""
+    names = [name for name, _ in pairs]
+    assert len(set(names)) == len(names), f"said twice: {sorted({name for name in names if names.count(name) > 1})}"
+    return dict(pairs)
+
+
 SCHEMAS = {
-    file.name.removesuffix(".json"): json.loads(file.read_text(encoding="utf-8"))
+    file.name.removesuffix(".json"): json.loads(file.read_text(encoding="utf-8"), object_pairs_hook=_said_once)
     for file in sorted((files("parity.report") / "schemas").iterdir(), key=lambda file: file.name)
 }
 
