@@ -11,10 +11,11 @@ import numpy as np
 from parity.dtypes import unit
 from parity.explaining.location import Location
 from parity.explaining.updates.drift import from_drift
-from parity.explaining.walk import Agreed, Stop, all_agree, other_rows, parting, walk
-from parity.judging.updates.followed import another_batch, followed_updates, taken_apart
+from parity.explaining.walk import Agreed, Stop, all_agree, parting, walk
+from parity.judging.comparable import coarser_dtype
+from parity.judging.updates.followed import another_batch, followed_updates, taken_apart, trained_alone
 from parity.judging.updates.zeros import moved_by_rounding_alone, step_without
-from parity.judging.witness import Check, as_expected, in_one_order, take_apart
+from parity.judging.witness import Check, apart, as_expected, in_one_order, take_apart
 from parity.recording.steps import NOTHING, Phase, Step, epochs_and_batches, steps_of, update_at
 from parity.tolerance import FACTOR, least_floor
 from parity.trajectory import Trajectory
@@ -51,8 +52,9 @@ def walk_pair(a: Trajectory, b: Trajectory, noise: Noise | None = None) -> Locat
     if followed_updates(a, b):
         found, agreed = walk(_followed(a, b))
         return found or all_agree(followed_updates(a, b), agreed)
-    dtype, noise = max(a.meta["dtype"], b.meta["dtype"], key=unit), noise or Noise(())
-    stops = _stops(a, b, noise)
+    dtype, noise = coarser_dtype(a, b), noise or Noise(())
+    pairs = Pairs(a, b, dtype, noise)
+    stops = pairs.stops()
     found, beside, agreed = _along(stops)
     # No training depends on a statistic, whatever it parts by.
     statistics = [place for place in beside.values() if place.phase is not Phase.LOSS]
@@ -61,7 +63,7 @@ def walk_pair(a: Trajectory, b: Trajectory, noise: Noise | None = None) -> Locat
         return _first_of(losses or statistics, statistics if losses else ()) or all_agree(count, agreed)
     apart = agreed.get(Phase.STATE, 0.0)
     if apart > 1:
-        found = from_drift(found, a, b, _stops(a, b, noise)) or found
+        found = from_drift(found, a, b, pairs.stops()) or found
     early = found.phase in (Phase.PREDICTION, Phase.LOSS, Phase.GRADIENT, Phase.BATCH)
     if found.parts and early and apart > 1 and not noise.at(update_at(a, found.epoch, found.batch)):
         note = (
@@ -87,20 +89,14 @@ def largest_parting(a: Trajectory, b: Trajectory, noise: Noise | None = None) ->
         The place; None if no update was recorded deeply by both, or every one is equal.
     """
     largest: Location | None = None
-    for stop in _followed(a, b) if followed_updates(a, b) else _stops(a, b, noise or Noise(())):
+    pairs = Pairs(a, b, coarser_dtype(a, b), noise or Noise(()))
+    for stop in _followed(a, b) if followed_updates(a, b) else pairs.stops():
         for phase, checks in itertools.chain(stop.checks.items(), stop.beside.items()):
             found = max(() if isinstance(checks, str) else checks, key=lambda check: check.share, default=None)
             most = largest.check.share if largest is not None and largest.check is not None else 0.0
             if found is not None and found.share > most:
-                largest = _at(stop, phase, (found,))
+                largest = stop.at(phase, (found,))
     return largest
-
-
-def _stops(a: Trajectory, b: Trajectory, noise: Noise) -> Iterator[Stop]:
-    """Take apart the updates that two runs both recorded deeply, each at the run's own state."""
-    pairs = Pairs(a, b, max(a.meta["dtype"], b.meta["dtype"], key=unit), noise)
-    both = zip(steps_of(a), steps_of(b), epochs_and_batches(a), strict=False)
-    return (pairs.against(step, other, epoch, batch) for step, other, (epoch, batch) in both)
 
 
 def _followed(a: Trajectory, b: Trajectory) -> Iterator[Stop]:
@@ -118,8 +114,8 @@ def _along(stops: Iterable[Stop]) -> tuple[Location | None, dict[str, Location],
     for stop in stops:
         found, after = parting(stop, agreed)
         for phase, checks in stop.beside.items():
-            if parts := _parts(checks):
-                place = replace(_at(stop, phase, parts), agreed=dict(agreed))
+            if parts := apart(checks):
+                place = stop.at(phase, parts, dict(agreed))
                 known = {part.tensor for other in beside.values() for part in other.parts}
                 if not known & {part.tensor for part in parts}:
                     beside[", ".join(sorted(part.tensor for part in parts))] = place
@@ -146,7 +142,7 @@ def _of_slots(place: Location) -> bool:
 
 def _parts_in_loss_alone(stop: Stop) -> bool:
     gradients = stop.checks.get(Phase.GRADIENT, "")
-    return not isinstance(gradients, str) and bool(gradients) and not _parts(gradients)
+    return not isinstance(gradients, str) and bool(gradients) and not apart(gradients)
 
 
 def _large_beside(small: Location, stops: Iterable[Stop], dtype: str) -> Location | None:
@@ -162,9 +158,9 @@ def _large_beside(small: Location, stops: Iterable[Stop], dtype: str) -> Locatio
         # A ReLU's kink, or the sign that Adam steps along, may make much of little: but no multiple of a tensor.
         for phase in (Phase.PREDICTION, Phase.LOSS):
             checks = stop.checks.get(phase, ())
-            parts = () if isinstance(checks, str) else _parts(checks)
+            parts = [] if isinstance(checks, str) else apart(checks)
             if parts and limit < parts[0].floors < np.inf:
-                return _at(stop, phase, parts)
+                return stop.at(phase, parts)
     return None
 
 
@@ -185,21 +181,11 @@ def in_words(place: Location) -> str:
     return f"{place.place}" + (f", by {place.check.floors:.3g} noise floors" if place.check is not None else "")
 
 
-def _parts(checks: Sequence[Check]) -> tuple[Check, ...]:
-    return tuple(sorted((check for check in checks if not check.agrees), key=lambda check: -check.share))
-
-
-def _at(stop: Stop, phase: Phase, parts: tuple[Check, ...]) -> Location:
-    return Location(
-        phase=phase, epoch=stop.epoch, batch=stop.batch, parts=parts, gradient=stop.gradient, params=stop.params
-    )
-
-
 class Pairs:
     """Hold the updates of one run against those of another."""
 
     def __init__(self, a: Trajectory, b: Trajectory, dtype: str, noise: Noise) -> None:
-        self.dtype, self.noise = dtype, noise
+        self.a, self.b, self.dtype, self.noise = a, b, dtype, noise
         self.zeros = moved_by_rounding_alone(a, b)
         self.alike = frozenset(
             name
@@ -207,20 +193,21 @@ class Pairs:
             if name in b.params and np.array_equal(values[0], b.params[name][0], equal_nan=True)
         )
 
+    def stops(self) -> Iterator[Stop]:
+        """Take apart the updates that both recorded deeply, each at the run's own state."""
+        both = zip(steps_of(self.a), steps_of(self.b), epochs_and_batches(self.a), strict=False)
+        return (self.against(step, other, epoch, batch) for step, other, (epoch, batch) in both)
+
     def against(self, step: Step, other: Step, epoch: int, batch: int) -> Stop:
         """Hold an update of one run against the same update of the other."""
-        if step.rows.size and other.rows.size and not np.array_equal(step.rows, other.rows):
-            return other_rows(step.rows, other.rows, epoch, batch)
-        if another_batch(step, other, self.dtype):
-            note = "the numbers that the model was given are others: give both runs one order of batches"
+        if note := another_batch(step, other, self.dtype):
             return Stop(epoch=epoch, batch=batch, checks={Phase.BATCH: note})
         strayed = _together_strayed(self.noise.at(step.number), step.strays, other.strays)
         step, other = _laid_alike(step_without(step, other, self.zeros), other)
         expected = as_expected(other, step, self.dtype, strayed)
         untrained: dict[Phase, str] = {}
-        if alone := sorted(step.gradients.keys() ^ other.gradients.keys()):
-            which = "second" if alone[0] in step.gradients else "first"
-            untrained[Phase.GRADIENT] = f"the {which} run has no gradient of {alone[0]}: there it is not trained"
+        if alone := trained_alone(step, other):
+            untrained[Phase.GRADIENT] = alone
             expected = dict(itertools.takewhile(lambda one: one[0] is not Phase.GRADIENT, expected.items()))
         trained = step.gradients.keys() | other.gradients.keys()
         checks: dict[Phase, Sequence[Check]] = {}

@@ -14,7 +14,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from parity.dtypes import unit
 from parity.explaining.diagnose import Diagnosis
 from parity.explaining.location import Location
 from parity.explaining.pairs import Noise
@@ -24,6 +23,7 @@ from parity.explaining.updates.compared import SAID
 from parity.explaining.updates.factors import factors, multiples_in_words
 from parity.explaining.updates.optimizers import Side, diagnosis_of, of_updates
 from parity.explaining.updates.remade import optimizer_said
+from parity.judging.comparable import coarser_dtype
 from parity.judging.floors.sight import moved_by_rounding
 from parity.judging.witness import within_rounding
 from parity.mistakes.catalogue import CATALOGUE
@@ -94,7 +94,7 @@ def _of_untrained(sides: tuple[Side, Side], location: Location) -> Diagnosis | N
         return None
     if not np.array_equal(first.run.params[name][0], second.run.params[name][0]):
         return None
-    dtype = max((side.run.meta["dtype"] for side in sides), key=unit)
+    dtype = coarser_dtype(*(side.run for side in sides))
     found = statistics.moves(first.run, second.run, first.steps, second.steps, name, dtype)
     if found is None:
         why = f"{name} is not trained: both runs begin with one value of it, and a forward pass moves it otherwise"
@@ -120,7 +120,7 @@ def _of_gradients(
     tried = _tried(sides, location, number, mistakes, strayed) if mistakes else None
     if tried is not None and tried.explanations:
         return tried
-    dtype = max((side.run.meta["dtype"] for side in sides), key=unit)
+    dtype = coarser_dtype(*(side.run for side in sides))
     zero = moved_by_rounding([side.run for side in sides])
     clipped = _clipped(sides, location, number, dtype, zero) if location.phase is Phase.GRADIENT else None
     if clipped is not None and clipped.explanations:
@@ -176,7 +176,7 @@ def _tried(
     strayed: Mapping[Phase, Sequence[Mapping[str, float]]],
 ) -> Diagnosis | None:
     """Hold each run's loss and gradients against what a mistake makes of the other run's."""
-    dtype = max((side.run.meta["dtype"] for side in sides), key=unit)
+    dtype = coarser_dtype(*(side.run for side in sides))
     # The loss and its gradients are one comparison here.
     repeated = (strayed.get(phase, ()) for phase in (Phase.LOSS, Phase.GRADIENT))
     noise = [{**loss, **gradients} for loss, gradients in zip(*repeated, strict=True)]

@@ -15,11 +15,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from parity.explaining.location import Location
-from parity.judging.witness import Check, Witness, held, take_apart, within_rounding
-from parity.recording.steps import ASKED, Phase, Step, epochs_and_batches, rows_in_words, step_of, steps_of
+from parity.judging.updates.followed import other_rows
+from parity.judging.witness import Check, Witness, apart, held, take_apart, within_rounding
+from parity.recording.steps import ASKED, Phase, Step, epochs_and_batches, step_of, steps_of
 from parity.trainer import State, Trainer
 from parity.trajectory import Trajectory
-from parity.typing import Array, Batches, Params
+from parity.typing import Batches, Params
 
 LATER = 8
 """If zeros may hide something, the walk looks at this many updates more."""
@@ -41,6 +42,19 @@ class Stop:
     """The parameters of that state."""
     beside: Mapping[Phase, Sequence[Check]] = field(default_factory=dict)
     """Checks of what no later update depends on."""
+
+    def at(self, phase: Phase, parts: Sequence[Check] = (), agreed: Agreed | None = None, note: str = "") -> Location:
+        """Give the place of a phase of this update."""
+        return Location(
+            phase=phase,
+            epoch=self.epoch,
+            batch=self.batch,
+            parts=tuple(parts),
+            agreed=agreed or {},
+            gradient=self.gradient,
+            params=self.params,
+            note=note,
+        )
 
 
 def walk(
@@ -69,25 +83,11 @@ def walk(
 def parting(stop: Stop, agreed: Agreed) -> tuple[Location | None, Agreed]:
     """Find the first phase of an update that parts; and the distances of the phases before it."""
     agreed = dict(agreed)
-
-    def at(phase: Phase, parts: tuple[Check, ...] = (), note: str = "") -> Location:
-        return Location(
-            phase=phase,
-            epoch=stop.epoch,
-            batch=stop.batch,
-            parts=parts,
-            agreed=agreed,
-            gradient=stop.gradient,
-            params=stop.params,
-            note=note,
-        )
-
     for phase, checks in stop.checks.items():
         if isinstance(checks, str):
-            return at(phase, note=checks), agreed
-        parts = sorted((check for check in checks if not check.agrees), key=lambda check: -check.share)
-        if parts:
-            return at(phase, tuple(parts)), agreed
+            return stop.at(phase, agreed=agreed, note=checks), agreed
+        if parts := apart(checks):
+            return stop.at(phase, parts, agreed), agreed
         agreed[phase] = max([agreed.get(phase, 0.0), *(check.floors for check in checks)])
     return None, agreed
 
@@ -198,14 +198,9 @@ def _recorded(run: Trajectory, steps: Sequence[Step], witness: Witness) -> Itera
     order = itertools.chain.from_iterable(witness.case.schedule.epochs(len(witness.data.x)))
     for step, rows, (epoch, batch) in zip(steps, order, epochs_and_batches(run), strict=False):
         if not np.array_equal(step.rows, rows):
-            yield other_rows(step.rows, rows, epoch, batch)
+            yield Stop(epoch=epoch, batch=batch, checks={Phase.BATCH: other_rows(step.rows, rows)})
             return
         yield _against_reference(step, witness, epoch, batch)
-
-
-def other_rows(ours: Array, theirs: Array, epoch: int, batch: int) -> Stop:
-    note = f"it took the rows {rows_in_words(ours)} instead of {rows_in_words(theirs)}"
-    return Stop(epoch=epoch, batch=batch, checks={Phase.BATCH: note})
 
 
 def all_agree(updates: int, agreed: Agreed) -> Location:

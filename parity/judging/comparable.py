@@ -6,9 +6,21 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from parity.dtypes import unit
 from parity.judging.floors.floor import Floor
 from parity.trajectory import Trajectory
 from parity.typing import Array
+
+
+def coarser_dtype(*runs: Trajectory) -> str:
+    """Name the coarsest dtype of some runs: no difference of them is finer than its rounding.
+
+    >>> import numpy as np
+    >>> one, other = (Trajectory({"dtype": d}, np.arange(1), np.zeros((0, 1)), {}, {}) for d in ("float64", "float32"))
+    >>> coarser_dtype(one, other)
+    'float32'
+    """
+    return max((str(run.meta["dtype"]) for run in runs), key=unit)
 
 
 def incomparable(a: Trajectory, b: Trajectory) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from parity.dtypes import unit
+from parity.judging.comparable import coarser_dtype
 from parity.judging.compare import Difference, Worst, differences
 from parity.judging.floors.floor import Floor, Source, too_narrow
 from parity.judging.floors.known import NOTHING, Known
@@ -332,7 +332,7 @@ def compare_runs(
         if judgement.verdict is Verdict.PASS:
             reason = f"{left_out[0]}; what both runs hold agrees"
             judgement = replace(judgement, verdict=Verdict.INCONCLUSIVE, reason=reason)
-    coarser = max((side.meta["dtype"] for _, side in sides), key=unit)
+    coarser = coarser_dtype(*(side for _, side in sides))
     found = [differences(run.params[name], other.params[name], name, run.epochs, dtype=coarser) for name in run.params]
     found.append(differences(run.loss, other.loss, "loss", np.arange(1, len(run.loss) + 1), dtype=coarser))
     counted = unit_of(ours, theirs)
@@ -458,7 +458,7 @@ def _metric_doubt(ours: Trajectory, theirs: Trajectory, unmeasured: Set[str]) ->
     for which, run, other in (("first", ours, theirs), ("second", theirs, ours)):
         if lacking := other.metrics.keys() - run.metrics.keys():
             return f"metric {min(lacking)} is missing from the {which} run"
-    coarser = max((run.meta["dtype"] for run in (ours, theirs)), key=unit)
+    coarser = coarser_dtype(ours, theirs)
     for name in sorted(unmeasured):
         a, b = ours.metrics[name], theirs.metrics[name]
         allowed = FACTOR * least(np.fmax(np.abs(a), np.abs(b)), coarser)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -49,6 +49,11 @@ class Check:
     def agrees(self) -> bool:
         """Tell whether the tensor is within its tolerance."""
         return self.share <= 1
+
+
+def apart(checks: Iterable[Check]) -> list[Check]:
+    """Take the tensors that part, the farthest first."""
+    return sorted((check for check in checks if not check.agrees), key=lambda check: -check.share)
 
 
 def take_apart(step: Step, expected: Mapping[Phase, Expected]) -> dict[Phase, list[Check]]:

@@ -44,6 +44,23 @@ def sketch(values: Array) -> Array:
     return found
 
 
+def evenly(size: int, most: int) -> Array:
+    """Choose places along an axis that lie evenly: all of them where they are few.
+
+    Args:
+        size: How many places there are.
+        most: How many are wanted at most.
+
+    Returns:
+        int64, ascending, from the first to the last.
+
+    Examples:
+        >>> evenly(3, 5).tolist(), evenly(9, 3).tolist()
+        ([0, 1, 2], [0, 4, 8])
+    """
+    return np.arange(size) if size <= most else np.linspace(0, size - 1, most).astype(np.int64)
+
+
 def digest(values: Array) -> Array:
     """Sum a tensor up in its SHA-256, which tells whether two are equal to the bit, and no more.
 

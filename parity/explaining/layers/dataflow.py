@@ -14,6 +14,7 @@ from functools import cached_property
 
 import numpy as np
 
+from parity.judging.tensors.sides import is_within
 from parity.recording.layers import Layer, layers_of
 from parity.recording.sketch import SIZE, sketch
 from parity.tolerance import FACTOR, least_floor
@@ -221,7 +222,7 @@ class Dataflow:
             name = CALL.sub("", other.name)
             if name == base:
                 break
-            if name.startswith((f"{base}.", f"{base}/")):
+            if is_within(name, base):
                 found.append(other)
         return found
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from parity.explaining.layers.dataflow import Dataflow, Tensor
 from parity.nn.activations import ELEMENTWISE
+from parity.recording.sketch import evenly
 from parity.tolerance import FACTOR, least_floor
 
 VALUES = 4096
@@ -51,7 +52,7 @@ def function_of(flow: Dataflow, tensor: Tensor) -> tuple[str, float] | None:
     source = flow.tensors.get(tensor.sources[0]) if len(tensor.sources) == 1 else None
     if source is None or source.values is None or tensor.values is None or source.values.shape != tensor.values.shape:
         return None
-    places = np.unique(np.linspace(0, tensor.values.size - 1, VALUES).astype(np.int64))
+    places = evenly(tensor.values.size, VALUES)
     x, y = (np.asarray(one.values, np.float64).reshape(-1)[places] for one in (source, tensor))
     floor = max(tensor.floor, float(least_floor(np.max(np.abs(y), initial=0.0), flow.dtype)))
     if not np.isfinite(floor) or not floor:

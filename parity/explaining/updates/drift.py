@@ -55,15 +55,7 @@ def from_drift(found: Location, a: Trajectory, b: Trajectory, stops: Iterable[St
         f"each update agrees within its tolerance, and what they differ by adds up: {found.place} is the first that "
         "does not agree, and the losses up to there follow from the states"
     )
-    return Location(
-        phase=Phase.UPDATE,
-        epoch=stop.epoch,
-        batch=stop.batch,
-        parts=(check,),
-        gradient=stop.gradient,
-        params=stop.params,
-        note=note,
-    )
+    return stop.at(Phase.UPDATE, (check,), note=note)
 
 
 def _farthest(stop: Stop, phase: Phase) -> Check | None:

@@ -11,6 +11,7 @@ import numpy as np
 from parity import nn
 from parity.dtypes import unit
 from parity.nn.updates import slot_names
+from parity.recording.sketch import evenly
 from parity.recording.steps import Step
 from parity.spec import Adam, AdamW, Optimizer, Sgd
 from parity.tolerance import FACTOR, least_floor
@@ -29,10 +30,7 @@ class Sample:
         self.names, self.dtype, self.count = tuple(names), dtype, len(steps)
         each = max(1, MOST // max(1, len(names)))
         sizes = {name: np.asarray(steps[0].before.params[name]).size for name in names}
-        places = {
-            name: np.arange(size) if size <= each else np.linspace(0, size - 1, each).astype(np.int64)
-            for name, size in sizes.items()
-        }
+        places = {name: evenly(size, each) for name, size in sizes.items()}
         self.ids = np.repeat(np.arange(len(names)), [len(places[name]) for name in names])
 
         def flat(values: Mapping[str, Array], slot: str = "") -> Array:

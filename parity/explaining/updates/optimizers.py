@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from parity.explaining.updates.fits import Followed, follow
 from parity.explaining.updates.numbers import constants_of, numbers_of, uncontradicted
 from parity.explaining.updates.ratios import ratio_in_words, ratio_of_steps, spread_of_steps
 from parity.explaining.updates.remade import Updates, class_said, decays_said
+from parity.judging.comparable import coarser_dtype
 from parity.judging.updates.followed import followed_updates
 from parity.recording.steps import Phase, Step
 from parity.spec import Optimizer
@@ -39,9 +40,17 @@ class Side:
     optimizer: Optimizer | None
     """The optimizer that it is meant to have."""
 
+    _updates: dict[Optimizer, Updates] = field(default_factory=dict, repr=False, compare=False)
+
+    def updates(self, optimizer: Optimizer) -> Updates:
+        """Make its updates again by an optimizer; of each optimizer once."""
+        if optimizer not in self._updates:
+            self._updates[optimizer] = Updates(self.run, self.steps, optimizer)
+        return self._updates[optimizer]
+
     def only(self, number: int) -> Side:
         """Keep one of its updates."""
-        return replace(self, steps=self.steps[number : number + 1])
+        return Side(self.which, self.run, self.steps[number : number + 1], self.optimizer)
 
 
 @dataclass(frozen=True)
@@ -139,8 +148,8 @@ def departures_in_words(sides: Sequence[Side]) -> list[str]:
     said = []
     for side in sides:
         if side.optimizer is not None and len(side.steps):
-            updates = Updates(side.run, side.steps, side.optimizer)
-            if (found := updates.departs()) is not None:
+            found = side.updates(side.optimizer).departs()
+            if found is not None:
                 number, floors = found
                 # Of gradients that were recorded aside an update makes more than a rounding.
                 if floors <= FACTOR**2:
@@ -155,7 +164,7 @@ def _departing_alone(sides: Sequence[Side]) -> float:
     found = []
     for side in sides:
         if side.optimizer is not None and len(side.steps):
-            found.append(Updates(side.run, side.steps, side.optimizer).departs())
+            found.append(side.updates(side.optimizer).departs())
     firsts = [one[0] for one in found if one is not None]
     return max((one[1] for one in found if one is not None), default=0.0) if len(firsts) == len(set(firsts)) else 0.0
 
@@ -163,7 +172,7 @@ def _departing_alone(sides: Sequence[Side]) -> float:
 def _departures(sides: Sequence[Side]) -> Iterator[Departure]:
     for side in sides:
         if side.optimizer is not None and len(side.steps):
-            updates = Updates(side.run, side.steps, side.optimizer)
+            updates = side.updates(side.optimizer)
             mistaken = updates.first_mistaken()
             if mistaken is not None and not _chooses(updates):
                 yield Departure(*mistaken, updates, side)
@@ -279,7 +288,7 @@ def _told_apart(sides: Sequence[Side], location: Location) -> Diagnosis | None:
     """Name the learning rates and decays that two runs' updates are found to have else; None if nothing else parts."""
     if location.phase is not Phase.UPDATE:
         return None
-    both = [Updates(side.run, side.steps, side.optimizer) for side in sides if side.optimizer and len(side.steps)]
+    both = [side.updates(side.optimizer) for side in sides if side.optimizer and len(side.steps)]
     apart = _apart(both) if len(both) == len(sides) else None
     return None if apart is None else diagnosis_of(replace(location, note=f"{apart[1]}; {UNTOLD}"), apart[0])
 
@@ -292,7 +301,7 @@ def _of_neither(sides: tuple[Side, Side], location: Location) -> Diagnosis:
         why = f"{untrained[0]} has no gradient, hence is no work of the optimizer"
         return diagnosis_of(location, untried=why)
     if ours.optimizer is not None and theirs.optimizer is not None:
-        made = [Updates(side.run, side.steps, side.optimizer or ours.optimizer) for side in sides]
+        made = [side.updates(side.optimizer or ours.optimizer) for side in sides]
         told = any(updates.rates is not None or decays_said(updates.run) for updates in made)
         if told and (apart := _told_apart(sides, location)) is not None:
             return apart
@@ -319,7 +328,7 @@ def _of_unsaid(sides: tuple[Side, Side], location: Location) -> Diagnosis:
     why = "no update could be made again, because " + (
         f"parity.spec has no words for {' and '.join(classes)}" if classes else "neither run says its optimizer"
     )
-    dtype = max((side.run.meta["dtype"] for side in sides), key=unit)
+    dtype = coarser_dtype(*(side.run for side in sides))
     ratio = ratio_of_steps(location, dtype)
     if ratio is not None:
         why += f"; in this update the first run's steps are {times_in_words(ratio, 4)} times the second's"

@@ -22,6 +22,7 @@ from parity.judging.witness import Check, within_rounding
 from parity.mistakes.catalogue import CATALOGUE
 from parity.mistakes.stepwise import Stepwise, honest
 from parity.nn.updates import slot_names
+from parity.recording.sketch import evenly
 from parity.recording.steps import Lazy, Phase, Step, epochs_and_batches, update_at
 from parity.spec import Adam, AdamW, Case, Dataset, Loss, Optimizer, Sgd, optimizer_from
 from parity.tolerance import FACTOR
@@ -131,14 +132,8 @@ class Updates:
         checks = next(itertools.islice(self._made(self.optimizer, own=True), number, None))
         epoch, batch = next(itertools.islice(epochs_and_batches(self.run), number, None))
         step = self.steps[number]
-        return Location(
-            phase=Phase.UPDATE,
-            epoch=epoch,
-            batch=batch,
-            parts=tuple(check for check in checks if not check.agrees),
-            gradient=step.gradients,
-            params=step.before.params,
-        )
+        stop = Stop(epoch=epoch, batch=batch, checks={}, gradient=step.gradients, params=step.before.params)
+        return stop.at(Phase.UPDATE, tuple(check for check in checks if not check.agrees))
 
     def left_by(self, optimizer: Optimizer, until: int | None = None) -> float:
         """Measure how far the results, up to an update, are from another optimizer's, in noise floors."""
@@ -216,9 +211,8 @@ def _lost(updates: int) -> float:
 
 def _sample(shape: tuple[int, ...], worst: tuple[int, ...] | None, most: int) -> Array:
     """Choose the places of a flattened tensor that are looked at: all of a small one; the worst in any case."""
-    size = math.prod(shape)
-    evenly = np.arange(size) if size <= most else np.linspace(0, size - 1, most).astype(np.int64)
-    return evenly if worst is None else np.union1d(evenly, [int(np.ravel_multi_index(worst, shape))])
+    places = evenly(math.prod(shape), most)
+    return places if worst is None else np.union1d(places, [int(np.ravel_multi_index(worst, shape))])
 
 
 def _selected(

@@ -16,6 +16,7 @@ from parity.judging.tensors.correspondence import How, Pairing
 from parity.judging.tensors.sides import Seen, Side
 from parity.judging.tensors.slots import Tensor, many_to_one, one_to_one
 from parity.layout import Slot
+from parity.recording.sketch import evenly
 from parity.tolerance import FACTOR
 from parity.typing import Array
 
@@ -163,8 +164,8 @@ def _by_values(
 
 
 def _ranked(values: Array) -> Array:
-    ordered: Array = np.sort(values)
-    return ordered if len(ordered) <= MOST else ordered[np.linspace(0, len(ordered) - 1, MOST).astype(int)]
+    ranked: Array = np.sort(values)[evenly(len(values), MOST)]
+    return ranked
 
 
 def paired(

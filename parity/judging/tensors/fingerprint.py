@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from parity.recording.sketch import evenly
 from parity.typing import Array
 
 BLOCK = 1 << 16
@@ -59,8 +60,7 @@ def telling(values: Array) -> bool:
         >>> telling(np.zeros(100)), telling(np.random.default_rng(0).normal(size=100)), telling(np.array([0.5, 1]))
         (False, True, False)
     """
-    places = np.arange(values.size) if values.size <= SAMPLE else np.linspace(0, values.size - 1, SAMPLE).astype(int)
-    sample = values[places]
+    sample = values[evenly(values.size, SAMPLE)]
     different = len(np.unique(sample))
     if values.size > 3:
         return 2 * different >= len(sample) and different > 2

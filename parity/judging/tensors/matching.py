@@ -8,11 +8,12 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from parity.dtypes import rounded, unit
+from parity.dtypes import rounded
+from parity.judging.comparable import coarser_dtype
 from parity.judging.tensors.by_evidence import Evidence, by_evidence, fused, nearest, paired
 from parity.judging.tensors.by_value import by_value
 from parity.judging.tensors.correspondence import Correspondence, How, Pairing, first_few, used
-from parity.judging.tensors.sides import Side, ancestors, layer_of, natural, side_of
+from parity.judging.tensors.sides import Side, ancestors, is_within, layer_of, natural, side_of
 from parity.judging.tensors.slots import Tensor
 from parity.layout import to_canonical
 from parity.trajectory import Trajectory, TrajectoryError
@@ -43,7 +44,7 @@ def match(run: Trajectory, other: Trajectory, given: Sequence[Pairing] = ()) -> 
         >>> pasted(match(ours, theirs).ours[0])
         "Slot('Dense_0/kernel', '0.weight', axes=(1, 0))"
     """
-    coarser = max(run.meta["dtype"], other.meta["dtype"], key=unit)
+    coarser = coarser_dtype(run, other)
     return match_sides(side_of(run, coarser), side_of(other, coarser), given)
 
 
@@ -65,7 +66,7 @@ def inferred(run: Trajectory, other: Trajectory, given: Sequence[Pairing] = ()) 
     shapes = [{name: stack.shape[1:] for name, stack in of.params.items()} for of in (run, other)]
     if given or shapes[0] != shapes[1]:
         return match(run, other, given)
-    coarser = max(run.meta["dtype"], other.meta["dtype"], key=unit)
+    coarser = coarser_dtype(run, other)
     sides = side_of(run, coarser), side_of(other, coarser)
     differ = {
         tensor.name
@@ -208,7 +209,7 @@ def _by_stack(state: _State, mine: bool) -> None:
     partner = state.evidence.theirs if mine else state.evidence.ours
     for index, block in enumerate(blocks if len(set(blocks)) == len(blocks) else ()):
         taken = used(list(found.values()))[1 if mine else 0]
-        within = [t for t in others if t.name not in taken and (t.name.startswith((f"{block}/", f"{block}.")))]
+        within = [t for t in others if t.name not in taken and is_within(t.name, block)]
         marked = _marked(partner, within, _same_values)
         open_ = [piece for piece in slices if piece.index == index and (piece.name, index) not in found]
         for key, some in _marked(side, open_, _same_values).items():
@@ -401,9 +402,7 @@ def _block(state: _State, layer: str, mine: bool) -> Hashable:
     """The pairings that the innermost block around a layer has; None if that is the whole model."""
     names = [pairing.names[0 if mine else 1] for pairing in state.pairings]
     for block in ancestors(layer)[:-1]:
-        within = frozenset(
-            number for number, of in enumerate(names) if any(name.startswith((f"{block}/", f"{block}.")) for name in of)
-        )
+        within = frozenset(number for number, of in enumerate(names) if any(is_within(name, block) for name in of))
         if within:
             return within
     return None

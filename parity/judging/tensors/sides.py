@@ -21,6 +21,15 @@ UPDATES = 3
 """The gradients of so many first updates are asked, and so many first snapshots."""
 
 
+def is_within(name: str, block: str) -> bool:
+    """Say whether a tensor or a layer lies within a block, by its path.
+
+    >>> is_within("h.1.mlp", "h.1"), is_within("h.11.mlp", "h.1")
+    (True, False)
+    """
+    return name.startswith((f"{block}/", f"{block}."))
+
+
 @dataclass(frozen=True, eq=False)
 class Seen:
     """A tensor's numbers at one place of a run, flattened, and how far another right run's may be from them."""

@@ -23,6 +23,7 @@ from itertools import islice
 import numpy as np
 
 from parity.dtypes import unit
+from parity.judging.comparable import coarser_dtype
 from parity.recording.steps import Phase, Step, steps_of
 from parity.tolerance import FACTOR, ROUNDINGS
 from parity.trajectory import Trajectory
@@ -129,7 +130,7 @@ def looked_at(ours: Trajectory, theirs: Trajectory) -> int:
 
 def coarser(ours: Trajectory, theirs: Trajectory) -> float:
     """Give the unit roundoff of the coarser of two runs."""
-    return max(unit(run.meta["dtype"]) for run in (ours, theirs))
+    return unit(coarser_dtype(ours, theirs))
 
 
 def losses(ours: Trajectory, theirs: Trajectory, times: float = 0.0) -> Losses:

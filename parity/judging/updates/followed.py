@@ -15,11 +15,13 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from parity.dtypes import unit
+from parity.judging.comparable import coarser_dtype
 from parity.judging.compare import Difference
 from parity.judging.floors.floor import Source, mark_of_run
 from parity.judging.floors.sight import GROSS
+from parity.judging.updates.zeros import by_rounding
 from parity.judging.verdict import Judgement, Verdict
-from parity.judging.witness import Check, held, in_one_order, to_rounding
+from parity.judging.witness import Check, apart, held, in_one_order, to_rounding
 from parity.recording.layers import layers_of
 from parity.recording.steps import Phase, Step, rows_in_words, steps_of
 from parity.tolerance import FACTOR, least_floor
@@ -55,7 +57,7 @@ class Taken:
         for phase, checks in self.checks.items():
             if isinstance(checks, str):
                 return phase, checks
-            if parts := sorted((check for check in checks if not check.agrees), key=lambda check: -check.share):
+            if parts := apart(checks):
                 return phase, parts
         return None
 
@@ -101,7 +103,7 @@ def taken_apart(ours: Trajectory, theirs: Trajectory) -> Iterator[Taken]:
     Raises:
         ValueError: The runs recorded a tensor in different shapes.
     """
-    dtype = max((run.meta["dtype"] for run in (ours, theirs)), key=unit)
+    dtype = coarser_dtype(ours, theirs)
     pairs = zip(steps_of(ours), steps_of(theirs), strict=False)
     for step, other in itertools.islice(pairs, followed_updates(ours, theirs)):
         # How far the shadows of a run that goes its own way have come is no floor of a step.
@@ -113,12 +115,8 @@ def taken_apart(ours: Trajectory, theirs: Trajectory) -> Iterator[Taken]:
 @np.errstate(all="ignore")  # a recording may hold any numbers
 def _taken(step: Step, other: Step, dtype: str, strays: Mapping[Phase, Sequence[Mapping[str, float]]]) -> Taken:
     number = step.number
-    if step.rows.size and other.rows.size and not np.array_equal(step.rows, other.rows):
-        note = f"it took the rows {rows_in_words(step.rows)} instead of {rows_in_words(other.rows)}"
-        return Taken(number, {Phase.BATCH: note})
-    if another_batch(step, other, dtype):
-        note = "the numbers that the model was given are others: give both runs one order of batches"
-        return Taken(number, {Phase.BATCH: note})
+    if batch := another_batch(step, other, dtype):
+        return Taken(number, {Phase.BATCH: batch})
     ours, theirs = step.seen(), other.seen()
     checks: dict[Phase, Sequence[Check] | str] = {}
     for phase in (Phase.STATE, Phase.PREDICTION, Phase.LOSS, Phase.GRADIENT):
@@ -134,9 +132,8 @@ def _taken(step: Step, other: Step, dtype: str, strays: Mapping[Phase, Sequence[
             expected = type(expected)(expected.values, dict.fromkeys(expected.floors, least), dtype)
         checks[phase] = measured = held({name: got for name, (got, _) in pairs.items()}, expected)
     bent, judged = "", [check for check in measured if check.agrees]
-    if alone := sorted(step.gradients.keys() ^ other.gradients.keys()):
-        which = "second" if alone[0] in step.gradients else "first"
-        checks[Phase.GRADIENT] = f"the {which} run has no gradient of {alone[0]}: there it is not trained"
+    if alone := trained_alone(step, other):
+        checks[Phase.GRADIENT] = alone
     elif len(judged) < len(measured) and (bent := bent_at(step, other, dtype)):
         checks[Phase.GRADIENT] = judged
     checks[Phase.UPDATE], seen = _updates(step, other, dtype, strays[Phase.UPDATE], expected.floors)
@@ -247,8 +244,31 @@ def bent_at(step: Step, other: Step, dtype: str) -> str:
     return ""
 
 
+def another_batch(step: Step, other: Step, dtype: str) -> str:
+    """Say how an update took another batch than the same one of the other run; "" if it is not known to have."""
+    if step.rows.size and other.rows.size and not np.array_equal(step.rows, other.rows):
+        return other_rows(step.rows, other.rows)
+    if _other_numbers(step, other, dtype):
+        return "the numbers that the model was given are others: give both runs one order of batches"
+    return ""
+
+
+def other_rows(ours: Array, theirs: Array) -> str:
+    """Say that an update took other rows."""
+    return f"it took the rows {rows_in_words(ours)} instead of {rows_in_words(theirs)}"
+
+
+def trained_alone(step: Step, other: Step) -> str:
+    """Say of which tensor one run alone has a gradient in an update; "" if both train the same."""
+    alone = sorted(step.gradients.keys() ^ other.gradients.keys())
+    if not alone:
+        return ""
+    which = "second" if alone[0] in step.gradients else "first"
+    return f"the {which} run has no gradient of {alone[0]}: there it is not trained"
+
+
 @np.errstate(all="ignore")  # a recording may hold any numbers
-def another_batch(step: Step, other: Step, dtype: str) -> bool:
+def _other_numbers(step: Step, other: Step, dtype: str) -> bool:
     """Tell whether the models were given other numbers, by more than rounding; False if either run kept no sketch."""
     ours, theirs = step.batch, other.batch
     if not ours.size or not theirs.size:
@@ -333,9 +353,7 @@ def judge_followed(ours: Trajectory, theirs: Trajectory) -> Followed:
             notes.append("dropout draws a mask of its own in each framework, which no state carries over: leave it out")
         return Followed(_failure(parted, judged, ratio), tuple(notes), worst)
     rounding = _moved_by_rounding(ours, theirs, trained - seen)
-    notes += [
-        f"{name} is moved by rounding alone, because its gradient is: it decides nothing" for name in sorted(rounding)
-    ]
+    notes += [by_rounding(name) for name in sorted(rounding)]
     if blind := sorted(trained - seen - rounding):
         reason = f"agrees, but no update of {blind[0]} was large enough to see a gross mistake in it"
         if any(taken.bent for taken in bent):

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from parity.dtypes import unit
+from parity.judging.comparable import coarser_dtype
 from parity.judging.compare import distance
 from parity.judging.verdict import Evidence
 from parity.trajectory import Trajectory
@@ -47,7 +48,7 @@ def outgrown(evidence: Evidence, ours: Trajectory, theirs: Trajectory, after: in
     """
     shares = {name: np.nan_to_num(evidence.share(name), nan=np.inf) for name in evidence.asserted}
     trained = not (ours.steps or theirs.steps) and bool((shares["loss"] <= 1).all()) and bool(shares["loss"].any())
-    kinks = max(unit(run.meta["dtype"]) for run in (ours, theirs)) > RARE
+    kinks = unit(coarser_dtype(ours, theirs)) > RARE
     so_far, now = BEGINNING, 0.0
     at_snapshot: dict[str, tuple[int, float]] = {}
     time = -1

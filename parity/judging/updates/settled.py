@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from parity.dtypes import unit
+from parity.judging.comparable import coarser_dtype
 from parity.judging.compare import differences
 from parity.judging.floors.floor import Source
 from parity.judging.updates.defects import Defect, looked_at
@@ -82,7 +82,7 @@ def _failed(found: Judgement, defect: Defect, ours: Trajectory, theirs: Trajecto
     """A failure that a single update shows, in the words of a judgement."""
     batches = max(1, ours.loss.shape[1])
     epoch, batch = defect.update // batches + 1, defect.update % batches
-    coarser = max((run.meta["dtype"] for run in (ours, theirs)), key=unit)
+    coarser = coarser_dtype(ours, theirs)
     if defect.phase is Phase.LOSS or defect.tensor not in ours.params:
         place = slice(epoch - 1, epoch)
         worst = differences(ours.loss[place], theirs.loss[place], "loss", [epoch], dtype=coarser).absolute

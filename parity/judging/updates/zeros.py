@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from parity.dtypes import unit
+from parity.judging.comparable import coarser_dtype
 from parity.judging.floors.sight import moved_by_rounding
 from parity.recording.steps import Step, steps_of
 from parity.tolerance import FACTOR, least_floor
@@ -71,7 +71,7 @@ def moved_by_rounding_alone(ours: Trajectory, theirs: Trajectory) -> Params:
     for steps in zip(steps_of(ours), steps_of(theirs), strict=False):
         # No run speaks for another: the largest gradient of one makes none of the other's small.
         sizes_of = [[float(np.max(np.abs(g), initial=0.0)) for g in step.gradients.values()] for step in steps]
-        coarser = max((run.meta["dtype"] for run in (ours, theirs)), key=unit)
+        coarser = coarser_dtype(ours, theirs)
         limit = float(FACTOR * least_floor(min(max(of, default=0.0) for of in sizes_of), coarser))
         one, other = (step.gradients for step in steps)
         for name in one.keys() & other.keys():
@@ -120,10 +120,15 @@ def step_without(step: Step, other: Step, zeros: Mapping[str, Array]) -> Step:
     )
 
 
+def by_rounding(name: str) -> str:
+    """Say that only rounding moves a tensor."""
+    return f"{name} is moved by rounding alone, because its gradient is: it decides nothing"
+
+
 def as_notes(zeros: Mapping[str, Array]) -> list[str]:
     """Say which values only rounding moves."""
     return [
-        f"{name} is moved by rounding alone, because its gradient is: it decides nothing"
+        by_rounding(name)
         if which.all()
         else f"{np.count_nonzero(which)} of {which.size} values of {name} are moved by rounding alone, because their "
         "gradients are: they decide nothing"
