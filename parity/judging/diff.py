@@ -20,7 +20,7 @@ from parity.judging.floors.known import NOTHING, Known
 from parity.judging.floors.measured import floors_of, recorded_floor_of
 from parity.judging.floors.repetition import Repetition, repetitions
 from parity.judging.floors.sight import widest
-from parity.judging.moments import EPOCH, unit_of
+from parity.judging.moments import EPOCH, moment, unit_of
 from parity.judging.policy import asserts_parameters
 from parity.judging.preflight import preflight
 from parity.judging.shared import shared
@@ -465,10 +465,9 @@ def _metric_doubt(ours: Trajectory, theirs: Trajectory, unmeasured: Set[str]) ->
         beyond = ~((a == b) | (np.isnan(a) & np.isnan(b)) | (np.abs(a - b) <= allowed))
         if beyond.any():
             place = int(np.argmax(beyond))
-            return (
-                f"metric {name} is {a[place]:.9g} and {b[place]:.9g} at epoch {ours.epochs[place]}: how far rounding "
-                "carries it was not measured"
-            )
+            when = moment(unit_of(ours, theirs), int(ours.epochs[place]))
+            said = f"metric {name} is {a[place]:.9g} and {b[place]:.9g} at {when}"
+            return f"{said}: how far rounding carries it was not measured"
     return ""
 
 

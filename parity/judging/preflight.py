@@ -131,13 +131,13 @@ def _other_inputs(a: Trajectory, b: Trajectory) -> Iterator[str]:
         if mine is None or other is None:
             return
         if mine.shape != other.shape:
-            yield f"the inputs differ: epoch {epoch}, batch {batch} has {len(mine)} and {len(other)} tensors"
+            yield f"the inputs differ: {moment(unit_of(a, b), epoch, batch)} has {len(mine)} and {len(other)} tensors"
             return
         ours, theirs = (np.asarray(each, np.float64) for each in (mine, other))
         largest = np.maximum(np.abs(ours), np.abs(theirs)).max(initial=0.0)
         # A sketch holds means, which add up roundings.
         if not np.allclose(ours, theirs, rtol=0, atol=64 * unit(narrow) * largest, equal_nan=True):
-            yield f"the inputs differ: those of epoch {epoch}, batch {batch} have other values"
+            yield f"the inputs differ: those of {moment(unit_of(a, b), epoch, batch)} have other values"
             return
 
 

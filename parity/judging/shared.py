@@ -10,6 +10,7 @@ import numpy as np
 
 from parity.judging.comparable import incomparable
 from parity.judging.floors.floor import Floor
+from parity.judging.moments import moment, unit_of
 from parity.trajectory import Stack, Trajectory, as_one_array
 from parity.typing import Array, Params
 
@@ -122,7 +123,7 @@ def shared(ours: Trajectory, theirs: Trajectory) -> tuple[Part, Part, list[str]]
         epochs = 1 if batches else 0
         left_out.append(
             f"the runs hold other numbers of losses (epochs, batches): {ours.loss.shape} and {theirs.loss.shape}, so "
-            f"that they are comparable up to epoch 1, batch {batches - 1}"
+            f"that they are comparable up to {moment(unit_of(ours, theirs), 1, batches - 1)}"
         )
         common = np.array([0])
     else:
@@ -155,9 +156,10 @@ def _lacking(ours: Trajectory, theirs: Trajectory) -> list[str]:
 
 
 def _other_epochs(ours: Trajectory, theirs: Trajectory, epochs: int, common: int) -> str:
-    lengths = f"{len(ours.loss)} and {len(theirs.loss)} epochs"
-    snapshots = f"{len(ours.epochs)} and {len(theirs.epochs)} snapshots, {common} of them after the same epochs"
-    return f"snapshots were taken after other epochs: the runs hold {lengths}, {snapshots}"
+    by = unit_of(ours, theirs)
+    lengths = f"{len(ours.loss)} and {len(theirs.loss)} {by}s"
+    snapshots = f"{len(ours.epochs)} and {len(theirs.epochs)} snapshots, {common} of them after the same {by}s"
+    return f"snapshots were taken after other {by}s: the runs hold {lengths}, {snapshots}"
 
 
 def _rows(run: Trajectory, batches: int) -> list[tuple[int, ...]]:

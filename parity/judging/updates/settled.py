@@ -10,6 +10,7 @@ import numpy as np
 from parity.judging.comparable import coarser_dtype
 from parity.judging.compare import differences
 from parity.judging.floors.floor import Source
+from parity.judging.moments import moment, unit_of
 from parity.judging.updates.defects import Defect, looked_at
 from parity.judging.updates.growth import outgrown
 from parity.judging.updates.kinks import crossing
@@ -96,7 +97,8 @@ def _failed(found: Judgement, defect: Defect, ours: Trajectory, theirs: Trajecto
     allowed = None
     if worst is not None:
         allowed = float(2 * FACTOR * least_floor(max(abs(float(worst.a)), abs(float(worst.b))), coarser))
-    reason = f"differs at epoch {defect.update // batches + 1}, batch {batch}: {defect.sentence}"
+    when = moment(unit_of(ours, theirs), defect.update // batches + 1, batch)
+    reason = f"differs at {when}: {defect.sentence}"
     return replace(
         found,
         verdict=Verdict.FAIL,
