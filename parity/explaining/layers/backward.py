@@ -11,7 +11,7 @@ from parity.explaining.layers.arrangement import Arrangement
 from parity.explaining.layers.dataflow import Dataflow, Tensor, nearest_known
 from parity.explaining.layers.frontier import kind_of
 from parity.explaining.layers.parting import Parting, Place
-from parity.explaining.layers.partings import padded
+from parity.explaining.layers.partings import set_otherwise
 from parity.explaining.pattern import multiple
 from parity.nn import configuration as words
 from parity.recording.layers import Layer
@@ -55,9 +55,7 @@ def backward(alignment: Alignment, look: Look) -> list[Parting]:
         differences: list[str] = []
         layers = [place.layer for place in places]
         if layers[0] is not None and layers[1] is not None:
-            differences = words.differences(
-                padded(alignment.sides[0], layers[0]), padded(alignment.sides[1], layers[1])
-            )
+            differences = set_otherwise(alignment.sides, layers[0], layers[1])
         far, got, wanted = apart[label]
         note = ""
         # Where nothing needs a gradient, none is recorded: it is stopped anywhere since the last layer that is trained.

@@ -12,8 +12,7 @@ from parity.explaining.layers.alignment import Alignment, Pair, longest_common
 from parity.explaining.layers.dataflow import Dataflow
 from parity.explaining.layers.find import pairs_of_layers
 from parity.explaining.layers.matching import likeness
-from parity.explaining.layers.partings import padded
-from parity.nn import configuration as words
+from parity.explaining.layers.partings import set_otherwise
 from parity.recording.layers import Layer, layers_of
 from parity.recording.steps import steps_of
 from parity.trajectory import Trajectory
@@ -143,7 +142,7 @@ def _differences(alignment: Alignment, ours: Layer, theirs: Layer) -> list[str]:
     """The settings in which layers of one kind differ; not where an activation is called, within one or behind it."""
     if ours.common.kind != theirs.common.kind:
         return []
-    found = words.differences(padded(alignment.sides[0], ours), padded(alignment.sides[1], theirs))
+    found = set_otherwise(alignment.sides, ours, theirs)
     return [said for said in found if not said.startswith("activation ")]
 
 

@@ -20,11 +20,10 @@ from parity.explaining.layers.frontier import kind_of
 from parity.explaining.layers.further import further
 from parity.explaining.layers.matching import likeness
 from parity.explaining.layers.parting import Parting, Place
-from parity.explaining.layers.partings import Forward, padded
+from parity.explaining.layers.partings import Forward, set_otherwise
 from parity.explaining.location import Location
 from parity.explaining.pattern import agreeing_end, pattern
 from parity.judging.witness import Expected, held
-from parity.nn import configuration as words
 from parity.recording.layers import Layer, layers_of
 from parity.recording.steps import Phase, Step, steps_of
 from parity.tolerance import FACTOR
@@ -185,7 +184,7 @@ def _summed(alignment: Alignment, number: int, partings: Sequence[Parting], forw
     said = set[str]().union(*names)
     differences = []
     for ours, theirs in pairs_of_layers(alignment):
-        found = words.differences(padded(alignment.sides[0], ours), padded(alignment.sides[1], theirs))
+        found = set_otherwise(alignment.sides, ours, theirs)
         if found and not {ours.name, theirs.name} & said:
             differences.append(f"{ours.name} ({ours.kind}) ↔ {theirs.name} ({theirs.kind}): {', '.join(found)}")
     alone = [

@@ -16,8 +16,7 @@ from parity.explaining.layers.arrangement import nearest
 from parity.explaining.layers.dataflow import Tensor, nearest_known
 from parity.explaining.layers.frontier import kind_of
 from parity.explaining.layers.parting import Parting, Place
-from parity.explaining.layers.partings import Forward, padded
-from parity.nn import configuration as words
+from parity.explaining.layers.partings import Forward, set_otherwise
 from parity.tolerance import FACTOR
 
 AMPLIFIED = 100
@@ -61,7 +60,7 @@ def further(alignment: Alignment, forward: Forward) -> list[Parting]:
             places.append(Place(layer=tensor.layer, after=tuple(after), before=taker))
         layers = one.ours.layer, one.theirs.layer
         differences = (
-            words.differences(padded(alignment.sides[0], layers[0]), padded(alignment.sides[1], layers[1]))
+            set_otherwise(alignment.sides, layers[0], layers[1])
             if layers[0] is not None and layers[1] is not None
             else []
         )

@@ -190,7 +190,7 @@ class Forward:
         return False
 
     def _differences(self, ours: Layer, theirs: Layer) -> list[str]:
-        return words.differences(padded(self.sides[0], ours), padded(self.sides[1], theirs))
+        return set_otherwise(self.sides, ours, theirs)
 
     def _place(self, side: int, tensor: Tensor, members: tuple[Layer, ...] = ()) -> Place:
         frontier = self.frontier.reach[side].get(tensor.label, frozenset(tensor.sources))
@@ -234,7 +234,12 @@ def _function(tensor: Tensor) -> str:
     return str(tensor.layer.common.settings.get("activation") or kind_of(tensor))
 
 
-def padded(flow: Dataflow, layer: Layer) -> words.Configuration:
+def set_otherwise(sides: Sequence[Dataflow], ours: Layer, theirs: Layer) -> list[str]:
+    """The settings in which a layer of each run differ, with what a layer before either pads."""
+    return words.differences(_padded(sides[0], ours), _padded(sides[1], theirs))
+
+
+def _padded(flow: Dataflow, layer: Layer) -> words.Configuration:
     """A layer's configuration, with the padding of a layer before it that only pads."""
     said, settings = layer.common, dict(layer.common.settings)
     before = next((one for one in flow.layers if set(one.outputs) & set(layer.inputs)), None)
