@@ -24,7 +24,7 @@ from parity.recording.format import check_optional, check_steps, order_of_epoch
 from parity.recording.sketch import sketch
 from parity.recording.steps import AFTER
 from parity.recording.tensors import as_array, dtype_name, dtype_of_numbers, flat, versions_of_imported
-from parity.recording.writer import Writer
+from parity.recording.writer import SHARD_BYTES, Writer
 from parity.spec import Adam, Optimizer, Sgd
 from parity.trajectory import Chunk
 from parity.typing import Array, Params
@@ -229,6 +229,9 @@ class Recorder:
         check_steps(state)
         state = self._write(stated=bool(state)) | state
         self._steps |= state
+        if sum(value.nbytes for value in self._steps.values()) >= SHARD_BYTES:
+            self._writer.add_steps(self._steps)
+            self._steps = {}
         self._losses.append(kept)
         if seen is None:
             self._rows = None

@@ -67,13 +67,14 @@ def read(folder: str | os.PathLike[str], partial: bool = False, budget: Budget |
     except OSError as error:
         # As a literal, so that any file name leaves the message on one line.
         raise TrajectoryError(f"{str(error.filename or folder)!r}: cannot be read: {error.strerror}") from error
-    losses = [shard.loss for shard in shards if len(shard.loss)]
+    stretches = [shard for shard in shards if len(shard.epochs)]
+    losses = [shard.loss for shard in stretches if len(shard.loss)]
     return Trajectory(
         meta,
-        np.concatenate([shard.epochs for shard in shards]),
-        np.concatenate(losses) if losses else shards[0].loss,
-        {name: Shards([shard.params[name] for shard in shards]) for name in shards[0].params},
-        {name: np.concatenate([shard.metrics[name] for shard in shards]) for name in shards[0].metrics},
+        np.concatenate([shard.epochs for shard in stretches]),
+        np.concatenate(losses) if losses else stretches[0].loss,
+        {name: Shards([shard.params[name] for shard in stretches]) for name in stretches[0].params},
+        {name: np.concatenate([shard.metrics[name] for shard in stretches]) for name in stretches[0].metrics},
         Steps({name: stored for shard in shards for name, stored in shard.steps.items()}),
     )
 
@@ -84,7 +85,7 @@ def _in_sequence(folder: Path, meta: Mapping[str, Any], budget: Budget) -> Itera
     entries = meta["shards"]
     for entry, shard in zip(entries, _read_ahead(folder, entries, meta["dtype"], budget), strict=True):
         batches = _check_follows(folder / entry["file"], entry, shard, first, last, batches)
-        first, last = first or shard, int(shard.epochs[-1])
+        first, last = first or shard, int(shard.epochs[-1]) if len(shard.epochs) else last
         yield shard
 
 
@@ -126,6 +127,11 @@ def _check_follows(
             raise TrajectoryError(f"{path}: {what}: record the run again")
 
     epochs, loss = shard.epochs, shard.loss
+    if not len(epochs):
+        require(first is not None, "the first shard holds no snapshot, a trajectory begins with one")
+        require(not len(loss), "loss has rows where no epoch was trained")
+        require(not {"first_epoch", "last_epoch"} & entry.keys(), f"holds no epoch where {MANIFEST} says otherwise")
+        return batches
     begin, end = int(epochs[0]), int(epochs[-1])
     if first is None:
         require(begin == 0, f"the first snapshot is of epoch {begin}, a trajectory begins at 0")

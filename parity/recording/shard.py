@@ -20,6 +20,8 @@ from parity.recording.mapped import File, Stored
 from parity.trajectory import TrajectoryError, Widened
 from parity.typing import Array
 
+ALONE = ("epochs", "loss", "steps/")
+"""What a shard of updates alone holds."""
 MEND = "copy the file anew or record the run again"
 Require = Callable[[bool, str], None]
 
@@ -29,7 +31,7 @@ class Shard:
     """What a shard holds. Parameters and steps stay on disk."""
 
     epochs: Array
-    """(S,) int64."""
+    """(S,) int64; none where it holds updates alone."""
     loss: Array
     """(epochs trained, batches), bfloat16 in float32."""
     params: dict[str, Stored | Widened]
@@ -121,9 +123,12 @@ def _check(tensors: Mapping[str, Stored], require: Require) -> dict[str, tuple[i
     for name, axes in (("epochs", 1), ("loss", 2)):
         require(name in tensors, f"has no {name!r}")
         require(len(tensors[name].shape) == axes, f"{name} must have {axes} axes, not {len(tensors[name].shape)}")
-    require(any(name.startswith("params/") for name in tensors), "has no 'params/...'")
     snapshots = tensors["epochs"].shape[0]
-    require(snapshots > 0, "holds no snapshot")
+    if snapshots:
+        require(any(name.startswith("params/") for name in tensors), "has no 'params/...'")
+    else:
+        require(any(name.startswith("steps/") for name in tensors), "holds no snapshot and no update")
+        require(all(name.startswith(ALONE) for name in tensors), "has parameters, and no snapshot of them")
     shapes = {}
     for name, tensor in tensors.items():
         if name.startswith(("params/", "slots/", "metrics/")):

@@ -116,14 +116,27 @@ class Writer:
             if epoch and key is not None and state is not None:
                 _write_atomically(self.partial / checkpoint.FILE, checkpoint.pack(state, epoch, self._mark))
 
+    def add_steps(self, steps: Mapping[str, Array]) -> None:
+        """Take what was recorded of updates whose snapshot is still to come, so that it need not wait in memory.
+
+        ValueError if there is no snapshot yet, or the steps cannot be stored.
+        """
+        if self._finished or self._last is None:
+            raise ValueError(f"{self.folder}: updates stand between the snapshots of a run")
+        check_steps(steps)
+        self._steps |= steps
+        self._bytes += sum(value.nbytes for value in steps.values())
+        if self._bytes >= SHARD_BYTES:
+            self.flush()
+
     def check(self, chunk: Chunk) -> None:
         """Refuse a chunk that does not follow the one before or cannot be stored: ValueError."""
         check_chunk(chunk, self._last)
         self._check_storable(chunk)
 
     def flush(self) -> None:
-        """Write the waiting chunks as a shard."""
-        if self._waiting:
+        """Write the waiting chunks and steps as a shard."""
+        if self._waiting or self._steps:
             self._write_shard()
             self._write_manifest(complete=False)
 
@@ -131,7 +144,7 @@ class Writer:
         """Add ``meta`` to the trajectory's own, complete it and move it to its place. ValueError if it has no chunk."""
         check_optional(meta, self.folder)
         self._meta |= meta
-        if self._waiting:
+        if self._waiting or self._steps:
             self._write_shard()
         if not self._shards:
             raise ValueError(f"{self.folder}: a trajectory needs at least the snapshot of epoch 0")
@@ -210,13 +223,18 @@ class Writer:
                 raise ValueError(f"{name!r} is no tensor name: {NAMES}")
 
     def _write_shard(self) -> None:
-        """Write the waiting chunks as a shard; ``_write_manifest`` must then name it."""
-        whole = merged(self._waiting)
-        tensors = {"epochs": whole.epochs.astype(np.int64, copy=False)}
+        """Write the waiting chunks and steps as a shard; ``_write_manifest`` must then name it."""
         dtype = self._meta["dtype"]
-        tensors["loss"] = whole.losses if len(whole.losses) else np.zeros((0, 0), carrier(dtype))
-        tensors |= {f"params/{name}": value for name, value in whole.params.items()}
-        tensors |= {f"metrics/{name}": value.astype(np.float64, copy=False) for name, value in whole.metrics.items()}
+        tensors = {"epochs": np.zeros(0, np.int64), "loss": np.zeros((0, 0), carrier(dtype))}
+        ends: dict[str, int] = {}
+        if self._waiting:
+            whole = merged(self._waiting)
+            tensors["epochs"] = whole.epochs.astype(np.int64, copy=False)
+            if len(whole.losses):
+                tensors["loss"] = whole.losses
+            tensors |= {f"params/{name}": value for name, value in whole.params.items()}
+            tensors |= {f"metrics/{name}": each.astype(np.float64, copy=False) for name, each in whole.metrics.items()}
+            ends = {"first_epoch": int(whole.epochs[0]), "last_epoch": int(whole.epochs[-1])}
         tensors |= {f"steps/{name}": value for name, value in self._steps.items()}
         halves = [name for name in tensors if dtype == "bfloat16" and name.startswith(("loss", "params/"))]
         tensors |= {name: packed(tensors[name]) for name in halves}
@@ -231,8 +249,7 @@ class Writer:
             "file": name,
             "sha256": hashlib.sha256(data).hexdigest(),
             "bytes": len(data),
-            "first_epoch": int(whole.epochs[0]),
-            "last_epoch": int(whole.epochs[-1]),
+            **ends,
         }
         # In one assignment, so that an interrupt finds the chunks either waiting or written.
         self._shards, self._waiting, self._steps, self._bytes = [*self._shards, shard], [], {}, 0

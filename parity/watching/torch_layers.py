@@ -41,6 +41,8 @@ class Layers:
         for hook in self._hooks:
             hook.remove()
         self._flow.close()
+        # What points here is freed by the garbage collector alone, when it comes: these are not to wait for it.
+        self.activations, self.gradients = {}, {}
 
     @property
     def found(self) -> list[Layer]:

@@ -8,8 +8,8 @@ import pytest
 
 from parity.recording.places import partial_path
 from parity.recording.reader import read
-from parity.recording.writer import Writer, write
-from parity.tests.recording.runs import META, assert_same, chunks_of, make, refused, save_run
+from parity.recording.writer import SHARD_BYTES, Writer, write
+from parity.tests.recording.runs import META, alter, assert_same, chunks_of, make, manifest, refused, rewrite, save_run
 from parity.trajectory import Chunk, TrajectoryError, gather
 
 
@@ -165,3 +165,58 @@ def test_a_folder_that_holds_other_things_is_left_alone(tmp_path):
     assert os.listdir(tmp_path) == ["thesis.txt"]
     with pytest.raises(TypeError, match="serializable"):
         Writer(tmp_path / "run", {"platform": {"machine": object()}})
+
+
+def with_updates_between(folder):
+    """A run of which two updates were written while their snapshot was still to come."""
+    run, values = make(3), np.arange(float(SHARD_BYTES // 8))
+    with Writer(folder, META) as writer:
+        first, *rest = chunks_of(run, (1, 2))
+        writer.add(first)
+        for number in range(2):
+            writer.add_steps({f"{number}/activations/dense": values + number})
+        for chunk in rest:
+            writer.add(chunk, {"2/activations/dense": values[:3]} if chunk is rest[-1] else None)
+    return run, values
+
+
+def test_updates_before_their_snapshot_are_written_as_they_come(tmp_path):
+    run, values = with_updates_between(tmp_path / "run")
+    entries = manifest(tmp_path / "run")["shards"]
+    assert ["first_epoch" in entry for entry in entries] == [True, False, True]
+    found = read(tmp_path / "run")
+    assert_same(found, run)
+    for number in range(2):
+        np.testing.assert_array_equal(found.steps[f"{number}/activations/dense"], values + number)
+    np.testing.assert_array_equal(found.steps["2/activations/dense"], values[:3])
+
+
+def test_updates_without_a_snapshot_before_them_are_refused(tmp_path):
+    writer = Writer(tmp_path / "run", META)
+    with pytest.raises(ValueError, match="between the snapshots"):
+        writer.add_steps({"0/loss": np.ones(())})
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (lambda t: [t.pop(name) for name in list(t) if name.startswith("steps/")], "no snapshot and no update"),
+        (lambda t: t.__setitem__("params/scale", np.zeros(0, "f4")), "parameters, and no snapshot"),
+        (lambda t: t.__setitem__("loss", np.zeros((1, 3), "f4")), "loss has rows where no epoch"),
+    ],
+)
+def test_a_shard_of_updates_holds_nothing_else(tmp_path, change, match):
+    folder = tmp_path / "run"
+    with_updates_between(folder)
+    alter(folder, change, "00001.safetensors")
+    refused(folder, match)
+
+
+def test_a_shard_of_updates_names_no_epoch_and_is_not_the_first(tmp_path):
+    folder = tmp_path / "run"
+    with_updates_between(folder)
+    first, between, last = manifest(folder)["shards"]
+    rewrite(folder, shards=[first, between | {"first_epoch": 1}, last])
+    refused(folder, "says otherwise")
+    rewrite(folder, shards=[between, last])
+    refused(folder, "the first shard holds no snapshot")

@@ -268,6 +268,36 @@ def test_a_frozen_parameter_is_none_that_trains_and_a_closure_may_make_the_whole
     assert len(np.unique(whole.loss)) == 4
 
 
+def held_on_to(folder: str) -> list[int]:
+    """Called where torch is: how many tensors live after each of some deep updates, with nothing collected."""
+    import gc
+
+    import torch
+
+    from parity.watching import watch
+
+    model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 1))
+    optimizer = torch.optim.Adam(model.parameters())
+    alive = []
+    gc.collect()
+    gc.disable()
+    try:
+        with watch(Path(folder, "run"), model, optimizer, deep=12, shadows=0):
+            for _ in range(12):
+                optimizer.zero_grad()
+                model(torch.ones(2, 3)).square().mean().backward()
+                optimizer.step()
+                alive.append(sum(type(each) is torch.Tensor for each in gc.get_objects()))
+    finally:
+        gc.enable()
+    return alive
+
+
+@pytest.mark.asks(question=held_on_to, framework="torch")
+def test_a_deep_update_that_is_over_is_not_held_on_to(answer: list[int]) -> None:
+    assert answer[-1] == answer[3], answer
+
+
 def clipped(folder: str) -> dict[str, Any]:
     """Called where Keras is: its optimizer clips by itself, which torch's users do before."""
     import keras
