@@ -6,7 +6,7 @@ import itertools
 import json
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -19,7 +19,7 @@ from parity.judging.verdict import Verdict
 from parity.report.terminal import make_console, plain_table, progress_on
 from parity.running.executor import WorkerError
 from parity.tests.ports.mistakes import MISTAKES, Mistake
-from parity.tests.ports.pairs import DEEP, MODELS, STEPS, Found, Port, judged
+from parity.tests.ports.pairs import DEEP, MODELS, STEPS, Found, Port, followed, judged
 from parity.tests.ports.weights import FRAMEWORKS
 from parity.tests.warm import Warm
 
@@ -62,6 +62,9 @@ def main(
     deep: int = DEEP,
     shadows: int = 3,
     mistake: Annotated[list[str] | None, typer.Option(help="A mistake's name, or 'all'. Without: right pairs.")] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Let the first port of each pair follow the second.")
+    ] = False,
     folder: Annotated[Path | None, typer.Option(help="Keep the recordings here.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json")] = None,
 ) -> None:
@@ -80,15 +83,15 @@ def main(
 
         made: dict[Port, Future[Any]] = {}
         for pair in work:  # the runs of one seed at a time, in their own processes beside each other
-            given = {"steps": steps, "deep": deep, "shadows": shadows}
+            given = {"steps": steps, "deep": steps if follow else deep, "shadows": shadows}
             both = replace(pair.one, **given), replace(pair.other, **given)
             progress.update(task, now=f"{pair.one.model} {pair.one.framework} {pair.one.dtype} {pair.one.seed}")
-            for each in both:
-                if each not in made:
-                    made[each] = each.made(warm, empty, "ports")
             try:
-                results = [made[each].result() for each in both]
-                said: Found | str = judged(results[0], results[1], pair.mistake)
+                said: Found | str = (
+                    followed(warm, empty, both[1], both[0], pair.mistake)
+                    if follow
+                    else judged(*_results(both, made, lambda port: port.made(warm, empty, "ports")), pair.mistake)
+                )
             except WorkerError as error:
                 said = str(error).splitlines()[0]
             found.append((pair, said))
@@ -104,6 +107,16 @@ def main(
     for line in summary(found):
         console.print(line, soft_wrap=True, markup=False, highlight=False)
     console.print(f"{time.perf_counter() - started:.0f} seconds")
+
+
+def _results(
+    both: Sequence[Port], made: dict[Port, Future[Any]], make: Callable[[Port], Future[Any]]
+) -> list[dict[str, Any]]:
+    """Give what came of two ports, each of which is trained once."""
+    for each in both:
+        if each not in made:
+            made[each] = make(each)
+    return [made[each].result() for each in both]
 
 
 def summary(found: Sequence[tuple[Pair, Found | str]]) -> Iterator[str]:
