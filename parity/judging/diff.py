@@ -317,7 +317,8 @@ def compare_runs(
         measured = both.source is not Source.ROUNDING
         judgement = settled(judgement, shown, freed, other, measured)
         said += [defect.sentence for defect in shown if defect.sentence not in judgement.reason]
-    judgement = sighted(judgement, other, but=whole)
+    coarser = coarser_dtype(*(side for _, side in sides))
+    judgement = sighted(judgement, other, whole, coarser)
     if judgement.verdict is Verdict.PASS and both.source in (Source.REPETITIONS, Source.SHADOWS):
         said += filter(
             None, [widest({name: FACTOR * f for name, f in both.params.items() if name not in whole}, other)]
@@ -332,7 +333,6 @@ def compare_runs(
         if judgement.verdict is Verdict.PASS:
             reason = f"{left_out[0]}; what both runs hold agrees"
             judgement = replace(judgement, verdict=Verdict.INCONCLUSIVE, reason=reason)
-    coarser = coarser_dtype(*(side for _, side in sides))
     found = [differences(run.params[name], other.params[name], name, run.epochs, dtype=coarser) for name in run.params]
     found.append(differences(run.loss, other.loss, "loss", np.arange(1, len(run.loss) + 1), dtype=coarser))
     counted = unit_of(ours, theirs)

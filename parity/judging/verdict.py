@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from parity.dtypes import NARROW
 from parity.judging.comparable import incomparable, unlike_metrics
 from parity.judging.compare import Difference, differences
 from parity.judging.floors.floor import Floor, Source, strays
-from parity.judging.floors.sight import blind
+from parity.judging.floors.sight import blind, hidden
 from parity.judging.moments import moment, unit_of
-from parity.tolerance import FACTOR
+from parity.tolerance import FACTOR, ROUNDINGS, least_floor
 from parity.typing import Array, Params
 
 if TYPE_CHECKING:
@@ -165,11 +166,11 @@ def _beyond_measured(evidence: Evidence, allowed: Floor, length: int) -> tuple[i
     return tuple(sorted(found))
 
 
-def sighted(found: Judgement, reference: Trajectory, but: Collection[str] = ()) -> Judgement:
+def sighted(found: Judgement, reference: Trajectory, but: Collection[str] = (), dtype: str | None = None) -> Judgement:
     """Turn a PASS into INCONCLUSIVE if a tolerance that it rests on could not have seen a gross mistake.
 
     ``reference`` is what the run was held against, ``but`` the parameters that only rounding moves: none could see one
-    there. See ``parity.judging.floors.sight``.
+    there, ``dtype`` the coarser of the two runs'. See ``parity.judging.floors.sight``.
     """
     if found.verdict is not Verdict.PASS:
         return found
@@ -178,7 +179,9 @@ def sighted(found: Judgement, reference: Trajectory, but: Collection[str] = ()) 
         for name in one.asserted:
             if not name.startswith(METRICS) and name not in but:  # A count of rows has no movement to be a part of.
                 allowed.setdefault(name, []).append(FACTOR * one.floors[name])
-    doubt = blind(allowed, reference)
+    doubt = _coarse(found, dtype or str(reference.meta.get("dtype", ""))) or blind(allowed, reference)
+    if not doubt and found.source in (Source.BESIDE, Source.SHADOWS, Source.REPETITIONS):
+        doubt = hidden(allowed, reference)  # it came with its run, and nobody else has measured it
     if not doubt:
         return found
     takes = "a wider dtype, or a longer run"
@@ -186,6 +189,17 @@ def sighted(found: Judgement, reference: Trajectory, but: Collection[str] = ()) 
         takes = "a measured noise floor (--noise), a wider dtype, or a longer run"
     reason = f"agrees, but the comparison would not see a gross mistake: {doubt}; it takes {takes}"
     return replace(found, verdict=Verdict.INCONCLUSIVE, reason=reason)
+
+
+def _coarse(found: Judgement, dtype: str) -> str:
+    """Say how much is allowed where a dtype has so few digits that the least tolerance is a part of a value, or "".
+
+    Runs that are equal to the bit need no tolerance.
+    """
+    if found.source is not Source.ROUNDING or dtype not in NARROW or not found.ratio:
+        return ""
+    part = FACTOR * least_floor(1.0, dtype)
+    return f"{FACTOR * ROUNDINGS} roundings of {dtype} are {100 * part:.2g} % of a value"
 
 
 def judge(

@@ -10,7 +10,7 @@ from parity.judging.published import PRINTED_BY, counted
 from parity.judging.verdict import Verdict
 from parity.report.foreign import foreign
 from parity.report.markdown import table
-from parity.report.words import Doubt, count_cells, count_published, doubts, labels_of, rows_of, share
+from parity.report.words import Doubt, doubts, foreign_floor, labels_of, rows_of, share, totals
 
 
 def markdown(outcomes: Sequence[Outcome]) -> str:
@@ -18,7 +18,7 @@ def markdown(outcomes: Sequence[Outcome]) -> str:
     labels = labels_of(outcomes)
     parts = [
         "# Parity report",
-        " ".join(f"{text}." for text in (count_cells(outcomes), count_published(outcomes)) if text),
+        " ".join(f"{text}." for text in totals(outcomes)),
     ]
     body = [
         [*row, *(_cell(found[label]) if label in found else "" for label in labels)]
@@ -59,8 +59,8 @@ def junit(outcomes: Sequence[Outcome]) -> str:
                     test, "failure" if failed else "error", type=kind, message=_text(_said(found[0]))
                 )
                 element.text = _text("\n".join(f"{doubt.verdict}: {_said(doubt)}" for doubt in found))
-            elif o.judgement.note:
-                ET.SubElement(test, "system-out").text = _text(o.judgement.note)
+            elif notes := "; ".join(filter(None, (o.judgement.note, foreign_floor(o)))):
+                ET.SubElement(test, "system-out").text = _text(notes)
         spent = sum(o.seconds for o in of_case)
         suite.attrib.update({key: str(count) for key, count in counts.items()} | {"time": f"{spent:.3f}"})
         totals = {key: totals[key] + count for key, count in counts.items()}

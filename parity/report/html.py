@@ -22,13 +22,12 @@ from parity.report.foreign import foreign_in
 from parity.report.page import plotly, policy, render, resource
 from parity.report.words import (
     LOOKS,
-    count_cells,
-    count_published,
     doubts,
     explained,
     labels_of,
     rows_of,
     share,
+    totals,
 )
 from parity.suite import Entry
 from parity.tolerance import FACTOR
@@ -64,7 +63,7 @@ def page(outcomes: Sequence[Outcome]) -> str:
         look=LOOKS[verdict],
         headline=HEADLINES[verdict],
         looks={verdict.lower(): look for verdict, look in LOOKS.items()},
-        totals=[text for text in (count_cells(outcomes), count_published(outcomes)) if text],
+        totals=totals(outcomes),
         labels=foreign_in(content.labels),
         rows=foreign_in(content.rows()),
         doubts=foreign_in(content.doubts()),

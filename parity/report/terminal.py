@@ -23,7 +23,7 @@ from parity.judging.outcome import Outcome
 from parity.judging.published import log_lines, missed, sources
 from parity.judging.verdict import Judgement, Verdict
 from parity.report.foreign import foreign, foreign_in
-from parity.report.words import LOOKS, count_cells, count_published, explained, share
+from parity.report.words import LOOKS, explained, share, totals
 from parity.running.cells import Cell
 from parity.running.versions import Availability
 from parity.spec import Case
@@ -215,9 +215,10 @@ def print_summary(console: Console, outcomes: Sequence[Outcome], seconds: float)
         for verdict, sentence in missed(outcome.figures):
             line = Text(f"{verdict} ", LOOKS[verdict].style) + Text(f"{outcome.name}: {sentence}")
             console.print(line, soft_wrap=True)
-    console.print(f"\n{count_cells(outcomes)} ({seconds:.1f} s)")
-    if published := count_published(outcomes):
-        console.print(published)
+    counted, *others = totals(outcomes)
+    console.print(f"\n{counted} ({seconds:.1f} s)")
+    for said in others:
+        console.print(said)
 
 
 def print_list(console: Console, rows: Sequence[tuple[str, Availability, str]]) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from parity.judging.floors.floor import Source
 from parity.judging.outcome import Outcome
 from parity.judging.published import PRINTED_BY, counted, missed
 from parity.judging.tensors.correspondence import Pairing
@@ -76,6 +78,23 @@ def count_published(outcomes: Sequence[Outcome]) -> str:
     said = [f"{held} of {count}{{}} of {PRINTED_BY[kind]}{{}}" for kind, (held, count) in found.items()]
     first = [text.format(" figures", " reproduced") for text in said[:1]]
     return ", ".join([*first, *(text.format("", "") for text in said[1:])])
+
+
+def totals(outcomes: Sequence[Outcome]) -> list[str]:
+    """What is said of the whole matrix: how cells came out, which figures were reproduced, which floors were used."""
+    return [text for text in (count_cells(outcomes), count_published(outcomes), count_floors(outcomes)) if text]
+
+
+def foreign_floor(outcome: Outcome) -> str:
+    """Say to which noise floor a cell was held, if that is not the suite's own, which everybody can see."""
+    source = outcome.judgement.source
+    return "" if source in (None, Source.SUITE) else f"held to {source.words}"
+
+
+def count_floors(outcomes: Iterable[Outcome]) -> str:
+    """How many cells were held to other noise floors than the suite's own, and to which; "" if none was."""
+    said = Counter(filter(None, map(foreign_floor, outcomes)))
+    return ", ".join(f"{count} {'cell' if count == 1 else 'cells'} {how}" for how, count in said.items())
 
 
 @dataclass(frozen=True)

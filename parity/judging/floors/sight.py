@@ -64,6 +64,41 @@ def blind(allowed: Mapping[str, Sequence[Array]], reference: Trajectory) -> str:
     return ""
 
 
+def hidden(allowed: Mapping[str, Sequence[Array]], reference: Trajectory) -> str:
+    """Say which tolerance is, at any place of a run, no less than half of all that its quantity ever is, or "".
+
+    A noise floor that grew so wide in the middle of a run hides whatever happens there, though it be narrow at the end.
+
+    Args:
+        allowed: As ``blind`` has them: one of a quantity's tolerances must see at each place.
+        reference: As there.
+
+    Returns:
+        A sentence that names the quantity, its tolerance and its size; "" if there is none.
+
+    >>> run = Trajectory({"dtype": "float64"}, np.arange(3), np.ones((2, 1)), {"w": np.array([1.0, 2, 3])}, {})
+    >>> hidden({"w": [np.array([0.1, 1.4, 0.1])]}, run)
+    ''
+    >>> hidden({"w": [np.array([0.1, 1.5, 0.1])]}, run)
+    'the tolerance of w, 1.5, is no less than half of the largest value that it ever has, 3'
+    """
+    stacks: dict[str, Stack] = {"loss": reference.loss.astype(np.float64).ravel(), **reference.params}
+    for name, tolerances in allowed.items():
+        stack = stacks[name]
+        held = [limits[: len(stack)] for limits in tolerances if len(limits) and np.prod(stack.shape)]
+        widest_at = max((float(np.max(limits, initial=0.0)) for limits in held), default=0.0)
+        if 2 * widest_at < max((float(_movement(stack, len(limits) - 1)[0]) for limits in held), default=np.inf):
+            continue  # As nearly always, and without a look at the whole run.
+        way, _ = _reach(name, stack, reference)
+        largest = max(float(np.nanmax(way)), float(np.nanmax(scale(stack))))
+        narrowest = np.min([limits[: min(map(len, held))] for limits in held], axis=0)
+        wide = float(np.max(narrowest, initial=0.0))
+        if 2 * wide >= largest > 0:
+            said = f"the tolerance of {name}, {wide:.3g}, is no less than half of the largest value that it ever has"
+            return f"{said}, {largest:.3g}"
+    return ""
+
+
 def widest(allowed: Mapping[str, Array], reference: Trajectory) -> str:
     """Say how wide the widest tolerance of a parameter became, relative to its movement; "" if nothing moved.
 

@@ -80,6 +80,33 @@ def test_one_place_that_is_seen_is_enough() -> None:
     assert judge_run(run, run, wide).verdict is Verdict.PASS
 
 
+@pytest.mark.parametrize("name", ["loss", "dense/kernel"])
+@pytest.mark.parametrize("source", [Source.BESIDE, Source.SHADOWS, Source.REPETITIONS])
+def test_a_floor_that_came_with_its_run_hides_nothing_on_the_way(name: str, source: Source) -> None:
+    """Wide in the middle and narrow at both ends, around a loss and weights that are half as large again there."""
+    right, wrong = trained(), trained()
+    wrong.loss[1:-1] *= 1.5
+    wrong.params["dense/kernel"][1:-1] *= 1.4
+    wide = replace(floor(right, 1e-9), source=source)
+    assert judge_run(right, right, wide).verdict is Verdict.PASS
+    for values in (wide.loss, wide.params["dense/kernel"]) if name == "loss" else (wide.params["dense/kernel"],):
+        values[1:-1] = 1e30
+    found = judge_run(wrong if name == "loss" else right, right, wide)
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert f"the tolerance of {name}, 1.6e+31, is no less than half of the largest value" in found.reason
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_two_bytes_a_number_pass_nothing_by_rounding_alone(dtype: str) -> None:
+    passed = Judgement(Verdict.PASS, 0.5, source=Source.ROUNDING)
+    found = sighted(passed, trained(), dtype=dtype)
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert f"64 roundings of {dtype} are" in found.reason
+    assert "it takes a measured noise floor (--noise), a wider dtype" in found.reason
+    equal, measured = replace(passed, ratio=0.0), replace(passed, source=Source.REPETITIONS)
+    assert {sighted(each, trained(), dtype=dtype).verdict for each in (equal, measured)} == {Verdict.PASS}
+
+
 def test_a_run_in_lockstep_sees_for_the_free_run() -> None:
     run = trained()
     held = judge_run(run, run, floor(run, 1e30), stretches=lambda: (1, run, floor(run, 1e-6)))

@@ -7,10 +7,11 @@ from types import ModuleType
 
 import pytest
 
+from parity.judging.floors.floor import Source
 from parity.judging.outcome import Outcome
 from parity.judging.published import Figure
 from parity.judging.verdict import Judgement, Verdict
-from parity.report import html, markdown, markup, words
+from parity.report import formats, html, markdown, markup, words
 
 
 @pytest.mark.parametrize("module", [markdown, markup, words], ids=["markdown", "markup", "words"])
@@ -52,3 +53,15 @@ def test_figures_are_counted_by_who_printed_them() -> None:
     said = "1 of 2 figures of documents reproduced, 0 of 1 of public runs, 2 of 2 of own runs"
     assert count(*own, *public, *document) == said
     assert count(*own) == "2 of 2 figures of own runs reproduced"
+
+
+def test_a_floor_that_is_not_the_suite_s_own_is_said() -> None:
+    sources = [None, Source.SUITE, Source.BESIDE, Source.BESIDE, Source.ROUNDING]
+    ran = [Outcome("toy", "torch", "float64", "cpu", Judgement(Verdict.PASS, 0.5, source=source)) for source in sources]
+    assert words.totals(ran[:2]) == ["2 cells: 2 PASS, at most 0.50 of the tolerance used"]
+    assert words.totals(ran)[1:] == [
+        "2 cells held to the noise floor that lies beside the run, "
+        "1 cell held to rounding alone: no noise floor was measured"
+    ]
+    for form in (formats.markdown(ran), formats.junit(ran)):
+        assert "held to the noise floor that lies beside the run" in form
