@@ -53,8 +53,8 @@ COMPILED = (
 AGAIN = "step calls the closure once more for each shadow"
 NOT_CALLED = (
     "an update was made, and the watched module was not called before it: watch the module that your loop calls, as "
-    "model(x), with gradients on and within the closure if step is handed one. Of a compiled module, that is what "
-    "torch.compile gave"
+    "model(x), with gradients on and within the closure if step is handed one. What is compiled hides the "
+    "call: compile the module itself, and watch what torch.compile gave"
 )
 NO_BACKWARD = (
     "an update was made, and no backward pass reached the parameters of the watched module since it was called: call "
@@ -507,6 +507,8 @@ class TorchWatch:
 
     def _cleared(self) -> None:
         """Gradients are cleared, so the losses before are none of the update that comes; nor are earlier calls."""
+        if self._frozen:
+            return
         if self._stepping is not None and len(self._losses) > self._stepping:
             self._freeze()
             return
