@@ -78,10 +78,12 @@ def watch(
 def _adapter(watched: tuple[Any, ...]) -> Adapter:
     """Choose what looks into the user's objects, by what they are; their framework is imported already."""
     roots = {base.__module__.partition(".")[0] for each in watched for base in type(each).__mro__}
-    if "torch" in roots and len(watched) == 2:
-        from parity.watching.torch_watch import TorchWatch
+    within = [each for given in watched for each in (given if isinstance(given, list | tuple) else [given])]
+    torchs = any(base.__module__.partition(".")[0] == "torch" for each in within for base in type(each).__mro__)
+    if torchs and (len(watched) == 2 or (len(watched) > 2 and "keras" not in roots)):
+        from parity.watching.torch_watch import TorchWatch, pair_of
 
-        return TorchWatch(*watched)
+        return TorchWatch(*pair_of(watched))
     if "keras" in roots and len(watched) in (1, 2):
         from parity.watching.keras_watch import KerasWatch
 

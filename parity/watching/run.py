@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -21,13 +22,18 @@ from parity.recording.sketch import digest, sketch
 from parity.recording.tensors import as_array
 from parity.typing import Params
 from parity.watching.follow import Lead
-from parity.watching.seen import Adapter, Condition, Tensors, Update
+from parity.watching.seen import Adapter, Condition, Skips, Tensors, Update
 from parity.watching.shadow import Shadow
 
 DEEP = 20
 """Of so many first updates everything is recorded, unless it is said otherwise."""
 WAITING = 256
 """So many losses may wait on their device until they are recorded."""
+NO_UPDATE = (
+    "no update was seen, so the recording holds no more than the state at the beginning: hand each update to step "
+    "within the watch, as run.step(lambda: loss_of(model(x), y)), or let the loop there call the watched model and "
+    "step the watched optimizer"
+)
 KEEP = ("values", "sketch", "hash")
 
 
@@ -92,6 +98,8 @@ class Watched:
             self._recorder.__exit__(*sys.exc_info())
             raise
         self._recorder.__exit__(kind, error, trace)
+        if kind is None and not self._updates:
+            warnings.warn(NO_UPDATE, stacklevel=2)
         if kind is None and self._shadows and self._updates:
             run = read(self.folder)
             floor = floor_of([shadow.strays() for shadow in self._shadows], run, self._adapter.dtype)
@@ -113,19 +121,22 @@ class Watched:
         """Make one update, and the same in every shadow.
 
         Args:
-            function: Of torch, a closure that computes the loss of the batch and returns it. It may also do what comes
-                after, such as the backward pass, clipping, or the update itself; what it leaves undone is done here. It
-                is called once more for each shadow: it must change nothing but the model and the optimizer, and draw
-                random numbers from the framework, NumPy or Python alone. Of JAX, the pure function of an update, which
+            function: Of torch, a closure that computes the loss of the batch and returns it, alone, first in a tuple or
+                as a mapping's ``loss``. It may also do what comes after, such as the backward pass, clipping, or the
+                update itself; what it leaves undone is done here. It is called once more for each shadow: it must
+                change nothing but the model, the optimizer and its gradient scaler, and draw random numbers from the
+                framework, NumPy or Python alone. The batch comes from outside of it; schedulers, other optimizers and
+                averages of the weights step outside. Of JAX, the pure function of an update, which
                 takes the state and a batch and returns the new state and the loss.
             arguments: What the function is called with.
             rows: Integers (batch,), the indices of the batch's rows in the data, if they are known.
 
         Returns:
-            What the function returned.
+            What the function returned. An update that a gradient scaler skips is not recorded.
 
         Raises:
-            ValueError: If the function did not make one update of what is watched.
+            ValueError: If the function did not make one update of what is watched, or if it changes more, as far as
+                that is seen, when it is called again.
         """
         drawn = self._adapter.random() if self._shadows else None
         if 0 < self._updates < self._followed:
@@ -137,6 +148,8 @@ class Watched:
             result = self._adapter.update(function, *arguments)
         finally:
             self._closed_over = None
+        if not made and isinstance(self._adapter, Skips) and self._adapter.skipped:
+            return result
         if len(made) != 1:
             raise ValueError(
                 f"step takes a function that makes one update of what is watched, and this one made {len(made)}"

@@ -114,6 +114,14 @@ class Adapter(Protocol):
 
 
 @runtime_checkable
+class Skips(Adapter, Protocol):
+    """An adapter of a framework in which a gradient scaler skips an update whose gradients overflow."""
+
+    skipped: bool
+    """Whether the last ``update`` was skipped."""
+
+
+@runtime_checkable
 class Follows(Adapter, Protocol):
     """An adapter that can bring its run to a state that another run recorded."""
 

@@ -18,12 +18,13 @@ FIRST = ("logits", "prediction", "last_hidden_state")
 class Layers:
     """The layers that one update runs, by hooks on every module below ``root``, or on it if there is none below.
 
-    ``activations`` and ``gradients`` fill as the update goes on.
+    ``activations`` fill as the update goes on, and ``gradients`` when a backward pass ends, to which the next adds.
     """
 
     def __init__(self, root: nn.Module) -> None:
         self.activations: dict[str, Tensor] = {}
         self.gradients: dict[str, Tensor] = {}
+        self._coming: dict[str, Tensor] = {}
         # What is written in place becomes another tensor.
         self._flow = Flow(self._keep, lambda tensor: (id(tensor), tensor._version))
         self._open: list[Call] = []
@@ -80,7 +81,28 @@ class Layers:
         return tensor
 
     def _gradient(self, name: str, gradient: Tensor) -> None:
-        self.gradients[name] = gradient.detach().clone()
+        self._coming[name] = gradient.detach().clone()
+
+    def settle(self, kept: bool) -> None:
+        """End a backward pass; it is ``kept`` if it is one of the update's."""
+        coming, self._coming = self._coming, {}
+        if kept:
+            self.gradients |= {name: self._with_earlier(name, value) for name, value in coming.items()}
+
+    def all_gradients(self, scale: Tensor | None = None) -> dict[str, Tensor]:
+        """The gradients, without the scale of a gradient scaler."""
+        if scale is None:
+            return self.gradients
+        return {name: divided(value, scale) for name, value in self.gradients.items()}
+
+    def _with_earlier(self, name: str, gradient: Tensor) -> Tensor:
+        return self.gradients[name] + gradient if name in self.gradients else gradient
+
+
+def divided(value: Tensor, scale: Tensor) -> Tensor:
+    """Take a gradient scaler's scale out, as that does; in float32 at least, where nothing is lost below its range."""
+    inverse = scale.double().reciprocal().float().to(value.device)
+    return value.to(torch.promote_types(value.dtype, torch.float32)) * inverse
 
 
 def configuration(module: nn.Module) -> dict[str, Any]:
@@ -128,6 +150,47 @@ def prediction_of(output: Any) -> Tensor:
     if first is None:
         raise ValueError("the model gives no tensor of floats: watch the module that predicts")
     return first
+
+
+def returned_loss(result: Any) -> Any:
+    """Find in what a closure returned what stands where the loss does; None if there is nothing."""
+    if isinstance(result, Mapping):
+        return result.get("loss")
+    if isinstance(result, tuple | list):
+        return result[0] if result else None
+    return result if isinstance(result, Tensor) else getattr(result, "loss", result)
+
+
+def loss_of(result: Any) -> Tensor:
+    """Find the loss in what a closure returned: it alone, the first of a tuple, or a mapping's ``loss``.
+
+    Raises:
+        ValueError: If there is no number that a backward pass can begin with, with what to return.
+
+    Examples:
+        >>> loss = torch.ones((), requires_grad=True) * 2
+        >>> loss_of((loss, "logits")) is loss, loss_of({"loss": loss}) is loss
+        (True, True)
+    """
+    found = returned_loss(result)
+    if not isinstance(found, Tensor):
+        what = f"a {type(result).__name__}" if result is not None else "nothing"
+        inside = " with no tensor of the name loss" if isinstance(result, Mapping) else ""
+        raise ValueError(
+            f"the closure returned {what}{inside}, from which no backward pass can begin: let it return the loss as a "
+            "tensor, not loss.item(), alone, first in a tuple or as a mapping's loss; or let it call loss.backward()"
+        )
+    if found.numel() != 1:
+        raise ValueError(
+            f"the closure returned a tensor of shape {tuple(found.shape)}, and a loss is one number: return its mean "
+            "or sum, or let the closure call backward"
+        )
+    if not found.requires_grad:
+        raise ValueError(
+            "the closure returned a loss without a gradient, and made no backward pass that reached the watched "
+            "module's parameters: compute the loss from model(x) with gradients on, and do not detach it"
+        )
+    return found
 
 
 class Stirring:

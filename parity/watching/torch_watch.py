@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,12 +13,33 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from parity.recording.layers import Layer
 from parity.spec import Adam, AdamW, Optimizer, Sgd
 from parity.typing import Params
 from parity.watching.seen import Condition, Told, Update
-from parity.watching.torch_layers import Layers, Stirring, plain, prediction_of, tensors
+from parity.watching.torch_calls import in_backward, leave, listen, unscaled
+from parity.watching.torch_layers import (
+    Layers,
+    Stirring,
+    divided,
+    loss_of,
+    plain,
+    prediction_of,
+    returned_loss,
+    tensors,
+)
+from parity.watching.torch_state import (
+    Call,
+    Saved,
+    another_batch,
+    differing,
+    set_scaler,
+    set_settings,
+    settings_of,
+    state_of_scaler,
+)
 
 SLOTS = {"momentum_buffer": "momentum", "exp_avg": "first_moment", "exp_avg_sq": "second_moment"}
 """Names of torch's slots in the words of ``parity.spec``. Others keep their own."""
@@ -28,13 +50,28 @@ COMPILED = (
 )
 
 
-@dataclass(frozen=True)
-class Saved:
-    """All that an update changes: what the module and the optimizer hold, and where random numbers come from."""
+AGAIN = "step calls the closure once more for each shadow"
+NOT_CALLED = (
+    "an update was made, and the watched module was not called before it: watch the module that your loop calls, as "
+    "model(x), with gradients on and within the closure if step is handed one. What is compiled hides the "
+    "call: compile the module itself, and watch what torch.compile gave"
+)
+NO_BACKWARD = (
+    "an update was made, and no backward pass reached the parameters of the watched module since it was called: call "
+    "loss.backward(), torch.autograd.backward or torch.autograd.grad before optimizer.step()"
+)
+ANOTHER_BATCH = (
+    f"the closure took another batch when it was called again, and {AGAIN}: take the batch outside of the closure, as "
+    "x, y = next(batches), and let the closure use x and y; the same goes for numbers of a torch.Generator of your own"
+)
 
-    tensors: dict[str, Tensor]
-    slots: dict[str, dict[str, Any]]
-    gradients: dict[str, Tensor | None]
+
+@dataclass
+class Pass:
+    """What is seen of the module's calls since gradients were cleared, or since the last backward pass."""
+
+    update: Update
+    layers: Layers | None
 
 
 class TorchWatch:
@@ -64,11 +101,27 @@ class TorchWatch:
         self._rates: set[float] = set()
         self._layers: list[Layer] = []
         self._stirring: Stirring | None = None
-        self._seen: Layers | None = None
-        self._now: Update | None = None
+        # Of the update that goes on: all calls since gradients were cleared, and those since the last backward pass.
+        self._passes: list[Pass] = []
+        self._called = False  # since the last backward pass
         self._losses: list[Tensor] = []
+        self._by_vectors: list[Tensor] = []
+        self._by_grad: list[Tensor] = []
+        self._pending: tuple[list[tuple[Tensor | None, int]], Tensor | None, bool] | None = None
         self._unclipped: dict[str, Tensor] = {}
-        self._stepped = False
+        self._scale: Tensor | None = None
+        self._scaling = False
+        self._scalers: list[Any] = []
+        self._stepping: int | None = None  # within the optimizer's step: how many losses there were when it began
+        self._frozen = False  # the optimizer evaluates its closure again, which is no part of the recording
+        # Of the function that ``update`` is handed.
+        self.skipped = False
+        self._stepped = self._asked = self._went_back = False
+        self._call: Call | None = None
+        self._calling = self._compared = self._repeated = False
+        self._asides = 0
+        self._settings: dict[tuple[int, str], Any] = {}
+        self._changed: set[tuple[int, str]] = set()
         self._aside: Update | None = None
         self._hooks: list[Any] = []
         self._of_gradients: list[Any] = []
@@ -82,18 +135,12 @@ class TorchWatch:
             self.model.register_forward_hook(self._predicted),
             self.optimizer.register_step_pre_hook(self._before_step),
             self.optimizer.register_step_post_hook(self._after_step),
+            register_optimizer_step_pre_hook(self._another_steps),
         ]
-        original = self._original = torch.Tensor.backward
-
-        def backward(tensor: Tensor, *arguments: Any, **named: Any) -> Any:
-            if self._now is not None and tensor.numel() == 1:
-                self._losses.append(tensor.detach().clone())
-            return original(tensor, *arguments, **named)
-
-        torch.Tensor.backward = backward
+        listen(self)
 
     def detach(self) -> None:
-        torch.Tensor.backward = self._original
+        leave(self)
         self._forget()
         for hook in self._hooks:
             hook.remove()
@@ -130,33 +177,119 @@ class TorchWatch:
         return said | ({"tied": tied} if tied else {}) | ({"notes": self.notes} if self.notes else {})
 
     def update(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        if self.compiled and self._deep() and self._stirring is None:
-            self._look_without_the_compiler(function, arguments)
+        if not self._asides:
+            self._call = Call(settings_of(self.optimizer), [(each, state_of_scaler(each)) for each in self._scalers])
+            if self.compiled and self._deep():
+                self._look_without_the_compiler(function, arguments)
+        call = self._call
+        assert call is not None
+        if self._asides:  # begin as the run did, whatever its scheduler has done since
+            set_settings(self.optimizer, call.settings)
+            for scaler, state in call.scalers:
+                set_scaler(scaler, state)
+        self._calling, self._compared = True, False
+        self._settings, self._changed = settings_of(self.optimizer), set()
+        try:
+            result = self._update(function, arguments)
+        except StopIteration as error:
+            self._forget()
+            if not self._asides:
+                raise
+            raise ValueError(ANOTHER_BATCH) from error
+        except BaseException:
+            self._forget()
+            self._stepping = None
+            raise
+        finally:
+            self._calling = False
+        left = settings_of(self.optimizer)
+        self._changed |= differing(self._settings, left)
+        if not self._asides:
+            call.changed, call.left = self._changed, left
+        elif (name := call.departs(self._changed, left)) is not None:
+            raise ValueError(
+                f"the closure changes the optimizer's {name}, to another value when it is called again, and {AGAIN}: "
+                f"change it after step, as a scheduler does"
+            )
+        if self._asides and self.skipped and call.left is not None:
+            raise ValueError(
+                "the gradient scaler skipped the update in a shadow and not in the run, which is at the edge of its "
+                "range: begin with a lower init_scale, or watch with shadows=0"
+            )
+        return result
+
+    def _update(self, function: Callable[..., Any], arguments: Sequence[Any]) -> Any:
+        self.skipped = self._stepped = self._asked = self._went_back = False
         self.optimizer.zero_grad()
-        self._stepped = False
-        loss = function(*arguments)
-        if not self._stepped:  # else the function made the whole update
-            if not self._losses and isinstance(loss, Tensor) and loss.requires_grad:
-                loss.backward()
-            self.optimizer.step()
-        return loss
+        result = function(*arguments)
+        if not self._stepped and not self._asked:  # else the function made the whole update
+            self._backward(result)
+            if needs_closure(self.optimizer):
+                self._step_with_closure(result, function, arguments)
+            else:
+                self.optimizer.step()
+        elif not self._stepped:
+            self.skipped = True
+            self._forget()
+        return result
+
+    def _backward(self, result: Any) -> None:
+        """Go backward from what the function returned, unless it did."""
+        if not self._went_back:
+            loss = loss_of(result)
+            if not self._passes:
+                raise ValueError(NOT_CALLED)
+            loss.backward()
+
+    def _step_with_closure(self, result: Any, function: Callable[..., Any], arguments: Sequence[Any]) -> None:
+        """Step an optimizer that evaluates the loss itself, as LBFGS does. Its first evaluation is made already."""
+        made = [result]
+
+        def evaluate() -> Any:
+            if made:
+                result = made.pop()
+            else:
+                self.optimizer.zero_grad()
+                self._went_back = False
+                result = function(*arguments)
+                self._backward(result)
+            loss = returned_loss(result)
+            if loss is None:
+                raise ValueError(
+                    f"{type(self.optimizer).__name__} evaluates the loss several times: let the closure return it"
+                )
+            return loss
+
+        if not self._passes:
+            raise ValueError(NOT_CALLED)
+        self._freeze()
+        self.optimizer.step(evaluate)
 
     def saved(self) -> Saved:
+        held, trained = self._changes(), self._trains()
         return Saved(
-            {name: value.detach().clone() for name, value in self._held().items()},
-            {name: copy.deepcopy(self.optimizer.state.get(p, {})) for name, p in self.params.items()},
-            {name: p.grad for name, p in self.params.items()},
+            {name: value.detach().clone() for name, value in held.items()},
+            {name: copy.deepcopy(self.optimizer.state.get(p, {})) for name, p in trained.items()},
+            {name: p.grad for name, p in trained.items()},
+            settings_of(self.optimizer),
+            [(each, state_of_scaler(each)) for each in self._scalers],
         )
 
     def go_to(self, saved: Saved) -> None:
         with torch.no_grad():
-            for name, value in self._held().items():
-                value.copy_(saved.tensors[name])
-        for name, p in self.params.items():
+            for name, value in self._changes().items():
+                if name in saved.tensors:
+                    value.copy_(saved.tensors[name])
+        for name, p in self._trains().items():
+            if name not in saved.slots:  # it came to the optimizer since
+                continue
             p.grad = saved.gradients[name]
             self.optimizer.state.pop(p, None)
             if saved.slots[name]:
                 self.optimizer.state[p] = copy.deepcopy(saved.slots[name])
+        set_settings(self.optimizer, saved.settings)
+        for scaler, state in saved.scalers:
+            set_scaler(scaler, state)
 
     def load(self, params: Params, slots: Mapping[str, Params]) -> None:
         held = self._held()
@@ -187,15 +320,18 @@ class TorchWatch:
         saved, drawn, before = self.saved(), self.random(), self._told
         self._told = told
         if seed is not None:
+            self._repeated = True
             self._stirring = Stirring(self.model, seed, self.device, layers=not self.compiled)
+        self._asides += 1
         try:
             yield
         finally:
+            self._asides -= 1
             if self._stirring is not None:
                 self._stirring.close()
             self._stirring, self._told = None, before
             self._forget()
-            for p in self.params.values():
+            for p in self._trains().values():
                 p.grad = None
             self.go_to(saved)
             self.draw_from(drawn)
@@ -211,57 +347,220 @@ class TorchWatch:
     # What the hooks do, in the order of an update.
 
     def _begun(self, model: nn.Module, arguments: Any, named: Any) -> None:
-        """The model is called. If no loss came since it was called last, that call was for something else."""
-        if not torch.is_grad_enabled():
+        """The model is called. If no loss came since gradients were cleared, earlier calls were for something else."""
+        if not torch.is_grad_enabled() or self._frozen:
             return
-        if self._now is None or not self._losses:
+        if self._calling and not self._compared and (self._repeated or self._asides or self.compiled):
+            self._compare(list(tensors((arguments, named))))
+        if not self._losses and not self._by_vectors and not self._by_grad:
             self._forget()
-            self._now = Update()
-            if self._deep():
-                self._now.before = self.condition()
+            self._passes = [self._new_pass()]
+            if self._passes[0].update.before is not None:
                 trained = [p for p in self.params.values() if p.requires_grad]
                 self._of_gradients = [p.register_post_accumulate_grad_hook(self._left) for p in trained]
-                if not self.compiled:
-                    self._seen = Layers(self.base)
-        if self._now.before is not None:
+        elif not self._called:
+            self._close(self._passes[1:])
+            self._passes[1:] = [self._new_pass()]
+        self._called = True
+        if self._passes[0].update.before is not None:
             given = list(tensors((arguments, named)))
-            self._now.inputs += [each.detach().clone() for each in given]
-            if self._seen is not None:
-                self._seen.given(given)
+            copies = [each.detach().clone() for each in given]
+            for each in self._passes:
+                each.update.inputs += copies
+                if each.layers is not None:
+                    each.layers.given(given)
+
+    def _new_pass(self) -> Pass:
+        deep = self._deep()
+        update = Update(before=self.condition() if deep else None)
+        return Pass(update, Layers(self.base) if deep and not self.compiled else None)
+
+    def _compare(self, given: list[Tensor]) -> None:
+        """Hold what the module is given in its first call of an update against what it was given in the run's own."""
+        assert self._call is not None
+        self._compared = True
+        if self._call.given is None:
+            self._call.given = [each if each.requires_grad else each.clone() for each in given]
+        elif another_batch(self._call.given, given):
+            raise ValueError(ANOTHER_BATCH)
 
     def _predicted(self, model: nn.Module, arguments: Any, output: Any) -> None:
-        if self._now is not None and self._now.before is not None and torch.is_grad_enabled():
+        if not torch.is_grad_enabled() or self._frozen or not self._passes:
+            return
+        if self._passes[0].update.before is not None:
             said = prediction_of(output).detach().clone()
-            whole = self._now.prediction
-            self._now.prediction = said if whole is None else torch.cat([whole, said])
+            for each in self._passes:
+                each.update.prediction = (
+                    said if each.update.prediction is None else _joined(each.update.prediction, said)
+                )
 
     def _left(self, p: Tensor) -> None:
         """The backward pass has left a gradient, or added to one."""
-        assert p.grad is not None
-        self._unclipped[self._own_names[id(p)]] = p.grad.detach().clone()
+        if p.grad is not None:  # else another hook has used it up
+            self._unclipped[self._own_names[id(p)]] = p.grad.detach().clone()
+
+    # What the listener is told: see ``torch_calls.Listener``.
+
+    def backward_begins(self, tensors: Sequence[Any], gradients: Sequence[Any]) -> None:
+        marks = self._marks()
+        if self._losses and all(gradient is None for gradient, _ in marks):
+            self._cleared()
+        if self._frozen or not self._passes:
+            self._pending = marks, None, False
+            return
+        losses, by_vector = [], False
+        for k, tensor in enumerate(tensors):
+            if not isinstance(tensor, Tensor):
+                continue
+            value, scale = unscaled(tensor) if self._scaling else (tensor.detach(), None)
+            self._scale = scale if scale is not None else self._scale
+            gradient = gradients[k] if k < len(gradients) else None
+            by_vector |= tensor.numel() != 1
+            losses.append((value if gradient is None else value * gradient).sum())
+        self._pending = marks, sum(losses[1:], losses[0]).clone() if losses else None, by_vector
+
+    def backward_ended(self) -> None:
+        if self._pending is None:
+            return
+        (marks, loss, by_vector), self._pending = self._pending, None
+        reached = any(
+            gradient is not now or version != changed
+            for (gradient, version), (now, changed) in zip(marks, self._marks(), strict=False)
+        )
+        self._went_back |= reached
+        self._settle(reached)
+        if reached and loss is not None:
+            (self._by_vectors if by_vector else self._losses).append(loss)
+            self._called = False
+
+    def differentiated(
+        self, outputs: Sequence[Any], inputs: Sequence[Any], gradients: Sequence[Any], create_graph: bool
+    ) -> None:
+        trained = {id(p) for p in self._trained()}
+        reached = not create_graph and any(id(each) in trained for each in inputs)
+        self._went_back |= reached
+        self._settle(reached)
+        if reached and self._passes and not self._frozen:
+            for tensor, gradient in zip(outputs, [*gradients, *[None] * len(outputs)], strict=False):
+                if isinstance(tensor, Tensor):
+                    value = tensor.detach()
+                    self._by_grad.append((value if gradient is None else value * gradient).sum())
+            self._called = False
+
+    def clears(self, params: Sequence[Tensor]) -> None:
+        if self._passes and not self._frozen:
+            cleared = {id(p) for p in params}
+            if all(id(p) in cleared or p.grad is None for p in self._trained()):
+                self._cleared()
+
+    def scales(self, scaler: Any) -> None:
+        self._scaling = True
+        if all(each is not scaler for each in self._scalers):
+            self._scalers.append(scaler)
+            if self._call is not None and self._calling:
+                self._call.scalers.append((scaler, state_of_scaler(scaler)))
+
+    def scaler_steps(self, optimizer: Any) -> None:
+        self._asked |= optimizer is self.optimizer
+
+    def scheduled(self, scheduler: Any) -> None:
+        if self._calling and self._asides:
+            raise ValueError(
+                f"the closure calls step() of a {type(scheduler).__name__}, and {AGAIN}: call it after step"
+            )
+
+    def _another_steps(self, optimizer: Any, arguments: Any, named: Any) -> None:
+        if optimizer is self.optimizer or not (self._calling and self._asides):
+            return
+        kind = type(optimizer).__name__
+        if self._stepping is not None:
+            raise ValueError(
+                f"the watched optimizer lets another one step, {kind}, whose state nobody sees: watch that one, or "
+                "watch with shadows=0"
+            )
+        raise ValueError(
+            f"the closure steps another optimizer too, {kind}, and {AGAIN}: step it outside of the closure, before or "
+            "after step, or watch with shadows=0"
+        )
+
+    # What becomes of the losses.
+
+    def _trained(self) -> list[Tensor]:
+        """The module's parameters that the optimizer trains now."""
+        trained = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
+        return [p for p in self.params.values() if p.requires_grad and id(p) in trained]
+
+    def _marks(self) -> list[tuple[Tensor | None, int]]:
+        """Every gradient, with what tells whether something was added to it."""
+        grads = [p.grad for p in self._trained()]
+        return [(grad, 0 if grad is None else grad._version) for grad in grads]
+
+    def _settle(self, kept: bool) -> None:
+        for each in self._passes:
+            if each.layers is not None and not self._frozen:
+                each.layers.settle(kept)
+
+    def _sum(self) -> Tensor | None:
+        """The loss of the update: of the backward passes that reached the parameters since gradients were cleared."""
+        losses = self._losses or self._by_vectors or self._by_grad
+        return sum(losses[1:], losses[0]) if losses else None
+
+    def _cleared(self) -> None:
+        """Gradients are cleared, so the losses before are none of the update that comes; nor are earlier calls."""
+        if self._frozen:
+            return
+        if self._stepping is not None and len(self._losses) > self._stepping:
+            self._freeze()
+            return
+        self._losses, self._by_vectors, self._by_grad, self._unclipped = [], [], [], {}
+        self._close(self._passes[:-1])
+        self._passes = self._passes[-1:]
+        for each in self._passes:
+            each.update.gradients, each.update.unclipped = {}, {}
+            if each.layers is not None:
+                each.layers.gradients.clear()
+
+    def _freeze(self) -> None:
+        """The first evaluation of the optimizer's closure is over, and is the update's."""
+        self._take_gradients(self._passes[0].update)
+        self._close(self._passes)
+        self._frozen = True
 
     def _before_step(self, optimizer: Any, arguments: Any, named: Any) -> None:
-        if self._now is not None and self._losses:  # else the closure is called within the step, later
-            self._take_gradients(self._now)
+        if in_backward():
+            raise ValueError(
+                "the optimizer steps within the backward pass, from a hook of a parameter, where no gradient stays to "
+                "be recorded: watch a loop that calls optimizer.step() after the backward pass"
+            )
+        if self._calling:
+            self._changed |= differing(self._settings, settings_of(self.optimizer))
+        self._stepping = len(self._losses)
+        if self._passes and self._sum() is not None and not self._frozen:  # else its closure is called later
+            self._take_gradients(self._passes[0].update)
 
     def _after_step(self, optimizer: Any, arguments: Any, named: Any) -> None:
-        self._stepped = True
-        update, self._now = self._now, None
-        if update is None or not self._losses:
-            raise ValueError(
-                "an update was made, and the watched module was not called before it: watch the module that your loop "
-                "calls, as model(x), with gradients on"
-            )
+        self._stepped, self._stepping = True, None
+        if self._calling:
+            self._settings = settings_of(self.optimizer)
+        found = getattr(optimizer, "found_inf", None)  # what a scaler says to an optimizer that skips by itself
+        if found is not None and float(found):
+            self.skipped = True
+            self._forget()
+            return
+        loss = self._sum()
+        if loss is None:
+            raise ValueError(NO_BACKWARD if self._passes else NOT_CALLED)
+        update, layers = self._passes[0].update, self._passes[0].layers
         if not update.gradients:
             self._take_gradients(update)
-        update.loss = sum(self._losses[1:], self._losses[0])
+        update.loss = loss
         rates = [float(group["lr"]) for group in self.optimizer.param_groups if "lr" in group]
         if rates and self._stirring is None:
             update.learning_rate = rates[0]
             self._rates |= set(rates)
-        if self._seen is not None:
-            update.activations, update.activation_gradients = self._seen.activations, self._seen.gradients
-            self._layers = self._seen.found if self._stirring is None else self._layers
+        if layers is not None:
+            update.activations, update.activation_gradients = layers.activations, layers.all_gradients(self._scale)
+            self._layers = layers.found if self._stirring is None else self._layers
         elif self._aside is not None and self._stirring is None:
             update.activations, update.activation_gradients = self._aside.activations, self._aside.activation_gradients
             self._aside = None
@@ -271,21 +570,34 @@ class TorchWatch:
         self._told(update)
 
     def _take_gradients(self, update: Update) -> None:
+        """Keep the gradients as the optimizer gets them, and as the backward pass left them; none of them scaled."""
         if update.before is None:
             return
-        found = {name: p.grad.detach().clone() for name, p in self.params.items() if p.grad is not None}
-        update.gradients = found
         before = self._unclipped
+        found = {name: p.grad.detach().clone() for name, p in self.params.items() if p.grad is not None} or dict(before)
+        scale = getattr(self.optimizer, "grad_scale", None)  # of an optimizer that divides by it itself
+        if scale is not None:
+            found = {name: divided(value, scale) for name, value in found.items()}
+        if self._scale is not None:
+            before = {name: divided(value, self._scale) for name, value in before.items()}
+        update.gradients = found
         if any(name in before and not torch.equal(before[name], found[name]) for name in found):
             update.unclipped = {name: before.get(name, value) for name, value in found.items()}
 
+    def _close(self, passes: Sequence[Pass]) -> None:
+        for each in passes:
+            if each.layers is not None:
+                each.layers.close()
+
     def _forget(self) -> None:
         """Let go of an update that is over, or that was none."""
-        if self._seen is not None:
-            self._seen.close()
+        self._close(self._passes)
         for hook in self._of_gradients:
             hook.remove()
-        self._seen, self._of_gradients, self._losses, self._unclipped, self._now = None, [], [], {}, None
+        self._passes, self._of_gradients, self._unclipped = [], [], {}
+        self._losses, self._by_vectors, self._by_grad, self._pending = [], [], [], None
+        self._called = self._frozen = self._scaling = False
+        self._scale = None
 
     def _look_without_the_compiler(self, function: Callable[..., Any], arguments: Sequence[Any]) -> None:
         """Make the update that comes aside, without the compiler, which hides the layers, and keep what they gave."""
@@ -296,12 +608,23 @@ class TorchWatch:
                 self.update(function, *arguments)
             finally:
                 self.compiled = True
-        self._aside = found[-1]
+        self._aside = found[-1] if found else None  # a gradient scaler may have skipped it
 
     # What the module and the optimizer hold.
 
     def _held(self) -> dict[str, Tensor]:
         return {**self.params, **dict(self.base.named_buffers())}
+
+    def _others(self) -> dict[str, Tensor]:
+        """What the optimizer trains beside the module, as a loss's own parameters."""
+        trained = [p for group in self.optimizer.param_groups for p in group["params"]]
+        return {f"optimizer's {k}": p for k, p in enumerate(trained) if id(p) not in self._own_names}
+
+    def _trains(self) -> dict[str, Tensor]:
+        return {**self.params, **self._others()}
+
+    def _changes(self) -> dict[str, Tensor]:
+        return {**self._held(), **self._others()}
 
     def _floats(self) -> dict[str, Tensor]:
         return {name: value for name, value in self._held().items() if value.is_floating_point()}
@@ -348,3 +671,56 @@ def optimizer_in_words(optimizer: torch.optim.Optimizer) -> Optimizer | None:
     if kind is torch.optim.AdamW:
         return AdamW(rate, beta1, beta2, epsilon, float(group["weight_decay"]))
     return Adam(rate, beta1, beta2, epsilon) if not group["weight_decay"] else None
+
+
+def needs_closure(optimizer: torch.optim.Optimizer) -> bool:
+    """Say whether an optimizer's step evaluates the loss itself.
+
+    Examples:
+        >>> weight = torch.nn.Parameter(torch.zeros(2))
+        >>> needs_closure(torch.optim.LBFGS([weight])), needs_closure(torch.optim.SGD([weight], lr=0.1))
+        (True, False)
+    """
+    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    return closure is not None and closure.default is inspect.Parameter.empty
+
+
+def pair_of(watched: Sequence[Any]) -> tuple[nn.Module, torch.optim.Optimizer]:
+    """Give the module and the optimizer among what is to be watched, in either order.
+
+    Raises:
+        ValueError: If they are not one of each, with what to do.
+    """
+    modules = [each for each in watched if isinstance(each, nn.Module)]
+    optimizers = [
+        each
+        for given in watched
+        for each in (given if isinstance(given, list | tuple) else [given])
+        if isinstance(each, torch.optim.Optimizer)
+    ]
+    if len(watched) == 2 and len(modules) == len(optimizers) == 1 and optimizers[0] in watched:
+        return modules[0], optimizers[0]
+    kinds = ", ".join(
+        "[" + ", ".join(type(one).__name__ for one in each) + "]" if isinstance(each, list) else type(each).__name__
+        for each in watched
+    )
+    said = "hand over a torch module and its torch.optim.Optimizer, as watch(folder, model, optimizer)"
+    if len(optimizers) > 1:
+        said = (
+            "a recording has one optimizer. Watch each with the module that it trains, as with watch(one, model, a), "
+            "watch(other, model, b)"
+        )
+    elif len(modules) > 1:
+        said += "; of several modules, the one that calls the others"
+    if any(isinstance(each, torch.optim.lr_scheduler.LRScheduler) for each in watched):
+        said += "; leave the scheduler out, the optimizer tells the rate of each update"
+    if any(isinstance(each, torch.amp.GradScaler) for each in watched):
+        said += "; leave the gradient scaler out, the recording is not scaled"
+    raise ValueError(f"nothing here can watch {kinds}: {said}")
+
+
+def _joined(whole: Tensor, said: Tensor) -> Tensor:
+    """Put predictions behind each other, of batches that are padded to other lengths too."""
+    if whole.ndim and whole.ndim == said.ndim and whole.shape[1:] == said.shape[1:]:
+        return torch.cat([whole, said])
+    return torch.cat([whole.reshape(-1), said.reshape(-1)])
