@@ -25,6 +25,8 @@ RECORDING_CASES = ("mnist-mlp", "char-gru")
 """The cases that ``RECORDING_LIMIT`` is asked of."""
 WATCHING_LIMIT = 1.05
 """An update of a watched loop, after those that are recorded deeply, over one that nobody watches."""
+DEEP_LIMIT = 1.5
+"""A deeply recorded update, less what the disk alone takes for what it records, over one that nobody watches."""
 OURS = "parity"
 """What stands in a benchmark's parameter ``peer`` where the project's own work is timed."""
 ASKED_VALUES = 10**8
@@ -97,6 +99,16 @@ def _watching_limits(result: Result) -> Iterator[Limit]:
     for benchmark in result.group("watching"):
         if ratio := benchmark.ratio("plain_seconds"):
             yield Limit(f"{benchmark.info['loop']}: a watched update, over a plain one", ratio, WATCHING_LIMIT)
+        if deep := deep_ratio(benchmark):
+            yield Limit(f"{benchmark.info['loop']}: a deep update less its bytes, over a plain one", deep, DEEP_LIMIT)
+
+
+def deep_ratio(benchmark: Benchmark) -> Spread | None:
+    """A deep update less what the disk takes for it, over a plain one, round by round; None where one is missing."""
+    deep, disk, plain = (benchmark.info.get(f"{name}_seconds") for name in ("deep", "disk", "plain"))
+    if not deep or not disk or not plain:
+        return None
+    return Spread(tuple((each - written) / usual for each, written, usual in zip(deep, disk, plain, strict=True)))
 
 
 def _comparing_limits(result: Result) -> Iterator[Limit]:

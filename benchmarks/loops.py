@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import shutil
 import tempfile
@@ -99,6 +100,39 @@ def in_flax(compiled: bool) -> Loop:
     return Loop(state["now"], made, lambda loss: loss.block_until_ready())
 
 
+def in_nnx(compiled: bool) -> Loop:
+    import jax
+    import jax.numpy as jnp
+    import optax
+    from flax import nnx
+
+    class Model(nnx.Module):  # type: ignore[misc,unused-ignore]
+        def __init__(self, rngs: Any) -> None:
+            self.inner = nnx.List([nnx.Linear(WIDTH, WIDTH, rngs=rngs) for _ in range(LAYERS)])
+            self.last = nnx.Linear(WIDTH, 1, rngs=rngs)
+
+        def __call__(self, x: Any) -> Any:
+            for layer in self.inner:
+                x = nnx.relu(layer(x))
+            return self.last(x)
+
+    x, y = map(jnp.asarray, _batch())
+    model = Model(nnx.Rngs(0))
+    optimizer = nnx.Optimizer(model, optax.adam(1e-3), wrt=nnx.Param)
+
+    @nnx.jit  # type: ignore[untyped-decorator,unused-ignore]
+    def update(model: Any, optimizer: Any, x: Any, y: Any) -> Any:
+        loss, gradients = nnx.value_and_grad(lambda model: jnp.mean((model(x) - y) ** 2))(model)
+        optimizer.update(model, gradients)
+        return loss
+
+    def made(run: Any) -> Step:
+        given = model, optimizer, x, y
+        return lambda: update(*given) if run is None else run.step(update, *given)
+
+    return Loop((model, optimizer), made, jax.block_until_ready)
+
+
 def in_keras(compiled: bool) -> Loop:
     import keras
 
@@ -119,6 +153,8 @@ LOOPS: dict[str, tuple[str, Callable[[bool], Loop], bool]] = {
     "torch": ("torch", in_torch, False),
     "torch.compile": ("torch", in_torch, True),
     "flax jit": ("jax", in_flax, True),
+    "flax nnx jit": ("jax", in_nnx, True),
+    "keras graph": ("tensorflow", in_keras, False),
     "keras jit": ("tensorflow", in_keras, True),
 }
 """Name to framework, loop, and whether it is compiled."""
@@ -128,7 +164,8 @@ LOOPS: dict[str, tuple[str, Callable[[bool], Loop], bool]] = {
 class Watch:
     """Time a loop that nobody watches, a deeply recorded update and a later one, taking turns.
 
-    The result has the seconds of an update of each, round by round, and how many bytes the process grew by meanwhile.
+    The result has the seconds of an update of each, round by round, how many bytes the process grew by meanwhile, and
+    the seconds that the disk alone takes for what a deep update records.
     """
 
     environment: Environment
@@ -139,17 +176,19 @@ class Watch:
 
     def run(self, emit: Emit) -> dict[str, list[float]]:
         _, make, compiled = LOOPS[self.loop]
-        found: dict[str, list[float]] = {"plain": [], "deep": [], "later": [], "bytes": []}
+        found: dict[str, list[float]] = {"plain": [], "deep": [], "disk": [], "later": [], "bytes": []}
         alone = make(compiled)
         plain = alone.update(None)
         _timed(alone, plain, 3)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        with self._watched(make(compiled), deep=DEEP * self.rounds + 1) as (loop, step):
+        with self._watched(make(compiled), deep=DEEP * self.rounds + 1) as (loop, step, folder):
             _timed(loop, step, 1)
             for _ in range(self.rounds):
                 found["deep"].append(_timed(loop, step, DEEP))
+            size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+            found["disk"] += [_written(folder / "disk", size // (DEEP * self.rounds + 1)) for _ in range(self.rounds)]
         found["bytes"].append(1024.0 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
-        with self._watched(make(compiled), deep=1) as (loop, step):
+        with self._watched(make(compiled), deep=1) as (loop, step, _):
             _timed(loop, step, 4)
             for _ in range(self.rounds):
                 # Both in each round: a machine that others use is not as fast in the next.
@@ -158,14 +197,25 @@ class Watch:
         return found
 
     @contextmanager
-    def _watched(self, loop: Loop, deep: int) -> Iterator[tuple[Loop, Step]]:
+    def _watched(self, loop: Loop, deep: int) -> Iterator[tuple[Loop, Step, Path]]:
         from parity.watching import watch
 
         folder = Path(tempfile.mkdtemp(prefix="parity-bench-"))
         with ExitStack() as stack:
             stack.callback(shutil.rmtree, folder)
             run = stack.enter_context(watch(folder / "run", *loop.watched, deep=deep, shadows=0))
-            yield loop, loop.update(run)
+            yield loop, loop.update(run), folder
+
+
+def _written(path: Path, size: int) -> float:
+    """The seconds that so many bytes take to the disk."""
+    data = np.random.default_rng(0).bytes(size)
+    begun = time.perf_counter()
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    return time.perf_counter() - begun
 
 
 def _timed(loop: Loop, step: Step, updates: int) -> float:

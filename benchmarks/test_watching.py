@@ -25,5 +25,6 @@ def test_watching(benchmark: Any, loop: str, workers: Workers, rounds: int) -> N
         "loop": loop,
         "plain_seconds": seconds["plain"],
         "deep_seconds": seconds["deep"],
+        "disk_seconds": seconds["disk"],
         "peak_bytes": seconds["bytes"][0],
     }

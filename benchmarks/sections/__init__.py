@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from benchmarks.result import Result
-from benchmarks.sections import commands, comparing, overview, training
+from benchmarks.sections import commands, comparing, overview, training, watching
 from benchmarks.sections.pieces import Section
 
 
@@ -22,6 +22,7 @@ def sections(result: Result, earlier: Result | None = None) -> Iterator[Section]
         training.throughput(result),
         training.first_calls(result),
         training.recording(result),
+        watching.watching(result),
         comparing.comparison(result),
         comparing.scaling(result),
         commands.startup(result),
