@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,6 +21,10 @@ RANDOM = (
     "the graph draws random numbers by operations whose state cannot be set back, so that no shadow can follow: hand "
     "shadows=0 over, or draw them by tf.random.stateless_uniform"
 )
+UNINITIALIZED = (
+    "{names} of the graph have no values yet: run their initializer, as session.run(tf.compat.v1."
+    "global_variables_initializer()), before parity.watch, not within the watched block"
+)
 FINAL = "the graph is final: no gradients of layers could be added to it"
 
 
@@ -34,7 +38,7 @@ class Tf1Watch:
     framework = "tf1"
 
     def __init__(self, *watched: Any) -> None:
-        sessions = [each for each in watched if isinstance(each, tf.compat.v1.Session)]
+        sessions = [found for each in watched if (found := _session(each)) is not None]
         losses = [each for each in watched if isinstance(each, tf.Tensor) and not each.shape.rank]
         trains = [each for each in watched if isinstance(each, tf.Operation)]
         if (len(sessions), len(losses), len(trains)) != (1, 1, 1) or len(watched) != 3:
@@ -66,6 +70,7 @@ class Tf1Watch:
 
     def attach(self, told: Told, deep: Callable[[], bool]) -> None:
         self._told, self._deep, self._run = told, deep, self.session.run
+        self._refuse_uninitialized()
         rules = {rule.variable: rule for rule in self._rules}
         self._gradients = {name: rules[name].gradient for name in self._trained if name in rules}
         self._before_clipping = {name: unclipped(tensor) for name, tensor in self._gradients.items()}
@@ -157,7 +162,7 @@ class Tf1Watch:
 
     def _seen(self, fetches: Any, feed_dict: Any = None, **named: Any) -> Any:
         """Stand in the place of ``session.run``."""
-        asked = [self._operation(each) for each in tf.nest.flatten(fetches)]
+        asked = [self._operation(each) for each in _leaves(fetches)]
         if self.train not in asked:
             return self._run(fetches, feed_dict, **named)
         if self._generator is not None:
@@ -188,6 +193,20 @@ class Tf1Watch:
         self._told(update)
         return result
 
+    def _refuse_uninitialized(self) -> None:
+        try:
+            self._run(self._every)
+        except tf.errors.FailedPreconditionError as error:
+            names = [name for name, variable in self._every.items() if not self._has_value(variable)]
+            raise ValueError(UNINITIALIZED.format(names=", ".join(names))) from error
+
+    def _has_value(self, variable: Any) -> bool:
+        try:
+            self._run(variable)
+        except tf.errors.FailedPreconditionError:
+            return False
+        return True
+
     def _operation(self, fetch: Any) -> Any:
         return (
             self.graph.as_graph_element(fetch, allow_tensor=False)
@@ -204,3 +223,26 @@ class Tf1Watch:
         if isinstance(value, np.ndarray) and value.dtype.kind == "f":
             return stir(value, self._generator, value.dtype.name)
         return value
+
+
+def _session(watched: Any) -> Any:
+    """Find the session that runs the graph: itself, or what a monitored session runs; None if there is none."""
+    monitored = tf.compat.v1.train.MonitoredSession, tf.compat.v1.train.SingularMonitoredSession
+    if isinstance(watched, monitored):
+        return watched._tf_sess()
+    return watched if isinstance(watched, tf.compat.v1.Session | tf.compat.v1.InteractiveSession) else None
+
+
+def _leaves(fetches: Any) -> Iterator[Any]:
+    """List what a structure fetches. A monitored session keys what its hooks fetch by the hooks: no order sorts those.
+
+    >>> list(_leaves({"train": 1, 2: [3, (4,)]}))
+    [1, 3, 4]
+    """
+    if isinstance(fetches, Mapping):
+        fetches = list(fetches.values())
+    if isinstance(fetches, list | tuple):
+        for each in fetches:
+            yield from _leaves(each)
+    else:
+        yield fetches
