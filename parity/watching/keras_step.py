@@ -20,9 +20,9 @@ OTHER_OPTIMIZER = (
     "optimizer's update to a step of its own, of a watched run of its own, and leave the other out of this one"
 )
 OTHER_BATCH = (
-    "the function handed to step is called more than once, to see its layers and for each shadow, and the model was given "
-    "another batch then: take the batch before, and hand it over, as in run.step(update, x, y). What the function draws "
-    "at random it must draw from Keras, NumPy or Python"
+    "the function handed to step is called more than once, to see its layers and for each shadow, and the model was "
+    "given another batch then: take the batch before, and hand it over, as in run.step(update, x, y). What the "
+    "function draws at random it must draw from Keras, NumPy or Python"
 )
 ITERATOR = (
     "step was handed an iterator, {kind}, and calls its function more than once: take the batch before, and hand it "

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -219,14 +220,18 @@ class KerasWatch:
 
     def _train(self, iterator: Any) -> Any:
         """Stand in the place of the model's own function of an update, or of several in one execution."""
+        several = self.model.steps_per_execution
+        if several == 1 or not hasattr(iterator, "get_next"):  # train_on_batch makes one, whatever was compiled
+            return self._train_once(iterator)
         result = None
-        for made in range(self.model.steps_per_execution):
-            try:
-                result = self._train_once(iterator)
-            except (StopIteration, tf.errors.OutOfRangeError):
+        for made in range(several):
+            # Asked for more than it has, what is compiled would count an update before it fails.
+            batch = iterator.get_next_as_optional()
+            if not batch.has_value():
                 if not made:
-                    raise
+                    raise StopIteration
                 break
+            result = self._train_once(iter(tf.data.Dataset.from_tensors(batch.get_value())))
         return result
 
     def _train_once(self, iterator: Any) -> Any:
@@ -238,9 +243,10 @@ class KerasWatch:
         if self._inside:
             begun = self._begun
         elif self._deep():
-            data = iterator.get_next() if hasattr(iterator, "get_next") else data
-            begun = self._begin(lambda: self.model.train_step(data))
-            iterator = iter(tf.data.Dataset.from_tensors(data))
+            if hasattr(iterator, "get_next"):
+                data = iterator.get_next()
+                iterator = iter(tf.data.Dataset.from_tensors(data))
+            begun = self._begin(lambda: self._train_step(data))
         else:
             begun = self._begin(lambda: None)
         with taking, self._loop.off(), self._one_at_a_time(), self._taking_loss():
@@ -329,11 +335,16 @@ class KerasWatch:
 
     def _plain(self, iterator: Any) -> Any:
         if hasattr(iterator, "get_next"):
-            with self._taking_loss():
-                return self.model.train_step(iterator.get_next())
+            return self._train_step(iterator.get_next())
         data = next(iterator)
-        with self._step.taking(data) if self._step is not None else nullcontext(), self._taking_loss():
-            return self.model.train_step(data)
+        with self._step.taking(data) if self._step is not None else nullcontext():
+            return self._train_step(data)
+
+    def _train_step(self, data: Any) -> Any:
+        """Make an update by the model's own step, which Keras hands None where a dataset has an empty optional."""
+        found = keras.tree.map_structure(lambda x: None if isinstance(x, tf.experimental.Optional) else x, data)
+        with self._taking_loss():
+            return self.model.train_step(found)
 
     def _end(self, update: Update, loss: Any) -> None:
         update.loss = loss

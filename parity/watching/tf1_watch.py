@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -21,9 +23,15 @@ RANDOM = (
     "the graph draws random numbers by operations whose state cannot be set back, so that no shadow can follow: hand "
     "shadows=0 over, or draw them by tf.random.stateless_uniform"
 )
+FEW = 4
+"""So many names stand in a message."""
 UNINITIALIZED = (
-    "{names} of the graph have no values yet: run their initializer, as session.run(tf.compat.v1."
+    "variables of the graph have no values yet, {names}: run their initializer, as session.run(tf.compat.v1."
     "global_variables_initializer()), before parity.watch, not within the watched block"
+)
+EMPTY = (
+    "no session.run within the watched block ran the watched training operation, and the recording is empty: watch the "
+    "operation and the session that the loop runs"
 )
 FINAL = "the graph is final: no gradients of layers could be added to it"
 
@@ -67,6 +75,7 @@ class Tf1Watch:
         everything = ancestors([self.loss.op, self.train])
         self._draws = any(op.op_def.is_stateful and "Random" in op.type for op in everything)
         self._generator: np.random.Generator | None = None
+        self._empty = True
 
     def attach(self, told: Told, deep: Callable[[], bool]) -> None:
         self._told, self._deep, self._run = told, deep, self.session.run
@@ -93,6 +102,8 @@ class Tf1Watch:
 
     def detach(self) -> None:
         del self.session.run
+        if self._empty and sys.exc_info()[0] is None:
+            warnings.warn(EMPTY, UserWarning, stacklevel=3)
 
     def condition(self) -> Condition:
         params = {name: self._every[name] for name in (*self._trained, *self._buffers)}
@@ -190,6 +201,7 @@ class Tf1Watch:
             update.gradients = seen["gradients"]
             if any(not np.array_equal(value, update.gradients[k]) for k, value in seen["unclipped"].items()):
                 update.unclipped = update.gradients | seen["unclipped"]
+        self._empty = False
         self._told(update)
         return result
 
@@ -198,7 +210,8 @@ class Tf1Watch:
             self._run(self._every)
         except tf.errors.FailedPreconditionError as error:
             names = [name for name, variable in self._every.items() if not self._has_value(variable)]
-            raise ValueError(UNINITIALIZED.format(names=", ".join(names))) from error
+            few = names if len(names) <= FEW else [*names[:FEW], f"and {len(names) - FEW} more"]
+            raise ValueError(UNINITIALIZED.format(names=", ".join(few))) from error
 
     def _has_value(self, variable: Any) -> bool:
         try:
