@@ -34,7 +34,8 @@ def watch(
     Args:
         folder: Where the run goes. It is made, or replaced if it holds an earlier recording.
         watched: What trains: a ``torch.nn.Module`` and its ``torch.optim.Optimizer``; a Keras model on TensorFlow, and
-            its optimizer unless it is compiled with one; an ``nnx.Module`` of flax and its ``nnx.Optimizer``; of JAX,
+            its optimizer unless it is compiled with one, on which ``fit``, ``train_on_batch`` and an eager loop are
+            recorded as they are; an ``nnx.Module`` of flax and its ``nnx.Optimizer``; of JAX,
             the trees of arrays that an update takes and returns, as ``params, opt_state`` or flax's TrainState; or, of
             a TensorFlow 1 graph, the session, the loss and the training operation.
         deep: Of how many first updates everything is recorded: batch, every layer, prediction, gradients and state. 20
@@ -77,7 +78,10 @@ def watch(
 
 def _adapter(watched: tuple[Any, ...]) -> Adapter:
     """Choose what looks into the user's objects, by what they are; their framework is imported already."""
-    roots = {base.__module__.partition(".")[0] for each in watched for base in type(each).__mro__}
+    kinds = [{base.__module__.partition(".")[0] for base in type(each).__mro__} for each in watched]
+    roots = set[str]().union(*kinds)
+    if "keras" in roots:
+        _refuse_backend(watched, kinds)
     within = [each for given in watched for each in (given if isinstance(given, list | tuple) else [given])]
     torchs = any(base.__module__.partition(".")[0] == "torch" for each in within for base in type(each).__mro__)
     if torchs and (len(watched) == 2 or (len(watched) > 2 and "keras" not in roots)):
@@ -101,11 +105,27 @@ def _adapter(watched: tuple[Any, ...]) -> Adapter:
         from parity.watching.jax_watch import JaxWatch
 
         return JaxWatch(*watched)
-    kinds = ", ".join(type(each).__name__ for each in watched) or "nothing"
+    names = ", ".join(type(each).__name__ for each in watched) or "nothing"
     raise ValueError(
-        f"nothing here can watch {kinds}: hand over a torch module and its optimizer, a Keras model, a model of "
+        f"nothing here can watch {names}: hand over a torch module and its optimizer, a Keras model, a model of "
         "flax's nnx and its optimizer, the trees of a JAX state, or a session of TensorFlow 1 with its loss and its "
         "training operation"
+    )
+
+
+def _refuse_backend(watched: tuple[Any, ...], kinds: list[set[str]]) -> None:
+    """Refuse a model or an optimizer of Keras on another backend than TensorFlow. On torch, a model is a module too."""
+    backend = sys.modules["keras"].backend.backend()
+    torchs = [index for index, roots in enumerate(kinds) if "torch" in roots and "keras" not in roots]
+    if backend == "tensorflow" or (backend == "torch" and len(watched) == 2 and torchs):
+        return
+    instead = {
+        "torch": "or train it by an optimizer of torch.optim, and watch the model and that optimizer",
+        "jax": "or train it by a function of JAX, and watch the trees of arrays that it takes and returns",
+    }.get(backend, "")
+    raise ValueError(
+        f"Keras runs on {backend}, and is watched on TensorFlow alone: set KERAS_BACKEND=tensorflow in the environment "
+        f"before Keras is imported{', ' if instead else ''}{instead}"
     )
 
 

@@ -1,9 +1,9 @@
-"""See the layers of a Keras model on TensorFlow, and the gradients its optimizer gets, in an update made aside."""
+"""See the layers of a Keras model on TensorFlow, and the gradients that its optimizer gets, in an eager update."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import keras
@@ -18,12 +18,23 @@ class Layers:
 
     ``tf.custom_gradient`` gives its function numbers on the way forward, and on the way back, whichever tape is the
     user's: an identity with such a gradient tells both. What it hands on, either way, is what ``moved`` makes of it.
+
+    Args:
+        model: The model whose layers are seen.
+        name_of: Names a variable.
+        moved: Stirs a tensor.
+        taps: Whether such identities are put in. Without them the tape computes what it would compute unwatched, to
+            the bit, and whoever holds it asks it for the gradients of ``activations``.
     """
 
     def __init__(
-        self, model: Any, name_of: Callable[[Any], str], moved: Callable[[Any], Any] = lambda tensor: tensor
+        self,
+        model: Any,
+        name_of: Callable[[Any], str],
+        moved: Callable[[Any], Any] = lambda tensor: tensor,
+        taps: bool = True,
     ) -> None:
-        self._moved = moved
+        self._moved, self._taps = moved, taps
         self.activations: dict[str, Any] = {}
         self.gradients: dict[str, Any] = {}
         self._flow = Flow(self._tap)
@@ -41,19 +52,28 @@ class Layers:
     @contextmanager
     def watching(self, optimizer: Any) -> Iterator[None]:
         """Watch every layer of the model that is called, and the gradients of which the optimizer makes its update."""
-        call, apply, eager = keras.layers.Layer.__call__, optimizer.apply, tf.config.functions_run_eagerly()
-        clip = optimizer._clip_gradients
+        call, eager = keras.layers.Layer.__call__, tf.config.functions_run_eagerly()
 
         def called(layer: Any, *arguments: Any, **named: Any) -> Any:
-            if id(layer) not in self._known:
-                return call(layer, *arguments, **named)
-            return self._called(layer, lambda *a, **n: call(layer, *a, **n), arguments, named)
+            return self.called(call, layer, arguments, named)
+
+        with replaced(keras.layers.Layer, __call__=called), self.applying(optimizer):
+            tf.config.run_functions_eagerly(True)
+            try:
+                yield
+            finally:
+                tf.config.run_functions_eagerly(eager)
+
+    @contextmanager
+    def applying(self, optimizer: Any) -> Iterator[None]:
+        """Keep the gradients of which the optimizer makes its update."""
+        apply, clip = optimizer.apply, optimizer._clip_gradients
 
         def applied(gradients: Any, variables: Any = None) -> Any:
             trained = list(variables) if variables is not None else list(optimizer._trainable_variables)
             pairs = zip(gradients, trained, strict=True)
             self.of_params = {self._name_of(v): tf.convert_to_tensor(g) for g, v in pairs if g is not None}
-            return apply(gradients, variables)
+            return apply(gradients, trained)
 
         def clipped(gradients: Any) -> Any:
             found = clip(gradients)
@@ -61,16 +81,20 @@ class Layers:
                 self.of_params = dict(zip(self.of_params, map(tf.convert_to_tensor, found), strict=True))
             return found
 
-        keras.layers.Layer.__call__, optimizer.apply, optimizer._clip_gradients = called, applied, clipped
-        tf.config.run_functions_eagerly(True)
-        try:
+        with replaced(optimizer, apply=applied, _clip_gradients=clipped):
             yield
-        finally:
-            tf.config.run_functions_eagerly(eager)
-            keras.layers.Layer.__call__ = call
-            del optimizer.apply, optimizer._clip_gradients
+
+    def called(self, call: Callable[..., Any], layer: Any, arguments: Any, named: Any) -> Any:
+        """Call a layer by ``call``, and keep what it gives if it is one of the model's."""
+        if id(layer) not in self._known:
+            return call(layer, *arguments, **named)
+        return self._called(layer, lambda *a, **n: call(layer, *a, **n), arguments, named)
 
     def _tap(self, tensor: Any, name: str) -> Any:
+        if not self._taps:
+            self.activations[name] = tensor
+            return tensor
+
         @tf.custom_gradient  # type: ignore[untyped-decorator,unused-ignore]
         def identity(x: Any) -> Any:
             self.activations[name] = x
@@ -106,6 +130,20 @@ class Layers:
             self.prediction = next((self.activations[each] for each in call.outputs), None)
         call.end(type(layer).__name__, configuration(layer))
         return output
+
+
+@contextmanager
+def replaced(owner: Any, **by: Any) -> Iterator[None]:
+    """Set attributes of an object or a class, and in the end put back what was there, or nothing."""
+    own = {name: vars(owner)[name] for name in by if name in vars(owner)}
+    with ExitStack() as stack:
+        for name, value in by.items():
+            if name in own:
+                stack.callback(setattr, owner, name, own[name])
+            else:
+                stack.callback(delattr, owner, name)
+            setattr(owner, name, value)
+        yield
 
 
 def is_float(leaf: Any) -> bool:

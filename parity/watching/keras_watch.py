@@ -1,12 +1,15 @@
-"""Look into a run of a Keras model on TensorFlow: ``fit``, ``train_on_batch``, or a function that makes an update."""
+"""Look into a run of a Keras model on TensorFlow: ``fit``, ``train_on_batch``, or a loop of the user's own."""
 
 from __future__ import annotations
 
 import random
+import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -14,15 +17,27 @@ from parity.recording.layers import Layer
 from parity.tolerance import stir
 from parity.typing import Params
 from parity.watching.flow import as_plain
-from parity.watching.keras_layers import Layers
+from parity.watching.keras_layers import Layers, replaced
+from parity.watching.keras_loop import Loop
+from parity.watching.keras_step import Step, changing, loss_in, loss_of, refuse_iterators
 from parity.watching.seen import Condition, Told, Update
 
 SLOTS = {"momentums": "first_moment", "velocities": "second_moment"}
 """Names of the slots of Keras's Adam in the words of ``parity.spec``. Others keep their own."""
 
+EMPTY = (
+    "no update of the watched model was seen, and the recording is empty: train it within the watched block, by fit, "
+    "by train_on_batch or by an eager loop that applies the gradients of a tf.GradientTape by the watched optimizer. "
+    "A loop in a tf.function hands each update to step, as in run.step(update, x, y)"
+)
+OTHER_OPTIMIZER = (
+    "the model was compiled within the watched block, with another optimizer than the watched one, whose updates are "
+    "not recorded: compile it before parity.watch"
+)
+
 
 class KerasWatch:
-    """Sees every update of a model that ``fit`` or ``train_on_batch`` makes, or that ``step`` is handed.
+    """Sees every update that ``fit`` or ``train_on_batch`` makes, that ``step`` is handed, or that an eager loop makes.
 
     See ``parity.watching.seen.Adapter``. Roundings are stirred in the state and in the inputs; in updates that are seen
     deeply, which are made eagerly then, in what layers give and in the gradients that come back, too.
@@ -48,29 +63,52 @@ class KerasWatch:
         self._generator: np.random.Generator | None = None
         self._made: Update | None = None
         self._inside = False
+        self._empty = True
+        self._step: Step | None = None
+        self._batch: list[Any] = []
+        """What the last update that ``step`` was handed was given."""
+        self._found: dict[int, tuple[Any, Any]] = {}
+        """Variables beyond the model's and the optimizer's that updates change, and what they were before."""
+        self._loop = Loop(model, self.optimizer, self._begin_of_loop, self._end_of_loop)
 
     def attach(self, told: Told, deep: Callable[[], bool]) -> None:
         self._told, self._deep = told, deep
         self._loss = tf.Variable(np.nan, dtype=self.dtype, trainable=False)
-        original = self.model.compute_loss
+        self._asked, self._sees_loss = False, False
+        model = self.model
+        compute, make = model.compute_loss, model.make_train_function
 
         def compute_loss(*arguments: Any, **named: Any) -> Any:
-            loss = original(*arguments, **named)
+            loss = compute(*arguments, **named)
             if loss is not None:
+                self._asked = True
                 self._loss.assign(tf.cast(loss, self._loss.dtype))
             return loss
 
-        self.model.compute_loss = compute_loss
-        if self.model.compiled:
+        def make_train_function(force: bool = False) -> Any:
+            if model.optimizer is not self.optimizer:
+                warnings.warn(OTHER_OPTIMIZER, UserWarning, stacklevel=2)
+                return make(force)
+            if model.train_function is None or force:
+                with self._one_at_a_time():
+                    make(force=True)
+                self._compiled, model.train_function = model.train_function, self._train
+            return model.train_function
+
+        self._attached = ExitStack()
+        hooks = {"compute_loss": compute_loss, "make_train_function": make_train_function}
+        self._attached.enter_context(replaced(model, **hooks))
+        self._attached.enter_context(self._loop.watching())
+        if model.compiled and model.optimizer is self.optimizer:
             # What was compiled before does not know of the loss that is kept.
-            self.model.make_train_function(force=True)
-            self._compiled = self.model.train_function
-            self.model.train_function = self._train
+            model.make_train_function(force=True)
 
     def detach(self) -> None:
-        del self.model.compute_loss
+        self._attached.close()
         if self.model.compiled:
             self.model.train_function = None
+        if self._empty and sys.exc_info()[0] is None:
+            warnings.warn(EMPTY, UserWarning, stacklevel=3)
 
     def condition(self) -> Condition:
         params = {self._name(v): np.array(v) for v in self.model.variables if self._is_float(v)}
@@ -95,31 +133,53 @@ class KerasWatch:
         return found | ({"notes": self.notes} if self.notes else {})
 
     def update(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        refuse_iterators(arguments)
         self._made, self._inside = None, False
         if self._generator is not None:
             arguments = tuple(self._moved(each) for each in arguments)
-            if self._deep():
-                self._loss.assign(np.nan)
-                update = Update()
-                result = self._see(update, lambda: function(*arguments), back=False)
-                # A function of the user's own may not ask the model for its loss.
-                self._end(update, self._loss_of(result) if np.isnan(self._loss.numpy()) else self._loss.value())
-                return result
-        begun = self._begin(lambda: function(*arguments))
+        self._step = Step(self.model, self.optimizer, self._changes())
+        try:
+            with self._loop.off(), self._step.watching():
+                result = self._updated(self._step, lambda: function(*arguments))
+            if self._generator is None:
+                self._batch = self._step.batch
+            else:
+                self._step.check(self._batch)
+        finally:
+            self._step = None
+        return result
+
+    def _updated(self, step: Step, function: Callable[[], Any]) -> Any:
+        if self._generator is not None and self._deep():
+            self._loss.assign(np.nan)
+            update = Update()
+            result = self._see(update, function, back=False)
+            # A function of the user's own may not ask the model for its loss.
+            self._end(update, loss_of(result) if np.isnan(self._loss.numpy()) else self._loss.value())
+            return result
+        begun = self._begin(function)
+        aside, step.batch = step.batch, []
         self._inside = True
         try:
-            result = function(*arguments)
+            result = function()
         finally:
             self._inside = False
+        step.check(aside)
         if self._made is None:  # no function of the model's own made it
-            self._end(begun, self._loss_of(result))
+            self._end(begun, loss_of(result))
         return result
 
     def saved(self) -> Any:
-        return [v.numpy() for v in self._held()]
+        return {id(v): (v, v.numpy()) for v in self._held()}
 
     def go_to(self, saved: Any) -> None:
-        for v, value in zip(self._held(), saved, strict=True):
+        later = [v for v in self._held() if id(v) not in saved]
+        unknown = {id(v) for v in later} - self._found.keys()
+        for metric in self.model.metrics:
+            # Keras makes the variables of metrics in the first update that it makes.
+            if any(id(v.value) in unknown for v in metric.variables):
+                metric.reset_state()
+        for v, value in (*(self._found[id(v)] for v in later if id(v) in self._found), *saved.values()):
             v.assign(value)
 
     def load(self, params: Params, slots: Mapping[str, Params]) -> None:
@@ -159,39 +219,105 @@ class KerasWatch:
             v.assign(stir(np.asarray(v), self._generator, self.dtype))
 
     def _train(self, iterator: Any) -> Any:
-        """Stand in the place of the model's own function of an update."""
+        """Stand in the place of the model's own function of an update, or of several in one execution."""
+        several = self.model.steps_per_execution
+        if several == 1 or not hasattr(iterator, "get_next"):  # train_on_batch makes one, whatever was compiled
+            return self._train_once(iterator)
+        result = None
+        for made in range(several):
+            # Asked for more than it has, what is compiled would count an update before it fails.
+            batch = iterator.get_next_as_optional()
+            if not batch.has_value():
+                if not made:
+                    raise StopIteration
+                break
+            result = self._train_once(iter(tf.data.Dataset.from_tensors(batch.get_value())))
+        return result
+
+    def _train_once(self, iterator: Any) -> Any:
+        taking: Any = nullcontext()
+        if not hasattr(iterator, "get_next"):  # a generator of train_on_batch
+            data = next(iterator)
+            iterator = iter((data,))
+            taking = self._step.taking(data) if self._step is not None else taking
         if self._inside:
             begun = self._begun
         elif self._deep():
-            data = iterator.get_next()
-            begun = self._begin(lambda: self.model.train_step(data))
-            iterator = iter(tf.data.Dataset.from_tensors(data))
+            if hasattr(iterator, "get_next"):
+                data = iterator.get_next()
+                iterator = iter(tf.data.Dataset.from_tensors(data))
+            begun = self._begin(lambda: self._train_step(data))
         else:
             begun = self._begin(lambda: None)
-        result = self._compiled(iterator)
-        self._end(begun, self._loss.value())
+        with taking, self._loop.off(), self._one_at_a_time(), self._taking_loss():
+            result = self._compiled(iterator)
+        # What is compiled says it once, when it is traced.
+        self._sees_loss |= self._asked or self._taped
+        self._end(begun, self._loss.value() if self._sees_loss else loss_in(result))
         return result
+
+    @contextmanager
+    def _taking_loss(self) -> Iterator[None]:
+        """Keep the loss that an update of the model's own asks the model for, or else a tape for the gradients of."""
+        self._asked, self._taped = False, False
+
+        def taken(target: Any) -> None:
+            if not self._asked:
+                loss = tf.add_n([tf.reduce_sum(tf.cast(each, self._loss.dtype)) for each in tf.nest.flatten(target)])
+                (self._loss.assign_add if self._taped else self._loss.assign)(loss)
+                self._taped = True
+
+        with self._loop.taking(taken):
+            yield
+
+    @contextmanager
+    def _one_at_a_time(self) -> Iterator[None]:
+        """Make one update in an execution."""
+        several, self.model.steps_per_execution = self.model.steps_per_execution, 1
+        try:
+            yield
+        finally:
+            self.model.steps_per_execution = several
 
     def _begin(self, again: Callable[[], Any]) -> Update:
         """Begin an update; a deep one is made aside first, so that its layers are seen."""
         update = self._begun = Update()
         if not self._deep():
             return update
-        update.learning_rate = float(np.asarray(self.optimizer.learning_rate))
+        update.learning_rate = self._rate()
         self._see(update, again)
         return update
+
+    def _begin_of_loop(self) -> tuple[Update, Layers | None]:
+        update = Update()
+        if not self._deep():
+            return update, None
+        update.learning_rate, update.before = self._rate(), self.condition()
+        return update, Layers(self.model, self._name, taps=False)
+
+    def _end_of_loop(self, update: Update, seen: Layers | None) -> None:
+        if seen is not None:
+            self._keep(update, seen)
+        self._end(update, update.loss)
+
+    def _rate(self) -> float:
+        return float(np.asarray(self.optimizer.learning_rate))
 
     def _see(self, update: Update, function: Callable[[], Any], back: bool = True) -> Any:
         """Make an update eagerly and keep what its layers give; then go ``back`` to where it began."""
         update.before = self.condition()
         seen = Layers(self.model, self._name, *(() if self._generator is None else (self._moved,)))
-        with self._looking(back), seen.watching(self.optimizer):
+        with self._loop.off(), self._looking(back), seen.watching(self.optimizer):
             result = function()
+        self._keep(update, seen)
+        return result
+
+    def _keep(self, update: Update, seen: Layers) -> None:
+        """Keep what was seen of an update's layers and gradients."""
         update.activations, update.activation_gradients = seen.activations, seen.gradients
         update.prediction, update.inputs, update.gradients = seen.prediction, seen.inputs, seen.of_params
         if self._generator is None:
             self._layers = seen.found
-        return result
 
     @contextmanager
     def _looking(self, back: bool) -> Iterator[None]:
@@ -199,7 +325,8 @@ class KerasWatch:
         saved, drawn = self.saved(), self.random()
         mine, self.model.train_function = getattr(self.model, "train_function", None), self._plain
         try:
-            yield
+            with changing(self._changes()):
+                yield
         finally:
             self.model.train_function = mine
             if back:
@@ -207,23 +334,34 @@ class KerasWatch:
                 self.draw_from(drawn)
 
     def _plain(self, iterator: Any) -> Any:
-        data = iterator.get_next() if hasattr(iterator, "get_next") else next(iterator)
-        return self.model.train_step(data)
+        if hasattr(iterator, "get_next"):
+            return self._train_step(iterator.get_next())
+        data = next(iterator)
+        with self._step.taking(data) if self._step is not None else nullcontext():
+            return self._train_step(data)
+
+    def _train_step(self, data: Any) -> Any:
+        """Make an update by the model's own step, which Keras hands None where a dataset has an empty optional."""
+        found = keras.tree.map_structure(lambda x: None if isinstance(x, tf.experimental.Optional) else x, data)
+        with self._taking_loss():
+            return self.model.train_step(found)
 
     def _end(self, update: Update, loss: Any) -> None:
         update.loss = loss
-        self._made = update
+        self._made, self._empty = update, False
         self._told(update)
 
-    def _loss_of(self, result: Any) -> Any:
-        """Find the loss that a user's own function returns: by its name, or the first number."""
-        if isinstance(result, dict):
-            result = result.get("loss", next(iter(result.values()), None))
-        if isinstance(result, tuple | list):
-            result = result[0] if result else None
-        if result is None or np.size(result) != 1:
-            raise ValueError("the update returns no loss: let it return the loss of the batch")
-        return result
+    def _changes(self) -> Callable[[Any], None]:
+        """Take note of each variable that an update is about to change, if it is not among those that are held."""
+        held: set[int] = set()
+
+        def changes(variable: Any) -> None:
+            if not held:
+                held.update(map(id, (self._loss, *self._held())))
+            if id(variable) not in held and id(variable) not in self._found:
+                self._found[id(variable)] = variable, variable.numpy()
+
+        return changes
 
     def _slots(self) -> dict[str, list[Any]]:
         """The optimizer's lists of variables, one for each that it trains, by their own name."""
@@ -250,7 +388,8 @@ class KerasWatch:
 
     def _held(self) -> list[Any]:
         every = (*self.model.variables, *self.optimizer.variables, *self.model.metrics_variables)
-        return list({id(v): v.value for v in every}.values())
+        values = (*(v.value for v in every), *(v for v, _ in self._found.values()))
+        return list({id(v): v for v in values}.values())
 
     def _name(self, variable: Any) -> str:
         return str(variable.path).removeprefix(f"{self.model.path or self.model.name}/")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,6 +23,16 @@ RANDOM = (
     "the graph draws random numbers by operations whose state cannot be set back, so that no shadow can follow: hand "
     "shadows=0 over, or draw them by tf.random.stateless_uniform"
 )
+FEW = 4
+"""So many names stand in a message."""
+UNINITIALIZED = (
+    "variables of the graph have no values yet, {names}: run their initializer, as session.run(tf.compat.v1."
+    "global_variables_initializer()), before parity.watch, not within the watched block"
+)
+EMPTY = (
+    "no session.run within the watched block ran the watched training operation, and the recording is empty: watch the "
+    "operation and the session that the loop runs"
+)
 FINAL = "the graph is final: no gradients of layers could be added to it"
 
 
@@ -34,7 +46,7 @@ class Tf1Watch:
     framework = "tf1"
 
     def __init__(self, *watched: Any) -> None:
-        sessions = [each for each in watched if isinstance(each, tf.compat.v1.Session)]
+        sessions = [found for each in watched if (found := _session(each)) is not None]
         losses = [each for each in watched if isinstance(each, tf.Tensor) and not each.shape.rank]
         trains = [each for each in watched if isinstance(each, tf.Operation)]
         if (len(sessions), len(losses), len(trains)) != (1, 1, 1) or len(watched) != 3:
@@ -63,9 +75,11 @@ class Tf1Watch:
         everything = ancestors([self.loss.op, self.train])
         self._draws = any(op.op_def.is_stateful and "Random" in op.type for op in everything)
         self._generator: np.random.Generator | None = None
+        self._empty = True
 
     def attach(self, told: Told, deep: Callable[[], bool]) -> None:
         self._told, self._deep, self._run = told, deep, self.session.run
+        self._refuse_uninitialized()
         rules = {rule.variable: rule for rule in self._rules}
         self._gradients = {name: rules[name].gradient for name in self._trained if name in rules}
         self._before_clipping = {name: unclipped(tensor) for name, tensor in self._gradients.items()}
@@ -88,6 +102,8 @@ class Tf1Watch:
 
     def detach(self) -> None:
         del self.session.run
+        if self._empty and sys.exc_info()[0] is None:
+            warnings.warn(EMPTY, UserWarning, stacklevel=3)
 
     def condition(self) -> Condition:
         params = {name: self._every[name] for name in (*self._trained, *self._buffers)}
@@ -157,7 +173,7 @@ class Tf1Watch:
 
     def _seen(self, fetches: Any, feed_dict: Any = None, **named: Any) -> Any:
         """Stand in the place of ``session.run``."""
-        asked = [self._operation(each) for each in tf.nest.flatten(fetches)]
+        asked = [self._operation(each) for each in _leaves(fetches)]
         if self.train not in asked:
             return self._run(fetches, feed_dict, **named)
         if self._generator is not None:
@@ -185,8 +201,24 @@ class Tf1Watch:
             update.gradients = seen["gradients"]
             if any(not np.array_equal(value, update.gradients[k]) for k, value in seen["unclipped"].items()):
                 update.unclipped = update.gradients | seen["unclipped"]
+        self._empty = False
         self._told(update)
         return result
+
+    def _refuse_uninitialized(self) -> None:
+        try:
+            self._run(self._every)
+        except tf.errors.FailedPreconditionError as error:
+            names = [name for name, variable in self._every.items() if not self._has_value(variable)]
+            few = names if len(names) <= FEW else [*names[:FEW], f"and {len(names) - FEW} more"]
+            raise ValueError(UNINITIALIZED.format(names=", ".join(few))) from error
+
+    def _has_value(self, variable: Any) -> bool:
+        try:
+            self._run(variable)
+        except tf.errors.FailedPreconditionError:
+            return False
+        return True
 
     def _operation(self, fetch: Any) -> Any:
         return (
@@ -204,3 +236,26 @@ class Tf1Watch:
         if isinstance(value, np.ndarray) and value.dtype.kind == "f":
             return stir(value, self._generator, value.dtype.name)
         return value
+
+
+def _session(watched: Any) -> Any:
+    """Find the session that runs the graph: itself, or what a monitored session runs; None if there is none."""
+    monitored = tf.compat.v1.train.MonitoredSession, tf.compat.v1.train.SingularMonitoredSession
+    if isinstance(watched, monitored):
+        return watched._tf_sess()
+    return watched if isinstance(watched, tf.compat.v1.Session | tf.compat.v1.InteractiveSession) else None
+
+
+def _leaves(fetches: Any) -> Iterator[Any]:
+    """List what a structure fetches. A monitored session keys what its hooks fetch by the hooks: no order sorts those.
+
+    >>> list(_leaves({"train": 1, 2: [3, (4,)]}))
+    [1, 3, 4]
+    """
+    if isinstance(fetches, Mapping):
+        fetches = list(fetches.values())
+    if isinstance(fetches, list | tuple):
+        for each in fetches:
+            yield from _leaves(each)
+    else:
+        yield fetches

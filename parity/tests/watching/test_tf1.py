@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -160,3 +161,82 @@ class TestTf1:
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_right_port_passes_and_a_wrong_one_fails(dtype: str, against_torch: Callable[..., None]) -> None:
     against_torch(tf1_trained, "tensorflow", rule="sgd", dtype=dtype)
+
+
+def in_session(
+    kind: str, folder: Path | None, closure: bool = True, steps: int = 4, late: bool = False
+) -> tuple[list[float], Any]:
+    """A line through points, trained in a session of some kind."""
+    import tensorflow as tf
+
+    from parity.watching import watch
+
+    tf1 = tf.compat.v1
+    with tf.Graph().as_default(), ExitStack() as stack:
+        x = tf1.placeholder("float32", [None, 2])
+        slope, shift = (tf1.get_variable(k, initializer=np.float32(v)) for k, v in (("slope", [[1], [-1]]), ("b", [0])))
+        loss = tf.reduce_mean(tf.square(tf.matmul(x, slope) + shift - 1.0))
+        count = tf1.train.get_or_create_global_step()
+        train = tf1.train.AdamOptimizer(0.1).minimize(loss, global_step=count)
+        if kind == "monitored":
+            hooks = [tf1.train.StopAtStepHook(num_steps=9)]
+            session = stack.enter_context(tf1.train.MonitoredTrainingSession(hooks=hooks))
+        else:
+            session = stack.enter_context(tf1.Session()) if kind == "plain" else tf1.InteractiveSession()
+            if kind == "interactive":
+                stack.callback(session.close)
+            if not late:
+                session.run(tf1.global_variables_initializer())
+        losses = []
+        with watch(folder, session, loss, train, deep=2, shadows=2) if folder else nullcontext() as run:
+            if late:
+                session.run(tf1.global_variables_initializer())
+            for k in range(steps):
+                feed = {x: np.float32([[k, 1], [2, -k]])}
+                made = session.run if run is None or not closure else lambda *given: run.step(session.run, *given)
+                losses.append(float(made([train, loss], feed)[1]))
+        return losses, session.run([slope, shift])
+
+
+def sessions(folder: str) -> dict[str, Any]:
+    """Called where TensorFlow is: each kind of session watched and not, and what is refused."""
+    found: dict[str, Any] = {"folder": folder}
+    for kind in ("plain", "interactive", "monitored"):
+        plain, after = in_session(kind, None)
+        for closure in (True, False):
+            seen, mine = in_session(kind, Path(folder, f"{kind}-{closure}"), closure)
+            found[f"{kind}-{closure}"] = plain == seen and all(map(np.array_equal, after, mine))
+    try:
+        in_session("plain", Path(folder, "late"), late=True)
+    except ValueError as error:
+        found["late"] = str(error)
+    return found
+
+
+@pytest.mark.asks(question=sessions, framework="tensorflow")
+class TestSessions:
+    @pytest.mark.parametrize("closure", [True, False])
+    @pytest.mark.parametrize("kind", ["plain", "interactive", "monitored"])
+    def test_every_kind_of_session_is_watched(self, kind: str, closure: bool, answer: dict[str, Any]) -> None:
+        assert answer[f"{kind}-{closure}"]
+        run = read(Path(answer["folder"], f"{kind}-{closure}"))
+        assert run.loss.shape == (4, 1)
+        assert set(steps_of(run)[0].gradients) == {"slope", "b"}
+        assert Path(answer["folder"], f"{kind}-{closure}", FLOOR).is_file() == closure
+
+    def test_variables_without_values_are_refused_with_what_to_do(self, answer: dict[str, Any]) -> None:
+        assert "have no values yet, slope, b, global_step" in answer["late"]
+        assert "before parity.watch" in answer["late"]
+
+
+def unseen(folder: str) -> list[str]:
+    """Called where TensorFlow is: a block in which nothing trains."""
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        in_session("plain", Path(folder, "empty"), steps=0)
+    return [str(each.message) for each in warned if each.category is UserWarning]
+
+
+@pytest.mark.asks(question=unseen, framework="tensorflow")
+def test_an_empty_recording_warns(answer: list[str]) -> None:
+    assert [each for each in answer if "the recording is empty: watch the operation and the session" in each]
