@@ -94,21 +94,22 @@ class KerasWatch:
         found = {"optimizer": {"class": f"{kind.__module__}.{kind.__qualname__}", "groups": [group]}}
         return found | ({"notes": self.notes} if self.notes else {})
 
-    def update(self, function: Callable[..., Any], *arguments: Any) -> Any:
+    def update(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Any:
         self._made, self._inside = None, False
         if self._generator is not None:
             arguments = tuple(self._moved(each) for each in arguments)
+            named = {name: self._moved(each) for name, each in named.items()}
             if self._deep():
                 self._loss.assign(np.nan)
                 update = Update()
-                result = self._see(update, lambda: function(*arguments), back=False)
+                result = self._see(update, lambda: function(*arguments, **named), back=False)
                 # A function of the user's own may not ask the model for its loss.
                 self._end(update, self._loss_of(result) if np.isnan(self._loss.numpy()) else self._loss.value())
                 return result
-        begun = self._begin(lambda: function(*arguments))
+        begun = self._begin(lambda: function(*arguments, **named))
         self._inside = True
         try:
-            result = function(*arguments)
+            result = function(*arguments, **named)
         finally:
             self._inside = False
         if self._made is None:  # no function of the model's own made it

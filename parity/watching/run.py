@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -92,6 +93,13 @@ class Watched:
             self._recorder.__exit__(*sys.exc_info())
             raise
         self._recorder.__exit__(kind, error, trace)
+        if kind is None and not self._updates:
+            usage = getattr(self._adapter, "usage", "run.step(closure)")
+            warnings.warn(
+                f"{self.folder} holds the initial state alone, because no update of what is watched was made in sight: "
+                f"hand each update of the loop to the watcher, as {usage}",
+                stacklevel=2,
+            )
         if kind is None and self._shadows and self._updates:
             run = read(self.folder)
             floor = floor_of([shadow.strays() for shadow in self._shadows], run, self._adapter.dtype)
@@ -109,7 +117,7 @@ class Watched:
             said["notes"] = [*said.get("notes", []), note]
         self._recorder.describe(**said, unit=UPDATE, keep=self._keep, buffers=buffers, layers=layers)
 
-    def step(self, function: Callable[..., Any], *arguments: Any, rows: Any = None) -> Any:
+    def step(self, function: Callable[..., Any], /, *arguments: Any, rows: Any = None, **named: Any) -> Any:
         """Make one update, and the same in every shadow.
 
         Args:
@@ -119,7 +127,9 @@ class Watched:
                 random numbers from the framework, NumPy or Python alone. Of JAX, the pure function of an update, which
                 takes the state and a batch and returns the new state and the loss.
             arguments: What the function is called with.
-            rows: Integers (batch,), the indices of the batch's rows in the data, if they are known.
+            rows: Integers (batch,), the indices of the batch's rows in the data, if they are known. The function is not
+                called with them.
+            named: What the function is called with by name, as ``sample_weight=weights``.
 
         Returns:
             What the function returned.
@@ -134,7 +144,7 @@ class Watched:
         made: list[Update] = []
         self._closed_over = made
         try:
-            result = self._adapter.update(function, *arguments)
+            result = self._adapter.update(function, *arguments, **named)
         finally:
             self._closed_over = None
         if len(made) != 1:
@@ -142,7 +152,7 @@ class Watched:
                 f"step takes a function that makes one update of what is watched, and this one made {len(made)}"
             )
         after = self._after()
-        apart = [shadow.follow(function, arguments, drawn, made[0], after) for shadow in self._shadows]
+        apart = [shadow.follow(function, arguments, named, drawn, made[0], after) for shadow in self._shadows]
         self._record(made[0], rows, apart, after)
         return result
 

@@ -120,8 +120,8 @@ class Tf1Watch:
             said["hyper_parameters"] = {"optimizer": repr(Sgd(rate, settings.get("momentum", 0.0)))}
         return said | ({"notes": self.notes} if self.notes else {})
 
-    def update(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        return function(*arguments)
+    def update(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Any:
+        return function(*arguments, **named)
 
     def saved(self) -> Any:
         return self._run(self._every)

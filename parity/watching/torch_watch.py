@@ -129,12 +129,12 @@ class TorchWatch:
         tied = {name: names[id(p)] for name, p in every if names[id(p)] != name}
         return said | ({"tied": tied} if tied else {}) | ({"notes": self.notes} if self.notes else {})
 
-    def update(self, function: Callable[..., Any], *arguments: Any) -> Any:
+    def update(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Any:
         if self.compiled and self._deep() and self._stirring is None:
-            self._look_without_the_compiler(function, arguments)
+            self._look_without_the_compiler(function, arguments, named)
         self.optimizer.zero_grad()
         self._stepped = False
-        loss = function(*arguments)
+        loss = function(*arguments, **named)
         if not self._stepped:  # else the function made the whole update
             if not self._losses and isinstance(loss, Tensor) and loss.requires_grad:
                 loss.backward()
@@ -287,13 +287,15 @@ class TorchWatch:
             hook.remove()
         self._seen, self._of_gradients, self._losses, self._unclipped, self._now = None, [], [], {}, None
 
-    def _look_without_the_compiler(self, function: Callable[..., Any], arguments: Sequence[Any]) -> None:
+    def _look_without_the_compiler(
+        self, function: Callable[..., Any], arguments: Sequence[Any], named: Mapping[str, Any]
+    ) -> None:
         """Make the update that comes aside, without the compiler, which hides the layers, and keep what they gave."""
         found: list[Update] = []
         with self.aside(found.append), torch.compiler.set_stance("force_eager"):
             self.compiled = False
             try:
-                self.update(function, *arguments)
+                self.update(function, *arguments, **named)
             finally:
                 self.compiled = True
         self._aside = found[-1]
