@@ -39,7 +39,7 @@ class Layers:
         self.optimizer: tuple[Any, ...] | None = None
         """The transformation that trains, what it was given for gradients, its state, and the parameters."""
         self.updates = 0
-        """How many updates that transformation made of these parameters."""
+        """How many updates that transformation made of these parameters while ``watching`` lasted."""
 
     @property
     def found(self) -> list[Layer]:
@@ -49,6 +49,7 @@ class Layers:
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Watch all that is called, in flax and of optax."""
+        self.updates = 0
         with ExitStack() as stack:
             stack.enter_context(jax.disable_jit())
             linen = sys.modules.get("flax.linen")

@@ -51,8 +51,8 @@ class Shadow:
 
         Args:
             function: Makes the update.
-            arguments: What it is called with,
-            named: and the same by names.
+            arguments: What it is called with by position.
+            named: What it is called with by name.
             drawn: Where the run's random numbers of this update came from.
             update: The run's own.
             after: The run's state after it, if the next update does not begin there.
