@@ -21,6 +21,7 @@ from jax.extend.source_info_util import current_name_stack
 from parity.recording.layers import Layer
 from parity.watching.flow import Flow, as_plain
 from parity.watching.jax_layers import LATER, inside, name_of, numbers_of, tapped
+from parity.watching.jax_loss import DIFFERENTIATED
 from parity.watching.jax_stir import LOOPS, ROUNDS, is_float
 
 MOST = 500
@@ -32,10 +33,9 @@ JAX_FUNCTIONS = tuple(f"{JAX}/_src/{room}/" for room in ("nn", "numpy", "lax", "
 """Where JAX keeps the functions that models call."""
 INSTALLED = tuple({sysconfig.get_path(name) for name in ("purelib", "platlib")} | {str(Path(JAX).parent)})
 STANDARD = sysconfig.get_path("stdlib")
+HERE = str(Path(__file__).parent)
 CUSTOM = ("custom_jvp.__call__", "custom_vjp.__call__")
 """How a function with its own derivative is called, as ``jax.nn.relu`` is."""
-DIFFERENTIATED = "value_and_grad.<locals>.value_and_grad_f"
-"""What ``jax.grad`` and ``jax.value_and_grad`` call."""
 
 
 @dataclass
@@ -251,7 +251,7 @@ def _scopes() -> list[str]:
 def _is_own(code: CodeType) -> bool | None:
     """Say whether code is the user's own, or a library's function that a user calls. None: it is neither."""
     name, file = code.co_qualname, code.co_filename
-    if code.co_name.startswith("<") or file == __file__:
+    if code.co_name.startswith("<") or str(Path(file).parent) == HERE:
         return None
     if file.startswith(("<", STANDARD)) and not file.startswith(INSTALLED):
         return None

@@ -38,6 +38,8 @@ class Layers:
         """The tree of gradients that the optimizer was given."""
         self.optimizer: tuple[Any, ...] | None = None
         """The transformation that trains, what it was given for gradients, its state, and the parameters."""
+        self.updates = 0
+        """How many updates that transformation made of these parameters while ``watching`` lasted."""
 
     @property
     def found(self) -> list[Layer]:
@@ -47,6 +49,7 @@ class Layers:
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Watch all that is called, in flax and of optax."""
+        self.updates = 0
         with ExitStack() as stack:
             stack.enter_context(jax.disable_jit())
             linen = sys.modules.get("flax.linen")
@@ -90,24 +93,33 @@ class Layers:
     @contextmanager
     def _optax(self, optax: Any) -> Iterator[None]:
         """See what the outermost transformation is given: those within it were taken out of their tuples before."""
-        kind = optax.GradientTransformation
-        original = kind.update
+        kind, multiple = optax.GradientTransformation, optax.MultiSteps  # the second calls one of the first
+        original, accumulated = kind.update, multiple.update
+
+        def given(transformation: Any, updates: Any, state: Any, params: Any) -> None:
+            if self.of_params is None:
+                self.of_params = updates
+            if self.optimizer is None or clips(self.optimizer[0]):
+                self.optimizer, self.updates = (transformation, updates, state, params), 0
+            form = jax.tree.structure(updates)
+            self.updates += transformation is self.optimizer[0] and form == jax.tree.structure(self.optimizer[1])
 
         def update(transformation: Any) -> Callable[..., Any]:
             def seen(updates: Any, state: Any, params: Any = None, **named: Any) -> Any:
-                if self.of_params is None:
-                    self.of_params = updates
-                if self.optimizer is None or clips(self.optimizer[0]):
-                    self.optimizer = transformation, updates, state, params
+                given(transformation, updates, state, params)
                 return tuple.__getitem__(transformation, 1)(updates, state, params, **named)
 
             return seen
 
-        kind.update = property(update)
+        def accumulating(self: Any, updates: Any, state: Any, params: Any = None, **named: Any) -> Any:
+            given(self, updates, state, params)
+            return accumulated(self, updates, state, params, **named)
+
+        kind.update, multiple.update = property(update), accumulating
         try:
             yield
         finally:
-            kind.update = original
+            kind.update, multiple.update = original, accumulated
 
 
 def tapped(tensor: Any, name: Hashable, values: dict[Any, Any], gradients: dict[Any, Any], always: bool = False) -> Any:

@@ -10,9 +10,11 @@ import jax
 from flax import nnx
 from flax.nnx import graphlib
 
+from parity.watching.jax_loss import differentiated
 from parity.watching.jax_nnx_layers import mark
-from parity.watching.jax_optax import learning_rate
-from parity.watching.jax_watch import JaxWatch, loss_at
+from parity.watching.jax_places import Place
+from parity.watching.jax_state import sort
+from parity.watching.jax_watch import JaxWatch
 from parity.watching.seen import Told, Update
 
 
@@ -23,23 +25,25 @@ class NnxWatch(JaxWatch):
     user's objects; shadows call the user's function on copies, as a pure function of that state.
     """
 
+    usage = "hand each update to step, as loss = run.step(step, model, optimizer, batch)"
+
     def __init__(self, model: nnx.Module, optimizer: Any) -> None:
         self._watched = model, optimizer
         self._held: tuple[Any, ...] | None
         self._written: tuple[Any, ...] | None
         self._before: tuple[Any, Any] | None = None
         self._pure: dict[Any, tuple[Any, Callable[..., Any]]] = {}
-        self._followed = False
         self._changed()
         super().__init__(*self._state)
 
     def buffers(self) -> list[str]:
         model, optimizer = self._watched
-        trained = set(self._sorted((nnx.state(model, optimizer.wrt),))[0])
-        return [name for name in self._sorted(self._trees())[0] if name not in trained]
+        trained = sort((nnx.state(model, optimizer.wrt),)).params
+        return [name for name in sort(self._trees()).params if name not in trained]
 
-    def update(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        places = self._places(arguments)
+    def update(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Any:
+        function, arguments = self._by_position(function, arguments, named)
+        places = [k for k, *_ in self._places(arguments)]
         watched, update, shadow = {*places}, Update(), self._seed is not None
         others = [k for k, each in enumerate(arguments) if k not in watched and graphlib.is_graph_node(each)]
         if not shadow:
@@ -57,10 +61,10 @@ class NnxWatch(JaxWatch):
             result = self._follow(function, arguments, (*places, *others))
         else:
             if update.before is not None:
-                update.learning_rate = learning_rate(self._parts, self._trees)
+                update.learning_rate = self._rate()
             result = function(*arguments)
             self._changed()
-        update.loss = jax.tree.leaves(result)[loss_at(result)]
+        update.loss = self._loss_of(result, function, lambda: differentiated(function, *self._copied(arguments)))
         self._told(update)
         return result
 
@@ -69,9 +73,6 @@ class NnxWatch(JaxWatch):
         with super().aside(told, seed):
             yield
         self._write()
-
-    def random(self) -> Any:
-        self._followed = True  # it is asked for shadows alone
 
     @property
     def _state(self) -> tuple[Any, ...]:
@@ -112,7 +113,7 @@ class NnxWatch(JaxWatch):
         if known not in self._pure:
             self._pure[known] = function, _pure(function, graph, objects, rest)
         given = [self._state[0], others, *(arguments[k] for k in rest)]
-        state, result = self._run_stirred(self._pure[known][1], given, (0,))
+        state, result = self._run_stirred(self._pure[known][1], given, [(0,)])
         self._state = (state,)
         return result
 
@@ -125,8 +126,8 @@ class NnxWatch(JaxWatch):
         rest = super()._copied([None if k in copies else each for k, each in enumerate(given)])
         return [copies.get(k, each) for k, each in enumerate(rest)]
 
-    def _places(self, trees: Sequence[Any]) -> list[int]:
-        found = []
+    def _places(self, trees: Sequence[Any]) -> list[Place]:
+        found: list[Place] = []
         for wanted in self._watched:
             place = next((k for k, each in enumerate(trees) if each is wanted), None)
             if place is None:
@@ -134,7 +135,7 @@ class NnxWatch(JaxWatch):
                     "the update takes the model and the optimizer that are watched, as loss = step(model, optimizer, "
                     f"batch), and the {type(wanted).__name__} is missing here"
                 )
-            found.append(place)
+            found.append((place,))
         return found
 
 

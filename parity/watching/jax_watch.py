@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import re
+import functools
+import inspect
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -17,28 +18,28 @@ from parity.recording.layers import Layer
 from parity.typing import Params
 from parity.watching.jax_calls import Calls
 from parity.watching.jax_layers import Layers
-from parity.watching.jax_optax import Part, clipped, described, learning_rate, parts_of
-from parity.watching.jax_stir import is_float, moved_tree, stirred, within
+from parity.watching.jax_loss import differentiated, loss_at
+from parity.watching.jax_optax import Part, clipped, described, learning_rate, parts_of, unknown_rate
+from parity.watching.jax_places import Place, at, besides, places_of, put
+from parity.watching.jax_state import named_alike, sort
+from parity.watching.jax_stir import moved_tree, stirred, within
 from parity.watching.seen import Condition, Told, Update
-
-SLOTS = {"trace": "momentum", "mu": "first_moment", "nu": "second_moment"}
-"""Names of optax's slots in the words of ``parity.spec``. Others keep their own."""
-COLLECTIONS = ("params", "batch_stats")
-"""Flax's words for what holds variables. They say nothing that a parameter's own name does not."""
 
 
 class JaxWatch:
     """Sees every update that ``step`` is handed. See ``parity.watching.seen.Adapter``.
 
     The state is one or several trees of arrays, as ``(params, opt_state)`` or flax's TrainState. The arguments of an
-    update that have the structure, shapes and dtypes of the state are the state, and so are such results.
+    update that have the structure, shapes and dtypes of the state are the state, and so are such results. They may lie
+    in a tuple with others, as ``(params, opt_state)`` does.
     """
 
     framework = "jax"
+    usage = "hand each update to step, as state, loss = run.step(step, state, batch)"
 
     def __init__(self, *state: Any) -> None:
         self._state = tuple(state)
-        params = self._sorted(self._trees())[0]
+        params = sort(self._trees()).params
         if not params:
             raise ValueError("the state holds no array of floats: hand over the trees that an update takes and returns")
         kinds = Counter(np.dtype(value.dtype).name for value in params.values())
@@ -57,8 +58,13 @@ class JaxWatch:
         self._loaded = False
         self._looked = False
         # Where an update's state and loss stood before: to look for them takes longer than a small update.
-        self._places_of: dict[Any, list[int]] = {}
+        self._places_of: dict[Any, list[Place]] = {}
         self._loss_at: dict[Any, int] = {}
+        self._called: dict[Any, tuple[Any, Callable[..., Any]]] = {}
+        self._followed = False
+        # What a shadow is called with, if the function takes the memory of its arguments.
+        self._takes: dict[Any, bool] = {}
+        self._given: list[Any] | None = None
 
     def attach(self, told: Told, deep: Callable[[], bool]) -> None:
         self._told, self._deep = told, deep
@@ -67,23 +73,17 @@ class JaxWatch:
         """Nothing was changed."""
 
     def condition(self) -> Condition:
-        params, slots = self._sorted(self._trees())
+        state = sort(self._trees())
         return Condition(
-            params={name: np.array(value, self.dtype) for name, value in params.items()},
-            slots={slot: {name: np.array(value) for name, value in of.items()} for slot, of in slots.items()},
+            params={name: np.array(value, self.dtype) for name, value in state.params.items()},
+            slots={slot: {name: np.array(value) for name, value in of.items()} for slot, of in state.slots.items()},
         )
 
     def buffers(self) -> list[str]:
         # Where flax keeps collections, only one is trained. Elsewhere the first gradients tell.
-        leaves = [pair for tree in self._state for pair in _named(tree, _optax_state)]
-        collected = {name for name, path, leaf in leaves if "params" in path}
-        nnx = sys.modules.get("flax.nnx")
-        if nnx is not None:
-            every = [pair for tree in self._state for pair in _named(tree, lambda leaf: isinstance(leaf, nnx.Variable))]
-            collected |= {name for name, _, leaf in every if isinstance(leaf, nnx.Param)}
-        params, slots = self._sorted(self._trees())
-        trained = self._trained or collected or {name for of in slots.values() for name in of}
-        return [name for name in params if name not in trained] if trained else []
+        state = sort(self._trees())
+        trained = self._trained or state.collected or {name for of in state.slots.values() for name in of}
+        return [name for name in state.params if name not in trained] if trained else []
 
     def layers(self) -> list[Layer]:
         return self._layers
@@ -91,14 +91,15 @@ class JaxWatch:
     def describe(self) -> dict[str, Any]:
         return (described(self._parts) if self._parts else {}) | ({"notes": self.notes} if self.notes else {})
 
-    def update(self, function: Callable[..., Any], *arguments: Any) -> Any:
+    def update(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Any:
+        function, arguments = self._by_position(function, arguments, named)
         places = self._places(arguments)
-        given = list(arguments)
         if self._seed is None and not self._loaded:
-            self._state = tuple(given[place] for place in places)
+            self._state = tuple(at(arguments, place) for place in places)
+            given = list(arguments)
         else:
-            for place, state in zip(places, self._state, strict=True):
-                given[place] = state
+            known = arguments if self._seed is None or self._given is None else self._given
+            given = put(known, dict(zip(places, self._state, strict=True)))
         update = Update()
         if self._deep():
             # Before the update itself, which may have been told to take its arguments' memory.
@@ -108,9 +109,11 @@ class JaxWatch:
                 self._looked = self._seed is not None
                 self._look(update, function, given if self._seed is None else self._moved(given, places))
         if update.before is not None and self._seed is None:
-            update.learning_rate = learning_rate(self._parts, self._trees)
-        result = function(*given) if self._seed is None else self._run_stirred(function, given, places)
-        self._take(update, result)
+            update.learning_rate = self._rate()
+        result = (
+            self._run(function, given, places) if self._seed is None else self._run_stirred(function, given, places)
+        )
+        self._take(update, result, function, given)
         if self._seed is None:
             self._loaded = False
         self._told(update)
@@ -118,21 +121,22 @@ class JaxWatch:
 
     def saved(self) -> Any:
         # Arrays never change, but an update may have been told to take their memory.
-        return jax.tree.map(lambda leaf: jnp.array(leaf) if is_float(leaf) else leaf, self._state)
+        return _copied(self._state)
 
     def go_to(self, saved: Any) -> None:
         self._state = saved
 
     def load(self, params: Params, slots: Mapping[str, Params]) -> None:
         self._state, self._loaded = self.saved(), True  # copies, so that no array stands in two places
-        own, held = self._sorted(self._state)
-        pairs = [(own[name], value) for name, value in params.items()]
-        pairs += [(held[slot][name], value) for slot, values in slots.items() for name, value in values.items()]
+        own = sort(self._state)
+        pairs = [(own.params[name], value) for name, value in params.items()]
+        pairs += [(own.slots[slot][name], value) for slot, values in slots.items() for name, value in values.items()]
         given = {id(mine): jnp.asarray(value, mine.dtype) for mine, value in pairs}
         self._state = jax.tree.map(lambda leaf: given.get(id(leaf), leaf), self._state)
 
     def random(self) -> Any:
-        """Random keys are among the arguments of an update."""
+        """Random keys are among the arguments of an update. It is asked for shadows alone."""
+        self._followed = True
 
     def draw_from(self, state: Any) -> None:
         """Random keys are among the arguments of an update."""
@@ -150,19 +154,70 @@ class JaxWatch:
         assert self._seed is not None
         self._state = moved_tree(self._state, within(self._seed, 0))
 
-    def _run_stirred(self, function: Callable[..., Any], given: Sequence[Any], places: Sequence[int]) -> Any:
-        seed, given = within(self._seed, 1), self._moved(given, places)
-        shapes = jax.tree.map(lambda leaf: (np.shape(leaf), getattr(leaf, "dtype", type(leaf))), given)
-        known = id(function), str(shapes)
-        if known not in self._stirred:
-            # With the function, or another could have its id one day.
-            self._stirred[known] = function, stirred(function, *given)
-        return self._stirred[known][1](seed, *given)
+    def _by_position(
+        self, function: Callable[..., Any], arguments: tuple[Any, ...], named: Mapping[str, Any]
+    ) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        """Make named arguments positional: a function of all, and what it is called with."""
+        if not named:
+            return function, arguments
+        names, count = tuple(named), len(arguments)
+        known = _identity(function), names, count
+        if known not in self._called or self._called[known][0] is not function:
 
-    def _moved(self, given: Sequence[Any], places: Sequence[int]) -> list[Any]:
+            @functools.wraps(function)
+            def called(*every: Any) -> Any:
+                return function(*every[:count], **dict(zip(names, every[count:], strict=True)))
+
+            self._called[known] = function, called
+        return self._called[known][1], (*arguments, *named.values())
+
+    def _run(self, function: Callable[..., Any], given: Sequence[Any], places: Sequence[Place]) -> Any:
+        """Make the run's own update; keep what shadows are called with if it takes the memory of its batch."""
+        self._given, known = None, _identity(function)
+        if self._followed and self._takes.get(known, True):
+            self._given = _copied(besides(given, places))
+        result = function(*given)
+        if self._given is not None and known not in self._takes:
+            self._takes[known] = any(map(_is_gone, jax.tree.leaves(besides(given, places))))
+        return result
+
+    def _run_stirred(self, function: Callable[..., Any], given: Sequence[Any], places: Sequence[Place]) -> Any:
+        leaves, form = jax.tree.flatten(self._moved(given, places))
+        numbers = [k for k, leaf in enumerate(leaves) if _is_number(leaf)]
+        fixed = {k: leaf for k, leaf in enumerate(leaves) if not _is_number(leaf)}
+        shapes = [(np.shape(leaves[k]), str(getattr(leaves[k], "dtype", type(leaves[k])))) for k in numbers]
+        known = id(function), form, str(shapes), tuple((k, _fixed(leaf)) for k, leaf in fixed.items())
+        if known not in self._stirred:
+
+            def called(*moved: Any) -> Any:
+                every = {**fixed, **dict(zip(numbers, moved, strict=True))}
+                return function(*jax.tree.unflatten(form, [every[k] for k in range(len(every))]))
+
+            # With the function, or another could have its id one day.
+            self._stirred[known] = function, stirred(called, *(leaves[k] for k in numbers))
+        return self._stirred[known][1](within(self._of_shadow, 1), *(leaves[k] for k in numbers))
+
+    @property
+    def _of_shadow(self) -> int:
+        assert self._seed is not None
+        return self._seed
+
+    def _moved(self, given: Sequence[Any], places: Sequence[Place]) -> list[Any]:
         """Move what an update is called with, but for the state, which was moved before."""
-        seed = within(self._seed, 1)
-        return [each if k in places else moved_tree(each, within(seed, k)) for k, each in enumerate(given)]
+        seed = within(self._of_shadow, 1)
+        moved = [moved_tree(each, within(seed, k)) for k, each in enumerate(besides(given, places))]
+        return put(moved, {place: at(given, place) for place in places})
+
+    def _rate(self) -> float | None:
+        """Say the learning rate of the update that comes, or note that the optimizer tells none."""
+        rate = learning_rate(self._parts, self._trees)
+        if rate is None and self._parts:
+            self._note(unknown_rate(self._parts))
+        return rate
+
+    def _note(self, note: str) -> None:
+        if note not in self.notes:
+            self.notes.append(note)
 
     def _look(self, update: Update, function: Callable[..., Any], given: Sequence[Any]) -> None:
         """Make the update op by op, and keep what its layers give and its optimizer is given."""
@@ -182,13 +237,18 @@ class JaxWatch:
                 self._look(update, function, given)
                 return
             self._wanted = frozenset(calls.used)
-        self.notes += [note for note in seen.notes if note not in self.notes]
+        if modules.updates > 1:
+            raise ValueError(
+                f"step takes a function that makes one update of what is watched, and this one made {modules.updates}: "
+                "where jax.lax.scan makes several, hand run.step the function of one, in a loop over the batches"
+            )
+        for note in seen.notes:
+            self._note(note)
         update.activations, update.activation_gradients = seen.activations, seen.gradients
         update.prediction = seen.prediction
         if self._seed is None:
             self._layers = seen.found
-        places = self._places(given)
-        batch = [each for place, each in enumerate(given) if place not in places]
+        batch = besides(copied, self._places(given))
         update.inputs = modules.inputs or [leaf for leaf in jax.tree.leaves(batch) if np.ndim(leaf)]
         self._take_gradients(update, modules, calls.of_params[0] if len(calls.of_params) == 1 else None)
 
@@ -208,76 +268,46 @@ class JaxWatch:
 
     def _gradients_in(self, tree: Any) -> dict[str, Any]:
         """Name what a tree of gradients holds, as far as these are names of parameters."""
-        known = self._sorted(self._trees())[0]
-        return {} if tree is None else {k: v for k, v in self._sorted((tree,))[0].items() if k in known}
+        return {} if tree is None else named_alike(tree, sort(self._trees()).params)
 
     def _copied(self, given: Sequence[Any]) -> list[Any]:
         """Copy the arguments of an update, which may have been told to take their memory."""
-        return [jax.tree.map(lambda leaf: jnp.array(leaf) if is_float(leaf) else leaf, each) for each in given]
+        copied: list[Any] = _copied(list(given))
+        return copied
 
-    def _take(self, update: Update, result: Any) -> None:
-        """Find the new state and the loss among the results, where they were before if those have the same form."""
-        results = list(result) if isinstance(result, tuple | list) and not hasattr(result, "_fields") else [result]
+    def _take(self, update: Update, result: Any, function: Callable[..., Any], given: Sequence[Any]) -> None:
+        """Take the new state and the loss from the results."""
+        results = _listed(result)
         places = self._places(results)
-        self._state = tuple(results[place] for place in places)
-        rest = [each for place, each in enumerate(results) if place not in places]
-        leaves, form = jax.tree.flatten(rest)
-        if form not in self._loss_at:
-            self._loss_at[form] = loss_at(rest)
-        update.loss = leaves[self._loss_at[form]]
+        self._state = tuple(at(results, place) for place in places)
+
+        def again() -> tuple[Any, Sequence[Any]]:
+            now = put(given, dict(zip(self._places(given), self._state, strict=True)))
+            remade, values = differentiated(function, *self._copied(now))
+            return besides(_listed(remade), places), values
+
+        update.loss = self._loss_of(besides(results, places), function, again)
+
+    def _loss_of(
+        self, results: Any, function: Callable[..., Any], again: Callable[[], tuple[Any, Sequence[Any]]]
+    ) -> Any:
+        """Find the loss, where it was before if the results have the same form."""
+        leaves, form = jax.tree.flatten(results)
+        known = form, _identity(function)
+        if known not in self._loss_at:
+            self._loss_at[known] = loss_at(results, again)
+        return leaves[self._loss_at[known]]
 
     def _trees(self) -> tuple[Any, ...]:
         """What holds the parameters and the optimizer's slots."""
         return self._state
 
-    def _places(self, trees: Sequence[Any]) -> list[int]:
+    def _places(self, trees: Sequence[Any]) -> list[Place]:
         """Where among the arguments or results of an update the state is."""
         form = tuple(map(jax.tree.structure, trees))
         if form not in self._places_of:
-            self._places_of[form] = self._find(trees)
+            self._places_of[form] = places_of(self._state, trees)
         return self._places_of[form]
-
-    def _find(self, trees: Sequence[Any]) -> list[int]:
-        found: list[int] = []
-        for state in self._state:
-            wanted = _shape(state)
-            place = next((k for k, tree in enumerate(trees) if k not in found and _shape(tree) == wanted), None)
-            if place is None:
-                raise ValueError(
-                    "the update takes and returns the state that is watched, as state, loss = step(state, batch), and "
-                    f"one of its trees is missing here: {jax.tree.structure(state)!s:.120}"
-                )
-            found.append(place)
-        return found
-
-    def _sorted(self, trees: Sequence[Any]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-        """Sort the arrays of a state into parameters, and slots by their own name, each by the parameter's name."""
-        params: dict[str, Any] = {}
-        slots: dict[str, dict[str, Any]] = {}
-
-        def of_optax(tree: Any) -> None:
-            if _optax_state(tree) and hasattr(tree, "_fields"):
-                for field, value in zip(tree._fields, tree, strict=True):
-                    if _optax_state(value) or (isinstance(value, tuple) and not hasattr(value, "dtype")):
-                        of_optax(value)
-                        continue
-                    for name, _, leaf in _named(value):
-                        if is_float(leaf) and name:
-                            slots.setdefault(SLOTS.get(field, field), {})[name] = leaf
-            elif isinstance(tree, tuple | list):
-                for value in tree:
-                    of_optax(value)
-            elif isinstance(tree, Mapping):
-                for value in tree.values():
-                    of_optax(value)
-
-        for tree in trees:
-            for name, _, leaf in _named(tree, _optax_state):
-                if _optax_state(leaf):
-                    of_optax(leaf)
-                elif is_float(leaf) and name:
-                    params[name] = leaf
-        return params, slots
 
 
 def _nnx_watched(modules: Layers) -> AbstractContextManager[None]:
@@ -288,31 +318,28 @@ def _nnx_watched(modules: Layers) -> AbstractContextManager[None]:
     return calls_seen(modules)
 
 
-def loss_at(results: Any) -> int:
-    """Find the loss among the leaves of what an update returns beside the state: by its name, or the first number."""
-    named = jax.tree_util.tree_flatten_with_path(results)[0]
-    scalars = [k for k, (_, leaf) in enumerate(named) if is_float(leaf) and leaf.size == 1]
-    said = [k for k in scalars if "loss" in jax.tree_util.keystr(named[k][0])] or scalars
-    if not said:
-        raise ValueError("the update returns no loss: let it return the loss of the batch, after a new state if any")
-    return said[0]
+def _listed(result: Any) -> list[Any]:
+    return list(result) if isinstance(result, tuple | list) and not hasattr(result, "_fields") else [result]
 
 
-def _optax_state(tree: Any) -> bool:
-    return isinstance(tree, tuple) and type(tree).__module__.startswith("optax")
+def _copied(tree: Any) -> Any:
+    """Copy every array of JAX in a tree; of random keys and integers too, an update may take the memory."""
+    return jax.tree.map(lambda leaf: jnp.array(leaf) if isinstance(leaf, jax.Array) else leaf, tree)
 
 
-def _named(tree: Any, stop: Callable[[Any], bool] = lambda tree: False) -> Iterator[tuple[str, tuple[str, ...], Any]]:
-    """Every leaf of a tree by its name, as in ``Dense_0/kernel``, with the keys that lead there."""
-    for path, leaf in jax.tree_util.tree_flatten_with_path(tree, is_leaf=stop)[0]:
-        # The value that a variable of nnx holds has no name of its own. A layer may be called so, as in attention.
-        path = [key for key in path if not (isinstance(key, jax.tree_util.GetAttrKey) and key.name == "value")]
-        parts = tuple(str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key)))) for key in path)
-        kept = [re.sub(r"[^A-Za-z0-9_.-]", "_", part) for part in parts if part not in COLLECTIONS]
-        yield "/".join(kept), parts, leaf
+def _is_gone(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array) and leaf.is_deleted()
 
 
-def _shape(tree: Any) -> Any:
-    """What two trees share of which one is the other after an update, which may widen some of its arrays."""
-    leaves, structure = jax.tree.flatten(tree)
-    return structure, [np.shape(leaf) for leaf in leaves]
+def _is_number(leaf: Any) -> bool:
+    """Say whether an argument is traced, and no switch as ``train=True`` is, on which code branches."""
+    return isinstance(leaf, jax.Array | np.ndarray | np.generic | int | float | complex) and not isinstance(leaf, bool)
+
+
+def _fixed(leaf: Any) -> Hashable:
+    return leaf if isinstance(leaf, bool | str) else id(leaf)
+
+
+def _identity(function: Callable[..., Any]) -> Hashable:
+    """What tells functions apart, also such as a loop makes anew for each update."""
+    return getattr(inspect.unwrap(function), "__code__", None) or id(function)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -25,11 +24,6 @@ from parity.watching.seen import Condition, Told, Update
 SLOTS = {"momentums": "first_moment", "velocities": "second_moment"}
 """Names of the slots of Keras's Adam in the words of ``parity.spec``. Others keep their own."""
 
-EMPTY = (
-    "no update of the watched model was seen, and the recording is empty: train it within the watched block, by fit, "
-    "by train_on_batch or by an eager loop that applies the gradients of a tf.GradientTape by the watched optimizer. "
-    "A loop in a tf.function hands each update to step, as in run.step(update, x, y)"
-)
 OTHER_OPTIMIZER = (
     "the model was compiled within the watched block, with another optimizer than the watched one, whose updates are "
     "not recorded: compile it before parity.watch"
@@ -44,6 +38,11 @@ class KerasWatch:
     """
 
     framework = "keras"
+    usage = (
+        "train the watched model within the watched block, by fit, by train_on_batch or by an eager loop that applies "
+        "the gradients of a tf.GradientTape by the watched optimizer; a loop in a tf.function hands each update to "
+        "step, as in run.step(update, x, y)"
+    )
 
     def __init__(self, model: Any, optimizer: Any = None) -> None:
         self.model = model
@@ -63,7 +62,6 @@ class KerasWatch:
         self._generator: np.random.Generator | None = None
         self._made: Update | None = None
         self._inside = False
-        self._empty = True
         self._step: Step | None = None
         self._batch: list[Any] = []
         """What the last update that ``step`` was handed was given."""
@@ -107,8 +105,6 @@ class KerasWatch:
         self._attached.close()
         if self.model.compiled:
             self.model.train_function = None
-        if self._empty and sys.exc_info()[0] is None:
-            warnings.warn(EMPTY, UserWarning, stacklevel=3)
 
     def condition(self) -> Condition:
         params = {self._name(v): np.array(v) for v in self.model.variables if self._is_float(v)}
@@ -132,15 +128,16 @@ class KerasWatch:
         found = {"optimizer": {"class": f"{kind.__module__}.{kind.__qualname__}", "groups": [group]}}
         return found | ({"notes": self.notes} if self.notes else {})
 
-    def update(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        refuse_iterators(arguments)
+    def update(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Any:
+        refuse_iterators((*arguments, *named.values()))
         self._made, self._inside = None, False
         if self._generator is not None:
             arguments = tuple(self._moved(each) for each in arguments)
+            named = {name: self._moved(each) for name, each in named.items()}
         self._step = Step(self.model, self.optimizer, self._changes())
         try:
             with self._loop.off(), self._step.watching():
-                result = self._updated(self._step, lambda: function(*arguments))
+                result = self._updated(self._step, lambda: function(*arguments, **named))
             if self._generator is None:
                 self._batch = self._step.batch
             else:
@@ -348,7 +345,7 @@ class KerasWatch:
 
     def _end(self, update: Update, loss: Any) -> None:
         update.loss = loss
-        self._made, self._empty = update, False
+        self._made = update
         self._told(update)
 
     def _changes(self) -> Callable[[Any], None]:

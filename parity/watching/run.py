@@ -29,11 +29,6 @@ DEEP = 20
 """Of so many first updates everything is recorded, unless it is said otherwise."""
 WAITING = 256
 """So many losses may wait on their device until they are recorded."""
-NO_UPDATE = (
-    "no update was seen, so the recording holds no more than the state at the beginning: hand each update to step "
-    "within the watch, as run.step(lambda: loss_of(model(x), y)), or let the loop there call the watched model and "
-    "step the watched optimizer"
-)
 KEEP = ("values", "sketch", "hash")
 
 
@@ -99,7 +94,8 @@ class Watched:
             raise
         self._recorder.__exit__(kind, error, trace)
         if kind is None and not self._updates:
-            warnings.warn(NO_UPDATE, stacklevel=2)
+            said = f"no update was seen, so {self.folder} holds the initial state alone"
+            warnings.warn(f"{said}: {self._adapter.usage}", stacklevel=2)
         if kind is None and self._shadows and self._updates:
             run = read(self.folder)
             floor = floor_of([shadow.strays() for shadow in self._shadows], run, self._adapter.dtype)
@@ -117,7 +113,7 @@ class Watched:
             said["notes"] = [*said.get("notes", []), note]
         self._recorder.describe(**said, unit=UPDATE, keep=self._keep, buffers=buffers, layers=layers)
 
-    def step(self, function: Callable[..., Any], *arguments: Any, rows: Any = None) -> Any:
+    def step(self, function: Callable[..., Any], /, *arguments: Any, rows: Any = None, **named: Any) -> Any:
         """Make one update, and the same in every shadow.
 
         Args:
@@ -129,7 +125,9 @@ class Watched:
                 averages of the weights step outside. Of JAX, the pure function of an update, which
                 takes the state and a batch and returns the new state and the loss.
             arguments: What the function is called with.
-            rows: Integers (batch,), the indices of the batch's rows in the data, if they are known.
+            rows: Integers (batch,), the indices of the batch's rows in the data, if they are known. The function is not
+                called with them.
+            named: What the function is called with by name, as ``sample_weight=weights``.
 
         Returns:
             What the function returned. An update that a gradient scaler skips is not recorded.
@@ -145,7 +143,7 @@ class Watched:
         made: list[Update] = []
         self._closed_over = made
         try:
-            result = self._adapter.update(function, *arguments)
+            result = self._adapter.update(function, *arguments, **named)
         finally:
             self._closed_over = None
         if not made and isinstance(self._adapter, Skips) and self._adapter.skipped:
@@ -155,7 +153,7 @@ class Watched:
                 f"step takes a function that makes one update of what is watched, and this one made {len(made)}"
             )
         after = self._after()
-        apart = [shadow.follow(function, arguments, drawn, made[0], after) for shadow in self._shadows]
+        apart = [shadow.follow(function, arguments, named, drawn, made[0], after) for shadow in self._shadows]
         self._record(made[0], rows, apart, after)
         return result
 

@@ -56,6 +56,8 @@ class Adapter(Protocol):
     framework: str
     """The first word of an implementation's label."""
     dtype: str
+    usage: str
+    """What to write where no update was seen."""
 
     def attach(self, told: Told, deep: Callable[[], bool]) -> None:
         """Begin to watch."""
@@ -81,8 +83,8 @@ class Adapter(Protocol):
         """Say what the recording is to keep of the optimizer and its settings."""
         ...
 
-    def update(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Make one update with the user's function; returns what the function returned."""
+    def update(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Any:
+        """Make one update with the user's function of these arguments; returns what the function returned."""
         ...
 
     def saved(self) -> Any:

@@ -42,6 +42,7 @@ class Shadow:
         self,
         function: Callable[..., Any],
         arguments: Sequence[Any],
+        named: Mapping[str, Any],
         drawn: Any,
         update: Update,
         after: Condition | None = None,
@@ -50,7 +51,8 @@ class Shadow:
 
         Args:
             function: Makes the update.
-            arguments: What it is called with.
+            arguments: What it is called with by position.
+            named: What it is called with by name.
             drawn: Where the run's random numbers of this update came from.
             update: The run's own.
             after: The run's state after it, if the next update does not begin there.
@@ -63,7 +65,7 @@ class Shadow:
         with self._adapter.aside(found.append, self._seed()):
             self._adapter.go_to(self._saved)
             self._adapter.draw_from(drawn)
-            self._adapter.update(function, *arguments)
+            self._adapter.update(function, *arguments, **named)
             self._adapter.stir()
             self._saved = self._adapter.saved()
             mine = self._adapter.condition() if after is not None else None

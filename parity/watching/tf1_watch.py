@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -29,10 +27,6 @@ UNINITIALIZED = (
     "variables of the graph have no values yet, {names}: run their initializer, as session.run(tf.compat.v1."
     "global_variables_initializer()), before parity.watch, not within the watched block"
 )
-EMPTY = (
-    "no session.run within the watched block ran the watched training operation, and the recording is empty: watch the "
-    "operation and the session that the loop runs"
-)
 FINAL = "the graph is final: no gradients of layers could be added to it"
 
 
@@ -44,6 +38,7 @@ class Tf1Watch:
     """
 
     framework = "tf1"
+    usage = "watch the training operation and the session that the loop runs, by session.run within the watched block"
 
     def __init__(self, *watched: Any) -> None:
         sessions = [found for each in watched if (found := _session(each)) is not None]
@@ -75,7 +70,6 @@ class Tf1Watch:
         everything = ancestors([self.loss.op, self.train])
         self._draws = any(op.op_def.is_stateful and "Random" in op.type for op in everything)
         self._generator: np.random.Generator | None = None
-        self._empty = True
 
     def attach(self, told: Told, deep: Callable[[], bool]) -> None:
         self._told, self._deep, self._run = told, deep, self.session.run
@@ -102,8 +96,6 @@ class Tf1Watch:
 
     def detach(self) -> None:
         del self.session.run
-        if self._empty and sys.exc_info()[0] is None:
-            warnings.warn(EMPTY, UserWarning, stacklevel=3)
 
     def condition(self) -> Condition:
         params = {name: self._every[name] for name in (*self._trained, *self._buffers)}
@@ -136,8 +128,8 @@ class Tf1Watch:
             said["hyper_parameters"] = {"optimizer": repr(Sgd(rate, settings.get("momentum", 0.0)))}
         return said | ({"notes": self.notes} if self.notes else {})
 
-    def update(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        return function(*arguments)
+    def update(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Any:
+        return function(*arguments, **named)
 
     def saved(self) -> Any:
         return self._run(self._every)
@@ -201,7 +193,6 @@ class Tf1Watch:
             update.gradients = seen["gradients"]
             if any(not np.array_equal(value, update.gradients[k]) for k, value in seen["unclipped"].items()):
                 update.unclipped = update.gradients | seen["unclipped"]
-        self._empty = False
         self._told(update)
         return result
 

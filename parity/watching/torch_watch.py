@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -82,6 +83,10 @@ class TorchWatch:
     """
 
     framework = "torch"
+    usage = (
+        "hand each update to step, as run.step(lambda: loss_of(model(x), y)), or let the loop call the watched model "
+        "and step the watched optimizer within the watched block"
+    )
 
     def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         self.model, self.optimizer = model, optimizer
@@ -176,11 +181,15 @@ class TorchWatch:
         tied = {name: names[id(p)] for name, p in every if names[id(p)] != name}
         return said | ({"tied": tied} if tied else {}) | ({"notes": self.notes} if self.notes else {})
 
-    def update(self, function: Callable[..., Any], *arguments: Any) -> Any:
+    def update(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Any:
+        return self._called_once(partial(function, *arguments, **named))
+
+    def _called_once(self, function: Callable[[], Any]) -> Any:
+        """Make one update by a closure, and refuse one that changes more than it may when it is called again."""
         if not self._asides:
             self._call = Call(settings_of(self.optimizer), [(each, state_of_scaler(each)) for each in self._scalers])
             if self.compiled and self._deep():
-                self._look_without_the_compiler(function, arguments)
+                self._look_without_the_compiler(function)
         call = self._call
         assert call is not None
         if self._asides:  # begin as the run did, whatever its scheduler has done since
@@ -190,7 +199,7 @@ class TorchWatch:
         self._calling, self._compared = True, False
         self._settings, self._changed = settings_of(self.optimizer), set()
         try:
-            result = self._update(function, arguments)
+            result = self._update(function)
         except StopIteration as error:
             self._forget()
             if not self._asides:
@@ -218,14 +227,14 @@ class TorchWatch:
             )
         return result
 
-    def _update(self, function: Callable[..., Any], arguments: Sequence[Any]) -> Any:
+    def _update(self, function: Callable[[], Any]) -> Any:
         self.skipped = self._stepped = self._asked = self._went_back = False
         self.optimizer.zero_grad()
-        result = function(*arguments)
+        result = function()
         if not self._stepped and not self._asked:  # else the function made the whole update
             self._backward(result)
             if needs_closure(self.optimizer):
-                self._step_with_closure(result, function, arguments)
+                self._step_with_closure(result, function)
             else:
                 self.optimizer.step()
         elif not self._stepped:
@@ -241,7 +250,7 @@ class TorchWatch:
                 raise ValueError(NOT_CALLED)
             loss.backward()
 
-    def _step_with_closure(self, result: Any, function: Callable[..., Any], arguments: Sequence[Any]) -> None:
+    def _step_with_closure(self, result: Any, function: Callable[[], Any]) -> None:
         """Step an optimizer that evaluates the loss itself, as LBFGS does. Its first evaluation is made already."""
         made = [result]
 
@@ -251,7 +260,7 @@ class TorchWatch:
             else:
                 self.optimizer.zero_grad()
                 self._went_back = False
-                result = function(*arguments)
+                result = function()
                 self._backward(result)
             loss = returned_loss(result)
             if loss is None:
@@ -599,13 +608,13 @@ class TorchWatch:
         self._called = self._frozen = self._scaling = False
         self._scale = None
 
-    def _look_without_the_compiler(self, function: Callable[..., Any], arguments: Sequence[Any]) -> None:
+    def _look_without_the_compiler(self, function: Callable[[], Any]) -> None:
         """Make the update that comes aside, without the compiler, which hides the layers, and keep what they gave."""
         found: list[Update] = []
         with self.aside(found.append), torch.compiler.set_stance("force_eager"):
             self.compiled = False
             try:
-                self.update(function, *arguments)
+                self.update(function)
             finally:
                 self.compiled = True
         self._aside = found[-1] if found else None  # a gradient scaler may have skipped it

@@ -417,7 +417,9 @@ class TestRefusals:
     @pytest.mark.parametrize("name", ["nothing", "traced before", "compiled within"])
     def test_an_empty_recording_warns_of_what_to_write(self, name: str, answer: dict[str, Any]) -> None:
         heard = answer["said"][name]
-        assert any("the recording is empty" in each and "run.step(update, x, y)" in each for each in heard), heard
+        assert any("holds the initial state alone" in each and "run.step(update, x, y)" in each for each in heard), (
+            heard
+        )
         assert any("compile it before parity.watch" in each for each in heard) == (name == "compiled within")
         assert not read(Path(answer["folder"], name)).loss.size
 

@@ -125,7 +125,7 @@ def nnx_trained(dtype: str, folder: str) -> dict[str, Any]:
     in_nnx(Path(folder, "wrong"), dtype, WRONG)
     plain, after = in_nnx(None, dtype, rate=0.5)
     seen, watched = in_nnx(Path(folder, "dropout"), dtype, rate=0.5, deep=3)
-    found["dropout"] = plain == seen
+    found["dropout"] = plain == seen and all(np.array_equal(after[key], watched[key]) for key in after)
     return found
 
 

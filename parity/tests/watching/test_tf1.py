@@ -239,4 +239,6 @@ def unseen(folder: str) -> list[str]:
 
 @pytest.mark.asks(question=unseen, framework="tensorflow")
 def test_an_empty_recording_warns(answer: list[str]) -> None:
-    assert [each for each in answer if "the recording is empty: watch the operation and the session" in each]
+    assert [
+        each for each in answer if "holds the initial state alone: watch the training operation and the session" in each
+    ]

@@ -317,3 +317,71 @@ def test_gradients_are_those_that_an_optimizer_has_clipped(answer: dict[str, Any
     for step in steps_of(read(Path(answer["folder"], "run"))):
         norm = np.sqrt(sum(np.sum(np.square(gradient, dtype=float)) for gradient in step.gradients.values()))
         assert norm == pytest.approx(1e-3)
+
+
+def in_torch_by_name(folder: str) -> dict[str, Any]:
+    """Called where torch is: a closure whose arguments have names."""
+    import torch
+
+    from parity.watching import watch
+
+    model = torch.nn.Linear(3, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    x = torch.linspace(-1, 1, 6).view(2, 3)
+    expected = float(model(x).square().mean())
+    with watch(Path(folder, "run"), model, optimizer, shadows=1) as run:
+        run.step(lambda function, *, scale: (scale * model(function).square()).mean(), function=x, scale=1.0)
+    return {"folder": folder, "loss": expected}
+
+
+def in_keras_by_name(folder: str) -> dict[str, Any]:
+    """Called where Keras is: weights of a batch's rows."""
+    import keras
+
+    from parity.watching import watch
+
+    model = keras.Sequential([keras.Input((3,), dtype="float32"), keras.layers.Dense(2, dtype="float32")])
+    model.compile(keras.optimizers.SGD(0.1), "mse")
+    x = np.linspace(-1, 1, 6, dtype=np.float32).reshape(2, 3)
+    given, weights = {"x": x, "y": x[:, :2] + 1}, np.float32([0.0, 2.0])
+    expected = float(np.mean(np.square(np.asarray(model(x))[1] - given["y"][1])))
+    with watch(Path(folder, "run"), model, shadows=1) as run:
+        run.step(model.train_on_batch, **given, sample_weight=weights)
+    return {"folder": folder, "loss": expected}
+
+
+def in_tf1_by_name(folder: str) -> dict[str, Any]:
+    """Called where TensorFlow is: the placeholders' values by the name that ``session.run`` has for them."""
+    import tensorflow as tf
+
+    from parity.watching import watch
+
+    tf1 = tf.compat.v1
+    with tf.Graph().as_default(), tf1.Session() as session:
+        x = tf1.placeholder("float32", [None, 3])
+        kernel = tf1.get_variable("kernel", initializer=np.float32([[1], [2], [3]]))
+        loss = tf.reduce_mean(tf.square(tf.matmul(x, kernel)))
+        train = tf1.train.GradientDescentOptimizer(0.1).minimize(loss)
+        session.run(tf1.global_variables_initializer())
+        with watch(Path(folder, "run"), session, loss, train, shadows=1) as run:
+            run.step(session.run, [train, loss], feed_dict={x: np.ones((2, 3), "float32")})
+    return {"folder": folder, "loss": 36.0}
+
+
+class TestByName:
+    def check(self, answer: dict[str, Any]) -> None:
+        run = read(Path(answer["folder"], "run"))
+        np.testing.assert_allclose(run.loss, answer["loss"], rtol=1e-6)
+        assert "0/strays/loss" in run.steps
+
+    @pytest.mark.asks(question=in_torch_by_name, framework="torch")
+    def test_a_closure_may_be_called_by_names(self, answer: dict[str, Any]) -> None:
+        self.check(answer)
+
+    @pytest.mark.asks(question=in_keras_by_name, framework="keras")
+    def test_rows_may_have_weights(self, answer: dict[str, Any]) -> None:
+        self.check(answer)
+
+    @pytest.mark.asks(question=in_tf1_by_name, framework="tensorflow")
+    def test_a_session_may_be_fed_by_name(self, answer: dict[str, Any]) -> None:
+        self.check(answer)
