@@ -237,10 +237,13 @@ class Opened:
     theirs: Trajectory
     noise: Sequence[Repetition]
     matched: Correspondence | None
+    budget: Budget | None = None
 
     def compare(self, known: Known, accept: Sequence[str] = ()) -> Comparison:
         """Hold them against each other: see ``parity.judging.diff.compare``."""
-        found = compare_runs(self.a, self.ours, self.b, self.theirs, self.noise, known, accept, self.matched)
+        found = compare_runs(
+            self.a, self.ours, self.b, self.theirs, self.noise, known, accept, self.matched, self.budget
+        )
         return replace(found, matched=self.matched)
 
 
@@ -250,7 +253,8 @@ def opened(
     """Open two runs and their repetitions, and match their tensors: see ``compare``."""
     ours, theirs = open_run(a, budget), open_run(b, budget)
     repeated = repetitions(ours, theirs, noise)
-    return Opened(a, ours, b, theirs, repeated, inferred(ours, theirs, read_map(matching) if matching else ()))
+    matched = inferred(ours, theirs, read_map(matching) if matching else ())
+    return Opened(a, ours, b, theirs, repeated, matched, budget)
 
 
 @np.errstate(all="ignore")  # a recording may hold any numbers, a NaN that signals too
@@ -263,9 +267,10 @@ def compare_runs(
     known: Known = NOTHING,
     accept: Sequence[str] = (),
     matched: Correspondence | None = None,
+    budget: Budget | None = None,
 ) -> Comparison:
     """Compare two runs that were read already, in the layouts in which they are ``matched``: see ``compare``."""
-    recorded = [recorded_floor_of(folder, run, known) for folder, run in ((a, ours), (b, theirs))]
+    recorded = [recorded_floor_of(folder, run, known, budget) for folder, run in ((a, ours), (b, theirs))]
     params = any(_asserts_parameters(run, known) for run in (ours, theirs))
     alone = () if matched is None else lacking(ours, theirs, matched)
     held = in_common(ours, theirs, noise, matched)
