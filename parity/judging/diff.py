@@ -33,6 +33,7 @@ from parity.judging.tensors.matched import (
     only,
     unbiased_in_one,
     unbiased_where_followed,
+    where_search_ended,
     without_partner,
 )
 from parity.judging.tensors.matching import inferred
@@ -284,7 +285,7 @@ def compare_runs(
     ]
     before, pairings = (*stale, *preflight(ours, theirs)), [] if matched is None else list(matched.lines)
     if has_followed(ours) or has_followed(theirs):
-        return _compare_followed(sides, before, pairings, alone)
+        return _compare_followed(sides, before, pairings, alone, matched)
     departures = named(accept)
     failed = [f"{folder}: the last run failed: {reason}" for folder, _ in sides if (reason := kept_failure(folder))]
     parts = shared(ours, theirs)
@@ -316,7 +317,7 @@ def compare_runs(
     judgement = _judged(freed, other, both, params)
     if matched is not None:
         judgement = as_far_as_matched(judgement, freed, other, both, matched, judge_alike)
-        judgement = without_partner(judgement, alone)
+        judgement = where_search_ended(without_partner(judgement, alone), matched)
     if both.source not in (Source.SUITE, Source.BESIDE) and not any(side.meta.get("lockstep") for _, side in sides):
         shown = _single_updates(run, other, noise, taken)
         measured = both.source is not Source.ROUNDING
@@ -345,7 +346,11 @@ def compare_runs(
 
 
 def _compare_followed(
-    sides: Sequence[tuple[Path, Trajectory]], before: Sequence[str], pairings: Sequence[str], alone: Sequence[str]
+    sides: Sequence[tuple[Path, Trajectory]],
+    before: Sequence[str],
+    pairings: Sequence[str],
+    alone: Sequence[str],
+    matched: Correspondence | None,
 ) -> Comparison:
     """Compare two runs of which one followed the other: update by update."""
     (a, ours), (b, theirs) = sides
@@ -355,7 +360,7 @@ def _compare_followed(
     return Comparison(
         a,
         b,
-        without_partner(found.judgement, alone),
+        where_search_ended(without_partner(found.judgement, alone), matched),
         *(found.largest,) * 3,
         (*pairings, *([_on_variances(left_out)] if left_out else []), *found.notes),
         tuple(before),

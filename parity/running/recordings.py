@@ -105,6 +105,6 @@ def check_there(out: Path, *paths: Path) -> None:
     for path in paths:
         if not path.exists():
             raise TrajectoryError(
-                f"{path} was there and is not any more: {out} was emptied, or taken away and made again, while its runs "
-                "were made: run it again"
+                f"{path} was there and is not any more: {out} was emptied, or taken away and made again, while its "
+                "runs were made: run it again"
             )
