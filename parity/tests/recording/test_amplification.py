@@ -60,7 +60,7 @@ def little(call: Callable[[], Any]) -> Any:
 def test_a_floor_of_another_size_than_any_floor_is_not_read(tmp_path: Path, mark: str) -> None:
     values = FLOOR_BYTES // 4
     path = sparse(tmp_path / "a.safetensors", {"float64/loss": ("F32", (values, 1), 4 * values)}, {"fingerprint": mark})
-    with pytest.raises(LimitError, match="larger than 32 MiB: .* PARITY_LIMITS=N .* --limits N"):
+    with pytest.raises(LimitError, match=r"larger than 32 MiB: .* PARITY_LIMITS=N .* --limits N"):
         little(lambda: load(path, "it"))
 
 
@@ -81,8 +81,7 @@ def test_floors_spend_what_they_keep(tmp_path: Path) -> None:
     path, budget = tmp_path / "a.safetensors", Budget()
     save_floors({"float64": Floor(np.ones((1 << 20, 1)), {"w": np.ones(9)})}, path, "it")
     with pytest.raises(LimitError, match="512 MiB of losses and metrics"):
-        for _ in range(65):
-            load(path, "it", budget=budget)
+        [load(path, "it", budget=budget) for _ in range(65)]
 
 
 @pytest.fixture
@@ -117,7 +116,8 @@ def test_stretches_are_those_of_the_run_and_each_has_one_file(stretched: Path, m
 
 def test_all_floors_of_a_run_share_what_one_reading_may_take(stretched: Path) -> None:
     budget, run = Budget(), read(stretched)
-    budget.most["kept"] = budget._left["kept"] = 8.0 * 9 * 2
+    # That of the run itself, and of one of its two stretches.
+    budget.most["kept"] = budget._left["kept"] = 8.0 * (9 + 2)
     with pytest.raises(LimitError, match="losses and metrics"):
         recorded_floor(stretched, run, budget=budget)
 
