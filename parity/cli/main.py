@@ -9,7 +9,7 @@ from typing import NoReturn
 import typer
 
 from parity.cli import cases, evidence, match, recordings, texts
-from parity.cli.output import OURS, UNHEARD, fail, say
+from parity.cli.output import OURS, UNHEARD, check_heard, fail, is_unheard, say, unheard
 
 # Plain help: drawing it with rich would cost more than importing NumPy.
 app = typer.Typer(
@@ -43,6 +43,7 @@ def main() -> None:
     # A terminal that is closed stops a run as Ctrl-C does; 'nohup' has it ignored, and it stays so.
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         signal.signal(signal.SIGHUP, _interrupt)
+    check_heard()  # where standard output is closed, a file that is opened would take its place
     try:
         app(standalone_mode=True)
     except SystemExit as end:
@@ -50,8 +51,11 @@ def main() -> None:
             fail("stopped; what had finished is on disk", 130)
         if isinstance(end.__context__, BrokenPipeError):
             raise SystemExit(UNHEARD) from None
+        check_heard()
         raise
-    except Exception:
+    except Exception as error:
+        if is_unheard(error):
+            unheard(error)
         say(traceback.format_exc().rstrip(), err=True, lines=True)
         fail("a mistake in parity itself or in the suite's code, and no verdict: report it with the lines above", OURS)
 

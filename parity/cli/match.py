@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from parity.cli.options import Json, Map
+from parity.cli.options import Json, Limits, Map
 from parity.cli.output import clear_errors, write_json
 
 
@@ -16,6 +16,7 @@ def match(
     b: Annotated[Path, typer.Argument(metavar="B", help="Another's, of the same model.")],
     json_file: Json = None,
     map_file: Map = None,
+    limits: Limits = None,
 ) -> None:
     """Say which tensors of two recordings, or checkpoints, are the same.
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from parity.cli.output import fail
 
 Cases = Annotated[list[str] | None, typer.Argument(metavar="[CASE]...", help="Cases to run; all of them by default.")]
 SuiteName = Annotated[
@@ -88,6 +92,44 @@ Map = Annotated[
     Path | None,
     typer.Option(
         "--map", metavar="FILE", help="Which tensors are the same, as 'parity match A B --json FILE' writes it."
+    ),
+]
+
+
+@contextlib.contextmanager
+def _limited(times: float) -> Iterator[None]:
+    """Raise the limits of all readings meanwhile, in this process and the workers that it starts."""
+    from parity.recording.limits import OPTION, VARIABLE, allowed
+    from parity.trajectory import TrajectoryError
+
+    before = os.environ.get(VARIABLE)
+    os.environ[VARIABLE] = repr(times)
+    try:
+        try:
+            allowed()
+        except TrajectoryError:
+            fail(f"{OPTION} takes a number above 0 and below a million, not {times:g}")
+        yield
+    finally:
+        if before is None:
+            del os.environ[VARIABLE]
+        else:
+            os.environ[VARIABLE] = before
+
+
+def _raise_limits(context: typer.Context, times: float | None) -> float | None:
+    if times is not None:
+        context.with_resource(_limited(times))
+    return times
+
+
+Limits = Annotated[
+    float | None,
+    typer.Option(
+        "--limits",
+        metavar="N",
+        callback=_raise_limits,
+        help="Let readings take N times as many bytes, tensors and seconds; as PARITY_LIMITS=N does.",
     ),
 ]
 LockstepLength = Annotated[

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
+import os
+import sys
 import tempfile
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -27,8 +31,43 @@ UNHEARD = 141
 
 def fail(message: str, status: int = 2) -> NoReturn:
     """End the command with one line on standard error and an exit status."""
-    say(f"parity: {message}", err=True)
+    with contextlib.suppress(OSError):  # where nobody can be told, the status says it
+        say(f"parity: {message}", err=True)
     raise SystemExit(status)
+
+
+def check_heard() -> None:
+    """End the command if what it has said cannot be written: the disk is full, or standard output is closed.
+
+    There is no verdict then: whoever reads half of what was said must not take it for all.
+    """
+    if sys.stdout is None:
+        unheard(OSError(errno.EBADF, os.strerror(errno.EBADF)))
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        pass  # nobody reads on: see UNHEARD
+    except OSError as error:
+        unheard(error)
+
+
+def is_unheard(error: Exception) -> bool:
+    """Say whether an error is one of writing to standard output or error, which the libraries that write there give."""
+    frames = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return isinstance(error, OSError) and error.filename is None and frames[-1].partition(".")[0] in ("rich", "typer")
+
+
+def unheard(error: Exception) -> NoReturn:
+    """End the command where what it has to say cannot be written."""
+    for stream in (sys.stdout, sys.stderr):
+        # Python would write what is left once more when it ends, and end with a status of its own.
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            try:
+                stream.flush()
+            except OSError:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    why = getattr(error, "strerror", None) or error
+    fail(f"cannot write to standard output: {why}; what was said there is not whole, call it again")
 
 
 def say(text: object, err: bool = False, lines: bool = False) -> None:

@@ -19,6 +19,7 @@ from parity.cli.options import (
     Epochs,
     Impls,
     Json,
+    Limits,
     Map,
     Noise,
     Out,
@@ -44,6 +45,7 @@ def report(
         typer.Option("--output", metavar="FILE", help="Where it goes; - is standard output, the default but for html."),
     ] = None,
     suite: SuiteName = None,
+    limits: Limits = None,
 ) -> None:
     """Make a report of recorded runs, from their folder alone.
 
@@ -107,6 +109,7 @@ def explain(
     page_file: Annotated[
         Path | None, typer.Option("--page", metavar="FILE", help="Also write a page of the two trajectories.")
     ] = None,
+    limits: Limits = None,
 ) -> None:
     """Say where and why a run parts from its reference.
 
@@ -267,6 +270,7 @@ def diff(
     suite: SuiteName = None,
     accept: Accept = None,
     map_file: Map = None,
+    limits: Limits = None,
 ) -> None:
     """Compare two recordings, or two folders of them.
 

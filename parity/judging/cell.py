@@ -81,7 +81,7 @@ class Runs:
 
     def floor(self, folder: Path, run: Trajectory) -> Floor:
         """The noise floor of a run; TrajectoryError if there is none that can be believed."""
-        floor = self.known.floor(folder, run)
+        floor = self.known.floor(folder, run, self.budget)
         if floor is None:
             raise TrajectoryError(f"{folder}: its noise floor is not in {self.folder.parent / 'floors'}")
         return floor

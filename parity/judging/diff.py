@@ -33,6 +33,7 @@ from parity.judging.tensors.matched import (
     only,
     unbiased_in_one,
     unbiased_where_followed,
+    where_search_ended,
     without_partner,
 )
 from parity.judging.tensors.matching import inferred
@@ -237,10 +238,13 @@ class Opened:
     theirs: Trajectory
     noise: Sequence[Repetition]
     matched: Correspondence | None
+    budget: Budget | None = None
 
     def compare(self, known: Known, accept: Sequence[str] = ()) -> Comparison:
         """Hold them against each other: see ``parity.judging.diff.compare``."""
-        found = compare_runs(self.a, self.ours, self.b, self.theirs, self.noise, known, accept, self.matched)
+        found = compare_runs(
+            self.a, self.ours, self.b, self.theirs, self.noise, known, accept, self.matched, self.budget
+        )
         return replace(found, matched=self.matched)
 
 
@@ -250,7 +254,8 @@ def opened(
     """Open two runs and their repetitions, and match their tensors: see ``compare``."""
     ours, theirs = open_run(a, budget), open_run(b, budget)
     repeated = repetitions(ours, theirs, noise)
-    return Opened(a, ours, b, theirs, repeated, inferred(ours, theirs, read_map(matching) if matching else ()))
+    matched = inferred(ours, theirs, read_map(matching) if matching else ())
+    return Opened(a, ours, b, theirs, repeated, matched, budget)
 
 
 @np.errstate(all="ignore")  # a recording may hold any numbers, a NaN that signals too
@@ -263,9 +268,10 @@ def compare_runs(
     known: Known = NOTHING,
     accept: Sequence[str] = (),
     matched: Correspondence | None = None,
+    budget: Budget | None = None,
 ) -> Comparison:
     """Compare two runs that were read already, in the layouts in which they are ``matched``: see ``compare``."""
-    recorded = [recorded_floor_of(folder, run, known) for folder, run in ((a, ours), (b, theirs))]
+    recorded = [recorded_floor_of(folder, run, known, budget) for folder, run in ((a, ours), (b, theirs))]
     params = any(_asserts_parameters(run, known) for run in (ours, theirs))
     alone = () if matched is None else lacking(ours, theirs, matched)
     held = in_common(ours, theirs, noise, matched)
@@ -279,7 +285,7 @@ def compare_runs(
     ]
     before, pairings = (*stale, *preflight(ours, theirs)), [] if matched is None else list(matched.lines)
     if has_followed(ours) or has_followed(theirs):
-        return _compare_followed(sides, before, pairings, alone)
+        return _compare_followed(sides, before, pairings, alone, matched)
     departures = named(accept)
     failed = [f"{folder}: the last run failed: {reason}" for folder, _ in sides if (reason := kept_failure(folder))]
     parts = shared(ours, theirs)
@@ -311,7 +317,7 @@ def compare_runs(
     judgement = _judged(freed, other, both, params)
     if matched is not None:
         judgement = as_far_as_matched(judgement, freed, other, both, matched, judge_alike)
-        judgement = without_partner(judgement, alone)
+        judgement = where_search_ended(without_partner(judgement, alone), matched)
     if both.source not in (Source.SUITE, Source.BESIDE) and not any(side.meta.get("lockstep") for _, side in sides):
         shown = _single_updates(run, other, noise, taken)
         measured = both.source is not Source.ROUNDING
@@ -340,7 +346,11 @@ def compare_runs(
 
 
 def _compare_followed(
-    sides: Sequence[tuple[Path, Trajectory]], before: Sequence[str], pairings: Sequence[str], alone: Sequence[str]
+    sides: Sequence[tuple[Path, Trajectory]],
+    before: Sequence[str],
+    pairings: Sequence[str],
+    alone: Sequence[str],
+    matched: Correspondence | None,
 ) -> Comparison:
     """Compare two runs of which one followed the other: update by update."""
     (a, ours), (b, theirs) = sides
@@ -350,7 +360,7 @@ def _compare_followed(
     return Comparison(
         a,
         b,
-        without_partner(found.judgement, alone),
+        where_search_ended(without_partner(found.judgement, alone), matched),
         *(found.largest,) * 3,
         (*pairings, *([_on_variances(left_out)] if left_out else []), *found.notes),
         tuple(before),

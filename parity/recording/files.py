@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import stat
 from pathlib import Path
 from typing import BinaryIO
 
-from safetensors import SafetensorError
-from safetensors.numpy import load
-
 from parity.trajectory import TrajectoryError
-from parity.typing import Params
 
 # A FIFO opened to be read would wait for a writer, and a link could have replaced the file since it was looked at.
 _PLAIN = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+"""How a file is made where nothing lies, not even a link."""
 
 
 def opened(path: Path, root: Path | None = None) -> BinaryIO:
@@ -51,19 +47,6 @@ def read_whole(path: Path, most: int, root: Path | None = None) -> bytes:
     return data
 
 
-def read_tensors(path: Path, most: int, root: Path | None = None) -> tuple[dict[str, str], Params]:
-    """Read the metadata and the tensors of a safetensors file: see ``read_whole``. TrajectoryError if it is damaged."""
-    data = read_whole(path, most, root)
-    try:
-        tensors = load(data)
-        # safetensors has checked the header.
-        about = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")]).get("__metadata__", {})
-    except (SafetensorError, KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
-        # All but the first for a dtype or a shape that NumPy lacks.
-        raise TrajectoryError(f"{path}: is no valid safetensors file ({' '.join(str(error).split()):.200})") from error
-    return dict(about), tensors
-
-
 def write_whole(path: Path, data: bytes, root: Path | None = None) -> None:
     """Write a file in one step: a reader sees the old file or the new one, even after a power cut.
 
@@ -74,7 +57,7 @@ def write_whole(path: Path, data: bytes, root: Path | None = None) -> None:
     folder = target_of(path.parent, root)
     scratch = folder / f".{path.name[:100]}.{secrets.token_hex(8)}.tmp"
     # 0o666 is narrowed by the user's own mask, as for any file.
-    handle = os.open(scratch, _NEW, 0o666)
+    handle = os.open(scratch, NEW, 0o666)
     try:
         with open(handle, "wb") as file:
             file.write(data)

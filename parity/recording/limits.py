@@ -14,16 +14,24 @@ from parity.trajectory import TrajectoryError
 
 VARIABLE = "PARITY_LIMITS"
 """The environment variable that raises all limits together: a number, as 4 for four times as much."""
+OPTION = "--limits"
+"""The option of the commands that read recordings which sets it for one call."""
+MORE = f"set {VARIABLE}=N for N times as much, or call diff, explain, match or report with {OPTION} N"
+"""How to allow more, at the end of an error."""
 SIZE = 4 << 30
 """The bytes of shards that one reading takes: about five runs of 10⁸ values in float64."""
 TENSORS = 1_000_000
 """The tensors that one reading takes, those of each shard counted anew."""
 KEPT = 512 << 20
-"""The bytes of losses, metrics and epochs, which are kept in memory."""
+"""The bytes of losses, metrics, epochs and noise floors, which are kept in memory."""
 SECONDS = 120.0
 """A reading takes no longer. Files of ``SIZE`` bytes are read in time from a disk that gives 40 MB a second."""
 FOLDER = 10.0
 """A folder of runs is given so many times what one run is."""
+
+
+class LimitError(TrajectoryError):
+    """A reading would take more than it may: what is read may be sound, and only large."""
 
 
 class Budget:
@@ -34,7 +42,7 @@ class Budget:
     """
 
     def __init__(self, runs: float = 1.0, within: Budget | None = None) -> None:
-        times = runs * _times()
+        times = runs * allowed()
         self.seconds = SECONDS * times
         self.most = {"size": SIZE * times, "tensors": TENSORS * times, "kept": KEPT * times}
         self._left = dict(self.most)
@@ -52,7 +60,7 @@ class Budget:
             self._taken += time.monotonic() - self._since
 
     def spend(self, where: Path, *, size: int = 0, tensors: int = 0, kept: int = 0) -> None:
-        """Take from what is left. TrajectoryError if that is not enough, or time is up."""
+        """Take from what is left. LimitError if that is not enough, or time is up."""
         if self._within:
             self._within.spend(where, size=size, tensors=tensors, kept=kept)
         with self._lock:
@@ -68,13 +76,11 @@ class Budget:
                 "kept": f"{in_words(int(self.most['kept']))} of losses and metrics",
                 "seconds": f"{self.seconds:,.0f} seconds",
             }[over]
-            raise TrajectoryError(
-                f"{where}: with it this reading takes more than {limit}: if you trust the folder, set {VARIABLE}=N "
-                "for N times as much"
-            )
+            raise LimitError(f"{where}: with it this reading takes more than {limit}: if you trust the folder, {MORE}")
 
 
-def _times() -> float:
+def allowed() -> float:
+    """How many times each limit is allowed, as the environment says. TrajectoryError if that is no such number."""
     said = os.environ.get(VARIABLE, "").strip()
     try:
         times = float(said or 1)

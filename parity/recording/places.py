@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from parity.dtypes import KNOWN, NARROW
-from parity.recording.files import opened, read_whole, write_whole
+from parity.recording.files import NEW, opened, read_whole, write_whole
 from parity.recording.format import MANIFEST
 from parity.trajectory import Trajectory, TrajectoryError
 
@@ -53,9 +53,17 @@ def keep_failure(folder: Path, reason: str) -> None:
         try:
             write_whole(path, reason[:FAILURE_BYTES].encode(errors="backslashreplace"))
         except OSError:
-            path.touch()  # an empty mark is the mark of a failure, too
-    else:
+            _mark_failed(path)
+    elif os.path.lexists(path):  # a folder that is read-only refuses to remove even what is not there
         path.unlink(missing_ok=True)
+
+
+def _mark_failed(path: Path) -> None:
+    """Leave an empty mark of a failure where there is no mark. A link that lies there is taken away, not followed."""
+    if path.is_symlink():
+        path.unlink()
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, NEW, 0o666))
 
 
 def kept_failure(folder: Path) -> str:

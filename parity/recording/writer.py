@@ -55,7 +55,8 @@ class Writer:
     ``state`` gives the state after the last chunk, or None if the state cannot be stored exactly; it is written beside
     the shards. With ``resume`` a writer continues the trajectory that another writer left under the same
     ``meta["key"]`` and ``meta["depends"]``. ``start`` is the epoch to continue from and ``resumed`` the state there;
-    they are 0 and None if there was nothing to continue.
+    they are 0 and None if there was nothing to continue. ``shapes`` are those of the run's parameters, if they are
+    known beforehand: no other state is continued.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Writer:
         meta: Mapping[str, Any],
         state: Callable[[], State | None] = lambda: None,
         resume: bool = False,
+        shapes: Mapping[str, tuple[int, ...]] | None = None,
     ) -> None:
         self.folder = Path(os.path.abspath(folder))
         self.partial = partial_path(folder)
@@ -81,13 +83,17 @@ class Writer:
         self._last: Chunk | None = None
         self._finished = False
         self._state = state
+        # Nothing is written through a link, nor taken away behind one.
+        for place in (self.partial, self._old):
+            if place.is_symlink():
+                place.unlink()
         self.start = 0
         self.resumed: State | None = None
         if self._old.exists() and not self.folder.exists():
             os.rename(self._old, self.folder)
         _remove(self._old)
         if resume:
-            self._take_over()
+            self._take_over(shapes)
         if self.resumed is None:
             self._shards, self._last = [], None
             _remove(self.partial)
@@ -178,9 +184,9 @@ class Writer:
             # The exception may have come between a shard and the manifest that names it.
             self._write_manifest(complete=False)
 
-    def _take_over(self) -> None:
+    def _take_over(self, shapes: Mapping[str, tuple[int, ...]] | None) -> None:
         """Continue the trajectory in the partial folder, if it is sound and its checkpoint bears the same key."""
-        found = checkpoint.unpack(self.partial / checkpoint.FILE, self._mark)
+        found = checkpoint.unpack(self.partial / checkpoint.FILE, self._mark, shapes)
         if found is None:
             return
         epoch, state = found
@@ -331,5 +337,7 @@ def _write_atomically(path: Path, data: bytes) -> None:
 
 
 def _remove(folder: Path) -> None:
-    if folder.exists():
+    if folder.is_symlink():
+        folder.unlink()
+    elif folder.exists():
         shutil.rmtree(folder)

@@ -6,22 +6,29 @@ import hashlib
 import os
 import stat
 from collections.abc import Mapping, Sequence
-from functools import cache
+from pathlib import Path
 from typing import Any
 
+from parity.recording.files import reopened
+from parity.recording.limits import Budget, LimitError
 from parity.running.packages import Reach
+from parity.trajectory import TrajectoryError
 
 LIMIT = 5000
 """A run that depends on more files and variables is never kept."""
 ABSENT = "absent"
 CHANGING = "changed meanwhile"
+SYSTEM = ("/proc/", "/sys/", "/dev/")
+"""What lies there is no file of anyone's: no run depends on it, and reading it may wait for ever."""
+BLOCK = 1 << 20
 
 
-def fresh(depends: Any, variables: Mapping[str, str], folders: Sequence[str]) -> bool:
+def fresh(depends: Any, variables: Mapping[str, str], folders: Sequence[str], budget: Budget | None = None) -> bool:
     """Whether all that a run depended on is as it was.
 
     ``depends`` is what ``parity.running.reads.Reads.of`` gave, or whatever stands in its place in a recording;
-    ``variables`` are those that a worker would have, ``folders`` those in which it would look for a file.
+    ``variables`` are those that a worker would have, ``folders`` those in which it would look for a file. ``budget`` is
+    what reading the files may take: a run that depends on more is made again.
     """
     if not isinstance(depends, dict):
         return False
@@ -29,11 +36,30 @@ def fresh(depends: Any, variables: Mapping[str, str], folders: Sequence[str]) ->
     if not isinstance(files, dict) or not isinstance(asked, dict) or len(files) + len(asked) > LIMIT:
         return False
     same = (hash_of(variables.get(name)) == known for name, known in asked.items())
-    return all(same) and all(content(find(name, folders)) == known for name, known in files.items())
+    if not all(same):
+        return False
+    # Names that lead to one file are one, and must agree.
+    wanted: dict[str, Any] = {}
+    for name, known in files.items():
+        try:
+            path = os.path.realpath(find(name, folders))
+        except (OSError, ValueError):  # the latter for a zero byte
+            path = name
+        if path.startswith(SYSTEM) or wanted.setdefault(path, known) != known:
+            return False
+    budget = budget or Budget()
+    try:
+        with budget.reading():
+            return all(content(path, budget) == known for path, known in wanted.items())
+    except LimitError:
+        return False
 
 
-def content(path: str) -> str:
-    """A hash of a file's content, or of the names in a folder; read once for each state that it is in."""
+def content(path: str, budget: Budget | None = None) -> str:
+    """A hash of a file's content, or of the names in a folder; read once for each state that it is in.
+
+    LimitError if a ``budget`` is given and the file is more than is left of it.
+    """
     try:
         found = os.stat(path)
     except (OSError, ValueError):  # the latter for a zero byte
@@ -42,16 +68,33 @@ def content(path: str) -> str:
         return _listed(path)
     if not stat.S_ISREG(found.st_mode):
         return "no file"
-    return _content(path, found.st_mtime_ns, found.st_size, found.st_ino)
+    # However the file is called, as by several links.
+    state = found.st_dev, found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size
+    if state not in _HASHES:
+        if budget is not None:
+            budget.spend(Path(path), size=found.st_size)
+        try:
+            _HASHES[state] = _hashed(path, found.st_size, budget)
+        except (OSError, TrajectoryError) as error:
+            if isinstance(error, LimitError):
+                raise
+            return ABSENT
+    return _HASHES[state]
 
 
-@cache
-def _content(path: str, *state: int) -> str:
-    try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()[:32]
-    except OSError:
-        return ABSENT
+_HASHES: dict[tuple[int, ...], str] = {}
+"""Of each file that was read, in the state that it was in."""
+
+
+def _hashed(path: str, size: int, budget: Budget | None) -> str:
+    digest = hashlib.sha256()
+    with reopened(Path(os.path.realpath(path))) as file:
+        # Where the budget counts its size, no more of a file is read that grows meanwhile.
+        while block := file.read(BLOCK):
+            digest.update(block)
+            if budget is not None:
+                budget.spend(Path(path), size=max(0, file.tell() - size))
+    return digest.hexdigest()[:32]
 
 
 def _listed(folder: str) -> str:

@@ -160,7 +160,8 @@ class Record:
         meta["timings"] = {"import": imported - begun, "build": built - imported}
         _end_if_forked(process)
         # What has been read by now is what a run that goes on here must have begun with.
-        with Writer(self.folder, meta | _depends(sources), state, resume=self.resume) as writer:
+        shapes = {name: value.shape for name, value in case.initial().items()}
+        with Writer(self.folder, meta | _depends(sources), state, resume=self.resume, shapes=shapes) as writer:
             if writer.resumed is not None:
                 go_on(writer.resumed)
             for chunk in record(seen.trainer if seen else trainer, case, self.epochs, writer.start):

@@ -19,6 +19,7 @@ from parity.judging.outcome import Outcome
 from parity.judging.policy import asserts_parameters
 from parity.judging.verdict import Judgement, Verdict
 from parity.recording.format import MANIFEST
+from parity.recording.limits import Budget
 from parity.recording.lock import tidy
 from parity.recording.manifest import read_manifest
 from parity.recording.places import CHECKED, Place, keep_explanation, keep_failure, stretch_name
@@ -40,7 +41,7 @@ from parity.running.keyring import Keyring
 from parity.running.keys import hyper_parameters
 from parity.running.packages import reach_of
 from parity.running.pool import Pool
-from parity.running.recordings import Recordings
+from parity.running.recordings import Recordings, check_there
 from parity.running.versions import Versions
 from parity.suite import SuiteError
 from parity.trajectory import TrajectoryError
@@ -307,11 +308,16 @@ class Matrix:
         beside = Path(floor.path)
         paths = {start: beside.with_name(stretch_name(beside.name, start)) for start in outcome.judgement.unmeasured}
 
+        budget = Budget()
+
         def lacks(path: Path) -> bool:
             measured = self._submitted.get(path)
             if measured is None and self.options.fresh:
                 return True
-            return (measured is not None and not measured.done()) or load(path, floor.mark, self.options.out) is None
+            return (measured is not None and not measured.done()) or kept(path) is None
+
+        def kept(path: Path) -> object:
+            return load(path, floor.mark, self.options.out, budget=budget)
 
         missing = [start for start, path in paths.items() if lacks(path)]
         new = [start for start in missing[:STRETCHES] if paths[start] not in self._submitted]
@@ -363,12 +369,18 @@ class Matrix:
             for name, (run, lockstep) in self._runs_needed(cell).items():
                 self._recordings.take(run, lockstep, needs[name].result())
             judged = judge_cell(self._recordings.of(cell), place)
-            if not self.options.out.is_dir():
-                raise TrajectoryError(f"{self.options.out} was taken away while its runs were made: run it again")
+            self._check_there(cell)
         except (OSError, ValueError) as error:
             return replace(outcome, judgement=Judgement(Verdict.INCONCLUSIVE, reason=str(error)))
         # What an earlier call left beside the run is not this one's explanation.
         return replace(judged, cached=needs["run"].result().cached, explanation=None)
+
+    def _check_there(self, cell: Cell) -> None:
+        """Refuse a judgement on runs and floors that are not there any more: TrajectoryError."""
+        out, lockstep = self.options.out, self.lockstep(cell)
+        floors = [self._keys.floor_in(out / "floors", cell, length) for length in dict.fromkeys((None, lockstep))]
+        needed = [run.folder(out, length) for run, length in self._runs_needed(cell).values()]
+        check_there(out, *needed, *(Path(floor.path) for floor in floors))
 
     def _explain(self, cell: Cell, outcome: Outcome, pool: Executor, on_epoch: OnEpoch) -> Future[dict[str, Any]]:
         """Have a failed cell explained, in a worker of its framework: the run that failed, as it was judged."""
@@ -415,7 +427,9 @@ def _keep_failure(folder: Path, run: Future[OnDisk]) -> None:
         with contextlib.suppress(OSError):
             tidy(folder)
     if not (run.cancelled() or isinstance(error, UnrunError)):
-        keep_failure(folder, "" if error is None else str(error) or type(error).__name__)
+        # Where nothing can be written this call's own outcome says what failed, and a mark that stays is heeded.
+        with contextlib.suppress(OSError, TrajectoryError):
+            keep_failure(folder, "" if error is None else str(error) or type(error).__name__)
 
 
 def _finished(result: OnDisk) -> Future[OnDisk]:

@@ -24,7 +24,7 @@ from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any
 
-from parity.running.dependencies import ABSENT, CHANGING, content, fresh, hash_of, name_of, searched
+from parity.running.dependencies import ABSENT, CHANGING, SYSTEM, content, fresh, hash_of, name_of, searched
 from parity.running.installed import about
 from parity.running.keys import harness
 from parity.running.packages import Reach
@@ -32,7 +32,6 @@ from parity.running.packages import Reach
 _INTERPRETER = tuple({sysconfig.get_paths()[name] + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 _ARCHIVES = {os.path.realpath(entry) for entry in sys.path if entry.endswith(".zip")}
 _STANDARD = os.path.join(sysconfig.get_paths()["stdlib"], "")
-_SYSTEM = ("/proc/", "/sys/", "/dev/")
 
 
 class Reads:
@@ -117,7 +116,7 @@ class Reads:
 
     def _counts(self, path: str) -> bool:
         """Whether a file is somebody's own: none of an interpreter's, nor of the harness's that every key has."""
-        if path.startswith(_SYSTEM) or path in _harness() or path in _ARCHIVES:
+        if path.startswith(SYSTEM) or path in _harness() or path in _ARCHIVES:
             return False
         if path.startswith(self._packages):
             return True

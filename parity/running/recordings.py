@@ -11,6 +11,7 @@ from parity.frameworks import framework_of
 from parity.judging.cell import Runs
 from parity.judging.floors.known import Known
 from parity.recording.format import made
+from parity.recording.limits import FOLDER, Budget
 from parity.recording.reader import read
 from parity.running.cells import Cell, Options
 from parity.running.dependencies import fresh, searched
@@ -34,6 +35,7 @@ class Recordings:
         self._known = Known(options.suite, mark)
         self._runs: dict[str, Runs] = {}
         self._taken: set[Path] = set()
+        self._budget = Budget(FOLDER)  # for what the runs depend on
 
     def of(self, cell: Cell) -> Runs:
         """The recordings of a cell's case, for all of its cells."""
@@ -81,7 +83,7 @@ class Recordings:
             variables = foreign_environment(variables)
         else:
             reach = replace(reach, folders=(*reach.folders, *own_path()))
-        return fresh(run.meta.get("depends"), variables, searched(reach))
+        return fresh(run.meta.get("depends"), variables, searched(reach), self._budget)
 
     def _read(self, folder: Path) -> Trajectory:
         """Read what a job has left. Another process that makes the same run puts its own in its place."""
@@ -89,6 +91,20 @@ class Recordings:
             with contextlib.suppress(OSError, TrajectoryError):
                 return read(folder)
             time.sleep(PAUSE)
-        if not self.options.out.is_dir():
-            raise TrajectoryError(f"{self.options.out} was taken away while its runs were made: run it again")
+        check_there(self.options.out, folder)
         return read(folder)
+
+
+def check_there(out: Path, *paths: Path) -> None:
+    """Refuse to judge what has been in a folder of results and is not any more: TrajectoryError.
+
+    The whole folder may have been taken away, and made again by the next job that writes there.
+    """
+    if not out.is_dir():
+        raise TrajectoryError(f"{out} was taken away while its runs were made: run it again")
+    for path in paths:
+        if not path.exists():
+            raise TrajectoryError(
+                f"{path} was there and is not any more: {out} was emptied, or taken away and made again, while its "
+                "runs were made: run it again"
+            )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -12,15 +13,19 @@ import numpy as np
 from safetensors.numpy import save as save_tensors
 
 from parity.judging.compare import distance, scale
-from parity.recording.files import read_tensors, write_whole
+from parity.recording.files import write_whole
+from parity.recording.header import About, Shapes, read_tensors
+from parity.recording.limits import Budget, LimitError, allowed
 from parity.recording.places import FROM, floor_name, stretch_name
 from parity.tolerance import FACTOR, RUNS, largest_lately
 from parity.tolerance import least_floor as least
 from parity.trajectory import Trajectory, TrajectoryError
 from parity.typing import Array, Params
 
-FLOOR_BYTES = 256 << 20
-"""The size of the largest file of floors that is read."""
+FLOOR_BYTES = 32 << 20
+"""The size of the largest file of floors that is read; those of the documents have 80 KiB."""
+Fit = Callable[[Shapes], bool]
+"""Whether floors of these shapes can be those that are wanted, asked before a file of floors is read."""
 FLOOR = "floor.safetensors"
 """The noise floor that was measured beside a watched run, in the run's own folder."""
 
@@ -168,57 +173,92 @@ def checksum(tensors: Params, about: Mapping[str, str]) -> str:
     return digest.hexdigest()
 
 
-def load(path: Path, fingerprint: str, root: Path | None = None) -> dict[str, Floor] | None:
-    """Read the floors that ``save`` wrote; None if there is no file or it bears another mark.
+class DamagedError(TrajectoryError):
+    """A file of floors is not what was written."""
 
-    ``root`` is the folder that no link may leave. TrajectoryError if the file is damaged; the message says how to make
-    it anew.
+
+def load(
+    path: Path,
+    fingerprint: str,
+    root: Path | None = None,
+    fit: Fit = lambda shapes: True,
+    budget: Budget | None = None,
+) -> dict[str, Floor] | None:
+    """Read the floors that ``save`` wrote; None if there is no file, it bears another mark, or ``fit`` refuses it.
+
+    ``root`` is the folder that no link may leave, ``budget`` what the reading may take. TrajectoryError if the file is
+    damaged; the message says how to make it anew. LimitError if it is too large.
     """
-    kept = _read(path, root)
-    if kept is None or kept[0].get("fingerprint") != fingerprint:
+    budget = budget or Budget()
+
+    def wanted(about: About, shapes: Shapes) -> bool:
+        if about.get("fingerprint") != fingerprint:
+            return False
+        _check_shapes(path, shapes)
+        if not fit(shapes):
+            return False
+        budget.spend(path, kept=8 * sum(map(math.prod, shapes.values())))
+        return True
+
+    kept = _read(path, root, wanted, budget)
+    if kept is None:
         return None
-    about, tensors = dict(kept[0]), kept[1]
+    about, tensors = kept
     for name, values in tensors.items():
         if values.dtype != np.float32:
             raise _damaged(path, f"{name} is {values.dtype}, not float32")
     said = about.pop("checksum", None)
     if said != checksum(tensors, about):
         raise _damaged(path, "it has no checksum" if said is None else "it is not what its checksum says")
-    wide = {name: values.astype(np.float64) for name, values in tensors.items()}
-    floors = {dtype: _floor_in(dtype, wide, path) for dtype in {name.split("/", 1)[0] for name in wide}}
-    shapes = [{name: values.shape for name, values in floor.tensors().items()} for floor in floors.values()]
-    if any(found != shapes[0] for found in shapes):
-        raise _damaged(path, "its dtypes have other tensors or shapes")
-    return floors
-
-
-def _floor_in(dtype: str, tensors: Params, path: Path) -> Floor:
-    """One dtype's noise floor among the tensors of a file; TrajectoryError if it is none."""
-    params, metrics = _below(f"{dtype}/params/", tensors), _below(f"{dtype}/metrics/", tensors)
-    loss = tensors.get(f"{dtype}/loss")
-    if loss is None or loss.ndim != 2:
-        raise _damaged(path, f"it holds no {dtype}/loss of epochs and batches")
-    snapshots = None
-    for name, values in sorted(tensors.items()):
-        if not name.startswith(f"{dtype}/") or name == f"{dtype}/loss":
-            continue
-        if values.ndim != 1 or name.split("/")[1] not in ("params", "metrics"):
-            raise _damaged(path, f"{name} is not one value a snapshot")
-        snapshots = snapshots or (name, len(values))
-        if len(values) != snapshots[1]:
-            raise _damaged(path, f"{name} has {len(values)} snapshots, {snapshots[0]} {snapshots[1]}")
     for name, values in tensors.items():
         if (values < 0).any():
             raise _damaged(path, f"{name} is negative")
-    return Floor(loss, params, metrics)
+    wide = {name: values.astype(np.float64) for name, values in tensors.items()}
+    return {
+        dtype: Floor(wide[f"{dtype}/loss"], _below(f"{dtype}/params/", wide), _below(f"{dtype}/metrics/", wide))
+        for dtype in _dtypes(wide)
+    }
 
 
-def _read(path: Path, root: Path | None = None) -> tuple[dict[str, str], Params] | None:
-    """What a file of floors says of itself, and its tensors; None without a file."""
+def _check_shapes(path: Path, shapes: Shapes) -> None:
+    """Refuse a file whose tensors cannot be floors, by what its header says: TrajectoryError."""
+    of_each = []
+    for dtype in _dtypes(shapes):
+        own = {name.partition("/")[2]: shape for name, shape in shapes.items() if name.split("/", 1)[0] == dtype}
+        of_each.append(own)
+        loss = own.get("loss", ())
+        if len(loss) != 2:
+            raise _damaged(path, f"it holds no {dtype}/loss of epochs and batches")
+        first: tuple[str, int] | None = None
+        for name, shape in sorted(own.items()):
+            if name == "loss":
+                continue
+            if len(shape) != 1 or name.partition("/")[0] not in ("params", "metrics"):
+                raise _damaged(path, f"{dtype}/{name} is not one value a snapshot")
+            first = first or (f"{dtype}/{name}", shape[0])
+            if shape[0] != first[1]:
+                raise _damaged(path, f"{dtype}/{name} has {shape[0]} snapshots, {first[0]} {first[1]}")
+            if shape[0] > loss[0] + 1:
+                raise _damaged(path, f"{dtype}/{name} has {shape[0]} snapshots of {loss[0]} epochs")
+    if any(own != of_each[0] for own in of_each):
+        raise _damaged(path, "its dtypes have other tensors or shapes")
+
+
+def _dtypes(names: Mapping[str, object]) -> list[str]:
+    """The dtypes of which a file holds floors."""
+    return list(dict.fromkeys(name.split("/", 1)[0] for name in names))
+
+
+def _read(
+    path: Path, root: Path | None, wanted: Callable[[About, Shapes], bool], budget: Budget
+) -> tuple[dict[str, str], Params] | None:
+    """What a file of floors says of itself, and its tensors; None without a file, or if it is not wanted."""
     try:
-        return read_tensors(path, FLOOR_BYTES, root)
+        return read_tensors(path, FLOOR_BYTES * allowed(), root, wanted, budget)
     except FileNotFoundError:
         return None
+    except (LimitError, DamagedError):
+        raise
     except (OSError, TrajectoryError) as error:
         raise _damaged(path, str(error)) from error
 
@@ -227,24 +267,34 @@ def _below(prefix: str, tensors: Params) -> Params:
     return {name.removeprefix(prefix): values for name, values in tensors.items() if name.startswith(prefix)}
 
 
-def _damaged(path: Path, how: str) -> TrajectoryError:
-    return TrajectoryError(f"{path} is damaged ({how}): delete it, or measure it with 'parity floor'")
+def _damaged(path: Path, how: str) -> DamagedError:
+    return DamagedError(f"{path} is damaged ({how}): delete it, or measure it with 'parity floor'")
 
 
-def recorded_floor(folder: Path, run: Trajectory, kept: Path | None = None) -> Floor | None:
+def recorded_floor(
+    folder: Path, run: Trajectory, kept: Path | None = None, budget: Budget | None = None
+) -> Floor | None:
     """The noise floor of a run in the folder ``kept``, the suite's; None if there is none for this very run.
 
-    Without ``kept`` it is looked for where ``parity run`` leaves floors beside the run.
+    Without ``kept`` it is looked for where ``parity run`` leaves floors beside the run. ``budget`` is what this reading
+    may take together with others.
     """
+    budget = Budget(within=budget)
+    with budget.reading():
+        return _recorded_floor(folder, run, kept, budget)
+
+
+def _recorded_floor(folder: Path, run: Trajectory, kept: Path | None, budget: Budget) -> Floor | None:
+    fit = fit_of(run)
     if kept is None and (folder / FLOOR).is_file():
-        measured = load(folder / FLOOR, mark_of_run(run), folder)
+        measured = load(folder / FLOOR, mark_of_run(run), folder, fit, budget)
         found = None if measured is None else fits(measured.get(run.meta["dtype"]), run)
         return found and replace(found, source=Source.SHADOWS)
     root = None if kept else folder.resolve().parent.parent
     where = kept or folder.resolve().parent.parent / "floors"
     name = floor_name(folder.resolve().parent.name, run.meta.get("lockstep"), run.meta["dtype"])
     mark = run.meta.get("floor")
-    floors = load(where / name, mark, root) if isinstance(mark, str) else None
+    floors = load(where / name, mark, root, fit, budget) if isinstance(mark, str) else None
     found = None if floors is None else fits(floors.get(run.meta["dtype"]), run)
     if found is None:
         return None
@@ -252,22 +302,41 @@ def recorded_floor(folder: Path, run: Trajectory, kept: Path | None = None) -> F
     if not run.meta.get("lockstep") or len(found.loss) >= len(run.loss):
         return found
     results = folder.resolve().parent.parent
-    return replace(found, stretches=_stretches(results, name, str(mark), run, found))
+    return replace(found, stretches=_stretches(results, name, str(mark), run, budget))
 
 
-def _stretches(results: Path, name: str, mark: str, run: Trajectory, floor: Floor) -> dict[int, Floor]:
+def _stretches(results: Path, name: str, mark: str, run: Trajectory, budget: Budget) -> dict[int, Floor]:
     """The floors of single stretches among the results.
 
     They came with the run: one by which a tolerance is as large as what it is a tolerance of is not believed.
     """
     found: dict[int, Floor] = {}
+    fit = fit_of(run, run.meta["lockstep"])
     for path in sorted((results / "floors").glob(stretch_name(name, "*"))):
-        start = path.name.removesuffix(".safetensors").rpartition(FROM)[2]
-        floors = load(path, mark, results) if start.isdecimal() else None
+        said = path.name.removesuffix(".safetensors").rpartition(FROM)[2]
+        # Each stretch has one name, and so one file.
+        start = int(said) if said.isdecimal() and len(said) < 10 else -1
+        if str(start) != said or start >= len(run.loss) or start % run.meta["lockstep"]:
+            continue
+        floors = load(path, mark, results, fit, budget)
         stretch = None if floors is None else floors.get(run.meta["dtype"])
-        if stretch is not None and set(stretch.params) == set(floor.params) and _sees(stretch, int(start), run):
-            found[int(start)] = stretch
+        if stretch is not None and _sees(stretch, start, run):
+            found[start] = stretch
     return found
+
+
+def fit_of(run: Trajectory, length: int | None = None) -> Fit:
+    """Whether floors may be those of a run: they have its parameters and batches; of stretches, ``length`` epochs."""
+
+    def fit(shapes: Shapes) -> bool:
+        dtype = run.meta["dtype"]
+        loss = shapes.get(f"{dtype}/loss")
+        names = {name.removeprefix(f"{dtype}/params/") for name in shapes if name.startswith(f"{dtype}/params/")}
+        if loss is None or loss[1:] != run.loss.shape[1:] or names != set(run.params):
+            return False
+        return length is None or loss[0] <= length
+
+    return fit
 
 
 def _sees(stretch: Floor, start: int, run: Trajectory) -> bool:
@@ -315,8 +384,14 @@ def too_narrow(floor: Floor, reference: Trajectory, dtype: str) -> str:
 
 def mark_of(path: Path) -> str | None:
     """Read the mark in a file of floors; None without a file or a mark. TrajectoryError if the file is damaged."""
-    found = _read(path)
-    return None if found is None else found[0].get("fingerprint")
+    said: list[str | None] = []
+
+    def header_alone(about: About, shapes: Shapes) -> bool:
+        said.append(about.get("fingerprint"))
+        return False
+
+    _read(path, None, header_alone, Budget())
+    return said[0] if said else None
 
 
 def least_floor(run: Trajectory) -> Floor:

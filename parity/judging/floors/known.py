@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from parity.judging.floors.floor import Floor, mark_of, recorded_floor
+from parity.recording.limits import Budget
 from parity.recording.places import floor_name
 from parity.suite import Entry, Suite, SuiteError
 from parity.trajectory import Trajectory, TrajectoryError
@@ -44,8 +45,10 @@ class Known:
         shapes = {name: value.shape for name, value in entry.case.initial().items()}
         return entry if shapes == {name: values.shape[1:] for name, values in run.params.items()} else None
 
-    def floor(self, folder: Path, run: Trajectory) -> Floor | None:
+    def floor(self, folder: Path, run: Trajectory, budget: Budget | None = None) -> Floor | None:
         """The noise floor of a run in ``folder``: the suite's own, else the one beside the run; None without any.
+
+        ``budget`` is what the reading may take together with others.
 
         TrajectoryError if the suite has its own and the run was recorded on other data than the case has today, or
         beside another reference. A floor beside such a run is not believed, because it came with the run.
@@ -54,11 +57,11 @@ class Known:
         own = self._own(case, run)
         shipped = None if own is None else mark_of(own)
         if own is None or shipped is None:
-            return recorded_floor(folder, run)
+            return recorded_floor(folder, run, budget=budget)
         if shipped == run.meta.get("floor"):
-            return recorded_floor(folder, run, own.parent)
+            return recorded_floor(folder, run, own.parent, budget)
         if run.meta.get("floor") == self._today(case, run):
-            return recorded_floor(folder, run)  # The suite has changed since its floor was shipped.
+            return recorded_floor(folder, run, budget=budget)  # The suite has changed since its floor was shipped.
         raise TrajectoryError(
             f"{folder}: was recorded on other data, or beside another reference, than {case} has in this suite, so "
             "that its noise floor is not the suite's: record it again with 'parity run'"

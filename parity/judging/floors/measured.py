@@ -11,6 +11,7 @@ from parity.judging.floors.known import Known
 from parity.judging.floors.repetition import Repetition
 from parity.judging.shared import Part
 from parity.judging.updates.zeros import without
+from parity.recording.limits import Budget
 from parity.tolerance import FACTOR, ROUNDINGS
 from parity.trajectory import Trajectory
 from parity.typing import Array
@@ -47,9 +48,11 @@ def floors_of(
     return floors, said
 
 
-def recorded_floor_of(folder: Path, run: Trajectory, known: Known) -> tuple[Floor | None, list[str]]:
+def recorded_floor_of(
+    folder: Path, run: Trajectory, known: Known, budget: Budget | None = None
+) -> tuple[Floor | None, list[str]]:
     """Find the noise floor that was recorded of a run, and say where it comes from."""
-    floor = known.floor(folder, run)
+    floor = known.floor(folder, run, budget)
     if floor is None:
         return None, [
             f"{folder} has no noise floor beside it: only {FACTOR * ROUNDINGS} roundings of each tensor's largest "

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from parity.judging.tensors.search import Search
 from parity.typing import Array
 
 PLACES = 16
@@ -91,7 +92,9 @@ class Arrangement:
         return low >= 0 and high < size
 
 
-def arrangements(source: Array, shape: Sequence[int], target: Array, other: Sequence[int]) -> list[Arrangement]:
+def arrangements(
+    source: Array, shape: Sequence[int], target: Array, other: Sequence[int], search: Search | None = None
+) -> list[Arrangement]:
     """Find where a source lies in a target of as many values or more.
 
     Args:
@@ -99,6 +102,7 @@ def arrangements(source: Array, shape: Sequence[int], target: Array, other: Sequ
         shape: Its shape.
         target: The target's values, flattened, of the same dtype.
         other: Its shape.
+        search: What the search may take; EndedError if that is not enough.
 
     Returns:
         The arrangements found in which all values of the source are equal to the target's. More than one means that
@@ -109,7 +113,8 @@ def arrangements(source: Array, shape: Sequence[int], target: Array, other: Sequ
         >>> arrangements(kernel.ravel(), (2, 3), kernel.T.ravel(), (3, 2))[0].digits
         (Digit(size=2, stride=1, order=None), Digit(size=3, stride=2, order=None))
     """
-    found: list[Arrangement] = []
+    found, search = list[Arrangement](), search or Search()
+    search.go_on()
     sample = np.random.default_rng(0).integers(0, max(1, len(source)), SAMPLE)
     # Any arrangement of one axis order is found as such, so that no other kind has to be looked for.
     for one in transposes(shape, other) if len(source) == len(target) else ():
@@ -117,7 +122,8 @@ def arrangements(source: Array, shape: Sequence[int], target: Array, other: Sequ
             found.append(one)
     if not found:
         # One is enough: a value that is unique cannot be at two places.
-        found += itertools.islice((one for one in _searched(source, target) if _agrees(one, source, target, sample)), 1)
+        ways = (one for one in _searched(source, target, search) if _agrees(one, source, target, sample))
+        found += itertools.islice(ways, 1)
     return found
 
 
@@ -139,13 +145,13 @@ def transposes(shape: Sequence[int], other: Sequence[int]) -> Iterator[Arrangeme
             yield Arrangement(0, tuple(Digit(size, strides[axis]) for axis, size in enumerate(mine)))
 
 
-def _searched(source: Array, target: Array) -> Iterator[Arrangement]:
+def _searched(source: Array, target: Array, search: Search) -> Iterator[Arrangement]:
     """Follow the source's values through the target, from its fastest axis to its slowest."""
     for first in _places(source[0], target) if len(source) else ():
-        yield from _longer(source, target, first, Arrangement(first, ()))
+        yield from _longer(source, target, first, Arrangement(first, ()), search)
 
 
-def _longer(source: Array, target: Array, first: int, so_far: Arrangement) -> Iterator[Arrangement]:
+def _longer(source: Array, target: Array, first: int, so_far: Arrangement, search: Search) -> Iterator[Arrangement]:
     """Every arrangement that goes on as the source's fastest values lie; ``first`` is the place of the first."""
     done = so_far.size
     left = len(source) // done
@@ -153,12 +159,13 @@ def _longer(source: Array, target: Array, first: int, so_far: Arrangement) -> It
         yield so_far
         return
     for place in _places(source[done], target):
+        search.go_on()
         reach = _run(source[::done], target[first :: place - first])
         for size in range(min(reach, left), 1, -1):
             if left % size == 0:
                 longer = Arrangement(so_far.start, (Digit(size, place - first), *so_far.digits))
                 if _holds(longer, source, target):
-                    yield from _longer(source, target, first, longer)
+                    yield from _longer(source, target, first, longer, search)
     if any(digit.order for digit in so_far.digits):
         return
     for count in range(2, min(BLOCKS, left) + 1):
@@ -167,7 +174,7 @@ def _longer(source: Array, target: Array, first: int, so_far: Arrangement) -> It
             begin = so_far.start - digit.order[0] * digit.stride
             longer = Arrangement(begin, (digit, *so_far.digits))
             if _holds(longer, source, target):
-                yield from _longer(source, target, first, longer)
+                yield from _longer(source, target, first, longer, search)
 
 
 def _ordered(heads: Array, target: Array, first: int) -> Digit | None:

@@ -13,6 +13,7 @@ import numpy as np
 from parity.judging.tensors.arrangement import Arrangement, Digit, transposes
 from parity.judging.tensors.by_value import Match, canonical_of, stacks
 from parity.judging.tensors.correspondence import How, Pairing
+from parity.judging.tensors.search import Search
 from parity.judging.tensors.sides import Seen, Side
 from parity.judging.tensors.slots import Tensor, many_to_one, one_to_one
 from parity.layout import Slot
@@ -32,10 +33,11 @@ PARTS = 4
 
 @dataclass
 class Evidence:
-    """What is seen of both runs' tensors after their beginning, each looked up once."""
+    """What is seen of both runs' tensors after their beginning, each looked up once; what looking may take."""
 
     ours: Side
     theirs: Side
+    search: Search = field(default_factory=Search)
     _seen: dict[tuple[bool, str], dict[str, Seen]] = field(default_factory=dict)
 
     def of(self, tensor: Tensor, mine: bool) -> dict[str, Seen]:
@@ -116,6 +118,7 @@ def _apart(evidence: Evidence, some: Sequence[Tensor], others: Sequence[Tensor])
         allowed, moved = (np.array([getattr(seen[1][j][key], what) for j in columns]) for what in ("allowed", "moved"))
         largest = np.max(np.abs(ranked), axis=1, initial=0.0)
         for i in rows:
+            evidence.search.go_on()
             mine = seen[0][i][key]
             told = left[i, columns] & (moved | mine.moved)
             if told.any():
@@ -144,6 +147,7 @@ def nearest(evidence: Evidence, ours: Sequence[Tensor], theirs: Sequence[Tensor]
     for some, others in _by_values(evidence, ours, theirs):
         apart = _apart(evidence, some, others)[1]
         for i, one in enumerate(some):
+            evidence.search.go_on()
             j = int(np.argmin(apart[i]))
             rest = [*np.delete(apart[i], j), *np.delete(apart[:, j], i)]
             if rest and FACTOR * apart[i, j] < min(rest):
@@ -156,6 +160,7 @@ def _by_values(
     evidence: Evidence, ours: Sequence[Tensor], theirs: Sequence[Tensor]
 ) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
     """Tensors of both runs that begin with the same values, but for those that are too many to be held together."""
+    evidence.search.go_on()
     groups: dict[object, tuple[list[Tensor], list[Tensor]]] = defaultdict(lambda: ([], []))
     for side, tensors, place in ((evidence.ours, ours, 0), (evidence.theirs, theirs, 1)):
         for tensor in tensors:
@@ -183,6 +188,7 @@ def paired(
     Returns:
         The pairing; None if no slot can say it.
     """
+    evidence.search.go_on()
     plain = list(transposes(one.shape, other.shape)) or [Arrangement(0, (Digit(one.size, 1),))]
     ordered = [way for way in _orders(one, other) if gates is None or way.digits[0].order == gates]
     if gates is not None:
@@ -238,13 +244,12 @@ def fused(
     for side in (0, 1):
         for whole in list(left[side]):
             few = [part for part in left[1 - side] if part.size < whole.size]
-            ways = [
-                parts
-                for count in range(2, min(PARTS, len(few)) + 1)
-                for parts in itertools.permutations(few, count)
-                if sum(part.size for part in parts) == whole.size
-            ]
-            made = [(parts, _made(evidence, whole, parts, side == 0, gates)) for parts in ways]
+            made = []
+            for count in range(2, min(PARTS, len(few)) + 1):
+                for parts in itertools.permutations(few, count):
+                    evidence.search.go_on()
+                    if sum(part.size for part in parts) == whole.size:
+                        made.append((parts, _made(evidence, whole, parts, side == 0, gates)))
             told = [(parts, one) for parts, (one, seen) in made if one is not None and seen]
             sure = len(told) == 1
             guess = told or [(parts, one) for parts, (one, seen) in made if one is not None and seen is None]

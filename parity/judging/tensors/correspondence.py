@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -96,12 +97,14 @@ class Correspondence:
         alone: The tensors of each run that were not.
         untrained: The tensors of each run that no optimizer trains, as far as known.
         notes: What is ambiguous, or strange, each in a sentence.
+        ended: Why the search for partners ended before all was looked at, in a sentence; "" if it did not.
     """
 
     pairings: tuple[Pairing, ...]
     alone: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
     untrained: tuple[frozenset[str], frozenset[str]] = (frozenset(), frozenset())
     notes: tuple[str, ...] = ()
+    ended: str = ""
 
     @property
     def ours(self) -> tuple[Slot, ...]:
@@ -128,12 +131,21 @@ class Correspondence:
     def certain(self) -> bool:
         """Whether every trained tensor has a partner that is proven."""
         open_ = [name for pairing in self.unproven for name in pairing.names[0] if name not in self.untrained[0]]
-        return not open_ and not self.missed
+        return not open_ and not self.missed and not self.ended
 
     def pairing_of(self, name: str) -> Pairing | None:
         """The pairing that a canonical tensor belongs to, or a part of one that is fused in one run."""
-        whole = next((pairing for pairing in self.pairings if name in pairing.canonical), None)
-        return whole or next((pairing for pairing in self.pairings if name in pairing.parts), None)
+        return self._by_name.get(name)
+
+    @cached_property
+    def _by_name(self) -> dict[str, Pairing]:
+        """Each pairing by its canonical tensors, then by their parts; the first of several."""
+        found: dict[str, Pairing] = {}
+        named = [(name, pairing) for pairing in self.pairings for name in pairing.canonical]
+        named += [(name, pairing) for pairing in self.pairings for name in pairing.parts]
+        for name, pairing in named:
+            found.setdefault(name, pairing)
+        return found
 
     @property
     def sentence(self) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 
 from parity.judging.floors.floor import Floor
 from parity.judging.tensors.correspondence import Correspondence, Pairing, first_few
+from parity.judging.tensors.search import EndedError, Search
 from parity.judging.updates.defects import coarser
 from parity.judging.updates.departures import unbiased_fit
 from parity.judging.updates.followed import followed_updates
@@ -48,6 +49,30 @@ def without_partner(found: Judgement, names: Sequence[str]) -> Judgement:
     return replace(found, verdict=Verdict.INCONCLUSIVE, reason=reason)
 
 
+def where_search_ended(found: Judgement, matched: Correspondence | None) -> Judgement:
+    """Take back a verdict on tensors that a search has matched which ended too soon.
+
+    Args:
+        found: The judgement.
+        matched: The correspondence, if tensors were matched.
+
+    Returns:
+        The judgement. A PASS is INCONCLUSIVE, and so is a FAIL by a pairing that nothing proves: among the tensors that
+        are left there may be another partner.
+    """
+    if matched is None or not matched.ended:
+        return found
+    if found.verdict is Verdict.PASS:
+        reason = f"all that was matched agrees, but {matched.ended}: --limits N allows N times as much"
+        return replace(found, verdict=Verdict.INCONCLUSIVE, reason=reason)
+    pairing = matched.pairing_of(found.parameter) if found.parameter else None
+    if found.verdict is Verdict.FAIL and pairing is not None and not pairing.proven:
+        names = " + ".join(pairing.names[0])
+        reason = f"{names} differs, and nothing proves its partner: {matched.ended}; --limits N allows N times as much"
+        return replace(found, verdict=Verdict.INCONCLUSIVE, reason=reason)
+    return found
+
+
 def as_far_as_matched(
     found: Judgement, run: Trajectory, reference: Trajectory, floor: Floor, matched: Correspondence, judge: Judge
 ) -> Judgement:
@@ -65,13 +90,17 @@ def as_far_as_matched(
         The judgement. A FAIL stands if it does without the pairings in doubt: those that nothing proves, where another
         partner would agree. Else it is INCONCLUSIVE.
     """
-    left, first = set(run.params), ""
+    left, first, search = set(run.params), "", Search()
     while found.verdict is Verdict.FAIL and found.parameter in left:
         name = found.parameter
         pairing = matched.pairing_of(name)
         if pairing is None or pairing.proven:
             return found
-        doubt = _doubt(name, pairing, run, reference, floor, matched)
+        try:
+            doubt = _doubt(name, pairing, run, reference, floor, matched, search)
+        except EndedError:
+            reason = f"nothing proves what {' + '.join(pairing.names[0])} was matched with, and {search.sentence}"
+            return replace(found, verdict=Verdict.INCONCLUSIVE, reason=first or reason)
         if not doubt:
             return found
         first = first or doubt
@@ -183,12 +212,19 @@ def unbiased(ours: Stack, theirs: Stack, floor: Array, until: int | None = None)
 
 
 def _doubt(
-    name: str, pairing: Pairing, run: Trajectory, reference: Trajectory, floor: Floor, matched: Correspondence
+    name: str,
+    pairing: Pairing,
+    run: Trajectory,
+    reference: Trajectory,
+    floor: Floor,
+    matched: Correspondence,
+    search: Search,
 ) -> str:
     """Say which other partner, or other arrangement, a tensor that differs would agree with; "" if none."""
     mine = _last(run, name)
     allowed = FACTOR * float(floor.params[name][-1])
     for other, stack in reference.params.items():
+        search.go_on()
         partner = matched.pairing_of(other)
         if partner is None or partner.proven or np.prod(stack.shape[1:]) != mine.size:
             continue

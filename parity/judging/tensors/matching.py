@@ -13,6 +13,7 @@ from parity.judging.comparable import coarser_dtype
 from parity.judging.tensors.by_evidence import Evidence, by_evidence, fused, nearest, paired
 from parity.judging.tensors.by_value import by_value
 from parity.judging.tensors.correspondence import Correspondence, How, Pairing, first_few, used
+from parity.judging.tensors.search import EndedError, Search
 from parity.judging.tensors.sides import Side, ancestors, is_within, layer_of, natural, side_of
 from parity.judging.tensors.slots import Tensor
 from parity.layout import to_canonical
@@ -32,7 +33,8 @@ def match(run: Trajectory, other: Trajectory, given: Sequence[Pairing] = ()) -> 
         given: A user's own pairings, which are taken as they are.
 
     Returns:
-        The correspondence. What is ambiguous is listed in it, and marked unproven.
+        The correspondence. What is ambiguous is listed in it, and marked unproven. If the search takes more than it
+        may, the tensors that are left have no partner, and ``ended`` says so.
 
     Examples:
         >>> import numpy as np
@@ -77,7 +79,8 @@ def inferred(run: Trajectory, other: Trajectory, given: Sequence[Pairing] = ()) 
         return None
     found = match_sides(*sides)
     told = used([pairing for pairing in found.pairings if pairing.how is How.VALUE])
-    return found if differ <= told[0] & told[1] else None
+    # Where the search has ended, nobody knows whether the names would have been believed.
+    return found if found.ended or differ <= told[0] & told[1] else None
 
 
 @np.errstate(all="ignore")
@@ -97,12 +100,28 @@ def match_sides(ours: Side, theirs: Side, given: Sequence[Pairing] = ()) -> Corr
         [tensor for tensor in side.tensors if tensor.name not in names]
         for side, names in zip((ours, theirs), known, strict=True)
     )
-    values = by_value(ours, theirs, mine, others)
-    state = _State(Evidence(ours, theirs), values.ours, values.theirs, notes=values.notes)
+    search = Search()
+    values = by_value(ours, theirs, mine, others, search)
+    state = _State(Evidence(ours, theirs, search), values.ours, values.theirs, notes=values.notes)
     state.pairings = [
         *(_checked(pairing, ours, theirs) for pairing in given),
         *(Pairing(one, its, How.VALUE, proven=True) for one, its in values.matches),
     ]
+    ended = search.sentence if values.ended else ""
+    if not ended:
+        try:
+            _tell_the_rest(state)
+        except EndedError as end:
+            ended = str(end)
+    if ended:
+        state.notes.insert(0, f"{ended}; {search.remedy}")
+    first, second = (tuple(sorted({t.name for t in tensors}, key=natural)) for tensors in (state.ours, state.theirs))
+    untrained = ours.untrained, theirs.untrained
+    return Correspondence(_distinct(state.pairings), (first, second), untrained, tuple(state.notes), ended)
+
+
+def _tell_the_rest(state: _State) -> None:
+    """Match what values have not told, by whatever else tells. EndedError if the search takes more than it may."""
     state.take(by_evidence(state.evidence, state.ours, state.theirs))
     for of_ours in (True, False):
         _by_stack(state, of_ours)
@@ -111,9 +130,6 @@ def match_sides(ours: Side, theirs: Side, given: Sequence[Pairing] = ()) -> Corr
     _by_name(state)
     _by_order(state)
     state.take_notes()
-    first, second = (tuple(sorted({t.name for t in tensors}, key=natural)) for tensors in (state.ours, state.theirs))
-    untrained = ours.untrained, theirs.untrained
-    return Correspondence(_distinct(state.pairings), (first, second), untrained, tuple(state.notes))
 
 
 def _checked(pairing: Pairing, ours: Side, theirs: Side) -> Pairing:
@@ -169,13 +185,15 @@ class _State:
 def _distinct(pairings: Sequence[Pairing]) -> tuple[Pairing, ...]:
     """Give each canonical tensor a name of its own."""
     taken: set[str] = set()
+    last: dict[str, int] = {}
     found = []
     for pairing in pairings:
         renamed = {}
         for name in pairing.canonical:
-            new, number = name, 2
+            new, number = name, last.get(name, 2)
             while new in taken:
                 new, number = f"{name}-{number}", number + 1
+            last[name] = number
             taken.add(new)
             renamed[name] = new
         ours, theirs = (
@@ -208,6 +226,7 @@ def _by_stack(state: _State, mine: bool) -> None:
                 found[slot.framework, slot.index] = pairing
     partner = state.evidence.theirs if mine else state.evidence.ours
     for index, block in enumerate(blocks if len(set(blocks)) == len(blocks) else ()):
+        state.evidence.search.go_on()
         taken = used(list(found.values()))[1 if mine else 0]
         within = [t for t in others if t.name not in taken and is_within(t.name, block)]
         marked = _marked(partner, within, _same_values)
@@ -266,7 +285,8 @@ def _blocks_of_slices(pairings: Sequence[Pairing], mine: bool) -> list[str]:
 
 def _by_layer(state: _State) -> None:
     """Pair what is left within the layers that other tensors were matched in."""
-    for mine, others, gates, order in list(_layers(state.pairings)):
+    for mine, others, gates, order in list(_layers(state.pairings, state.evidence.search)):
+        state.evidence.search.go_on()
         rank = {layer: number for number, layer in enumerate(order)}
 
         def left(tensors: Sequence[Tensor], layers: set[str], rank: Mapping[str, int] = rank) -> list[Tensor]:
@@ -282,10 +302,12 @@ def _by_layer(state: _State) -> None:
 
 def _layers(
     pairings: Sequence[Pairing],
+    search: Search,
 ) -> Iterator[tuple[set[str], set[str], tuple[int, ...] | None, list[str]]]:
     """Layers of ours and theirs that hang together, the one order of gates in them, and the order of their parts."""
     found: list[tuple[set[str], set[str], list[Pairing]]] = []
     for pairing in pairings:
+        search.go_on()
         mine, others = ({layer_of(name) for name in names} for names in pairing.names)
         touched = [one for one in found if one[0] & mine or one[1] & others]
         joined = (
@@ -295,6 +317,7 @@ def _layers(
         )
         found = [one for one in found if one not in touched] + [joined]
     for mine, others, within in found:
+        search.go_on()
         gates = {slot.gates for pairing in within for slot in (*pairing.ours, *pairing.theirs) if slot.gates}
         parts = [
             (slot.block[0], layer_of(slot.framework))
@@ -343,6 +366,7 @@ def _by_name(state: _State) -> None:
     """Pair tensors of one name and size."""
     theirs = {tensor.name: tensor for tensor in state.theirs}
     for one in list(state.ours):
+        state.evidence.search.go_on()
         other = theirs.get(one.name)
         if other is not None and other.size == one.size:
             state.pair(one, other, How.NAME)
@@ -385,6 +409,7 @@ def _left_layers(
         layers[layer_of(tensor.name)].append(tensor)
     found: dict[tuple[Hashable, tuple[Hashable, ...]], list[list[Tensor]]] = defaultdict(list)
     for layer in sorted(layers, key=lambda layer: _rank(side, layer)):
+        state.evidence.search.go_on()
         held = sorted(layers[layer], key=lambda tensor: (str(mark(side, tensor)), natural(tensor.name)))
         where = None if place is None else place(state, layer, mine)
         if place is None or where is not None:
@@ -394,8 +419,7 @@ def _left_layers(
 
 def _rank(side: Side, layer: str) -> tuple[int, list[tuple[int, str]]]:
     """Where a layer comes: as it runs, if that is known; else by its name."""
-    place = side.layers.index(layer) if layer in side.layers else len(side.layers)
-    return place, natural(layer)
+    return side.order.get(layer, len(side.layers)), natural(layer)
 
 
 def _block(state: _State, layer: str, mine: bool) -> Hashable:
@@ -411,12 +435,12 @@ def _block(state: _State, layer: str, mine: bool) -> Hashable:
 def _anchor(state: _State, layer: str, mine: bool) -> Hashable:
     """The last matched layer that runs before a layer; None if the order of layers is not known."""
     side = state.evidence.ours if mine else state.evidence.theirs
-    if layer not in side.layers:
+    if layer not in side.order:
         return None
     matched = {
         layer_of(name): number
         for number, pairing in enumerate(state.pairings)
         for name in pairing.names[0 if mine else 1]
     }
-    before = [matched[name] for name in side.layers[: side.layers.index(layer)] if name in matched]
+    before = [matched[name] for name in side.layers[: side.order[layer]] if name in matched]
     return before[-1] if before else -1

@@ -64,6 +64,11 @@ class Side:
         """All tensors."""
         return [Tensor(name, tuple(value.shape)) for name, value in self.initial.items()]
 
+    @cached_property
+    def order(self) -> dict[str, int]:
+        """When each layer runs, by its name."""
+        return {name: place for place, name in reversed(list(enumerate(self.layers)))}
+
     def values(self, tensor: Tensor) -> Array:
         """Give what a tensor begins with, flattened and rounded to the dtype of the comparison."""
         value = self.initial[tensor.name]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from parity.recording.format import MANIFEST
+from parity.recording.limits import VARIABLE
 from parity.running.pool import Pool
-from parity.tests.command import Parity, complaint, contents
+from parity.tests.command import Parity, complaint, contents, make_run
 from parity.tests.suites import write_suite
 
 WRONG_USE = [
@@ -140,3 +144,54 @@ def test_a_folder_is_no_json_file(parity: Parity, tmp_path: Path, folder: str) -
     assert result.status == 2
     assert f"cannot write {folder}: it is a folder, name a file" in complaint(result)
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+@pytest.mark.parametrize("said", ["0", "-1", "nan", "1e9", "many"])
+@pytest.mark.parametrize("command", ["diff a b", "match a b", "explain a b", "report runs"])
+def test_limits_are_a_number_above_0(parity: Parity, command: str, said: str) -> None:
+    result = parity(*command.split(), "--limits", said)
+    assert result.status == 2
+    assert "--limits" in complaint(result)
+
+
+@pytest.mark.parametrize("command", ["diff", "match", "explain", "report"])
+def test_limits_are_raised_by_an_option_of_what_reads_recordings(
+    parity: Parity, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    runs = [make_run(tmp_path / "runs" / "made-up" / f"{name}-float64-cpu") for name in ("numpy", "torch")]
+    call = [command, *(runs if command != "report" else [tmp_path / "runs", "--format", "md"])]
+    monkeypatch.setenv(VARIABLE, "1e-6")
+    small = parity(*call)
+    assert small.status == (3 if command == "report" else 2)
+    assert "--limits N" in (small.out if command == "report" else complaint(small)).replace("\\", "")
+    raised = parity(*call, "--limits", "1")
+    assert "--limits N" not in raised.out.replace("\\", "")
+    assert raised.status in ((3,) if command == "report" else (0, 3))
+    # For that call alone.
+    assert os.environ[VARIABLE] == "1e-6"
+    monkeypatch.delenv(VARIABLE)
+    parity(*call, "--limits", "1")
+    assert VARIABLE not in os.environ
+    assert parity(*call, "--limits", "1e-6").status == small.status
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is full")
+@pytest.mark.parametrize("how", [">/dev/full", ">&-", "1</dev/null"])
+@pytest.mark.parametrize("command", ["diff", "--json -", "report", "--help"])
+def test_what_cannot_be_written_is_one_line_and_no_verdict(tmp_path: Path, command: str, how: str) -> None:
+    runs = [str(make_run(tmp_path / "runs" / "made-up" / f"{name}-float64-cpu")) for name in ("numpy", "torch")]
+    arguments = {
+        "diff": ["diff", *runs],
+        "--json -": ["diff", *runs, "--json", "-"],
+        "report": ["report", str(tmp_path / "runs"), "--format", "md"],
+        "--help": ["--help"],
+    }[command]
+    words = shlex.join([sys.executable, "-m", "parity", *arguments])
+    variables = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    done = subprocess.run(["sh", "-c", f"{words} {how}"], capture_output=True, text=True, env=variables, timeout=60)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("parity: cannot write to standard output: ")
+    # Nor does another file stand in for it, or a status of Python's own say that it failed.
+    unheard = subprocess.run(["sh", "-c", f"{words} {how} 2>/dev/full"], env=variables, timeout=60)
+    assert unheard.returncode == 2

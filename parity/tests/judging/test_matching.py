@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from parity.judging.diff import compare_runs
+from parity.judging.tensors import search
 from parity.judging.tensors.correspondence import Correspondence, How
 from parity.judging.tensors.matching import inferred, match
 from parity.layout import to_canonical, to_framework
@@ -331,3 +335,68 @@ def test_norms_in_stacked_layers_are_matched_slice_by_slice(told: bool, turned: 
     right = {f"blocks/{name}/{k}": f"h.{k}.{name.replace('/', '.')}" for name in norms for k in range(depth)}
     assert {name: partners.get(name) for name in right} == right
     assert {pairing.proven for pairing in found.pairings if pairing.how is not How.VALUE} == {told}
+
+
+# What the search may take
+
+
+def alike(count: int, prefix: str, draw: np.random.Generator) -> dict:
+    """Tensors of the same few values, which may be parts of each other, all in other orders."""
+    return {f"{prefix}{k}/w": draw.permutation(np.arange(24, dtype=np.float32)).reshape(3, 8)[0] for k in range(count)}
+
+
+@pytest.mark.parametrize(("limit", "value"), [("SECONDS", 0.0), ("PAIRS", 100)])
+def test_a_search_that_takes_too_much_ends_and_gives_no_pass(
+    limit: str, value: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw = np.random.default_rng(0)
+    kernel = draw.normal(size=(4, 4)).astype(np.float32)
+    some = alike(40, "t", draw)
+    run, other = run_of({"a": kernel} | some), run_of({f"b{name}": of for name, of in ({"a": kernel} | some).items()})
+    assert match(run, other).ended == ""
+    monkeypatch.setattr(search, limit, value)
+    monkeypatch.delenv("PARITY_LIMITS", raising=False)
+    if limit == "PAIRS":
+        run, other = run_of({"a": kernel} | some), run_of({"ba": kernel} | alike(40, "bt", draw))
+    found = match(run, other)
+    assert "the search for partners was ended" in found.ended
+    assert any("--limits N" in line for line in found.lines)
+    assert not found.certain
+    assert found.missed
+    # What was found until then holds.
+    assert all(pairing.proven for pairing in found.pairings)
+    assert ("a" in {name for pairing in found.pairings for name in pairing.names[0]}) == (limit == "PAIRS")
+    judged = compare_runs(Path("a"), run, Path("b"), other, matched=found).judgement
+    assert judged.verdict == "INCONCLUSIVE"
+
+
+def test_no_pass_on_the_rest_where_a_search_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where what is left is nothing that is trained, or where equal names would have been believed."""
+    draw = np.random.default_rng(0)
+    kernel = draw.normal(size=(4, 4)).astype(np.float32)
+    mask = np.zeros(3, np.float32)
+    runs = [run_of({f"{p}k": kernel, f"{p}m": mask}, buffers=(f"{p}m",)) for p in "ab"]
+    whole = match(*runs)
+    assert compare_runs(Path("a"), runs[0], Path("b"), runs[1], matched=whole).judgement.verdict == "PASS"
+    ended = [pairing for pairing in whole.pairings if pairing.names[0] == ("ak",)]
+    cut = Correspondence(tuple(ended), (("am",), ("bm",)), whole.untrained, ended="the search was ended")
+    judged = compare_runs(Path("a"), runs[0], Path("b"), runs[1], matched=cut).judgement
+    assert (judged.verdict, judged.reason[:33]) == ("INCONCLUSIVE", "all that was matched agrees, but ")
+    run, other = run_of({"k": kernel}), run_of({"k": kernel + 1})
+    assert inferred(run, other) is None
+    monkeypatch.setattr(search, "SECONDS", 0.0)
+    found = inferred(run, other)
+    assert found is not None
+    assert found.ended
+
+
+@pytest.mark.slow
+def test_many_tensors_that_are_alike_do_not_take_hours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "SECONDS", 5.0)
+    draw = np.random.default_rng(0)
+    runs = run_of(alike(8000, "a", draw)), run_of(alike(8000, "b", draw))
+    begun = time.monotonic()
+    found = match(*runs)
+    judged = compare_runs(Path("a"), runs[0], Path("b"), runs[1], matched=found).judgement
+    assert judged.verdict == "INCONCLUSIVE"
+    assert time.monotonic() - begun < 60

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from parity.recording.files import opened, read_tensors, read_whole, write_whole
+from parity.recording.files import opened, read_whole, write_whole
+from parity.recording.header import read_tensors
 from parity.trajectory import TrajectoryError
 
 
@@ -72,7 +73,9 @@ def test_a_file_is_read_up_to_its_bound(folder: Path) -> None:
 def test_tensors_are_read_with_what_the_file_says_of_itself(folder: Path) -> None:
     path = folder / "file.safetensors"
     path.write_bytes(save({"x": np.arange(3.0)}, {"mark": "m"}))
-    about, tensors = read_tensors(path, 1 << 20, folder)
+    found = read_tensors(path, 1 << 20, folder)
+    assert found is not None
+    about, tensors = found
     assert about == {"mark": "m"}
     assert tensors["x"].tolist() == [0.0, 1.0, 2.0]
     for wrong in (b"", b"\0" * 8, path.read_bytes()[:-1], path.read_bytes().replace(b"F64", b"F65")):

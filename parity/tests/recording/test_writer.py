@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -220,3 +221,23 @@ def test_a_shard_of_updates_names_no_epoch_and_is_not_the_first(tmp_path):
     refused(folder, "says otherwise")
     rewrite(folder, shards=[between, last])
     refused(folder, "the first shard holds no snapshot")
+
+
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize("name", [".run.partial", ".run.old"])
+def test_a_link_that_was_planted_is_taken_away_and_not_followed(
+    tmp_path: Path, name: str, there: bool, resume: bool
+) -> None:
+    mine = tmp_path / "mine"
+    if there:
+        mine.mkdir()
+        (mine / "file").write_text("of mine")
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / name).symlink_to(mine)
+    for _ in range(2):  # the second has an earlier result to put aside
+        with Writer(tmp_path / "runs" / "run", {"dtype": "float32", "key": "k"}, resume=resume) as writer:
+            writer.add(Chunk(np.arange(1), np.zeros((0, 0)), {"w": np.zeros((1, 2), np.float32)}, {}))
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["run"]
+    assert not (tmp_path / "runs" / "run").is_symlink()
+    assert not there or [path.name for path in mine.iterdir()] == ["file"]

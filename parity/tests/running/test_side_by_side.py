@@ -125,6 +125,29 @@ def test_a_failure_on_a_full_disk_is_one_still(tmp_path: Path, full: None) -> No
     assert kept_failure(tmp_path / "run") == ""
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_no_mark_is_left_through_a_link(tmp_path: Path, full: None, there: bool) -> None:
+    mine = tmp_path / "mine"
+    if there:
+        mine.write_text("of mine")
+    failure_path(tmp_path / "run").symlink_to(mine)
+    keep_failure(tmp_path / "run", "the worker died")
+    assert mine.exists() == there
+    assert not failure_path(tmp_path / "run").is_symlink()
+    assert "its reason could not be written" in kept_failure(tmp_path / "run")
+
+
+def test_nothing_is_removed_where_no_mark_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read_only(*arguments: Any, **named: Any) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(Path, "unlink", read_only)
+    keep_failure(tmp_path / "run", "")
+    failure_path(tmp_path / "run").touch()
+    with pytest.raises(OSError, match="Read-only"):
+        keep_failure(tmp_path / "run", "")
+
+
 def test_a_mark_that_cannot_be_read_is_a_failure(tmp_path: Path) -> None:
     assert kept_failure(tmp_path / "run") == ""
     assert kept_failure(tmp_path / ("x" * 300)) == ""
@@ -214,6 +237,23 @@ def test_a_folder_that_is_taken_away_is_not_blamed_on_a_floor(parity: Parity, tm
     assert result.status == 3, result.err
     reasons = {cell["implementation"]: cell["reason"] for cell in strict_json(result.out)["cells"]}
     assert reasons["numpy-mine"] == f"{tmp_path / 'out'} was taken away while its runs were made: run it again"
+
+
+def test_a_folder_that_was_made_again_is_not_blamed_on_the_reference(parity: Parity, tmp_path: Path) -> None:
+    package = write_suite(tmp_path, numpy_mine=HONEST)
+    command = ("run", "--suite", package, "--out", "out", "--dtype", "float64", "--jobs", "1", "--json", "-")
+    assert parity(*command).status == 0
+    again = "        shutil.copytree(self.folder, self.folder.with_name('aside'))\n"
+    again += "        aside = self.folder.parents[2] / 'aside'\n        shutil.move(self.folder, aside)\n"
+    again += "        shutil.rmtree(self.folder.parents[1])\n        shutil.move(aside, self.folder)\n"
+    removes = REMOVES.replace("        shutil.rmtree(self.folder.parents[1])\n", again)
+    (tmp_path / package / "toy" / "toy_numpy_mine.py").write_text(removes)
+    harness_code.cache_clear()  # A process reads its sources once.
+    result = parity(*command)
+    assert result.status == 3, result.err
+    reasons = {cell["implementation"]: cell["reason"] for cell in strict_json(result.out)["cells"]}
+    assert "was there and is not any more" in reasons["numpy-mine"]
+    assert "taken away and made again" in reasons["numpy-mine"]
 
 
 # A reader that stops reading
