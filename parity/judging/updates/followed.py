@@ -19,6 +19,7 @@ from parity.judging.comparable import coarser_dtype
 from parity.judging.compare import Difference
 from parity.judging.floors.floor import Source, mark_of_run
 from parity.judging.floors.sight import GROSS
+from parity.judging.updates.kinks import bent_at
 from parity.judging.updates.zeros import by_rounding
 from parity.judging.verdict import Judgement, Verdict
 from parity.judging.witness import Check, apart, held, in_one_order, to_rounding
@@ -213,35 +214,6 @@ def by_gradients(moved: Array, gradients: tuple[Array, Array] | None, floor: flo
     part = np.where((size > 0) & (size <= FACTOR * floor), 2.0, part)
     largest = np.max(np.abs(moved), initial=0.0)
     return np.asarray(largest * (REACH * part + unit(dtype) * CORRECTION / (number + 1)))
-
-
-@np.errstate(all="ignore")  # a recording may hold any numbers
-def bent_at(step: Step, other: Step, dtype: str) -> str:
-    """Name the layer in which a few values within rounding of zero pass a gradient on in one run alone; or "".
-
-    Where ReLU bends, what it gives differs by rounding, and the gradient that it passes on by all of it. So a layer's
-    values agree, up to the order of axes, its gradients have other numbers of zeros, and at least as many of its values
-    are as close to zero as the runs are to each other.
-    """
-    partners: dict[int, list[tuple[Array, Array]]] = {}
-    for name, values in other.activations.items():
-        if name in other.activation_gradients:
-            partners.setdefault(values.size, []).append((values, other.activation_gradients[name]))
-    for name, values in step.activations.items():
-        if name not in step.activation_gradients or values.dtype.kind != "f":
-            continue
-        for theirs, gradient in partners.get(values.size, ()):
-            ours = np.sort(values.astype(np.float64), None)
-            allowed = FACTOR * least_floor(np.max(np.abs(ours), initial=0.0), dtype)
-            far = np.max(np.abs(ours - np.sort(theirs.astype(np.float64), None)), initial=0.0)
-            # A layer within, as BatchNorm, may be coarser than what the model gives, which was judged before.
-            if not far <= FACTOR * allowed:
-                continue
-            zeros = abs(np.count_nonzero(step.activation_gradients[name]) - np.count_nonzero(gradient))
-            near = np.count_nonzero((np.abs(ours) <= max(allowed, far)) & (ours != 0))
-            if 0 < zeros <= near:
-                return name
-    return ""
 
 
 def another_batch(step: Step, other: Step, dtype: str) -> str:
