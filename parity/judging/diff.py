@@ -36,10 +36,11 @@ from parity.judging.tensors.matched import (
     without_partner,
 )
 from parity.judging.tensors.matching import inferred
-from parity.judging.updates.defects import Defect, defects, losses
+from parity.judging.updates.defects import defects, losses
 from parity.judging.updates.departures import DEPARTURES, Accepted, accepted, named, widened
 from parity.judging.updates.followed import has_followed, judge_followed
 from parity.judging.updates.settled import settled
+from parity.judging.updates.single import Defect
 from parity.judging.updates.zeros import as_notes, moved_by_rounding_alone, without
 from parity.judging.verdict import Judgement, Verdict, judge, sighted
 from parity.recording.artefacts import is_artefact, open_run

@@ -134,6 +134,10 @@ class JaxWatch:
     def random(self) -> Any:
         """Random keys are among the arguments of an update."""
 
+    def drawing(self) -> bytes | None:
+        """Random keys are among the arguments of an update."""
+        return None
+
     def draw_from(self, state: Any) -> None:
         """Random keys are among the arguments of an update."""
 

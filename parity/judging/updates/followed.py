@@ -17,13 +17,13 @@ import numpy as np
 from parity.dtypes import unit
 from parity.judging.comparable import coarser_dtype
 from parity.judging.compare import Difference
+from parity.judging.drawing import ACROSS, drawing
 from parity.judging.floors.floor import Source, mark_of_run
 from parity.judging.floors.sight import GROSS
 from parity.judging.updates.kinks import bent_at
 from parity.judging.updates.zeros import by_rounding
 from parity.judging.verdict import Judgement, Verdict
 from parity.judging.witness import Check, apart, held, in_one_order, to_rounding
-from parity.recording.layers import layers_of
 from parity.recording.steps import Phase, Step, rows_in_words, steps_of
 from parity.tolerance import FACTOR, least_floor
 from parity.trajectory import Trajectory
@@ -321,8 +321,8 @@ def judge_followed(ours: Trajectory, theirs: Trajectory) -> Followed:
         )
         return Followed(Judgement(Verdict.INCONCLUSIVE, reason=reason), tuple(notes), worst)
     if parted:
-        if parted[0][1] is Phase.PREDICTION and any(map(_drops, (ours, theirs))):
-            notes.append("dropout draws a mask of its own in each framework, which no state carries over: leave it out")
+        if parted[0][1] is Phase.PREDICTION and any(any(drawing(run)) for run in (ours, theirs)):
+            notes.append(ACROSS)
         return Followed(_failure(parted, judged, ratio), tuple(notes), worst)
     rounding = _moved_by_rounding(ours, theirs, trained - seen)
     notes += [by_rounding(name) for name in sorted(rounding)]
@@ -346,12 +346,6 @@ def _buffers(run: Trajectory) -> set[str]:
     """The canonical tensors of a run that have a gradient in none of its recorded updates."""
     trained = {name.partition("/gradients/")[2] for name in run.steps if "/strays/" not in name}
     return set(run.params) - trained
-
-
-def _drops(run: Trajectory) -> bool:
-    """Say whether a run has layers that draw which of their values go on."""
-    settings = [layer.configuration for layer in layers_of(run) if "Dropout" in layer.kind]
-    return any(said.get("p") or said.get("rate") for said in settings)
 
 
 def _may_be_isolated(taken: Taken, phase: Phase, parts: Sequence[Check] | str) -> bool:
