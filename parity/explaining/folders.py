@@ -33,6 +33,8 @@ from parity.trajectory import Trajectory, TrajectoryError
 UNDECIDED = "the verdict is INCONCLUSIVE, and mistakes are replayed on the case of a run that fails"
 SET_OTHERWISE = "layers are set otherwise"
 """What a note on settings begins with."""
+NAMED = 2
+"""So many pairs of layers that differ in the same settings are named."""
 Replay = Callable[[Entry, bool], Mapping[str, Any]]
 """Explains one of two runs on the reference of a case, as ``replayed`` does in its own process: the second one where
 the flag is set. SuiteError where that reference cannot be had, TrajectoryError where the run is none of the case."""
@@ -220,10 +222,22 @@ def with_settings(comparison: Comparison, run: Trajectory, other: Trajectory) ->
     if frameworks[0] == frameworks[1] and names[0] == names[1]:
         return comparison
     try:
-        said = [f"{SET_OTHERWISE}: {words}" for words in configuration_differences(run, other)]
+        said = _together(configuration_differences(run, other))
     except ValueError as error:
         said = [f"the layers were not held against each other, because their recordings do not fit: {error}"]
     return replace(comparison, notes=(*comparison.notes, *said))
+
+
+def _together(differences: Sequence[str]) -> list[str]:
+    """Say once of several pairs of layers that they differ in the same settings."""
+    pairs: dict[str, list[str]] = {}
+    for said in differences:
+        pair, _, settings = said.rpartition(": ")
+        pairs.setdefault(settings, []).append(pair)
+    return [
+        f"{SET_OTHERWISE}: {', '.join(of[:NAMED])}{f' and {len(of) - NAMED} more' if len(of) > NAMED else ''}: {how}"
+        for how, of in pairs.items()
+    ]
 
 
 def diff_folders(

@@ -34,8 +34,6 @@ LOSS = "loss"
 HIDDEN = ("epsilon", "momentum", "padding_index")
 """The settings that matter though a layer's output agrees, within rounding or beside its output. Where it agrees, two
 layers that pad otherwise by their words, say, pad alike."""
-FEW = 2
-"""So many pairs of layers that differ in the same settings are named."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,23 +233,17 @@ def configuration_differences(run: Trajectory, other: Trajectory) -> list[str]:
         other: The second run.
 
     Returns:
-        A sentence for each pair of layers whose settings differ, or for several that differ alike; none where layers
-        were not recorded.
+        A sentence for each pair of layers whose settings differ; none where layers were not recorded.
     """
     found = find_layers(run, other)
     if found is None:
         return []
-    pairs: dict[str, list[str]] = {}
-    for one in found.partings:
-        if one.certain and one.differences and one.ours and one.theirs and one.ours.layer and one.theirs.layer:
-            pairs.setdefault(", ".join(one.differences), []).append(f"{one.ours.words} ↔ {one.theirs.words}")
-    for said in found.differences:
-        pair, _, settings = said.rpartition(": ")
-        pairs.setdefault(settings, []).append(pair)
-    return [
-        f"{', '.join(named[:FEW])}{f' and {len(named) - FEW} more' if len(named) > FEW else ''}: {settings}"
-        for settings, named in pairs.items()
+    parted = [
+        f"{one.ours.words} ↔ {one.theirs.words}: {', '.join(one.differences)}"
+        for one in found.partings
+        if one.certain and one.differences and one.ours and one.theirs and one.ours.layer and one.theirs.layer
     ]
+    return [*parted, *found.differences]
 
 
 def look(ours: Array, theirs: Array, floor: float) -> str:
