@@ -32,7 +32,7 @@ def record(
     layers: Collection[object] = (),
     activation: Array | None = None,
 ) -> Path:
-    """Descend a slope beside shadows that strayed by a rounding; ``at`` some updates gradients are ``off``, by factors."""
+    """Descend a slope beside shadows; ``at`` some updates gradients are ``off`` by factors."""
     params = {name: np.ones(np.shape(slope), np.float32) for name, slope in SLOPES.items()}
     with Recorder(folder, "float32", deep=deep) as run:
         run.describe(unit="update", layers=list(layers))
@@ -96,7 +96,7 @@ def test_a_padding_s_row_that_one_run_does_not_train_fails(layers: list[object],
     b = record(tmp_path / "b", row, layers=layers)
     a = record(tmp_path / "a", row, range(1, 12))
     found = compare(b, a)
-    assert found.judgement.verdict is Verdict.FAIL
+    assert found.judgement.verdict is (Verdict.FAIL if layers else Verdict.INCONCLUSIVE)
     said = "row 0 of table/embedding has no gradient in the first run, as with padding_idx"
     assert any(said in each for each in (found.judgement.reason, *found.notes)) is bool(layers)
 
