@@ -10,16 +10,20 @@ from typing import Any
 import numpy as np
 
 from parity.explaining.explain import Explanation, explain_doubt, explain_pair, explain_recorded
+from parity.explaining.layers.find import configuration_differences
 from parity.explaining.metrics import metric_alone, recorded_metric
 from parity.explaining.updates.optimizers import Side, departures_in_words
 from parity.explaining.updates.remade import optimizer_said
+from parity.frameworks import known_framework
 from parity.judging.diff import Comparison, are_runs, compare_folders, compare_runs, opened
 from parity.judging.floors.known import Known
 from parity.judging.floors.repetition import Repetition, repetitions
+from parity.judging.shared import in_both
 from parity.judging.tensors.aligned import in_common
 from parity.judging.tensors.correspondence import Correspondence
 from parity.judging.verdict import Verdict
 from parity.recording.artefacts import open_run
+from parity.recording.layers import layers_of
 from parity.recording.reader import read
 from parity.recording.steps import Phase, steps_of
 from parity.suite import Entry, Suite, SuiteError
@@ -27,6 +31,10 @@ from parity.tolerance import FACTOR
 from parity.trajectory import Trajectory, TrajectoryError
 
 UNDECIDED = "the verdict is INCONCLUSIVE, and mistakes are replayed on the case of a run that fails"
+SET_OTHERWISE = "layers are set otherwise"
+"""What a note on settings begins with."""
+NAMED = 2
+"""So many pairs of layers that differ in the same settings are named."""
 Replay = Callable[[Entry, bool], Mapping[str, Any]]
 """Explains one of two runs on the reference of a case, as ``replayed`` does in its own process: the second one where
 the flag is set. SuiteError where that reference cannot be had, TrajectoryError where the run is none of the case."""
@@ -70,7 +78,7 @@ def explain_folders(
     if comparison.judgement.verdict is Verdict.INCONCLUSIVE:
         return _doubtful(with_departures(comparison, run, other), run, other, repeated, matched)
     if comparison.judgement.verdict is not Verdict.FAIL:
-        return with_departures(comparison, run, other), None
+        return with_settings(with_departures(comparison, run, other), run, other), None
     if metric := metric_alone(comparison.judgement):
         named = recorded_metric(metric, comparison.judgement, run, other)
         return comparison, Explanation(named, {}).as_json()
@@ -125,7 +133,7 @@ def _explain_matched(
     """Explain two recorded runs without a reference, in the layouts in which their tensors are matched."""
     held = in_common(run, other, noise, matched, comparison.left_out)
     pairs = [(one.run, one.base) for one in held.noise]
-    explained = explain_pair(held.ours, held.theirs, comparison.judgement, untried, pairs)
+    explained = explain_pair(*in_both(held.ours, held.theirs), comparison.judgement, untried, pairs)
     if matched is not None and (lonely := _lonely(a, run, b, other, matched, explained)):
         explained = replace(explained, diagnosis=replace(explained.diagnosis, named=lonely))
     found = explained.as_json()
@@ -146,7 +154,7 @@ def _doubtful(
     """Say where single updates of two runs part by most, of which no verdict could be given."""
     held = in_common(run, other, noise, matched, comparison.left_out)
     try:
-        found = explain_doubt(held.ours, held.theirs, UNDECIDED, [(one.run, one.base) for one in held.noise])
+        found = explain_doubt(*in_both(held.ours, held.theirs), UNDECIDED, [(one.run, one.base) for one in held.noise])
     except ValueError as error:
         said = f"no single updates were looked at, because the deep recordings do not fit each other: {error}"
         return replace(comparison, notes=(*comparison.notes, said)), None
@@ -204,6 +212,34 @@ def with_departures(comparison: Comparison, run: Trajectory, other: Trajectory) 
     return replace(comparison, notes=(*comparison.notes, *said))
 
 
+def with_settings(comparison: Comparison, run: Trajectory, other: Trajectory) -> Comparison:
+    """Add to a comparison in which settings the layers of two runs differ, whatever the verdict.
+
+    A small epsilon may differ within every tolerance. What the settings before any number say already is left out.
+    """
+    names = [{layer.name for layer in layers_of(one)} for one in (run, other)]
+    frameworks = [known_framework(str(one.meta.get("implementation", ""))) for one in (run, other)]
+    if frameworks[0] == frameworks[1] and names[0] == names[1]:
+        return comparison
+    try:
+        said = _together(configuration_differences(run, other))
+    except ValueError as error:
+        said = [f"the layers were not held against each other, because their recordings do not fit: {error}"]
+    return replace(comparison, notes=(*comparison.notes, *said))
+
+
+def _together(differences: Sequence[str]) -> list[str]:
+    """Say once of several pairs of layers that they differ in the same settings."""
+    pairs: dict[str, list[str]] = {}
+    for said in differences:
+        pair, _, settings = said.rpartition(": ")
+        pairs.setdefault(settings, []).append(pair)
+    return [
+        f"{SET_OTHERWISE}: {', '.join(of[:NAMED])}{f' and {len(of) - NAMED} more' if len(of) > NAMED else ''}: {how}"
+        for how, of in pairs.items()
+    ]
+
+
 def diff_folders(
     a: Path,
     b: Path,
@@ -215,11 +251,13 @@ def diff_folders(
     """Compare as ``parity.judging.diff.compare_folders`` does, and say of two runs which departs from its optimizer."""
     if are_runs(a, b):
         both = opened(a, b, noise, matching)
-        return [with_departures(both.compare(known, accept), both.ours, both.theirs)]
-    found = compare_folders(a, b, noise, known, accept, matching)
-    if len(found) > 1:
-        return found
-    return [with_departures(one, open_run(one.a), open_run(one.b)) for one in found]
+        found = with_departures(both.compare(known, accept), both.ours, both.theirs)
+        return [with_settings(found, both.ours, both.theirs)]
+    pairs = compare_folders(a, b, noise, known, accept, matching)
+    if len(pairs) > 1:
+        return pairs
+    runs = [(one, open_run(one.a), open_run(one.b)) for one in pairs]
+    return [with_settings(with_departures(*each), *each[1:]) for each in runs]
 
 
 def replayed(

@@ -23,7 +23,7 @@ from parity.judging.floors.sight import widest
 from parity.judging.moments import EPOCH, moment, unit_of
 from parity.judging.policy import asserts_parameters
 from parity.judging.preflight import preflight
-from parity.judging.shared import shared
+from parity.judging.shared import only_snapshots, shared
 from parity.judging.tensors.aligned import aligned_floor, finer, in_common
 from parity.judging.tensors.correspondence import Correspondence, first_few, read_map
 from parity.judging.tensors.matched import (
@@ -37,10 +37,11 @@ from parity.judging.tensors.matched import (
     without_partner,
 )
 from parity.judging.tensors.matching import inferred
-from parity.judging.updates.defects import Defect, defects, losses
+from parity.judging.updates.defects import defects, losses
 from parity.judging.updates.departures import DEPARTURES, Accepted, accepted, named, widened
 from parity.judging.updates.followed import has_followed, judge_followed
 from parity.judging.updates.settled import settled
+from parity.judging.updates.single import Defect
 from parity.judging.updates.zeros import as_notes, moved_by_rounding_alone, without
 from parity.judging.verdict import Judgement, Verdict, judge, sighted
 from parity.recording.artefacts import is_artefact, open_run
@@ -189,7 +190,8 @@ def compare(
 ) -> Comparison:
     """Compare two recorded runs: every batch's loss, every snapshot of every parameter and its metrics.
 
-    What one run alone holds is named and keeps a PASS away; the rest is compared.
+    What one run alone holds is named and keeps a PASS away; the rest is compared. Snapshots of one run alone between
+    those that both hold are named, and keep nothing away.
 
     The tolerance is the sum of both runs' own, because either may be off by its share. Of a metric it is what rows near
     a tie may change, which a measured noise floor alone knows: without one, metrics that differ by more than roundings
@@ -336,7 +338,7 @@ def compare_runs(
         said += [f"{how[0]}: --accept {name} takes that" for name, how in seen.items() if how]
     if left_out:
         said += left_out
-        if judgement.verdict is Verdict.PASS:
+        if judgement.verdict is Verdict.PASS and not only_snapshots(ours, theirs):
             reason = f"{left_out[0]}; what both runs hold agrees"
             judgement = replace(judgement, verdict=Verdict.INCONCLUSIVE, reason=reason)
     found = [differences(run.params[name], other.params[name], name, run.epochs, dtype=coarser) for name in run.params]

@@ -11,11 +11,16 @@ import numpy as np
 from parity.dtypes import rounded, unit
 from parity.frameworks import in_tf32, known_framework
 from parity.judging.compare import distance
+from parity.judging.drawing import drawing, other_draws
 from parity.judging.moments import moment, unit_of
-from parity.recording.layers import layers_of
+from parity.nn.configuration import RANDOM
+from parity.recording.layers import CALL, Layer, layers_of
 from parity.recording.steps import epochs_and_batches, rows_in_words
 from parity.trajectory import Trajectory
 
+COUNTED = ("dropout", "batch_norm")
+"""The kinds that are a layer in each framework and are taken apart in none. A dropout that is no layer but a function
+draws a mask of its own all the same."""
 BY_DESIGN = ("threads",)
 """A framework's setting that differs from another's by design: 0 in TensorFlow is a number of torch's."""
 
@@ -34,6 +39,8 @@ def preflight(a: Trajectory, b: Trajectory) -> Iterator[str]:
         if isinstance(ours, dict) and isinstance(theirs, dict):
             yield from _other_values({name: ours[name] for name in ours if name not in BY_DESIGN}, theirs)
     yield from _other_layers(a, b)
+    yield from _other_counts(a, b)
+    yield from other_draws(a, b)
     yield from _other_beginning(a, b)
     for run in (a, b):
         settings = run.meta.get("settings") or {}
@@ -103,6 +110,40 @@ def _other_layers(a: Trajectory, b: Trajectory) -> Iterator[str]:
             continue
         for said in _other_values(ours[name].configuration, theirs[name].configuration):
             yield f"layer {name}, a {kinds[0]}: {said}"
+
+
+def _other_counts(a: Trajectory, b: Trajectory) -> Iterator[str]:
+    """Yield how many layers of a kind two runs of other frameworks call, if that tells them apart.
+
+    Most layers of one framework may be a function, or several layers, of another: attention is, say. So those of
+    COUNTED alone are counted, and only where the run that calls fewer has no layer of a kind that nobody knows.
+    """
+    frameworks = [known_framework(str(run.meta.get("implementation", ""))) for run in (a, b)]
+    if frameworks[0] == frameworks[1]:
+        return
+    called = [{CALL.sub("", layer.name): layer for layer in layers_of(run)} for run in (a, b)]
+    if not all(called):
+        return
+    draws = [{CALL.sub("", layer.name) for layer in drawing(run)} for run in (a, b)]
+    for kind in COUNTED:
+        counts = [
+            sum(layer.common.kind == kind for name, layer in layers.items() if kind not in RANDOM or name in drawn)
+            for layers, drawn in zip(called, draws, strict=True)
+        ]
+        fewer = called[0] if counts[0] < counts[1] else called[1]
+        unknown = any(not layer.common.kind and not _holds(name, fewer) for name, layer in fewer.items())
+        if counts[0] == counts[1] or unknown:
+            continue
+        said = [str(count) if count else "none" for count in counts]
+        which = ("first", "second") if counts[0] else ("second", "first")
+        ours, theirs = said if counts[0] else said[::-1]
+        what = f"{kind} layer" + ("" if ours == "1" else "s")
+        yield f"the {which[0]} run calls {ours} {what}, the {which[1]} {theirs}"
+
+
+def _holds(name: str, layers: Mapping[str, Layer]) -> bool:
+    """Tell whether a layer is made of others that are listed too."""
+    return any(other.startswith((f"{name}/", f"{name}.")) for other in layers)
 
 
 def _other_order(a: Trajectory, b: Trajectory) -> Iterator[str]:

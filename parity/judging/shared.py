@@ -11,8 +11,11 @@ import numpy as np
 from parity.judging.comparable import incomparable
 from parity.judging.floors.floor import Floor
 from parity.judging.moments import moment, unit_of
+from parity.recording.steps import steps_of
 from parity.trajectory import Stack, Trajectory, as_one_array
 from parity.typing import Array, Params
+
+REORDERED = "the runs saw their batches in different orders"
 
 
 class Chosen:
@@ -116,8 +119,11 @@ def shared(ours: Trajectory, theirs: Trajectory) -> tuple[Part, Part, list[str]]
     epochs, batches = min(len(ours.loss), len(theirs.loss)), min(ours.loss.shape[1], theirs.loss.shape[1])
     cut = ours.loss.shape != theirs.loss.shape or not np.array_equal(ours.epochs, theirs.epochs)
     # The order of a run that is shorter is another.
-    if (whole and not names) or (None not in orders and orders[0] != orders[1] and not cut):
+    reordered = None not in orders and orders[0] != orders[1]
+    if (whole and not names) or (reordered and not cut):
         return whole
+    if reordered and ours.loss.shape == theirs.loss.shape:
+        return REORDERED
     if ours.loss.shape[1] != theirs.loss.shape[1] and epochs:
         # After the batch that one run lacks, the states are others by right.
         epochs = 1 if batches else 0
@@ -131,10 +137,33 @@ def shared(ours: Trajectory, theirs: Trajectory) -> tuple[Part, Part, list[str]]
         common = common[common <= epochs]
         if cut:
             left_out.append(_other_epochs(ours, theirs, epochs, len(common)))
-    if cut and epochs and _rows(ours, batches) != _rows(theirs, batches):
-        return "the runs saw their batches in different orders"
+    rows = _rows(ours, batches), _rows(theirs, batches)
+    if cut and epochs and all(rows) and rows[0] != rows[1]:
+        return REORDERED
     parts = [_part(run, names, common, epochs, batches) for run in (ours, theirs)]
     return parts[0], parts[1], left_out
+
+
+def only_snapshots(ours: Trajectory, theirs: Trajectory) -> bool:
+    """Say whether nothing but some snapshots is in one run alone: as many updates, and both ends are in both.
+
+    The places of snapshots follow from how a run is recorded, as from how many updates are recorded deeply. What is
+    left out lies between snapshots that both runs hold.
+    """
+    ends = [run.epochs[[0, -1]].tolist() if len(run.epochs) else [] for run in (ours, theirs)]
+    shapes = [{name: stack.shape[1:] for name, stack in run.params.items()} for run in (ours, theirs)]
+    return ours.loss.shape == theirs.loss.shape and shapes[0] == shapes[1] and ends[0] == ends[1] != []
+
+
+def in_both(ours: Trajectory, theirs: Trajectory) -> tuple[Trajectory, Trajectory]:
+    """Cut two runs to the snapshots, losses and single updates that both hold; as they are if they share nothing."""
+    parts = shared(ours, theirs)
+    runs = (ours, theirs) if isinstance(parts, str) else (parts[0].run, parts[1].run)
+    counts = [len(steps_of(run)) for run in runs]
+    if not all(counts) or counts[0] == counts[1]:
+        return runs
+    one, other = (replace(run, steps=Beginning(run.steps, min(counts))) for run in runs)
+    return one, other
 
 
 def _lacking(ours: Trajectory, theirs: Trajectory) -> list[str]:

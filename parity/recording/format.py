@@ -69,6 +69,7 @@ OPTIONAL: Mapping[str, tuple[type, ...]] = {
     "notes": (list,),
     "followed": (dict,),
     "unit": (str,),
+    "random": (str,),
 }
 """The optional keys of ``trajectory.json`` and their types. ``versions`` maps names to texts."""
 COUNTS = ("threads", "lockstep", "deep")

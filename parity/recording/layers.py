@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,6 +10,9 @@ from typing import Any
 
 from parity.nn.configuration import Configuration, in_common_words
 from parity.trajectory import Trajectory
+
+CALL = re.compile(r"-call\d+\Z")
+"""What the name of a layer ends with where it is called again."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

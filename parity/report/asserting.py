@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from parity.explaining.folders import explain_folders
+from parity.explaining.folders import SET_OTHERWISE, explain_folders
 from parity.judging.diff import Comparison
 from parity.judging.floors.known import NOTHING
 from parity.judging.verdict import Verdict
@@ -37,7 +38,7 @@ def assert_same_training(
         map: A file of pairings of tensors, as ``parity match --json`` writes it, which are taken as they are.
 
     Returns:
-        The comparison, whose verdict is PASS.
+        The comparison, whose verdict is PASS. Where layers are set otherwise all the same, a warning says so.
 
     Raises:
         AssertionError: If something differs, or could not be compared. The message is what ``parity explain`` prints:
@@ -68,6 +69,9 @@ def assert_same_training(
     )
     if found.judgement.verdict is not Verdict.PASS:
         raise AssertionError(message(found, explanation))
+    for note in found.notes:
+        if note.startswith(SET_OTHERWISE):
+            warnings.warn(f"{found.a} against {found.b}: {note}", stacklevel=2)
     return found
 
 

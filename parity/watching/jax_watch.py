@@ -138,6 +138,10 @@ class JaxWatch:
         """Random keys are among the arguments of an update. It is asked for shadows alone."""
         self._followed = True
 
+    def drawing(self) -> bytes | None:
+        """Random keys are among the arguments of an update."""
+        return None
+
     def draw_from(self, state: Any) -> None:
         """Random keys are among the arguments of an update."""
 

@@ -192,6 +192,10 @@ class KerasWatch:
         # Keras's own layers draw from seeds that are among the model's variables.
         return np.random.get_state(), random.getstate()
 
+    def drawing(self) -> bytes | None:
+        seeds = [v.numpy().tobytes() for v in self.model.variables if "seed_generator" in v.path]
+        return b"".join(seeds) or None
+
     def draw_from(self, state: Any) -> None:
         numpys, pythons = state
         np.random.set_state(numpys)

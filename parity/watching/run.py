@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 import warnings
@@ -63,10 +64,13 @@ class Watched:
         self._deep, self._updates, self._last = deep, 0, 0
         self._closed_over: list[Update] | None = None
         self._waiting: list[tuple[Any, Any]] = []
+        self._random: dict[str, str] = {}
 
     def __enter__(self) -> Watched:
         self._adapter.attach(self._told, lambda: self._updates < self._deep)
         try:
+            drawn = self._adapter.drawing()
+            self._random = {} if drawn is None else {"random": hashlib.sha256(drawn).hexdigest()}
             self._follow()
             for shadow in self._shadows:
                 shadow.begin()
@@ -111,7 +115,7 @@ class Watched:
         if self._left_out:
             note = f"no slot of the layout names {', '.join(sorted(self._left_out))}: not recorded"
             said["notes"] = [*said.get("notes", []), note]
-        self._recorder.describe(**said, unit=UPDATE, keep=self._keep, buffers=buffers, layers=layers)
+        self._recorder.describe(**said, **self._random, unit=UPDATE, keep=self._keep, buffers=buffers, layers=layers)
 
     def step(self, function: Callable[..., Any], /, *arguments: Any, rows: Any = None, **named: Any) -> Any:
         """Make one update, and the same in every shadow.

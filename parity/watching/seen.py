@@ -99,6 +99,10 @@ class Adapter(Protocol):
         """Say where random numbers come from next."""
         ...
 
+    def drawing(self) -> bytes | None:
+        """Give the state from which the framework's own layers draw next; None where it keeps none."""
+        ...
+
     def draw_from(self, state: Any) -> None:
         """Draw random numbers from there on."""
         ...

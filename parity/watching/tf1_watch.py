@@ -142,6 +142,10 @@ class Tf1Watch:
         if self._draws:
             raise ValueError(RANDOM)
 
+    def drawing(self) -> bytes | None:
+        """The graph keeps the state of what it draws."""
+        return None
+
     def draw_from(self, state: Any) -> None:
         """No operation of the graph draws random numbers whose state it keeps: see ``random``."""
 

@@ -316,6 +316,12 @@ class TorchWatch:
         cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
         return torch.get_rng_state(), cuda, np.random.get_state(), random.getstate()
 
+    def drawing(self) -> bytes | None:
+        if self.device.type not in ("cpu", "cuda"):
+            return None
+        state = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else torch.get_rng_state()
+        return bytes(state.numpy().tobytes())
+
     def draw_from(self, state: Any) -> None:
         mine, cuda, numpys, pythons = state
         torch.set_rng_state(mine)

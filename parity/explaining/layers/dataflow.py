@@ -7,7 +7,6 @@ taken to come from all that was given before and that neither a layer nor a sum 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,14 +14,13 @@ from functools import cached_property
 import numpy as np
 
 from parity.judging.tensors.sides import is_within
-from parity.recording.layers import Layer, layers_of
+from parity.recording.layers import CALL, Layer, layers_of
 from parity.recording.sketch import SIZE, sketch
 from parity.tolerance import FACTOR, least_floor
 from parity.trajectory import Trajectory
 from parity.typing import Array
 
 PREDICTION = "prediction"
-CALL = re.compile(r"-call\d+\Z")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -15,7 +15,7 @@ import numpy as np
 
 from parity.explaining.layers.alignment import Alignment, Relation, relation
 from parity.explaining.layers.backward import backward, statistics
-from parity.explaining.layers.dataflow import CALL, PREDICTION, Dataflow
+from parity.explaining.layers.dataflow import PREDICTION, Dataflow
 from parity.explaining.layers.frontier import kind_of
 from parity.explaining.layers.further import further
 from parity.explaining.layers.matching import likeness
@@ -24,13 +24,16 @@ from parity.explaining.layers.partings import Forward, set_otherwise
 from parity.explaining.location import Location
 from parity.explaining.pattern import agreeing_end, pattern
 from parity.judging.witness import Expected, held
-from parity.recording.layers import Layer, layers_of
+from parity.recording.layers import CALL, Layer, layers_of
 from parity.recording.steps import Phase, Step, steps_of
 from parity.tolerance import FACTOR
 from parity.trajectory import Trajectory
 from parity.typing import Array
 
 LOSS = "loss"
+HIDDEN = ("epsilon", "momentum", "padding_index")
+"""The settings that matter though a layer's output agrees, within rounding or beside its output. Where it agrees, two
+layers that pad otherwise by their words, say, pad alike."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,7 +187,7 @@ def _summed(alignment: Alignment, number: int, partings: Sequence[Parting], forw
     said = set[str]().union(*names)
     differences = []
     for ours, theirs in pairs_of_layers(alignment):
-        found = set_otherwise(alignment.sides, ours, theirs)
+        found = set_otherwise(alignment.sides, ours, theirs, HIDDEN)
         if found and not {ours.name, theirs.name} & said:
             differences.append(f"{ours.name} ({ours.kind}) ↔ {theirs.name} ({theirs.kind}): {', '.join(found)}")
     alone = [
@@ -223,7 +226,7 @@ def pairs_of_layers(alignment: Alignment) -> list[tuple[Layer, Layer]]:
 
 
 def configuration_differences(run: Trajectory, other: Trajectory) -> list[str]:
-    """Hold the settings of layers against each other whose outputs agree in the first recorded update.
+    """Hold the settings of layers against each other that give the same in the first recorded update, or part there.
 
     Args:
         run: The first run.
@@ -235,7 +238,11 @@ def configuration_differences(run: Trajectory, other: Trajectory) -> list[str]:
     found = find_layers(run, other)
     if found is None:
         return []
-    parted = [one.sentence for one in found.partings if one.differences]
+    parted = [
+        f"{one.ours.words} ↔ {one.theirs.words}: {', '.join(one.differences)}"
+        for one in found.partings
+        if one.certain and one.differences and one.ours and one.theirs and one.ours.layer and one.theirs.layer
+    ]
     return [*parted, *found.differences]
 
 

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from parity.explaining.layers.alignment import Alignment, Relation, distance, floor_of
 from parity.explaining.layers.arrangement import nearest
-from parity.explaining.layers.dataflow import CALL, Dataflow, Tensor
+from parity.explaining.layers.dataflow import Dataflow, Tensor
 from parity.explaining.layers.elementwise import functions_in_words
 from parity.explaining.layers.frontier import Frontier, kind_of, passive
 from parity.explaining.layers.matching import Match, matches, regions
 from parity.explaining.layers.parting import Parting, Place
 from parity.nn import configuration as words
-from parity.recording.layers import Layer
+from parity.recording.layers import CALL, Layer
 from parity.tolerance import FACTOR
 from parity.typing import Array
 
@@ -234,9 +234,14 @@ def _function(tensor: Tensor) -> str:
     return str(tensor.layer.common.settings.get("activation") or kind_of(tensor))
 
 
-def set_otherwise(sides: Sequence[Dataflow], ours: Layer, theirs: Layer) -> list[str]:
-    """The settings in which a layer of each run differ, with what a layer before either pads."""
-    return words.differences(_padded(sides[0], ours), _padded(sides[1], theirs))
+def set_otherwise(
+    sides: Sequence[Dataflow], ours: Layer, theirs: Layer, asked: Collection[str] | None = None
+) -> list[str]:
+    """The settings in which a layer of each run differ, with what a layer before either pads; of ``asked`` ones."""
+    both = [_padded(side, layer) for side, layer in zip(sides, (ours, theirs), strict=True)]
+    if asked is not None:
+        both = [replace(one, settings={k: v for k, v in one.settings.items() if k in asked}) for one in both]
+    return words.differences(*both)
 
 
 def _padded(flow: Dataflow, layer: Layer) -> words.Configuration:

@@ -11,9 +11,9 @@ import numpy as np
 from parity.judging.floors.floor import Floor
 from parity.judging.tensors.correspondence import Correspondence, Pairing, first_few
 from parity.judging.tensors.search import EndedError, Search
-from parity.judging.updates.defects import coarser
 from parity.judging.updates.departures import unbiased_fit
 from parity.judging.updates.followed import followed_updates
+from parity.judging.updates.single import coarser
 from parity.judging.verdict import Judgement, Verdict
 from parity.recording.steps import steps_of
 from parity.tolerance import FACTOR, ROUNDINGS

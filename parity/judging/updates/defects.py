@@ -10,7 +10,8 @@ into account:
               so must the movement. An element whose gradients are rounding alone may move as it likes.
     gradient  A kink, as ReLU's, turns a rounding into a gradient that differs in one layer and in those before it, not
               in all. So gradients that part in every tensor, from states that agree, part by no rounding; nor do those
-              that part from the first update on and never agree again.
+              that part from the first update on and never agree again. Where shadows walked beside both runs, they
+              say by how much rounding parts them.
     state     What is not trained, such as a running mean, after the first update: both began alike.
 """
 
@@ -23,8 +24,19 @@ from itertools import islice
 import numpy as np
 
 from parity.dtypes import unit
-from parity.judging.comparable import coarser_dtype
-from parity.recording.steps import Phase, Step, steps_of
+from parity.judging.updates.gradients import beyond_shadows, without_gradient
+from parity.judging.updates.single import (
+    Defect,
+    coarser,
+    far_apart,
+    in_both,
+    of_all,
+    pairs_of,
+    size_of,
+    strayed_by,
+    wide,
+)
+from parity.recording.steps import Phase, steps_of
 from parity.tolerance import FACTOR, ROUNDINGS
 from parity.trajectory import Trajectory
 from parity.typing import Array, Params
@@ -37,20 +49,6 @@ SAMPLE = 1 << 16
 ENOUGH = 12
 """The least number of updates for a systematic difference. Rounding of standard deviation s exceeds FACTOR s in at most
 one of FACTOR² updates (Chebyshev), so that it does so in half of twelve independent ones with a chance below 1e-11."""
-
-
-@dataclass(frozen=True)
-class Defect:
-    """A difference that single updates show, and that no drift of the states explains.
-
-    ``certain`` says whether rounding is ruled out; else the difference is merely suspicious.
-    """
-
-    phase: Phase
-    update: int
-    tensor: str
-    sentence: str
-    certain: bool = True
 
 
 @dataclass(frozen=True)
@@ -89,14 +87,16 @@ def defects(
         times: How many times as large as the recorded gradients the losses' own may be then.
 
     Returns:
-        The defects in order of updates, at most one of each phase; none if the runs did not record updates deeply, or
+        The defects in order of updates, at most one of each kind; none if the runs did not record updates deeply, or
         did not begin alike.
     """
     if not begin_alike(ours, theirs):
         return []
     found = [*_of_losses(losses(ours, theirs, times), noise)]
     found += islice(of_updates(ours, theirs, scalars), 1)
+    found += islice(without_gradient(ours, theirs), 1)
     found += islice(_of_gradients(ours, theirs, clipped), 1)
+    found += islice(beyond_shadows(ours, theirs, clipped), 1)
     found += islice(_of_buffers(ours, theirs), 1)
     order = list(Phase)
     return sorted(found, key=lambda defect: (not defect.certain, defect.update, order.index(defect.phase)))
@@ -110,7 +110,7 @@ def begin_alike(ours: Trajectory, theirs: Trajectory) -> bool:
     one, other = (each[0] for each in steps)
     u = coarser(ours, theirs)
     return all(
-        _far(one.before.params[name], value) <= 2 * FACTOR * ROUNDINGS * u * _largest(value)
+        far_apart(one.before.params[name], value) <= 2 * FACTOR * ROUNDINGS * u * size_of(value)
         for name, value in other.before.params.items()
         if name in one.gradients and name in one.before.params
     )
@@ -121,16 +121,11 @@ def looked_at(ours: Trajectory, theirs: Trajectory) -> int:
     if not begin_alike(ours, theirs):
         return 0
     count = 0
-    for a, b in _pairs(ours, theirs):
-        if not set(_common(a, b)) == a.gradients.keys() == b.gradients.keys():
+    for a, b in pairs_of(ours, theirs):
+        if not set(in_both(a, b)) == a.gradients.keys() == b.gradients.keys():
             break
         count += 1
     return count
-
-
-def coarser(ours: Trajectory, theirs: Trajectory) -> float:
-    """Give the unit roundoff of the coarser of two runs."""
-    return unit(coarser_dtype(ours, theirs))
 
 
 def losses(ours: Trajectory, theirs: Trajectory, times: float = 0.0) -> Losses:
@@ -143,12 +138,12 @@ def losses(ours: Trajectory, theirs: Trajectory, times: float = 0.0) -> Losses:
     0.0
     """
     u, rest, allowed, taken, largest = coarser(ours, theirs), [], [], [], 0.0
-    for a, b in _pairs(ours, theirs):
+    for a, b in pairs_of(ours, theirs):
         drift = curve = 0.0
-        for name in _common(a, b):
-            way = _wide(a.before.params[name]) - _wide(b.before.params[name])
+        for name in in_both(a, b):
+            way = wide(a.before.params[name]) - wide(b.before.params[name])
             one, other = (
-                _wide(run.steps.get(f"{s.number}/unclipped/{name}", s.gradients[name]))
+                wide(run.steps.get(f"{s.number}/unclipped/{name}", s.gradients[name]))
                 for run, s in ((ours, a), (theirs, b))
             )
             drift += float(np.sum((one + other) / 2 * way))
@@ -177,7 +172,7 @@ def _of_losses(found: Losses, noise: Sequence[Losses]) -> Iterator[Defect]:
             k,
             "loss",
             f"the loss of update {k} is off by {rest[k]:.3g} roundings where the states explain {curve[k]:.2g} and "
-            f"{limit} are allowed, and that of {_of_all(len(beyond), len(rest))} likewise",
+            f"{limit} are allowed, and that of {of_all(len(beyond), len(rest))} likewise",
             certain=2 * len(beyond) > len(rest),
         )
         return
@@ -191,7 +186,7 @@ def _of_losses(found: Losses, noise: Sequence[Losses]) -> Iterator[Defect]:
             Phase.LOSS,
             int(np.flatnonzero(off)[0]),
             "loss",
-            f"the losses of {_of_all(int(off.sum()), len(rest))} are off by more than {FACTOR * usual:.2g} "
+            f"the losses of {of_all(int(off.sum()), len(rest))} are off by more than {FACTOR * usual:.2g} "
             f"roundings, {found.usual:.3g} of them in the middle, {same} of them in one direction, each by itself, "
             "where "
             + (f"the repetitions show {usual:.2g}" if measured else "one pass through a model rounds a few times"),
@@ -211,26 +206,26 @@ def of_updates(ours: Trajectory, theirs: Trajectory, scalars: float = 0.0) -> It
     size: Params = {}
     moved: Params = {}
     largest = 0.0
-    for k, (a, b) in enumerate(_pairs(ours, theirs)):
+    for k, (a, b) in enumerate(pairs_of(ours, theirs)):
         ways = {
-            name: tuple(_wide(s.after.params[name]) - _wide(s.before.params[name]) for s in (a, b))
-            for name in _common(a, b)
+            name: tuple(wide(s.after.params[name]) - wide(s.before.params[name]) for s in (a, b))
+            for name in in_both(a, b)
         }
         if not ways:
             return
-        largest = max(largest, *(_largest(side.gradients[name]) for side in (a, b) for name in ways))
+        largest = max(largest, *(size_of(side.gradients[name]) for side in (a, b) for name in ways))
         factor = _common_factor(ways.values(), FACTOR * max(CORRECTION * u, scalars))
         for name, (one, other) in ways.items():
-            gradients = _wide(a.gradients[name]), _wide(b.gradients[name])
+            gradients = wide(a.gradients[name]), wide(b.gradients[name])
             apart[name] = np.maximum(apart.get(name, 0.0), np.abs(gradients[0] - gradients[1]))
             if aside:
                 # What the update took was rounded otherwise than what was recorded, by as much as elsewhere.
                 usual = np.sqrt(np.mean(apart[name] ** 2)) if apart[name].size else 0.0
-                least = ROUNDINGS * u * _largest(gradients[0])
+                least = ROUNDINGS * u * size_of(gradients[0])
                 apart[name] = np.maximum(apart[name], max(usual, least))
             size[name] = size.get(name, 0.0) + (gradients[0] ** 2 + gradients[1] ** 2) / 2
             moved[name] = np.maximum(np.maximum(np.abs(one), np.abs(other)), moved.get(name, 0.0))
-            begun = np.maximum(np.abs(_wide(a.before.params[name])), np.abs(_wide(b.before.params[name])))
+            begun = np.maximum(np.abs(wide(a.before.params[name])), np.abs(wide(b.before.params[name])))
             rounding = ROUNDINGS * (u * begun + max(u, scalars) * moved[name])
             allowed = FACTOR * (moved[name] * _share(apart[name], np.sqrt(size[name] / (k + 1))) + rounding)
             far = np.abs(one - other * factor)
@@ -280,21 +275,21 @@ def _of_gradients(ours: Trajectory, theirs: Trajectory, clipped: float) -> Itera
     # A sum of terms that nearly cancel is known by so much less than its terms.
     limit = 2 * FACTOR * FACTOR * ROUNDINGS * u + 2 * clipped
     firsts: dict[str, list[tuple[float, float]]] = {}
-    for k, (a, b) in enumerate(_pairs(ours, theirs)):
-        names = _common(a, b)
-        least = FACTOR * ROUNDINGS * u * max((_largest(b.gradients[name]) for name in names), default=0.0)
+    for k, (a, b) in enumerate(pairs_of(ours, theirs)):
+        names = in_both(a, b)
+        least = FACTOR * ROUNDINGS * u * max((size_of(b.gradients[name]) for name in names), default=0.0)
         shares, drift = {}, 0.0
         for name in names:
-            size = max(_largest(a.gradients[name]), _largest(b.gradients[name]))
+            size = max(size_of(a.gradients[name]), size_of(b.gradients[name]))
             if size > least:
-                shares[name] = _far(a.gradients[name], b.gradients[name]) / size
-                begun = _largest(b.before.params[name])
-                drift = max(drift, _far(a.before.params[name], b.before.params[name]) / begun if begun else 0.0)
+                shares[name] = far_apart(a.gradients[name], b.gradients[name]) / size
+                begun = size_of(b.before.params[name])
+                drift = max(drift, far_apart(a.before.params[name], b.before.params[name]) / begun if begun else 0.0)
         allowed = limit + FACTOR * ROUNDINGS * drift
         for name, share in shares.items():
             # A scale that the next norm takes back has a gradient that nearly cancels.
-            size = max(_largest(a.gradients[name]), _largest(b.gradients[name]))
-            firsts.setdefault(name, []).append((share, limit + FACTOR * _strayed((a, b), name) / size))
+            size = max(size_of(a.gradients[name]), size_of(b.gradients[name]))
+            firsts.setdefault(name, []).append((share, limit + FACTOR * strayed_by((a, b), name) / size))
         if shares and min(shares.values()) > allowed:
             name = max(shares, key=lambda name: shares[name])
             yield Defect(
@@ -314,33 +309,27 @@ def _of_gradients(ours: Trajectory, theirs: Trajectory, clipped: float) -> Itera
                 0,
                 name,
                 f"the gradient of {name} parts at the first update by {first:.3g} of its largest value, and in "
-                f"{_of_all(len(again), len(each))} in all",
+                f"{of_all(len(again), len(each))} in all",
             )
-
-
-def _strayed(both: Sequence[Step], name: str) -> float:
-    """How far a gradient's shadows strayed in one update, of either run; 0 if there were none."""
-    strays = (shadow.get(name, 0.0) for step in both for shadow in step.strays.get(Phase.GRADIENT, ()))
-    return max((far for far in strays if np.isfinite(far)), default=0.0)
 
 
 def _of_buffers(ours: Trajectory, theirs: Trajectory) -> Iterator[Defect]:
     """Yield what is not trained and parts at the first update, which both begin alike."""
     u = coarser(ours, theirs)
-    for a, b in islice(_pairs(ours, theirs), 1):
+    for a, b in islice(pairs_of(ours, theirs), 1):
         both = ours.params.keys() & theirs.params.keys() & a.after.params.keys() & b.after.params.keys()
         for name in sorted(both - a.gradients.keys() - b.gradients.keys()):
-            begun = _far(*(np.asarray(run.params[name][0]) for run in (ours, theirs)))
+            begun = far_apart(*(np.asarray(run.params[name][0]) for run in (ours, theirs)))
             # A loop may hand over what its forward pass has moved already.
             for one, other in ((s.params[name], t.params[name]) for s, t in ((a.before, b.before), (a.after, b.after))):
                 wide = max(u, *(_kept_in(values) for values in (one, other)))
-                limit = 2 * FACTOR * ROUNDINGS * wide * max(_largest(one), _largest(other))
-                if begun <= limit < _far(one, other):
+                limit = 2 * FACTOR * ROUNDINGS * wide * max(size_of(one), size_of(other))
+                if begun <= limit < far_apart(one, other):
                     yield Defect(
                         Phase.STATE,
                         0,
                         name,
-                        f"{name}, which is not trained, differs by {_far(one, other):.3g} at the first update",
+                        f"{name}, which is not trained, differs by {far_apart(one, other):.3g} at the first update",
                     )
 
 
@@ -350,39 +339,8 @@ def _kept_in(values: Array) -> float:
     return unit("float32") if told and (values == values.astype(np.float32)).all() else 0.0
 
 
-def _common(a: Step, b: Step) -> list[str]:
-    """The parameters whose gradients both runs recorded of an update, in shapes that fit."""
-    return sorted(
-        name
-        for name in a.gradients.keys() & b.gradients.keys()
-        if all(name in of for s in (a, b) for of in (s.before.params, s.after.params))
-        if len({of[name].shape for s in (a, b) for of in (s.gradients, s.before.params, s.after.params)}) == 1
-    )
-
-
-def _pairs(ours: Trajectory, theirs: Trajectory) -> Iterator[tuple[Step, Step]]:
-    """Pair the updates that both runs recorded deeply."""
-    return zip(steps_of(ours), steps_of(theirs), strict=False)
-
-
-def _wide(values: Array) -> Array:
-    return np.asarray(values, np.float64)
-
-
-def _largest(values: Array) -> float:
-    return float(np.max(np.abs(_wide(values)), initial=0.0))
-
-
-def _far(one: Array, other: Array) -> float:
-    return _largest(_wide(one) - _wide(other)) if one.shape == other.shape else np.inf
-
-
 def _index(place: tuple[np.intp, ...]) -> str:
     return f"[{', '.join(map(str, place))}]" if place else ""
-
-
-def _of_all(count: int, whole: int) -> str:
-    return f"{count} of {whole} updates"
 
 
 def _elements(beyond: Array) -> str:

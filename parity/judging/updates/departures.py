@@ -14,7 +14,8 @@ import numpy as np
 from parity.dtypes import unit
 from parity.judging.compare import scale
 from parity.judging.floors.floor import Floor
-from parity.judging.updates.defects import begin_alike, coarser, of_updates
+from parity.judging.updates.defects import begin_alike, of_updates
+from parity.judging.updates.single import coarser
 from parity.recording.steps import steps_of
 from parity.tolerance import FACTOR, ROUNDINGS
 from parity.trajectory import Stack, Trajectory, TrajectoryError, as_one_array

@@ -17,12 +17,13 @@ import numpy as np
 from parity.dtypes import unit
 from parity.judging.comparable import coarser_dtype
 from parity.judging.compare import Difference
+from parity.judging.drawing import ACROSS, drawing
 from parity.judging.floors.floor import Source, mark_of_run
 from parity.judging.floors.sight import GROSS
+from parity.judging.updates.kinks import bent_at
 from parity.judging.updates.zeros import by_rounding
 from parity.judging.verdict import Judgement, Verdict
 from parity.judging.witness import Check, apart, held, in_one_order, to_rounding
-from parity.recording.layers import layers_of
 from parity.recording.steps import Phase, Step, rows_in_words, steps_of
 from parity.tolerance import FACTOR, least_floor
 from parity.trajectory import Trajectory
@@ -215,35 +216,6 @@ def by_gradients(moved: Array, gradients: tuple[Array, Array] | None, floor: flo
     return np.asarray(largest * (REACH * part + unit(dtype) * CORRECTION / (number + 1)))
 
 
-@np.errstate(all="ignore")  # a recording may hold any numbers
-def bent_at(step: Step, other: Step, dtype: str) -> str:
-    """Name the layer in which a few values within rounding of zero pass a gradient on in one run alone; or "".
-
-    Where ReLU bends, what it gives differs by rounding, and the gradient that it passes on by all of it. So a layer's
-    values agree, up to the order of axes, its gradients have other numbers of zeros, and at least as many of its values
-    are as close to zero as the runs are to each other.
-    """
-    partners: dict[int, list[tuple[Array, Array]]] = {}
-    for name, values in other.activations.items():
-        if name in other.activation_gradients:
-            partners.setdefault(values.size, []).append((values, other.activation_gradients[name]))
-    for name, values in step.activations.items():
-        if name not in step.activation_gradients or values.dtype.kind != "f":
-            continue
-        for theirs, gradient in partners.get(values.size, ()):
-            ours = np.sort(values.astype(np.float64), None)
-            allowed = FACTOR * least_floor(np.max(np.abs(ours), initial=0.0), dtype)
-            far = np.max(np.abs(ours - np.sort(theirs.astype(np.float64), None)), initial=0.0)
-            # A layer within, as BatchNorm, may be coarser than what the model gives, which was judged before.
-            if not far <= FACTOR * allowed:
-                continue
-            zeros = abs(np.count_nonzero(step.activation_gradients[name]) - np.count_nonzero(gradient))
-            near = np.count_nonzero((np.abs(ours) <= max(allowed, far)) & (ours != 0))
-            if 0 < zeros <= near:
-                return name
-    return ""
-
-
 def another_batch(step: Step, other: Step, dtype: str) -> str:
     """Say how an update took another batch than the same one of the other run; "" if it is not known to have."""
     if step.rows.size and other.rows.size and not np.array_equal(step.rows, other.rows):
@@ -349,8 +321,8 @@ def judge_followed(ours: Trajectory, theirs: Trajectory) -> Followed:
         )
         return Followed(Judgement(Verdict.INCONCLUSIVE, reason=reason), tuple(notes), worst)
     if parted:
-        if parted[0][1] is Phase.PREDICTION and any(map(_drops, (ours, theirs))):
-            notes.append("dropout draws a mask of its own in each framework, which no state carries over: leave it out")
+        if parted[0][1] is Phase.PREDICTION and any(any(drawing(run)) for run in (ours, theirs)):
+            notes.append(ACROSS)
         return Followed(_failure(parted, judged, ratio), tuple(notes), worst)
     rounding = _moved_by_rounding(ours, theirs, trained - seen)
     notes += [by_rounding(name) for name in sorted(rounding)]
@@ -374,12 +346,6 @@ def _buffers(run: Trajectory) -> set[str]:
     """The canonical tensors of a run that have a gradient in none of its recorded updates."""
     trained = {name.partition("/gradients/")[2] for name in run.steps if "/strays/" not in name}
     return set(run.params) - trained
-
-
-def _drops(run: Trajectory) -> bool:
-    """Say whether a run has layers that draw which of their values go on."""
-    settings = [layer.configuration for layer in layers_of(run) if "Dropout" in layer.kind]
-    return any(said.get("p") or said.get("rate") for said in settings)
 
 
 def _may_be_isolated(taken: Taken, phase: Phase, parts: Sequence[Check] | str) -> bool:

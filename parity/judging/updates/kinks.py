@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from parity.judging.updates.defects import coarser
+from parity.judging.updates.single import coarser
 from parity.recording.steps import Step, steps_of
-from parity.tolerance import FACTOR, ROUNDINGS
+from parity.tolerance import FACTOR, ROUNDINGS, least_floor
 from parity.trajectory import Trajectory
 from parity.typing import Array
 
@@ -18,7 +18,8 @@ def crossing(ours: Trajectory, theirs: Trajectory) -> str:
     """Name the first update in which gradients part at once, though the states before it agree, or "".
 
     Where both runs recorded layers, it is said which of them gives values on the other side of zero: the values are
-    held together sorted, so that neither names nor the order of axes matter.
+    held together sorted, so that neither names nor the order of axes matter. Where they show no such value, no kink is
+    spoken of.
     """
     u = coarser(ours, theirs)
     near = 2 * FACTOR * ROUNDINGS * u
@@ -34,7 +35,40 @@ def crossing(ours: Trajectory, theirs: Trajectory) -> str:
             said = (
                 f"in update {a.number} the gradient of {name} parts at once by {shares[name]:.2g} of its largest value"
             )
-            return f"{said}, though the states agree: {next(_crossed(a, b, near), 'as where rounding crosses a kink')}"
+            said = f"{said}, though the states agree"
+            if event := next(_crossed(a, b, near), ""):
+                return f"{said}: {event}"
+            seen = a.activations and b.activations
+            return f"{said}: as where rounding crosses a kink" if not seen else said
+    return ""
+
+
+@np.errstate(all="ignore")  # a recording may hold any numbers
+def bent_at(step: Step, other: Step, dtype: str) -> str:
+    """Name the layer in which a few values within rounding of zero pass a gradient on in one run alone; or "".
+
+    Where ReLU bends, what it gives differs by rounding, and the gradient that it passes on by all of it. So a layer's
+    values agree, up to the order of axes, its gradients have other numbers of zeros, and at least as many of its values
+    are as close to zero as the runs are to each other.
+    """
+    partners: dict[int, list[tuple[Array, Array]]] = {}
+    for name, values in other.activations.items():
+        if name in other.activation_gradients:
+            partners.setdefault(values.size, []).append((values, other.activation_gradients[name]))
+    for name, values in step.activations.items():
+        if name not in step.activation_gradients or values.dtype.kind != "f":
+            continue
+        for theirs, gradient in partners.get(values.size, ()):
+            ours = np.sort(values.astype(np.float64), None)
+            allowed = FACTOR * least_floor(np.max(np.abs(ours), initial=0.0), dtype)
+            far = np.max(np.abs(ours - np.sort(theirs.astype(np.float64), None)), initial=0.0)
+            # A layer within, as BatchNorm, may be coarser than what the model gives, which was judged before.
+            if not far <= FACTOR * allowed:
+                continue
+            zeros = abs(np.count_nonzero(step.activation_gradients[name]) - np.count_nonzero(gradient))
+            near = np.count_nonzero((np.abs(ours) <= max(allowed, far)) & (ours != 0))
+            if 0 < zeros <= near:
+                return name
     return ""
 
 

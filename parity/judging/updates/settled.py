@@ -11,9 +11,10 @@ from parity.judging.comparable import coarser_dtype
 from parity.judging.compare import differences
 from parity.judging.floors.floor import Source
 from parity.judging.moments import moment, unit_of
-from parity.judging.updates.defects import Defect, looked_at
+from parity.judging.updates.defects import looked_at
 from parity.judging.updates.growth import outgrown
 from parity.judging.updates.kinks import crossing
+from parity.judging.updates.single import Defect
 from parity.judging.verdict import Judgement, Verdict
 from parity.recording.steps import Phase
 from parity.tolerance import FACTOR, least_floor
@@ -51,7 +52,8 @@ def settled(
     if certain:
         return _failed(found, certain[0], ours, theirs)
     if shown and found.verdict is Verdict.PASS:
-        reason = f"agrees within its tolerance, but {shown[0].sentence}; this may be another model: {TAKES}"
+        takes = "let one run follow the other, or record more updates deeply" if measured else TAKES
+        reason = f"agrees within its tolerance, but {shown[0].sentence}; this may be another model: {takes}"
         return replace(found, verdict=Verdict.INCONCLUSIVE, reason=reason)
     return found
 

@@ -157,6 +157,17 @@ def test_settings_are_held_against_each_other_in_one_vocabulary(runs: Runs) -> N
     ]
 
 
+def test_diff_says_what_is_set_otherwise_and_nothing_of_right_ports(runs: Runs, parity: Parity) -> None:
+    right = runs("torch", "images")
+    wrong = parity("diff", right, runs("keras", "images", "bn-momentum")).out
+    said = "bn1 (BatchNorm2d) ↔ stem_bn (BatchNormalization), bn2 (BatchNorm2d) ↔ mix_bn (BatchNormalization)"
+    assert f"note: layers are set otherwise: {said}: momentum 0.9 against 0.1" in wrong
+    for kind in ("images", "texts"):
+        found = parity("diff", runs("torch", kind), runs("keras", kind)).out
+        assert "set otherwise" not in found
+        assert "run calls" not in found
+
+
 def test_explain_names_layer_and_setting_and_its_json_has_them(runs: Runs, parity: Parity) -> None:
     right = runs("torch", "images")
     result = parity("explain", right, runs("keras", "images", "bn-eps"), "--json", "explained.json")

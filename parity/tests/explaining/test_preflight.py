@@ -117,6 +117,49 @@ def test_layers_of_two_frameworks_are_not_held_together_by_name() -> None:
     assert list(preflight(ours, meta(implementation="flax", layers=[{"name": "Dense_0", "kind": "Dense"}]))) == []
 
 
+def drawn(framework: str, state: str, rate: float = 0.3, prediction: Any = None, **settings: Any) -> Trajectory:
+    word, kind = ("p", "Dropout") if framework == "torch" else ("rate", "Dropout")
+    layer = {"name": "drop", "kind": kind, "configuration": {word: rate, **settings}}
+    run = meta(implementation=framework, layers=[WATCHED["layers"][0], layer], random=state)
+    return replace(run, steps={} if prediction is None else {"0/prediction": prediction})
+
+
+MASK = "dropout draws a mask of its own in each framework, which no seed carries over: leave it out of both"
+DRAWS: dict[str, tuple[Trajectory, Trajectory, list[str]]] = {
+    "one seed": (drawn("torch", "a"), drawn("torch", "a"), []),
+    "two seeds": (
+        drawn("torch", "a"),
+        drawn("torch", "b"),
+        ["the random state differs: layer drop draws another mask: seed both alike"],
+    ),
+    "no rate": (drawn("torch", "a", 0.0), drawn("torch", "b", 0.0), []),
+    "evaluated": (drawn("torch", "a", training=False), drawn("torch", "b", training=False), []),
+    "seeded in the loop": (drawn("torch", "a", prediction=np.ones(3)), drawn("torch", "b", prediction=np.ones(3)), []),
+    "two frameworks": (drawn("torch", "a"), drawn("keras", "b"), [MASK]),
+    "one alone": (
+        drawn("torch", "a"),
+        meta(implementation="keras", layers=[{"name": "dense", "kind": "Dense"}]),
+        ["the first run calls 1 dropout layer, the second none"],
+    ),
+    "one alone, and a layer of one's own": (
+        drawn("torch", "a"),
+        meta(implementation="keras", layers=[{"name": "own", "kind": "Mine"}]),
+        [],
+    ),
+    "one at rate 0": (
+        drawn("torch", "a", 0.0),
+        meta(implementation="keras", layers=[{"name": "dense", "kind": "Dense"}]),
+        [],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DRAWS)
+def test_masks_that_cannot_agree_are_said(name: str) -> None:
+    ours, theirs, said = DRAWS[name]
+    assert list(preflight(ours, theirs)) == said
+
+
 def test_a_setting_that_differs_by_design_is_not_said() -> None:
     ours, theirs = meta(settings={"threads": 8, "deterministic": True}), meta(settings={"threads": 0})
     assert list(preflight(ours, theirs)) == []

@@ -51,6 +51,7 @@ class TestPort:
         assert run.loss.shape == (STEPS, 1)
         assert run.epochs.tolist() == [0, 1, 2, 4, 8, STEPS]
         assert sorted(run.meta["buffers"]) == BUFFERS[label]
+        assert len(run.meta.get("random", "")) in {"torch": (64,), "flax": (0,), "keras": (0, 64)}[label]
         layers = run.meta["layers"]
         assert [layer["kind"] for layer in layers if layer["kind"] != "Dropout"] == KINDS[label]
         norm = next(layer for layer in layers if "BatchNorm" in layer["kind"])
