@@ -57,6 +57,7 @@ class Explanation:
             "phase": str(location.phase),
             "epoch": location.epoch,
             "batch": location.batch,
+            "unit": location.unit,
             "parameter": check.tensor if check else None,
             "floors": check.floors if check else None,
             "difference": _plain(check.worst) if check and check.worst else None,
@@ -229,7 +230,11 @@ def explain_pair(
 
 @np.errstate(all="ignore")  # a recording may hold any numbers, a NaN that signals too
 def explain_doubt(
-    run: Trajectory, other: Trajectory, untried: str, noise: Sequence[tuple[Trajectory, Trajectory]] = ()
+    run: Trajectory,
+    other: Trajectory,
+    untried: str,
+    noise: Sequence[tuple[Trajectory, Trajectory]] = (),
+    matched: Correspondence | None = None,
 ) -> Explanation | None:
     """Say where single updates of two runs part by most, if no verdict could be given.
 
@@ -282,7 +287,7 @@ def _explained_at(
     if layers is not None and layers.explains(location) and not found.explanations:
         found = replace(found, named=layers.sentence)
     # Where each update begins anew, nothing grows.
-    grown = "" if followed_updates(run, other) else growth(run, other)
+    grown = "" if followed_updates(run, other) else growth(run, other, unit_of(run, other))
     return Explanation(found, SENTENCES, grown, layers)
 
 
@@ -342,7 +347,10 @@ def _where_judged(run: Trajectory, other: Trajectory, judgement: Judgement, deep
     floors = FACTOR * difference.absolute / judgement.tolerance if judgement.tolerance else np.inf
     check = Check(tensor=name, share=floors / FACTOR, floors=floors, worst=difference, got=got, wanted=wanted)
     note = f"losses and snapshots alone are recorded: {deeper} would tell prediction, loss, gradient and update apart"
-    return Location(phase=Phase.UNRECORDED, epoch=epoch, batch=batch, parts=(check,), params=params, note=note)
+    unit = unit_of(run, other)
+    return Location(
+        phase=Phase.UNRECORDED, epoch=epoch, batch=batch, parts=(check,), params=params, note=note, unit=unit
+    )
 
 
 def _diagnosed(

@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from parity.judging.diff import Comparison
-from parity.judging.moments import moment_of
+from parity.judging.moments import UPDATE, moment_of
 from parity.judging.outcome import Outcome
 from parity.judging.published import log_lines, missed, sources
 from parity.judging.tensors.correspondence import first_few
@@ -422,7 +422,8 @@ def print_explanation(console: Console, title: str, judgement: Judgement, found:
     table.add_row("none", "", f"{found['untouched']:.3g}", style="dim")
     console.print(table)
     more = len(found["replays"]) - 8
-    tried = f"{len(found['replays'])} replayed over the first {found['epochs']} epochs" if more > 0 else ""
+    counted = "updates" if found.get("unit") == UPDATE else "epochs"
+    tried = f"{len(found['replays'])} replayed over the first {found['epochs']} {counted}" if more > 0 else ""
     late = "; time ran out before all were" if found["unfinished"] else ""
     console.print(f"{tried}{late}", style="dim")
 

@@ -35,11 +35,12 @@ def adam_said(run: Trajectory) -> EpsilonHat | None:
         return None
     if group.get("amsgrad") or group.get("use_ema"):
         return None
-    numbers = [group.get(name) for name in ("learning_rate", "beta_1", "beta_2", "epsilon")]
-    if not all(isinstance(one, int | float) for one in numbers):
-        return None
+    names = {"learning_rate": "learning_rate", "beta1": "beta_1", "beta2": "beta_2", "epsilon": "epsilon"}
+    numbers = {ours: float(group[own]) for ours, own in names.items() if isinstance(group.get(own), int | float)}
     decay = group.get("weight_decay")
-    return EpsilonHat(*map(float, numbers), float(decay) if isinstance(decay, int | float) else 0.0)
+    if len(numbers) < len(names):
+        return None
+    return EpsilonHat(**numbers, weight_decay=float(decay) if isinstance(decay, int | float) else 0.0)
 
 
 def of_keras(updates: Updates, until: int | None) -> tuple[Replay, str] | None:
