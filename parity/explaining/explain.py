@@ -21,6 +21,7 @@ from parity.judging.compare import Difference
 from parity.judging.floors.floor import Floor
 from parity.judging.moments import unit_of
 from parity.judging.policy import asserts_parameters
+from parity.judging.shared import shared
 from parity.judging.tensors.correspondence import Correspondence
 from parity.judging.updates.followed import followed_updates
 from parity.judging.verdict import Judgement
@@ -287,7 +288,8 @@ def _explained_at(
     if layers is not None and layers.explains(location) and not found.explanations:
         found = replace(found, named=layers.sentence)
     # Where each update begins anew, nothing grows.
-    grown = "" if followed_updates(run, other) else growth(run, other, unit_of(run, other))
+    both = "" if followed_updates(run, other) else shared(run, other)
+    grown = "" if isinstance(both, str) else growth(both[0].run, both[1].run, unit_of(run, other))
     return Explanation(found, SENTENCES, grown, layers)
 
 
@@ -342,7 +344,8 @@ def _where_judged(run: Trajectory, other: Trajectory, judgement: Judgement, deep
         batch = int(np.argmax(~(np.abs(got.astype(np.float64) - wanted) <= judgement.tolerance)))
     else:
         place = int(np.searchsorted(run.epochs, epoch))
-        params = {key: values[place] for key, values in other.params.items()}
+        its = int(np.searchsorted(other.epochs, epoch))
+        params = {key: values[its] for key, values in other.params.items()}
         got, wanted = run.params[name][place], params[name]
     floors = FACTOR * difference.absolute / judgement.tolerance if judgement.tolerance else np.inf
     check = Check(tensor=name, share=floors / FACTOR, floors=floors, worst=difference, got=got, wanted=wanted)

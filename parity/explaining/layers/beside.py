@@ -134,7 +134,7 @@ def _by_tensors(alignment: Alignment, found: Sequence[tuple[Layer, Layer]]) -> l
 
 
 def _by_order(alignment: Alignment, found: Sequence[tuple[Layer, Layer]]) -> list[tuple[Layer, Layer]]:
-    """Pair the layers behind a parting, which give other values: those of one kind, in order."""
+    """Pair the layers behind a parting, which give other values: those of one kind or of matched tensors, in order."""
     left = [
         [
             layer
@@ -147,7 +147,8 @@ def _by_order(alignment: Alignment, found: Sequence[tuple[Layer, Layer]]) -> lis
     weights = np.zeros((len(left[0]), len(left[1])))
     for i, ours in enumerate(left[0]):
         for j, theirs in enumerate(left[1]):
-            if ours.common.kind == theirs.common.kind and (ours.common.kind or ours.kind == theirs.kind):
+            alike = ours.common.kind == theirs.common.kind and (ours.common.kind or ours.kind == theirs.kind)
+            if alike or alignment.holding.together(ours, theirs):
                 weights[i, j] = 1 + likeness(ours.name, theirs.name)
     return [(left[0][i], left[1][j]) for i, j in longest_common(weights)]
 

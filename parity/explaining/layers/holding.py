@@ -37,13 +37,17 @@ class Holding:
 
     def same(self, ours: Layer | None, theirs: Layer | None) -> bool:
         """Tell whether two layers hold the same tensors, one of which is proven to be."""
+        return self.together(ours, theirs) and bool(self._proven(self._of(0, ours)))
+
+    def together(self, ours: Layer | None, theirs: Layer | None) -> bool:
+        """Tell whether two layers hold tensors that were matched, by whatever told."""
         one, other = self._of(0, ours), self._of(1, theirs)
-        return bool(one) and one == other and bool(self._proven(one))
+        return bool(one) and one == other
 
     def alike(self, ours: Layer | None, theirs: Layer | None) -> bool:
         """Tell whether two layers hold tensors that were matched, by more than their order if not proven."""
-        one, other = self._of(0, ours), self._of(1, theirs)
-        return bool(one) and one == other and any(self._pairings[number].how is not How.ORDER for number in one)
+        hows = [self._pairings[number].how for number in self._of(0, ours)]
+        return self.together(ours, theirs) and any(how is not How.ORDER for how in hows)
 
     def has_partner(self, side: int, layer: Layer, others: Iterable[Layer]) -> bool:
         """Tell whether one of the other side's layers holds the same tensors as a layer: see ``alike``."""

@@ -130,43 +130,40 @@ def test_the_adam_of_keras_is_known_by_its_class(
     assert "epoch" not in result.out
 
 
-def test_a_change_that_is_lost_before_the_prediction_is_named(tmp_path: Path) -> None:
-    """Of two runs that call all layers otherwise: that what comes later agrees hides no layer that parts."""
+def deep(folder: Path, prefix: str, epsilon: float, between: bool = False) -> Path:
+    """Record a model whose norm hardly shows in what it predicts; with a snapshot ``between`` others."""
     draw = np.random.RandomState(0)
     x, weights = draw.normal(size=(4, 6)), [draw.normal(size=(6, 6)) for _ in range(3)]
+    first = x @ weights[0]
+    normed = first / np.sqrt(np.mean(first**2, -1, keepdims=True) + epsilon)
+    last = np.ones_like(normed) + 1e-20 * normed @ weights[2]
+    made = [
+        ("a", "Linear", {}, "input-0", first),
+        ("n", "RMSNorm", {"eps": epsilon}, f"{prefix}a", normed),
+        ("b", "Linear", {}, f"{prefix}n", last),
+    ]
+    params = {f"{prefix}{key}.weight": value for key, value in zip("anb", weights, strict=True)}
+    with Recorder(folder, "float64", deep=1) as run:
+        run.snapshot(params)
+        activations = {prefix + key: value for key, *_, value in made}
+        run.step(1 + epsilon, inputs=[x], gradients=params, params=params, activations=activations, prediction=last)
+        if between:
+            run.snapshot(params, 1)
+        run.step(1.0, params=params)
+        run.snapshot(params, 2)
+        run.describe(
+            layers=[
+                {"name": prefix + k, "kind": kind, "configuration": said, "inputs": [i], "outputs": [prefix + k]}
+                for k, kind, said, i, _ in made
+            ]
+        )
+    return folder
 
-    def record(folder: Path, prefix: str, epsilon: float) -> Path:
-        first = x @ weights[0]
-        normed = first / np.sqrt(np.mean(first**2, -1, keepdims=True) + epsilon)
-        last = np.ones_like(normed) + 1e-20 * normed @ weights[2]
-        made = [
-            ("a", "Linear", {}, "", first),
-            ("n", "RMSNorm", {"eps": epsilon}, "a", normed),
-            ("b", "Linear", {}, "n", last),
-        ]
-        names = {key: f"{prefix}{key}.weight" for key in "anb"}
-        params = {names[key]: value for key, value in zip("anb", weights, strict=True)}
-        with Recorder(folder, "float64", deep=1) as run:
-            run.snapshot(params)
-            activations = {prefix + key: value for key, *_, value in made}
-            run.step(1 + epsilon, inputs=[x], gradients=params, params=params, activations=activations, prediction=last)
-            run.step(1.0, params=params)
-            run.snapshot(params, 2)
-            run.describe(
-                layers=[
-                    {
-                        "name": prefix + key,
-                        "kind": kind,
-                        "configuration": settings,
-                        "inputs": [prefix + before] if before else ["input-0"],
-                        "outputs": [prefix + key],
-                    }
-                    for key, kind, settings, before, _ in made
-                ]
-            )
-        return folder
 
-    one, other = record(tmp_path / "one", "blocks.", 1e-3), record(tmp_path / "other", "layers.", 1e-5)
+@pytest.mark.parametrize("between", [False, True])
+def test_a_change_that_is_lost_before_the_prediction_is_named(between: bool, tmp_path: Path) -> None:
+    """Of two runs that call all layers otherwise: that what comes later agrees hides no layer that parts."""
+    one, other = deep(tmp_path / "one", "blocks.", 1e-3, between), deep(tmp_path / "other", "layers.", 1e-5)
     said = why(one, other)
     assert said.startswith(
         "blocks.n (RMSNorm) ↔ layers.n (RMSNorm): inputs agree to 0 of the noise floor, output parts"
