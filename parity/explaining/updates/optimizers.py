@@ -210,7 +210,8 @@ def _named(one: Departure, until: int | None = None) -> tuple[Diagnosis, str]:
     known = uncontradicted(diagnosis.replays, updates, found, until)
     if not any(replay.explains for replay in (*known, *replays)) and (said_so := of_keras(updates, until)) is not None:
         far = place.check.floors if place.check is not None else None
-        diagnosis = replace(diagnosis, location=place, replays=(said_so[0], *known), untried="")
+        others = [replay for replay in known if replay.names != said_so[0].names]
+        diagnosis = replace(diagnosis, location=place, replays=(said_so[0], *others), untried="")
         return replace(diagnosis, untouched=diagnosis.untouched or far), said_so[1]
     if not any(replay.explains for replay in (*known, *replays)):
         replays, more = constants_of(updates, until)
