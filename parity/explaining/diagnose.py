@@ -29,6 +29,8 @@ EPOCHS, STEPS = 3, 20
 """A replay goes on for this many epochs, and at least this many steps, after the place where the run parts."""
 PAIRS_OF = 8
 """If no single mistake explains a run, pairs are tried of this many mistakes, those that leave the least distance."""
+NEARLY = 1000
+"""A mistake that is not replayed exactly leaves so many times less than the reference, and than other mistakes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +74,18 @@ class Diagnosis:
         """Say place and explanation in one line; ``sentences`` gives each mistake's sentence by its name."""
         return f"first differs at {self.location.place}; {self.why(sentences)}"
 
+    def _nearly(self, sentences: dict[str, str]) -> str:
+        """Name the mistake that leaves next to nothing beside what every other one leaves; empty if none does."""
+        best, untouched = (self.replays[0], self.untouched) if self.replays else (None, None)
+        if best is None or untouched is None or not best.floors * NEARLY < untouched:
+            return ""
+        # What it explains together with another one, it explains alone.
+        rivals = [replay.floors for replay in self.replays[1:] if not set(best.names) <= set(replay.names)]
+        if len(best.names) > 1 or min(rivals, default=np.inf) < best.floors * NEARLY:
+            return ""
+        said = f" ({sentences[best.names[0]]})" if best.names[0] in sentences else ""
+        return f"; nearly explained by {best.names[0]}{said}: replay leaves {best.floors:.3g} of {untouched:.3g}"
+
     def why(self, sentences: dict[str, str]) -> str:
         """Say the explanation and how sure it is, or why the run is unexplained."""
         found = self.explanations
@@ -83,7 +97,8 @@ class Diagnosis:
             return "unexplained: no mistake is known that could be made here"
         if not found:
             tried = f"none of the {len(self.replays)} mistakes tried brings it into the noise floor"
-            return f"unexplained: {tried}" + (" in the time there was" if self.unfinished else "")
+            late = " in the time there was" if self.unfinished else ""
+            return f"unexplained: {tried}{late}{self._nearly(sentences)}"
         best = found[0]
         names = " and ".join(f"{name} ({sentences[name]})" if name in sentences else name for name in best.names)
         sure = f"replay agrees to {best.floors:.2g} of the noise floor"

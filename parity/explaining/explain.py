@@ -21,6 +21,8 @@ from parity.judging.compare import Difference
 from parity.judging.floors.floor import Floor
 from parity.judging.moments import unit_of
 from parity.judging.policy import asserts_parameters
+from parity.judging.shared import shared
+from parity.judging.tensors.correspondence import Correspondence
 from parity.judging.updates.followed import followed_updates
 from parity.judging.verdict import Judgement
 from parity.judging.witness import Check, Witness
@@ -56,6 +58,7 @@ class Explanation:
             "phase": str(location.phase),
             "epoch": location.epoch,
             "batch": location.batch,
+            "unit": location.unit,
             "parameter": check.tensor if check else None,
             "floors": check.floors if check else None,
             "difference": _plain(check.worst) if check and check.worst else None,
@@ -200,6 +203,7 @@ def explain_pair(
     judgement: Judgement,
     untried: str,
     noise: Sequence[tuple[Trajectory, Trajectory]] = (),
+    matched: Correspondence | None = None,
 ) -> Explanation:
     """Explain two recorded runs without a reference.
 
@@ -211,6 +215,7 @@ def explain_pair(
         judgement: The failure of their comparison.
         untried: Why no reference is at hand.
         noise: Repetitions, each with the run that it repeats, as ``walk.Noise`` takes them.
+        matched: Which tensors of the runs were matched, where names alone did not say it.
 
     Returns:
         The place where the runs part, and which mistakes explain it.
@@ -221,12 +226,16 @@ def explain_pair(
     repeated = Noise(noise)
     walked = walk_pair(run, other, repeated)
     location = _placed(walked, run, other, judgement, "a deep recording of both (parity.recorder makes one)")
-    return _explained_at(location, run, other, untried, repeated)
+    return _explained_at(location, run, other, untried, repeated, matched)
 
 
 @np.errstate(all="ignore")  # a recording may hold any numbers, a NaN that signals too
 def explain_doubt(
-    run: Trajectory, other: Trajectory, untried: str, noise: Sequence[tuple[Trajectory, Trajectory]] = ()
+    run: Trajectory,
+    other: Trajectory,
+    untried: str,
+    noise: Sequence[tuple[Trajectory, Trajectory]] = (),
+    matched: Correspondence | None = None,
 ) -> Explanation | None:
     """Say where single updates of two runs part by most, if no verdict could be given.
 
@@ -235,6 +244,7 @@ def explain_doubt(
         other: The second run.
         untried: Why no reference is at hand.
         noise: Repetitions, as ``explain_pair`` takes them.
+        matched: As ``explain_pair`` takes it.
 
     Returns:
         The place and what explains it, as ``explain_pair`` gives them; or the largest parting if each is within
@@ -250,16 +260,23 @@ def explain_doubt(
     if location.parts or location.phase is not Phase.STATE:
         doubt = "this may be rounding: what the verdict asks for would tell"
         location = replace(location, note="; ".join(filter(None, (location.note, doubt))))
-        return _explained_at(location, run, other, untried, repeated)
+        return _explained_at(location, run, other, untried, repeated, matched)
     largest, note = largest_parting(run, other, repeated), location.note
     if largest is None:
         return None
     largest = replace(largest, note=note, unit=unit_of(run, other))
     found = Diagnosis(location=largest, pattern=pattern(largest), named="no single update parts by more than rounding")
-    return Explanation(found, SENTENCES, layers=find_layers(run, other, largest))
+    return Explanation(found, SENTENCES, layers=find_layers(run, other, largest, matched))
 
 
-def _explained_at(location: Location, run: Trajectory, other: Trajectory, untried: str, repeated: Noise) -> Explanation:
+def _explained_at(
+    location: Location,
+    run: Trajectory,
+    other: Trajectory,
+    untried: str,
+    repeated: Noise,
+    matched: Correspondence | None,
+) -> Explanation:
     """Explain what parts at a place."""
     found = explain_steps(run, other, location, repeated)
     if found is None:
@@ -267,11 +284,12 @@ def _explained_at(location: Location, run: Trajectory, other: Trajectory, untrie
         why = _why_untried(location, untried if of_a_case else "")
         found = Diagnosis(location=location, pattern=pattern(location), untried=why)
     found = replace(found, location=replace(found.location, unit=unit_of(run, other)))
-    layers = find_layers(run, other, location)
+    layers = find_layers(run, other, location, matched)
     if layers is not None and layers.explains(location) and not found.explanations:
         found = replace(found, named=layers.sentence)
     # Where each update begins anew, nothing grows.
-    grown = "" if followed_updates(run, other) else growth(run, other)
+    both = "" if followed_updates(run, other) else shared(run, other)
+    grown = "" if isinstance(both, str) else growth(both[0].run, both[1].run, unit_of(run, other))
     return Explanation(found, SENTENCES, grown, layers)
 
 
@@ -326,12 +344,16 @@ def _where_judged(run: Trajectory, other: Trajectory, judgement: Judgement, deep
         batch = int(np.argmax(~(np.abs(got.astype(np.float64) - wanted) <= judgement.tolerance)))
     else:
         place = int(np.searchsorted(run.epochs, epoch))
-        params = {key: values[place] for key, values in other.params.items()}
+        its = int(np.searchsorted(other.epochs, epoch))
+        params = {key: values[its] for key, values in other.params.items()}
         got, wanted = run.params[name][place], params[name]
     floors = FACTOR * difference.absolute / judgement.tolerance if judgement.tolerance else np.inf
     check = Check(tensor=name, share=floors / FACTOR, floors=floors, worst=difference, got=got, wanted=wanted)
     note = f"losses and snapshots alone are recorded: {deeper} would tell prediction, loss, gradient and update apart"
-    return Location(phase=Phase.UNRECORDED, epoch=epoch, batch=batch, parts=(check,), params=params, note=note)
+    unit = unit_of(run, other)
+    return Location(
+        phase=Phase.UNRECORDED, epoch=epoch, batch=batch, parts=(check,), params=params, note=note, unit=unit
+    )
 
 
 def _diagnosed(

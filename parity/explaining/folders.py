@@ -133,7 +133,7 @@ def _explain_matched(
     """Explain two recorded runs without a reference, in the layouts in which their tensors are matched."""
     held = in_common(run, other, noise, matched, comparison.left_out)
     pairs = [(one.run, one.base) for one in held.noise]
-    explained = explain_pair(*in_both(held.ours, held.theirs), comparison.judgement, untried, pairs)
+    explained = explain_pair(*in_both(held.ours, held.theirs), comparison.judgement, untried, pairs, matched)
     if matched is not None and (lonely := _lonely(a, run, b, other, matched, explained)):
         explained = replace(explained, diagnosis=replace(explained.diagnosis, named=lonely))
     found = explained.as_json()
@@ -154,7 +154,8 @@ def _doubtful(
     """Say where single updates of two runs part by most, of which no verdict could be given."""
     held = in_common(run, other, noise, matched, comparison.left_out)
     try:
-        found = explain_doubt(*in_both(held.ours, held.theirs), UNDECIDED, [(one.run, one.base) for one in held.noise])
+        pairs = [(one.run, one.base) for one in held.noise]
+        found = explain_doubt(*in_both(held.ours, held.theirs), UNDECIDED, pairs, matched)
     except ValueError as error:
         said = f"no single updates were looked at, because the deep recordings do not fit each other: {error}"
         return replace(comparison, notes=(*comparison.notes, said)), None

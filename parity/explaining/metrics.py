@@ -9,6 +9,7 @@ import numpy as np
 from parity.explaining.diagnose import Diagnosis
 from parity.explaining.location import Location
 from parity.judging.floors.floor import Floor
+from parity.judging.moments import unit_of
 from parity.judging.verdict import METRICS, Judgement, judge
 from parity.judging.witness import HELD_OUT, Check, Witness, held
 from parity.recording.steps import Phase
@@ -109,4 +110,5 @@ def _where(judgement: Judgement, run: Trajectory, other: Trajectory) -> Location
         got=got,
         wanted=wanted,
     )
-    return Location(phase=Phase.UNRECORDED, epoch=judgement.epoch, batch=0, parts=(check,))
+    unit = unit_of(run, other)
+    return Location(phase=Phase.UNRECORDED, epoch=judgement.epoch, batch=0, parts=(check,), unit=unit)

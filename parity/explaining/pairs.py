@@ -13,6 +13,7 @@ from parity.explaining.location import Location
 from parity.explaining.updates.drift import from_drift
 from parity.explaining.walk import Agreed, Stop, all_agree, parting, walk
 from parity.judging.comparable import coarser_dtype
+from parity.judging.moments import unit_of
 from parity.judging.updates.followed import another_batch, followed_updates, taken_apart, trained_alone
 from parity.judging.updates.zeros import moved_by_rounding_alone, step_without
 from parity.judging.witness import Check, apart, as_expected, in_one_order, take_apart
@@ -102,7 +103,7 @@ def largest_parting(a: Trajectory, b: Trajectory, noise: Noise | None = None) ->
 def _followed(a: Trajectory, b: Trajectory) -> Iterator[Stop]:
     """Take apart the updates that two runs began from the same states."""
     for taken, (epoch, batch) in zip(taken_apart(a, b), epochs_and_batches(a), strict=False):
-        stop = Stop(epoch=epoch, batch=batch, checks=taken.checks)
+        stop = Stop(epoch=epoch, batch=batch, checks=taken.checks, unit=unit_of(a, b))
         other = taken.other
         yield stop if other is None else replace(stop, gradient=other.gradients, params=other.before.params)
 
@@ -186,7 +187,7 @@ class Pairs:
 
     def __init__(self, a: Trajectory, b: Trajectory, dtype: str, noise: Noise) -> None:
         self.a, self.b, self.dtype, self.noise = a, b, dtype, noise
-        self.zeros = moved_by_rounding_alone(a, b)
+        self.zeros, self.unit = moved_by_rounding_alone(a, b), unit_of(a, b)
         self.alike = frozenset(
             name
             for name, values in a.params.items()
@@ -201,7 +202,7 @@ class Pairs:
     def against(self, step: Step, other: Step, epoch: int, batch: int) -> Stop:
         """Hold an update of one run against the same update of the other."""
         if note := another_batch(step, other, self.dtype):
-            return Stop(epoch=epoch, batch=batch, checks={Phase.BATCH: note})
+            return Stop(epoch=epoch, batch=batch, checks={Phase.BATCH: note}, unit=self.unit)
         strayed = _together_strayed(self.noise.at(step.number), step.strays, other.strays)
         step, other = _laid_alike(step_without(step, other, self.zeros), other)
         expected = as_expected(other, step, self.dtype, strayed)
@@ -224,6 +225,7 @@ class Pairs:
             beside=beside,
             gradient=other.gradients,
             params=other.before.params,
+            unit=self.unit,
         )
 
     def _by_rounding(self, name: str, other: Step) -> bool:

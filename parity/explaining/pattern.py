@@ -10,6 +10,7 @@ import numpy as np
 from parity.explaining.location import Location
 from parity.judging.compare import scale
 from parity.judging.floors.floor import strays
+from parity.judging.moments import EPOCH, UPDATE
 from parity.judging.witness import Check
 from parity.recording.steps import Phase
 from parity.tolerance import FACTOR
@@ -20,6 +21,7 @@ Blocks = Mapping[str, tuple[str, ...]]
 """The names of the equal blocks of a tensor's last axis, by canonical name, as ``Case.blocks`` gives them."""
 FEW = 8
 """The text names at most this many ranges of an axis."""
+A = {EPOCH: "an epoch", UPDATE: "an update"}
 
 
 @np.errstate(all="ignore")  # a recording may hold any numbers: what overflows looks like nothing known
@@ -195,10 +197,15 @@ def _broadcast(got: Array, wanted: Array) -> str:
 
 
 @np.errstate(all="ignore")
-def growth(run: Trajectory, other: Trajectory) -> str:
+def growth(run: Trajectory, other: Trajectory, unit: str = EPOCH) -> str:
     """Say how the distance between two runs' parameters grows from epoch to epoch; empty if no simple law fits.
 
     A law fits if it leaves less than a fiftieth of the variance of the logarithm of the distance.
+
+    Args:
+        run: The first run.
+        other: The second run.
+        unit: By what they count their moments: see ``parity.judging.moments``.
     """
     shares = []
     for name, values in strays(run, other).items():
@@ -210,7 +217,7 @@ def growth(run: Trajectory, other: Trajectory) -> str:
         return ""
     logarithm, epochs = np.log(distance[seen]), run.epochs[seen].astype(np.float64)
     if np.ptp(logarithm) < 0.1:
-        return "stays as it is from epoch to epoch"
+        return f"stays as it is from {unit} to {unit}"
     laws = {}
     for law, x in (("fold", epochs), ("power", np.log(epochs))):
         slope, start = np.polyfit(x, logarithm, 1)
@@ -220,10 +227,10 @@ def growth(run: Trajectory, other: Trajectory) -> str:
     if slope <= 0 or left > np.var(logarithm) / 50:
         return ""
     if law == "fold":
-        return f"grows {np.exp(slope):.3g}-fold an epoch"
+        return f"grows {np.exp(slope):.3g}-fold {A[unit]}"
     if abs(slope - 1) < 0.1:
-        return "grows in proportion to the epochs"
-    return f"grows as the epochs to the power {slope:.2g}"
+        return f"grows in proportion to the {unit}s"
+    return f"grows as the {unit}s to the power {slope:.2g}"
 
 
 def _part_of(location: Location, names: tuple[str, ...]) -> str:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from parity.explaining.location import Location
+from parity.judging.moments import EPOCH, moment
 from parity.judging.updates.followed import other_rows
 from parity.judging.witness import Check, Witness, apart, held, take_apart, within_rounding
 from parity.recording.steps import ASKED, Phase, Step, epochs_and_batches, step_of, steps_of
@@ -42,6 +43,8 @@ class Stop:
     """The parameters of that state."""
     beside: Mapping[Phase, Sequence[Check]] = field(default_factory=dict)
     """Checks of what no later update depends on."""
+    unit: str = EPOCH
+    """By what the run counts its moments: see ``parity.judging.moments``."""
 
     def at(self, phase: Phase, parts: Sequence[Check] = (), agreed: Agreed | None = None, note: str = "") -> Location:
         """Give the place of a phase of this update."""
@@ -54,6 +57,7 @@ class Stop:
             gradient=self.gradient,
             params=self.params,
             note=note,
+            unit=self.unit,
         )
 
 
@@ -99,7 +103,8 @@ def _before_zeros(found: Location, beyond: Iterable[Stop]) -> Location:
     for stop in itertools.islice(beyond, LATER):
         again, _ = parting(stop, {})
         if again is not None and again.parts and ASKED.index(again.phase) < ASKED.index(found.phase):
-            note = f"seen at epoch {stop.epoch}, batch {stop.batch}: before, parameters are zero and hide it"
+            when = moment(stop.unit, stop.epoch, stop.batch)
+            note = f"seen at {when}: before, parameters are zero and hide it"
             return replace(again, epoch=found.epoch, batch=found.batch, note=note)
     return found
 

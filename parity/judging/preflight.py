@@ -13,6 +13,7 @@ from parity.frameworks import in_tf32, known_framework
 from parity.judging.compare import distance
 from parity.judging.drawing import drawing, other_draws
 from parity.judging.moments import moment, unit_of
+from parity.judging.tensors.correspondence import first_few
 from parity.nn.configuration import RANDOM
 from parity.recording.layers import CALL, Layer, layers_of
 from parity.recording.steps import epochs_and_batches, rows_in_words
@@ -21,6 +22,8 @@ from parity.trajectory import Trajectory
 COUNTED = ("dropout", "batch_norm")
 """The kinds that are a layer in each framework and are taken apart in none. A dropout that is no layer but a function
 draws a mask of its own all the same."""
+SHOWN = 8
+"""So many differences between layers are listed."""
 BY_DESIGN = ("threads",)
 """A framework's setting that differs from another's by design: 0 in TensorFlow is a number of torch's."""
 
@@ -100,16 +103,26 @@ def _other_layers(a: Trajectory, b: Trajectory) -> Iterator[str]:
     ours, theirs = ({layer.name: layer for layer in layers_of(run)} for run in (a, b))
     if not ours or not theirs:
         return
-    for which, one, other in (("second", ours, theirs), ("first", theirs, ours)):
-        for name in (name for name in one if name not in other):
-            yield f"layer {name}, a {one[name].kind}, has no partner in the {which} run"
-    for name in (name for name in ours if name in theirs):
+    shared = [name for name in ours if name in theirs]
+    # Whoever names other layers otherwise has named them all so, and values tell which is which.
+    if 2 * len(shared) >= min(len(ours), len(theirs)):
+        for which, one, other in (("second", ours, theirs), ("first", theirs, ours)):
+            lonely = [name for name in one if name not in other]
+            if len(lonely) > SHOWN:
+                yield f"{len(lonely)} layers have no partner of their name in the {which} run: {first_few(lonely)}"
+            else:
+                yield from (f"layer {name}, a {one[name].kind}, has no partner in the {which} run" for name in lonely)
+    differ: list[str] = []
+    for name in shared:
         kinds = [layers[name].kind for layers in (ours, theirs)]
         if kinds[0] != kinds[1]:
-            yield f"layer {name} differs: a {kinds[0]} and a {kinds[1]}"
+            differ.append(f"layer {name} differs: a {kinds[0]} and a {kinds[1]}")
             continue
-        for said in _other_values(ours[name].configuration, theirs[name].configuration):
-            yield f"layer {name}, a {kinds[0]}: {said}"
+        values = _other_values(ours[name].configuration, theirs[name].configuration)
+        differ += [f"layer {name}, a {kinds[0]}: {said}" for said in values]
+    yield from differ[:SHOWN]
+    if len(differ) > SHOWN:
+        yield f"layers differ in {len(differ) - SHOWN} more settings"
 
 
 def _other_counts(a: Trajectory, b: Trajectory) -> Iterator[str]:

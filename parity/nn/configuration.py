@@ -25,7 +25,7 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "dropout": ("Dropout", "SpatialDropout", "GaussianDropout", "AlphaDropout"),
     "recurrent": (
         *("RNN", "SimpleRNN", "LSTM", "GRU"),
-        *("LSTMCell", "OptimizedLSTMCell", "GRUCell", "SimpleRNNCell", "RNNCell"),
+        *("LSTMCell", "OptimizedLSTMCell", "GRUCell", "SimpleRNNCell", "RNNCell", "Bidirectional"),
     ),
     "max_pool": ("MaxPool", "MaxPooling"),
     "average_pool": ("AvgPool", "AveragePooling"),
@@ -118,7 +118,7 @@ ASKED: Mapping[str, tuple[str, ...]] = {
     "embedding": ("padding_index",),
     "attention": ("heads",),
     "dropout": ("rate",),
-    "recurrent": ("activation", "recurrent_activation", "reset_after", "bidirectional"),
+    "recurrent": ("cell", "activation", "recurrent_activation", "reset_after", "bidirectional", "reverse"),
     "max_pool": ("kernel_size", "stride", "padding"),
     "average_pool": ("kernel_size", "stride", "padding"),
     "pad": ("padding",),
@@ -131,6 +131,15 @@ CONVOLVES = frozenset(("kernel_size", "filters", "features", "out_channels"))
 """A convolution has one of these settings at least."""
 SQUARE = ("stride", "dilation", "kernel_size")
 SPELLED = {"swish": "silu", "linear": ""}
+CELLS = ("LSTM", "GRU", "RNN")
+"""What recurrent layers compute in each step, by a part of their class's name."""
+GATES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "torch": {"LSTM": ("input", "forget", "cell", "output"), "GRU": ("reset", "update", "new")},
+    "keras": {"LSTM": ("input", "forget", "cell", "output"), "GRU": ("update", "reset", "new")},
+}
+"""In which order a framework keeps the gates of a cell beside each other in one kernel; flax has a kernel for each."""
+BASE = "base"
+"""The setting in which a recording keeps the class of the framework's own that a user's class is derived from."""
 _OF_CLASS = {name.lower(): kind for kind, names in KINDS.items() for name in names}
 
 
@@ -162,7 +171,9 @@ def in_common_words(kind: str, said: Mapping[str, Any]) -> Configuration:
         >>> in_common_words("MyBlock", {"width": 3})
         Configuration(kind='', settings={})
     """
-    common = _OF_CLASS.get(re.sub(r"\dd|activation$", "", kind.lower()) or "activation", "")
+    if not _common(kind) and isinstance(said.get(BASE), str):
+        kind = said[BASE]
+    common = _common(kind)
     if common == "conv" and not said.keys() & CONVOLVES:
         common = "linear"  # GPT-2's Conv1D is one with its kernel transposed
     settings = {WORDS[name]: value for name, value in said.items() if name in WORDS}
@@ -188,6 +199,8 @@ def in_common_words(kind: str, said: Mapping[str, Any]) -> Configuration:
             settings["uses_running_statistics"] = said["use_running_average"]
         elif "eps" in said and "training" in said:
             settings["uses_running_statistics"] = not said["training"] and bool(said.get("track_running_stats", True))
+    if common == "recurrent":
+        settings |= _of_cell(kind, said)
     if "depthwise" in kind.lower():
         settings.pop("groups", None)  # as many as channels, whatever it says
     if common == "gelu":
@@ -208,6 +221,66 @@ def in_common_words(kind: str, said: Mapping[str, Any]) -> Configuration:
         settings["activation"] = "function" if said.keys() & {"units", "filters"} else ""
     asked = ASKED.get(common, ())
     return Configuration(common, {name: settings[name] for name in asked if name in settings})
+
+
+def _common(kind: str) -> str:
+    """The common kind of a class; empty if it has none."""
+    return _OF_CLASS.get(re.sub(r"\dd|activation$", "", kind.lower()) or "activation", "")
+
+
+def is_known(kind: str) -> bool:
+    """Tell whether a class has a common kind.
+
+    >>> is_known("BatchNorm2d"), is_known("MyBlock")
+    (True, False)
+    """
+    return bool(_common(kind))
+
+
+def _of_cell(kind: str, said: Mapping[str, Any]) -> dict[str, Any]:
+    """What a recurrent layer computes without saying so: torch's gates have fixed functions, and no direction."""
+    cell = _cell(kind, said)
+    found: dict[str, Any] = {"cell": cell} if cell else {}
+    owner = _owner(said)
+    if owner == "torch":
+        found |= {"reverse": False, "activation": "tanh"}
+        if cell == "RNN":
+            said_function = str(said.get("nonlinearity", said.get("mode", "tanh"))).lower().removeprefix("rnn_")
+            found["activation"] = said_function
+        else:
+            found["recurrent_activation"] = "sigmoid"
+    elif owner == "keras":
+        found["bidirectional"] = "merge_mode" in said
+    if cell == "GRU" and owner in ("torch", "flax"):
+        found["reset_after"] = True
+    return found
+
+
+def _cell(kind: str, said: Mapping[str, Any]) -> str:
+    return next((cell for cell in CELLS if any(cell in str(name).upper() for name in (said.get("mode", ""), kind))), "")
+
+
+def _owner(said: Mapping[str, Any]) -> str:
+    """The framework whose recurrent layer has such settings; empty if none is known."""
+    owners = {"units": "keras", "hidden_size": "torch", "features": "flax", "hidden_features": "flax"}
+    return next((owner for name, owner in owners.items() if name in said), "")
+
+
+def gates_of(kind: str, said: Mapping[str, Any]) -> tuple[str, ...]:
+    """The gates of a recurrent layer in the order in which its framework keeps them in one kernel.
+
+    Args:
+        kind: The layer's class.
+        said: Its settings.
+
+    Returns:
+        Their names; empty where the order is not known, or there is a kernel for each.
+
+    Examples:
+        >>> gates_of("GRU", {"hidden_size": 3}), gates_of("GRU", {"units": 3})
+        (('reset', 'update', 'new'), ('update', 'reset', 'new'))
+    """
+    return GATES.get(_owner(said), {}).get(_cell(str(said.get(BASE, kind)), said), ())
 
 
 def differences(ours: Configuration, theirs: Configuration) -> list[str]:

@@ -125,7 +125,7 @@ def _shares(evidence: Evidence, by: str) -> Html:
 
 def layers(comparison: Comparison, ours: Trajectory, theirs: Trajectory, found: Mapping[str, Any] | None) -> Html:
     """Show the layers of both runs side by side, each parting marked."""
-    rows = side_by_side(ours, theirs, found)
+    rows = side_by_side(ours, theirs, found, comparison.matched)
     if not rows:
         return element("p", "No layers were recorded by both runs.", class_="faint")
     number = found["step"] if found is not None else 0

@@ -18,9 +18,10 @@ from rich.table import Table
 from rich.text import Text
 
 from parity.judging.diff import Comparison
-from parity.judging.moments import moment_of
+from parity.judging.moments import UPDATE, moment_of
 from parity.judging.outcome import Outcome
 from parity.judging.published import log_lines, missed, sources
+from parity.judging.tensors.correspondence import first_few
 from parity.judging.verdict import Judgement, Verdict
 from parity.report.foreign import foreign, foreign_in
 from parity.report.words import LOOKS, explained, share, totals
@@ -32,6 +33,8 @@ from parity.tolerance import FACTOR
 
 COLUMN = 10
 """The width of a column of the matrix, in characters."""
+SHOWN = 8
+"""So many names or places of a list are shown."""
 WIDE = 170
 """The width of a line where nobody watches, in characters."""
 
@@ -397,15 +400,16 @@ def print_explanation(console: Console, title: str, judgement: Judgement, found:
         )
     others = [name for name, _ in found["parts"][1:]]
     if others:
-        console.print(f"  so do {', '.join(others)}", soft_wrap=True)
+        console.print(f"  so do {first_few(others, SHOWN)}", soft_wrap=True)
     if found["pattern"]:
         console.print(f"  pattern: {found['pattern']}")
     if found["growth"]:
         console.print(f"  the distance {found['growth']}")
     if found["note"]:
         console.print(f"  {found['note']}", soft_wrap=True)
-    for other in found["others"]:
+    for other in found["others"][:SHOWN]:
         console.print(f"  parts by itself, too: {other}", soft_wrap=True)
+    _print_more(console, len(found["others"]), "  places part by themselves")
     console.print()
     console.print(Text(found["why"], "bold"), soft_wrap=True)
     print_layers(console, found)
@@ -419,7 +423,8 @@ def print_explanation(console: Console, title: str, judgement: Judgement, found:
     table.add_row("none", "", f"{found['untouched']:.3g}", style="dim")
     console.print(table)
     more = len(found["replays"]) - 8
-    tried = f"{len(found['replays'])} replayed over the first {found['epochs']} epochs" if more > 0 else ""
+    counted = "updates" if found.get("unit") == UPDATE else "epochs"
+    tried = f"{len(found['replays'])} replayed over the first {found['epochs']} {counted}" if more > 0 else ""
     late = "; time ran out before all were" if found["unfinished"] else ""
     console.print(f"{tried}{late}", style="dim")
 
@@ -430,13 +435,22 @@ def print_layers(console: Console, found: Mapping[str, Any]) -> None:
     if layers is None:
         return
     said = [parting["sentence"] for parting in layers["partings"] if parting["sentence"] != found["why"]]
-    for sentence in said:
+    for sentence in said[:SHOWN]:
         console.print(
             Text("parts too: " if found["why"] in layers["sentence"] else "layers: ", "dim") + Text(sentence),
             soft_wrap=True,
         )
-    for sentence in layers["differences"]:
+    _print_more(console, len(said), "layers part")
+    for sentence in layers["differences"][:SHOWN]:
         console.print(Text(f"set otherwise, and its output agrees: {sentence}", "dim"), soft_wrap=True)
+    _print_more(console, len(layers["differences"]), "layers are set otherwise")
     for which, names in zip(("first", "second"), layers["alone"], strict=True):
         if names:
-            console.print(Text(f"no partner in the {which} run: {', '.join(names)}", "dim"), soft_wrap=True)
+            alone = f"of the {which} run without a partner: {first_few(names, SHOWN)}"
+            console.print(Text(alone, "dim"), soft_wrap=True)
+
+
+def _print_more(console: Console, count: int, what: str) -> None:
+    """Print how many of a list are not shown."""
+    if count > SHOWN:
+        console.print(Text(f"{what}, too: {count - SHOWN} more", "dim"))

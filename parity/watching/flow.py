@@ -7,7 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from parity.nn.configuration import BASE, is_known
 from parity.recording.layers import Layer
+
+FRAMEWORKS = ("torch", "keras", "flax")
+"""The packages whose classes of layers are known by their names."""
 
 
 class Flow:
@@ -90,6 +94,22 @@ class Call:
                     outputs=tuple(self.outputs),
                 )
             )
+
+
+def base_of(kind: type) -> dict[str, str]:
+    """Say as a setting which class of a framework's own a user's class is derived from, if that is of a known kind.
+
+    Args:
+        kind: The class of a layer.
+
+    Returns:
+        The setting; empty for a class whose name says what it is, and for one that is derived from none such.
+    """
+    if is_known(kind.__name__):
+        return {}
+    own = (each for each in kind.__mro__[1:] if each.__module__.partition(".")[0] in FRAMEWORKS)
+    found = next((each.__name__ for each in own if is_known(each.__name__)), None)
+    return {} if found is None else {BASE: found}
 
 
 def as_written(scalar: Any) -> Any:

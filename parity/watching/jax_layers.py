@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from parity.recording.layers import Layer
-from parity.watching.flow import Call, Flow, as_plain
+from parity.watching.flow import Call, Flow, as_plain, base_of
 from parity.watching.jax_optax import clips
 from parity.watching.jax_stir import is_float
 
@@ -83,7 +83,7 @@ class Layers:
         output = through(call, following, arguments, named)
         if not path:
             self.predicted(call)
-        call.end(type(module).__name__, configuration(module))
+        call.end(type(module).__name__, configuration(module) | base_of(type(module)))
         return output
 
     def predicted(self, call: Call) -> None:

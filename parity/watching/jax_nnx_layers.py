@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 from flax import nnx
 
-from parity.watching.flow import as_plain
+from parity.watching.flow import as_plain, base_of
 from parity.watching.jax_layers import name_of, through
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class _Calls:
         output = through(call, following, arguments, named)
         if outermost:
             self._seen.predicted(call)
-        call.end(type(module).__name__, configuration(module))
+        call.end(type(module).__name__, configuration(module) | base_of(type(module)))
         return output
 
 

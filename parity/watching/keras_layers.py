@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from parity.recording.layers import Layer
-from parity.watching.flow import Flow, as_plain
+from parity.watching.flow import Flow, as_plain, base_of
 
 
 class Layers:
@@ -128,7 +128,7 @@ class Layers:
         output = keras.tree.map_structure(given, following(*arguments, **named))
         if root:
             self.prediction = next((self.activations[each] for each in call.outputs), None)
-        call.end(type(layer).__name__, configuration(layer))
+        call.end(type(layer).__name__, configuration(layer) | base_of(type(layer)))
         return output
 
 

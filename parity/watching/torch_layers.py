@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from parity.recording.layers import Layer
-from parity.watching.flow import Call, Flow, as_plain
+from parity.watching.flow import Call, Flow, as_plain, base_of
 
 FIRST = ("logits", "prediction", "last_hidden_state")
 """Of a model's named outputs, the first of these is its prediction; else its first tensor of floats."""
@@ -72,7 +72,7 @@ class Layers:
         call = self._open.pop()
         for tensor in floats(output):
             call.given(tensor)
-        call.end(type(module).__name__, configuration(module))
+        call.end(type(module).__name__, configuration(module) | base_of(type(module)))
 
     def _keep(self, tensor: Tensor, name: str) -> Tensor:
         self.activations[name] = tensor.detach().clone()

@@ -15,6 +15,8 @@ import numpy as np
 
 from parity.explaining.layers.arrangement import Arrangement, arranged
 from parity.explaining.layers.dataflow import Dataflow, Tensor
+from parity.explaining.layers.holding import Holding
+from parity.judging.tensors.correspondence import Correspondence
 from parity.recording.sketch import sketch
 from parity.tolerance import FACTOR
 from parity.typing import Array
@@ -59,10 +61,12 @@ class Alignment:
     Args:
         ours: The first run's.
         theirs: The second run's.
+        matched: Which parameters are one another's; None if equal names are.
     """
 
-    def __init__(self, ours: Dataflow, theirs: Dataflow) -> None:
+    def __init__(self, ours: Dataflow, theirs: Dataflow, matched: Correspondence | None = None) -> None:
         self.sides = ours, theirs
+        self.holding = Holding((ours.run, theirs.run), matched)
         self._relations: dict[tuple[str, str], tuple[Relation, Arrangement | None]] = {}
         self.pairs: list[Pair] = []
         """Each tensor with its nearest partner in order."""

@@ -92,9 +92,19 @@ def _comparable(alignment: Alignment) -> Iterator[tuple[Tensor, Tensor, Arrangem
         chosen = alike if len(alike) == 1 else given
         if ours.layer is None or len(chosen) != 1 or (ours.gradient is None and chosen[0].gradient is None):
             continue
+        if any(_elsewhere(flow, tensor) for flow, tensor in zip(flows, (ours, chosen[0]), strict=True)):
+            continue
         how, lying = alignment.relation(ours, chosen[0])
         if how is Relation.EQUAL and lying is not None:
             yield ours, chosen[0], lying
+
+
+def _elsewhere(flow: Dataflow, tensor: Tensor) -> bool:
+    """Tell whether a gradient came back to another output of a layer, as to the sequence and not to the last state."""
+    if tensor.gradient is not None or tensor.layer is None:
+        return False
+    others = [flow.tensors[label] for label in tensor.layer.outputs if label in flow.tensors]
+    return any(other.gradient is not None for other in others)
 
 
 @np.errstate(all="ignore")  # a recording may hold any numbers

@@ -13,12 +13,14 @@ from parity.explaining.layers.dataflow import Dataflow
 from parity.explaining.layers.find import pairs_of_layers
 from parity.explaining.layers.matching import likeness
 from parity.explaining.layers.partings import set_otherwise
-from parity.recording.layers import Layer, layers_of
+from parity.judging.tensors.correspondence import Correspondence
+from parity.recording.layers import CALL, Layer, layers_of
 from parity.recording.steps import steps_of
 from parity.trajectory import Trajectory
 
-VALUE, PARTING, ORDER = "value", "parting", "order"
-"""By what two layers were found to be one another's: what they give, what they take, or kind and order alone."""
+VALUE, PARTING, TENSORS, ORDER = "value", "parting", "tensors", "order"
+"""By what two layers were found to be one another's: what they give, what they take, the parameters that they hold, or
+kind and order alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +31,7 @@ class Beside:
     """Name and kind of the first run's layer."""
     theirs: tuple[str, str] | None
     how: str = ""
-    """``value``, ``parting`` or ``order``; empty where a layer is alone."""
+    """``value``, ``parting``, ``tensors`` or ``order``; empty where a layer is alone."""
     floors: float | None = None
     """The distance of what they give, in noise floors."""
     differences: tuple[str, ...] = ()
@@ -38,13 +40,16 @@ class Beside:
     """Which of the partings this is, from 0."""
 
 
-def side_by_side(run: Trajectory, other: Trajectory, layers: Mapping[str, Any] | None) -> list[Beside]:
+def side_by_side(
+    run: Trajectory, other: Trajectory, layers: Mapping[str, Any] | None, matched: Correspondence | None = None
+) -> list[Beside]:
     """Put the layers of two runs side by side.
 
     Args:
         run: The first run.
         other: The second run.
         layers: What ``Layers.as_json`` says of them, with the update that it is said of; of None the first one.
+        matched: Which parameters of the runs are one another's, if equal names are not.
 
     Returns:
         A row for each pair of layers and for each layer without a partner, in the order of both; empty if a run has
@@ -53,22 +58,30 @@ def side_by_side(run: Trajectory, other: Trajectory, layers: Mapping[str, Any] |
     number = layers["step"] if layers is not None else 0
     if not all(any(layers_of(one)) and number < len(steps_of(one)) for one in (run, other)):
         return []
-    alignment = Alignment(Dataflow(run, number), Dataflow(other, number))
+    alignment = Alignment(Dataflow(run, number), Dataflow(other, number), matched)
     sides = [flow.layers for flow in alignment.sides]
     partings = layers["partings"] if layers is not None else []
     found = _by_parting(sides, partings)
     for ours, theirs in _by_value(alignment):
         if all(ours is not one and theirs is not two for one, two in found):
             found.append((ours, theirs))
-    of_value = len(found)
+    hows = [VALUE] * len(found)
+    found += _by_tensors(alignment, found)
+    hows += [TENSORS] * (len(found) - len(hows))
     found += _by_order(alignment, found)
+    hows += [ORDER] * (len(found) - len(hows))
     rows = {}
-    for place, (ours, theirs) in enumerate(found):
+    for how, (ours, theirs) in zip(hows, found, strict=True):
         parting = _parting(partings, ours, theirs)
-        how = PARTING if parting is not None else VALUE if place < of_value else ORDER
         floors = partings[parting]["output"] if parting is not None else _apart(alignment, ours, theirs)
         differences = partings[parting]["differences"] if parting is not None else _differences(alignment, ours, theirs)
-        row = Beside(ours=_named(ours), theirs=_named(theirs), how=how, floors=floors, parting=parting)
+        row = Beside(
+            ours=_named(ours),
+            theirs=_named(theirs),
+            how=how if parting is None else PARTING,
+            floors=floors,
+            parting=parting,
+        )
         rows[id(ours)] = replace(row, differences=tuple(differences)), theirs
     return _with_functions(_in_order(sides, rows, partings), partings)
 
@@ -101,8 +114,27 @@ def _by_value(alignment: Alignment) -> list[tuple[Layer, Layer]]:
     return found
 
 
+def _by_tensors(alignment: Alignment, found: Sequence[tuple[Layer, Layer]]) -> list[tuple[Layer, Layer]]:
+    """Pair the layers that hold the same parameters, call by call."""
+    taken = [{id(pair[side]) for pair in found} for side in (0, 1)]
+    pairs = []
+    for ours in alignment.sides[0].layers:
+        if id(ours) in taken[0] or not alignment.holding.holds(0, ours):
+            continue
+        call = CALL.search(ours.name)
+        for theirs in alignment.sides[1].layers:
+            other = CALL.search(theirs.name)
+            if id(theirs) in taken[1] or (call and call[0]) != (other and other[0]):
+                continue
+            if alignment.holding.alike(ours, theirs):
+                pairs.append((ours, theirs))
+                taken[1].add(id(theirs))
+                break
+    return pairs
+
+
 def _by_order(alignment: Alignment, found: Sequence[tuple[Layer, Layer]]) -> list[tuple[Layer, Layer]]:
-    """Pair the layers behind a parting, which give other values: those of one kind, in order."""
+    """Pair the layers behind a parting, which give other values: those of one kind or of matched tensors, in order."""
     left = [
         [
             layer
@@ -115,7 +147,8 @@ def _by_order(alignment: Alignment, found: Sequence[tuple[Layer, Layer]]) -> lis
     weights = np.zeros((len(left[0]), len(left[1])))
     for i, ours in enumerate(left[0]):
         for j, theirs in enumerate(left[1]):
-            if ours.common.kind == theirs.common.kind and (ours.common.kind or ours.kind == theirs.kind):
+            alike = ours.common.kind == theirs.common.kind and (ours.common.kind or ours.kind == theirs.kind)
+            if alike or alignment.holding.together(ours, theirs):
                 weights[i, j] = 1 + likeness(ours.name, theirs.name)
     return [(left[0][i], left[1][j]) for i, j in longest_common(weights)]
 

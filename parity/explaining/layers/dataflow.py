@@ -8,7 +8,7 @@ taken to come from all that was given before and that neither a layer nor a sum 
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -21,6 +21,8 @@ from parity.trajectory import Trajectory
 from parity.typing import Array
 
 PREDICTION = "prediction"
+WRAPS = frozenset(("return_sequences", "merge_mode", "time_major"))
+"""Of the layers that call a cell in each step, Keras's and flax's have one of these settings."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -88,9 +90,9 @@ class Dataflow:
     """
 
     def __init__(self, run: Trajectory, number: int) -> None:
-        self.layers = list(layers_of(run))
+        self.layers = whole(list(layers_of(run)))
         self.dtype: str = run.meta["dtype"]
-        self._run, self._number = run, number
+        self.run, self._number = run, number
         self._kept = self._named("activations")
         self._sketched = bool(self._kept) and all(map(_is_sketch, self._kept.values()))
         self.tensors: dict[str, Tensor] = {}
@@ -99,6 +101,8 @@ class Dataflow:
         for layer in self.layers:
             for label in layer.inputs:
                 self._takers.setdefault(label, layer)
+        # Of what a recurrent layer took, its cells alone may know.
+        self._untaken = {layer.name for layer in self.layers if layer.common.kind == "recurrent" and not layer.inputs}
         self._sums = self._found_sums()
         self._summed = {label for terms in self._sums.values() for label in terms}
         self._open: list[str] = []  # what was given and neither taken by a layer nor by a function
@@ -127,15 +131,15 @@ class Dataflow:
 
     def _named(self, kind: str) -> dict[str, Array]:
         prefix = f"{self._number}/{kind}/"
-        names = [name for name in self._run.steps if name.startswith(prefix)]
-        return {name.removeprefix(prefix): self._run.steps[name] for name in names}
+        names = [name for name in self.run.steps if name.startswith(prefix)]
+        return {name.removeprefix(prefix): self.run.steps[name] for name in names}
 
     def _fill(self) -> None:
         gradients = self._named("activation_gradients")
-        batch = self._run.steps.get(f"{self._number}/batch")
+        batch = self.run.steps.get(f"{self._number}/batch")
         for number, row in enumerate(() if batch is None else batch):
             label = f"input-{number}"
-            if label in self._takers and label not in self._kept:
+            if (label in self._takers or self._untaken) and label not in self._kept:
                 self._add(label, None, np.asarray(row), None, ())
         for place, layer in enumerate(self.layers):
             for label in (*layer.inputs, *layer.outputs):
@@ -148,7 +152,7 @@ class Dataflow:
                 terms = self._sums.get(label, ())
                 sources = self._made_of(place, layer) if given else [] if terms else self._function_of(summed)
                 self._add(label, whole, summed, gradients.get(label), [*sources, *terms])
-        said = self._run.steps.get(f"{self._number}/prediction")
+        said = self.run.steps.get(f"{self._number}/prediction")
         if said is not None and said.size and self.tensors and (summed := sketch(said)).tobytes() not in self._alike:
             self._add(PREDICTION, said, summed, None, self._function_of(summed))
 
@@ -210,6 +214,7 @@ class Dataflow:
         """What a layer's output was made of: what it took, and what those within it gave to none."""
         within = self._within(place, layer)
         last = place == len(self.layers) - 1 and not any(label in self.tensors for label in layer.inputs)
+        last = last or layer.name in self._untaken
         claimed = [label for label in self._open if last or self._makers.get(label) in within]
         self._open = [label for label in self._open if label not in claimed]
         return [*layer.inputs, *claimed]
@@ -234,9 +239,38 @@ class Dataflow:
         return claimed or list(self.tensors)[-1:]
 
     def _floor(self, name: str, values: Array | None) -> float:
-        strayed = self._run.steps.get(f"{self._number}/strays/{name}")
+        strayed = self.run.steps.get(f"{self._number}/strays/{name}")
         least = 0.0 if values is None else least_floor(largest(values), self.dtype)
         return float(np.max(() if strayed is None else strayed[np.isfinite(strayed)], initial=least))
+
+
+def whole(layers: list[Layer]) -> list[Layer]:
+    """Leave out the cells within recurrent layers: a layer that another framework has whole is compared whole.
+
+    What wraps such a layer, as ``Bidirectional`` does, has its settings.
+
+    Args:
+        layers: The layers of a run, in order.
+
+    Returns:
+        The layers without those within ``RNN``, ``GRU`` and their like of Keras and flax.
+    """
+    hidden: set[int] = set()
+    found = []
+    for layer in layers:
+        inside = []
+        if layer.common.kind == "recurrent" and WRAPS & layer.configuration.keys():
+            base = CALL.sub("", layer.name)
+            inside = [other for other in layers if is_within(other.name, base)]
+        cells = [other for other in inside if other.common.kind == "recurrent"]
+        cores = {CALL.sub("", cell.name) for cell in cells}
+        if cells and all(o in cells or any(is_within(o.name, core) for core in cores) for o in inside):
+            hidden |= set(map(id, inside))
+            if layer.kind in ("RNN", "Bidirectional"):
+                wrapped = {k: v for k, v in cells[-1].configuration.items() if k != "go_backwards"}
+                layer = replace(layer, configuration={"mode": cells[-1].kind, **wrapped, **layer.configuration})
+        found.append((id(layer), layer))
+    return [layer for number, layer in found if number not in hidden]
 
 
 @np.errstate(all="ignore")  # a recording may hold any numbers

@@ -23,6 +23,7 @@ from parity.explaining.layers.parting import Parting, Place
 from parity.explaining.layers.partings import Forward, set_otherwise
 from parity.explaining.location import Location
 from parity.explaining.pattern import agreeing_end, pattern
+from parity.judging.tensors.correspondence import Correspondence
 from parity.judging.witness import Expected, held
 from parity.recording.layers import CALL, Layer, layers_of
 from parity.recording.steps import Phase, Step, steps_of
@@ -34,6 +35,8 @@ LOSS = "loss"
 HIDDEN = ("epsilon", "momentum", "padding_index")
 """The settings that matter though a layer's output agrees, within rounding or beside its output. Where it agrees, two
 layers that pad otherwise by their words, say, pad alike."""
+FORWARD = (Phase.PREDICTION, Phase.LOSS, Phase.GRADIENT)
+"""The phases in which a layer's output may be what parts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +107,9 @@ def _place(place: Place | None) -> dict[str, Any] | None:
     }
 
 
-def find_layers(run: Trajectory, other: Trajectory, location: Location | None = None) -> Layers | None:
+def find_layers(
+    run: Trajectory, other: Trajectory, location: Location | None = None, matched: Correspondence | None = None
+) -> Layers | None:
     """Find the layers in which two runs part.
 
     Args:
@@ -112,6 +117,7 @@ def find_layers(run: Trajectory, other: Trajectory, location: Location | None = 
         other: The second run, whose layers are expected of the first.
         location: Where the runs part, if that is known. Layers are asked of the first update, where both begin from
             equal weights; if nothing parts there, of the update in which the location is.
+        matched: Which parameters of the runs are one another's, if equal names are not.
 
     Returns:
         What the layers say, None if either run recorded none, or if the runs do not begin alike.
@@ -124,13 +130,13 @@ def find_layers(run: Trajectory, other: Trajectory, location: Location | None = 
         return None
     if location is not None and (location.phase is Phase.BATCH or _begins_apart(location, run, other)):
         return None
-    found = _at(run, other, steps, 0, location)
+    found = _at(run, other, steps, 0, location, matched)
     if found is not None and not found.partings and location is not None:
         number = (location.epoch - 1) * max(1, run.loss.shape[1]) + location.batch
         if location.phase is Phase.STATE:
             number -= 1  # the update before has left it so
         if 0 < number < min(map(len, steps)):
-            return _at(run, other, steps, number, location) or found
+            return _at(run, other, steps, number, location, matched) or found
     return found
 
 
@@ -147,11 +153,12 @@ def _at(
     steps: tuple[Sequence[Step], Sequence[Step]],
     number: int,
     location: Location | None,
+    matched: Correspondence | None,
 ) -> Layers | None:
     flows = Dataflow(run, number), Dataflow(other, number)
     if not flows[0].tensors or not flows[1].tensors:
         return None
-    alignment = Alignment(*flows)
+    alignment = Alignment(*flows, matched)
     both = steps[0][number], steps[1][number]
     partings: list[Parting] = []
     forward = Forward(alignment, look)
@@ -160,10 +167,30 @@ def _at(
         partings += further(alignment, forward) if partings else []
     if not partings and (location is None or location.phase is Phase.GRADIENT):
         partings = backward(alignment, look)
+    if location is not None and location.phase in FORWARD and not any(one.certain for one in partings):
+        partings = _lost(alignment) + partings
     if not partings and location is not None and location.check is not None:
         floors = {check.tensor: check.floors for check in location.parts}
         partings = statistics(alignment, both, list(floors), floors)
     return _summed(alignment, number, partings, forward)
+
+
+def _lost(alignment: Alignment) -> list[Parting]:
+    """Find the layers whose outputs part, though little of it is left where the prediction is made.
+
+    What the other run does elsewhere parts nowhere: of layers that are surely one another's alone this can be told.
+    """
+    found = Forward(alignment, look, bridging=False).partings()
+    return [
+        one
+        for one in found
+        if one.certain
+        and one.ours is not None
+        and one.theirs is not None
+        and one.ours.layer
+        and one.theirs.layer
+        and alignment.holding.same(one.ours.layer, one.theirs.layer)
+    ]
 
 
 def _predictions_agree(alignment: Alignment, steps: tuple[Step, Step]) -> bool:
@@ -196,6 +223,7 @@ def _summed(alignment: Alignment, number: int, partings: Sequence[Parting], forw
             for layer in flow.layers
             if not any(alignment.agrees(side, label) or forward.frontier.parts(side, label) for label in layer.outputs)
             and any(label in flow.tensors for label in layer.outputs)
+            and not alignment.holding.has_partner(side, layer, alignment.sides[1 - side].layers)
         )
         for side, flow in enumerate(alignment.sides)
     ]

@@ -17,10 +17,11 @@ class Frontier:
 
     Args:
         alignment: The tensors of both runs.
+        bridging: Whether it is so. A small difference may be lost in what comes after it, and part all the same.
     """
 
-    def __init__(self, alignment: Alignment) -> None:
-        self.alignment, self.sides = alignment, alignment.sides
+    def __init__(self, alignment: Alignment, bridging: bool = True) -> None:
+        self.alignment, self.sides, self._bridging = alignment, alignment.sides, bridging
         self.reach: tuple[dict[str, frozenset[str]], dict[str, frozenset[str]]] = {}, {}
         """For each tensor that parts, of either side, the last before it that agree."""
         self.depths: tuple[dict[str, int], dict[str, int]] = {}, {}
@@ -49,17 +50,19 @@ class Frontier:
         bridged = {
             source
             for tensor in flow.tensors.values()
-            if agrees(side, tensor.label) and not tensor.constant
+            if self._bridging and agrees(side, tensor.label) and not tensor.constant
             for source in before(flow, tensor)
         }
         frontiers, depths = self.reach[side], self.depths[side]
         base: dict[str, frozenset[str]] = {}
         for tensor in flow.tensors.values():
             known = [base[source] for source in tensor.sources]
-            base[tensor.label] = frozenset({tensor.label} if agrees(side, tensor.label) else frozenset().union(*known))
             # Of a layer that gives several, as a sequence and its last state, one that agrees is enough.
             given = tensor.layer.outputs if tensor.layer is not None else (tensor.label,)
-            if tensor.label not in bridged and not any(agrees(side, label) for label in given):
+            agreeing = [label for label in given if agrees(side, label)]
+            own = [tensor.label] if tensor.label in agreeing else agreeing
+            base[tensor.label] = frozenset(own or frozenset().union(*known))
+            if tensor.label not in bridged and not agreeing:
                 frontiers[tensor.label] = base[tensor.label]
                 beyond = [source for source in tensor.sources if source in depths]
                 passed = [depths[source] + (not passive(flow.tensors[source])) for source in beyond]

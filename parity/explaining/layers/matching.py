@@ -9,7 +9,9 @@ from difflib import SequenceMatcher
 
 from parity.explaining.layers.dataflow import Tensor
 from parity.explaining.layers.frontier import Frontier, kind_of
+from parity.judging.tensors.sides import is_within
 from parity.nn import configuration as words
+from parity.recording.layers import CALL
 
 DEPTH = 2
 """The partner of a layer that parts gives at most the so many-eth tensor beyond those that agree."""
@@ -49,27 +51,46 @@ def matches(frontier: Frontier) -> list[Match]:
 
 def _match(frontier: Frontier, ours: Tensor, theirs: Tensor) -> Match | None:
     kinds = kind_of(ours), kind_of(theirs)
-    same = kinds[0] == kinds[1] != ""
+    holding = frontier.alignment.holding
+    if holding.others(ours.layer, theirs.layer):
+        return None
+    held = holding.same(ours.layer, theirs.layer) and _number(ours) == _number(theirs)
+    same = kinds[0] == kinds[1] != "" or (held and (kinds[0] == kinds[1] or _innermost(frontier, ours, theirs)))
     exchangeable = all(kind in words.FUNCTIONS or kind == "" for kind in kinds)
     depths = frontier.depths[0][ours.label], frontier.depths[1][theirs.label]
-    fits = frontier.fits(ours, theirs)
+    fits = frontier.fits(ours, theirs) or int(held)
     if not fits:
         return None
     sized = ours.size == theirs.size
-    if same and max(depths) <= DEPTH:
+    if same and max(depths) <= (DEEPER if held else DEPTH):
         pass
     elif not (sized and exchangeable and not any(depths)):
         takers = [t.taker.common.kind for t in (ours, theirs) if t.taker is not None]
         if sized and len(takers) == 2 and takers[0] == takers[1] != "":
             return Match(fits - 2 - 0.1 * sum(depths), ours, theirs, certain=fits == 2, region=True)
         return None
-    score = 4.0 * same + 2.0 * (ours.size == theirs.size) + 2.0 * (fits == 2) - sum(depths)
+    score = 1.0 * held + 4.0 * same + 2.0 * (ours.size == theirs.size) + 2.0 * (fits == 2) - sum(depths)
     score += 0.5 * (_shape(ours) == _shape(theirs)) + 0.4 * likeness(ours.label, theirs.label)
     # What stands between an agreeing tensor and a layer must move values only, or it may be what parts.
     passed = all(frontier.moved_only(side, t) for side, t in ((0, ours), (1, theirs)))
     # If one run has more such layers than the other, its partner may be another of them.
     as_many = not same or len({_alike(frontier, side, t) for side, t in ((0, ours), (1, theirs))}) == 1
     return Match(score, ours, theirs, fits == 2 and passed and as_many)
+
+
+def _innermost(frontier: Frontier, ours: Tensor, theirs: Tensor) -> bool:
+    """Tell whether the one of two layers that is of no known kind has no layers within it."""
+    if all(kind_of(tensor) for tensor in (ours, theirs)):
+        return False
+    names = [CALL.sub("", t.layer.name) if t.layer is not None and not kind_of(t) else "" for t in (ours, theirs)]
+    flows = zip(names, frontier.sides, strict=True)
+    return not any(name and is_within(layer.name, name) for name, flow in flows for layer in flow.layers)
+
+
+def _number(tensor: Tensor) -> str:
+    """Which call of its layer gave a tensor."""
+    call = CALL.search(tensor.layer.name) if tensor.layer is not None else None
+    return call[0] if call else ""
 
 
 def _alike(frontier: Frontier, side: int, tensor: Tensor) -> int:

@@ -57,6 +57,15 @@ class Parting:
             object.__setattr__(self, "certain", False)
 
     @property
+    def _doubt(self) -> str:
+        """Say why it is not certain."""
+        if None in (self.ours, self.theirs):
+            return "the other run may do the same elsewhere"
+        if self.inputs > 0 and self.output <= FACTOR * max(1.0, self.inputs):
+            return "it may be what came in, grown"
+        return "these may not be one another's"
+
+    @property
     def sentence(self) -> str:
         """Say where it is and what is seen there."""
         partners = [place.words for place in (self.ours, self.theirs) if place is not None]
@@ -70,8 +79,9 @@ class Parting:
         if np.isfinite(self.output):
             seen.append(f"{words_of_output} by {self.output:.2g}" + ("" if seen else " noise floors"))
         said += f": {', '.join(seen)}"
+        doubt = "" if self.certain else f"not certain: {self._doubt}"
         pattern = f"pattern: {self.pattern}" if self.pattern else ""
-        return "; ".join(filter(None, (said, *self.differences, self.note, pattern)))
+        return "; ".join(filter(None, (said, doubt, *self.differences, self.note, pattern)))
 
 
 SEEN = {

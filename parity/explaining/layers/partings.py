@@ -13,6 +13,7 @@ from parity.explaining.layers.arrangement import nearest
 from parity.explaining.layers.dataflow import Dataflow, Tensor
 from parity.explaining.layers.elementwise import functions_in_words
 from parity.explaining.layers.frontier import Frontier, kind_of, passive
+from parity.explaining.layers.gates import gates_in_words
 from parity.explaining.layers.matching import Match, matches, regions
 from parity.explaining.layers.parting import Parting, Place
 from parity.nn import configuration as words
@@ -27,11 +28,12 @@ class Forward:
     Args:
         alignment: The tensors of both runs.
         look: Says what a difference looks like, from values that lie alike and their noise floor.
+        bridging: As ``Frontier`` takes it.
     """
 
-    def __init__(self, alignment: Alignment, look: Callable[[Array, Array, float], str]) -> None:
+    def __init__(self, alignment: Alignment, look: Callable[[Array, Array, float], str], bridging: bool = True) -> None:
         self.alignment, self.sides, self._look = alignment, alignment.sides, look
-        self.frontier = Frontier(alignment)
+        self.frontier = Frontier(alignment, bridging)
 
     def partings(self) -> list[Parting]:
         """Find every independent parting, in order."""
@@ -68,13 +70,26 @@ class Forward:
             lone = next(iter(extra), None)
             place = best.ours.place / max(1, len(self.sides[0].tensors))
             if lone is not None:
-                return place, self._alone(*lone, best)
+                taken = self._taken(*lone, best)
+                return place, self._of_match(taken) if taken is not None else self._alone(*lone, best)
             return place, self._of_match(best)
         lone = next((one for one in alone if not passive(one[1])), None)
         if lone is None:
             return 0.0, None
         place = lone[1].place / max(1, len(self.sides[lone[0]].tensors))
         return place, self._fused(alone) or self._alone(*lone, None)
+
+    def _taken(self, side: int, tensor: Tensor, match: Match) -> Match | None:
+        """Pair what functions made for one of two matched layers with what was only moved to the other."""
+        layer = (match.theirs if side == 0 else match.ours).layer
+        tensors = self.sides[1 - side].tensors
+        if tensor.layer is not None or layer is None or tensor.taker is not (match.ours, match.theirs)[side].layer:
+            return None
+        others = [tensors[label] for label in layer.inputs if label in tensors]
+        other = next((one for one in others if one.size == tensor.size and one.layer is None), None)
+        if other is None or not self.frontier.parts(1 - side, other.label):
+            return None
+        return Match(0.0, *((tensor, other) if side == 0 else (other, tensor)), certain=False)
 
     def _fused(self, alone: Sequence[tuple[int, Tensor]]) -> Parting | None:
         """One layer of a run does what several of the other do."""
@@ -134,6 +149,7 @@ class Forward:
                 differences = [" against ".join(map(_function, (ours, theirs)))]
             elif not members:
                 differences = self._differences(ours.layer, theirs.layer)
+                differences += gates_in_words(self.alignment.holding, ours.layer, theirs.layer)
             if kind_of(ours) == kind_of(theirs) and kind_of(ours) in words.RANDOM:
                 note = "both draw at random, and frameworks draw other numbers: switch it off to compare"
             elif not members and self._reordered(ours.layer, theirs.layer):

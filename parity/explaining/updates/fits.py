@@ -10,6 +10,7 @@ import numpy as np
 
 from parity import nn
 from parity.dtypes import unit
+from parity.mistakes.catalogue.adam import epsilon_before_the_correction
 from parity.nn.updates import slot_names
 from parity.recording.sketch import evenly
 from parity.recording.steps import Step
@@ -23,13 +24,24 @@ MOST = 1 << 13
 CONSTANTS = ("momentum", "beta1", "beta2", "epsilon")
 
 
+@dataclass(frozen=True)
+class EpsilonHat(AdamW):
+    """Adam as TF1 and Keras have it, with its epsilon added before the bias is corrected."""
+
+    weight_decay: float = 0.0
+
+
+RULES = nn.UPDATES | {EpsilonHat: epsilon_before_the_correction}
+
+
 class Sample:
     """Some values of every trained tensor along a run's recorded updates, laid side by side."""
 
     def __init__(self, steps: Sequence[Step], names: Sequence[str], dtype: str, slots: Sequence[str] = ()) -> None:
         self.names, self.dtype, self.count = tuple(names), dtype, len(steps)
         each = max(1, MOST // max(1, len(names)))
-        sizes = {name: np.asarray(steps[0].before.params[name]).size for name in names}
+        first = steps[0].before if len(steps) else State({}, {}, 0)  # a step is read anew whenever it is asked for
+        sizes = {name: np.asarray(first.params[name]).size for name in names}
         places = {name: evenly(size, each) for name, size in sizes.items()}
         self.ids = np.repeat(np.arange(len(names)), [len(places[name]) for name in names])
 
@@ -45,8 +57,7 @@ class Sample:
             largest[number] = [float(np.max(np.abs(step.after.params[name]), initial=0.0)) for name in self.names]
         self.floors = least_floor(largest, dtype)
         """(updates, tensors): the least noise floor of each tensor."""
-        begun = steps[0].before.slots if len(steps) else {}
-        self.done = steps[0].before.step if len(steps) else 0
+        begun, self.done = first.slots, first.step
         self.slots = {
             slot: flat(begun, f"{slot}/") for slot in slots if all(f"{slot}/{name}" in begun for name in self.names)
         }
@@ -54,7 +65,7 @@ class Sample:
     def directions(self, optimizer: Optimizer) -> tuple[Array, Array]:
         """Make the step of each update at a learning rate of one, and what a weight decay of one adds to it."""
         plain = altered(optimizer, learning_rate=1.0, **({} if type(optimizer) is Adam else {"weight_decay": 0.0}))
-        rule, nought = nn.UPDATES[type(plain)], np.zeros(len(self.ids))
+        rule, nought = RULES[type(plain)], np.zeros(len(self.ids))
 
         def along(values: Array, slots: Mapping[str, Array]) -> Array:
             state = State({}, {f"{name}/p": slots.get(name, nought).copy() for name in slot_names(plain)})

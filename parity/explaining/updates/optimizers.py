@@ -16,6 +16,7 @@ from parity.explaining.replay import Replay
 from parity.explaining.updates.compared import ANOTHER_RATE, SOME_DECAY, apart_in_words, followed_by_both
 from parity.explaining.updates.fits import Followed, follow
 from parity.explaining.updates.numbers import constants_of, numbers_of, uncontradicted
+from parity.explaining.updates.of_keras import of_keras
 from parity.explaining.updates.ratios import ratio_in_words, ratio_of_steps, spread_of_steps
 from parity.explaining.updates.remade import Updates, class_said, decays_said
 from parity.judging.comparable import coarser_dtype
@@ -207,6 +208,11 @@ def _named(one: Departure, until: int | None = None) -> tuple[Diagnosis, str]:
     else:
         diagnosis = diagnosis_of(place, untried="no mistake is replayed on updates whose learning rate changes")
     known = uncontradicted(diagnosis.replays, updates, found, until)
+    if not any(replay.explains for replay in (*known, *replays)) and (said_so := of_keras(updates, until)) is not None:
+        far = place.check.floors if place.check is not None else None
+        others = [replay for replay in known if replay.names != said_so[0].names]
+        diagnosis = replace(diagnosis, location=place, replays=(said_so[0], *others), untried="")
+        return replace(diagnosis, untouched=diagnosis.untouched or far), said_so[1]
     if not any(replay.explains for replay in (*known, *replays)):
         replays, more = constants_of(updates, until)
         said += [more] if more else []

@@ -18,6 +18,7 @@ from parity.explaining.updates.fits import Followed, Sample, residuals
 from parity.explaining.walk import Stop, walk
 from parity.judging.floors.floor import Floor, least_floor
 from parity.judging.floors.sight import moved_by_rounding
+from parity.judging.moments import unit_of
 from parity.judging.witness import Check, within_rounding
 from parity.mistakes.catalogue import CATALOGUE
 from parity.mistakes.stepwise import Stepwise, honest
@@ -104,6 +105,7 @@ class Updates:
                 checks={Phase.UPDATE: checks},
                 gradient=step.gradients,
                 params=step.before.params,
+                unit=unit_of(self.run),
             )
             for step, checks, (epoch, batch) in zip(
                 self.steps, self._made(self.optimizer), epochs_and_batches(self.run), strict=False
@@ -132,7 +134,8 @@ class Updates:
         checks = next(itertools.islice(self._made(self.optimizer, own=True), number, None))
         epoch, batch = next(itertools.islice(epochs_and_batches(self.run), number, None))
         step = self.steps[number]
-        stop = Stop(epoch=epoch, batch=batch, checks={}, gradient=step.gradients, params=step.before.params)
+        unit, params = unit_of(self.run), step.before.params
+        stop = Stop(epoch=epoch, batch=batch, checks={}, gradient=step.gradients, params=params, unit=unit)
         return stop.at(Phase.UPDATE, tuple(check for check in checks if not check.agrees))
 
     def left_by(self, optimizer: Optimizer, until: int | None = None) -> float:

@@ -374,6 +374,7 @@ def _by_name(state: _State) -> None:
 
 def _by_order(state: _State) -> None:
     """Pair whole layers that are left: within the blocks that other layers were matched in, else as they follow."""
+    open_layers: dict[str, str] = {}
     for place in (_block, _anchor, None):
         for mark in (_same_values, _same_size):
             sides = [
@@ -387,6 +388,11 @@ def _by_order(state: _State) -> None:
                 partners = sides[1].get(key, [])
                 if len(layers) != len(partners):
                     continue
+                if _ambiguous(state, layers, partners):
+                    names = [[layer_of(layer[0].name) for layer in each] for each in (layers, partners)]
+                    if place is None:
+                        open_layers[first_few(names[0])] = first_few(names[1])
+                    continue
                 alike = [tensor.name for layer in layers for tensor in layer]
                 open_ = len(layers) > 1 or len(set(key[1])) < len(key[1])
                 if open_:
@@ -395,6 +401,23 @@ def _by_order(state: _State) -> None:
                     how = How.ORDER if open_ or place is None else How.NEIGHBOUR
                     for one, other in zip(layer, partner, strict=True):
                         state.pair(one, other, how)
+    for ours, theirs in open_layers.items():
+        why = "they begin with equal values, and nothing says in which order layers run"
+        state.notes.append(f"ambiguous and not matched: {ours} may each be any of {theirs}: {why}")
+
+
+def _ambiguous(state: _State, layers: Sequence[Sequence[Tensor]], partners: Sequence[Sequence[Tensor]]) -> bool:
+    """Tell whether several layers of a checkpoint, whose only order is the alphabet's, begin with the same values."""
+    ours, theirs = state.evidence.ours, state.evidence.theirs
+    stored = [side.run for side in (ours, theirs) if side.run is not None and "origin" in side.run.meta]
+    if len(layers) < 2 or not any(not run.steps for run in stored):
+        return False  # of a run that was recorded, gradients tell more, or layers run in a known order
+    values = {
+        tuple(sorted(str(side.fingerprint(tensor)) for tensor in layer))
+        for side, some in ((ours, layers), (theirs, partners))
+        for layer in some
+    }
+    return len(values) == 1
 
 
 Place = Callable[["_State", str, bool], Hashable]

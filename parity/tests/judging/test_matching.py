@@ -400,3 +400,30 @@ def test_many_tensors_that_are_alike_do_not_take_hours(monkeypatch: pytest.Monke
     judged = compare_runs(Path("a"), runs[0], Path("b"), runs[1], matched=found).judgement
     assert judged.verdict == "INCONCLUSIVE"
     assert time.monotonic() - begun < 60
+
+
+def test_equal_layers_of_a_checkpoint_are_ambiguous_and_not_paired_by_the_alphabet() -> None:
+    """A checkpoint knows no order in which layers run: norms that begin alike may be any of the other's."""
+    draw = np.random.default_rng(0)
+    kernels = [draw.normal(size=(4, 4)) for _ in range(2)]
+
+    def checkpoint(norms: tuple[str, str], parts: tuple[str, str], **meta: str) -> Trajectory:
+        params = {}
+        for block, kernel in enumerate(kernels):
+            params[f"h.{block}.mlp.{parts[0]}"] = kernel
+            for norm in norms:
+                params |= {f"h.{block}.{norm}.{parts[0]}": np.ones(4), f"h.{block}.{norm}.{parts[1]}": np.zeros(4)}
+        stacks = {name: np.asarray(value)[None] for name, value in params.items()}
+        return Trajectory({"dtype": "float64", **meta}, np.arange(1), np.zeros((0, 0)), stacks, {})
+
+    ours = checkpoint(("ln_1", "ln_2"), ("weight", "bias"), origin="safetensors file")
+    theirs = checkpoint(("feedforward_norm", "attention_norm"), ("0", "1"), origin="HDF5 weights")
+    found = match(ours, theirs)
+    assert [pairing.names for pairing in found.pairings] == [
+        ((f"h.{k}.mlp.weight",), (f"h.{k}.mlp.0",)) for k in range(2)
+    ]
+    (note,) = (note for note in found.notes if note.startswith("ambiguous and not matched: "))
+    assert "h.0.ln_1, h.0.ln_2" in note
+    # Of one alone there is no doubt.
+    ours, theirs = checkpoint(("ln",), ("weight", "bias"), origin="a"), checkpoint(("norm",), ("0", "1"), origin="b")
+    assert not match(ours, theirs).alone[0]
