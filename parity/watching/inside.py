@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -37,6 +38,10 @@ class Inside:
     notes: list[str] = field(default_factory=list)
 
 
+SECONDS = 60.0
+"""So long layers are looked at in a run, and then no more: op by op, a recurrence of JAX takes a thousand times as long
+as compiled. The first update, in which layers part first, is looked at in any case."""
+
 Look = Callable[[Any, Array, Array], "Inside | None"]
 
 
@@ -56,10 +61,20 @@ class LayersOfTrainer:
         self._look: Look | None = importlib.import_module(module).look if module is not None else None
         self._layers: list[Layer] = []
         self._notes: dict[str, None] = {}
+        self._spent, self._looked = 0.0, 0
 
     def __call__(self, x: Array, y: Array) -> Params:
         """Give what the layers say of a batch (x, y) at the trainer's state, by the names of a recorded step."""
-        found = self._look(self._trainer, x, y) if self._look is not None else None
+        if self._look is None:
+            return {}
+        if self._looked and self._spent >= SECONDS:
+            count = "first update" if self._looked == 1 else f"first {self._looked} updates"
+            self._notes[f"layers are recorded of the {count} alone: to look at them took {self._spent:.0f} s"] = None
+            return {}
+        begun = time.perf_counter()
+        found = self._look(self._trainer, x, y)
+        self._spent += time.perf_counter() - begun
+        self._looked += 1
         if found is None or not found.layers:
             return {}
         self._layers = found.layers
