@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -224,6 +224,7 @@ class Verbs:
         train: ``Trainer.train``.
         export: ``Trainer.export``.
         load: ``Trainer.load``.
+        inner: The trainer that has the model, if it is known: a deep recording looks for layers there.
 
     Examples:
         >>> Verbs(predict=abs, gradients=None, train=None, export=None, load=None).predict(-1)
@@ -235,6 +236,26 @@ class Verbs:
     train: Train
     export: Callable[[], State]
     load: Callable[[State], None]
+    inner: Any = None
+
+
+def innermost(trainer: Trainer) -> Trainer:
+    """Find the trainer that has the model, however often its verbs were replaced.
+
+    Args:
+        trainer: Any trainer.
+
+    Returns:
+        The trainer that its verbs were taken from; itself, if they were taken from none.
+
+    Examples:
+        >>> from types import SimpleNamespace
+        >>> own = SimpleNamespace(predict=abs, gradients=None, train=None, export=None, load=None)
+        >>> innermost(verbs(own)) is own
+        True
+    """
+    inner: Trainer | None = getattr(trainer, "inner", None)
+    return trainer if inner is None else inner
 
 
 def verbs(trainer: Trainer) -> Verbs:
@@ -258,6 +279,7 @@ def verbs(trainer: Trainer) -> Verbs:
         train=trainer.train,
         export=trainer.export,
         load=trainer.load,
+        inner=innermost(trainer),
     )
 
 

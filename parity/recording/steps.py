@@ -155,8 +155,13 @@ class Watched(NamedTuple):
     """Returns what was seen since the last call, by the names above without ``steps/``."""
 
 
-def watched(trainer: Trainer, case: Case, updates: int) -> Watched:
-    """Watch a trainer: its first ``updates`` updates are made one by one, and all that goes into each is kept."""
+def watched(
+    trainer: Trainer, case: Case, updates: int, layers: Callable[[Array, Array], Params] | None = None
+) -> Watched:
+    """Watch a trainer: its first ``updates`` updates are made one by one, and all that goes into each is kept.
+
+    ``layers`` says what the layers of its model give for a batch, by the names above without ``steps/<k>/``.
+    """
     data = case.data()
     done, seen = 0, _named(0, trainer.export())
 
@@ -169,9 +174,10 @@ def watched(trainer: Trainer, case: Case, updates: int) -> Watched:
         nonlocal done, seen
         x, y = data.x[rows], data.y[rows]
         prediction, (loss, gradients) = trainer.predict(x), trainer.gradients(x, y)
+        inside = layers(x, y) if layers is not None else {}
         trained = trainer.train([(rows,)])
         found = {"rows": rows, "prediction": prediction, "loss": np.asarray(loss), "trained": trained.losses[0, 0]}
-        found |= {f"gradients/{name}": g for name, g in gradients.items()}
+        found |= {f"gradients/{name}": g for name, g in gradients.items()} | inside
         seen |= {f"{done}/{name}": np.array(value) for name, value in found.items()}
         done += 1
         seen |= _named(done, trainer.export())

@@ -150,7 +150,12 @@ class Record:
             state, go_on = lambda: None, trainer.load
         else:
             state, go_on = trainer.export, trainer.load
-        seen = watched(trainer, case, self.deep) if self.deep else None
+        seen = layers = None
+        if self.deep:
+            from parity.watching.inside import LayersOfTrainer
+
+            layers = LayersOfTrainer(trainer)
+            seen = watched(trainer, case, self.deep, layers)
         machine = {"system": platform.system(), "machine": platform.machine(), "python": platform.python_version()}
         threads, settings = int(os.environ["OMP_NUM_THREADS"]), settings_of(implementation.label, cell.device)
         order = batch_order_hash(case.schedule, len(case.data().x), self.epochs)
@@ -168,7 +173,8 @@ class Record:
                 _end_if_forked(process)
                 writer.add(chunk, seen.take() if seen else None)
                 emit(Progress(int(chunk.epochs[-1]), self.epochs))
-            writer.finish(seconds=time.perf_counter() - built, **_depends(sources))
+            said = layers.said if layers is not None else {}
+            writer.finish(seconds=time.perf_counter() - built, **_depends(sources), **said)
         return OnDisk(made=writer.made)
 
 

@@ -19,7 +19,7 @@ from parity.recording.format import batch_order_hash
 from parity.spec import Case
 from parity.suite import Entry, Suite, SuiteError
 
-ROOMS = (".", "judging", "nn", "recording", "running", "trainers")
+ROOMS = (".", "judging", "nn", "recording", "running", "trainers", "watching")
 """The rooms of the harness that a run depends on, whole: a worker imports no module of another to record one."""
 ORDERED_EPOCHS = 2
 """So many epochs' batch order is part of a key: in the second a schedule shows whether it shuffles again."""

@@ -212,6 +212,10 @@ class KerasTrainer:
         zeros = {name: np.zeros(variable.shape, carrier(self.dtype.name)) for name, variable in self.variables.items()}
         return float(loss), to_canonical(self.layout, zeros | _arrays(gradients))
 
+    def eager_loss_and_gradients(self, x: Array, y: Array) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """Compute the loss of one batch, (batch, ...) each, and its gradients, without the trace."""
+        return self._loss_and_gradients(tf.constant(self._cast(x)), tf.constant(self._cast(y)))
+
     def train(self, segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
         rows, ends = gathered(segments, self.x.shape[0])
         if len(inputs) not in self.loops:

@@ -52,6 +52,7 @@ def optimizer_trainer(
     trainer = TorchTrainer(
         case, dtype, device, layout, lambda params, x: said(x), parameters=parameters, cost=criterion, loader=loader
     )
+    trainer.module = module
 
     def backward(params: Tensors, x: Tensor, y: Tensor) -> tuple[Tensor, Tensors]:
         optimizer.zero_grad()

@@ -133,7 +133,9 @@ def module_trainer(case: Case, dtype: str, device: str, layout: Layout, module: 
     """
     module.to(device_of(device), getattr(torch, dtype))
     parameters: Tensors = dict(module.named_parameters())
-    return TorchTrainer(case, dtype, device, layout, lambda params, x: module(x), parameters=parameters)
+    trainer = TorchTrainer(case, dtype, device, layout, lambda params, x: module(x), parameters=parameters)
+    trainer.module = module
+    return trainer
 
 
 class TorchTrainer:
@@ -172,6 +174,9 @@ class TorchTrainer:
         loader: Loader | None = None,
     ) -> None:
         self.case, self.layout, self.forward, self.loader = case, layout, forward, loader
+        self.module: torch.nn.Module | None = (
+            None  # what ``forward`` calls, if it is one: a deep recording looks inside
+        )
         self.dtype, self.device = getattr(torch, dtype), device_of(device)
         self.cost: Cost = cost or partial(LOSSES[case.loss.kind], reduction=case.loss.reduction)
         self.backward = backward or self._differentiate
@@ -203,6 +208,10 @@ class TorchTrainer:
         loss, gradients = self.backward(self.params, self._put(x), self._put(y))
         missing = {name: torch.zeros_like(p) for name, p in self.values.items() if name not in gradients}
         return loss.item(), self._canonical(gradients | missing)
+
+    def loss_of(self, x: Array, y: Array) -> Tensor:
+        """Compute the loss of one batch, (batch, ...) each, with its graph."""
+        return self.cost(self.forward(self.params, self._put(x)), self._put(y))
 
     def train(self, segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
         losses = []

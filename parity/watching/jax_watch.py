@@ -228,7 +228,7 @@ class JaxWatch:
         modules, calls = Layers(), Calls(self._wanted)
         if not self._without_modules:
             copied = self._copied(given)
-            with modules.watching(), _nnx_watched(modules):
+            with modules.watching(), nnx_watched(modules):
                 function(*copied)
             self._without_modules = not modules.found
         seen: Layers | Calls = modules
@@ -314,7 +314,8 @@ class JaxWatch:
         return self._places_of[form]
 
 
-def _nnx_watched(modules: Layers) -> AbstractContextManager[None]:
+def nnx_watched(modules: Layers) -> AbstractContextManager[None]:
+    """Let ``modules`` know of the calls of nnx modules, too, if anybody has imported nnx."""
     if "flax.nnx" not in sys.modules:
         return nullcontext()
     from parity.watching.jax_nnx_layers import calls_seen

@@ -1,199 +1,224 @@
-"""Carry the initial weights of one framework's model into another's: by kind, shape, names and order."""
+"""Carry the initial weights of one framework's model into another's, and prove it by one forward pass of both."""
 
 from __future__ import annotations
 
 import os
-import re
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-import numpy as np
+from parity.judging.tensors.correspondence import Correspondence, How, Pairing, first_few, read_map, used
+from parity.judging.tensors.sides import natural
+from parity.layout import to_canonical, to_framework
+from parity.watching.carry.joining import Joined, fit, joined
+from parity.watching.carry.models import Model, model_of
+from parity.watching.carry.naming import Group
+from parity.watching.carry.proof import prove
+from parity.watching.carry.units import Unit, has_fused_heads, units_of
 
-from parity.judging.tensors.correspondence import Correspondence, How, Pairing
-from parity.judging.tensors.sides import layer_of, natural
-from parity.layout import Slot, to_canonical, to_framework
-from parity.recording.layers import layers_of
-from parity.recording.reader import read
-from parity.recording.tensors import as_array, flat
-from parity.typing import Array
-
-TORCH = {"Linear": (1, 0), "Conv1d": (2, 1, 0), "Conv2d": (3, 2, 0, 1), "Conv3d": (4, 3, 0, 1, 2), "Embedding": (0, 1)}
-"""The axes of torch's kernels, by kind of layer, as axes of the others' kernels (..., in, out)."""
-ROLES = {
-    "kernel": "weight", "embedding": "weight", "embeddings": "weight", "gamma": "weight", "scale": "weight",
-    "beta": "bias", "running_mean": "mean", "moving_mean": "mean", "running_var": "var", "moving_variance": "var",
-}  # fmt: skip
-"""What frameworks call a tensor of a layer, in one word each."""
-SAME = {"linear": "dense", "embed": "embedding"}
-"""What frameworks call a layer, in one word each."""
-STATISTICS = ("mean", "var")
-"""What a model may keep elsewhere than its weights, as flax does."""
+SAY = (
+    "say it with mapping={source's layer: model's layer, …}, or hand over inputs, so that a forward pass of both "
+    "models tells"
+)
 
 
-@dataclass
-class Model:
-    """A model's tensors by name, and how one is set."""
-
-    tensors: dict[str, Array]
-    put: Callable[[str, Array], None]
-    kinds: Mapping[str, str] = field(default_factory=dict)
-    """The kind of each layer, as far as the framework says it."""
-    turned: bool = False
-    """Whether the framework has kernels (out, in)."""
-
-    def axes(self, name: str) -> tuple[int, ...] | None:
-        """The axes of a kernel as those of (..., in, out); ValueError where its layer is of no known kind."""
-        value = self.tensors[name]
-        if not self.turned or value.ndim < 2:
-            return None
-        kind = self.kinds.get(layer_of(name), "")
-        if kind not in TORCH:
-            raise ValueError(
-                f"{name} is of a {kind or 'layer'} whose axes are not known: leave it out, and set it yourself"
-            )
-        return TORCH[kind]
-
-
-def transfer(source: Any, into: Any) -> Correspondence:
+def transfer(
+    source: Any,
+    into: Any,
+    *,
+    inputs: Any = None,
+    into_inputs: Any = None,
+    mapping: Mapping[str, str] | str | os.PathLike[str] | None = None,
+) -> Correspondence:
     """Set a model's initial weights to those of another framework's.
 
-    No values tell yet which tensor is which. Shapes do, as far as they differ; then names; then the numbers in names,
-    as those of ``h.0`` and ``h.1``. Only a forward pass of both models tells whether it was right: a layer behind
-    ``flatten`` takes its inputs in another order where images are (height, width, channels).
+    No values tell yet which tensor is which. Shapes do, as far as they differ; then names; then the numbers in names
+    that differ in these alone, as those of ``h.0`` and ``h.1``; then the order in which both models' code defines its
+    layers. What these leave open is refused, unless ``inputs`` are there: then one forward pass of both models tells.
+    It also tells whether all of it was right.
 
     Args:
-        source: Where the weights are: a recording's folder, a mapping of names to tensors, a torch module, a tree of
-            flax's parameters, or a Keras model.
-        into: Where they go: a torch module, a tree of flax's parameters in dictionaries, or a Keras model.
+        source: Where the weights are: a torch module, a Keras model, an nnx module, a tree of flax's parameters, a pair
+            of a flax module and its variables, a recording's folder, or a mapping of names to tensors.
+        into: Where they go: any of these but a recording. Trees are changed in place, and must be of dictionaries.
+        inputs: What both models are called with, to prove the weights: an array, several in a tuple, or a mapping of
+            the names of arguments to arrays. A tree alone cannot be called: hand over ``(module, variables)``, or
+            ``(function, variables)`` where the call needs more, as ``lambda variables, x: net.apply(variables, x,
+            train=False)``. Models are called without dropout and with their running statistics.
+        into_inputs: What ``into`` is called with, if its inputs have another order of axes than the source's.
+        mapping: Which layers or tensors of the source are which of the model's, by name; or a file that ``parity match
+            --json`` wrote. What it says is taken as it is.
 
     Returns:
-        Which tensor is which, unproven.
+        Which tensor is which. With ``inputs``, what the outputs tell from every exchange of two layers is proven.
 
     Raises:
-        ValueError: If shapes, names and order leave open which tensor is which. Nothing is set then.
-        TrajectoryError: If a recording cannot be read.
+        ValueError: If shapes, names and order leave open which tensor is which, or if the outputs do not agree within
+            rounding. Nothing is set then.
+        TrajectoryError: If a recording or a file cannot be read.
 
     Examples:
+        >>> import numpy as np
         >>> import torch
         >>> from parity import transfer
         >>> params = {"Dense_0": {"kernel": np.zeros((2, 3)), "bias": np.zeros(3)}}
         >>> layer = torch.nn.Sequential(torch.nn.Linear(2, 3))
         >>> transfer(layer, into=params).sentence
-        '2 of 2 tensors matched; not proven: 0.bias, 0.weight'
+        '2 of 2 tensors matched; not proven: 0.weight, 0.bias'
         >>> bool(np.array_equal(params["Dense_0"]["kernel"], layer[0].weight.detach().numpy().T))
         True
+
+        A forward pass proves it:
+
+        >>> forward = lambda params, x: x @ params["Dense_0"]["kernel"] + params["Dense_0"]["bias"]
+        >>> transfer(layer, into=(forward, params), inputs=np.ones((4, 2))).sentence
+        '2 of 2 tensors matched, all proven'
     """
-    given, taken = _model(source), _model(into)
-    pairings = []
-    for ours, theirs in _pairs(given, taken):
-        one, other = Slot(theirs, ours, axes=given.axes(ours)), Slot(theirs, theirs, axes=taken.axes(theirs))
-        pairings.append(Pairing((one,), (other,), How.ORDER))
-    found = Correspondence(tuple(pairings))
-    values = to_framework(found.theirs, to_canonical(found.ours, given.tensors))
-    for name, value in values.items():
-        taken.put(name, value)
-    return found
-
-
-def _model(model: Any) -> Model:
-    """A model's tensors; ValueError if it is none."""
-    if isinstance(model, str | os.PathLike):
-        run = read(model)
-        kinds = {layer.name: layer.kind for layer in layers_of(run)}
-        tensors = {name: np.asarray(stack[0]) for name, stack in run.params.items()}
-        return Model(tensors, _refuse, kinds, str(run.meta.get("implementation", "")).startswith("torch"))
-    if hasattr(model, "named_parameters"):
-        held = dict(model.named_parameters()) | {
-            name: value for name, value in model.named_buffers() if value.is_floating_point()
-        }
-        kinds = {name: type(module).__name__ for name, module in model.named_modules()}
-        return Model(
-            {name: as_array(value) for name, value in held.items()},
-            lambda name, value: held[name].data.copy_(held[name].new_tensor(value)),
-            kinds,
-            turned=True,
-        )
-    if isinstance(model, Mapping):
-        tensors = {name: as_array(value) for name, value in flat(model, "weights")}
-        return Model(tensors, lambda name, value: _set(model, name, value))
-    if hasattr(model, "variables"):
-        variables = {v.path.removeprefix(f"{model.name}/"): v for v in model.variables if "float" in str(v.dtype)}
-        return Model({n: as_array(v) for n, v in variables.items()}, lambda name, value: variables[name].assign(value))
-    raise ValueError(
-        f"weights are carried from and to a torch module, a Keras model or a tree of flax's parameters, not a "
-        f"{type(model).__name__}"
+    given, taken = model_of(source), model_of(into)
+    forced, said = (
+        ([], mapping or {}) if mapping is None or isinstance(mapping, Mapping) else (read_map(Path(mapping)), {})
     )
+    own = [[_by_map(forced, given, taken)]] if forced else []
+    groups = [*_groups(given, taken, forced, said)]
+    choices = [iter([each]) for each in own] + [
+        _choices(group, given, taken, open_=inputs is not None) for group in groups
+    ]
+    if inputs is None:
+        plan: Sequence[Sequence[Joined]] = [_only(each) for each in choices]
+        for one in (one for group in plan for one in group):
+            for name, value in one.values.items():
+                taken.put(name, value)
+        return _found(plan, given, taken)
+    plan = prove(given, taken, choices, inputs, inputs if into_inputs is None else into_inputs)
+    return _found(plan, given, taken, proved=True)
 
 
-def _refuse(name: str, value: Array) -> None:
-    raise ValueError("a recording stays as it is: weights go into a model")
+def _found(plan: Sequence[Sequence[Joined]], given: Model, taken: Model, proved: bool = False) -> Correspondence:
+    every = [one for group in plan for one in group]
+    place = {name: k for k, name in enumerate(given.tensors)}
+    pairings = sorted((p for one in every for p in one.pairings), key=lambda p: place[p.names[0][0]])
+    ours, theirs = used(pairings)
+    notes = [note for one in every for note in one.notes]
+    if proved:
+        notes.insert(0, "the outputs of one forward pass of both models agree within rounding")
+    alone = [tuple(n for n in model.tensors if n not in names) for model, names in ((given, ours), (taken, theirs))]
+    return Correspondence(tuple(pairings), (alone[0], alone[1]), notes=tuple(notes))
 
 
-def _set(tree: Any, name: str, value: Array) -> None:
-    """Set a leaf of nested dictionaries, by its name as ``flat`` gives it, to a value of its own dtype."""
-    for key, inner in tree.items():
-        if str(key) == name:
-            if not isinstance(tree, MutableMapping):
-                raise ValueError(f"{name} is in a tree that cannot be changed: hand over one of dictionaries")
-            tree[key] = inner.at[...].set(value) if hasattr(inner, "at") else np.asarray(value, inner.dtype)
-            return
-        if isinstance(inner, Mapping) and name.startswith(f"{key}/"):
-            _set(inner, name.removeprefix(f"{key}/"), value)
-            return
+def _by_map(pairings: Sequence[Pairing], given: Model, taken: Model) -> Joined:
+    """What a file says, which needs to name tensors of both models."""
+    for names, model, which in zip(used(pairings), (given, taken), ("source", "model"), strict=True):
+        missing = sorted(names - model.tensors.keys(), key=natural)
+        if missing:
+            raise ValueError(f"the mapping names {first_few(missing)}, which the {which} does not have")
+    found = Correspondence(tuple(pairings))
+    return Joined(tuple(pairings), to_framework(found.theirs, to_canonical(found.ours, given.tensors)))
 
 
-def _pairs(given: Model, taken: Model) -> Iterator[tuple[str, str]]:
-    """Which tensor is which; ValueError if that is open."""
-    ours, theirs = _alike(given), _alike(taken)
-    for key in sorted(ours.keys() | theirs.keys()):
-        some, others = ours.get(key, []), theirs.get(key, [])
-        if key[0] in STATISTICS and not (some and others):
+def _groups(given: Model, taken: Model, forced: Sequence[Pairing], said: Mapping[str, str]) -> Iterator[Group]:
+    """Sort the layers of both sides into groups that shapes do not tell apart; ValueError if one lacks partners."""
+    fused = has_fused_heads(given) or has_fused_heads(taken)
+    done = used(forced)
+    some = _units(given, fused, {*said}, done[0])
+    others = _units(taken, fused, {*said.values()}, done[1])
+    left, right = list(some), list(others)
+    for one, other in _said(said, some, others):
+        left.remove(one)
+        right.remove(other)
+        if not fit(one, other, given, taken):
+            raise ValueError(f"the mapping says that {one.name} is {other.name}, whose tensors have other shapes")
+        yield Group([one], [other])
+    for mine, its in _components(left, right, given, taken):
+        if len(mine) != len(its):
+            lists = [", ".join(sorted(map(_in_words, side), key=natural)[:4]) or "none" for side in (mine, its)]
+            raise ValueError(
+                f"of one shape the source has {len(mine)} ({lists[0]}), the model {len(its)} ({lists[1]}): which is "
+                "which cannot be told"
+            )
+        yield Group(mine, its, given.defined and taken.defined)
+
+
+def _units(model: Model, fused: bool, told: Collection[str], done: Collection[str]) -> list[Unit]:
+    """The layers of a model, without those that have tensors in ``done``."""
+
+    def names(unit: Unit) -> set[str]:
+        return {slot.framework for piece in unit.pieces.values() for slot in piece.slots}
+
+    return [unit for unit in units_of(model, fused, told) if names(unit).isdisjoint(done)]
+
+
+def _in_words(unit: Unit) -> str:
+    pieces = ", ".join(f"{slot.framework} {piece.shape}" for piece in unit.pieces.values() for slot in piece.slots[:1])
+    return pieces or unit.name
+
+
+def _said(said: Mapping[str, str], some: Sequence[Unit], others: Sequence[Unit]) -> Iterator[tuple[Unit, Unit]]:
+    """The layers that a user's mapping pairs: by their own names, or by those of tensors of them."""
+    pairs: dict[int, tuple[Unit, Unit]] = {}
+    for names in said.items():
+        found = []
+        for name, side, which in zip(names, (some, others), ("source", "model"), strict=True):
+            unit = next((unit for unit in side if unit.name == name), None) or next(
+                (
+                    unit
+                    for unit in side
+                    if any(slot.framework == name for piece in unit.pieces.values() for slot in piece.slots)
+                ),
+                None,
+            )
+            if unit is None:
+                raise ValueError(f"the mapping names {name}, and the {which} has no such layer or tensor")
+            found.append(unit)
+        pairs.setdefault(id(found[0]), (found[0], found[1]))
+        if pairs[id(found[0])][1] is not found[1]:
+            raise ValueError(f"the mapping says two partners of {found[0].name}")
+    if len({id(other) for _, other in pairs.values()}) < len(pairs):
+        raise ValueError("the mapping gives two layers of the source one partner")
+    yield from pairs.values()
+
+
+def _components(
+    some: Sequence[Unit], others: Sequence[Unit], given: Model, taken: Model
+) -> Iterator[tuple[list[Unit], list[Unit]]]:
+    """Layers of both sides that may be each other's partners, and all that hang together with them."""
+    fits = {id(one): [other for other in others if fit(one, other, given, taken)] for one in some}
+    left = list(some)
+    taken_up: set[int] = set()
+    while left:
+        mine, its, edge = [left.pop(0)], list[Unit](), True
+        while edge:
+            new = [other for one in mine for other in fits[id(one)] if id(other) not in taken_up]
+            its += list({id(other): other for other in new}.values())
+            taken_up |= {id(other) for other in new}
+            more = [one for one in left if any(id(other) in {id(each) for each in its} for other in fits[id(one)])]
+            left = [one for one in left if one not in more]
+            mine, edge = mine + more, bool(more)
+        yield sorted(mine, key=some.index), sorted(its, key=others.index)
+    rest = [other for other in others if id(other) not in taken_up]
+    if rest:
+        yield [], rest
+
+
+def _choices(group: Group, given: Model, taken: Model, open_: bool) -> Iterator[Sequence[Joined]]:
+    """The ways in which the layers of a group are joined; ValueError if that is open and must not be."""
+    told = group.told() or group.in_order()
+    if told is None and not open_:
+        raise ValueError(f"which is which cannot be told, for they have one shape: {group}; {SAY}")
+    how = told[1] if told is not None else How.ORDER
+    for pairs in group.ways() if open_ or told is None else [told[0]]:
+        if not all(fit(one, other, given, taken) for one, other in pairs):
             continue
-        if len(some) != len(others):
-            lists = (", ".join(sorted(names, key=natural)[:4]) or "none" for names in (some, others))
-            raise ValueError(f"of shape {key[1]} the source has {len(some)} ({next(lists)}), the model {len(others)} "
-                             f"({next(lists)}): which is which cannot be told")  # fmt: skip
-        yield from _in_order(given, some, taken, others)
+        ways = [list(joined(one, other, given, taken, how)) for one, other in pairs]
+        # How a kernel lies is the same for all layers of one kind.
+        for k in range(max(map(len, ways))):
+            yield [each[min(k, len(each) - 1)] for each in ways]
 
 
-def _alike(model: Model) -> dict[tuple[str, tuple[int, ...]], list[str]]:
-    """Names by what the tensor is of its layer, and its shape in the order (..., in, out)."""
-    found: dict[tuple[str, tuple[int, ...]], list[str]] = defaultdict(list)
-    for name, value in model.tensors.items():
-        axes = model.axes(name)
-        shape = value.shape if axes is None else tuple(value.shape[axes.index(axis)] for axis in range(value.ndim))
-        role = name[len(layer_of(name)) :].strip("/.")
-        found[ROLES.get(role, role), shape].append(name)
-    return found
-
-
-def _in_order(given: Model, some: Sequence[str], taken: Model, others: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Pair names that differ by numbers alone, in the order of these; other names by the words that they share."""
-    mine, theirs = _patterns(given, some), _patterns(taken, others)
-    if len(mine) == len(theirs) == 1:
-        yield from zip(sorted(some, key=natural), sorted(others, key=natural), strict=True)
-        return
-    for pattern, names in mine.items():
-        fits = [other for other in theirs if pattern & other - _common(theirs)]
-        back = [one for one in mine if len(fits) == 1 and one & fits[0] - _common(mine)]
-        if len(fits) != 1 or back != [pattern] or len(names) != len(theirs[fits[0]]):
-            lists = " and ".join(", ".join(sorted(each, key=natural)[:6]) for each in (some, others))
-            raise ValueError(f"which is which cannot be told, for they have one shape: {lists}")
-        yield from zip(names, theirs[fits[0]], strict=True)
-
-
-def _patterns(model: Model, names: Sequence[str]) -> dict[frozenset[str], list[str]]:
-    """Names by the words of the layer's name and kind, each list in the order of the numbers in them."""
-    found: dict[frozenset[str], list[str]] = defaultdict(list)
-    for name in sorted(names, key=natural):
-        said = f"{layer_of(name)} {model.kinds.get(layer_of(name), '')}"
-        words = [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", said) if len(word) > 1]
-        found[frozenset(SAME.get(word, word) for word in words)].append(name)
-    return found
-
-
-def _common(patterns: Mapping[frozenset[str], Any]) -> frozenset[str]:
-    """The words that tell nothing, because all names have them."""
-    return frozenset.intersection(*patterns) if len(patterns) > 1 else frozenset()
+def _only(ways: Iterator[Sequence[Joined]]) -> Sequence[Joined]:
+    """The one way in which layers are joined; ValueError if there are several."""
+    first, second = next(ways, None), next(ways, None)
+    if first is None or second is not None:
+        names = "none" if first is None else first_few([name for one in first for name in one.values])
+        raise ValueError(f"which of its axes is which cannot be told of {names}: hand over inputs, so that a forward "
+                         "pass of both models tells")  # fmt: skip
+    return first

@@ -30,6 +30,8 @@ class How(StrEnum):
     NEIGHBOUR = "neighbour"
     """The layer that other tensors were matched in."""
     ORDER = "order"
+    FORWARD = "forward"
+    """One forward pass of both models agrees, and would not with another pairing."""
     MAP = "map"
     """A user's own map."""
 
