@@ -125,6 +125,12 @@ class Calls:
             self._flow.close()
             self._alive, self._open, self._roots_given = [], [], []
 
+    def forget(self) -> None:
+        """Let go of all numbers: what points here is freed by the garbage collector alone, when it comes."""
+        for kept in (self.activations, self.gradients, self._values, self._back):
+            kept.clear()
+        self.of_params, self.prediction = [], None
+
     # Operations.
 
     def _bound(self, bind: Callable[[], Any], name: str, arguments: Sequence[Any]) -> Any:

@@ -60,6 +60,13 @@ class Layers:
                 stack.enter_context(self._optax(optax))
             yield
 
+    def forget(self) -> None:
+        """Let go of all numbers: what points here is freed by the garbage collector alone, when it comes."""
+        self.activations.clear()
+        self.gradients.clear()
+        self.flow.close()
+        self.inputs, self.of_params, self.optimizer, self.prediction = [], None, None, None
+
     def tap(self, tensor: Any, name: str) -> Any:
         """Keep a tensor's numbers, and those of its gradient, under a name. Returns the tensor."""
 

@@ -248,13 +248,15 @@ class JaxWatch:
             )
         for note in seen.notes:
             self._note(note)
-        update.activations, update.activation_gradients = seen.activations, seen.gradients
+        update.activations, update.activation_gradients = dict(seen.activations), dict(seen.gradients)
         update.prediction = seen.prediction
         if self._seed is None:
             self._layers = seen.found
         batch = besides(copied, self._places(given))
         update.inputs = modules.inputs or [leaf for leaf in jax.tree.leaves(batch) if np.ndim(leaf)]
         self._take_gradients(update, modules, calls.of_params[0] if len(calls.of_params) == 1 else None)
+        modules.forget()
+        calls.forget()
 
     def _take_gradients(self, update: Update, modules: Layers, given_back: Any) -> None:
         """Keep the gradients as the optimizer got them, and as differentiation gave them if something changed them."""

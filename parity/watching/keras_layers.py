@@ -49,6 +49,12 @@ class Layers:
         """The layers, in the order in which they ended."""
         return self._flow.found
 
+    def forget(self) -> None:
+        """Let go of all numbers: what points here is freed by the garbage collector alone, when it comes."""
+        self.activations, self.gradients, self.of_params = {}, {}, {}
+        self.prediction, self.inputs = None, []
+        self._flow.close()
+
     @contextmanager
     def watching(self, optimizer: Any) -> Iterator[None]:
         """Watch every layer of the model that is called, and the gradients of which the optimizer makes its update."""

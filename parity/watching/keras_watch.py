@@ -319,6 +319,7 @@ class KerasWatch:
         update.prediction, update.inputs, update.gradients = seen.prediction, seen.inputs, seen.of_params
         if self._generator is None:
             self._layers = seen.found
+        seen.forget()
 
     @contextmanager
     def _looking(self, back: bool) -> Iterator[None]:

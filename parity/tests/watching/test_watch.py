@@ -269,34 +269,87 @@ def test_a_frozen_parameter_is_none_that_trains_and_a_closure_may_make_the_whole
     assert len(np.unique(whole.loss)) == 4
 
 
-def held_on_to(folder: str) -> list[int]:
-    """Called where torch is: how many tensors live after each of some deep updates, with nothing collected."""
+def held_on_to(folder: str, framework: str) -> list[int]:
+    """Called where a framework is: how many tensors live after each of some deep updates, with nothing collected."""
+    import gc
+
+    from parity.watching import watch
+
+    watched, updated, alive = {"torch": in_torch_alone, "jax": in_jax_alone, "tensorflow": in_keras_alone}[framework]()
+    found = []
+    with watch(Path(folder, "run"), *watched, deep=14, shadows=0) as run:
+        updated(run)
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(12):
+                updated(run)
+                found.append(alive())
+        finally:
+            gc.enable()
+    return found
+
+
+def in_torch_alone() -> tuple[Any, Any, Any]:
     import gc
 
     import torch
 
-    from parity.watching import watch
-
     model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 1))
     optimizer = torch.optim.Adam(model.parameters())
-    alive = []
-    gc.collect()
-    gc.disable()
-    try:
-        with watch(Path(folder, "run"), model, optimizer, deep=12, shadows=0):
-            for _ in range(12):
-                optimizer.zero_grad()
-                model(torch.ones(2, 3)).square().mean().backward()
-                optimizer.step()
-                alive.append(sum(type(each) is torch.Tensor for each in gc.get_objects()))
-    finally:
-        gc.enable()
-    return alive
+
+    def updated(run: Any) -> None:
+        optimizer.zero_grad()
+        model(torch.ones(2, 3)).square().mean().backward()
+        optimizer.step()
+
+    return (model, optimizer), updated, lambda: sum(type(each) is torch.Tensor for each in gc.get_objects())
 
 
-@pytest.mark.asks(question=held_on_to, framework="torch")
-def test_a_deep_update_that_is_over_is_not_held_on_to(answer: list[int]) -> None:
-    assert answer[-1] == answer[3], answer
+def in_jax_alone() -> tuple[Any, Any, Any]:
+    import flax.linen as nn
+    import jax
+    import optax
+
+    x = np.ones((2, 3), np.float32)
+    model, tx = nn.Sequential([nn.Dense(4), nn.relu, nn.Dense(1)]), optax.adam(1e-3)
+    params = model.init(jax.random.key(0), x)
+    now = {"state": (params, tx.init(params))}
+
+    def step(params: Any, state: Any, x: Any) -> Any:
+        loss, gradients = jax.value_and_grad(lambda p: (model.apply(p, x) ** 2).mean())(params)
+        updates, state = tx.update(gradients, state, params)
+        return optax.apply_updates(params, updates), state, loss
+
+    def updated(run: Any) -> None:
+        *state, _ = run.step(step, *now["state"], x)
+        now["state"] = tuple(state)
+
+    return now["state"], updated, lambda: len(jax.live_arrays())
+
+
+def in_keras_alone() -> tuple[Any, Any, Any]:
+    import gc
+
+    import keras
+    import tensorflow as tf
+
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, "relu"), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.Adam(1e-3), "mse")
+    x, y = np.ones((2, 3), np.float32), np.zeros((2, 1), np.float32)
+    kind = type(tf.constant(0.0))
+    return (
+        (model,),
+        lambda run: run.step(model.train_on_batch, x, y),
+        lambda: sum(type(each) is kind for each in gc.get_objects()),
+    )
+
+
+@pytest.mark.parametrize("framework", ["torch", "jax", "tensorflow"])
+def test_a_deep_update_that_is_over_is_not_held_on_to(framework: str, warm: Warm, tmp_path: Path) -> None:
+    ask = warm.ask(held_on_to, Environment(framework), {"framework": framework}, folder=lambda: tmp_path)
+    found = ask.result()
+    assert found[-1] <= found[3], found
 
 
 def clipped(folder: str) -> dict[str, Any]:
