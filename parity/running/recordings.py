@@ -34,6 +34,7 @@ class Recordings:
         self._known = Known(options.suite, mark)
         self._runs: dict[str, Runs] = {}
         self._taken: set[Path] = set()
+        self._files: dict[tuple[str, ...], dict[str, str]] = {}
 
     def of(self, cell: Cell) -> Runs:
         """The recordings of a cell's case, for all of its cells."""
@@ -81,7 +82,8 @@ class Recordings:
             variables = foreign_environment(variables)
         else:
             reach = replace(reach, folders=(*reach.folders, *own_path()))
-        return fresh(run.meta.get("depends"), variables, searched(reach))
+        folders = searched(reach)
+        return fresh(run.meta.get("depends"), variables, folders, self._files.setdefault(folders, {}))
 
     def _read(self, folder: Path) -> Trajectory:
         """Read what a job has left. Another process that makes the same run puts its own in its place."""
