@@ -17,6 +17,7 @@ class Imports:
     Args:
         own: Whether a source, by its path, is somebody's own and no interpreter's.
         on_own: Called with a module of theirs as soon as its code has been carried out, before its importer goes on.
+        before_others: Called before an installed package is imported: what it changes elsewhere is no job's doing.
         on_others: Called with the names of an interpreter's modules, once the first of them and all that it imports are
             complete: until then they change each other.
         on_loaded: What to do with single modules of an interpreter as soon as they are loaded, by name.
@@ -26,10 +27,12 @@ class Imports:
         self,
         own: Callable[[str], bool],
         on_own: Callable[[ModuleType], None],
+        before_others: Callable[[], None],
         on_others: Callable[[list[str]], None],
         on_loaded: Mapping[str, Callable[[ModuleType], None]],
     ) -> None:
         self._own, self._on_own, self._on_others, self._on_loaded = own, on_own, on_others, on_loaded
+        self._before_others = before_others
         self._local = threading.local()
         self._names: list[str] = []
         self._depth = 0
@@ -58,11 +61,17 @@ class Imports:
             if name in self._on_loaded:
                 after.append(self._on_loaded[name])
             if not isinstance(loader, type) and self._depth == 0:
-                _around(loader, self._enter, self._leave)
+                standard = name.partition(".")[0] in sys.stdlib_module_names
+                _around(loader, self._enter if standard else self._enter_installed, self._leave)
         for call in after:
             _around(loader, lambda: None, call)
 
     def _enter(self) -> None:
+        self._depth += 1
+
+    def _enter_installed(self) -> None:
+        if self._depth == 0:
+            self._before_others()
         self._depth += 1
 
     def _leave(self, module: ModuleType) -> None:

@@ -15,7 +15,7 @@ from operator import attrgetter
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
-from parity.running.values import PLAIN, Words, words
+from parity.running.values import PLAIN, UNSAID, Words, words
 
 HARNESS = __name__.partition(".")[0]
 NOISE = frozenset(
@@ -49,6 +49,8 @@ class Held:
         self._kept_keywords: list[dict[str, Any]] = []
         self._hooks: dict[int, tuple[str, Any, list[Any]]] = {}
         self._modules: dict[str, ModuleType] = {}
+        self._noted: list[str] = []
+        self._importing = False
         self._values: dict[str, dict[str, Words]] = {}
 
     def hold(self, names: Iterable[str]) -> None:
@@ -69,6 +71,18 @@ class Held:
                     held = True
         if held:
             self._referents = gc.get_referents(*self._functions.values())
+
+    def note(self) -> None:
+        """Note what is not as it was before an installed package is imported, which may itself change others."""
+        self._noted += self._changed_names()
+        self._importing = True
+
+    def hold_imported(self, names: Iterable[str]) -> None:
+        """Hold modules that have just been imported, and what they have changed in others as it is now."""
+        if self._importing:
+            self._changed_names()
+            self._importing = False
+        self.hold(names)
 
     def hold_own(self, module: ModuleType) -> None:
         """Hold the values of a module of a suite's or of the harness's."""
@@ -92,17 +106,24 @@ class Held:
             for name, module in self._modules.items()
             if name in self._values and sys.modules.get(name) is not module
         ]
-        found += [f"{label}.{name} {how}" for label, name, how in self._changed_spaces()]
-        found += [f"{label} was changed" for label in self._changed_functions()]
-        for label, hooks, before_hooks in self._hooks.values():
-            if not _same_items(_items(hooks), before_hooks):
-                found.append(f"{label} was changed")
+        found += [*self._noted, *self._changed_names()]
+        self._noted = []
         for name, values in list(self._values.items()):
             now_values = dict(_values(self._modules[name]))
             if now_values != values:
                 found += [f"{name}.{attribute} {how}" for attribute, how in self._revalued(name, values, now_values)]
                 self._values[name] = now_values
         return list(dict.fromkeys(found))
+
+    def _changed_names(self) -> list[str]:
+        """What is not as it was in the modules of an interpreter; from now on it counts as it is now."""
+        found = [f"{label}.{name} {how}" for label, name, how in self._changed_spaces()]
+        found += [f"{label} was changed" for label in self._changed_functions()]
+        for key, (label, hooks, before) in list(self._hooks.items()):
+            if not _same_items(_items(hooks), before):
+                found.append(f"{label} was changed")
+                self._hooks[key] = label, hooks, _items(hooks)
+        return found
 
     def _changed_spaces(self) -> Iterator[tuple[str, str, str]]:
         before = list(self._befores.values())
@@ -122,9 +143,11 @@ class Held:
         if _same(now, self._referents) and _same(self._keywords, self._kept_keywords):
             return
         for key, function in self._functions.items():
-            if not _same(_parts(function), self._parts[key]):
+            code, defaults, keywords = _parts(function)
+            if not _same((code, defaults, keywords), self._parts[key]):
                 yield self._labels[key]
-        self._referents = now
+                self._parts[key] = code, defaults, keywords and dict(keywords)
+        self._referents, self._kept_keywords = now, list(map(dict, self._keywords))
 
     def _hold_space(self, label: str, space: Any) -> None:
         if id(space) in self._spaces:
@@ -166,8 +189,11 @@ class Held:
             elif callable(old) or _functions(old):
                 if not self._belongs(new, known):
                     yield name, "was replaced"
-            elif (public or "hook" in name) and (_plain(old) or old is None) and not _equal(old, new):
-                yield name, "was replaced"
+            elif "hook" in name or (public and _plain(old)):
+                # A class of a framework's may number its objects. A name without a value is filled in as it is needed.
+                counts = of_class and type(old) is type(new) is int and new > old
+                if not counts and not _equal(old, new):
+                    yield name, "was replaced"
 
     def _belongs(self, value: Any, known: set[int]) -> bool:
         """Whether something in another's place was put there by those who wrote that: it is theirs, and new."""
@@ -202,21 +228,40 @@ class Held:
                 yield name, "was taken away"
             elif name not in before:
                 # What the harness loads late is its own.
-                if not (module.startswith(HARNESS) and str(getattr(space[name], "__module__", "")).startswith(HARNESS)):
+                if not (
+                    module.startswith(HARNESS) and str(getattr(_at(space, name), "__module__", "")).startswith(HARNESS)
+                ):
                     yield name, "was added"
             elif before[name] != now[name]:
-                yield name, "was replaced" if callable(space.get(name)) else "was changed"
+                yield name, "was replaced" if callable(_at(space, name)) else "was changed"
+
+
+def _at(space: dict[str, Any], name: str) -> Any:
+    first, _, rest = name.partition(".")
+    return vars(space[first]).get(rest) if rest else space.get(first)
 
 
 def _values(module: ModuleType) -> Iterator[tuple[str, Words]]:
-    """The values of a module in words; of what the harness keeps for itself plain values and functions alone."""
-    harness = module.__name__.partition(".")[0] == HARNESS
-    for name, value in list(vars(module).items()):
-        if name in NOISE or isinstance(value, ModuleType):
-            continue
-        if harness and name.startswith("_") and not (_plain(value) or isinstance(value, FunctionType | type)):
-            continue
-        yield name, words(value, module.__name__)
+    """The values of a module, and of the classes that it defines, in words.
+
+    Of what the harness keeps for itself plain values and functions alone: it notes there what a worker does.
+    """
+    home = module.__name__
+    harness = home.partition(".")[0] == HARNESS
+
+    def named(names: Any, before: str) -> Iterator[tuple[str, Words]]:
+        for name, value in list(names.items()):
+            if name in NOISE or name in UNSAID or isinstance(value, ModuleType):
+                continue
+            whole = before + name
+            private = harness and any(part.startswith("_") for part in whole.split(".")) and not name.endswith("__")
+            if private and not (_plain(value) or isinstance(value, FunctionType | type)):
+                continue
+            yield whole, words(value, home)
+            if isinstance(value, type) and value.__module__ == home and not before:
+                yield from named(vars(value), f"{name}.")
+
+    yield from named(vars(module), "")
 
 
 def _functions(value: Any) -> list[FunctionType]:

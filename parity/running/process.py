@@ -61,7 +61,7 @@ class Process:
         self._trainer: ModuleType | None = None
         self._held, self._modules = Held(own), 0
         hears = dict.fromkeys(READERS, wrap_reader)
-        sys.meta_path.insert(0, Imports(own, self._held.hold_own, self._held.hold, hears))
+        sys.meta_path.insert(0, Imports(own, self._held.hold_own, self._held.note, self._held.hold_imported, hears))
         with contextlib.suppress(ImportError):
             import_module("numpy")
         packages = {package for each in self._framework.packages.values() for package in each} - {"numpy"}

@@ -53,12 +53,12 @@ class Same:
 def words(value: Any, home: str = "", depth: int = 0) -> Words:
     """Say what a value is, and what is in it.
 
-    Containers, arrays, random generators, functions with their defaults, classes, and objects of classes that the
-    suites define are looked into; so are the parameters of models. Any other object is the one that it is.
+    Containers, arrays, random generators, functions with their defaults, and objects of classes that the suites define
+    are looked into; so are the parameters of models. Any other object is the one that it is.
 
     Args:
         value: The value.
-        home: The module that holds it. Functions and classes that another module has defined are looked into there.
+        home: The module that holds it. A function that another module has defined is looked into there.
         depth: How deep in another value it lies.
 
     Returns:
@@ -72,7 +72,7 @@ def words(value: Any, home: str = "", depth: int = 0) -> Words:
     if kind is FunctionType:
         return _of_function(value, home, depth) if value.__module__ == home else Same(value)
     if isinstance(value, type):
-        return _of_class(value, home, depth) if value.__module__ == home and depth < 2 else Same(value)
+        return Same(value)
     if kind in _OPAQUE:
         return Same(value)
     if kind in _CONTAINERS:
@@ -104,11 +104,6 @@ def _of_function(value: FunctionType, home: str, depth: int) -> Words:
     closure = tuple([_cell(cell, home, depth) for cell in cells])
     parts = value.__defaults__, value.__kwdefaults__, inside
     return Same(value), Same(value.__code__), closure, words(parts, home, depth + 1)
-
-
-def _of_class(value: type, home: str, depth: int) -> Words:
-    names = [(name, words(one, home, depth + 1)) for name, one in vars(value).items() if name not in UNSAID]
-    return Same(value), tuple(names)
 
 
 def _cell(cell: Any, home: str, depth: int) -> Words:
