@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import sys
 import warnings
+from abc import ABCMeta
 from collections.abc import Callable, Iterable, Iterator
 from operator import attrgetter
 from types import BuiltinFunctionType, FunctionType, ModuleType
@@ -133,7 +134,7 @@ class Held:
         for key, space in list(self._spaces.items()):
             names, now = self._befores[key], dict(vars(space))
             if not _same(names, now):
-                for name, how in self._parted(names, now, known, isinstance(space, type)):
+                for name, how in self._parted(names, now, known, space):
                     yield self._labels[key], name, how
                 self._befores[key] = now
 
@@ -172,16 +173,18 @@ class Held:
             elif "hook" in name and isinstance(value, dict | list):
                 self._hooks[id(value)] = f"{label}.{name}", value, _items(value)
 
-    def _parted(self, before: Namespace, now: Namespace, known: set[int], of_class: bool) -> Iterator[tuple[str, str]]:
+    def _parted(self, before: Namespace, now: Namespace, known: set[int], space: Any) -> Iterator[tuple[str, str]]:
         """The names in a module or a class of an interpreter's that a job has given another meaning."""
-        nothing = object()
+        nothing, of_class = object(), isinstance(space, type)
+        # A class of another kind may fill itself, as one of protobuf does with the values of its enumerations.
+        fills_itself = of_class and type(space) not in (type, ABCMeta)
         for name in (*before, *(name for name in now if name not in before)):
             old, new = before.get(name, nothing), now.get(name, nothing)
             if old is new or name in NOISE or isinstance(new, ModuleType) or isinstance(old, ModuleType):
                 continue
             public = not name.startswith("_")
             if old is nothing:
-                if self._strange(new, known, of_class) or (public and _plain(new)):
+                if self._strange(new, known, of_class) or (public and _plain(new) and not fills_itself):
                     yield name, "was added"
             elif new is nothing:
                 if public and (callable(old) or _plain(old)):
@@ -268,6 +271,7 @@ def _functions(value: Any) -> list[FunctionType]:
     """The functions of Python's that an attribute consists of."""
     if isinstance(value, FunctionType):
         return [value]
+    found: list[Any] = []
     if isinstance(value, staticmethod | classmethod):
         found = [value.__func__]
     elif isinstance(value, property):

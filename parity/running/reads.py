@@ -270,7 +270,7 @@ class Reads:
         os.path.realpath = _telling(os.path.realpath, self._asks(LINK))
         with suppress(ImportError):
             # As multiprocessing begins a process, which no audit event tells of.
-            starts = import_module("_posixsubprocess")
+            starts: Any = import_module("_posixsubprocess")
             starts.fork_exec = _telling(starts.fork_exec, lambda _, frame: self._note_start("os.fork", frame))
 
     def _asks(self, what: str) -> Callable[[Any, FrameType], None]:
