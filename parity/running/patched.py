@@ -12,6 +12,8 @@ import sys
 import warnings
 from abc import ABCMeta
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
+from itertools import chain
 from operator import attrgetter
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
@@ -43,9 +45,11 @@ class Held:
         self._labels: dict[int, str] = {}
         self._spaces: dict[int, Any] = {}
         self._befores: dict[int, Namespace] = {}
-        self._functions: dict[int, FunctionType] = {}
-        self._parts: dict[int, tuple[Any, ...]] = {}
-        self._referents: list[Any] = []
+        self._functions: dict[FunctionType, str] = {}
+        self._parts: dict[FunctionType, tuple[Any, ...]] = {}
+        self._new: list[FunctionType] = []
+        # What functions refer to, for each and for all of those that were held at once.
+        self._chunks: list[tuple[list[FunctionType], list[list[Any]], list[Any]]] = []
         self._keywords: list[dict[str, Any]] = []
         self._kept_keywords: list[dict[str, Any]] = []
         self._hooks: dict[int, tuple[str, Any, list[Any]]] = {}
@@ -56,7 +60,6 @@ class Held:
 
     def hold(self, names: Iterable[str]) -> None:
         """Hold modules as they are now, by their names, but for those that are held already."""
-        held = False
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # some classes warn when they are looked at
             for name in names:
@@ -69,9 +72,10 @@ class Held:
                 else:
                     self._modules[name] = module
                     self._hold_space(name, module)
-                    held = True
-        if held:
-            self._referents = gc.get_referents(*self._functions.values())
+        if self._new:
+            functions, self._new = self._new, []
+            referents = [gc.get_referents(function) for function in functions]
+            self._chunks.append((functions, referents, list(chain.from_iterable(referents))))
 
     def note(self) -> None:
         """Note what is not as it was before an installed package is imported, which may itself change others."""
@@ -130,7 +134,12 @@ class Held:
         before = list(self._befores.values())
         if _same(list(map(vars, self._spaces.values())), before):
             return
-        known = {id(value) for names in before for value in names.values()}
+
+        @cache
+        def known() -> set[int]:
+            # Asked only where something has changed: each identity that is taken is an audit event as well.
+            return {id(value) for names in before for value in names.values()}
+
         for key, space in list(self._spaces.items()):
             names, now = self._befores[key], dict(vars(space))
             if not _same(names, now):
@@ -140,15 +149,25 @@ class Held:
 
     def _changed_functions(self) -> Iterator[str]:
         # Asking each function for its parts takes long, as each time an audit event tells of it.
-        now = gc.get_referents(*self._functions.values())
-        if _same(now, self._referents) and _same(self._keywords, self._kept_keywords):
-            return
-        for key, function in self._functions.items():
-            code, defaults, keywords = _parts(function)
-            if not _same((code, defaults, keywords), self._parts[key]):
-                yield self._labels[key]
-                self._parts[key] = code, defaults, keywords and dict(keywords)
-        self._referents, self._kept_keywords = now, list(map(dict, self._keywords))
+        for functions, referents, flat in self._chunks:
+            if _same(gc.get_referents(*functions), flat):
+                continue
+            for place, function in enumerate(functions):
+                now = gc.get_referents(function)
+                if not _same_items(now, referents[place]):
+                    referents[place] = now
+                    yield from self._changed_function(function)
+            flat[:] = chain.from_iterable(referents)
+        if not _same(self._keywords, self._kept_keywords):
+            for function in self._functions:
+                yield from self._changed_function(function)
+            self._kept_keywords = list(map(dict, self._keywords))
+
+    def _changed_function(self, function: FunctionType) -> Iterator[str]:
+        code, defaults, keywords = _parts(function)
+        if not _same((code, defaults, keywords), self._parts[function]):
+            yield self._functions[function]
+            self._parts[function] = code, defaults, keywords and dict(keywords)
 
     def _hold_space(self, label: str, space: Any) -> None:
         if id(space) in self._spaces:
@@ -157,14 +176,14 @@ class Held:
         self._spaces[id(space)], self._befores[id(space)], self._labels[id(space)] = space, names, label
         for name, value in names.items():
             for function in _functions(value):
-                if id(function) not in self._functions:
+                if function not in self._functions:
                     code, defaults, keywords = _parts(function)
-                    self._functions[id(function)] = function
-                    self._parts[id(function)] = code, defaults, keywords and dict(keywords)
+                    self._functions[function] = f"{label}.{name}"
+                    self._parts[function] = code, defaults, keywords and dict(keywords)
+                    self._new.append(function)
                     if keywords:
                         self._keywords.append(keywords)
                         self._kept_keywords.append(dict(keywords))
-                    self._labels[id(function)] = f"{label}.{name}"
             if isinstance(value, type) and id(value) not in self._spaces and isinstance(space, ModuleType):
                 module = sys.modules.get(str(value.__module__))
                 file = vars(module).get("__file__") if isinstance(module, ModuleType) else None
@@ -173,7 +192,9 @@ class Held:
             elif "hook" in name and isinstance(value, dict | list):
                 self._hooks[id(value)] = f"{label}.{name}", value, _items(value)
 
-    def _parted(self, before: Namespace, now: Namespace, known: set[int], space: Any) -> Iterator[tuple[str, str]]:
+    def _parted(
+        self, before: Namespace, now: Namespace, known: Callable[[], set[int]], space: Any
+    ) -> Iterator[tuple[str, str]]:
         """The names in a module or a class of an interpreter's that a job has given another meaning."""
         nothing, of_class = object(), isinstance(space, type)
         # A class of another kind may fill itself, as one of protobuf does with the values of its enumerations.
@@ -198,23 +219,23 @@ class Held:
                 if not counts and not _equal(old, new):
                     yield name, "was replaced"
 
-    def _belongs(self, value: Any, known: set[int]) -> bool:
+    def _belongs(self, value: Any, known: Callable[[], set[int]]) -> bool:
         """Whether something in another's place was put there by those who wrote that: it is theirs, and new."""
-        if id(value) in known:
-            return False
         functions = _functions(value)
-        if functions:
-            return all(self._theirs(function) for function in functions)
-        return isinstance(value, type) and not self._mine(sys.modules.get(str(value.__module__)))
+        if functions and not all(self._theirs(function) for function in functions):
+            return False
+        if id(value) in known():
+            return False
+        return bool(functions) or (isinstance(value, type) and not self._mine(sys.modules.get(str(value.__module__))))
 
-    def _strange(self, value: Any, known: set[int], to_class: bool) -> bool:
+    def _strange(self, value: Any, known: Callable[[], set[int]], to_class: bool) -> bool:
         """Whether something that was added is none of an interpreter's, or a known function at another place."""
         functions = _functions(value)
         if functions:
-            return not all(self._theirs(function) for function in functions) or (to_class and id(value) in known)
+            return not all(self._theirs(function) for function in functions) or (to_class and id(value) in known())
         if isinstance(value, type):
             return self._mine(sys.modules.get(str(value.__module__)))
-        return to_class and (isinstance(value, BuiltinFunctionType) or (callable(value) and id(value) in known))
+        return to_class and (isinstance(value, BuiltinFunctionType) or (callable(value) and id(value) in known()))
 
     def _theirs(self, function: FunctionType) -> bool:
         file = function.__code__.co_filename
@@ -269,19 +290,23 @@ def _values(module: ModuleType) -> Iterator[tuple[str, Words]]:
 
 def _functions(value: Any) -> list[FunctionType]:
     """The functions of Python's that an attribute consists of."""
-    if isinstance(value, FunctionType):
+    kind = type(value)
+    if kind is FunctionType:
         return [value]
-    found: list[Any] = []
-    if isinstance(value, staticmethod | classmethod):
-        found = [value.__func__]
-    elif isinstance(value, property):
-        found = [value.fget, value.fset]
-    elif isinstance(value, type) or not callable(value):
+    inside = _INSIDE.get(kind.__name__)
+    if inside is None:
         return []
-    else:  # as NumPy dispatches its functions
-        inside = getattr(type(value), "__dict__", {})
-        found = [getattr(value, "__wrapped__", None)] if "__get__" in inside or "__call__" in inside else []
+    found = [getattr(value, name, None) for name in inside]
     return [one for one in found if isinstance(one, FunctionType)]
+
+
+_INSIDE = {
+    "staticmethod": ("__func__",),
+    "classmethod": ("__func__",),
+    "property": ("fget", "fset"),
+    "_ArrayFunctionDispatcher": ("__wrapped__",),  # NumPy's
+}
+"""Where attributes of other kinds than a function keep functions."""
 
 
 def _items(hooks: Any) -> list[Any]:

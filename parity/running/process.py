@@ -182,8 +182,8 @@ def own_state() -> State:
         ],
         # What an installed package adds when it is imported is the same for every job.
         "the search path": [entry for entry in sys.path if own(os.path.join(entry, ""))],
-        "the finders of modules": [id(one) for one in sys.meta_path if _of_own_class(one)],
-        "the streams": [id(stream) for stream in (sys.stdin, sys.stdout, sys.stderr)],
+        "the finders of modules": [_name(type(one)) for one in sys.meta_path if _of_own_class(one)],
+        "the streams": [getattr(sys, name) is getattr(sys, f"__{name}__") for name in ("stdin", "stdout", "stderr")],
         "what is called for an error": _name(sys.excepthook),
         "what is called for a value": _name(sys.displayhook),
         "the longest number in digits": sys.get_int_max_str_digits(),
