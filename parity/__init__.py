@@ -5,9 +5,9 @@ nor any framework. A name's module is loaded when the name is first asked for, s
 once and a worker process can set a framework's environment before the framework is loaded.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+# As ``typing`` has it, and imported from nowhere: ``python -m parity`` comes by here while the current folder, which
+# may be a stranger's, is still the first place in which Python looks for a module.
+TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from parity.judging.diff import Comparison as Comparison

@@ -21,45 +21,75 @@ CHANGING = "changed meanwhile"
 SYSTEM = ("/proc/", "/sys/", "/dev/")
 """What lies there is no file of anyone's: no run depends on it, and reading it may wait for ever."""
 BLOCK = 1 << 20
+ALL = "*"
+"""In the place of a variable's name: all of them."""
+UNSTEADY = frozenset({"_", "COLUMNS", "LC_CTYPE", "LINES", "OLDPWD", "PWD", "PYTEST_CURRENT_TEST", "SHLVL"})
+"""Variables that a shell, a terminal or Python itself sets anew for each process: whoever reads all depends on none."""
+KIND, LINK = "/.", "/@"
+"""After a path: of what kind it is and of what size, and where it leads, in the place of its content."""
 
 
-def fresh(depends: Any, variables: Mapping[str, str], folders: Sequence[str], budget: Budget | None = None) -> bool:
+def fresh(
+    depends: Any,
+    variables: Mapping[str, str],
+    folders: Sequence[str],
+    known: dict[str, str] | None = None,
+    budget: Budget | None = None,
+) -> bool:
     """Whether all that a run depended on is as it was.
 
     ``depends`` is what ``parity.running.reads.Reads.of`` gave, or whatever stands in its place in a recording;
-    ``variables`` are those that a worker would have, ``folders`` those in which it would look for a file. ``budget`` is
-    what reading the files may take: a run that depends on more is made again.
+    ``variables`` are those that a worker would have, ``folders`` those in which it would look for a file. ``known``
+    keeps what files are like for the next run that is asked about at the same moment and in the same folders.
+    ``budget`` is what reading the files may take: a run that depends on more is made again.
     """
     if not isinstance(depends, dict):
         return False
     files, asked = depends.get("files"), depends.get("variables")
     if not isinstance(files, dict) or not isinstance(asked, dict) or len(files) + len(asked) > LIMIT:
         return False
-    same = (hash_of(variables.get(name)) == known for name, known in asked.items())
-    if not all(same):
+    if any(
+        hash_of(everything(variables) if name == ALL else variables.get(name)) != was for name, was in asked.items()
+    ):
         return False
-    # Names that lead to one file are one, and must agree.
-    wanted: dict[str, Any] = {}
-    for name, known in files.items():
-        try:
-            path = os.path.realpath(find(name, folders))
-        except (OSError, ValueError):  # the latter for a zero byte
-            path = name
-        if path.startswith(SYSTEM) or wanted.setdefault(path, known) != known:
-            return False
+    known = {} if known is None else known
     budget = budget or Budget()
     try:
         with budget.reading():
-            return all(content(path, budget) == known for path, known in wanted.items())
+            for name, was in files.items():
+                if name not in known:
+                    path = find(name, folders)
+                    if _leads(path).startswith(SYSTEM):
+                        return False
+                    known[name] = content(path, budget)
+                if known[name] != was:
+                    return False
     except LimitError:
         return False
+    return True
+
+
+def everything(variables: Mapping[str, str]) -> str:
+    """All variables in one word, but for those that no two processes share."""
+    return "\0".join(f"{name}={value}" for name, value in sorted(variables.items()) if name not in UNSTEADY)
+
+
+def _leads(path: str) -> str:
+    """The file that a path leads to."""
+    try:
+        return os.path.realpath(path)
+    except (OSError, ValueError):  # the latter for a zero byte
+        return path
 
 
 def content(path: str, budget: Budget | None = None) -> str:
     """A hash of a file's content, or of the names in a folder; read once for each state that it is in.
 
-    LimitError if a ``budget`` is given and the file is more than is left of it.
+    After a path ``KIND`` and ``LINK`` ask for something else of it. LimitError if a ``budget`` is given and the file is
+    more than is left of it.
     """
+    if path.endswith((KIND, LINK)):
+        return _kind(path.removesuffix(KIND)) if path.endswith(KIND) else _link(path.removesuffix(LINK))
     try:
         found = os.stat(path)
     except (OSError, ValueError):  # the latter for a zero byte
@@ -97,6 +127,24 @@ def _hashed(path: str, size: int, budget: Budget | None) -> str:
     return digest.hexdigest()[:32]
 
 
+def _kind(path: str) -> str:
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return ABSENT
+    return f"{found.st_size} bytes" if stat.S_ISREG(found.st_mode) else f"kind {stat.S_IFMT(found.st_mode):o}"
+
+
+def _link(path: str) -> str:
+    try:
+        if os.path.lexists(path):
+            there = os.path.realpath(path)
+            return hash_of(there) if there != os.path.abspath(path) else "no link"
+    except (OSError, ValueError):
+        pass  # what cannot be followed is not there
+    return ABSENT
+
+
 def _listed(folder: str) -> str:
     try:
         names = sorted(name for name in os.listdir(folder) if not name.startswith((".", "__pycache__")))
@@ -116,6 +164,11 @@ def searched(reach: Reach) -> tuple[str, ...]:
     return tuple(dict.fromkeys(os.path.realpath(folder) for folder in (*beside, *reach.folders)))
 
 
+def plain(path: str) -> str:
+    """A path without what is asked of it."""
+    return path.removesuffix(KIND).removesuffix(LINK)
+
+
 def name_of(path: str, folders: Sequence[str]) -> str:
     """A file's path below one of the folders, or below the user's own, which holds on other machines; else as it is."""
     for folder, start in (*((folder, "") for folder in folders), (os.path.expanduser("~"), "~/")):
@@ -128,4 +181,4 @@ def name_of(path: str, folders: Sequence[str]) -> str:
 def find(name: str, folders: Sequence[str]) -> str:
     """Where a file of that name is now: in the first of the folders that has it, or would be in the first."""
     places = [os.path.join(folder, name) for folder in folders] if not name.startswith("~/") else []
-    return next((place for place in places if os.path.exists(place)), (*places, os.path.expanduser(name))[0])
+    return next((one for one in places if os.path.exists(plain(one))), (*places, os.path.expanduser(name))[0])

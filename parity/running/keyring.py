@@ -7,13 +7,23 @@ import hashlib
 import platform
 from pathlib import Path
 
+from parity.frameworks import framework_of
 from parity.judging.floors.floor import load
 from parity.recording.files import write_whole
 from parity.recording.places import CHECKED, floor_name
 from parity.running.cells import Cell, Options
 from parity.running.jobs import FloorFile
 from parity.running.keys import fingerprint, harness_code, mark
+from parity.running.pool import worker_environment
 from parity.running.versions import Versions
+
+READ_BY_FRAMEWORKS = (
+    *("JAX_", "XLA_", "TF_", "TF2_", "TORCH_", "TORCHINDUCTOR_", "PYTORCH_", "KERAS_", "ATEN_", "NPY_", "NUMPY_"),
+    *("CUDA_", "CUBLAS_", "CUDNN_", "NVIDIA_", "NCCL_", "TRITON_", "AMD_", "HIP_", "ROCR_"),
+    *("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "BLIS_", "VECLIB_", "NUMEXPR_", "ONEDNN_", "DNNL_", "EIGEN_"),
+    *("LD_PRELOAD", "LD_LIBRARY_PATH", "DYLD_", "MALLOC_", "PYTHONOPTIMIZE"),
+)
+"""How variables begin that change what a framework computes, or with what, and that no source of a suite asks for."""
 
 
 class Keyring:
@@ -23,7 +33,7 @@ class Keyring:
         self.options, self.suite, self.versions = options, options.suite, versions
         self._fingerprints: dict[tuple[str, int], str] = {}
         self._marks: dict[str, str] = {}
-        self._origins: dict[tuple[str, str], str] = {}
+        self._origins: dict[tuple[str, str, str], str] = {}
         self._placed: set[Path] = set()
 
     def epochs(self, cell: Cell) -> int:
@@ -52,8 +62,8 @@ class Keyring:
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 
     def origin(self, cell: Cell) -> str:
-        """The part of the key that a free run and those in lockstep share: the code and the versions."""
-        known = cell.entry.folder, cell.implementation
+        """The part of the key that a free run and those in lockstep share: code, versions, what frameworks are told."""
+        known = cell.entry.folder, cell.implementation, cell.device
         if known not in self._origins:
             parts = (
                 harness_code(*cell.entry.sources(cell.implementation)),
@@ -62,6 +72,7 @@ class Keyring:
                 sorted(self.versions.of(cell.implementation).items()),
                 self.versions.python(cell.implementation),
                 platform.machine(),
+                sorted(framework_variables(cell).items()),
             )
             self._origins[known] = hashlib.sha256(repr(parts).encode()).hexdigest()
         return self._origins[known]
@@ -97,3 +108,9 @@ class Keyring:
             return None
         own = self.suite.floors / Path(floor.path).name
         return None if load(own, floor.mark) is None else own
+
+
+def framework_variables(cell: Cell) -> dict[str, str]:
+    """The variables of a cell's worker that frameworks and their libraries read by themselves."""
+    variables = worker_environment(framework_of(cell.implementation).name, device=cell.device)
+    return {name: value for name, value in variables.items() if name.startswith(READ_BY_FRAMEWORKS)}

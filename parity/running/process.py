@@ -7,6 +7,7 @@ Random numbers are no difference: drawing some is nobody's fault, and every job 
 from __future__ import annotations
 
 import contextlib
+import decimal
 import gc
 import locale
 import os
@@ -14,6 +15,7 @@ import random
 import signal
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import import_module
@@ -24,7 +26,9 @@ from typing import TYPE_CHECKING, Any
 
 from parity.frameworks import FRAMEWORKS
 from parity.running.executor import Environment
-from parity.running.patched import Functions, functions, patched
+from parity.running.importing import Imports
+from parity.running.patched import Held
+from parity.running.reads import READERS, own, wrap_reader
 
 if TYPE_CHECKING:
     from parity.spec import Case, Dataset
@@ -55,14 +59,15 @@ class Process:
         self._framework = next(known for known in FRAMEWORKS if known.name == environment.framework)
         self._device = environment.device
         self._trainer: ModuleType | None = None
+        self._held, self._modules = Held(own), 0
+        hears = dict.fromkeys(READERS, wrap_reader)
+        sys.meta_path.insert(0, Imports(own, self._held.hold_own, self._held.note, self._held.hold_imported, hears))
         with contextlib.suppress(ImportError):
             import_module("numpy")
         packages = {package for each in self._framework.packages.values() for package in each} - {"numpy"}
-        self._packages = {"numpy", "parity", *packages}
-        self._functions: Functions = {}
-        self._modules = 0
         if packages:
             sys.meta_path.insert(0, _Watch({*packages, self._framework.trainer}, self._before, self._after))
+        self._hold()
         self._start = self._state()
         self._earlier: set[str] = set()
 
@@ -73,14 +78,17 @@ class Process:
             numpy.random.seed(SEED)
         if self._trainer is not None:
             self._trainer.settle(self._device)
-        if len(sys.modules) != self._modules:
-            # What was loaded since counts as it is now.
-            self._modules, self._functions = len(sys.modules), functions(self._packages) | self._functions
+        self._hold()
 
     def changed(self) -> tuple[str, ...]:
         """What is not as it was at the start, a line each."""
-        replaced = patched(self._functions, functions(self._packages), self._packages)
-        return (*differences(self._start, self._state()).values(), *(f"{name} was replaced" for name in replaced))
+        return (*differences(self._start, self._state()).values(), *self._held.changed())
+
+    def _hold(self) -> None:
+        """Hold what was loaded otherwise than by an import, as it is now."""
+        if len(sys.modules) != self._modules:
+            self._modules = len(sys.modules)
+            self._held.hold(list(sys.modules))
 
     def _state(self) -> State:
         return own_state() | (self._trainer.process_state() if self._trainer is not None else {})
@@ -169,7 +177,21 @@ def own_state() -> State:
         "warnings that are errors": sorted(repr(one[1:]) for one in warnings.filters if one[0] == "error"),
         "the recursion limit": sys.getrecursionlimit(),
         "the garbage collector": gc.isenabled(),
-        "tracing": sys.gettrace() is not None or sys.getprofile() is not None,
+        "tracing": [
+            way() is not None for way in (sys.gettrace, sys.getprofile, threading.gettrace, threading.getprofile)
+        ],
+        # What an installed package adds when it is imported is the same for every job.
+        "the search path": [entry for entry in sys.path if own(os.path.join(entry, ""))],
+        "the finders of modules": [_name(type(one)) for one in sys.meta_path if _of_own_class(one)],
+        "the streams": [getattr(sys, name) is getattr(sys, f"__{name}__") for name in ("stdin", "stdout", "stderr")],
+        "what is called for an error": _name(sys.excepthook),
+        "what is called for a value": _name(sys.displayhook),
+        "the longest number in digits": sys.get_int_max_str_digits(),
+        "the switch between threads": sys.getswitchinterval(),
+        "the decimal context": repr(decimal.getcontext()).rpartition(", flags=")[0],
+        "the time zone": (time.tzname, time.timezone),
+        "the processors": sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+        "the priority": os.nice(0) if hasattr(os, "nice") else 0,
         "the timer": signal.getitimer(signal.ITIMER_REAL) != (0.0, 0.0) if hasattr(signal, "getitimer") else False,
         "the threads": sorted(thread.name for thread in threading.enumerate() if thread.is_alive()),
         "the processes that it started": sorted(_children()),
@@ -186,6 +208,12 @@ def own_state() -> State:
         found["NumPy's print options"] = {name: str(value) for name, value in numpy.get_printoptions().items()}
         found["NumPy's buffer"] = numpy.getbufsize()
     return found
+
+
+def _of_own_class(value: Any) -> bool:
+    module = sys.modules.get(type(value).__module__ if not isinstance(value, type) else value.__module__)
+    file = getattr(module, "__file__", None)
+    return type(value) is object or (isinstance(file, str) and own(file))
 
 
 def _folder() -> str:

@@ -4,9 +4,10 @@ Each belongs to the source that asked: what is read once, at an import or for a 
 uses that source. A run depends on the sources that its implementation imports, directly or not, and on all that these
 have read.
 
-What belongs to an interpreter is left out, the harness too, which every key has whole. Of an installed package that a
-source imports the file that names its version counts. What no Python code reads, as a framework's own reader of files,
-is not seen.
+What belongs to an interpreter is left out, the harness too, which every key has whole. Of every installed package that
+the process has loaded the file that names its version counts. What is read by code that is no Python is seen where its
+way in is known, as ``READERS`` has them; what another process reads is not, so that a run whose sources start one is
+never as it was.
 """
 
 from __future__ import annotations
@@ -17,67 +18,108 @@ import sys
 import sysconfig
 import threading
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from functools import cache
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from functools import cache, wraps
+from importlib import import_module
 from importlib.util import source_from_cache
 from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
-from parity.running.dependencies import ABSENT, CHANGING, SYSTEM, content, fresh, hash_of, name_of, searched
-from parity.running.installed import about
+from parity.frameworks import FRAMEWORKS
+from parity.running.dependencies import (
+    ABSENT,
+    ALL,
+    CHANGING,
+    KIND,
+    LINK,
+    SYSTEM,
+    content,
+    everything,
+    fresh,
+    hash_of,
+    name_of,
+    plain,
+    searched,
+)
+from parity.running.installed import is_version, versions_of
 from parity.running.keys import harness
 from parity.running.packages import Reach
 
 _INTERPRETER = tuple({sysconfig.get_paths()[name] + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")})
-_ARCHIVES = {os.path.realpath(entry) for entry in sys.path if entry.endswith(".zip")}
+_realpath = os.path.realpath
+_INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
+_ARCHIVES = {_realpath(entry) for entry in sys.path if entry.endswith(".zip")}
 _STANDARD = os.path.join(sysconfig.get_paths()["stdlib"], "")
+ANYONE = ""
+"""In the place of a source: what is read where none is on the way, as in a thread of a pool, any may have asked for."""
+ELSEWHERE = "what a process that it started has read"
+"""In the place of a file's name: it is never as it was."""
+READERS = {
+    "safetensors._safetensors_rust": ("safe_open", "_safe_open_handle"),
+    "h5py.h5f": ("open",),
+    "tensorflow.python.lib.io._pywrap_file_io": ("BufferedInputStream",),
+}
+"""Functions that read files in code that is no Python, by module; the first argument is the path."""
 
 
 class Reads:
     """What the code of suites reads in this process, from the moment that this is made."""
 
     def __init__(self, reach: Reach) -> None:
-        self._packages = tuple(os.path.join(os.path.realpath(folder), "") for folder in reach.packages.values())
+        self._packages = tuple(os.path.join(_realpath(folder), "") for folder in reach.packages.values())
         self._folders = searched(reach)
         self._owners: dict[str, str | None] = {}
         self._files: dict[str, set[str]] = defaultdict(set)
         self._variables: dict[str, dict[str, str]] = defaultdict(dict)
         self._hashes: dict[str, str] = {}
-        self._written: set[str] = set()
+        self._written: dict[str, set[str]] = defaultdict(set)
+        self._starters: set[str] = set()
         self._set: set[str] = set()
+        self._environment = dict(os.environ)
+        # What comes with the interpreter, as what finds its editable packages, is loaded by nobody.
+        self._earlier = {name.partition(".")[0] for name in sys.modules}
         self._busy = threading.local()
         _Environ.reads = self
         os.environ.__class__ = _Environ
+        if hasattr(os, "environb"):
+            os.environb.__class__ = _Environ
+        self._look_at_questions()
         sys.addaudithook(self._hear)
 
     def of(self, sources: Iterable[Path]) -> dict[str, Any]:
         """What the code in these files, and in all that they import, has read until now: see ``fresh``."""
-        modules = self._own_modules()
-        found = self._closure((str(path) for path in sources), *modules)
-        paths = found | {path for source in found for path in tuple(self._files[source])}
+        found = self._closure((str(path) for path in sources), *self._own_modules()) | {ANYONE}
+        paths = (found | {path for source in found for path in tuple(self._files[source])}) - {ANYONE}
+        written = {path for source in found for path in self._written[source]}
         files: dict[str, str] = {}
         variables: dict[str, str] = {}
-        for path in paths - self._written:
+        for path in paths:
             # What a run itself makes, or takes away, is not what it depends on.
-            if self._counts(path) and (os.path.exists(path) or self._hash(path) in (ABSENT, CHANGING)):
+            if plain(path) in written or not (self._counts(plain(path)) or is_version(path)):
+                continue
+            if os.path.lexists(plain(path)) or self._hash(path) in (ABSENT, CHANGING):
                 files[name_of(path, self._folders)] = self._hash(path)
-        for path in self._installed(found, modules[1]):
+        for path in versions_of(self._installed()):
             files[name_of(path, self._folders)] = self._hash(path)
         for source in found:
             variables |= self._variables[source]
+        if found & self._starters:
+            files[ELSEWHERE] = CHANGING
         return {"files": dict(sorted(files.items())), "variables": dict(sorted(variables.items()))}
 
     def unchanged(self, depends: Any) -> bool:
         """Whether all that a run depended on is as it was, for a job of this process: see ``fresh``."""
-        return fresh(depends, dict(os.environ), self._folders)
+        return fresh(depends, self._environment, self._folders)
 
     def _closure(
         self, sources: Iterable[str], by_name: Mapping[str, str], by_path: Mapping[str, ModuleType]
     ) -> set[str]:
         """Every file of ours that the code in some files imports or loads, directly or not."""
         found: set[str] = set()
-        new = {os.path.realpath(source) for source in sources}
+        new = {_realpath(source) for source in sources}
         while new:
             found |= new
             reached: set[str] = set()
@@ -86,6 +128,8 @@ class Reads:
                 names = _imported(path, module) if module is not None else ()
                 reached |= {by_name[name] for name in names if name in by_name}
                 reached |= {one for one in tuple(self._files[path]) if one in by_path}
+                if module is not None and _names_at_run_time(path, content(path)):
+                    reached |= {one for one in by_path if not _of_parity(one)}
             new = {path for path in reached if self._counts(path)} - found
         return found
 
@@ -95,102 +139,198 @@ class Reads:
         by_path: dict[str, ModuleType] = {}
         for name, module in list(sys.modules.items()):
             file = vars(module).get("__file__") if isinstance(module, ModuleType) else None
-            if isinstance(file, str) and not self._foreign(file):
+            if isinstance(file, str) and not self.foreign(file):
                 by_name[name] = _real(file)
                 by_path[_real(file)] = module
         return by_name, by_path
 
-    def _installed(self, sources: Iterable[str], by_path: Mapping[str, ModuleType]) -> set[str]:
-        """The files that name the versions of the packages which these sources import."""
-        modules = {path: by_path[path] for path in sources if path in by_path}
-        names = {name for path, module in modules.items() for name in _imported(path, module) if "." not in name}
-        files = {name: vars(sys.modules[name]).get("__file__") for name in names if name in sys.modules}
-        found = {about(name) for name, file in files.items() if isinstance(file, str) and self._foreign(file)}
-        return {path for path in found if path is not None}
+    def _installed(self) -> frozenset[tuple[str, str]]:
+        """The top-level modules of installed packages that are loaded, each with the folder that it lies in."""
+        found = set()
+        for name, module in list(sys.modules.items()):
+            top = name.partition(".")[0]
+            if top in self._earlier or top in sys.stdlib_module_names or not isinstance(module, ModuleType):
+                continue
+            file = vars(module).get("__file__")
+            if isinstance(file, str) and self.foreign(file):
+                # As many folders up as there are packages on the way.
+                ups = name.count(".") + (os.path.basename(file).startswith("__init__.")) + 1
+                found.add((top, os.path.join(*([os.sep, *file.split(os.sep)[1:-ups]]))))
+        return frozenset(found)
 
-    def _foreign(self, path: str) -> bool:
+    def foreign(self, path: str) -> bool:
         """Whether a path, as it stands, is an interpreter's: nearly all that a framework opens, and quickly told."""
-        if not path.startswith(_INTERPRETER) and f"{os.sep}site-packages{os.sep}" not in path:
-            return False
-        return not path.startswith(self._packages)
+        return _of_interpreter(path) and not path.startswith(self._packages)
 
     def _counts(self, path: str) -> bool:
         """Whether a file is somebody's own: none of an interpreter's, nor of the harness's that every key has."""
         if path.startswith(SYSTEM) or path in _harness() or path in _ARCHIVES:
             return False
-        if path.startswith(self._packages):
-            return True
-        return not (path.startswith(_INTERPRETER) or f"{os.sep}site-packages{os.sep}" in path)
+        return path.startswith(self._packages) or not _of_interpreter(path)
 
     def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if event not in _EVENTS or getattr(self._busy, "now", False):
-            return
+        if event in _EVENTS and not getattr(self._busy, "now", False):
+            self._quietly(self._note, event, arguments, sys._getframe(1))
+
+    def _quietly(self, do: Callable[..., None], *arguments: Any) -> None:
+        """Do something that may itself open files, which nobody has asked for."""
         self._busy.now = True
         try:
-            self._note(event, arguments, sys._getframe(1))
+            do(*arguments)
         except (OSError, ValueError):
             pass  # what has no path that can be followed cannot be opened either
         finally:
             self._busy.now = False
 
     def _note(self, event: str, arguments: tuple[Any, ...], frame: FrameType) -> None:
-        if event == "subprocess.Popen":
+        if event in _STARTS:
+            self._note_start(event, frame)
+            if event != "subprocess.Popen":
+                return
             paths = [one for one in arguments[1] if isinstance(one, str | bytes | os.PathLike)]
+        elif event in _MAKES:
+            self._note_writing(arguments[_MAKES[event]], frame)
+            return
         else:
             path = arguments[1 if event == "import" else 0]
-            if path is None or (isinstance(path, str) and self._foreign(path)):
+            if path is None or (isinstance(path, str) and self.foreign(path) and not is_version(path)):
                 return
-            paths = [path]
+            paths = [_database(path) if event == "sqlite3.connect" else path]
         if frame.f_code.co_filename.startswith(("<frozen importlib", "<frozen zipimport")) and event != "open":
             return
-        listed = event in ("os.listdir", "os.scandir")
         for path in paths:
             if not isinstance(path, str | bytes | os.PathLike) or not os.fspath(path):
                 continue
-            target = os.path.realpath(os.fsdecode(path))
             if event == "open" and _writes(arguments[1], arguments[2]):
-                self._written.add(target)
-                continue
-            opener = self._direct(frame) if listed else self._opener(frame)
-            target = target + os.sep if listed else _of_source(target)
-            if opener is not None and _worth(target, event):
-                self._files[opener].add(target)
-            if (opener is not None or target.endswith(".py")) and self._counts(target):
-                self._hash(target)
+                self._note_writing(path, frame)
+            elif event == "open" and is_version(os.fsdecode(path)):
+                self._add({self._direct(frame)}, _realpath(os.fsdecode(path)))
+            else:
+                self._note_reading(os.fsdecode(path), event, frame)
 
-    def asked(self, name: str, frame: FrameType | None) -> None:
-        """A variable is asked for: noted where the suite's own code asks, not where a framework does."""
-        while frame is not None and frame.f_code.co_filename in _BETWEEN:
+    def _note_reading(self, path: str, event: str, frame: FrameType) -> None:
+        listed = event in ("os.listdir", "os.scandir")
+        target = _realpath(path)
+        openers = {self._direct(frame)} if listed else self._openers(frame)
+        target = target + os.sep if listed else _of_source(target)
+        if _worth(target, event):
+            self._add(openers, target)
+            if not listed and target != os.path.abspath(path) and not target.endswith(".py"):
+                self._add(openers, os.path.abspath(path) + LINK)
+        if target.endswith(".py") and self._counts(target):
+            self._hash(target)
+
+    def _add(self, sources: Iterable[str | None], path: str) -> None:
+        known = [source for source in sources if source is not None]
+        for source in known:
+            self._files[source].add(path)
+        if known and (self._counts(plain(path)) or is_version(path)):
+            self._hash(path)
+
+    def _note_writing(self, path: Any, frame: FrameType) -> None:
+        if isinstance(path, str | bytes | os.PathLike) and os.fspath(path):
+            for source in self._openers(frame):
+                self._written[source].add(_realpath(os.fsdecode(path)))
+
+    def _note_start(self, event: str, frame: FrameType | None) -> None:
+        """Another process is started: noted where the suite's own code has it done, not where a framework does.
+
+        A copy of this process is what the framework's own loaders of data make to have that code called there.
+        """
+        while frame is not None:
+            file = frame.f_code.co_filename
+            owner = self._owner(frame)
+            if owner is not None:
+                self._starters.add(owner)
+                return
+            if file.startswith("<frozen importlib") or (event != "os.fork" and _of_framework(file)):
+                return
             frame = frame.f_back
-        asker = None if frame is None else self._owner(frame)
-        if asker is not None and name not in self._set:
-            self._variables[asker].setdefault(name, hash_of(_plain(name)))
 
-    def gives(self, name: str) -> None:
+    def opens(self, path: Any, frame: FrameType) -> None:
+        """A file is read by code that is no Python, called from there."""
+        if not getattr(self._busy, "now", False) and isinstance(path, str | bytes | os.PathLike):
+            self._quietly(self._note_reading, os.fsdecode(path), "open", frame)
+
+    def wrap(self, module: ModuleType) -> None:
+        """Have the functions of a module in ``READERS`` say what they read."""
+        for name in READERS[module.__name__]:
+            if hasattr(module, name):
+                setattr(module, name, _telling(getattr(module, name), self.opens))
+
+    def _look_at_questions(self) -> None:
+        """Have the functions that ask about a file without opening it say for whom: no audit event does."""
+        for name, what in (("stat", KIND), ("lstat", LINK), ("access", KIND), ("readlink", LINK)):
+            asks = getattr(os, name)
+            wrapped = _telling(asks, self._asks(what))
+            setattr(os, name, wrapped)
+            for ways in (os.supports_follow_symlinks, os.supports_dir_fd, os.supports_fd, os.supports_effective_ids):
+                if asks in ways:
+                    ways.add(wrapped)
+        os.path.realpath = _telling(os.path.realpath, self._asks(LINK))
+        with suppress(ImportError):
+            # As multiprocessing begins a process, which no audit event tells of.
+            starts: Any = import_module("_posixsubprocess")
+            starts.fork_exec = _telling(starts.fork_exec, lambda _, frame: self._note_start("os.fork", frame))
+
+    def _asks(self, what: str) -> Callable[[Any, FrameType], None]:
+        def ask(path: Any, frame: FrameType) -> None:
+            # A path is followed one link after the other, each of which is asked about.
+            if getattr(self._busy, "now", False) or frame.f_code.co_name == "_joinrealpath":
+                return
+            asker = self._direct(frame)
+            if asker is not None and isinstance(path, str | bytes | os.PathLike) and os.fspath(path):
+                self._quietly(self._note_question, asker, os.fsdecode(path), what)
+
+        return ask
+
+    def _note_question(self, asker: str, path: str, what: str) -> None:
+        path = os.path.abspath(path)
+        if what == KIND:
+            self._add([asker], _realpath(path) + KIND)
+        if _realpath(path) != path or what == LINK:
+            self._add([asker], path + LINK)
+
+    def asked(self, name: str | bytes, frame: FrameType | None) -> None:
+        """A variable is asked for: noted where the suite's own code asks, not where a framework does."""
+        asker = self._direct(frame)
+        if asker is not None:
+            word = os.fsdecode(name)
+            value = everything(self._environment) if word == ALL else _plain(word)
+            if word not in self._set:
+                self._variables[asker].setdefault(word, hash_of(value))
+
+    def gives(self, name: str | bytes) -> None:
         """A variable is set by this process itself: it then depends on it no more."""
-        self._set.add(name)
+        self._set.add(os.fsdecode(name))
 
-    def _opener(self, frame: FrameType | None) -> str | None:
-        """The innermost source of the suite's on the way to where something is read."""
+    def _openers(self, frame: FrameType | None) -> set[str]:
+        """Every source of the suite's on the way to where something is read: each may keep it for another.
+
+        ``ANYONE`` where none is, and none of the harness's either.
+        """
+        found: set[str] = set()
+        harness = False
         while frame is not None:
             owner = self._owner(frame)
             if owner is not None:
-                return owner
+                found.add(owner)
+            harness = harness or _of_parity(frame.f_code.co_filename)
             frame = frame.f_back
-        return None
+        return found or (set() if harness else {ANYONE})
 
     def _direct(self, frame: FrameType | None) -> str | None:
-        """The source of the suite's own that looks through a folder, and has no other package do so."""
-        while frame is not None and frame.f_code.co_filename.startswith((_STANDARD, "<frozen")):
+        """The source of the suite's own that asks for something itself, and has no other package do so."""
+        while frame is not None and _standard(frame.f_code.co_filename):
             frame = frame.f_back
-        return None if frame is None else self._owner(frame)
+        return ANYONE if frame is None else self._owner(frame)
 
     def _owner(self, frame: FrameType) -> str | None:
         """The file of the suite's own whose code runs there, if it is one."""
         file = frame.f_code.co_filename
         if file not in self._owners:
             # What has no file of its own is called <frozen os>, <string> and the like.
-            path = os.path.realpath(file) if os.path.isabs(file) else ""
+            path = _realpath(file) if os.path.isabs(file) else ""
             self._owners[file] = path if path and not _of_parity(path) and self._counts(path) else None
         return self._owners[file]
 
@@ -220,28 +360,65 @@ def unchanged(depends: Any) -> bool:
     return bool(_OF_THIS_PROCESS) and _OF_THIS_PROCESS[0].unchanged(depends)
 
 
+def _of_interpreter(path: str) -> bool:
+    return path.startswith(_INTERPRETER) or any(place in path for place in _INSTALLED)
+
+
+def wrap_reader(module: ModuleType) -> None:
+    """Have the functions of a module that is in ``READERS`` say what they read."""
+    if _OF_THIS_PROCESS:
+        _OF_THIS_PROCESS[0].wrap(module)
+
+
+def own(file: str) -> bool:
+    """Whether a module's file is somebody's own and no interpreter's."""
+    return not (_OF_THIS_PROCESS[0].foreign(file) if _OF_THIS_PROCESS else _of_interpreter(file))
+
+
+def _telling(asks: Callable[..., Any], tell: Callable[[Any, FrameType], None]) -> Callable[..., Any]:
+    """The same function, which first says what it is asked about, and from where."""
+
+    @wraps(asks)
+    def told(path: Any, *more: Any, **named: Any) -> Any:
+        tell(path, sys._getframe(1))
+        return asks(path, *more, **named)
+
+    return told
+
+
 class _Environ(os._Environ):  # type: ignore[type-arg]
     """The variables, which say who asks for which."""
 
     reads: Reads
 
-    def __getitem__(self, key: str) -> str:
-        if not isinstance(key, _Listed):
+    def __getitem__(self, key: Any) -> Any:
+        if not isinstance(key, _Listed | _ListedBytes):
             self.reads.asked(key, sys._getframe(1))
-        value: str = super().__getitem__(key)
-        return value
+        return super().__getitem__(key)
 
-    def __setitem__(self, key: str, value: str) -> None:
+    def __setitem__(self, key: Any, value: Any) -> None:
         self.reads.gives(key)
         super().__setitem__(key, value)
 
-    def __iter__(self) -> Iterator[str]:
-        # Whoever copies all of them, as for a process, asks for none.
-        return map(_Listed, super().__iter__())
+    def __iter__(self) -> Iterator[Any]:
+        self.reads.asked(ALL, sys._getframe(1))
+        return (_ListedBytes(key) if isinstance(key, bytes) else _Listed(key) for key in super().__iter__())
 
 
 class _Listed(str):
     __slots__ = ()
+
+
+class _ListedBytes(bytes):
+    __slots__ = ()
+
+
+def _database(name: Any) -> Any:
+    """The file of a database, which may be named by a URI."""
+    text = os.fsdecode(name) if isinstance(name, str | bytes | os.PathLike) else ""
+    if text.startswith("file:"):
+        return unquote(urlsplit(text).path)
+    return None if text == ":memory:" else text
 
 
 def _plain(name: str) -> str | None:
@@ -279,26 +456,68 @@ def _statements(path: str, state: str) -> tuple[tuple[int, str, tuple[str, ...]]
     return tuple(found)
 
 
-_real = cache(os.path.realpath)
+@cache
+def _names_at_run_time(path: str, state: str) -> bool:
+    """Whether a source may take modules that no import statement in it names."""
+    try:
+        tree = ast.parse(Path(path).read_bytes())
+    except (OSError, SyntaxError, ValueError, RecursionError):
+        return True
+    words = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            words.add(node.id)
+        elif isinstance(node, ast.Attribute):
+            words.add(node.attr)
+        elif isinstance(node, ast.alias):
+            words |= set(node.name.split("."))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            words.add(node.value)
+    return bool(words & _AT_RUN_TIME)
+
+
+_real = cache(_realpath)
 
 
 @cache
 def _harness() -> frozenset[str]:
-    return frozenset(os.path.realpath(path) for path in harness())
+    return frozenset(_realpath(path) for path in harness())
+
+
+@cache
+def _frameworks() -> tuple[str, ...]:
+    names = {name for known in FRAMEWORKS for names in known.packages.values() for name in names}
+    return tuple(f"{os.sep}site-packages{os.sep}{name}{os.sep}" for name in names)
+
+
+@cache
+def _standard(file: str) -> bool:
+    """Whether code is the standard library's, or stands here between whoever asks and what is asked."""
+    library = file.startswith((_STANDARD, "<frozen")) and not any(place in file for place in _INSTALLED)
+    return library or file == __file__
+
+
+@cache
+def _of_framework(file: str) -> bool:
+    return any(place in file for place in _frameworks())
 
 
 @cache
 def _of_parity(file: str) -> bool:
     """Whether a source is this package's own, and none of its tests', which are models of a user's."""
-    root = Path(os.path.realpath(__file__)).parents[1]
-    path = Path(os.path.realpath(file))
+    root = Path(_realpath(__file__)).parents[1]
+    path = Path(_realpath(file))
     return path.is_relative_to(root) and "tests" not in path.relative_to(root).parts
 
 
 def _writes(mode: Any, flags: Any) -> bool:
+    """Whether a file is opened so that nothing that was in it can be read."""
     if isinstance(mode, str):
-        return any(letter in mode for letter in "wax+")
-    return isinstance(flags, int) and bool(flags & (os.O_WRONLY | os.O_RDWR))
+        return "w" in mode or "x" in mode or ("a" in mode and "+" not in mode)
+    if not isinstance(flags, int):
+        return False
+    anew = flags & (os.O_TRUNC | os.O_EXCL)
+    return bool(flags & os.O_WRONLY or (flags & os.O_RDWR and anew))
 
 
 def _of_source(path: str) -> str:
@@ -316,6 +535,13 @@ def _worth(path: str, event: str) -> bool:
     return event == "open" or os.path.exists(path)
 
 
-_EVENTS = ("open", "os.listdir", "os.scandir", "import", "ctypes.dlopen", "subprocess.Popen")
-_BETWEEN = (__file__, os.__file__, "<frozen os>", "<frozen _collections_abc>")
-"""What stands between whoever asks for a variable and the answer."""
+_STARTS = frozenset(
+    f"os.{name}" for name in ("exec", "fork", "forkpty", "posix_spawn", "spawn", "startfile", "system")
+) | {"subprocess.Popen", "pty.spawn"}
+_MAKES = {"os.mkdir": 0, "os.rename": 1, "os.symlink": 1, "os.link": 1}
+"""What makes a file or a folder, and which argument names it."""
+_EVENTS = {"open", "os.listdir", "os.scandir", "import", "ctypes.dlopen", "sqlite3.connect", *_STARTS, *_MAKES}
+_AT_RUN_TIME = frozenset(
+    ("__import__", "eval", "exec", "import_module", "importlib", "modules", "pkgutil", "runpy", "__builtins__")
+)
+"""A source in which none of these words stands takes no module but those that its import statements name."""

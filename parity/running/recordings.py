@@ -36,6 +36,7 @@ class Recordings:
         self._runs: dict[str, Runs] = {}
         self._taken: set[Path] = set()
         self._budget = Budget(FOLDER)  # for what the runs depend on
+        self._files: dict[tuple[str, ...], dict[str, str]] = {}
 
     def of(self, cell: Cell) -> Runs:
         """The recordings of a cell's case, for all of its cells."""
@@ -83,7 +84,9 @@ class Recordings:
             variables = foreign_environment(variables)
         else:
             reach = replace(reach, folders=(*reach.folders, *own_path()))
-        return fresh(run.meta.get("depends"), variables, searched(reach), self._budget)
+        folders = searched(reach)
+        known = self._files.setdefault(folders, {})
+        return fresh(run.meta.get("depends"), variables, folders, known, self._budget)
 
     def _read(self, folder: Path) -> Trajectory:
         """Read what a job has left. Another process that makes the same run puts its own in its place."""

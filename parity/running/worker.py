@@ -13,10 +13,10 @@ import ctypes
 import json
 import os
 import re
+import select
 import signal
 import sys
 import threading
-import time
 import traceback
 from dataclasses import replace
 from typing import Any, TextIO
@@ -32,6 +32,7 @@ def main(reach: Reach, environment: Environment) -> None:
     """Do the jobs that standard input asks for until it ends, or the parent does: all of them of one environment."""
     _end_with_parent()
     _end_before_parent()
+    _end_all_with_parent()
     tasks, answers = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w", buffering=1)
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 0)
@@ -55,24 +56,38 @@ def _leave_to_this_process(nothing: int, *channels: int) -> None:
 
 
 def _end_with_parent() -> None:
-    """End this process when its parent ends, however that ends and whatever this one is doing then."""
+    """End this process the moment that its parent ends, where the system can."""
     if sys.platform == "linux":
         set_parent_death_signal = 1
         ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
-    else:
-        threading.Thread(target=_watch, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_all_with_parent() -> None:
+    """End this process and all that it starts when its parent ends, however that ends and whatever they do then.
+
+    A process beside this one waits for the end of the tasks, which only the parent can write. It is no child of this
+    one: whoever waits for all children here must not wait for it.
+    """
+    if not hasattr(os, "fork") or os.getpgrp() != os.getpid():
+        return  # the group is somebody else's
+    child = os.fork()
+    if child:
+        os.waitpid(child, 0)
+        return
+    if os.fork() == 0:
+        # With the answers open here, too, the parent would not see that this process has ended.
+        os.closerange(1, 64)
+        ended = select.poll()
+        ended.register(0, 0)  # a hang-up alone: what can be read is not its own
+        ended.poll()
+        os.killpg(0, signal.SIGKILL)
+    os._exit(0)
 
 
 def _end_before_parent() -> None:
     """Where the system runs out of memory, let it end this process and not the parent, which has all the others."""
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write("1000")
-
-
-def _watch(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(1)
-    os.killpg(0, signal.SIGKILL)
 
 
 class Answering:

@@ -162,6 +162,41 @@ def test_workers_die_with_their_parent(tmp_path: Path) -> None:
     assert gone(int(pid.read_text()))
 
 
+# Leaves a copy of itself and another process, and says who they are.
+FAMILY = """
+import os, subprocess, sys, time
+from pathlib import Path
+
+def build(case, dtype, device):
+    forked = os.fork()
+    if forked:
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+        scratch = Path(__file__).with_name("pids.partial")
+        scratch.write_text(f"{os.getpid()} {forked} {child.pid}")
+        scratch.replace(scratch.with_name("pids"))
+    while True:
+        time.sleep(0.01)
+"""
+
+
+def test_what_a_worker_has_started_dies_with_its_parent_too(tmp_path: Path) -> None:
+    package = write_suite(tmp_path, numpy_family=FAMILY)
+    command = ["run", "--suite", package, "--out", "out", "--dtype", "float64", "--jobs", "1"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "parity", *command],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stderr=subprocess.DEVNULL,
+    )
+    with process:
+        pids = tmp_path / package / "toy" / "pids"
+        assert eventually(lambda: pids.exists() or process.poll() is not None)
+        process.send_signal(signal.SIGKILL)
+        process.wait(10)
+    for pid in pids.read_text().split():
+        assert gone(int(pid))
+
+
 def test_a_worker_that_ends_itself_is_reported_with_its_last_words(suite: str, tmp_path: Path) -> None:
     with Pool(1) as pool, pytest.raises(WorkerError) as caught:
         pool.submit(job(suite, tmp_path / "a", "numpy-talks")).result(WAIT)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -240,6 +242,94 @@ EDITS = {
         variable="MY_SCALE",
     ),
 }
+MADE_OF = IMPORTS + "ROOT = Path(__file__).parents[2]\n"
+STARTED = "scale = float(subprocess.check_output({command!r}, shell=True, cwd=ROOT, text=True))"
+PACKAGE = "Metadata-Version: 2.1\nName: {other}_one\nVersion: "
+ON_PATH = MADE_OF + "sys.path.append(str(ROOT / 'site-packages'))\n"
+METADATA = {
+    "before": PACKAGE + "1.0\n",
+    "after": PACKAGE + "1.01\n",
+}
+READS_VERSION = "from importlib.metadata import version\nscale = float(version('{other}_one'))\n"
+EDITS |= {
+    # Asked about without being opened.
+    "whether a file is there": Edit(
+        "flag", MADE_OF + "scale = 1.01 if (ROOT / 'flag').exists() else 1.0", before=None, after=""
+    ),
+    "how long a file is": Edit(
+        "flag", MADE_OF + "scale = 1.01 if (ROOT / 'flag').stat().st_size > 1 else 1.0", before="x", after="xx"
+    ),
+    "where a link leads": Edit(
+        "flag", MADE_OF + "scale = float(os.readlink(ROOT / 'flag'))", before="-> 1.0", after="-> 1.01"
+    ),
+    # Opened otherwise.
+    "a file that is opened to be changed": Edit(
+        "rate.txt", MADE_OF + "scale = float((ROOT / 'rate.txt').open('r+').read())", before="1.0", after="1.01"
+    ),
+    "a file that a thread of a pool reads": Edit(
+        "rate.txt",
+        MADE_OF + "from concurrent.futures import ThreadPoolExecutor\nwith ThreadPoolExecutor(1) as pool:\n"
+        "    scale = float(pool.submit((ROOT / 'rate.txt').read_text).result())",
+        before="1.0",
+        after="1.01",
+    ),
+    "a file that another process reads": Edit(
+        "rate.txt",
+        MADE_OF + "import subprocess\n" + STARTED.format(command="cat rate.txt"),
+        before="1.0",
+        after="1.01",
+    ),
+    # Variables.
+    "all variables": Edit(
+        "",
+        MADE_OF + "scale = float(dict(os.environ).get('MY_SCALE', 1))",
+        before=None,
+        after="1.01",
+        variable="MY_SCALE",
+    ),
+    "a copy of the variables": Edit(
+        "",
+        MADE_OF + "scale = float(os.environ.copy().get('MY_SCALE', 1))",
+        before=None,
+        after="1.01",
+        variable="MY_SCALE",
+    ),
+    "a variable of bytes": Edit(
+        "",
+        MADE_OF + "scale = float(os.environb.get(b'MY_SCALE', b'1'))",
+        before=None,
+        after="1.01",
+        variable="MY_SCALE",
+    ),
+    "a variable that another process reads": Edit(
+        "",
+        MADE_OF + "import subprocess\n" + STARTED.format(command="echo $MY_SCALE"),
+        before="1.0",
+        after="1.01",
+        variable="MY_SCALE",
+    ),
+    # Packages.
+    "a version that is asked for alone": Edit(
+        "site-packages/{other}_one-1.dist-info/METADATA", ON_PATH + READS_VERSION, **METADATA
+    ),
+    "the version of a package that is imported by name": Edit(
+        "site-packages/{other}_one-1.dist-info/METADATA",
+        ON_PATH + "scale = __import__('{other}_one').scale",
+        more={"site-packages/{other}_one.py": READS_VERSION},
+        **METADATA,
+    ),
+    "the version of a package that another imports": Edit(
+        "site-packages/{other}_one-1.dist-info/METADATA",
+        ON_PATH + "from {other}_two import scale",
+        more={
+            "site-packages/{other}_one.py": READS_VERSION,
+            "site-packages/{other}_two.py": "from {other}_one import scale\n",
+        },
+        **METADATA,
+    ),
+}
+# Whoever starts another process is made again each time.
+NEVER_KEPT = ("a file that another process reads", "a variable that another process reads")
 QUICK = ("a module beside the suite", "a JSON file")
 BUILD = "from parity.tests.toy import build\n"
 SOURCES = {
@@ -256,6 +346,7 @@ def put(path: Path, text: str | None) -> None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     if text.startswith("-> "):
+        path.unlink(missing_ok=True)
         path.symlink_to(text.removeprefix("-> "))
         return
     first, newline, rest = text.partition("\n")
@@ -281,7 +372,7 @@ def test_no_edit_leaves_an_earlier_pass(
         elif edit.variable:
             monkeypatch.setenv(edit.variable, state or "")
         else:
-            put(tmp_path / named(edit.file), state and named(state))
+            put(tmp_path / named(edit.file), state if state is None else named(state))
 
     for file, text in edit.more.items():
         put(tmp_path / named(file), named(text))
@@ -290,15 +381,88 @@ def test_no_edit_leaves_an_earlier_pass(
     command = ("run", "toy-sgd", "--suite", package, "--out", "out", "--dtype", "float64", "--json", "-")
     harness_code.cache_clear()
     assert verdicts(parity(*command)) == {"numpy": "PASS", "numpy-mine": "PASS", "numpy-b": "PASS"}
-    with monkeypatch.context() as patch:
-        patch.setattr(pool, "_Worker", None)  # Whoever starts one fails.
-        assert parity(*command).status == 0, "nothing has changed"
+    if what not in NEVER_KEPT:
+        with monkeypatch.context() as patch:
+            patch.setattr(pool, "_Worker", None)  # Whoever starts one fails.
+            assert parity(*command).status == 0, "nothing has changed"
     change(edit.after)
     harness_code.cache_clear()  # A process reads its sources once.
     assert verdicts(parity(*command))["numpy-mine"] == "FAIL"
     change(edit.before)
     harness_code.cache_clear()
     assert verdicts(parity(*command))["numpy-mine"] == "PASS"
+
+
+BINARY = {
+    "safetensors": (
+        "from safetensors.numpy import load_file\nscale = float(load_file(ROOT / 'w')['s'][0])",
+        "from safetensors.numpy import save_file; import numpy as np; save_file({{'s': np.array([{value}])}}, 'w')",
+    ),
+    "safe_open": (
+        "from safetensors import safe_open\nwith safe_open(str(ROOT / 'w'), 'numpy') as f:\n"
+        "    scale = float(f.get_tensor('s')[0])",
+        "from safetensors.numpy import save_file; import numpy as np; save_file({{'s': np.array([{value}])}}, 'w')",
+    ),
+    "h5py": (
+        "import h5py\nwith h5py.File(ROOT / 'w') as f:\n    scale = float(f['s'][()])",
+        "import h5py; f = h5py.File('w', 'w'); f['s'] = {value}; f.close()",
+    ),
+    "sqlite3": (
+        "import sqlite3\nscale = sqlite3.connect(ROOT / 'w').execute('select s from t').fetchone()[0]",
+        "import sqlite3, os; os.path.exists('w') and os.remove('w'); c = sqlite3.connect('w'); "
+        "c.execute('create table t(s real)'); c.execute('insert into t values({value})'); c.commit()",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BINARY)
+def test_no_edit_of_a_file_that_is_read_by_no_python_leaves_an_earlier_pass(
+    parity: Parity, tmp_path: Path, kind: str
+) -> None:
+    reads, writes = BINARY[kind]
+    package = write_suite(tmp_path, numpy_mine=scaled(MADE_OF + reads))
+    command = ("run", "toy-sgd", "--suite", package, "--out", "out", "--dtype", "float64", "--json", "-")
+    for value, verdict in ((1.0, "PASS"), (1.01, "FAIL")):
+        subprocess.run([sys.executable, "-c", writes.format(value=value)], cwd=tmp_path, check=True, timeout=120)
+        assert verdicts(parity(*command)) == {"numpy": "PASS", "numpy-mine": verdict}
+
+
+SECOND = {
+    "import_module": ("from importlib import import_module", "scale = import_module('{rates}').scale"),
+    "__import__": ("", "scale = __import__('{rates}').scale"),
+    "exec": ("", "space = {{}}; exec('from {rates} import scale', space); scale = space['scale']"),
+    "sys.modules": (
+        "import importlib, sys",
+        "importlib.import_module('{rates}'); scale = sys.modules['{rates}'].scale",
+    ),
+}
+
+
+@pytest.mark.parametrize("how", SECOND)
+def test_the_second_cell_of_a_worker_depends_on_a_module_that_the_first_has_loaded(
+    parity: Parity, tmp_path: Path, how: str
+) -> None:
+    top, inner = (text.format(rates=f"rates_for_{tmp_path.name}") for text in SECOND[how])
+    package = write_suite(tmp_path, numpy_a=scaled(top, inner), numpy_b=scaled(top, inner))
+    command = ("run", "toy-sgd", "--suite", package, "--out", "out", "--dtype", "float64", "--json", "-", "--jobs", "1")
+    for value, verdict in ((1.0, "PASS"), (1.01, "FAIL")):
+        (tmp_path / f"rates_for_{tmp_path.name}.py").write_text(f"scale = {value}\n")
+        assert verdicts(parity(*command)) == {"numpy": "PASS", "numpy-a": verdict, "numpy-b": verdict}
+
+
+@pytest.mark.parametrize("variable", ["JAX_DEFAULT_MATMUL_PRECISION", "TORCH_LOGS", "NPY_DISABLE_CPU_FEATURES"])
+def test_a_variable_that_frameworks_read_by_themselves_makes_a_run_anew(
+    parity: Parity, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    package = write_suite(tmp_path)
+    command = ("run", "--suite", package, "--out", "out", "--dtype", "float64")
+    monkeypatch.delenv(variable, raising=False)
+    assert parity(*command).status == 0
+    manifest = tmp_path / "out" / CASE / "numpy-float64-cpu" / MANIFEST
+    before = manifest.stat().st_mtime_ns
+    monkeypatch.setenv(variable, "")
+    assert parity(*command).status == 0
+    assert manifest.stat().st_mtime_ns > before
 
 
 def verdicts(result: Result) -> dict[str, str]:

@@ -182,6 +182,8 @@ def test_nothing_is_imported_from_the_current_folder_as_a_module_either(download
     # Where that folder has a package of the very name, Python itself has taken it before anything of ours runs.
     (downloaded / "parity" / "__init__.py").unlink()
     (downloaded / "parity").rmdir()
+    for name in ("typing", "__future__", "signal", "json"):
+        (downloaded / f"{name}.py").write_text(TRAP.format(above=0))
     for arguments, status in ((["diff", *RUNS], 0), (["report", "runs"], 3)):
         done = called(downloaded, *arguments, module=True)
         assert done.returncode == status, done.stdout + done.stderr

@@ -10,6 +10,7 @@ import pytest
 
 from parity.frameworks import FRAMEWORKS, framework_of
 from parity.running.executor import Emit, Environment, Resources
+from parity.running.packages import Reach
 from parity.running.pool import Pool
 from parity.running.process import differences, own_state
 from parity.suite import load_suite
@@ -65,6 +66,7 @@ LEFT = {
         "T.train = (lambda train: lambda self, *given: train(self, *given))(T.train)",
     ),
     "the processes that it started": ("import subprocess", "subprocess.Popen(['sleep', '60'])"),
+    "the search path": ("import sys", "sys.path.insert(0, '/tmp')"),
 }
 
 
@@ -129,6 +131,124 @@ def test_the_next_cell_is_not_right_for_the_default_dtype_of_the_one_before(pari
     assert "torch's default dtype was torch.float32 and is torch.float64" in cells["torch"]["note"]
 
 
+# Of modules, by what is said of them. All are done in one process after the other, none of which does two.
+OF_MODULES = {
+    "builtins.sum was replaced": "import builtins; builtins.sum = lambda *given: 0",
+    "builtins.mine was added": "import builtins; builtins.mine = 1",
+    "math.sqrt was replaced": "import math; math.sqrt = lambda x: 2 * x",
+    "math.pi was replaced": "import math; math.pi = 3.0",
+    "random.random was replaced": "import random; random.random = lambda: .5",
+    "random.Random.choice was replaced": "import random; random.Random.choice = lambda self, of: of[0]",
+    "numpy.pi was replaced": "import numpy; numpy.pi = 3.0",
+    "numpy.add was replaced": "import numpy; numpy.add = numpy.subtract",
+    "numpy.linalg._linalg.svd was taken away": "import numpy.linalg._linalg as linalg; del linalg.svd",
+    "numpy.linalg._linalg.norm was changed": "import numpy; "
+    "numpy.linalg.norm.__wrapped__.__defaults__ = (1, None, False)",
+    "parity.tolerance.RUNS was changed": "import parity.tolerance; parity.tolerance.RUNS = 1",
+    "parity.frameworks.COMMON was changed": "import parity.frameworks; parity.frameworks.COMMON['A'] = '1'",
+    "parity.trainers.numpy_trainer.NumpyTrainer.mine was added": (
+        "from parity.trainers.numpy_trainer import NumpyTrainer; NumpyTrainer.mine = 1"
+    ),
+    "the decimal context": "import decimal; decimal.getcontext().prec = 3",
+    "the streams": "import io, sys; sys.stdout = io.StringIO()",
+    "the longest number": "import sys; sys.set_int_max_str_digits(0)",
+    "tracing": "import threading; threading.settrace(lambda *given: None)",
+    "the finders of modules": "import sys; sys.meta_path.append(object())",
+}
+
+
+def test_what_a_job_puts_into_a_module_is_seen() -> None:
+    told: list[tuple[str, ...]] = []
+    with Pool(1, on_changed=lambda job, changes: told.append(changes)) as pool:
+        for what, statement in OF_MODULES.items():
+            told.clear()
+            pool.submit(Do(Environment("numpy"), statement)).result(WAIT)
+            assert told, what
+            assert any(change.startswith(what) for change in told[0]), (what, told)
+
+
+# A module that two implementations share: what the first puts there, and what the second must not find.
+SHARED = """
+import itertools
+import numpy as np
+
+scale = 1.0
+items = []
+table = {"rates": [1.0]}
+array = np.ones(3)
+generator = np.random.default_rng(0)
+numbers = itertools.count()
+
+class Settings:
+    rate = 1.0
+    def __init__(self):
+        self.depth = 1
+
+settings = Settings()
+
+def give(x=1.0, *, y=[1.0]):
+    return x
+"""
+IN_SHARED = {
+    "scale": "scale = 1.01",
+    "items": "items.append(1)",
+    "table": "table['rates'][0] = 1.01",
+    "array": "array[1] = 2",
+    "generator": "generator.normal()",
+    "numbers": "next(zz.numbers)",
+    "Settings.rate": "Settings.rate = 2.0",
+    "settings": "settings.depth = 2",
+    "give": "give.__defaults__ = (1.01,)",
+    "mine": "mine = 1",
+    "give.": "give.__kwdefaults__['y'].append(1)",
+}
+
+
+def test_what_a_job_puts_into_a_module_of_the_suite_is_seen(tmp_path: Path) -> None:
+    (tmp_path / "shared_by_two.py").write_text(SHARED)
+    told: list[tuple[str, ...]] = []
+    reach = Reach(folders=(str(tmp_path),))
+    with Pool(1, reach=reach, on_changed=lambda job, changes: told.append(changes)) as pool:
+        for name, does in IN_SHARED.items():
+            told.clear()
+            does = does if does.startswith("next") else f"zz.{does}"
+            pool.submit(Do(Environment("numpy"), "import shared_by_two as zz")).result(WAIT)
+            assert not told, "importing it is no change"
+            pool.submit(Do(Environment("numpy"), f"import shared_by_two as zz; {does}")).result(WAIT)
+            assert [one.split(" was ")[0] for one in told[0]] == [f"shared_by_two.{name.rstrip('.')}"], (name, told)
+
+
+SETS_SCALE = """
+import zz_shared_{number}
+from parity.tests import toy
+{top}
+from dataclasses import replace
+
+def build(case, dtype, device):
+    {inner}
+    rate = case.optimizer.learning_rate * zz_shared_{number}.scale
+    return toy.build(replace(case, optimizer=replace(case.optimizer, learning_rate=rate)), dtype, device)
+"""
+
+
+@pytest.mark.parametrize("where", ["top", "inner"])
+def test_a_cell_is_not_right_for_what_another_has_put_into_a_shared_module(
+    parity: Parity, tmp_path: Path, where: str
+) -> None:
+    deeds = {"top": "", "inner": "pass"}
+    sets = SETS_SCALE.format(number=where, **(deeds | {where: f"zz_shared_{where}.scale = 1.0"}))
+    package = write_suite(tmp_path, numpy_a=sets, numpy_b=SETS_SCALE.format(number=where, **deeds))
+    (tmp_path / f"zz_shared_{where}.py").write_text("scale = 1.01\n")
+    result = parity("run", "--suite", package, "--out", "out", "--dtype", "float64", "--jobs", "1", "--json", "-")
+    cells = {cell["implementation"]: cell for cell in strict_json(result.out, "run")["cells"]}
+    assert {name: cell["verdict"] for name, cell in cells.items()} == {
+        "numpy": "PASS",
+        "numpy-a": "PASS",
+        "numpy-b": "FAIL",
+    }
+    assert f"zz_shared_{where}.scale was changed" in cells["numpy-a"]["note"]
+
+
 ROOTS = {"torch": "torch", "tensorflow": "tensorflow", "keras": "keras", "jax": "jax"}
 QUICK = "torch's default dtype"
 OF_FRAMEWORKS = {
@@ -141,6 +261,20 @@ OF_FRAMEWORKS = {
         ("torch's autograd", "import torch; torch.set_grad_enabled(False)"),
         ("torch's subnormal numbers", "import torch; torch.set_flush_denormal(True)"),
         ("torch's oneDNN", "import torch; torch.backends.mkldnn.enabled = False"),
+        ("torch.Tensor.relu was added", "import torch; torch.Tensor.relu = lambda self: self"),
+        ("torch.Tensor.__add__ was added", "import torch; torch.Tensor.__add__ = torch.Tensor.__sub__"),
+        (
+            "torch.nn.modules.module._global_forward_hooks was changed",
+            "import torch; torch.nn.modules.module.register_module_forward_hook(lambda *given: None)",
+        ),
+        (
+            "torch.optim.optimizer._global_optimizer_pre_hooks was changed",
+            "import torch.optim.optimizer as one; one.register_optimizer_step_pre_hook(lambda *given: None)",
+        ),
+        (
+            "torch.optim.sgd.SGD.__init__ was changed",
+            "import torch; torch.optim.SGD.__init__.__kwdefaults__['foreach'] = True",
+        ),
     ],
     "tensorflow": [
         ("TensorFlow's eager mode", "import tensorflow as tf; tf.compat.v1.disable_eager_execution()"),
