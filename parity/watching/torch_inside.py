@@ -25,6 +25,7 @@ def look(trainer: TorchTrainer, x: Array, y: Array) -> Inside | None:
         with torch.random.fork_rng(devices):
             loss = trainer.loss_of(x, y)
             torch.autograd.grad(loss, tuple(trainer.params.values()), allow_unused=True)
+        seen.settle(kept=True)
         return Inside(dict(seen.activations), dict(seen.gradients), list(seen.found))
     finally:
         begin.remove()

@@ -179,7 +179,7 @@ def test_a_run_that_depends_on_more_than_may_be_read_is_made_again(
     budget.spend(tmp_path, size=4 << 30)
     (tmp_path / "small").write_bytes(b"1")
     small = {"files": {"small": dependencies.hash_of("1")}, "variables": {}}
-    assert not fresh(small, {}, [str(tmp_path)], budget)
+    assert not fresh(small, {}, [str(tmp_path)], budget=budget)
     assert fresh(small, {}, [str(tmp_path)])
 
 
