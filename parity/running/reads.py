@@ -360,6 +360,7 @@ def unchanged(depends: Any) -> bool:
     return bool(_OF_THIS_PROCESS) and _OF_THIS_PROCESS[0].unchanged(depends)
 
 
+@cache
 def _of_interpreter(path: str) -> bool:
     return path.startswith(_INTERPRETER) or any(place in path for place in _INSTALLED)
 
