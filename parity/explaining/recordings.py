@@ -19,7 +19,7 @@ from parity.explaining.location import Location
 from parity.explaining.pairs import Noise
 from parity.explaining.replay import Replay
 from parity.explaining.updates import clipping, statistics
-from parity.explaining.updates.compared import SAID
+from parity.explaining.updates.compared import SAID, settings_in_words
 from parity.explaining.updates.factors import factors, multiples_in_words
 from parity.explaining.updates.optimizers import Side, diagnosis_of, of_updates
 from parity.explaining.updates.remade import optimizer_said
@@ -75,7 +75,12 @@ def explain_steps(
     if tried is not None and tried.explanations:
         return tried
     # Once the states differ, everything differs: then an update that is wrong by itself says more.
-    return of_updates(sides, location, number) or tried
+    found = of_updates(sides, location, number) or tried
+    if found is None or found.explanations or found.location.phase is not Phase.UPDATE:
+        return found
+    settings = settings_in_words(run, other, update_at(run, found.location.epoch, found.location.batch))
+    note = "; ".join(filter(None, (settings, found.location.note)))
+    return replace(found, location=replace(found.location, note=note))
 
 
 def _of_untrained(sides: tuple[Side, Side], location: Location) -> Diagnosis | None:

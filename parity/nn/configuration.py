@@ -188,6 +188,9 @@ def in_common_words(kind: str, said: Mapping[str, Any]) -> Configuration:
             settings["uses_running_statistics"] = said["use_running_average"]
         elif "eps" in said and "training" in said:
             settings["uses_running_statistics"] = not said["training"] and bool(said.get("track_running_stats", True))
+    if common == "recurrent" and "hidden_size" in said and not kind.startswith("RNN"):
+        # torch's LSTM and GRU have no others.
+        settings |= {"activation": "tanh", "recurrent_activation": "sigmoid"}
     if "depthwise" in kind.lower():
         settings.pop("groups", None)  # as many as channels, whatever it says
     if common == "gelu":

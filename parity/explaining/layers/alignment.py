@@ -69,6 +69,7 @@ class Alignment:
         self.partners: tuple[dict[str, set[str]], dict[str, set[str]]] = {}, {}
         """Of each side's tensors, all that agree with it on the other side."""
         self._align()
+        self._part_identities()
         self._fuse(0)
         self._fuse(1)
 
@@ -104,6 +105,25 @@ class Alignment:
         self.partners[0].setdefault(ours.label, set()).add(theirs.label)
         self.partners[1].setdefault(theirs.label, set()).add(ours.label)
 
+    def _part_identities(self) -> None:
+        """Take a norm that hardly changes its input for no other layer's output, if its own partner is known.
+
+        In evaluation, a BatchNorm with its first statistics gives what it is given: the output of the layer before it.
+        """
+        for side in (0, 1):
+            mine, others = self.partners[side], self.partners[1 - side]
+            for tensor in self.sides[side].tensors.values():
+                same, kind = mine.get(tensor.label, set()), _kind(tensor)
+                if not kind.endswith("_norm") or not same or not tensor.sources:
+                    continue
+                if not same <= mine.get(tensor.sources[0], set()):
+                    continue
+                norms = [each for each in self.sides[1 - side].tensors.values() if _kind(each) == kind]
+                if any(each.label not in others and same & set(each.sources) for each in norms):
+                    for label in mine.pop(tensor.label):
+                        others[label].discard(tensor.label)
+                    self.pairs = [pair for pair in self.pairs if (pair.ours, pair.theirs)[side].label != tensor.label]
+
     def _fuse(self, side: int) -> None:
         """Find the tensors of one run that are several of the other's, side by side.
 
@@ -123,6 +143,10 @@ class Alignment:
                     for part in parts:
                         self._pair(*((tensor, part) if side == 0 else (part, tensor)))
                     break
+
+
+def _kind(tensor: Tensor) -> str:
+    return tensor.layer.common.kind if tensor.layer is not None else ""
 
 
 @np.errstate(all="ignore")  # a recording may hold any numbers

@@ -11,7 +11,7 @@ import numpy as np
 from parity.explaining.layers.alignment import Alignment, Relation, distance, floor_of
 from parity.explaining.layers.arrangement import nearest
 from parity.explaining.layers.dataflow import CALL, Dataflow, Tensor
-from parity.explaining.layers.elementwise import functions_in_words
+from parity.explaining.layers.elementwise import function_of, functions_in_words
 from parity.explaining.layers.frontier import Frontier, kind_of, passive
 from parity.explaining.layers.matching import Match, matches, regions
 from parity.explaining.layers.parting import Parting, Place
@@ -107,6 +107,8 @@ class Forward:
         if match is not None:
             both = " ↔ ".join(t.layer.name if t.layer else t.label for t in (match.ours, match.theirs))
             note = f"what comes after it, {both}, has a partner and parts"
+        if (made := function_of(self.sides[side], tensor)) is not None and tensor.layer is None:
+            note = "; ".join(filter(None, (f"it computes {made[0]}", note)))
         if kind_of(tensor) in words.RANDOM:
             note = "; ".join(filter(None, ("it is on, and the other run has none that is", note)))
         return Parting(
@@ -167,6 +169,8 @@ class Forward:
         ours, theirs = match.ours, match.theirs
         if ours.layer is None or theirs.layer is None:
             return None
+        if any(kind_of(t) in words.COMPOSITE for t in (ours, theirs)):
+            return None  # its activations are amid what it computes
         has = [bool(t.layer.common.settings.get("activation")) for t in (ours, theirs) if t.layer]
         if has[0] == has[1]:
             return None

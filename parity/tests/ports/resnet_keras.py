@@ -53,11 +53,11 @@ def build(mistake: str = "") -> keras.Model:
         if stride > 1:
             x = norm(conv(x, width, 1, stride, f"block{k}_shortcut"), f"block{k}_norm3")
         if mistake == "residual-missing" and k == 0:
-            x = layers.ReLU()(out)
+            x = layers.ReLU(name=f"block{k}_relu")(out)
         elif mistake == "relu-early" and k == 0:
-            x = layers.Add()([layers.ReLU()(out), x])
+            x = layers.Add(name=f"block{k}_add")([layers.ReLU(name=f"block{k}_relu")(out), x])
         else:
-            x = layers.ReLU()(layers.Add()([out, x]))
+            x = layers.ReLU(name=f"block{k}_relu")(layers.Add(name=f"block{k}_add")([out, x]))
     x = (layers.MaxPooling2D if mistake == "max-pool" else layers.AveragePooling2D)(2)(x)
     if mistake != "flatten-order":
         x = layers.Permute((3, 1, 2))(x)

@@ -95,7 +95,7 @@ MISTAKES = (
         "GELU by a sigmoid",
     ),
     Mistake("label-smoothing", "gpt", Phase.LOSS, ANY, "targets smoothed by 0.1", cause="smooth"),
-    Mistake("loss-sum", "gpt", Phase.LOSS, ANY, "the sum of the losses for their mean", cause="sum-for-mean"),
+    Mistake("loss-sum", "gpt", Phase.LOSS, ANY, "the sum of the losses for their mean", cause="96 times"),
     Mistake("log-base", "gpt", Phase.LOSS, ANY, "the loss in bits", cause=r"1\.4427|0\.693"),
     Mistake("ignored-token", "gpt", Phase.LOSS, ANY, "token 0 taken for padding and left out of the mean"),
     Mistake("target-shift", "gpt", Phase.LOSS, ANY, "each token is its own target"),
@@ -119,6 +119,6 @@ MISTAKES = (
         Phase.GRADIENT,
         _POSITION,
         "positions are not trained",
-        cause="no partner|stopped gradient",
+        cause="not trained|stopped gradient",
     ),
 )

@@ -30,7 +30,14 @@ MISTAKES = (
         "each tensor's gradient clipped by itself",
         cause="clipped-tensor-by-tensor",
     ),
-    Mistake("loss-sum", "lstm", Phase.LOSS, ANY, "the sum of the batch's losses for their mean", cause="8 times"),
+    Mistake(
+        "loss-sum",
+        "lstm",
+        Phase.LOSS,
+        ANY,
+        "the sum of the batch's losses for their mean",
+        cause="8 times|sum over rows",
+    ),
     Mistake("label-smoothing", "lstm", Phase.LOSS, ANY, "labels smoothed by 0.1", cause="smooth"),
     Mistake("ignored-class", "lstm", Phase.LOSS, ANY, "class 0 taken for padding and left out of the mean"),
     Mistake("rate-tenfold", "lstm", Phase.UPDATE, ANY, "ten times the learning rate", cause="learning.rate"),
@@ -45,7 +52,7 @@ MISTAKES = (
         Phase.GRADIENT,
         _EMBEDDING,
         "the embedding is not trained",
-        cause="no partner|stopped gradient",
+        cause="not trained|stopped gradient",
     ),
     Mistake(
         "backwards", "lstm", Phase.PREDICTION, _LSTM, "the sentence read from its end", cause="reverse|another order"

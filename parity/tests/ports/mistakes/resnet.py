@@ -44,7 +44,7 @@ MISTAKES = (
         ANY,
         "the sum of the batch's losses for their mean",
         frameworks=BY_HAND,
-        cause="8 times",
+        cause="8 times|sum over rows",
     ),
     Mistake(
         "label-smoothing",
@@ -96,7 +96,7 @@ MISTAKES = (
         _HEAD,
         "the head's bias is not trained",
         frameworks=BY_HAND,
-        cause="no partner|stopped gradient",
+        cause="not trained|stopped gradient",
     ),
     Mistake("channel-order", "resnet", Phase.PREDICTION, _STEM, "blue first for red first", cause="another order"),
     Mistake("softmax-twice", "resnet", Phase.PREDICTION, _HEAD, "probabilities for logits", cause="softmax"),
