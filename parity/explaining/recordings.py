@@ -20,7 +20,7 @@ from parity.explaining.pairs import Noise
 from parity.explaining.replay import Replay
 from parity.explaining.updates import clipping, statistics
 from parity.explaining.updates.compared import SAID, settings_in_words
-from parity.explaining.updates.factors import factors, multiples_in_words
+from parity.explaining.updates.factors import factors, multiples_in_words, smoothing_in_words
 from parity.explaining.updates.optimizers import Side, diagnosis_of, of_updates
 from parity.explaining.updates.remade import optimizer_said
 from parity.judging.comparable import coarser_dtype
@@ -130,7 +130,10 @@ def _of_gradients(
     clipped = _clipped(sides, location, number, dtype, zero) if location.phase is Phase.GRADIENT else None
     if clipped is not None and clipped.explanations:
         return clipped
-    words = multiples_in_words(sides[0].steps[number], sides[1].steps[number], dtype, zero)
+    both = sides[0].steps[number], sides[1].steps[number]
+    words = multiples_in_words(*both, dtype, zero)
+    if not words and location.phase is Phase.LOSS:
+        words = smoothing_in_words(*both, dtype)
     if clipped is not None and clipped.untried:
         return clipped
     if not words and clipped is None:
