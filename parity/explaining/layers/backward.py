@@ -118,7 +118,7 @@ def _apart(ours: Tensor, theirs: Tensor, lying: Arrangement) -> tuple[float, Arr
 def _through(flow: Dataflow, tensor: Tensor, after: Sequence[str]) -> Place:
     """The layer through which a tensor's gradient comes, or functions and the few layers that it may come through."""
     taker = tensor.taker
-    if taker is not None and set(taker.outputs) & set(after):
+    if taker is not None and set(after) <= set(taker.outputs):
         return Place(layer=taker, after=(tensor.label,), before=taker.name)
     passed, left = set[str](), list(flow.below[tensor.label])
     while left:

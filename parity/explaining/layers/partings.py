@@ -97,7 +97,12 @@ class Forward:
             if kind_of(one[0]) in words.COMPOSITE:
                 parting = self._alone(side, one[0], None)
                 place = replace(self._place(1 - side, inside[0]), with_it=_distinct(t.layer for t in inside)[1:])
-                return replace(parting, theirs=place) if side == 0 else replace(parting, ours=place)
+                parting = replace(parting, theirs=place) if side == 0 else replace(parting, ours=place)
+                if kind_of(one[0]) == kind_of(inside[0]) and parting.ours and parting.theirs:
+                    layers = parting.ours.layer, parting.theirs.layer
+                    found = set_otherwise(self.sides, *layers) if layers[0] and layers[1] else []
+                    parting = replace(parting, differences=tuple(found))
+                return parting
         return None
 
     def _alone(self, side: int, tensor: Tensor, match: Match | None) -> Parting:
@@ -123,7 +128,8 @@ class Forward:
 
     def _of_match(self, match: Match, members: Mapping[int, tuple[Layer, ...]] | None = None) -> Parting:
         ours, theirs = match.ours, match.theirs
-        members, note, pattern, certain = dict(members or {}), "", "", match.certain
+        members = {side: layers for side, layers in (members or {}).items() if layers}
+        note, pattern, certain = "", "", match.certain
         differences: list[str] = []
         if (shifted := self._after_activation(match)) is not None:
             ours, theirs, members = shifted

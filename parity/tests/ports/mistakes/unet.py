@@ -57,7 +57,6 @@ MISTAKES = (
         Phase.GRADIENT,
         named("enter", "Twice_0", "enter", "enter"),
         "no gradient through the first skip connection",
-        cause="stop",
     ),
     Mistake("sigmoid-twice", "unet", Phase.PREDICTION, _LAST, "probabilities for logits", cause="sigmoid"),
     Mistake(
