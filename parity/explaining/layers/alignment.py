@@ -7,6 +7,7 @@ between tensors that are equal to each other.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -72,6 +73,21 @@ class Alignment:
         self._part_identities()
         self._fuse(0)
         self._fuse(1)
+        self._choose()
+
+    def _choose(self) -> None:
+        """Pair what recurrent layers give where one gives some of the states that the other gives, as the last one."""
+        first, second = (
+            [
+                tensor
+                for tensor in flow.tensors.values()
+                if _kind(tensor) == "recurrent" and not self.agrees(side, tensor.label) and not tensor.constant
+            ]
+            for side, flow in enumerate(self.sides)
+        )
+        for ours, theirs in itertools.product(first, second):
+            if _are_states(ours, theirs):
+                self._pair(ours, theirs)
 
     def agrees(self, side: int, label: str) -> bool:
         """Tell whether a tensor has a partner."""
@@ -147,6 +163,21 @@ class Alignment:
 
 def _kind(tensor: Tensor) -> str:
     return tensor.layer.common.kind if tensor.layer is not None else ""
+
+
+@np.errstate(all="ignore")  # a recording may hold any numbers
+def _are_states(ours: Tensor, theirs: Tensor) -> bool:
+    """Tell whether each row of one tensor holds no vector that the same row of the other lacks."""
+    if ours.values is None or theirs.values is None or min(ours.values.ndim, theirs.values.ndim) < 2:
+        return False
+    if (len(ours.values), ours.values.shape[-1]) != (len(theirs.values), theirs.values.shape[-1]):
+        return False
+    rows = [t.values.reshape(len(t.values), -1, t.values.shape[-1]) for t in (ours, theirs) if t.values is not None]
+    few, many = sorted(rows, key=lambda values: values.shape[1])
+    allowed, left = FACTOR * floor_of(ours, theirs), np.ones(few.shape[:2], bool)
+    for step in range(many.shape[1]):
+        left &= ~np.all(np.abs(few - many[:, step, None]) <= allowed, axis=-1)
+    return not left.any()
 
 
 @np.errstate(all="ignore")  # a recording may hold any numbers

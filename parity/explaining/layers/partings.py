@@ -226,8 +226,8 @@ class Forward:
             for partner in self.alignment.partners[side].get(label, ()):
                 pair = (label, partner) if side == 0 else (partner, label)
                 one, other = self.sides[0].tensors[pair[0]], self.sides[1].tensors[pair[1]]
-                if one.size == other.size:
-                    lying = self.alignment.relation(one, other)[1]
+                how, lying = self.alignment.relation(one, other)
+                if how >= Relation.ALIKE:  # else one holds the other
                     far.append(distance(one, other, lying) / (floor_of(one, other) or 1.0))
         return max(far)
 

@@ -109,7 +109,7 @@ MISTAKES = (
         Phase.UPDATE,
         ANY,
         "decay through the gradient",
-        cause="weight-decay-through-the-gradient",
+        cause="weight-decay-through-the-gradient|Adam and AdamW",
     ),
     Mistake("beta-2", "gpt", Phase.UPDATE, ANY, "Adam's second beta 0.999 for 0.95", cause="beta2"),
     Mistake("clip-missing", "gpt", Phase.GRADIENT, ANY, "gradients are not clipped", cause="not-clipped"),
@@ -119,6 +119,6 @@ MISTAKES = (
         Phase.GRADIENT,
         _POSITION,
         "positions are not trained",
-        cause="not trained|stopped gradient",
+        cause="not trained|stopped gradient|is trained, and has no partner",
     ),
 )

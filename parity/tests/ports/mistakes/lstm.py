@@ -52,7 +52,7 @@ MISTAKES = (
         Phase.GRADIENT,
         _EMBEDDING,
         "the embedding is not trained",
-        cause="not trained|stopped gradient",
+        cause="not trained|stopped gradient|is trained, and has no partner",
     ),
     Mistake(
         "backwards", "lstm", Phase.PREDICTION, _LSTM, "the sentence read from its end", cause="reverse|another order"

@@ -96,7 +96,7 @@ MISTAKES = (
         _HEAD,
         "the head's bias is not trained",
         frameworks=BY_HAND,
-        cause="not trained|stopped gradient",
+        cause="not trained|stopped gradient|is trained, and has no partner",
     ),
     Mistake("channel-order", "resnet", Phase.PREDICTION, _STEM, "blue first for red first", cause="another order"),
     Mistake("softmax-twice", "resnet", Phase.PREDICTION, _HEAD, "probabilities for logits", cause="softmax"),

@@ -76,7 +76,7 @@ MISTAKES = (
         _LAST,
         "the last bias is not trained",
         frameworks=BY_HAND,
-        cause="not trained|stopped gradient",
+        cause="not trained|stopped gradient|is trained, and has no partner",
     ),
     Mistake("rate-tenfold", "unet", Phase.UPDATE, ANY, "ten times the learning rate", cause="learning.rate"),
     Mistake("beta-2", "unet", Phase.UPDATE, ANY, "Adam's second beta 0.99 for 0.999", cause="beta2"),
