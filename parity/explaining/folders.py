@@ -135,6 +135,8 @@ def _explain_matched(
     pairs = [(one.run, one.base) for one in held.noise]
     explained = explain_pair(*in_both(held.ours, held.theirs), comparison.judgement, untried, pairs, matched)
     if matched is not None and (lonely := _lonely(a, run, b, other, matched, explained)):
+        also = explained.diagnosis.why(dict(explained.sentences)) if explained.diagnosis.explanations else ""
+        lonely = "; ".join(filter(None, (lonely, also)))
         explained = replace(explained, diagnosis=replace(explained.diagnosis, named=lonely))
     found = explained.as_json()
     found["matched"] = matched.as_json() if matched is not None else None
@@ -167,9 +169,15 @@ def _doubtful(
 def _lonely(
     a: Path, run: Trajectory, b: Path, other: Trajectory, matched: Correspondence, explained: Explanation
 ) -> str:
-    """Say which tensor is trained in one run alone, if gradients or updates part and nothing else explains it."""
+    """Say which tensor is trained in one run alone, if gradients or updates part.
+
+    What explains a gradient explains it without that tensor; an update may be the first that differs by a little more
+    than rounding, where the tensor that is trained in one run alone shows in the next prediction.
+    """
     diagnosis, said = explained.diagnosis, list[str]()
-    if diagnosis.explanations or diagnosis.named or diagnosis.location.phase not in (Phase.GRADIENT, Phase.UPDATE):
+    if diagnosis.named or diagnosis.location.phase not in (Phase.GRADIENT, Phase.UPDATE):
+        return ""
+    if diagnosis.explanations and diagnosis.location.phase is Phase.GRADIENT:
         return ""
     check = diagnosis.location.check
     pairing = matched.pairing_of(check.tensor) if check is not None else None

@@ -19,8 +19,8 @@ from parity.explaining.location import Location
 from parity.explaining.pairs import Noise
 from parity.explaining.replay import Replay
 from parity.explaining.updates import clipping, statistics
-from parity.explaining.updates.compared import SAID
-from parity.explaining.updates.factors import factors, multiples_in_words
+from parity.explaining.updates.compared import SAID, settings_in_words
+from parity.explaining.updates.factors import factors, multiples_in_words, smoothing_in_words
 from parity.explaining.updates.optimizers import Side, diagnosis_of, of_updates
 from parity.explaining.updates.remade import optimizer_said
 from parity.judging.comparable import coarser_dtype
@@ -75,7 +75,12 @@ def explain_steps(
     if tried is not None and tried.explanations:
         return tried
     # Once the states differ, everything differs: then an update that is wrong by itself says more.
-    return of_updates(sides, location, number) or tried
+    found = of_updates(sides, location, number) or tried
+    if found is None or found.explanations or found.location.phase is not Phase.UPDATE:
+        return found
+    settings = settings_in_words(run, other, update_at(run, found.location.epoch, found.location.batch))
+    note = "; ".join(filter(None, (settings, found.location.note)))
+    return replace(found, location=replace(found.location, note=note))
 
 
 def _of_untrained(sides: tuple[Side, Side], location: Location) -> Diagnosis | None:
@@ -125,7 +130,10 @@ def _of_gradients(
     clipped = _clipped(sides, location, number, dtype, zero) if location.phase is Phase.GRADIENT else None
     if clipped is not None and clipped.explanations:
         return clipped
-    words = multiples_in_words(sides[0].steps[number], sides[1].steps[number], dtype, zero)
+    both = sides[0].steps[number], sides[1].steps[number]
+    words = multiples_in_words(*both, dtype, zero)
+    if not words and location.phase is Phase.LOSS:
+        words = smoothing_in_words(*both, dtype)
     if clipped is not None and clipped.untried:
         return clipped
     if not words and clipped is None:

@@ -122,6 +122,7 @@ class TorchWatch:
         # Of the function that ``update`` is handed.
         self.skipped = False
         self._stepped = self._asked = self._went_back = False
+        self._whole = False  # it makes the whole update, and clears gradients itself or never does
         self._call: Call | None = None
         self._calling = self._compared = self._repeated = False
         self._asides = 0
@@ -229,8 +230,10 @@ class TorchWatch:
 
     def _update(self, function: Callable[[], Any]) -> Any:
         self.skipped = self._stepped = self._asked = self._went_back = False
-        self.optimizer.zero_grad()
+        if not self._whole:
+            self.optimizer.zero_grad()
         result = function()
+        self._whole = self._stepped or self._asked
         if not self._stepped and not self._asked:  # else the function made the whole update
             self._backward(result)
             if needs_closure(self.optimizer):
@@ -292,7 +295,9 @@ class TorchWatch:
         for name, p in self._trains().items():
             if name not in saved.slots:  # it came to the optimizer since
                 continue
-            p.grad = saved.gradients[name]
+            # A backward pass may add to it, if nobody clears it.
+            gradient = saved.gradients[name]
+            p.grad = gradient.clone() if self._whole and gradient is not None else gradient
             self.optimizer.state.pop(p, None)
             if saved.slots[name]:
                 self.optimizer.state[p] = copy.deepcopy(saved.slots[name])

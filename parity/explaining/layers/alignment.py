@@ -7,6 +7,7 @@ between tensors that are equal to each other.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -73,8 +74,24 @@ class Alignment:
         self.partners: tuple[dict[str, set[str]], dict[str, set[str]]] = {}, {}
         """Of each side's tensors, all that agree with it on the other side."""
         self._align()
+        self._part_identities()
         self._fuse(0)
         self._fuse(1)
+        self._choose()
+
+    def _choose(self) -> None:
+        """Pair what recurrent layers give where one gives some of the states that the other gives, as the last one."""
+        first, second = (
+            [
+                tensor
+                for tensor in flow.tensors.values()
+                if _kind(tensor) == "recurrent" and not self.agrees(side, tensor.label) and not tensor.constant
+            ]
+            for side, flow in enumerate(self.sides)
+        )
+        for ours, theirs in itertools.product(first, second):
+            if _are_states(ours, theirs):
+                self._pair(ours, theirs)
 
     def agrees(self, side: int, label: str) -> bool:
         """Tell whether a tensor has a partner."""
@@ -108,6 +125,25 @@ class Alignment:
         self.partners[0].setdefault(ours.label, set()).add(theirs.label)
         self.partners[1].setdefault(theirs.label, set()).add(ours.label)
 
+    def _part_identities(self) -> None:
+        """Take a norm that hardly changes its input for no other layer's output, if its own partner is known.
+
+        In evaluation, a BatchNorm with its first statistics gives what it is given: the output of the layer before it.
+        """
+        for side in (0, 1):
+            mine, others = self.partners[side], self.partners[1 - side]
+            for tensor in self.sides[side].tensors.values():
+                same, kind = mine.get(tensor.label, set()), _kind(tensor)
+                if not kind.endswith("_norm") or not same or not tensor.sources:
+                    continue
+                if not same <= mine.get(tensor.sources[0], set()):
+                    continue
+                norms = [each for each in self.sides[1 - side].tensors.values() if _kind(each) == kind]
+                if any(each.label not in others and same & set(each.sources) for each in norms):
+                    for label in mine.pop(tensor.label):
+                        others[label].discard(tensor.label)
+                    self.pairs = [pair for pair in self.pairs if (pair.ours, pair.theirs)[side].label != tensor.label]
+
     def _fuse(self, side: int) -> None:
         """Find the tensors of one run that are several of the other's, side by side.
 
@@ -127,6 +163,25 @@ class Alignment:
                     for part in parts:
                         self._pair(*((tensor, part) if side == 0 else (part, tensor)))
                     break
+
+
+def _kind(tensor: Tensor) -> str:
+    return tensor.layer.common.kind if tensor.layer is not None else ""
+
+
+@np.errstate(all="ignore")  # a recording may hold any numbers
+def _are_states(ours: Tensor, theirs: Tensor) -> bool:
+    """Tell whether each row of one tensor holds no vector that the same row of the other lacks."""
+    if ours.values is None or theirs.values is None or min(ours.values.ndim, theirs.values.ndim) < 2:
+        return False
+    if (len(ours.values), ours.values.shape[-1]) != (len(theirs.values), theirs.values.shape[-1]):
+        return False
+    rows = [t.values.reshape(len(t.values), -1, t.values.shape[-1]) for t in (ours, theirs) if t.values is not None]
+    few, many = sorted(rows, key=lambda values: values.shape[1])
+    allowed, left = FACTOR * floor_of(ours, theirs), np.ones(few.shape[:2], bool)
+    for step in range(many.shape[1]):
+        left &= ~np.all(np.abs(few - many[:, step, None]) <= allowed, axis=-1)
+    return not left.any()
 
 
 @np.errstate(all="ignore")  # a recording may hold any numbers

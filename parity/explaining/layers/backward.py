@@ -24,7 +24,7 @@ BETWEEN = 4
 """So many layers are named at most that a gradient may have come through."""
 
 
-def backward(alignment: Alignment, look: Look) -> list[Parting]:
+def backward(alignment: Alignment, look: Look, untrained: tuple[int, int] = (0, 0)) -> list[Parting]:
     """Find the layers through which a gradient comes back that agrees, and goes on as one that does not.
 
     Of what layers gave alone: a tensor that a function gave is followed from another place in each framework.
@@ -32,6 +32,7 @@ def backward(alignment: Alignment, look: Look) -> list[Parting]:
     Args:
         alignment: The tensors of both runs; their values agree.
         look: Says what a difference looks like.
+        untrained: For how many parameters each run alone has no gradient.
 
     Returns:
         Every independent parting, the certain ones first, then the nearest to the loss. None of them if the loss's own
@@ -57,14 +58,19 @@ def backward(alignment: Alignment, look: Look) -> list[Parting]:
         if layers[0] is not None and layers[1] is not None:
             differences = set_otherwise(alignment.sides, layers[0], layers[1])
         far, got, wanted = apart[label]
-        note = ""
+        note, certain = "", True
         # Where nothing needs a gradient, none is recorded: it is stopped anywhere since the last layer that is trained.
         if ours.gradient is None or theirs.gradient is None:
             stopped = ours if ours.gradient is None else theirs
             note = f"nothing comes back to {stopped.label}, as through a stopped gradient"
             to = nearest, [pairs[each][1].label for each in nearest]
+            side = 0 if ours.gradient is None else 1
             places = tuple(map(_since_trained, alignment.sides, (ours, theirs), to))
             differences = []
+            # Behind a stop, every trained layer lacks a gradient: if fewer do, the layer itself is not trained.
+            if 0 < untrained[side] < len(_trained(alignment.sides[side], stopped, places[side].after)):
+                places = tuple(Place(layer=t.layer, after=tuple(t.sources), before="") for t in (ours, theirs))
+                note, certain = f"nothing comes back to {stopped.label}, as if it were not trained", False
         pattern = "" if note else look(got, wanted, max(ours.gradient_floor, theirs.gradient_floor))
         found.append(
             Parting(
@@ -76,6 +82,7 @@ def backward(alignment: Alignment, look: Look) -> list[Parting]:
                 differences=tuple(differences),
                 pattern=pattern,
                 note=note,
+                certain=certain,
             )
         )
     return sorted(found, key=lambda parting: not parting.certain)
@@ -121,7 +128,7 @@ def _apart(ours: Tensor, theirs: Tensor, lying: Arrangement) -> tuple[float, Arr
 def _through(flow: Dataflow, tensor: Tensor, after: Sequence[str]) -> Place:
     """The layer through which a tensor's gradient comes, or functions and the few layers that it may come through."""
     taker = tensor.taker
-    if taker is not None and set(taker.outputs) & set(after):
+    if taker is not None and set(after) <= set(taker.outputs):
         return Place(layer=taker, after=(tensor.label,), before=taker.name)
     passed, left = set[str](), list(flow.below[tensor.label])
     while left:
@@ -163,6 +170,14 @@ def _since_trained(flow: Dataflow, tensor: Tensor, to: Sequence[str]) -> Place:
         before=", ".join(to),
         with_it=tuple(layer for layer in flow.layers if layer.name in between),
     )
+
+
+def _trained(flow: Dataflow, tensor: Tensor, until: Sequence[str]) -> set[str]:
+    """The trained layers that gave a tensor, or the tensors made of it up to the last of some."""
+    last = max((flow.tensors[label].place for label in until), default=tensor.place)
+    reached = [flow.tensors[label] for label in flow.after(tensor.label)]
+    passed = [tensor, *(each for each in reached if each.place <= last)]
+    return {each.layer.name for each in passed if each.layer is not None and kind_of(each) in words.TRAINED}
 
 
 def owner(alignment: Alignment, side: int, step: Step, name: str) -> tuple[Layer, float, bool] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from parity.explaining.layers.dataflow import Dataflow, Tensor
-from parity.nn.activations import ELEMENTWISE
+from parity.nn.activations import ELEMENTWISE, log_softmax
 from parity.recording.sketch import evenly
 from parity.tolerance import FACTOR, least_floor
 
@@ -59,4 +59,8 @@ def function_of(flow: Dataflow, tensor: Tensor) -> tuple[str, float] | None:
         return None
     left = {name: float(np.max(np.abs(function(x) - y), initial=0.0)) / floor for name, function in ELEMENTWISE.items()}
     fitting = [name for name, floors in left.items() if floors <= FACTOR]
+    if not fitting and source.values.ndim and source.values.size <= VALUES:
+        far = np.abs(np.exp(log_softmax(source.values.astype(np.float64), -1)) - tensor.values)
+        left["softmax"] = float(np.max(far, initial=0.0)) / floor
+        fitting = ["softmax"] if left["softmax"] <= FACTOR else []
     return (" or ".join(fitting), max(left[name] for name in fitting)) if 0 < len(fitting) <= ALIKE else None

@@ -166,7 +166,8 @@ def _at(
         partings = forward.partings()
         partings += further(alignment, forward) if partings else []
     if not partings and (location is None or location.phase is Phase.GRADIENT):
-        partings = backward(alignment, look)
+        ours, theirs = (set(step.gradients) for step in both)
+        partings = backward(alignment, look, (len(theirs - ours), len(ours - theirs)))
     if location is not None and location.phase in FORWARD and not any(one.certain for one in partings):
         partings = _lost(alignment) + partings
     if not partings and location is not None and location.check is not None:

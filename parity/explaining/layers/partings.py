@@ -11,7 +11,7 @@ import numpy as np
 from parity.explaining.layers.alignment import Alignment, Relation, distance, floor_of
 from parity.explaining.layers.arrangement import nearest
 from parity.explaining.layers.dataflow import Dataflow, Tensor
-from parity.explaining.layers.elementwise import functions_in_words
+from parity.explaining.layers.elementwise import function_of, functions_in_words
 from parity.explaining.layers.frontier import Frontier, kind_of, passive
 from parity.explaining.layers.gates import gates_in_words
 from parity.explaining.layers.matching import Match, matches, regions
@@ -112,7 +112,12 @@ class Forward:
             if kind_of(one[0]) in words.COMPOSITE:
                 parting = self._alone(side, one[0], None)
                 place = replace(self._place(1 - side, inside[0]), with_it=_distinct(t.layer for t in inside)[1:])
-                return replace(parting, theirs=place) if side == 0 else replace(parting, ours=place)
+                parting = replace(parting, theirs=place) if side == 0 else replace(parting, ours=place)
+                if kind_of(one[0]) == kind_of(inside[0]) and parting.ours and parting.theirs:
+                    ours, theirs = parting.ours.layer, parting.theirs.layer
+                    found = set_otherwise(self.sides, ours, theirs) if ours and theirs else []
+                    parting = replace(parting, differences=tuple(found))
+                return parting
         return None
 
     def _alone(self, side: int, tensor: Tensor, match: Match | None) -> Parting:
@@ -122,6 +127,8 @@ class Forward:
         if match is not None:
             both = " ↔ ".join(t.layer.name if t.layer else t.label for t in (match.ours, match.theirs))
             note = f"what comes after it, {both}, has a partner and parts"
+        if (made := function_of(self.sides[side], tensor)) is not None and tensor.layer is None:
+            note = "; ".join(filter(None, (f"it computes {made[0]}", note)))
         if kind_of(tensor) in words.RANDOM:
             note = "; ".join(filter(None, ("it is on, and the other run has none that is", note)))
         return Parting(
@@ -136,7 +143,8 @@ class Forward:
 
     def _of_match(self, match: Match, members: Mapping[int, tuple[Layer, ...]] | None = None) -> Parting:
         ours, theirs = match.ours, match.theirs
-        members, note, pattern, certain = dict(members or {}), "", "", match.certain
+        members = {side: layers for side, layers in (members or {}).items() if layers}
+        note, pattern, certain = "", "", match.certain
         differences: list[str] = []
         if (shifted := self._after_activation(match)) is not None:
             ours, theirs, members = shifted
@@ -183,6 +191,8 @@ class Forward:
         ours, theirs = match.ours, match.theirs
         if ours.layer is None or theirs.layer is None:
             return None
+        if any(kind_of(t) in words.COMPOSITE for t in (ours, theirs)):
+            return None  # its activations are amid what it computes
         has = [bool(t.layer.common.settings.get("activation")) for t in (ours, theirs) if t.layer]
         if has[0] == has[1]:
             return None
@@ -232,8 +242,8 @@ class Forward:
             for partner in self.alignment.partners[side].get(label, ()):
                 pair = (label, partner) if side == 0 else (partner, label)
                 one, other = self.sides[0].tensors[pair[0]], self.sides[1].tensors[pair[1]]
-                if one.size == other.size:
-                    lying = self.alignment.relation(one, other)[1]
+                how, lying = self.alignment.relation(one, other)
+                if how >= Relation.ALIKE:  # else one holds the other
                     far.append(distance(one, other, lying) / (floor_of(one, other) or 1.0))
         return max(far)
 

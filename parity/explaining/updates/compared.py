@@ -35,6 +35,45 @@ SAID = {
     "another-epsilon": "Adam's epsilon is not the one that it is said to be.",
 }
 SHOWN, SHIFTS = 4, 3
+WORDS = {"eps": "epsilon", "beta_1": "beta1", "beta_2": "beta2", "b1": "beta1", "b2": "beta2"}
+ASKED = ("momentum", "nesterov", "dampening", "beta1", "beta2", "epsilon", "amsgrad", "weight_decay")
+"""The settings that an optimizer of any framework has under one of these names."""
+
+
+def settings_in_words(run: Trajectory, other: Trajectory, number: int) -> str:
+    """Say in which settings two watched optimizers differ, as their frameworks say them.
+
+    Args:
+        run: The first run.
+        other: The second run.
+        number: The update whose learning rates are compared.
+
+    Returns:
+        A phrase; empty if no setting that both say differs.
+    """
+    ours, theirs = (_settings(one, number) for one in (run, other))
+    found = [
+        f"{name} {ours[name]:g} against {theirs[name]:g}"
+        for name in ours
+        if name in theirs and abs(ours[name] - theirs[name]) > 1e-6 * abs(ours[name])
+    ]
+    return f"the optimizers are set otherwise: {', '.join(found)}" if found else ""
+
+
+def _settings(run: Trajectory, number: int) -> dict[str, float]:
+    """The numbers of an optimizer, in common words. What differs from group to group has none."""
+    said = run.meta.get("optimizer")
+    groups = said.get("groups") if isinstance(said, dict) else None
+    found: dict[str, set[float]] = {}
+    for group in groups if isinstance(groups, list) else ():
+        for name, value in group.items() if isinstance(group, dict) else ():
+            both = name == "betas" and isinstance(value, list) and len(value) == 2
+            for word, each in zip(("beta1", "beta2"), value, strict=True) if both else [(WORDS.get(name, name), value)]:
+                if word in ASKED and isinstance(each, int | float):
+                    found.setdefault(word, set()).add(float(each))
+    rate = run.steps.get(f"{number}/learning_rate")
+    rates = {"learning_rate": float(rate)} if rate is not None and np.size(rate) == 1 else {}
+    return rates | {name: values.pop() for name, values in found.items() if len(values) == 1}
 
 
 def apart_in_words(one: Followed, other: Followed) -> list[tuple[str, str]]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from parity.explaining.pattern import enumerated, multiple, times_in_words
+from parity.nn.activations import log_softmax
 from parity.recording.steps import Step
 from parity.tolerance import FACTOR, least_floor
 from parity.typing import Array
@@ -97,6 +98,36 @@ def multiples_in_words(step: Step, other: Step, dtype: str, but: Collection[str]
         )
     causes = list(_causes(found, step))
     return text + (f"; recordings do not tell which it is: {enumerated(causes, 'or', len(causes))}" if causes else "")
+
+
+@np.errstate(all="ignore")  # a recording may hold any numbers
+def smoothing_in_words(step: Step, other: Step, dtype: str) -> str:
+    """Say by how much labels are smoothed in one run alone, if the losses of one prediction tell.
+
+    A smoothed loss is a mixture of the loss and of the mean over all classes, for which no label need be known. That
+    it takes a share of two digits is the evidence.
+
+    Args:
+        step: The first run's step, with a prediction of logits or of probabilities.
+        other: The second run's.
+        dtype: The coarser dtype of the two.
+
+    Returns:
+        A sentence; empty if no such share takes one loss to the other.
+    """
+    given = np.asarray(step.prediction, np.float64)
+    if given.ndim < 2 or given.shape[-1] < 2:
+        return ""
+    probable = np.all(given >= 0) and np.allclose(given.sum(-1), 1, rtol=1e-5)
+    whole = -float(np.mean(np.log(given) if probable else log_softmax(given)))
+    losses = float(step.loss), float(other.loss)
+    allowed = FACTOR * float(least_floor(max(abs(whole), *map(abs, losses)), dtype))
+    for which, (smoothed, plain) in (("first", losses), ("second", losses[::-1])):
+        share = (smoothed - plain) / (whole - plain)
+        plainly = round(share, 2) if np.isfinite(share) else 0.0
+        if 0 < plainly < 1 and abs(share - plainly) * abs(whole - plain) <= allowed:
+            return f"the loss of the {which} run is what labels smoothed by {plainly:g} make of the other's"
+    return ""
 
 
 def _tensor_by_tensor(found: Factors, same_loss: bool) -> str:

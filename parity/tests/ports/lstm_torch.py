@@ -20,20 +20,48 @@ class Classifier(nn.Module):
         nn.init.zeros_(self.lstm.bias_ih_l0)
         if mistake != "two-biases":  # the other frameworks have one, and of two each would make the whole step
             self.lstm.bias_ih_l0.requires_grad_(False)
-        self.padded = mistake == "last-state"
+        self.embedding.weight.requires_grad_(mistake != "frozen-embedding")
+        if mistake == "dropout":
+            self.dropout = nn.Dropout(0.05)
+        self.mistake = mistake
 
     def forward(self, words, lengths):  # (batch, time), (batch,)
-        states, _ = self.lstm(self.embedding(words))
-        last = states[:, -1] if self.padded else states[torch.arange(len(words)), lengths - 1]
-        return self.head(last)
+        x = self.embedding(words) * (WIDTH**0.5 if self.mistake == "embedding-scaled" else 1)
+        states, _ = self.lstm(x.flip(1) if self.mistake == "backwards" else x)
+        last = states[torch.arange(len(words)), lengths - 1]
+        if self.mistake == "last-state":
+            last = states[:, -1]
+        if self.mistake == "mean-state":
+            last = states.mean(1)
+        if self.mistake == "cell-state":
+            packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+            last = self.lstm(packed)[1][1][0]
+        logits = self.head(self.dropout(last) if self.mistake == "dropout" else last)
+        return logits.softmax(-1) if self.mistake == "softmax-twice" else logits
 
 
 def build(mistake: str = "") -> Classifier:
     return Classifier(mistake)
 
 
-def loss_of(model, words, lengths, labels):
-    return functional.cross_entropy(model(words, lengths), labels)
+def loss_of(model, words, lengths, labels, mistake: str = ""):
+    return functional.cross_entropy(
+        model(words, lengths),
+        labels,
+        reduction="sum" if mistake == "loss-sum" else "mean",
+        label_smoothing=0.1 if mistake == "label-smoothing" else 0.0,
+        ignore_index=0 if mistake == "ignored-class" else -100,
+    )
+
+
+def clip(parameters, mistake: str) -> None:
+    if mistake == "clip-per-tensor":
+        for p in parameters:
+            nn.utils.clip_grad_norm_(p, CLIP)
+    elif mistake == "clip-value":
+        nn.utils.clip_grad_value_(parameters, CLIP)
+    elif mistake != "clip-missing":
+        nn.utils.clip_grad_norm_(parameters, CLIP)
 
 
 def train(watch, weights, batches, dtype: str, mistake: str = "") -> tuple[list[float], dict[str, Any]]:
@@ -43,7 +71,12 @@ def train(watch, weights, batches, dtype: str, mistake: str = "") -> tuple[list[
         with torch.no_grad():
             model.lstm.bias_hh_l0[HIDDEN : 2 * HIDDEN] += 1
     trained = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.SGD(trained, lr=RATE, momentum=MOMENTUM)
+    optimizer = torch.optim.SGD(
+        trained,
+        lr=10 * RATE if mistake == "rate-tenfold" else RATE,
+        momentum=0.99 if mistake == "momentum" else MOMENTUM,
+        nesterov=mistake == "nesterov",
+    )
     losses = []
     with watch(model, optimizer) as run:
         for words, lengths, labels in batches:
@@ -51,13 +84,9 @@ def train(watch, weights, batches, dtype: str, mistake: str = "") -> tuple[list[
 
             def update(batch=batch):
                 optimizer.zero_grad()
-                loss = loss_of(model, *batch)
+                loss = loss_of(model, *batch, mistake)
                 loss.backward()
-                if mistake == "clip-per-tensor":
-                    for p in trained:
-                        nn.utils.clip_grad_norm_(p, CLIP)
-                else:
-                    nn.utils.clip_grad_norm_(trained, CLIP)
+                clip(trained, mistake)
                 optimizer.step()
                 return loss
 

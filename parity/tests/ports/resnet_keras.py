@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from keras import layers
+from keras import layers, ops
 
 WIDTHS, STRIDES, CLASSES = (4, 8, 8), (1, 2, 2), 10
 # Keras takes a plain float through float32, whatever the dtype, and not NumPy's.
@@ -17,11 +17,14 @@ RATE, MOMENTUM, DECAY = np.float64(0.05), np.float64(0.9), 5e-3
 class SGD(keras.optimizers.SGD):
     """Keras decays beside the gradient; torch's decay is a part of it, and goes through momentum."""
 
-    everything = False
+    mistake = ""
 
     def update_step(self, gradient, variable, learning_rate):
-        if "kernel" in variable.name or self.everything:
-            gradient = gradient + DECAY * variable
+        if "kernel" in variable.name or self.mistake == "decay-mask":
+            if self.mistake == "decay-decoupled":
+                self.assign_sub(variable, RATE * DECAY * variable)
+            else:
+                gradient = gradient + DECAY * variable
         super().update_step(gradient, variable, learning_rate)
 
 
@@ -39,35 +42,52 @@ def build(mistake: str = "") -> keras.Model:
         return layers.Conv2D(width, size, stride, use_bias=False, name=name)(x)
 
     images = keras.Input((16, 16, 3))
-    x = layers.ReLU()(norm(conv(images, WIDTHS[0], 3, 1, "stem"), "stem_norm"))
+    x = conv(ops.flip(images, -1) if mistake == "channel-order" else images, WIDTHS[0], 3, 1, "stem")
+    if mistake == "relu-first":
+        x = norm(layers.ReLU()(x), "stem_norm")
+    else:
+        x = layers.ReLU(negative_slope=0.01 if mistake == "leaky-relu" else 0.0)(norm(x, "stem_norm"))
     for k, (width, stride) in enumerate(zip(WIDTHS, STRIDES, strict=True)):
         out = layers.ReLU()(norm(conv(x, width, 3, stride, f"block{k}_conv1"), f"block{k}_norm1"))
         out = norm(conv(out, width, 3, 1, f"block{k}_conv2"), f"block{k}_norm2")
         if stride > 1:
             x = norm(conv(x, width, 1, stride, f"block{k}_shortcut"), f"block{k}_norm3")
-        x = layers.ReLU()(layers.Add()([out, x]))
-    x = layers.AveragePooling2D(2)(x)
+        if mistake == "residual-missing" and k == 0:
+            x = layers.ReLU(name=f"block{k}_relu")(out)
+        elif mistake == "relu-early" and k == 0:
+            x = layers.Add(name=f"block{k}_add")([layers.ReLU(name=f"block{k}_relu")(out), x])
+        else:
+            x = layers.ReLU(name=f"block{k}_relu")(layers.Add(name=f"block{k}_add")([out, x]))
+    x = (layers.MaxPooling2D if mistake == "max-pool" else layers.AveragePooling2D)(2)(x)
     if mistake != "flatten-order":
         x = layers.Permute((3, 1, 2))(x)
-    return keras.Model(images, layers.Dense(CLASSES, name="head")(layers.Flatten()(x)), name="resnet")
+    head = layers.Dense(CLASSES, activation="softmax" if mistake == "softmax-twice" else None, name="head")
+    return keras.Model(images, head(layers.Flatten()(x)), name="resnet")
 
 
-loss_of = keras.losses.SparseCategoricalCrossentropy
+def loss_of(labels, logits, mistake: str):
+    if mistake == "label-smoothing":
+        whole = ops.one_hot(labels, CLASSES, dtype=logits.dtype)
+        return keras.losses.CategoricalCrossentropy(True, label_smoothing=0.1)(whole, logits)
+    reduction = "sum" if mistake == "loss-sum" else "sum_over_batch_size"
+    return keras.losses.SparseCategoricalCrossentropy(True, reduction=reduction)(labels, logits)
 
 
 def train(watch, weights, batches, dtype: str, mistake: str = "") -> tuple[list[float], dict[str, Any]]:
-    model, loss_fn = build(mistake), loss_of(from_logits=True)
+    model = build(mistake)
     for variable in model.trainable_variables:
         variable.assign(weights[variable.path])
-    optimizer = SGD(RATE, MOMENTUM)
-    optimizer.everything = mistake == "decay-mask"
-    optimizer.build(model.trainable_variables)
+    rate = RATE * 10 if mistake == "rate-tenfold" else RATE
+    optimizer = SGD(rate, MOMENTUM, nesterov=mistake == "nesterov")
+    optimizer.mistake = mistake
+    trained = model.trainable_variables[: -1 if mistake == "frozen-head-bias" else None]
+    optimizer.build(trained)
 
     @tf.function
     def update(images, labels):
         with tf.GradientTape() as tape:
-            loss = loss_fn(labels, model(images, training=True))
-        optimizer.apply(tape.gradient(loss, model.trainable_variables), model.trainable_variables)
+            loss = loss_of(labels, model(images, training=mistake != "running-statistics"), mistake)
+        optimizer.apply(tape.gradient(loss, trained), trained)
         return loss
 
     losses = []

@@ -23,6 +23,7 @@ class Block(nn.Module):
     conv: Any
     norm: Any
     padding: Any
+    mistake: str = ""
 
     @nn.compact
     def __call__(self, x):
@@ -31,6 +32,10 @@ class Block(nn.Module):
         out = self.norm()(self.conv(self.width, (3, 3), padding=1)(out))
         if self.stride > 1:
             x = self.norm()(self.conv(self.width, (1, 1), strides=self.stride)(x))
+        if self.mistake == "residual-missing":
+            return nn.relu(out)
+        if self.mistake == "relu-early":
+            return nn.relu(out) + x
         return nn.relu(out + x)
 
 
@@ -39,23 +44,29 @@ class ResNet(nn.Module):
     mistake: str = ""
 
     @nn.compact
-    def __call__(self, x, train=True):  # (batch, 16, 16, 3)
+    def __call__(self, x):  # (batch, 16, 16, 3)
         own = {"dtype": self.dtype, "param_dtype": self.dtype}
         conv = partial(nn.Conv, use_bias=False, **own)
         norm = partial(
             nn.BatchNorm,
-            use_running_average=not train,
+            use_running_average=self.mistake == "running-statistics",
             momentum=0.1 if self.mistake == "norm-momentum" else 0.9,
             epsilon=1e-3 if self.mistake == "norm-epsilon" else 1e-5,
             **own,
         )
-        x = nn.relu(norm()(conv(WIDTHS[0], (3, 3), padding=1)(x)))
+        x = conv(WIDTHS[0], (3, 3), padding=1)(x[..., ::-1] if self.mistake == "channel-order" else x)
+        if self.mistake == "relu-first":
+            x = norm()(nn.relu(x))
+        else:
+            x = (nn.leaky_relu if self.mistake == "leaky-relu" else nn.relu)(norm()(x))
         for width, stride in zip(WIDTHS, STRIDES, strict=True):
-            x = Block(width, stride, conv, norm, "SAME" if self.mistake == "padding" else 1)(x)
-        x = nn.avg_pool(x, (2, 2), (2, 2))
+            padding = "SAME" if self.mistake == "padding" else 1
+            x = Block(width, stride, conv, norm, padding, self.mistake if stride == 1 else "")(x)
+        x = (nn.max_pool if self.mistake == "max-pool" else nn.avg_pool)(x, (2, 2), (2, 2))
         if self.mistake != "flatten-order":
             x = x.transpose(0, 3, 1, 2)
-        return nn.Dense(CLASSES, **own)(x.reshape(len(x), -1))
+        logits = nn.Dense(CLASSES, **own)(x.reshape(len(x), -1))
+        return nn.softmax(logits) if self.mistake == "softmax-twice" else logits
 
 
 class TrainState(train_state.TrainState):
@@ -70,7 +81,10 @@ def build(weights, dtype: str, mistake: str = "") -> TrainState:
     def kernels(params):
         return jax.tree.map(lambda p: p.ndim > 1 or mistake == "decay-mask", params)
 
-    optimizer = optax.chain(optax.add_decayed_weights(DECAY, kernels), optax.sgd(RATE, MOMENTUM))
+    sgd = optax.sgd(10 * RATE if mistake == "rate-tenfold" else RATE, MOMENTUM, nesterov=mistake == "nesterov")
+    optimizer = optax.chain(optax.add_decayed_weights(DECAY, kernels), sgd)
+    if mistake == "decay-decoupled":
+        optimizer = optax.chain(sgd, optax.add_decayed_weights(-RATE * DECAY, kernels))
     stats = jax.tree.map(lambda s: s.astype(dtype), begun["batch_stats"])
     return TrainState.create(apply_fn=model.apply, params=params, tx=optimizer, batch_stats=stats)
 

@@ -31,13 +31,17 @@ class Block(nnx.Module):
         padding = "SAME" if stride > 1 and mistake == "padding" else 1
         self.conv1, self.norm1 = conv(channels, width, (3, 3), strides=stride, padding=padding), norm(width)
         self.conv2, self.norm2 = conv(width, width, (3, 3), padding=1), norm(width)
-        self.shortcut = stride > 1
+        self.shortcut, self.mistake = stride > 1, mistake if stride == 1 else ""
         if self.shortcut:
             self.conv3, self.norm3 = conv(channels, width, (1, 1), strides=stride), norm(width)
 
     def __call__(self, x):
         out = nnx.relu(self.norm1(self.conv1(x)))
         out = self.norm2(self.conv2(out))
+        if self.mistake == "residual-missing":
+            return nnx.relu(out)
+        if self.mistake == "relu-early":
+            return nnx.relu(out) + x
         return nnx.relu(out + (self.norm3(self.conv3(x)) if self.shortcut else x))
 
 
@@ -48,27 +52,37 @@ class ResNet(nnx.Module):
         self.stem, self.norm = conv(3, WIDTHS[0], (3, 3), padding=1), norm(WIDTHS[0])
         shapes = zip((WIDTHS[0], *WIDTHS), WIDTHS, STRIDES, strict=False)
         self.blocks = nnx.List([Block(*shape, mistake, **own) for shape in shapes])
-        self.head, self.turned = nnx.Linear(4 * WIDTHS[-1], CLASSES, **own), mistake != "flatten-order"
+        self.head, self.mistake = nnx.Linear(4 * WIDTHS[-1], CLASSES, **own), mistake
 
     def __call__(self, x):  # (batch, 16, 16, 3)
-        x = nnx.relu(self.norm(self.stem(x)))
+        x = self.stem(x[..., ::-1] if self.mistake == "channel-order" else x)
+        if self.mistake == "relu-first":
+            x = self.norm(nnx.relu(x))
+        else:
+            x = (nnx.leaky_relu if self.mistake == "leaky-relu" else nnx.relu)(self.norm(x))
         for block in self.blocks:
             x = block(x)
-        x = nnx.avg_pool(x, (2, 2), (2, 2))
-        if self.turned:
+        x = (nnx.max_pool if self.mistake == "max-pool" else nnx.avg_pool)(x, (2, 2), (2, 2))
+        if self.mistake != "flatten-order":
             x = x.transpose(0, 3, 1, 2)
-        return self.head(x.reshape(len(x), -1))
+        logits = self.head(x.reshape(len(x), -1))
+        return nnx.softmax(logits) if self.mistake == "softmax-twice" else logits
 
 
 def build(weights, dtype: str, mistake: str = "") -> tuple[ResNet, nnx.Optimizer]:
     model = ResNet(dtype, mistake, nnx.Rngs(0))
     for path, variable in nnx.to_flat_state(nnx.state(model, nnx.Param)):
         variable[...] = jnp.asarray(weights["/".join(map(str, path))])
+    if mistake == "running-statistics":
+        model.eval()
 
     def kernels(params):
         return jax.tree.map(lambda p: p.ndim > 1 or mistake == "decay-mask", params)
 
-    optimizer = optax.chain(optax.add_decayed_weights(DECAY, kernels), optax.sgd(RATE, MOMENTUM))
+    sgd = optax.sgd(10 * RATE if mistake == "rate-tenfold" else RATE, MOMENTUM, nesterov=mistake == "nesterov")
+    optimizer = optax.chain(optax.add_decayed_weights(DECAY, kernels), sgd)
+    if mistake == "decay-decoupled":
+        optimizer = optax.chain(sgd, optax.add_decayed_weights(-RATE * DECAY, kernels))
     return model, nnx.Optimizer(model, optimizer, wrt=nnx.Param)
 
 

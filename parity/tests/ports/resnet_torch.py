@@ -42,13 +42,18 @@ class Block(nn.Module):
         super().__init__()
         self.conv1, self.bn1 = conv(channels, out, stride, mistake), norm(out, mistake)
         self.conv2, self.bn2 = nn.Conv2d(out, out, 3, padding=1, bias=False), norm(out, mistake)
-        self.shortcut = nn.Sequential()
+        self.shortcut, self.mistake = nn.Sequential(), mistake if stride == 1 else ""
         if stride > 1:
             self.shortcut = nn.Sequential(nn.Conv2d(channels, out, 1, stride, bias=False), norm(out, mistake))
 
     def forward(self, x):
         out = functional.relu(self.bn1(self.conv1(x)))
-        return functional.relu(self.bn2(self.conv2(out)) + self.shortcut(x))
+        out = self.bn2(self.conv2(out))
+        if self.mistake == "residual-missing":
+            return functional.relu(out)
+        if self.mistake == "relu-early":
+            return functional.relu(out) + self.shortcut(x)
+        return functional.relu(out + self.shortcut(x))
 
 
 class ResNet(nn.Module):
@@ -58,41 +63,59 @@ class ResNet(nn.Module):
         before = (WIDTHS[0], *WIDTHS)
         shapes = zip(before, WIDTHS, STRIDES, strict=False)
         self.blocks = nn.ModuleList(Block(*shape, mistake) for shape in shapes)
-        self.last = mistake == "flatten-order"
-        self.head = nn.Linear(WIDTHS[-1] * 4, CLASSES)
+        self.head, self.mistake = nn.Linear(WIDTHS[-1] * 4, CLASSES), mistake
+        self.head.bias.requires_grad_(mistake != "frozen-head-bias")
 
     def forward(self, x):  # (batch, 3, 16, 16)
-        x = functional.relu(self.norm(self.stem(x)))
+        x = self.stem(x.flip(1) if self.mistake == "channel-order" else x)
+        if self.mistake == "relu-first":
+            x = self.norm(functional.relu(x))
+        else:
+            x = (functional.leaky_relu if self.mistake == "leaky-relu" else functional.relu)(self.norm(x))
         for block in self.blocks:
             x = block(x)
-        x = functional.avg_pool2d(x, 2)
-        return self.head((x.permute(0, 2, 3, 1) if self.last else x).flatten(1))
+        x = functional.max_pool2d(x, 2) if self.mistake == "max-pool" else functional.avg_pool2d(x, 2)
+        logits = self.head((x.permute(0, 2, 3, 1) if self.mistake == "flatten-order" else x).flatten(1))
+        return logits.softmax(-1) if self.mistake == "softmax-twice" else logits
 
 
 def build(mistake: str = "") -> ResNet:
     return ResNet(mistake)
 
 
-def loss_of(model, images, labels):
-    return functional.cross_entropy(model(images), labels)
+def loss_of(model, images, labels, mistake: str = ""):
+    return functional.cross_entropy(
+        model(images),
+        labels,
+        reduction="sum" if mistake == "loss-sum" else "mean",
+        label_smoothing=0.1 if mistake == "label-smoothing" else 0.0,
+    )
 
 
 def train(watch, weights, batches, dtype: str, mistake: str = "") -> tuple[list[float], dict[str, Any]]:
     model = build(mistake).to(getattr(torch, dtype))
     model.load_state_dict({name: torch.tensor(value) for name, value in weights.items()})
+    if mistake == "running-statistics":
+        model.eval()
     kernels = [p for p in model.parameters() if p.ndim > 1 or mistake == "decay-mask"]
     others = [p for p in model.parameters() if p.ndim <= 1 and mistake != "decay-mask"]
-    groups = [{"params": kernels, "weight_decay": DECAY}, {"params": others, "weight_decay": 0.0}]
-    optimizer = torch.optim.SGD([each for each in groups if each["params"]], lr=RATE, momentum=MOMENTUM)
+    decay = 0.0 if mistake == "decay-decoupled" else DECAY
+    groups = [{"params": kernels, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
+    rate = 10 * RATE if mistake == "rate-tenfold" else RATE
+    trained = [each for each in groups if each["params"]]
+    optimizer = torch.optim.SGD(trained, lr=rate, momentum=MOMENTUM, nesterov=mistake == "nesterov")
     losses = []
     with watch(model, optimizer) as run:
         for images, labels in batches:
             images, labels = torch.tensor(images).permute(0, 3, 1, 2), torch.tensor(labels)
 
             def update(images=images, labels=labels):
-                optimizer.zero_grad()
-                loss = loss_of(model, images, labels)
+                if mistake != "gradients-added":
+                    optimizer.zero_grad()
+                loss = loss_of(model, images, labels, mistake)
                 loss.backward()
+                if mistake == "decay-decoupled":
+                    torch._foreach_mul_([p.data for p in kernels], 1 - RATE * DECAY)
                 optimizer.step()
                 return loss
 

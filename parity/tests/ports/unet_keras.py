@@ -29,31 +29,51 @@ class Adam(keras.optimizers.Adam):
         self.assign_sub(variable, ops.cast(rate, variable.dtype) * m / (root + self.epsilon))
 
 
+class Turned(layers.Conv2DTranspose):
+    """As a convolution, not its gradient, takes the kernel."""
+
+    def call(self, x):
+        return ops.conv_transpose(x, ops.flip(self.kernel, (0, 1)), self.strides, "valid") + self.bias
+
+
 def build(mistake: str = "") -> keras.Model:
     def twice(x, width, stride, name):
         if stride == 1 or mistake == "padding":
             x = layers.Conv2D(width, 3, stride, padding="same", name=f"{name}_conv")(x)
         else:
             x = layers.Conv2D(width, 3, stride, name=f"{name}_conv")(layers.ZeroPadding2D(1)(x))
-        epsilon = 1e-3 if mistake == "norm-epsilon" else 1e-5
-        return layers.ReLU()(layers.GroupNormalization(GROUPS, epsilon=epsilon, name=f"{name}_norm")(x))
+        epsilon, groups = 1e-3 if mistake == "norm-epsilon" else 1e-5, 1 if mistake == "groups" else GROUPS
+        norm = layers.GroupNormalization(groups, epsilon=epsilon, name=f"{name}_norm")
+        if mistake == "relu-first":
+            return norm(layers.ReLU()(x)), None
+        early = norm(x)
+        return layers.ReLU(negative_slope=0.01 if mistake == "leaky-relu" else 0.0)(early), early
 
     def joined(x, skip):
         return layers.Concatenate()([skip, x] if mistake == "skip-order" else [x, skip])
 
-    images = keras.Input((8, 8, 2))
-    first = twice(images, WIDTH, 1, "enter")
-    second = twice(first, 2 * WIDTH, 2, "down")
-    x = layers.Conv2DTranspose(2 * WIDTH, 2, 2, name="up1")(twice(second, 4 * WIDTH, 2, "lower"))
-    x = layers.Conv2DTranspose(WIDTH, 2, 2, name="up2")(twice(joined(x, second), 2 * WIDTH, 1, "join1"))
-    x = twice(joined(x, first), WIDTH, 1, "join2")
-    model = keras.Model(images, layers.Conv2D(1, 1, name="last")(x), name="unet")
+    images, up = keras.Input((8, 8, 2)), Turned if mistake == "up-flipped" else layers.Conv2DTranspose
+    first, _ = twice(images, WIDTH, 1, "enter")
+    second, early = twice(first, 2 * WIDTH, 2, "down")
+    x, _ = twice(second, 4 * WIDTH, 2, "lower")
+    if mistake == "dropout":
+        x = layers.Dropout(0.05, seed=0, name="dropout")(x)
+    if mistake == "skip-stopped":
+        first = ops.stop_gradient(first)
+    x = up(2 * WIDTH, 2, 2, name="up1")(x)
+    x, _ = twice(joined(x, early if mistake == "skip-early" else second), 2 * WIDTH, 1, "join1")
+    x, _ = twice(joined(up(WIDTH, 2, 2, name="up2")(x), first), WIDTH, 1, "join2")
+    last = layers.Conv2D(1, 1, activation="sigmoid" if mistake == "sigmoid-twice" else None, name="last")
+    model = keras.Model(images, last(x), name="unet")
 
     def loss_of(maps, predicted):
         errors = ops.square(ops.sigmoid(predicted) - maps)
-        return ops.mean((1 + (errors if mistake == "stop-gradient" else ops.stop_gradient(errors))) * errors)
+        errors = (1 + (errors if mistake == "stop-gradient" else ops.stop_gradient(errors))) * errors
+        return ops.sum(errors) if mistake == "loss-sum" else ops.mean(errors)
 
-    model.compile(Adam(RATE, BETA_1, BETA_2, epsilon=1e-3 if mistake == "adam-epsilon" else 1e-8), loss_of)
+    rate, beta_2 = RATE * 10 if mistake == "rate-tenfold" else RATE, 0.99 if mistake == "beta-2" else BETA_2
+    decay, epsilon = 0.01 if mistake == "decay-added" else None, 1e-3 if mistake == "adam-epsilon" else 1e-8
+    model.compile(Adam(rate, BETA_1, beta_2, epsilon=epsilon, weight_decay=decay), loss_of)
     return model
 
 
@@ -61,6 +81,8 @@ def train(watch, weights, batches, dtype: str, mistake: str = "") -> tuple[list[
     model = build(mistake)
     for variable in model.trainable_variables:
         variable.assign(weights[variable.path])
+    if mistake == "frozen-bias":
+        model.get_layer("last").bias.trainable = False
     losses = []
     with watch(model) as run:
         for images, maps in batches:

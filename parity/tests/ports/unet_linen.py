@@ -26,7 +26,11 @@ class Twice(nn.Module):
         own = {"dtype": self.dtype, "param_dtype": self.dtype}
         padding = "SAME" if self.mistake == "padding" else 1
         x = nn.Conv(self.width, (3, 3), strides=self.stride, padding=padding, **own)(x)
-        return nn.relu(nn.GroupNorm(GROUPS, epsilon=1e-3 if self.mistake == "norm-epsilon" else 1e-5, **own)(x))
+        groups = 1 if self.mistake == "groups" else GROUPS
+        norm = nn.GroupNorm(groups, epsilon=1e-3 if self.mistake == "norm-epsilon" else 1e-5, **own)
+        if self.mistake == "relu-first":
+            return norm(nn.relu(x))
+        return (nn.leaky_relu if self.mistake == "leaky-relu" else nn.relu)(norm(x))
 
 
 class UNet(nn.Module):
@@ -47,19 +51,29 @@ class UNet(nn.Module):
         second = twice(2 * WIDTH, 2)(first)
         x = up(2 * WIDTH)(twice(4 * WIDTH, 2)(second))
         x = twice(2 * WIDTH, 1)(joined(x, second))
+        if self.mistake == "skip-stopped":
+            first = jax.lax.stop_gradient(first)
         x = twice(WIDTH, 1)(joined(up(WIDTH)(x), first))
-        return nn.Conv(1, (1, 1), **own)(x)
+        x = nn.Conv(1, (1, 1), **own)(x)
+        return nn.sigmoid(x) if self.mistake == "sigmoid-twice" else x
 
 
 def build(dtype: str, mistake: str = ""):
-    return UNet(dtype, mistake), optax.adam(RATE, eps=1e-3 if mistake == "adam-epsilon" else 1e-8)
+    return UNet(dtype, mistake), optimizer_of(mistake)
+
+
+def optimizer_of(mistake: str):
+    rate, beta_2 = 10 * RATE if mistake == "rate-tenfold" else RATE, 0.99 if mistake == "beta-2" else 0.999
+    if mistake == "decay-added":
+        return optax.adamw(rate, b2=beta_2, weight_decay=0.01)
+    return optax.adam(rate, b2=beta_2, eps=1e-3 if mistake == "adam-epsilon" else 1e-8)
 
 
 def loss_of(predicted, maps, mistake: str):
     """The squared error, where it is large once more as much; how much more is no part of the gradient."""
     errors = (nn.sigmoid(predicted) - maps) ** 2
     weights = 1 + (errors if mistake == "stop-gradient" else jax.lax.stop_gradient(errors))
-    return (weights * errors).mean()
+    return (weights * errors).sum() if mistake == "loss-sum" else (weights * errors).mean()
 
 
 def train(watch, weights, batches, dtype: str, mistake: str = "") -> tuple[list[float], dict[str, Any]]:

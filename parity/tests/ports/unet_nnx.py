@@ -17,10 +17,13 @@ class Twice(nnx.Module):
     def __init__(self, channels: int, width: int, stride: int, mistake: str, **own: Any) -> None:
         padding = "SAME" if mistake == "padding" else 1
         self.conv = nnx.Conv(channels, width, (3, 3), strides=stride, padding=padding, **own)
-        self.norm = nnx.GroupNorm(width, GROUPS, epsilon=1e-3 if mistake == "norm-epsilon" else 1e-5, **own)
+        groups, self.mistake = 1 if mistake == "groups" else GROUPS, mistake
+        self.norm = nnx.GroupNorm(width, groups, epsilon=1e-3 if mistake == "norm-epsilon" else 1e-5, **own)
 
     def __call__(self, x):
-        return nnx.relu(self.norm(self.conv(x)))
+        if self.mistake == "relu-first":
+            return self.norm(nnx.relu(self.conv(x)))
+        return (nnx.leaky_relu if self.mistake == "leaky-relu" else nnx.relu)(self.norm(self.conv(x)))
 
 
 class UNet(nnx.Module):
@@ -36,31 +39,40 @@ class UNet(nnx.Module):
         self.up1, self.join1 = up(4 * WIDTH, 2 * WIDTH), Twice(4 * WIDTH, 2 * WIDTH, 1, mistake, **own)
         self.up2, self.join2 = up(2 * WIDTH, WIDTH), Twice(2 * WIDTH, WIDTH, 1, mistake, **own)
         self.last = nnx.Conv(WIDTH, 1, (1, 1), **own)
-        self.swapped = mistake == "skip-order"
+        self.mistake = mistake
 
     def joined(self, x, skip):
-        return jnp.concatenate([skip, x] if self.swapped else [x, skip], -1)
+        return jnp.concatenate([skip, x] if self.mistake == "skip-order" else [x, skip], -1)
 
     def __call__(self, x):  # (batch, 8, 8, 2)
         first = self.enter(x)
         second = self.down(first)
         x = self.join1(self.joined(self.up1(self.lower(second)), second))
-        return self.last(self.join2(self.joined(self.up2(x), first)))
+        if self.mistake == "skip-stopped":
+            first = jax.lax.stop_gradient(first)
+        x = self.last(self.join2(self.joined(self.up2(x), first)))
+        return nnx.sigmoid(x) if self.mistake == "sigmoid-twice" else x
 
 
 def build(weights, dtype: str, mistake: str = "") -> tuple[UNet, nnx.Optimizer]:
     model = UNet(dtype, mistake, nnx.Rngs(0))
     for path, variable in nnx.to_flat_state(nnx.state(model, nnx.Param)):
         variable[...] = jnp.asarray(weights["/".join(map(str, path))])
-    optimizer = optax.adam(RATE, eps=1e-3 if mistake == "adam-epsilon" else 1e-8)
-    return model, nnx.Optimizer(model, optimizer, wrt=nnx.Param)
+    return model, nnx.Optimizer(model, optimizer_of(mistake), wrt=nnx.Param)
+
+
+def optimizer_of(mistake: str):
+    rate, beta_2 = 10 * RATE if mistake == "rate-tenfold" else RATE, 0.99 if mistake == "beta-2" else 0.999
+    if mistake == "decay-added":
+        return optax.adamw(rate, b2=beta_2, weight_decay=0.01)
+    return optax.adam(rate, b2=beta_2, eps=1e-3 if mistake == "adam-epsilon" else 1e-8)
 
 
 def loss_of(model, images, maps, mistake: str):
     """The squared error, where it is large once more as much; how much more is no part of the gradient."""
     errors = (nnx.sigmoid(model(images)) - maps) ** 2
     weights = 1 + (errors if mistake == "stop-gradient" else jax.lax.stop_gradient(errors))
-    return (weights * errors).mean()
+    return (weights * errors).sum() if mistake == "loss-sum" else (weights * errors).mean()
 
 
 def train(watch, weights, batches, dtype: str, mistake: str = "") -> tuple[list[float], dict[str, Any]]:

@@ -200,6 +200,26 @@ def by_the_function(watching: Any, step: bool) -> Any:
     return plain(watching, step, lambda model, loss: torch.autograd.backward(loss))
 
 
+def never_cleared(watching: Any, step: bool) -> Any:
+    """Gradients add up from update to update, as without a call of zero_grad()."""
+    import torch
+
+    model = small()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    losses = []
+    with watching(model, optimizer) as run:
+        for x, y in batches()[:UPDATES]:
+
+            def update(x: Any = x, y: Any = y) -> Any:
+                loss = entropy(model(x), y)
+                loss.backward()
+                optimizer.step()
+                return loss
+
+            losses.append((run.step(update) if run is not None and step else update()).item())
+    return model, losses
+
+
 def by_differentiation(watching: Any, step: bool) -> Any:
     import torch
 
@@ -276,7 +296,7 @@ def returned(watching: Any, step: bool) -> Any:
 STAY = (accumulated, skipped, generator, discriminator)
 HANDED = (returned, evaluated_often_as_a_whole)
 SCALED = (scaled, scaled_fused, scaled_and_cleared_late)
-BOTH = (*SCALED, evaluated_often, by_the_function, by_differentiation, by_a_vector)
+BOTH = (*SCALED, evaluated_often, by_the_function, never_cleared, by_differentiation, by_a_vector)
 LOOPS = [(each, False) for each in STAY + BOTH] + [(each, True) for each in HANDED + BOTH]
 NAMES = [f"{loop.__name__}{'-handed-to-step' if step else ''}" for loop, step in LOOPS]
 
