@@ -99,8 +99,8 @@ class Forward:
                 place = replace(self._place(1 - side, inside[0]), with_it=_distinct(t.layer for t in inside)[1:])
                 parting = replace(parting, theirs=place) if side == 0 else replace(parting, ours=place)
                 if kind_of(one[0]) == kind_of(inside[0]) and parting.ours and parting.theirs:
-                    first, second = parting.ours.layer, parting.theirs.layer
-                    found = set_otherwise(self.sides, first, second) if first and second else []
+                    mine, others = parting.ours.layer, parting.theirs.layer
+                    found = set_otherwise(self.sides, mine, others) if mine and others else []
                     parting = replace(parting, differences=tuple(found))
                 return parting
         return None
