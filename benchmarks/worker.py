@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 from parity.running.executor import Emit, Environment, Resources
@@ -79,7 +80,11 @@ WAYS: dict[str, Callable[[Ready, int, Path], None]] = {
     "evaluate": evaluated,
 }
 
-_ready: dict[tuple[str, str], Ready] = {}
+
+@cache
+def _ready() -> dict[tuple[str, str], Ready]:
+    """What ``Prepare`` has built for the jobs that follow. No value of the module: a worker may keep none between jobs."""
+    return {}
 
 
 @dataclass(frozen=True)
@@ -108,7 +113,7 @@ class Run:
     resources: Resources = RESOURCES
 
     def run(self, emit: Emit) -> float:
-        ready = _ready[self.case, self.implementation]
+        ready = _ready()[self.case, self.implementation]
         seconds = 0.0
         for _ in range(self.repeats):
             ready.trainer.load(ready.start)
@@ -147,8 +152,8 @@ class Prepare:
         imported = time.perf_counter()
         trainer = implementation.build(case, "float32", "cpu")
         built = time.perf_counter()
-        _ready.clear()
-        _ready[self.case, self.implementation] = Ready(trainer, case, replace(case, every=1), trainer.export())
+        _ready().clear()
+        _ready()[self.case, self.implementation] = Ready(trainer, case, replace(case, every=1), trainer.export())
         first = Run(self.environment, self.suite, self.case, self.implementation, self.epochs, self.way).run(emit)
         return Took(imported - begun, built - imported, first)
 
