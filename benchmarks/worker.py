@@ -83,7 +83,7 @@ WAYS: dict[str, Callable[[Ready, int, Path], None]] = {
 
 @cache
 def _ready() -> dict[tuple[str, str], Ready]:
-    """What ``Prepare`` has built for the jobs that follow. No value of the module: a worker may keep none between jobs."""
+    """What ``Prepare`` has built for the jobs that follow. A worker may keep no value of a module between jobs."""
     return {}
 
 
