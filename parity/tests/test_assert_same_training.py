@@ -43,11 +43,12 @@ def test_a_failure_says_verdict_place_layer_and_figures(runs: tuple[Path, Path, 
 def test_what_could_not_be_compared_fails_and_says_why(tmp_path: Path) -> None:
     whole = record(tmp_path / "whole", "torch", PLAIN)
     part = parity.Recorder(tmp_path / "part", "float64")
-    kernel = parity.read(whole).params["0.weight"][0]
+    run = parity.read(whole)
+    begun, ended = run.params["0.weight"][:2]
     with part:
-        part.snapshot({"kernel": kernel.T})
-        part.step(1.0, params={"kernel": kernel.T})
-        part.snapshot({"kernel": kernel.T})
+        part.snapshot({"kernel": begun.T})
+        part.step(float(run.loss[0, 0]), params={"kernel": begun.T})
+        part.snapshot({"kernel": ended.T})
     with pytest.raises(AssertionError, match=r"^INCONCLUSIVE ") as failure:
         parity.assert_same_training(whole, tmp_path / "part")
     assert "2.weight" in str(failure.value)
