@@ -55,6 +55,22 @@ def unit(dtype: str) -> float:
     return 2.0**-8 if dtype == "bfloat16" else float(np.finfo(dtype).eps) / 2
 
 
+def coarsest(*dtypes: str) -> str:
+    """Name the dtype of some that rounds most.
+
+    Args:
+        dtypes: Names of floating dtypes, one at least.
+
+    Returns:
+        The name of the coarsest.
+
+    Examples:
+        >>> coarsest("float64", "float32"), coarsest("bfloat16", "float16")
+        ('float32', 'bfloat16')
+    """
+    return max(dtypes, key=unit)
+
+
 def rounded(values: Array, dtype: str) -> Array:
     """Round floats to the nearest numbers of a dtype, ties to even.
 

@@ -78,7 +78,7 @@ def explain_folders(
     if comparison.judgement.verdict is Verdict.INCONCLUSIVE:
         return _doubtful(with_departures(comparison, run, other), run, other, repeated, matched)
     if comparison.judgement.verdict is not Verdict.FAIL:
-        return with_settings(with_departures(comparison, run, other), run, other), None
+        return _with_notes(comparison, run, other), None
     if metric := metric_alone(comparison.judgement):
         named = recorded_metric(metric, comparison.judgement, run, other)
         return comparison, Explanation(named, {}).as_json()
@@ -260,13 +260,16 @@ def diff_folders(
     """Compare as ``parity.judging.diff.compare_folders`` does, and say of two runs which departs from its optimizer."""
     if are_runs(a, b):
         both = opened(a, b, noise, matching)
-        found = with_departures(both.compare(known, accept), both.ours, both.theirs)
-        return [with_settings(found, both.ours, both.theirs)]
+        return [_with_notes(both.compare(known, accept), both.ours, both.theirs)]
     pairs = compare_folders(a, b, noise, known, accept, matching)
     if len(pairs) > 1:
         return pairs
-    runs = [(one, open_run(one.a), open_run(one.b)) for one in pairs]
-    return [with_settings(with_departures(*each), *each[1:]) for each in runs]
+    return [_with_notes(one, open_run(one.a), open_run(one.b)) for one in pairs]
+
+
+def _with_notes(comparison: Comparison, run: Trajectory, other: Trajectory) -> Comparison:
+    """Add to a comparison what optimizers and layers say beside numbers that agree."""
+    return with_settings(with_departures(comparison, run, other), run, other)
 
 
 def replayed(

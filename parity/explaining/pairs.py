@@ -62,13 +62,13 @@ def walk_pair(a: Trajectory, b: Trajectory, noise: Noise | None = None) -> Locat
     losses = [place for place in beside.values() if place.phase is Phase.LOSS]
     if found is None:
         return _first_of(losses or statistics, statistics if losses else ()) or all_agree(count, agreed)
-    apart = agreed.get(Phase.STATE, 0.0)
-    if apart > 1:
+    strayed = agreed.get(Phase.STATE, 0.0)
+    if strayed > 1:
         found = from_drift(found, a, b, pairs.stops()) or found
     early = found.phase in (Phase.PREDICTION, Phase.LOSS, Phase.GRADIENT, Phase.BATCH)
-    if found.parts and early and apart > 1 and not noise.at(update_at(a, found.epoch, found.batch)):
+    if found.parts and early and strayed > 1 and not noise.at(update_at(a, found.epoch, found.batch)):
         note = (
-            f"the states that this update began with differ already, to {apart:.2g} of the noise floor, and rounding "
+            f"the states that this update began with differ already, to {strayed:.2g} of the noise floor, and rounding "
             "may have grown: repetitions recorded as deeply (--noise) would tell"
         )
         found = replace(found, note=note)
@@ -90,8 +90,8 @@ def largest_parting(a: Trajectory, b: Trajectory, noise: Noise | None = None) ->
         The place; None if no update was recorded deeply by both, or every one is equal.
     """
     largest: Location | None = None
-    pairs = Pairs(a, b, coarser_dtype(a, b), noise or Noise(()))
-    for stop in _followed(a, b) if followed_updates(a, b) else pairs.stops():
+    stops = _followed(a, b) if followed_updates(a, b) else Pairs(a, b, coarser_dtype(a, b), noise or Noise(())).stops()
+    for stop in stops:
         for phase, checks in itertools.chain(stop.checks.items(), stop.beside.items()):
             found = max(() if isinstance(checks, str) else checks, key=lambda check: check.share, default=None)
             most = largest.check.share if largest is not None and largest.check is not None else 0.0

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from parity.dtypes import unit
+from parity.dtypes import coarsest
 from parity.judging.floors.floor import Floor
 from parity.trajectory import Trajectory
 from parity.typing import Array
@@ -20,7 +20,7 @@ def coarser_dtype(*runs: Trajectory) -> str:
     >>> coarser_dtype(one, other)
     'float32'
     """
-    return max((str(run.meta["dtype"]) for run in runs), key=unit)
+    return coarsest(*(str(run.meta["dtype"]) for run in runs))
 
 
 def incomparable(a: Trajectory, b: Trajectory) -> str:

@@ -321,7 +321,7 @@ def compare_runs(
         judgement = as_far_as_matched(judgement, freed, other, both, matched, judge_alike)
         judgement = where_search_ended(without_partner(judgement, alone), matched)
     if both.source not in (Source.SUITE, Source.BESIDE) and not any(side.meta.get("lockstep") for _, side in sides):
-        shown = _single_updates(run, other, noise, taken)
+        shown = _single_updates(run, other, noise, taken, zeros)
         measured = both.source is not Source.ROUNDING
         judgement = settled(judgement, shown, freed, other, measured)
         said += [defect.sentence for defect in shown if defect.sentence not in judgement.reason]
@@ -383,7 +383,9 @@ def _of_both(floors: Sequence[Floor]) -> Floor:
     )
 
 
-def _single_updates(run: Trajectory, other: Trajectory, noise: Sequence[Repetition], taken: Accepted) -> list[Defect]:
+def _single_updates(
+    run: Trajectory, other: Trajectory, noise: Sequence[Repetition], taken: Accepted, zeros: Params
+) -> list[Defect]:
     """What single updates show beside the departures that were accepted."""
     shown = defects(
         run,
@@ -392,6 +394,7 @@ def _single_updates(run: Trajectory, other: Trajectory, noise: Sequence[Repetiti
         scalars=taken.scalars,
         clipped=taken.clipped,
         times=taken.times,
+        zeros=zeros,
     )
     return [defect for defect in shown if defect.tensor not in taken.corrected]
 

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from parity.dtypes import rounded, unit
+from parity.dtypes import coarsest, rounded, unit
 from parity.frameworks import in_tf32, known_framework
 from parity.judging.compare import distance
 from parity.judging.drawing import drawing, other_draws
 from parity.judging.moments import moment, unit_of
 from parity.judging.tensors.correspondence import first_few
+from parity.judging.tensors.sides import is_within
 from parity.nn.configuration import RANDOM
 from parity.recording.layers import CALL, Layer, layers_of
 from parity.recording.steps import epochs_and_batches, rows_in_words
@@ -156,7 +157,7 @@ def _other_counts(a: Trajectory, b: Trajectory) -> Iterator[str]:
 
 def _holds(name: str, layers: Mapping[str, Layer]) -> bool:
     """Tell whether a layer is made of others that are listed too."""
-    return any(other.startswith((f"{name}/", f"{name}.")) for other in layers)
+    return any(is_within(other, name) for other in layers)
 
 
 def _other_order(a: Trajectory, b: Trajectory) -> Iterator[str]:
@@ -179,7 +180,7 @@ def _other_order(a: Trajectory, b: Trajectory) -> Iterator[str]:
 
 def _other_inputs(a: Trajectory, b: Trajectory) -> Iterator[str]:
     """Yield the first update whose inputs have other values, as far as both runs kept sketches of them."""
-    narrow = max((str(run.meta.get("dtype", "float64")) for run in (a, b)), key=unit)
+    narrow = coarsest(*(str(run.meta.get("dtype", "float64")) for run in (a, b)))
     for number, (epoch, batch) in zip(itertools.count(), epochs_and_batches(a), strict=False):
         mine, other = (run.steps.get(f"{number}/batch") for run in (a, b))
         if mine is None or other is None:
@@ -199,7 +200,7 @@ def _other_beginning(a: Trajectory, b: Trajectory) -> Iterator[str]:
     """Yield the initial parameters that differ after rounding to the narrower of the two dtypes."""
     for name in a.params:
         if name in b.params and a.params[name].shape[1:] == b.params[name].shape[1:]:
-            narrow = max((run.meta.get("dtype", run.params[name].dtype.name) for run in (a, b)), key=unit)
+            narrow = coarsest(*(run.meta.get("dtype", run.params[name].dtype.name) for run in (a, b)))
             ours, theirs = (rounded(np.asarray(run.params[name][0]), narrow) for run in (a, b))
             if not np.array_equal(ours, theirs, equal_nan=True):
                 apart = float(distance(ours[None], theirs[None])[0])

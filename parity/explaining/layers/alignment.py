@@ -15,7 +15,7 @@ from enum import IntEnum
 import numpy as np
 
 from parity.explaining.layers.arrangement import Arrangement, arranged
-from parity.explaining.layers.dataflow import Dataflow, Tensor
+from parity.explaining.layers.dataflow import Dataflow, Tensor, kind_of
 from parity.explaining.layers.holding import Holding
 from parity.judging.tensors.correspondence import Correspondence
 from parity.recording.sketch import sketch
@@ -85,7 +85,7 @@ class Alignment:
             [
                 tensor
                 for tensor in flow.tensors.values()
-                if _kind(tensor) == "recurrent" and not self.agrees(side, tensor.label) and not tensor.constant
+                if kind_of(tensor) == "recurrent" and not self.agrees(side, tensor.label) and not tensor.constant
             ]
             for side, flow in enumerate(self.sides)
         )
@@ -133,12 +133,12 @@ class Alignment:
         for side in (0, 1):
             mine, others = self.partners[side], self.partners[1 - side]
             for tensor in self.sides[side].tensors.values():
-                same, kind = mine.get(tensor.label, set()), _kind(tensor)
+                same, kind = mine.get(tensor.label, set()), kind_of(tensor)
                 if not kind.endswith("_norm") or not same or not tensor.sources:
                     continue
                 if not same <= mine.get(tensor.sources[0], set()):
                     continue
-                norms = [each for each in self.sides[1 - side].tensors.values() if _kind(each) == kind]
+                norms = [each for each in self.sides[1 - side].tensors.values() if kind_of(each) == kind]
                 if any(each.label not in others and same & set(each.sources) for each in norms):
                     for label in mine.pop(tensor.label):
                         others[label].discard(tensor.label)
@@ -163,10 +163,6 @@ class Alignment:
                     for part in parts:
                         self._pair(*((tensor, part) if side == 0 else (part, tensor)))
                     break
-
-
-def _kind(tensor: Tensor) -> str:
-    return tensor.layer.common.kind if tensor.layer is not None else ""
 
 
 @np.errstate(all="ignore")  # a recording may hold any numbers

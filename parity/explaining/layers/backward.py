@@ -8,8 +8,7 @@ import numpy as np
 
 from parity.explaining.layers.alignment import Alignment, Relation
 from parity.explaining.layers.arrangement import Arrangement
-from parity.explaining.layers.dataflow import Dataflow, Tensor, nearest_known
-from parity.explaining.layers.frontier import kind_of
+from parity.explaining.layers.dataflow import Dataflow, Tensor, kind_of, nearest_known
 from parity.explaining.layers.parting import Parting, Place
 from parity.explaining.layers.partings import set_otherwise
 from parity.explaining.pattern import multiple

@@ -244,6 +244,11 @@ class Dataflow:
         return float(np.max(() if strayed is None else strayed[np.isfinite(strayed)], initial=least))
 
 
+def kind_of(tensor: Tensor) -> str:
+    """The common kind of the layer that gave a tensor; empty if none did, or it has no common word."""
+    return tensor.layer.common.kind if tensor.layer is not None else ""
+
+
 def whole(layers: list[Layer]) -> list[Layer]:
     """Leave out the cells within recurrent layers: a layer that another framework has whole is compared whole.
 

@@ -15,8 +15,7 @@ import numpy as np
 
 from parity.explaining.layers.alignment import Alignment, Relation, relation
 from parity.explaining.layers.backward import backward, statistics
-from parity.explaining.layers.dataflow import PREDICTION, Dataflow
-from parity.explaining.layers.frontier import kind_of
+from parity.explaining.layers.dataflow import PREDICTION, Dataflow, kind_of
 from parity.explaining.layers.further import further
 from parity.explaining.layers.matching import likeness
 from parity.explaining.layers.parting import Parting, Place

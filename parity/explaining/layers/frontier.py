@@ -6,7 +6,7 @@ from collections.abc import Set
 from functools import cached_property
 
 from parity.explaining.layers.alignment import Alignment
-from parity.explaining.layers.dataflow import Dataflow, Tensor
+from parity.explaining.layers.dataflow import Dataflow, Tensor, kind_of
 from parity.nn import configuration as words
 
 
@@ -120,8 +120,3 @@ def before(flow: Dataflow, tensor: Tensor) -> list[str]:
 def passive(tensor: Tensor) -> bool:
     """Tell whether a tensor holds values that were only moved."""
     return tensor.moved or kind_of(tensor) in words.PASSIVE
-
-
-def kind_of(tensor: Tensor) -> str:
-    """The common kind of the layer that gave a tensor; empty if none did, or it has no common word."""
-    return tensor.layer.common.kind if tensor.layer is not None else ""

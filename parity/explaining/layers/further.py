@@ -13,8 +13,7 @@ import numpy as np
 
 from parity.explaining.layers.alignment import Alignment, floor_of
 from parity.explaining.layers.arrangement import nearest
-from parity.explaining.layers.dataflow import Tensor, nearest_known
-from parity.explaining.layers.frontier import kind_of
+from parity.explaining.layers.dataflow import Tensor, kind_of, nearest_known
 from parity.explaining.layers.parting import Parting, Place
 from parity.explaining.layers.partings import Forward, set_otherwise
 from parity.tolerance import FACTOR

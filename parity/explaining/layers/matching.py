@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
-from parity.explaining.layers.dataflow import Tensor
-from parity.explaining.layers.frontier import Frontier, kind_of
+from parity.explaining.layers.dataflow import Tensor, kind_of
+from parity.explaining.layers.frontier import Frontier
 from parity.judging.tensors.sides import is_within
 from parity.nn import configuration as words
 from parity.recording.layers import CALL

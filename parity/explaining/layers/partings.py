@@ -10,9 +10,9 @@ import numpy as np
 
 from parity.explaining.layers.alignment import Alignment, Relation, distance, floor_of
 from parity.explaining.layers.arrangement import nearest
-from parity.explaining.layers.dataflow import Dataflow, Tensor
+from parity.explaining.layers.dataflow import Dataflow, Tensor, kind_of
 from parity.explaining.layers.elementwise import function_of, functions_in_words
-from parity.explaining.layers.frontier import Frontier, kind_of, passive
+from parity.explaining.layers.frontier import Frontier, passive
 from parity.explaining.layers.gates import gates_in_words
 from parity.explaining.layers.matching import Match, matches, regions
 from parity.explaining.layers.parting import Parting, Place

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from parity.dtypes import unit
+from parity.dtypes import coarsest, unit
 from parity.explaining.diagnose import Diagnosis
 from parity.explaining.location import Location
 from parity.explaining.pairs import in_words
@@ -252,7 +252,7 @@ def _of_both(location: Location, found: Sequence[Departure]) -> Diagnosis | None
     why = f"from update {found[0].first} on, neither run's updates are those of the optimizer that it is meant to have"
     if len(said) < len(found):
         why += ", perhaps for a schedule, clipping or a choice of what decays, of which parity.spec has no words"
-    dtype = max((one.updates.dtype for one in found), key=unit)
+    dtype = coarsest(*(one.updates.dtype for one in found))
     if location.phase is Phase.UPDATE and (ratio := ratio_of_steps(location, dtype)) is not None:
         said.append(
             f"in this update the first run's steps are {times_in_words(ratio, 4)} times the second's, everywhere"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -40,13 +40,8 @@ def blind(allowed: Mapping[str, Sequence[Array]], reference: Trajectory) -> str:
     >>> blind({"w": [np.full(3, 0.5)]}, run)
     'the tolerance of w, 0.5, is no less than a quarter of its movement, 2'
     """
-    stacks: dict[str, Stack] = {"loss": reference.loss.astype(np.float64).ravel(), **reference.params}
     still, moves = False, False
-    for name, tolerances in allowed.items():
-        stack = stacks[name]
-        held = [limits[: len(stack)] for limits in tolerances if len(limits) and np.prod(stack.shape)]
-        if not held:
-            continue
+    for name, stack, held in _held(allowed, reference):
         ends = [_movement(stack, len(limits) - 1) for limits in held]
         if any(_sees(end, limits[-1:]) for end, limits in zip(ends, held, strict=True)):
             moves |= any(end.any() for end in ends)
@@ -82,12 +77,9 @@ def hidden(allowed: Mapping[str, Sequence[Array]], reference: Trajectory) -> str
     >>> hidden({"w": [np.array([0.1, 1.5, 0.1])]}, run)
     'the tolerance of w, 1.5, is no less than half of the largest value that it ever has, 3'
     """
-    stacks: dict[str, Stack] = {"loss": reference.loss.astype(np.float64).ravel(), **reference.params}
-    for name, tolerances in allowed.items():
-        stack = stacks[name]
-        held = [limits[: len(stack)] for limits in tolerances if len(limits) and np.prod(stack.shape)]
-        widest_at = max((float(np.max(limits, initial=0.0)) for limits in held), default=0.0)
-        if 2 * widest_at < max((float(_movement(stack, len(limits) - 1)[0]) for limits in held), default=np.inf):
+    for name, stack, held in _held(allowed, reference):
+        widest_at = max(float(np.max(limits, initial=0.0)) for limits in held)
+        if 2 * widest_at < max(float(_movement(stack, len(limits) - 1)[0]) for limits in held):
             continue  # As nearly always, and without a look at the whole run.
         way, _ = _reach(name, stack, reference)
         largest = max(float(np.nanmax(way)), float(np.nanmax(scale(stack))))
@@ -97,6 +89,16 @@ def hidden(allowed: Mapping[str, Sequence[Array]], reference: Trajectory) -> str
             said = f"the tolerance of {name}, {wide:.3g}, is no less than half of the largest value that it ever has"
             return f"{said}, {largest:.3g}"
     return ""
+
+
+def _held(allowed: Mapping[str, Sequence[Array]], reference: Trajectory) -> Iterator[tuple[str, Stack, list[Array]]]:
+    """Each quantity that was held to any tolerance, with its values and those tolerances."""
+    stacks: dict[str, Stack] = {"loss": reference.loss.astype(np.float64).ravel(), **reference.params}
+    for name, tolerances in allowed.items():
+        stack = stacks[name]
+        held = [limits[: len(stack)] for limits in tolerances if len(limits) and np.prod(stack.shape)]
+        if held:
+            yield name, stack, held
 
 
 def widest(allowed: Mapping[str, Array], reference: Trajectory) -> str:

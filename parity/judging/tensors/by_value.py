@@ -10,6 +10,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from parity.judging.tensors.arrangement import arrangements
+from parity.judging.tensors.components import components
 from parity.judging.tensors.fingerprint import Fingerprint, places_of
 from parity.judging.tensors.search import EndedError, Search
 from parity.judging.tensors.sides import Side
@@ -150,7 +151,9 @@ def _parts(ours: Side, theirs: Side, found: Values, whole_marks: set[Fingerprint
     left = set(found.ours), set(found.theirs)
     linked = {(a, b) for (a, b), share in held.items() if share >= PART and a in left[0] and b in left[1]}
     linked |= {(a, b) for (b, a), share in holds.items() if share >= PART and a in left[0] and b in left[1]}
-    for some, others in _components(linked, search):
+    links = (({a}, {b}, None) for a, b in sorted(linked, key=str))
+    for together in components(links, search.go_on):
+        some, others = (sorted(side, key=str) for side in together[:2])
         if min(len(some), len(others)) < 2:
             continue
         for first, side in ((True, some), (False, others)):
@@ -243,17 +246,6 @@ def _held(
         search.go_on(pairs=len(holding))
         found |= {(names[number], owners[k]): float(shares[k]) for k in holding.tolist()}
     return found
-
-
-def _components(pairs: Iterable[tuple[Tensor, Tensor]], search: Search) -> list[tuple[list[Tensor], list[Tensor]]]:
-    """Ours and theirs that hang together."""
-    found: list[tuple[set[Tensor], set[Tensor]]] = []
-    for a, b in sorted(pairs, key=str):
-        search.go_on()
-        touched = [one for one in found if a in one[0] or b in one[1]]
-        joined = ({a}.union(*(one[0] for one in touched)), {b}.union(*(one[1] for one in touched)))
-        found = [one for one in found if one not in touched] + [joined]
-    return [(sorted(one, key=str), sorted(other, key=str)) for one, other in found]
 
 
 def _grouped(items: Iterable[T], key: Callable[[T], Hashable]) -> dict[Hashable, list[T]]:

@@ -12,6 +12,7 @@ from parity.dtypes import rounded
 from parity.judging.comparable import coarser_dtype
 from parity.judging.tensors.by_evidence import Evidence, by_evidence, fused, nearest, paired
 from parity.judging.tensors.by_value import by_value
+from parity.judging.tensors.components import components
 from parity.judging.tensors.correspondence import Correspondence, How, Pairing, first_few, used
 from parity.judging.tensors.search import EndedError, Search
 from parity.judging.tensors.sides import Side, ancestors, is_within, layer_of, natural, side_of
@@ -27,24 +28,25 @@ Mark = Callable[[Side, Tensor], Hashable]
 def match(run: Trajectory, other: Trajectory, given: Sequence[Pairing] = ()) -> Correspondence:
     """Find which tensors of two runs are the same.
 
-    Args:
-        run: The first run.
-        other: The second run.
-        given: A user's own pairings, which are taken as they are.
+        Args:
+            run: The first run.
+            other: The second run.
+            given: A user's own pairings, which are taken as they are.
 
-    Returns:
-        The correspondence. What is ambiguous is listed in it, and marked unproven. If the search takes more than it
-        may, the tensors that are left have no partner, and ``ended`` says so.
+        Returns:
+            The correspondence. What is ambiguous is listed in it, and marked unproven. If the search takes more than it
+            may, the tensors that are left have no partner, and ``ended`` says so.
 
-    Examples:
-        >>> import numpy as np
-        >>> from parity.judging.tensors.correspondence import pasted
-        >>> kernel = np.random.default_rng(0).normal(size=(1, 4, 3))
-        >>> meta, epochs, loss = {"dtype": "float64"}, np.arange(1), np.zeros((0, 0))
-        >>> ours = Trajectory(meta, epochs, loss, {"0.weight": kernel.transpose(0, 2, 1)}, {})
-        >>> theirs = Trajectory(meta, epochs, loss, {"Dense_0/kernel": kernel}, {})
-        >>> pasted(match(ours, theirs).ours[0])
-        "Slot('Dense_0/kernel', '0.weight', axes=(1, 0))"
+        Examples:
+            >>> import numpy as np
+            >>> from parity.judging.tensors.components import components
+    from parity.judging.tensors.correspondence import pasted
+            >>> kernel = np.random.default_rng(0).normal(size=(1, 4, 3))
+            >>> meta, epochs, loss = {"dtype": "float64"}, np.arange(1), np.zeros((0, 0))
+            >>> ours = Trajectory(meta, epochs, loss, {"0.weight": kernel.transpose(0, 2, 1)}, {})
+            >>> theirs = Trajectory(meta, epochs, loss, {"Dense_0/kernel": kernel}, {})
+            >>> pasted(match(ours, theirs).ours[0])
+            "Slot('Dense_0/kernel', '0.weight', axes=(1, 0))"
     """
     coarser = coarser_dtype(run, other)
     return match_sides(side_of(run, coarser), side_of(other, coarser), given)
@@ -305,18 +307,8 @@ def _layers(
     search: Search,
 ) -> Iterator[tuple[set[str], set[str], tuple[int, ...] | None, list[str]]]:
     """Layers of ours and theirs that hang together, the one order of gates in them, and the order of their parts."""
-    found: list[tuple[set[str], set[str], list[Pairing]]] = []
-    for pairing in pairings:
-        search.go_on()
-        mine, others = ({layer_of(name) for name in names} for names in pairing.names)
-        touched = [one for one in found if one[0] & mine or one[1] & others]
-        joined = (
-            mine.union(*(one[0] for one in touched)),
-            others.union(*(one[1] for one in touched)),
-            [pairing, *(each for one in touched for each in one[2])],
-        )
-        found = [one for one in found if one not in touched] + [joined]
-    for mine, others, within in found:
+    links = (({layer_of(name) for name in p.names[0]}, {layer_of(name) for name in p.names[1]}, p) for p in pairings)
+    for mine, others, within in components(links, search.go_on):
         search.go_on()
         gates = {slot.gates for pairing in within for slot in (*pairing.ours, *pairing.theirs) if slot.gates}
         parts = [

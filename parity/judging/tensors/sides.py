@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
-from parity.dtypes import rounded, unit
+from parity.dtypes import coarsest, rounded
 from parity.judging.tensors.fingerprint import Fingerprint, fingerprint, telling
 from parity.judging.tensors.slots import Tensor
 from parity.recording.layers import layers_of
@@ -116,7 +116,7 @@ class Side:
         assert self.run is not None
         flat = values.reshape(-1).astype(np.float64)
         largest = float(np.max(np.abs(flat), initial=0.0))
-        coarser = max(self.dtype, self.run.meta["dtype"], key=unit)
+        coarser = coarsest(self.dtype, self.run.meta["dtype"])
         allowed = FACTOR * max(float(least_floor(largest, coarser)), strayed if np.isfinite(strayed) else 0.0)
         return Seen(flat, allowed, largest > allowed)
 

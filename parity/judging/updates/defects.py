@@ -29,13 +29,14 @@ from parity.judging.updates.single import (
     Defect,
     coarser,
     far_apart,
-    in_both,
     of_all,
     pairs_of,
     size_of,
     strayed_by,
+    trained_in_both,
     wide,
 )
+from parity.judging.updates.zeros import moved_by_rounding_alone
 from parity.recording.steps import Phase, steps_of
 from parity.tolerance import FACTOR, ROUNDINGS
 from parity.trajectory import Trajectory
@@ -75,6 +76,7 @@ def defects(
     scalars: float = 0.0,
     clipped: float = 0.0,
     times: float = 0.0,
+    zeros: Params | None = None,
 ) -> list[Defect]:
     """Find what single updates of two runs show, each by itself.
 
@@ -85,6 +87,7 @@ def defects(
         scalars: How well factors of the whole update are known, if that is accepted to be worse than their dtype.
         clipped: How well a factor of all gradients is known, if that is accepted likewise.
         times: How many times as large as the recorded gradients the losses' own may be then.
+        zeros: The values that rounding alone moves, if they are known: see ``parity.judging.updates.zeros``.
 
     Returns:
         The defects in order of updates, at most one of each kind; none if the runs did not record updates deeply, or
@@ -92,11 +95,12 @@ def defects(
     """
     if not begin_alike(ours, theirs):
         return []
+    zeros = moved_by_rounding_alone(ours, theirs) if zeros is None else zeros
     found = [*_of_losses(losses(ours, theirs, times), noise)]
     found += islice(of_updates(ours, theirs, scalars), 1)
-    found += islice(without_gradient(ours, theirs), 1)
+    found += islice(without_gradient(ours, theirs, zeros), 1)
     found += islice(_of_gradients(ours, theirs, clipped), 1)
-    found += islice(beyond_shadows(ours, theirs, clipped), 1)
+    found += islice(beyond_shadows(ours, theirs, zeros, clipped), 1)
     found += islice(_of_buffers(ours, theirs), 1)
     order = list(Phase)
     return sorted(found, key=lambda defect: (not defect.certain, defect.update, order.index(defect.phase)))
@@ -122,7 +126,7 @@ def looked_at(ours: Trajectory, theirs: Trajectory) -> int:
         return 0
     count = 0
     for a, b in pairs_of(ours, theirs):
-        if not set(in_both(a, b)) == a.gradients.keys() == b.gradients.keys():
+        if not set(trained_in_both(a, b)) == a.gradients.keys() == b.gradients.keys():
             break
         count += 1
     return count
@@ -140,7 +144,7 @@ def losses(ours: Trajectory, theirs: Trajectory, times: float = 0.0) -> Losses:
     u, rest, allowed, taken, largest = coarser(ours, theirs), [], [], [], 0.0
     for a, b in pairs_of(ours, theirs):
         drift = curve = 0.0
-        for name in in_both(a, b):
+        for name in trained_in_both(a, b):
             way = wide(a.before.params[name]) - wide(b.before.params[name])
             one, other = (
                 wide(run.steps.get(f"{s.number}/unclipped/{name}", s.gradients[name]))
@@ -209,7 +213,7 @@ def of_updates(ours: Trajectory, theirs: Trajectory, scalars: float = 0.0) -> It
     for k, (a, b) in enumerate(pairs_of(ours, theirs)):
         ways = {
             name: tuple(wide(s.after.params[name]) - wide(s.before.params[name]) for s in (a, b))
-            for name in in_both(a, b)
+            for name in trained_in_both(a, b)
         }
         if not ways:
             return
@@ -276,7 +280,7 @@ def _of_gradients(ours: Trajectory, theirs: Trajectory, clipped: float) -> Itera
     limit = 2 * FACTOR * FACTOR * ROUNDINGS * u + 2 * clipped
     firsts: dict[str, list[tuple[float, float]]] = {}
     for k, (a, b) in enumerate(pairs_of(ours, theirs)):
-        names = in_both(a, b)
+        names = trained_in_both(a, b)
         least = FACTOR * ROUNDINGS * u * max((size_of(b.gradients[name]) for name in names), default=0.0)
         shares, drift = {}, 0.0
         for name in names:

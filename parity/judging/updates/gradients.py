@@ -12,19 +12,18 @@ from parity.judging.updates.single import (
     Defect,
     coarser,
     far_apart,
-    in_both,
     of_all,
     pairs_of,
     size_of,
     strayed_by,
+    trained_in_both,
     wide,
 )
-from parity.judging.updates.zeros import moved_by_rounding_alone
 from parity.recording.layers import layers_of
 from parity.recording.steps import Phase, Step
 from parity.tolerance import FACTOR, ROUNDINGS
 from parity.trajectory import Trajectory
-from parity.typing import Array
+from parity.typing import Array, Params
 
 SURE = 3
 """A kink that rounding crosses makes one update's gradients differ, and rarely two of them: in so many it is none."""
@@ -32,7 +31,7 @@ FEW = 4
 """So many slices are named."""
 
 
-def beyond_shadows(ours: Trajectory, theirs: Trajectory, clipped: float = 0.0) -> Iterator[Defect]:
+def beyond_shadows(ours: Trajectory, theirs: Trajectory, zeros: Params, clipped: float = 0.0) -> Iterator[Defect]:
     """Yield the gradients that part at the first update, and in most of those asked, by more than rounding.
 
     The shadows of both runs say what rounding makes of a gradient. They say it of an update only where the states
@@ -42,18 +41,19 @@ def beyond_shadows(ours: Trajectory, theirs: Trajectory, clipped: float = 0.0) -
     Args:
         ours: The run that is judged.
         theirs: The run that it is held against; both begin alike.
+        zeros: The values that rounding alone moves: see ``parity.judging.updates.zeros``.
         clipped: How well a factor of all gradients is known: see ``parity.judging.updates.defects``.
 
     Yields:
         A defect for each such tensor; it is certain if SURE updates show it.
     """
     u, dtype = coarser(ours, theirs), coarser_dtype(ours, theirs)
-    zeros, asked = moved_by_rounding_alone(ours, theirs), 0
     shown: dict[str, list[float]] = {}
+    asked = 0
     for k, both in enumerate(pairs_of(ours, theirs)):
         if not all(step.strays.get(Phase.GRADIENT) for step in both):
             return
-        names = [name for name in in_both(*both) if name not in zeros or not zeros[name].all()]
+        names = [name for name in trained_in_both(*both) if name not in zeros or not zeros[name].all()]
         if any(_parts(Phase.STATE, both, u, name) > 1 for name in names):
             continue
         largest = max((size_of(step.gradients[name]) for step in both for name in names), default=0.0)
@@ -94,19 +94,19 @@ def _parts(phase: Phase, both: tuple[Step, Step], u: float, name: str, known: fl
     return far_apart(one, other) / allowed if allowed else 0.0
 
 
-def without_gradient(ours: Trajectory, theirs: Trajectory) -> Iterator[Defect]:
+def without_gradient(ours: Trajectory, theirs: Trajectory, zeros: Params) -> Iterator[Defect]:
     """Yield the tensors of which one run alone has no gradient in some slices, though it trains the others.
 
     No rounding makes an exact zero of a whole slice: a padding's row that is not trained does. A unit behind which
     ReLU bends may be dead in one run alone by a rounding, so that of other tensors than an embedding's more than one
     update must show it, and none may speak against it.
     """
-    u, zeros = coarser(ours, theirs), moved_by_rounding_alone(ours, theirs)
+    u = coarser(ours, theirs)
     tables = {layer.name for run in (ours, theirs) for layer in layers_of(run) if layer.common.kind == "embedding"}
     found: dict[tuple[str, int, int], list[tuple[int, Array]]] = {}
     contradicted: set[tuple[str, int, int]] = set()
     for k, both in enumerate(pairs_of(ours, theirs)):
-        for name in in_both(*both):
+        for name in trained_in_both(*both):
             values = [np.abs(wide(step.gradients[name])) for step in both]
             if values[0].ndim < 2 or (name in zeros and zeros[name].all()):
                 continue

@@ -33,7 +33,7 @@ def coarser(ours: Trajectory, theirs: Trajectory) -> float:
     return unit(coarser_dtype(ours, theirs))
 
 
-def in_both(a: Step, b: Step) -> list[str]:
+def trained_in_both(a: Step, b: Step) -> list[str]:
     """The parameters whose gradients both runs recorded of an update, in shapes that fit."""
     return sorted(
         name

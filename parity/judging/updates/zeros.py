@@ -68,10 +68,10 @@ def moved_by_rounding_alone(ours: Trajectory, theirs: Trajectory) -> Params:
     tiny: dict[str, Array] = {}
     apart: Params = {}
     sizes: Params = {}
+    coarser = coarser_dtype(ours, theirs)
     for steps in zip(steps_of(ours), steps_of(theirs), strict=False):
         # No run speaks for another: the largest gradient of one makes none of the other's small.
         sizes_of = [[float(np.max(np.abs(g), initial=0.0)) for g in step.gradients.values()] for step in steps]
-        coarser = coarser_dtype(ours, theirs)
         limit = float(FACTOR * least_floor(min(max(of, default=0.0) for of in sizes_of), coarser))
         one, other = (step.gradients for step in steps)
         for name in one.keys() & other.keys():

@@ -390,7 +390,7 @@ def in_keras(model: str, folder: Path, dtype: str, mistake: str = "", **watching
 PORTS: dict[str, Callable[..., None]] = {"torch": in_torch, "flax": in_flax, "keras": in_keras}
 
 
-def recorded(label: str, model: str, dtype: str, mistake: str, folder: str) -> str:
+def recorded(label: str, model: str, mistake: str, folder: str, dtype: str = "float32") -> str:
     """Called where a framework is: trains a port, right or with a mistake, and gives the folder of the run."""
     # A run of torch's has shadows, which measure how far rounding goes; of flax's they take some seconds.
     PORTS[label](model, Path(folder, "run"), dtype, mistake, shadows=2 if label == "torch" else 0)

@@ -11,36 +11,22 @@ import pytest
 from parity.explaining.folders import explain_folders
 from parity.explaining.layers.beside import TENSORS, side_by_side
 from parity.explaining.layers.find import find_layers
-from parity.frameworks import framework_of
 from parity.judging.floors.known import Known
 from parity.judging.preflight import preflight
 from parity.recorder import Recorder
 from parity.recording.layers import layers_of
 from parity.recording.reader import read
-from parity.running.executor import Environment
 from parity.tests.command import Parity
+from parity.tests.explaining.asked import Runs
 from parity.tests.explaining.colleagues import recorded
 from parity.tests.schemas import held
 from parity.tests.warm import Warm
 from parity.trajectory import Trajectory
 
 
-class Runs:
-    """The colleagues' runs, each trained once in a process of its framework."""
-
-    def __init__(self, warm: Warm, factory: pytest.TempPathFactory) -> None:
-        self._warm, self._factory = warm, factory
-
-    def __call__(self, label: str, model: str, mistake: str = "") -> Path:
-        where = Environment(framework_of(label).name, "cpu")
-        arguments = {"label": label, "model": model, "mistake": mistake}
-        port = self._warm.ask(recorded, where, arguments, folder=lambda: self._factory.mktemp("port"))
-        return Path(port.result())
-
-
 @pytest.fixture
 def runs(warm: Warm, tmp_path_factory: pytest.TempPathFactory) -> Runs:
-    return Runs(warm, tmp_path_factory)
+    return Runs(recorded, warm, tmp_path_factory)
 
 
 def why(one: Path, other: Path) -> str:

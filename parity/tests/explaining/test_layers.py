@@ -18,12 +18,11 @@ from parity.explaining.layers.arrangement import arranged
 from parity.explaining.layers.dataflow import Dataflow
 from parity.explaining.layers.find import Layers, configuration_differences, find_layers
 from parity.explaining.layers.parting import Place
-from parity.frameworks import framework_of
 from parity.recorder import Recorder
 from parity.recording.reader import read
 from parity.recording.sketch import sketch
-from parity.running.executor import Environment
 from parity.tests.command import Parity
+from parity.tests.explaining.asked import Runs
 from parity.tests.explaining.ports import recorded
 from parity.tests.schemas import held
 from parity.tests.warm import Warm
@@ -81,22 +80,9 @@ def asked() -> list[Any]:
     return found
 
 
-class Runs:
-    """The ports' runs, each trained once in a process of its framework."""
-
-    def __init__(self, warm: Warm, factory: pytest.TempPathFactory) -> None:
-        self._warm, self._factory = warm, factory
-
-    def __call__(self, label: str, model: str, mistake: str = "", dtype: str = "float32") -> Path:
-        where = Environment(framework_of(label).name, "cpu")
-        arguments = {"label": label, "model": model, "dtype": dtype, "mistake": mistake}
-        port = self._warm.ask(recorded, where, arguments, folder=lambda: self._factory.mktemp("port"))
-        return Path(port.result())
-
-
 @pytest.fixture
 def runs(warm: Warm, tmp_path_factory: pytest.TempPathFactory) -> Runs:
-    return Runs(warm, tmp_path_factory)
+    return Runs(recorded, warm, tmp_path_factory)
 
 
 def layers_in(one: Path, other: Path) -> Layers:
@@ -120,7 +106,7 @@ def first(found: Layers) -> Said:
 def test_the_layer_is_named_on_both_sides(
     other: str, model: str, mistake: str, dtype: str, where: Said, runs: Runs
 ) -> None:
-    right, wrong = runs("torch", model, dtype=dtype), runs(other, model, mistake, dtype)
+    right, wrong = runs("torch", model, dtype=dtype), runs(other, model, mistake, dtype=dtype)
     assert first(layers_in(right, wrong)) == where
     assert first(layers_in(wrong, right)) == where[::-1]
 
