@@ -13,6 +13,11 @@ from parity.recording.layers import Layer
 FRAMEWORKS = ("torch", "keras", "flax")
 """The packages whose classes of layers are known by their names."""
 
+PREDICTIONS = ("logits", "prediction", "last_hidden_state")
+"""Of a model's named outputs, the first of these is its prediction; else its first tensor of floats."""
+COLLECTIONS = ("params", "batch_stats")
+"""Flax's words for what holds variables. They say nothing that a parameter's own name does not."""
+
 
 class Flow:
     """The layers of one update, in the order in which they end.

@@ -18,4 +18,6 @@ def look(trainer: JaxTrainer, x: Array, y: Array) -> Inside | None:
     seen = Layers()
     with seen.watching(), nnx_watched(seen):
         trainer.gradients(x, y)
-    return Inside(seen.activations, seen.gradients, seen.found, list(seen.notes))
+    found = Inside(dict(seen.activations), dict(seen.gradients), seen.found, list(seen.notes))
+    seen.forget()
+    return found

@@ -12,12 +12,11 @@ from typing import Any
 import jax
 import numpy as np
 
+from parity.watching.flow import COLLECTIONS
 from parity.watching.jax_stir import is_float
 
 SLOTS = {"trace": "momentum", "mu": "first_moment", "nu": "second_moment"}
 """Names of optax's slots in the words of ``parity.spec``. Others keep their own."""
-COLLECTIONS = ("params", "batch_stats")
-"""Flax's words for what holds variables. They say nothing that a parameter's own name does not."""
 
 
 @dataclass

@@ -15,4 +15,6 @@ def look(trainer: KerasTrainer, x: Array, y: Array) -> Inside:
     seen = Layers(trainer.model, lambda variable: str(variable.path))
     with tf.device(trainer.device), seen.watching(trainer.optimizer):
         trainer.eager_loss_and_gradients(x, y)
-    return Inside(seen.activations, seen.gradients, seen.found)
+    found = Inside(seen.activations, seen.gradients, seen.found)
+    seen.forget()
+    return found

@@ -9,10 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from parity.recording.layers import Layer
-from parity.watching.flow import Call, Flow, as_plain, base_of
-
-FIRST = ("logits", "prediction", "last_hidden_state")
-"""Of a model's named outputs, the first of these is its prediction; else its first tensor of floats."""
+from parity.watching.flow import PREDICTIONS, Call, Flow, as_plain, base_of
 
 
 class Layers:
@@ -142,7 +139,7 @@ def tensors(found: Any) -> Iterator[Tensor]:
 def prediction_of(output: Any) -> Tensor:
     """The tensor among a model's outputs that is its prediction; ValueError if it gives no floats."""
     if isinstance(output, Mapping):
-        for name in FIRST:
+        for name in PREDICTIONS:
             if isinstance(output.get(name), Tensor):
                 found: Tensor = output[name]
                 return found

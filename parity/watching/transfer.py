@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from parity.judging.tensors.components import components
 from parity.judging.tensors.correspondence import Correspondence, How, Pairing, first_few, read_map, used
 from parity.judging.tensors.sides import natural
 from parity.layout import to_canonical, to_framework
@@ -181,20 +182,11 @@ def _components(
     some: Sequence[Unit], others: Sequence[Unit], given: Model, taken: Model
 ) -> Iterator[tuple[list[Unit], list[Unit]]]:
     """Layers of both sides that may be each other's partners, and all that hang together with them."""
-    fits = {id(one): [other for other in others if fit(one, other, given, taken)] for one in some}
-    left = list(some)
-    taken_up: set[int] = set()
-    while left:
-        mine, its, edge = [left.pop(0)], list[Unit](), True
-        while edge:
-            new = [other for one in mine for other in fits[id(one)] if id(other) not in taken_up]
-            its += list({id(other): other for other in new}.values())
-            taken_up |= {id(other) for other in new}
-            more = [one for one in left if any(id(other) in {id(each) for each in its} for other in fits[id(one)])]
-            left = [one for one in left if one not in more]
-            mine, edge = mine + more, bool(more)
-        yield sorted(mine, key=some.index), sorted(its, key=others.index)
-    rest = [other for other in others if id(other) not in taken_up]
+    links = (({one}, {other for other in others if fit(one, other, given, taken)}, None) for one in some)
+    found = [(sorted(mine, key=some.index), sorted(its, key=others.index)) for mine, its, _ in components(links)]
+    yield from sorted(found, key=lambda each: some.index(each[0][0]))
+    known = {other for _, its in found for other in its}
+    rest = [other for other in others if other not in known]
     if rest:
         yield [], rest
 

@@ -14,11 +14,7 @@ from parity.recording.layers import layers_of
 from parity.recording.reader import read
 from parity.recording.tensors import as_array, dtype_name, flat
 from parity.typing import Array
-
-COLLECTIONS = ("params", "batch_stats")
-"""The collections of flax's variables that hold weights and running statistics. Names go without them."""
-PREDICTIONS = ("logits", "prediction", "last_hidden_state")
-"""Of a model's named outputs, the first of these is its prediction; else its first tensor of floats."""
+from parity.watching.flow import COLLECTIONS, PREDICTIONS
 
 Call = Callable[[Sequence[Any], Mapping[str, Any]], Any]
 

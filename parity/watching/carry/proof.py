@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from parity.dtypes import unit
+from parity.dtypes import coarsest, unit
 from parity.judging.tensors.arrangement import transposes
 from parity.judging.tensors.correspondence import How, first_few
 from parity.tolerance import FACTOR, least_floor, stir
@@ -72,11 +72,6 @@ def _distance(found: Array, expected: Array) -> float:
     return min((each for each in far if np.isfinite(each)), default=float("inf"))
 
 
-def coarser(one: str, other: str) -> str:
-    """The dtype of the two that rounds more."""
-    return max(one, other, key=unit)
-
-
 def prove(
     given: Model, taken: Model, choices: Sequence[Iterator[Sequence[Joined]]], inputs: object, into: object
 ) -> Plan:
@@ -97,7 +92,7 @@ def prove(
             as it was.
     """
     forward = Forward(given.predict(inputs), taken, into)
-    dtype = coarser(given.dtype, taken.dtype)
+    dtype = coarsest(given.dtype, taken.dtype)
     begun = dict(taken.tensors)
     held = [list(itertools.islice(each, TRIES)) for each in choices]
     nearest, tried = (float("inf"), 0.0), 0
