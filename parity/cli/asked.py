@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from parity.cli.options import variable
 from parity.cli.output import check_writable, fail
 
 if TYPE_CHECKING:
@@ -48,18 +48,9 @@ def known_suite(name: str | None) -> Known:
     return NOTHING if name is None and clone() is None else Known(find_suite(name), mark)
 
 
-@contextlib.contextmanager
-def offline() -> Iterator[None]:
+def offline() -> AbstractContextManager[None]:
     """Let nothing be downloaded meanwhile, by this process and the workers that it starts: a suite's data heed it."""
-    before = os.environ.get(OFFLINE)
-    os.environ[OFFLINE] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[OFFLINE]
-        else:
-            os.environ[OFFLINE] = before
+    return variable(OFFLINE, "1")
 
 
 def interpreters(pairs: list[str] | None) -> dict[str, str]:

@@ -97,24 +97,31 @@ Map = Annotated[
 
 
 @contextlib.contextmanager
+def variable(name: str, value: str) -> Iterator[None]:
+    """Set a variable meanwhile, for this process and the workers that it starts."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+@contextlib.contextmanager
 def _limited(times: float) -> Iterator[None]:
     """Raise the limits of all readings meanwhile, in this process and the workers that it starts."""
     from parity.recording.limits import OPTION, VARIABLE, allowed
     from parity.trajectory import TrajectoryError
 
-    before = os.environ.get(VARIABLE)
-    os.environ[VARIABLE] = repr(times)
-    try:
+    with variable(VARIABLE, repr(times)):
         try:
             allowed()
         except TrajectoryError:
             fail(f"{OPTION} takes a number above 0 and below a million, not {times:g}")
         yield
-    finally:
-        if before is None:
-            del os.environ[VARIABLE]
-        else:
-            os.environ[VARIABLE] = before
 
 
 def _raise_limits(context: typer.Context, times: float | None) -> float | None:

@@ -66,8 +66,7 @@ class Held:
                 module = sys.modules.get(name)
                 if name in self._modules or not isinstance(module, ModuleType) or name in ALLOWED:
                     continue
-                file = vars(module).get("__file__")
-                if name.partition(".")[0] == HARNESS or (isinstance(file, str) and self._own(file)):
+                if name.partition(".")[0] == HARNESS or self._mine(module):
                     self.hold_own(module)
                 else:
                     self._modules[name] = module
@@ -185,9 +184,7 @@ class Held:
                         self._keywords.append(keywords)
                         self._kept_keywords.append(dict(keywords))
             if isinstance(value, type) and id(value) not in self._spaces and isinstance(space, ModuleType):
-                module = sys.modules.get(str(value.__module__))
-                file = vars(module).get("__file__") if isinstance(module, ModuleType) else None
-                if not (isinstance(file, str) and self._own(file)):
+                if not self._mine(sys.modules.get(str(value.__module__))):
                     self._hold_space(f"{value.__module__}.{value.__qualname__}", value)
             elif "hook" in name and isinstance(value, dict | list):
                 self._hooks[id(value)] = f"{label}.{name}", value, _items(value)

@@ -20,7 +20,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from functools import cache, wraps
+from functools import cache, lru_cache, wraps
 from importlib import import_module
 from importlib.util import source_from_cache
 from pathlib import Path
@@ -441,15 +441,20 @@ def _imported(path: str, module: ModuleType) -> set[str]:
     return {".".join(parts[:end]) for name in found for parts in [name.split(".")] for end in range(1, len(parts) + 1)}
 
 
+@lru_cache(1)  # both who ask, ask of one source after the other
+def _nodes(path: str, state: str) -> list[ast.AST] | None:
+    """All that a source consists of; None if it is none."""
+    try:
+        return list(ast.walk(ast.parse(Path(path).read_bytes())))
+    except (OSError, SyntaxError, ValueError, RecursionError):
+        return None
+
+
 @cache
 def _statements(path: str, state: str) -> tuple[tuple[int, str, tuple[str, ...]], ...]:
     """Each import in a source: how many packages up it begins, the module, and the names that are taken from it."""
-    try:
-        tree = ast.parse(Path(path).read_bytes())
-    except (OSError, SyntaxError, ValueError, RecursionError):
-        return ()
     found: list[tuple[int, str, tuple[str, ...]]] = []
-    for node in ast.walk(tree):
+    for node in _nodes(path, state) or ():
         if isinstance(node, ast.Import):
             found += [(0, alias.name, ()) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -460,12 +465,11 @@ def _statements(path: str, state: str) -> tuple[tuple[int, str, tuple[str, ...]]
 @cache
 def _names_at_run_time(path: str, state: str) -> bool:
     """Whether a source may take modules that no import statement in it names."""
-    try:
-        tree = ast.parse(Path(path).read_bytes())
-    except (OSError, SyntaxError, ValueError, RecursionError):
+    nodes = _nodes(path, state)
+    if nodes is None:
         return True
     words = set()
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Name):
             words.add(node.id)
         elif isinstance(node, ast.Attribute):

@@ -145,21 +145,27 @@ def test_floors_texts_and_proofs_are_not_waited_for_either(parity: Parity, tmp_p
     assert "--timeout" in parity("sample", "--help").out
 
 
-def test_workers_die_with_their_parent(tmp_path: Path) -> None:
-    package = write_suite(tmp_path, numpy_stuck=suites.STUCK)
+def killed_meanwhile(root: Path, package: str, said: str) -> list[int]:
+    """Kill a run once a worker of its has said in a file which processes there are; which these are."""
     command = ["run", "--suite", package, "--out", "out", "--dtype", "float64", "--jobs", "1"]
     process = subprocess.Popen(
         [sys.executable, "-m", "parity", *command],
-        cwd=tmp_path,
+        cwd=root,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         stderr=subprocess.DEVNULL,
     )
     with process:
-        pid = tmp_path / package / "toy" / "pid"
-        assert eventually(lambda: pid.exists() or process.poll() is not None)
+        pids = root / package / "toy" / said
+        assert eventually(lambda: pids.exists() or process.poll() is not None)
         process.send_signal(signal.SIGKILL)
         process.wait(10)
-    assert gone(int(pid.read_text()))
+    return [int(pid) for pid in pids.read_text().split()]
+
+
+def test_workers_die_with_their_parent(tmp_path: Path) -> None:
+    package = write_suite(tmp_path, numpy_stuck=suites.STUCK)
+    for pid in killed_meanwhile(tmp_path, package, "pid"):
+        assert gone(pid)
 
 
 # Leaves a copy of itself and another process, and says who they are.
@@ -181,20 +187,8 @@ def build(case, dtype, device):
 
 def test_what_a_worker_has_started_dies_with_its_parent_too(tmp_path: Path) -> None:
     package = write_suite(tmp_path, numpy_family=FAMILY)
-    command = ["run", "--suite", package, "--out", "out", "--dtype", "float64", "--jobs", "1"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "parity", *command],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        stderr=subprocess.DEVNULL,
-    )
-    with process:
-        pids = tmp_path / package / "toy" / "pids"
-        assert eventually(lambda: pids.exists() or process.poll() is not None)
-        process.send_signal(signal.SIGKILL)
-        process.wait(10)
-    for pid in pids.read_text().split():
-        assert gone(int(pid))
+    for pid in killed_meanwhile(tmp_path, package, "pids"):
+        assert gone(pid)
 
 
 def test_a_worker_that_ends_itself_is_reported_with_its_last_words(suite: str, tmp_path: Path) -> None:
