@@ -76,8 +76,10 @@ def test_a_shard_that_changes_after_it_was_checked_is_refused(tmp_path: Path) ->
     many_shards(tmp_path / "run", OPEN + 2)
     run = read(tmp_path / "run")
     first = tmp_path / "run" / "00000.safetensors"
-    # Written again, with the same bytes: by its time alone another file.
-    os.utime(first, ns=(0, first.stat().st_mtime_ns + 1))
+    # All others are asked for, so that it is not mapped any more: a reading maps them in the order of its threads.
+    run.params["dense/kernel"][1:]
+    # The same bytes, and by its time alone another file. Two seconds, for a file system may keep no less.
+    os.utime(first, ns=(0, first.stat().st_mtime_ns + 2_000_000_000))
     with pytest.raises(TrajectoryError, match="was changed while it was read"):
         run.params["dense/kernel"][:1]
     first.unlink()
