@@ -75,7 +75,7 @@ def read_tensors(
         if size > most:
             raise LimitError(f"{path}: is larger than {in_words(int(most))}: if you trust it, {MORE}")
         header, _ = _parsed(file, path, target, mend)
-        about = header.pop("__metadata__", {})
+        about = header.pop("__metadata__", None) or {}  # null counts as none
         budget.spend(path, tensors=len(header))
         if not wanted(about, {name: tuple(said["shape"]) for name, said in header.items()}):
             return None

@@ -75,7 +75,7 @@ def moved_by_rounding_alone(ours: Trajectory, theirs: Trajectory) -> Params:
         limit = float(FACTOR * least_floor(min(max(of, default=0.0) for of in sizes_of), coarser))
         one, other = (step.gradients for step in steps)
         for name in one.keys() & other.keys():
-            if name not in theirs.params or one[name].shape != theirs.params[name].shape[1:]:
+            if name not in theirs.params or {one[name].shape, other[name].shape} != {theirs.params[name].shape[1:]}:
                 continue
             a, b = np.asarray(one[name], np.float64), np.asarray(other[name], np.float64)
             if name not in tiny or tiny[name].any():
