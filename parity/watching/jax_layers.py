@@ -38,6 +38,9 @@ class Layers:
         """The tree of gradients that the optimizer was given."""
         self.optimizer: tuple[Any, ...] | None = None
         """The transformation that trains, what it was given for gradients, its state, and the parameters."""
+        self._within = 0
+        """How many calls of modules have not ended: a module that is applied within another, as a tied head is, has no
+        path either."""
         self.updates = 0
         """How many updates that transformation made of these parameters while ``watching`` lasted."""
 
@@ -81,14 +84,19 @@ class Layers:
             return following(*arguments, **named)
         module, path = context.module, context.module.path
         alone = not any(True for _ in module.variables.get("params", {}).values() if isinstance(_, Mapping))
-        if not path:
+        whole = not path and not self._within
+        if whole:
             self.inputs += [
                 x for x in jax.tree.leaves((arguments, named)) if hasattr(x, "dtype") and hasattr(x, "shape")
             ]
         name = "/".join(path) or type(module).__name__
-        call = self.flow.call(name, leaf=alone and bool(path))
-        output = through(call, following, arguments, named)
-        if not path:
+        call = self.flow.call(name, leaf=alone and not whole)
+        self._within += 1
+        try:
+            output = through(call, following, arguments, named)
+        finally:
+            self._within -= 1
+        if whole:
             self.predicted(call)
         call.end(type(module).__name__, configuration(module) | base_of(type(module)))
         return output

@@ -93,6 +93,7 @@ class TorchWatch:
         self.base: nn.Module = getattr(model, "_orig_mod", model)
         self.compiled = self.base is not model or getattr(model, "_compiled_call_impl", None) is not None
         self.params = dict(self.base.named_parameters())
+        self._constant = {name for name, _ in self.base.named_buffers()} - self.base.state_dict().keys()
         self._own_names = {id(p): name for name, p in self.params.items()}
         trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
         if not trained & {id(p) for p in self.params.values()}:
@@ -647,7 +648,9 @@ class TorchWatch:
         return {**self._held(), **self._others()}
 
     def _floats(self) -> dict[str, Tensor]:
-        return {name: value for name, value in self._held().items() if value.is_floating_point()}
+        """The state: without buffers that torch does not save, which are constants of the code, as a mask is."""
+        held = self._held()
+        return {name: value for name, value in held.items() if value.is_floating_point() and name not in self._constant}
 
     def _slots(self, p: Tensor, expected: Sequence[str]) -> dict[str, Tensor]:
         """The optimizer's tensors of a parameter, zeros where it has made none yet."""

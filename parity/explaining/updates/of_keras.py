@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import numpy as np
 
 from parity.dtypes import unit
@@ -94,16 +92,7 @@ def _fitted(updates: Updates, said: EpsilonHat, until: int | None) -> tuple[Arra
     """
     sample = updates.sample_until(until)
     along, decay = sample.directions(said)
-    aside = copy.copy(sample)
-    strayed = np.zeros((sample.count, len(sample.names)))
-    for number, step in enumerate(updates.steps[:until]):
-        for one in step.strays.get(Phase.GRADIENT, ()):
-            strayed[number] = np.maximum(strayed[number], [one.get(name, 0.0) for name in sample.names])
-    effect = np.zeros_like(along)
-    for sign in (1, -1):
-        aside.gradients = sample.gradients + sign * strayed[:, sample.ids]
-        effect = np.maximum(effect, np.abs(aside.directions(said)[0] - along))
-    floors = sample.floors[:, sample.ids] + said.learning_rate * effect
+    floors = sample.floors[:, sample.ids] + said.learning_rate * updates.effect_of_strays(said, until)
     along = along + said.weight_decay * decay
     weights = np.divide(1.0, floors**2, out=np.zeros_like(floors), where=floors > 0)
     made, square = sample.before - sample.after, np.sum(weights * along * along, axis=1)

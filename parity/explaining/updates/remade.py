@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ from parity.explaining.location import Location
 from parity.explaining.replay import Replays
 from parity.explaining.updates.fits import Followed, Sample, residuals
 from parity.explaining.walk import Stop, walk
+from parity.frameworks import known_framework
 from parity.judging.floors.floor import Floor, least_floor
 from parity.judging.floors.sight import moved_by_rounding
 from parity.judging.moments import unit_of
@@ -35,6 +37,8 @@ UPDATES = tuple(known for known in CATALOGUE if known.phase is Phase.UPDATE and 
 """The mistakes that a recording of a run's first updates can show."""
 SAMPLE = 1 << 14
 """This many values of a tensor are enough to tell one optimizer from another."""
+GRADIENTS_ASIDE = ("jax", "keras")
+"""Frameworks whose gradients are recorded in an update that is made once more, beside the compiled one."""
 
 
 class Updates:
@@ -51,6 +55,8 @@ class Updates:
         self.slots = slot_names(optimizer)
         self.steps = Lazy(len(steps), lambda number: _selected(steps[number], self.shapes, self.slots))
         self.run, self.optimizer, self.dtype = run, optimizer, run.meta["dtype"]
+        framework = known_framework(str(run.meta.get("implementation", "")))
+        self._aside = framework is not None and framework.name in GRADIENTS_ASIDE
         self._samples: dict[int | None, Sample] = {}
         self._replayed: tuple[int | None, tuple[Trajectory, Replays, Floor]] | None = None
         rates = recorded_rates(run, len(steps))
@@ -92,9 +98,37 @@ class Updates:
     def _departures(self) -> Array:
         if not self.shapes or not len(self.steps):
             return np.zeros(0)
-        left = residuals(self.sample, self.optimizer, self.expected_rates(len(self.steps)))
+        rates = self.expected_rates(len(self.steps))
+        left = residuals(self.sample, self.optimizer, rates)
+        left = np.maximum(np.abs(left) - rates[:, None] * self.effect_of_strays(self.optimizer), 0.0)
         far: Array = np.max(self.sample.left(self.sample.after - left), axis=1, initial=0.0)
         return far
+
+    def effect_of_strays(self, optimizer: Optimizer, until: int | None = None) -> Array:
+        """Say what rounding in the recorded gradients makes of each step, at a learning rate of one.
+
+        Where gradients are recorded aside, the run's own are others by a rounding. Adam makes as long a step of one
+        that is rounding alone as of any, and where one is as small as its epsilon the step follows its rounding.
+
+        Returns:
+            (updates, values) of the sample; zeros where the gradients are the run's own.
+        """
+        sample = self.sample_until(until)
+        along, _ = sample.directions(optimizer)
+        effect = np.zeros_like(along)
+        strays = np.array([[of.get(name, 0.0) for name in sample.names] for of in self._strays(until)])
+        if strays.any():
+            aside = copy.copy(sample)
+            for sign in (1, -1):
+                aside.gradients = sample.gradients + sign * strays[:, sample.ids]
+                effect = np.maximum(effect, np.abs(aside.directions(optimizer)[0] - along))
+        return effect
+
+    def _strays(self, until: int | None = None) -> Iterator[Mapping[str, float]]:
+        """Yield of each update how far rounding moved each of its gradients, as far as that was measured."""
+        for step in self.steps[:until]:
+            each = step.strays.get(Phase.GRADIENT, ()) if self._aside else ()
+            yield {name: max((one.get(name, 0.0) for one in each), default=0.0) for name in self.shapes}
 
     def first_mistaken(self) -> tuple[int, Location] | None:
         """Find the first update whose result is more than 64 roundings from the optimizer's: its number and place."""
@@ -150,16 +184,36 @@ class Updates:
         """
         if not self.shapes:
             return
-        made = playing(self.steps, self.rates)(played(self.steps, optimizer), "float64", "cpu")
+        strays = list(self._strays())
+        moved = (0, 1, -1) if any(any(of.values()) for of in strays) else (0,)
+        every = [self._player(optimizer, [{name: sign * far for name, far in of.items()} for of in strays])
+                 for sign in moved]  # fmt: skip
         for number, step in enumerate(self.steps):
-            if own:
-                made.load(replace(made.export(), params=step.before.params))
-            with np.errstate(all="ignore"):
-                made.train([(np.array([number]),)])
-            wanted = made.export().params
+            for made in every:
+                if own:
+                    made.load(replace(made.export(), params=step.before.params))
+                with np.errstate(all="ignore"):
+                    made.train([(np.array([number]),)])
+            wanted, *others = (made.export().params for made in every)
             if not all(np.isfinite(value).all() for value in wanted.values()):
                 return
+            # What rounding in the gradients may make of the update is allowed.
+            if others:
+                ends = {name: [of[name] for of in (wanted, *others)] for name in wanted}
+                wanted = {name: np.clip(step.after.params[name], np.minimum.reduce(of), np.maximum.reduce(of))
+                          for name, of in ends.items()}  # fmt: skip
             yield within_rounding(step.after.params, wanted, self.dtype, times=1 if own else _lost(number + 1))
+
+    def _player(self, optimizer: Optimizer, strays: Sequence[Mapping[str, float]]) -> Trainer:
+        """Make the recorded updates with an optimizer, of gradients that are moved by so much."""
+
+        def moved(number: int) -> Step:
+            step = self.steps[number]
+            gradients = {name: value + strays[number].get(name, 0.0) for name, value in step.gradients.items()}
+            return replace(step, gradients=gradients) if any(strays[number].values()) else step
+
+        steps = Lazy(len(self.steps), moved)
+        return playing(steps, self.rates)(played(steps, optimizer), "float64", "cpu")
 
     def diagnose(self, number: int, there: Location, until: int | None = None, singly: bool = False) -> Diagnosis:
         """Replay the mistakes in the optimizer on the recorded gradients.

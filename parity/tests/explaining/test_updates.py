@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,15 @@ from parity.explaining.updates.remade import Updates, optimizer_said
 from parity.mistakes.catalogue import CATALOGUE
 from parity.mistakes.mistake import Unplanted
 from parity.mistakes.stepwise import Stepwise, honest
+from parity.nn import adam
+from parity.recorder import Recorder
+from parity.recording.reader import read
 from parity.recording.steps import steps_of
 from parity.spec import Adam, Optimizer, Sgd, optimizer_from
 from parity.suite import load_suite
 from parity.tests import toy
 from parity.tests.explaining.runs import KNOWN, OPTIMIZERS, explained, ruled, run_of
+from parity.trainer import State
 
 
 def planted() -> list[Any]:
@@ -56,6 +61,30 @@ def test_right_updates_are_not_blamed() -> None:
     assert (found["phase"], found["named"]) == ("update", [])
     assert "that it is meant to have: Sgd(learning_rate=0.1" in found["why"]
     assert "and Sgd(learning_rate=0.2" in found["why"]
+
+
+@pytest.mark.parametrize(("framework", "departs"), [("flax", False), ("keras", False), ("torch", True)])
+def test_an_update_of_a_gradient_that_rounding_moved_is_blamed_where_it_is_the_runs_own(
+    framework: str, departs: bool, tmp_path: Path
+) -> None:
+    """Adam makes a full step of a gradient that is rounding alone, and that of an update made aside is another one."""
+    draw, moments = np.random.RandomState(0), {"first_moment/w": np.zeros(8), "second_moment/w": np.zeros(8)}
+    state = State({"w": draw.normal(size=8).astype(np.float32)}, moments, 0)
+    with Recorder(tmp_path, "float32", implementation=framework, deep=3, optimizer=Adam(1e-3)) as run:
+        run.snapshot(state.params)
+        for number in range(3):
+            own = draw.normal(size=8)
+            own[0] = 1e-9 * (-1) ** number  # zero, but for rounding
+            aside = np.where(np.arange(8) == 0, -own, own).astype(np.float32)
+            before, state.step = state.params["w"], number + 1
+            state.params = {"w": adam(Adam(1e-3), "w", before.astype(np.float64), own, state).astype(np.float32)}
+            strays = {"gradients/w": np.array([2e-9])}
+            run.step(1.0, rows=[number], prediction=[0.0], params={"w": before}, gradients={"w": aside}, strays=strays)
+            run.snapshot(state.params, number + 1)
+    found = read(tmp_path)
+    updates = Updates(found, steps_of(found), Adam(1e-3))
+    assert (updates.departs() is not None) == departs
+    assert (updates.first_mistaken() is not None) == departs
 
 
 def test_an_update_that_no_mistake_makes_is_unexplained() -> None:

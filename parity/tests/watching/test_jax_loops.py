@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from parity.recording.layers import layers_of
 from parity.recording.reader import read
 from parity.recording.steps import steps_of
 from parity.tests.command import Parity
@@ -508,3 +509,46 @@ def bitwise(folder: str) -> dict[str, bool]:
 @pytest.mark.asks(question=bitwise, framework="jax")
 def test_watching_changes_no_bit_of_a_train_state_with_dropout_schedule_and_clipping(answer: dict[str, bool]) -> None:
     assert answer == {"state": True, "losses": True}
+
+
+def with_a_tied_head(folder: str) -> dict[str, Any]:
+    """Called where flax is: a model that applies another module within, with its embedding for that one's kernel."""
+    import flax.linen as nn
+    import jax
+    import jax.numpy as jnp
+    import optax
+
+    from parity.watching import watch
+
+    class Tied(nn.Module):
+        @nn.compact
+        def __call__(self, words: Any) -> Any:
+            embed = nn.Embed(7, 4)
+            kernel = embed.variables["params"]["embedding"].T if not self.is_initializing() else jnp.zeros((4, 7))
+            return nn.Dense(7, use_bias=False).apply({"params": {"kernel": kernel}}, jnp.tanh(embed(words)))
+
+    model, words = Tied(), jnp.arange(6)
+    params = model.init(jax.random.key(0), words)["params"]
+    tx = optax.adam(1e-2)
+    state = tx.init(params)
+
+    @jax.jit
+    def update(params: Any, state: Any, words: Any) -> Any:
+        def loss_of(params: Any) -> Any:
+            logits = model.apply({"params": params}, words)
+            return optax.softmax_cross_entropy_with_integer_labels(logits, (words + 1) % 7).mean()
+
+        loss, gradients = jax.value_and_grad(loss_of)(params)
+        updates, state = tx.update(gradients, state, params)
+        return optax.apply_updates(params, updates), state, loss
+
+    with watch(Path(folder, "run"), params, state, shadows=0, deep=1) as run:
+        run.step(update, params, state, words)
+    run = read(Path(folder, "run"))
+    return {"layers": [layer.name for layer in layers_of(run)], "shape": run.steps["0/prediction"].shape[-1:]}
+
+
+@pytest.mark.asks(question=with_a_tied_head, framework="jax")
+def test_a_module_that_is_applied_within_another_is_a_layer_of_it(answer: dict[str, Any]) -> None:
+    assert list(answer["layers"]) == ["Embed_0", "Dense"]
+    assert list(answer["shape"]) == [7]

@@ -497,3 +497,24 @@ def test_a_run_without_an_update_warns_what_to_write(answer: list[list[str]]) ->
     assert said.startswith("UserWarning test_torch_loops.py: no update was seen")
     assert "run.step(lambda: loss_of(model(x), y))" in said
     assert not nothing
+
+
+def with_constants(folder: str) -> list[str]:
+    """Called where torch is: the state of a model with a buffer that is saved, and one that is not, as a mask."""
+    import torch
+
+    from parity.watching import watch
+
+    model = small()
+    model.register_buffer("scale", torch.ones(3))
+    model.register_buffer("mask", torch.ones(3), persistent=False)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with watch(Path(folder, "run"), model, optimizer) as run:
+        x, y = batches()[0]
+        run.step(lambda: entropy(model(x) * model.scale * model.mask, y))
+    return sorted(read(Path(folder, "run")).params)
+
+
+@pytest.mark.asks(question=with_constants, framework="torch")
+def test_a_buffer_that_is_not_saved_is_no_state(answer: list[str]) -> None:
+    assert list(answer) == ["0.bias", "0.weight", "3.bias", "3.weight", "scale"]

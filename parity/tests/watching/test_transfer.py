@@ -77,6 +77,42 @@ def test_a_tensor_without_a_partner_and_a_layer_of_unknown_axes_are_refused() ->
         transfer(3, into=params)
 
 
+def test_a_kernel_lies_as_its_bias_tells_and_a_square_one_as_the_others() -> None:
+    """As those of GPT-2 lie in flax, and any of torch's in a file of its weights."""
+    import torch
+
+    model = network()
+    saved = {name: value.detach().numpy() for name, value in model.named_parameters()}
+    params = tree()
+    transfer(saved, into=params)
+    for layer, name in ((3, "Dense_0"), (4, "Dense_1"), (5, "Dense_2")):
+        np.testing.assert_array_equal(params[name]["kernel"], model[layer].weight.detach().numpy().T)
+    np.testing.assert_array_equal(params["Conv_0"]["kernel"], model[0].weight.detach().numpy().transpose(2, 3, 1, 0))
+    back = {name: torch.zeros_like(value) for name, value in model.state_dict().items() if name in saved}
+    transfer(params, into=(held := {name: value.numpy() for name, value in back.items()}))
+    for name, value in saved.items():
+        np.testing.assert_array_equal(held[name], value)
+
+
+def test_a_constant_of_the_code_is_no_weight_and_a_tensor_of_unequal_axes_needs_no_kind() -> None:
+    import torch
+
+    class Positions(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = torch.nn.Linear(3, 4)
+            self.positions = torch.nn.Parameter(torch.randn(1, 5, 3))
+            self.register_buffer("mask", torch.ones(7, 6), persistent=False)
+
+    model = Positions()
+    params = {"inner": {"kernel": np.zeros((3, 4)), "bias": np.zeros(4)}, "positions": np.zeros((1, 5, 3))}
+    transfer(model, into=params)
+    np.testing.assert_array_equal(params["positions"], model.positions.detach().numpy())
+    model.positions = torch.nn.Parameter(torch.randn(3, 3))
+    with pytest.raises(ValueError, match="positions is of a Positions whose axes are not known"):
+        transfer(model, into=params | {"positions": np.zeros((3, 3))})
+
+
 def test_a_recording_gives_the_weights_that_it_begins_with(tmp_path: Path) -> None:
     kernel = np.arange(6.0).reshape(2, 3)
     with Recorder(tmp_path / "run", "float64", implementation="torch") as run:

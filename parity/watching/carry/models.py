@@ -121,8 +121,9 @@ def _refuse(name: str, value: Array) -> None:
 
 
 def _torch(model: Any) -> Model:
+    kept = model.state_dict(keep_vars=True)  # without the buffers that are constants of the code, as a mask is
     held = dict(model.named_parameters()) | {
-        name: value for name, value in model.named_buffers() if value.is_floating_point()
+        name: value for name, value in model.named_buffers() if value.is_floating_point() and name in kept
     }
     modules = dict(model.named_modules())
 

@@ -27,6 +27,7 @@ TORCH = {
 
 ``Conv1D`` is the linear layer of Hugging Face's GPT-2, which keeps its weights as (in, out).
 """
+_TURNED = {len(TORCH[kind]): TORCH[kind] for kind in ("Linear", "Conv1d", "Conv2d", "Conv3d")}
 ROLES = {
     "kernel": "weight", "embedding": "weight", "embeddings": "weight", "gamma": "weight", "scale": "weight",
     "beta": "bias", "running_mean": "mean", "moving_mean": "mean", "running_var": "var", "moving_variance": "var",
@@ -105,6 +106,7 @@ def units_of(model: Model, fused: bool = False, told: Collection[str] = ()) -> l
         of[layer][role] = name
     found: list[Unit] = []
     done: set[str] = set()
+    outputs_first = set() if model.turned else _outputs_first(model, of)
     for layer in of:
         parent = layer_of(layer)
         inner = {each[len(parent) :].strip("/."): roles for each, roles in of.items() if layer_of(each) == parent}
@@ -127,7 +129,7 @@ def units_of(model: Model, fused: bool = False, told: Collection[str] = ()) -> l
         elif not model.turned and _is_gated(model, of[layer]):
             found.append(_keras_gates(model, layer, of[layer]))
         else:
-            found.append(_plain(model, layer, of[layer], told))
+            found.append(_plain(model, layer, of[layer], told, layer in outputs_first))
     # The output projection of fused heads may come before its layer.
     return [unit for unit in found if unit.name not in done or unit.form]
 
@@ -136,21 +138,48 @@ def _within(parent: str, name: str, like: str) -> str:
     return f"{parent}{like[len(parent)]}{name}" if parent else name
 
 
-def _plain(model: Model, layer: str, roles: Mapping[str, str], told: Collection[str]) -> Unit:
+def _outputs_first(model: Model, of: Mapping[str, Mapping[str, str]]) -> set[str]:
+    """The layers whose kernels begin with the axis of outputs, as flax's GPT-2 has them, and a file of torch's weights.
+
+    A bias is as long as that axis. Where both axes are, the other kernels tell, if they are of one mind.
+    """
+    lie: dict[str, bool] = {}
+    square: list[str] = []
+    for layer, roles in of.items():
+        bias, kernel = (model.tensors[roles[role]] if role in roles else None
+                        for role in ("bias", "kernel" if "kernel" in roles else "weight"))  # fmt: skip
+        if bias is None or kernel is None or bias.ndim != 1 or kernel.ndim < 2:
+            continue
+        first, last = (kernel.shape[axis] == bias.shape[0] for axis in (0, -1))
+        if first and last:
+            square.append(layer)
+        elif first or last:
+            lie[layer] = bool(first)
+    found = {layer for layer, first in lie.items() if first}
+    return found | {*square} if found and all(lie.values()) else found
+
+
+def _plain(
+    model: Model, layer: str, roles: Mapping[str, str], told: Collection[str], outputs_first: bool = False
+) -> Unit:
     pieces, kind = {}, model.kinds.get(layer, "")
     transposed = TRANSPOSED in kind.lower() if kind else True if TRANSPOSED in layer.lower() else None
     for role, name in roles.items():
         value = model.tensors[name]
         axes: tuple[int, ...] | None = None
         flip: tuple[int, ...] = ()
-        if model.turned and sum(size > 1 for size in value.shape) > 1:
+        sizes = [size for size in value.shape if size > 1]
+        if model.turned and len(sizes) > 1:
             if kind in TORCH and value.ndim == len(TORCH[kind]):
                 axes = TORCH[kind]
-            elif not {layer, name} & {*told}:
+            # A partner of the same shape has the same axes, unless two of them are equally long.
+            elif len({*sizes}) < len(sizes) and not {layer, name} & {*told}:
                 raise ValueError(
                     f"{name} is of a {kind or 'layer'} whose axes are not known: leave it out, and set it yourself, or "
                     "say its partner in a mapping, if its axes are the partner's"
                 )
+        elif outputs_first and value.ndim > 1:
+            axes = _TURNED[value.ndim]
         elif model.settings.get(layer, {}).get("transpose_kernel") is False and value.ndim > 2:
             axes, flip = flipped(value.ndim)
         shape = value.shape if axes is None else tuple(value.shape[axes.index(axis)] for axis in range(value.ndim))
