@@ -309,13 +309,13 @@ def test_the_fused_attention_of_torch_is_taken_apart_and_put_together() -> None:
         assert torch.equal(one, two)
 
 
-def gru() -> Any:
+def gru(kind: str = "GRU") -> Any:
     import torch
 
     class Torch(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.rnn = torch.nn.GRU(3, 4, batch_first=True)
+            self.rnn = getattr(torch.nn, kind)(3, 4, batch_first=True)
 
         def forward(self, x: Any) -> Any:
             return self.rnn(x)[0]
@@ -358,6 +358,51 @@ def test_a_cell_of_nnx_without_a_hidden_bias_takes_no_other() -> None:
         model.rnn.bias_hh_l0[8:] = 0
     transfer(model, into=net, inputs=x)
     same(net(x), model(torch_of(x)).detach())
+
+
+@pytest.mark.parametrize("cell", ["linen", "nnx", "nnx beside each other"])
+def test_a_layer_of_four_gates_goes_to_flax_and_back(cell: str) -> None:
+    import jax
+    import torch
+    from flax import linen, nnx
+
+    class Net(nnx.Module):
+        def __init__(self) -> None:
+            kind = nnx.LSTMCell if cell == "nnx" else nnx.OptimizedLSTMCell
+            self.rnn = nnx.RNN(kind(3, 4, rngs=nnx.Rngs(0)))
+
+        def __call__(self, x: Any) -> Any:
+            return self.rnn(x)
+
+    model, x = gru("LSTM"), inputs(2, 5, 3)
+    if cell == "linen":
+        module = linen.RNN(linen.OptimizedLSTMCell(4))
+        variables = module.init(jax.random.key(0), x)
+        net: Any = module, variables
+    else:
+        net = Net()
+    found = transfer(model, into=net, inputs=x)
+    same(module.apply(variables, x) if cell == "linen" else net(x), model(torch_of(x)).detach())
+    assert "has one bias where rnn_l0 adds two: it was given their sum" in found.notes[1]
+    other = gru("LSTM")
+    transfer(net, into=other, inputs=x)
+    same(other(torch_of(x)).detach(), model(torch_of(x)).detach())
+    assert not torch.any(other.rnn.bias_hh_l0)
+
+
+@pytest.mark.parametrize(("kind", "layer"), [("LSTM", "LSTM"), ("RNN", "SimpleRNN")])
+def test_keras_takes_a_recurrent_layer_of_torch_and_gives_it_back(kind: str, layer: str) -> None:
+    import keras
+    import torch
+
+    net = keras.Sequential([keras.Input((5, 3)), getattr(keras.layers, layer)(4, return_sequences=True)])
+    model, x = gru(kind), inputs(2, 5, 3)
+    transfer(model, into=net, inputs=x)
+    same(net(x), model(torch_of(x)).detach())
+    other = gru(kind)
+    transfer(net, into=other, inputs=x)
+    same(other(torch_of(x)).detach(), model(torch_of(x)).detach())
+    assert not torch.any(other.rnn.bias_hh_l0)
 
 
 def test_keras_takes_a_model_of_torch_whose_layers_lie_otherwise() -> None:

@@ -71,8 +71,9 @@ def test_a_tensor_without_a_partner_and_a_layer_of_unknown_axes_are_refused() ->
     del params["Dense_2"]
     with pytest.raises(ValueError, match="which is which cannot be told"):
         transfer(network(), into=params)
+    projected = torch.nn.Sequential(torch.nn.LSTM(2, 3, proj_size=2))
     with pytest.raises(ValueError, match="is of a LSTM whose axes are not known"):
-        transfer(torch.nn.Sequential(torch.nn.LSTM(2, 3)), into={"lstm": {"kernel": np.zeros((2, 12))}})
+        transfer(projected, into={"lstm": {"kernel": np.zeros((2, 12))}})
     with pytest.raises(ValueError, match="not a int"):
         transfer(3, into=params)
 

@@ -14,7 +14,7 @@ from parity.judging.tensors.slots import Tensor, one_to_one
 from parity.layout import Slot, to_canonical, to_framework
 from parity.typing import Array, Params
 from parity.watching.carry.models import Model
-from parity.watching.carry.units import STATISTICS, Piece, Unit, flipped, named
+from parity.watching.carry.units import GRU, STATISTICS, Piece, Unit, flipped, named
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def joined(one: Unit, other: Unit, given: Model, taken: Model, how: How) -> Iter
     Raises:
         ValueError: If the partner lacks a bias that the source's layer cannot do without.
     """
-    if one.form == "gates":
+    if one.recurrent:
         yield _gates(one, other, given, how)
         return
     for way in _ways(one, other, given, taken):
@@ -153,7 +153,7 @@ def _turned(
 
 
 def _gates(one: Unit, other: Unit, given: Model, how: How) -> Joined:
-    """Join layers of three gates r, z, n, of which frameworks keep two biases each, one of n's alone, or one."""
+    """Join recurrent layers, of which frameworks keep two biases each, one of a GRU's n alone, or one."""
     pairings: list[Pairing] = []
     notes: list[str] = []
     alone: tuple[str, ...] = ()
@@ -162,25 +162,27 @@ def _gates(one: Unit, other: Unit, given: Model, how: How) -> Joined:
         slots = tuple(replace(slot, block=None) for slot in piece.slots) if piece.partial else piece.slots
         found = to_canonical(slots, given.tensors)[role]
         canonical[role] = np.concatenate([np.zeros(2 * len(found), found.dtype), found]) if piece.partial else found
-    hidden = one.pieces["recurrent_kernel"].shape[0]
+    hidden, width = one.pieces["recurrent_kernel"].shape
+    added_up = 2 * hidden if one.form == GRU else width  # a GRU's n resets one of its two biases before it adds them
     theirs = other.pieces.get("recurrent_bias")
     bias = canonical.get("recurrent_bias")
     if bias is not None and (theirs is None or theirs.partial):
-        if theirs is None and np.any(bias[2 * hidden :]):
+        if theirs is None and np.any(bias[added_up:]):
             raise ValueError(
                 f"{other.name} has no hidden bias of its gate n, and that of {one.name} is not zero: the layers are "
                 "not the same function"
             )
-        if np.any(bias[: 2 * hidden]) and "input_bias" in canonical:
+        if np.any(bias[:added_up]) and "input_bias" in canonical:
             added = canonical["input_bias"].copy()
-            added[: 2 * hidden] += bias[: 2 * hidden]
+            added[:added_up] += bias[:added_up]
             canonical["input_bias"] = added
+            gates = " of its gates r and z" if one.form == GRU else ""
             notes.append(
-                f"{other.name} has one bias of its gates r and z where {one.name} adds two: it was given their sum, "
-                "and an update of the two moves the sum twice as far"
+                f"{other.name} has one bias{gates} where {one.name} adds two: it was given their sum, and an update of "
+                "the two moves the sum twice as far"
             )
     if bias is None and theirs is not None:
-        canonical["recurrent_bias"] = np.zeros(3 * hidden, canonical["recurrent_kernel"].dtype)
+        canonical["recurrent_bias"] = np.zeros(width, canonical["recurrent_kernel"].dtype)
     for role, piece in other.pieces.items():
         label = f"{other.name}/{role}".lstrip("/")
         slots = named(piece.slots, label)

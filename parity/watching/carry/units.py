@@ -39,8 +39,14 @@ TRANSPOSED = "transpose"
 """In the name or kind of a transposed convolution."""
 RECURRENT = re.compile(r"(weight|bias)_(ih|hh)((?:_l\d+(?:_reverse)?)?)")
 """torch's names of the tensors of a recurrent layer."""
-CELL = {"ir": 0, "iz": 1, "in": 2, "hr": 0, "hz": 1, "hn": 2}
-"""The layers within flax's cell of three gates, and which block of all gates each is."""
+RNN, GRU, LSTM = "rnn", "gru", "lstm"
+FORMS = {1: RNN, 3: GRU, 4: LSTM}
+"""What a recurrent layer is, by how many gates lie beside each other in its kernels."""
+CELLS = {
+    GRU: ({"ir": 0, "iz": 1, "in": 2}, {"hr": 0, "hz": 1, "hn": 2}),
+    LSTM: ({"ii": 0, "if": 1, "ig": 2, "io": 3}, {"hi": 0, "hf": 1, "hg": 2, "ho": 3}),
+}
+"""The layers of the input and of the state within flax's cells, and which block of all gates each is."""
 HEADS = ({"query", "key", "value", "out"}, {"query", "key", "value", "attention_output"})
 """The layers within attention that keeps its projections apart, as flax and Keras have it."""
 PROJECTIONS = ("query", "key", "value")
@@ -64,7 +70,7 @@ class Unit:
         name: The layer's name.
         kind: Its framework's word for it, "" if not known.
         pieces: Its tensors by role.
-        form: What else than one kernel and one bias it is: "gates", "heads" or "".
+        form: What else than one kernel and one bias it is: one of ``FORMS``, "heads" or "".
         transposed: Whether it is a transposed convolution with its kernel (..., out, in); None if nothing tells.
     """
 
@@ -77,7 +83,12 @@ class Unit:
     @property
     def roles(self) -> frozenset[str]:
         """The roles that both sides must have."""
-        return frozenset(self.pieces) - set(STATISTICS) - ({"recurrent_bias"} if self.form == "gates" else set())
+        return frozenset(self.pieces) - set(STATISTICS) - ({"recurrent_bias"} if self.recurrent else set())
+
+    @property
+    def recurrent(self) -> bool:
+        """Whether it is a recurrent layer."""
+        return self.form in FORMS.values()
 
 
 def has_fused_heads(model: Model) -> bool:
@@ -112,11 +123,17 @@ def units_of(model: Model, fused: bool = False, told: Collection[str] = ()) -> l
         inner = {each[len(parent) :].strip("/."): roles for each, roles in of.items() if layer_of(each) == parent}
         if layer in done:
             continue
-        if not model.turned and inner.keys() >= CELL.keys():
-            found.append(_cell(model, parent, inner))
-            done |= {_within(parent, each, layer) for each in CELL}
-        elif not model.turned and {"dense_i", "dense_h"} <= inner.keys() and _triple(model, inner):
-            found.append(_dense_cell(model, parent, inner))
+        plainly = {each.rstrip("_"): roles for each, roles in inner.items()}  # nnx calls the layer "if" "if_"
+        cell = next((form for form, (i, h) in CELLS.items() if {*i, *h} <= plainly.keys()), None)
+        if not model.turned and cell is not None:
+            found.append(_cell(model, parent, plainly, cell))
+            done |= {_within(parent, each, layer) for each in inner if each.rstrip("_") in {*_gates_of(cell)}}
+        elif (
+            not model.turned
+            and {"dense_i", "dense_h"} <= inner.keys()
+            and (form := _form(model, inner["dense_h"]["kernel"])) is not None
+        ):
+            found.append(_dense_cell(model, parent, inner, form))
             done |= {_within(parent, each, layer) for each in ("dense_i", "dense_h")}
         elif fused and (heads := next((names for names in HEADS if names <= inner.keys()), None)):
             found.append(_separate_heads(model, parent, {each: inner[each] for each in heads}))
@@ -126,7 +143,7 @@ def units_of(model: Model, fused: bool = False, told: Collection[str] = ()) -> l
             done.add(f"{layer}.out_proj" if layer else "out_proj")
         elif any(RECURRENT.fullmatch(role) for role in of[layer]):
             found += _torch_gates(model, layer, of[layer])
-        elif not model.turned and _is_gated(model, of[layer]):
+        elif not model.turned and {"kernel", "recurrent_kernel"} <= of[layer].keys():
             found.append(_keras_gates(model, layer, of[layer]))
         else:
             found.append(_plain(model, layer, of[layer], told, layer in outputs_first))
@@ -198,7 +215,7 @@ def flipped(axes: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 
 def _torch_gates(model: Model, layer: str, roles: Mapping[str, str]) -> Iterator[Unit]:
-    """Each layer and direction of torch's recurrent module, gates r, z, n."""
+    """Each layer and direction of torch's recurrent module, a GRU's gates r, z, n, an LSTM's i, f, g, o."""
     suffixes: dict[str, dict[str, str]] = defaultdict(dict)
     for role, name in roles.items():
         found = RECURRENT.fullmatch(role)
@@ -206,7 +223,9 @@ def _torch_gates(model: Model, layer: str, roles: Mapping[str, str]) -> Iterator
             raise _unknown(model, layer, name)
         suffixes[found[3]][f"{found[1]}_{found[2]}"] = name
     for suffix, names in suffixes.items():
-        if not _thrice(model, names["weight_ih"], names["weight_hh"]):
+        rows, hidden = model.tensors[names["weight_hh"]].shape
+        form = FORMS.get(rows // hidden)
+        if form is None or model.tensors[names["weight_ih"]].shape[0] != rows:
             raise _unknown(model, layer, names["weight_ih"])
         pieces = {}
         for own, role in (("weight_ih", "input_kernel"), ("weight_hh", "recurrent_kernel")):
@@ -215,12 +234,18 @@ def _torch_gates(model: Model, layer: str, roles: Mapping[str, str]) -> Iterator
         for own, role in (("bias_ih", "input_bias"), ("bias_hh", "recurrent_bias")):
             if own in names:
                 pieces[role] = Piece(model.tensors[names[own]].shape, (Slot(role, names[own]),))
-        yield Unit(f"{layer}{suffix}", model.kinds.get(layer, ""), pieces, "gates")
+        yield Unit(f"{layer}{suffix}", model.kinds.get(layer, ""), pieces, form)
 
 
-def _thrice(model: Model, ih: str, hh: str) -> bool:
-    """Whether torch's tensors are of three gates."""
-    return bool(model.tensors[ih].shape[0] == 3 * model.tensors[hh].shape[1] == model.tensors[hh].shape[0])
+def _form(model: Model, kernel: str) -> str | None:
+    """What a recurrent layer is, by its kernel of the state (state, gates · state); None if it is none."""
+    hidden, gates = model.tensors[kernel].shape
+    return FORMS.get(gates // hidden) if gates % hidden == 0 else None
+
+
+def _gates_of(form: str) -> Mapping[str, int]:
+    given, kept = CELLS[form]
+    return {**given, **kept}
 
 
 def _unknown(model: Model, layer: str, name: str) -> ValueError:
@@ -228,66 +253,61 @@ def _unknown(model: Model, layer: str, name: str) -> ValueError:
     return ValueError(f"{name} is of a {kind} whose axes are not known: leave it out, and set it yourself")
 
 
-def _is_gated(model: Model, roles: Mapping[str, str]) -> bool:
-    if not {"kernel", "recurrent_kernel"} <= roles.keys():
-        return False
-    hidden, gates = model.tensors[roles["recurrent_kernel"]].shape
-    return bool(gates == 3 * hidden)
-
-
 def _keras_gates(model: Model, layer: str, roles: Mapping[str, str]) -> Unit:
-    """Keras's layer of three gates z, r, h, its two biases the rows of one tensor."""
-    order, pieces = (1, 0, 2), {}
+    """Keras's recurrent layer. A GRU's gates are z, r, h and its two biases rows of one tensor; else there is one."""
+    form = _form(model, roles["recurrent_kernel"])
+    if form is None:
+        raise _unknown(model, layer, roles["recurrent_kernel"])
+    order, pieces = (1, 0, 2) if form == GRU else None, {}
     for own, role in (("kernel", "input_kernel"), ("recurrent_kernel", "recurrent_kernel")):
         pieces[role] = Piece(model.tensors[roles[own]].shape, (Slot(role, roles[own], gates=order),))
     if "bias" in roles:
         bias = model.tensors[roles["bias"]].shape
-        if len(bias) != 2:
+        if form != GRU:
+            pieces["input_bias"] = Piece(bias, (Slot("input_bias", roles["bias"]),))
+        elif len(bias) != 2:
             raise ValueError(
                 f"{roles['bias']} is one bias for all: the layer resets before it multiplies, which no other "
                 "framework's does. Build it with reset_after=True"
             )
-        for index, role in enumerate(("input_bias", "recurrent_bias")):
-            pieces[role] = Piece(bias[1:], (Slot(role, roles["bias"], gates=order, index=index),))
-    return Unit(layer, model.kinds.get(layer, ""), pieces, "gates")
+        else:
+            for index, role in enumerate(("input_bias", "recurrent_bias")):
+                pieces[role] = Piece(bias[1:], (Slot(role, roles["bias"], gates=order, index=index),))
+    return Unit(layer, model.kinds.get(layer, ""), pieces, form)
 
 
-def _cell(model: Model, parent: str, inner: Mapping[str, Mapping[str, str]]) -> Unit:
-    """flax's cell with a layer for each gate, and no hidden bias but that of n."""
-    pieces = {}
+def _cell(model: Model, parent: str, inner: Mapping[str, Mapping[str, str]], form: str) -> Unit:
+    """flax's cell with a layer for each gate: a GRU's has no hidden bias but that of n, an LSTM's no other."""
+    given, kept = CELLS[form]
+    gates, pieces = len(given), {}
     for role, names, own in (
-        ("input_kernel", ("ir", "iz", "in"), "kernel"),
-        ("recurrent_kernel", ("hr", "hz", "hn"), "kernel"),
-        ("input_bias", ("ir", "iz", "in"), "bias"),
+        ("input_kernel", given, "kernel"),
+        ("recurrent_kernel", kept, "kernel"),
+        ("input_bias", given if form == GRU else kept, "bias"),
     ):
         if all(own in inner[name] for name in names):
-            slots = tuple(Slot(role, inner[name][own], block=(CELL[name], 3)) for name in names)
+            slots = tuple(Slot(role, inner[name][own], block=(block, gates)) for name, block in names.items())
             shape = model.tensors[slots[0].framework].shape
-            pieces[role] = Piece((*shape[:-1], 3 * shape[-1]), slots)
-    if "bias" in inner["hn"]:
+            pieces[role] = Piece((*shape[:-1], gates * shape[-1]), slots)
+    if form == GRU and "bias" in inner["hn"]:
         name = inner["hn"]["bias"]
         shape = (3 * model.tensors[name].shape[0],)
         pieces["recurrent_bias"] = Piece(shape, (Slot("recurrent_bias", name, block=(2, 3)),), partial=True)
-    return Unit(parent, model.kinds.get(parent, ""), pieces, "gates")
+    return Unit(parent, model.kinds.get(parent, ""), pieces, form)
 
 
-def _triple(model: Model, inner: Mapping[str, Mapping[str, str]]) -> bool:
-    hidden, gates = model.tensors[inner["dense_h"]["kernel"]].shape
-    return bool(gates == 3 * hidden)
-
-
-def _dense_cell(model: Model, parent: str, inner: Mapping[str, Mapping[str, str]]) -> Unit:
-    """nnx's cell of three gates, with one layer for all of them and no hidden bias."""
+def _dense_cell(model: Model, parent: str, inner: Mapping[str, Mapping[str, str]], form: str) -> Unit:
+    """nnx's cell with one layer for all gates: a GRU's has no hidden bias, an LSTM's no other."""
     pieces = {}
     for layer, own, role in (
         ("dense_i", "kernel", "input_kernel"),
         ("dense_h", "kernel", "recurrent_kernel"),
         ("dense_i", "bias", "input_bias"),
-        ("dense_h", "bias", "recurrent_bias"),
+        ("dense_h", "bias", "recurrent_bias" if form == GRU else "input_bias"),
     ):
         if own in inner[layer]:
             pieces[role] = Piece(model.tensors[inner[layer][own]].shape, (Slot(role, inner[layer][own]),))
-    return Unit(parent, model.kinds.get(parent, ""), pieces, "gates")
+    return Unit(parent, model.kinds.get(parent, ""), pieces, form)
 
 
 def _fused_heads(model: Model, layer: str, of: Mapping[str, Mapping[str, str]]) -> Unit:
