@@ -38,14 +38,16 @@ import numpy as np
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis.strategies import SearchStrategy
 
-from parity.dtypes import rounded, unit
-from parity.nn.configuration import in_common_words
+from parity.dtypes import rounded
+from parity.nn.configuration import KINDS, in_common_words, is_known
 from parity.tolerance import FACTOR, least_floor, stir
 from parity.typing import Array
 
 Arrays = dict[str, Array]
 FRAMEWORKS = {"torch": "in_torch", "tensorflow": "in_tf1", "keras": "in_keras", "jax": "in_jax"}
 """The framework whose process is asked, and the folder of its ways."""
+EXAMPLES = 25
+"""The number of random configurations that the table is made from."""
 STIRS = 4
 """How often arrays are stirred to see how far rounding carries a function: each tensor has many values besides."""
 
@@ -200,9 +202,9 @@ def hold(way: Way, function: Function, evaluate: Callable[..., tuple[Arrays, Arr
     assert not unseen, f"{way.names[0]}: declared, and seen in no configuration of {examples}: {', '.join(unseen)}"
     return {
         "names": list(way.names),
-        "version": version(way.names[0].partition(".")[0]),
+        "version": version(way.names[0].partition(".")[0]).partition("+")[0],
         "defaults": defaults(way),
-        "cannot": [*way.cannot, *(f"gives no {name}" for name in way.without)],
+        "cannot": [*way.cannot, *way.without],
         "departures": {one.name: one.sentence for one in way.departures},
         "dtype": way.dtype,
         "held": counted["held"],
@@ -309,6 +311,7 @@ def derivative(
 def defaults(way: Way) -> dict[str, Any]:
     """What the framework takes where nothing is said, in common words, read from its signatures."""
     found = []
+    own = KINDS.get(way.function, ("",))[0]  # the kind of a function whose name is no class's
     for name in way.names:
         value = resolve(name)
         try:
@@ -316,8 +319,9 @@ def defaults(way: Way) -> dict[str, Any]:
         except ValueError:  # a function in C that does not say
             parameters = ()
         said = {one.name: one.default for one in parameters if one.default is not inspect.Parameter.empty}
-        common = dict(in_common_words(name.rpartition(".")[2], said).settings)
-        found.append(common | {word: said[own] for own, word in way.words.items() if own in said})
+        kind = name.rpartition(".")[2]
+        common = dict(in_common_words(kind if is_known(kind) else own, said).settings)
+        found.append(common | {word: said[theirs] for theirs, word in way.words.items() if theirs in said})
     assert all(one == found[0] for one in found), f"{way.names} have not the same defaults: {found}"
     return {word: plain(value) for word, value in found[0].items()}
 
@@ -329,8 +333,3 @@ def plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [plain(one) for one in value]
     return getattr(value, "__name__", type(value).__name__)
-
-
-def relative(dtype: str) -> float:
-    """The size of a departure that is one constant, rounded through a narrower dtype, of the largest value."""
-    return unit(dtype)
