@@ -39,7 +39,7 @@ from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis.strategies import SearchStrategy
 
 from parity.dtypes import rounded
-from parity.nn.configuration import KINDS, in_common_words, is_known
+from parity.nn.configuration import KINDS, WORDS, in_common_words, is_known
 from parity.tolerance import FACTOR, least_floor, stir
 from parity.typing import Array
 
@@ -123,7 +123,7 @@ class Way:
     """What the framework cannot express, as a phrase, and the configurations that ask for it."""
     departures: tuple[Departure, ...] = ()
     words: Mapping[str, str] = field(default_factory=dict)
-    """The framework's names of parameters for which ``in_common_words`` has no word here, and the word."""
+    """The framework's names of parameters that ``parity.nn.configuration`` does not know, and the words for them."""
     without: tuple[str, ...] = ()
     """The results that the framework does not give."""
     dtype: str = "float64"
@@ -141,6 +141,26 @@ def resolve(name: str) -> Any:
             if not module.startswith(str(error.name)):
                 raise
     raise ModuleNotFoundError(name)
+
+
+def calling(
+    function: str,
+    name: str,
+    words: Mapping[str, str] | None = None,
+    fixed: Mapping[str, Any] | None = None,
+    **way: Any,
+) -> Way:
+    """A way that calls a framework's function with an input.
+
+    ``words`` are the framework's for those of the configuration, where it has others; ``fixed`` is what is always said.
+    """
+    spoken = words or {}
+
+    def call(x: Any, **configuration: Any) -> dict[str, Any]:
+        said = {spoken.get(word, word): value for word, value in configuration.items()}
+        return {"output": resolve(name)(x, **said, **(fixed or {}))}
+
+    return Way(function, (name,), call, words={theirs: word for word, theirs in spoken.items()}, **way)
 
 
 def families() -> dict[str, tuple[Function, ...]]:
@@ -203,7 +223,7 @@ def hold(way: Way, function: Function, evaluate: Callable[..., tuple[Arrays, Arr
     return {
         "names": list(way.names),
         "version": version(way.names[0].partition(".")[0]).partition("+")[0],
-        "defaults": defaults(way),
+        "defaults": defaults(way, function),
         "cannot": [*way.cannot, *way.without],
         "departures": {one.name: one.sentence for one in way.departures},
         "dtype": way.dtype,
@@ -241,13 +261,14 @@ def mismatch(
         for name in function.outputs
         for run in runs
     )
+    given = max(map(largest_of, d_results.values()), default=0.0)  # of 1 - t², the derivative of tanh, 1 is a term
     for name, value in found.items():
         size = sum(one.size for one in departures if name in (one.results or found))
         if name in runs[0]:
             right, *strays = [run[name] for run in runs]
             if value.shape != right.shape:
                 return f"{name} has the shape {value.shape} for {right.shape}"
-            largest = largest_of(right)
+            largest = largest_of(right) if name in function.results else max(largest_of(right), given)
             floor = max(least_floor(largest, dtype), *(largest_of(difference(stray, right)) for stray in strays))
             off, allowed = largest_of(difference(value, right)), FACTOR * floor + size * largest
         else:
@@ -260,7 +281,7 @@ def mismatch(
                 for arrays in (asked.arrays, *stirred)
             ]
             right, error = derivatives[0]
-            terms = float(np.abs(value * direction).sum())
+            terms = float((np.maximum(np.abs(value), given) * np.abs(direction)).sum())
             floor = max(least_floor(terms, dtype), *(abs(stray - right) for stray, _ in derivatives[1:]))
             floor = max(floor, shaken * terms)  # what the shorter floats of the results lose, gradients lose as well
             off, allowed = abs(float((value * direction).sum()) - right), FACTOR * floor + error + size * terms
@@ -308,10 +329,13 @@ def derivative(
     return float(twice), float(abs(once - twice))
 
 
-def defaults(way: Way) -> dict[str, Any]:
+def defaults(way: Way, function: Function) -> dict[str, Any]:
     """What the framework takes where nothing is said, in common words, read from its signatures."""
+    own = inspect.signature(function.compute).parameters
+    asked = {name for name, one in own.items() if "Array" not in str(one.annotation)}
+    words = {**WORDS, **way.words}
+    fallback = KINDS.get(way.function, ("",))[0]  # the kind of a function whose name is no class's
     found = []
-    own = KINDS.get(way.function, ("",))[0]  # the kind of a function whose name is no class's
     for name in way.names:
         value = resolve(name)
         try:
@@ -320,8 +344,9 @@ def defaults(way: Way) -> dict[str, Any]:
             parameters = ()
         said = {one.name: one.default for one in parameters if one.default is not inspect.Parameter.empty}
         kind = name.rpartition(".")[2]
-        common = dict(in_common_words(kind if is_known(kind) else own, said).settings)
-        found.append(common | {word: said[theirs] for theirs, word in way.words.items() if theirs in said})
+        plainly = {words.get(theirs, theirs): value for theirs, value in said.items()}
+        common = in_common_words(kind if is_known(kind) else fallback, said).settings
+        found.append({word: value for word, value in plainly.items() if word in asked} | dict(common))
     assert all(one == found[0] for one in found), f"{way.names} have not the same defaults: {found}"
     return {word: plain(value) for word, value in found[0].items()}
 
