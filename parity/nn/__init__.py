@@ -43,7 +43,6 @@ from parity.nn.activations import (
     tanh_shrink,
 )
 from parity.nn.convolution import conv, conv_backward, conv_transpose
-from parity.nn.dropout import dropout, dropout_backward
 from parity.nn.linear import dense, dense_backward, embedding, embedding_backward
 from parity.nn.losses import LOSSES, Loss, binary_crossentropy, crossentropy, nll, squared_error, total
 from parity.nn.narrow import Bfloat16, Float16, Narrow, narrowed
@@ -67,6 +66,7 @@ from parity.nn.pooling import (
     max_pool,
     max_pool_backward,
 )
+from parity.nn.regularization import dropout, dropout_backward
 from parity.nn.updates import UPDATES, adam, decayed, sgd, slot_names
 
 __all__ = [

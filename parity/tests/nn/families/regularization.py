@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from parity.nn import dropout as nn
+from parity.nn import regularization as nn
 from parity.tests.nn.conformance import Arrays, Asked, Function
 
 
