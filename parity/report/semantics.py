@@ -36,7 +36,7 @@ def print_one(console: Console, meaning: Meaning) -> None:
         console: Where it goes.
         meaning: The function.
     """
-    console.print(f"{meaning.name}: {meaning.about}", soft_wrap=True)
+    console.print(f"{meaning.name}: {meaning.about.replace('``', '')}", soft_wrap=True)
     table = plain_table("function", "version", "defaults", "differences")
     for way in meaning.ways:
         table.add_row(way.name, way.version, defaults(way), "\n".join(differences(way)))
@@ -54,9 +54,10 @@ def differences(way: Way) -> Iterator[str]:
         yield f"{name}: {sentence}"
     if way.kinks:
         at, slopes = (", ".join(f"{one:g}" for one in way.kinks[name]) for name in ("at", "slopes"))
-        yield f"derivative at {at}: {slopes}"
+        tied = len(way.kinks["at"]) > len(set(way.kinks["at"]))
+        yield f"derivative {'by two equal values' if tied else f'at {at}'}: {slopes}"
     if way.cannot:
-        yield f"cannot express: {', '.join(way.cannot)}"
+        yield f"cannot express: {'; '.join(way.cannot)}"
     if way.dtype != "float64":
         yield f"{way.dtype} only"
 
@@ -81,21 +82,33 @@ def page(meanings: Mapping[str, Meaning]) -> str:
         f"{len(meanings)} functions, held against {len(names)} of the frameworks' own, each in "
         f"{min(way.held for way in ways)} random configurations."
     ]
-    last = ""
-    for meaning in meanings.values():
-        if meaning.family != last:
-            lines += ["", f"## {meaning.family.capitalize()}"]
-        last = meaning.family
-        lines += ["", f"### {meaning.name}", "", escaped(meaning.about), ""]
-        lines += ["| function | version | defaults | differences |", "|---|---|---|---|"]
-        for way in meaning.ways:
-            cells = (f"`{way.name}`", way.version, escaped(defaults(way)), "<br>".join(map(escaped, differences(way))))
-            lines.append(f"| {' | '.join(cells)} |")
+    for family in dict.fromkeys(meaning.family for meaning in meanings.values()):
+        own = [meaning for meaning in meanings.values() if meaning.family == family]
+        lines += ["", f"## {family.capitalize()}"]
+        if same := [f"`{meaning.name}`" for meaning in own if alike(meaning)]:
+            lines += ["", f"The same in every framework that has it: {', '.join(same)}."]
+        for meaning in own:
+            lines += [] if alike(meaning) else section(meaning)
     return "\n".join(lines)
+
+
+def alike(meaning: Meaning) -> bool:
+    """Whether nothing is to be said of a function in one framework that is not to be said in every other."""
+    said = [(dict(way.defaults), list(differences(way))) for way in meaning.ways]
+    return all(one == said[0] for one in said) and not any(way.departures or way.cannot for way in meaning.ways)
+
+
+def section(meaning: Meaning) -> Iterator[str]:
+    """Write a function's part of the page."""
+    yield from ("", f"### {meaning.name}", "", escaped(meaning.about.replace("``", "")), "")
+    yield from ("| function | version | defaults | differences |", "|---|---|---|---|")
+    for way in meaning.ways:
+        cells = (f"`{way.name}`", way.version, escaped(defaults(way)), "<br>".join(map(escaped, differences(way))))
+        yield f"| {' | '.join(cells)} |"
 
 
 def escaped(text: str) -> str:
     """A text in which Markdown and tables see no marks."""
-    for mark in "\\`*_[]<|":
+    for mark in "\\`*_[]|":
         text = text.replace(mark, f"\\{mark}")
-    return text
+    return text.replace("<", "&lt;")

@@ -117,7 +117,7 @@ class Departure:
     when: Callable[[Asked], bool] = always
 
 
-def nothing(asked: Asked) -> Arrays:
+def nothing(*asked: Asked) -> dict[str, Any]:
     return {}
 
 
@@ -136,6 +136,8 @@ class Way:
     departures: tuple[Departure, ...] = ()
     words: Mapping[str, str] = field(default_factory=dict)
     """The framework's names of parameters that ``parity.nn.configuration`` does not know, and the words for them."""
+    measured: Callable[[], Mapping[str, Any]] = nothing
+    """Gives, by common words, the defaults that a signature does not say, such as what None stands for."""
     without: tuple[str, ...] = ()
     """The results that the framework does not give."""
     dtype: str = "float64"
@@ -395,6 +397,7 @@ def defaults(way: Way, function: Function) -> dict[str, Any]:
     own = inspect.signature(function.compute).parameters
     asked = {name for name, one in own.items() if "Array" not in str(one.annotation)}
     words = {**WORDS, **way.words}
+    asked |= set(way.words.values())
     fallback = KINDS.get(way.function, ("",))[0]  # the kind of a function whose name is no class's
     found = []
     for name in way.names:
@@ -420,7 +423,7 @@ def defaults(way: Way, function: Function) -> dict[str, Any]:
     shared = set.intersection(*map(set, found))
     found = [{word: value for word, value in one.items() if word in shared} for one in found]
     assert all(one == found[0] for one in found), f"{way.names} have not the same defaults: {found}"
-    return found[0]
+    return found[0] | dict(way.measured())
 
 
 def listed(value: Any) -> Any:

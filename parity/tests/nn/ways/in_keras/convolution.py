@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from math import inf
 from typing import Any
 
 import tensorflow as tf
 from keras import layers
 
-from parity.tests.nn.conformance import Asked, Departure, Way
+from parity.tests.nn.conformance import Way
 from parity.tests.nn.ways.in_keras import applied, there
+from parity.tests.nn.ways.of_tensorflow import CENTRED, CENTRED_BACK, dilated, dilated_and_strided, explicit, grouped
 
 
 def conv(
@@ -43,56 +43,13 @@ def conv_transpose(
     return {"output": applied(layer, x, *there(tf.linalg.matrix_transpose(kernel), bias))[0]}
 
 
-def explicit(asked: Asked) -> bool:
-    return not isinstance(asked.configuration["padding"], str)
-
-
-def both(asked: Asked) -> bool:
-    return max(asked.configuration["stride"]) > 1 and max(asked.configuration["dilation"]) > 1
-
-
-def dilated(asked: Asked) -> bool:
-    return max(asked.configuration["dilation"]) > 1
-
-
-def grouped(asked: Asked) -> bool:
-    return asked.configuration["groups"] > 1
-
-
 def named(kind: str, *axes: int) -> tuple[str, ...]:
     return tuple(f"keras.layers.{kind.format(n)}" for n in axes or (1, 2, 3))
 
 
-def left(asked: Asked, sizes: list[int]) -> bool:
-    """Whether SAME adds nothing over three axes, and the last window ends two places or more before the input does."""
-    steps = zip(sizes, asked.configuration["stride"], asked.arrays["kernel"].shape, strict=False)
-    ends = [size - (-(-size // step) - 1) * step - length for size, step, length in steps]
-    return len(ends) == 3 and asked.configuration["padding"] == "SAME" and max(ends) >= 2
-
-
-def of_output(asked: Asked) -> list[int]:
-    return [
-        size * step for size, step in zip(asked.arrays["x"].shape[1:-1], asked.configuration["stride"], strict=True)
-    ]
-
-
-CANNOT = {"explicit padding": explicit, "a stride and a dilation": both}
-CROPPED = Departure(
-    "SAME over three axes with a stride beyond the kernel",
-    "Where windows leave places out, TensorFlow's kernel on a CPU centres them on the input; over fewer axes the first "
-    "window begins at the first place.",
-    size=inf,
-    when=lambda asked: left(asked, list(asked.arrays["x"].shape[1:-1])) and asked.configuration["groups"] == 1,
-)
-BACK = Departure(
-    "gradient of SAME over three axes with a stride beyond the kernel",
-    "The gradient of x is a convolution that is centred, which the output is not: it is not the derivative.",
-    size=inf,
-    results=("gradient of x",),
-    when=lambda asked: left(asked, of_output(asked)),
-)
+CANNOT = {"explicit padding": explicit, "a stride with a dilation": dilated_and_strided}
 WAYS = (
-    Way("conv", named("Conv{}D"), conv, CANNOT, (CROPPED,)),
+    Way("conv", named("Conv{}D"), conv, CANNOT, (CENTRED,)),
     Way(
         "conv",
         named("DepthwiseConv{}D", 1, 2),
@@ -109,6 +66,6 @@ WAYS = (
         named("Conv{}DTranspose"),
         conv_transpose,
         {"explicit padding": explicit, "a dilation": dilated, "groups": grouped},
-        (BACK,),
+        (CENTRED_BACK,),
     ),
 )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from math import inf
 from typing import Any
 
 import tensorflow.compat.v1 as tf
 
-from parity.tests.nn.conformance import Asked, Departure, Way
+from parity.tests.nn.conformance import Way
+from parity.tests.nn.ways.of_tensorflow import CENTRED, CENTRED_BACK, dilated, dilated_and_strided, explicit, grouped
 
 
 def convolution(
@@ -40,57 +40,15 @@ def biased(output: Any, bias: Any) -> dict[str, Any]:
     return {"output": output if bias is None else tf.nn.bias_add(output, bias)}
 
 
-def explicit(asked: Asked) -> bool:
-    return not isinstance(asked.configuration["padding"], str)
-
-
-def grouped(asked: Asked) -> bool:
-    return asked.configuration["groups"] > 1
-
-
-def dilated(asked: Asked) -> bool:
-    return max(asked.configuration["dilation"]) > 1
-
-
-def both(asked: Asked) -> bool:
-    return dilated(asked) and max(asked.configuration["stride"]) > 1
-
-
-def left(asked: Asked, sizes: list[int]) -> bool:
-    """Whether SAME adds nothing over three axes, and the last window ends two places or more before the input does."""
-    steps = zip(sizes, asked.configuration["stride"], asked.arrays["kernel"].shape, strict=False)
-    ends = [size - (-(-size // step) - 1) * step - length for size, step, length in steps]
-    return len(ends) == 3 and asked.configuration["padding"] == "SAME" and max(ends) >= 2
-
-
-def of_output(asked: Asked) -> list[int]:
-    sizes = asked.arrays["x"].shape[1:-1]
-    return [size * step for size, step in zip(sizes, asked.configuration["stride"], strict=True)]
-
-
-CROPPED = Departure(
-    "SAME over three axes with a stride beyond the kernel",
-    "Where windows leave places out, the kernel on a CPU centres them on the input; over fewer axes the first window "
-    "begins at the first place.",
-    size=inf,
-    when=lambda asked: left(asked, list(asked.arrays["x"].shape[1:-1])),
-)
-BACK = Departure(
-    "gradient of SAME over three axes with a stride beyond the kernel",
-    "The gradient of x is a convolution that is centred, which the output is not: it is not the derivative.",
-    size=inf,
-    results=("gradient of x",),
-    when=lambda asked: left(asked, of_output(asked)),
-)
-CANNOT = {"groups, on a CPU": grouped}
+CANNOT = {"groups on a CPU": grouped}
 TF = "tensorflow.compat.v1.nn"
 WAYS = (
     Way(
         "conv",
         (f"{TF}.convolution",),
         convolution,
-        {**CANNOT, "explicit padding": explicit, "a stride and a dilation": both},
-        (CROPPED,),
+        {**CANNOT, "explicit padding": explicit, "a stride with a dilation": dilated_and_strided},
+        (CENTRED,),
     ),
     Way(
         "conv",
@@ -99,7 +57,7 @@ WAYS = (
         {
             **CANNOT,
             "other than two axes": lambda asked: asked.arrays["x"].ndim != 4,
-            "a dilation, for its gradient on a CPU": dilated,
+            "the gradient of a dilation on a CPU": dilated,
         },
     ),
     Way(
@@ -107,6 +65,6 @@ WAYS = (
         tuple(f"{TF}.conv{n}d_transpose" for n in (1, 2, 3)),
         transposed,
         {**CANNOT, "explicit padding": explicit, "a dilation": dilated},
-        (BACK,),
+        (CENTRED_BACK,),
     ),
 )

@@ -6,8 +6,8 @@ from typing import Any
 
 import tensorflow.compat.v1 as tf
 
-from parity.tests.nn.conformance import Asked, Way
-from parity.tests.nn.ways.in_tf1.convolution import explicit
+from parity.tests.nn.conformance import Way
+from parity.tests.nn.ways.of_tensorflow import COUNTED, explicit, three_axes
 
 
 def windows(kind: str) -> Any:
@@ -17,14 +17,15 @@ def windows(kind: str) -> Any:
     return pool
 
 
-def three(asked: Asked) -> bool:
-    return asked.arrays["x"].ndim == 5
+def stride() -> dict[str, Any]:
+    """Of nine places a window of three that moves by its length makes three."""
+    with tf.Graph().as_default():
+        return {"stride": "kernel_size" if tf.nn.pool(tf.ones((1, 9, 1)), (3,), "MAX", "VALID").shape[1] == 3 else 1}
 
 
-CANNOT = {"explicit padding": explicit, "three axes in float64": three}
-COUNTED = {"padding that counts": lambda asked: asked.configuration["count_padding"]}
+CANNOT = {"explicit padding": explicit, "three axes in float64": three_axes}
 POOL = ("tensorflow.compat.v1.nn.pool",)
 WAYS = (
-    Way("max_pool", POOL, windows("MAX"), CANNOT),
-    Way("average_pool", POOL, windows("AVG"), {**CANNOT, **COUNTED}),
+    Way("max_pool", POOL, windows("MAX"), CANNOT, measured=stride),
+    Way("average_pool", POOL, windows("AVG"), {**CANNOT, **COUNTED}, measured=stride),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch import nn
 from torch.nn import functional
 
 from parity.tests.nn.conformance import Departure, Way, calling
@@ -14,6 +15,11 @@ def prelu(x: Any, negative_slope: Any) -> dict[str, Any]:
     return {"output": last(functional.prelu(first(x), negative_slope.reshape(-1)))}
 
 
+def shrink(layer: Any) -> Any:
+    return lambda x, threshold: {"output": layer(threshold)(x)}
+
+
+APPROXIMATE = {"approximate": "approximate"}
 THRESHOLD = Departure(
     "x beyond a threshold",
     "Where x is larger than 20, the threshold by default, it is given as it is: up to 2e-9 less, with the gradient 1.",
@@ -27,19 +33,20 @@ SIXTH = Departure(
 )
 F = "torch.nn.functional"
 WAYS = (
-    *(calling(name, f"{F}.{name}") for name in ("relu", "relu6", "silu", "mish", "softsign", "selu", "gelu")),
+    *(calling(name, f"{F}.{name}") for name in ("relu", "relu6", "silu", "mish", "softsign", "selu")),
     *(calling(name, f"{F}.{name}", {"axis": "dim"}) for name in ("softmax", "log_softmax", "glu")),
     *(calling(name, f"{F}.{name}") for name in ("elu", "celu", "leaky_relu")),
-    calling("softplus", f"{F}.softplus", departures=(THRESHOLD,)),
-    calling("gelu_tanh", f"{F}.gelu", fixed={"approximate": "tanh"}),
-    Way("prelu", ("torch.nn.PReLU",), prelu),
+    Way("softplus", ("torch.nn.Softplus",), lambda x: {"output": nn.Softplus()(x)}, departures=(THRESHOLD,)),
+    Way("gelu", ("torch.nn.GELU",), lambda x: {"output": nn.GELU()(x)}, words=APPROXIMATE),
+    Way("gelu_tanh", ("torch.nn.GELU",), lambda x: {"output": nn.GELU("tanh")(x)}, words=APPROXIMATE),
+    Way("prelu", ("torch.nn.PReLU",), prelu, words={"init": "initial_slope"}),
     calling("sigmoid", "torch.sigmoid"),
     calling("tanh", "torch.tanh"),
     calling("log_sigmoid", f"{F}.logsigmoid"),
     calling("hard_sigmoid", f"{F}.hardsigmoid", departures=(SIXTH,)),
     calling("hard_silu", f"{F}.hardswish"),
     calling("hard_tanh", f"{F}.hardtanh"),
-    calling("hard_shrink", f"{F}.hardshrink", {"threshold": "lambd"}),
-    calling("soft_shrink", f"{F}.softshrink", {"threshold": "lambd"}),
+    Way("hard_shrink", ("torch.nn.Hardshrink",), shrink(nn.Hardshrink), words={"lambd": "threshold"}),
+    Way("soft_shrink", ("torch.nn.Softshrink",), shrink(nn.Softshrink), words={"lambd": "threshold"}),
     calling("tanh_shrink", f"{F}.tanhshrink"),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import nn
 from torch.func import functional_call
 
@@ -52,6 +53,12 @@ def rms_norm(x: Any, scale: Any = None, *, epsilon: float, axes: int) -> dict[st
     return {"output": functional_call(layer, there(weight=scale), (x,))}
 
 
+def epsilon() -> dict[str, Any]:
+    """What is added to the square of a small x, from x² / (x² + ε), the square of what becomes of it."""
+    x = torch.tensor([1e-8], dtype=torch.float64)
+    return {"epsilon": float(f"{(x * x * (1 / nn.RMSNorm(1, dtype=x.dtype)(x) ** 2 - 1)).item():.6g}")}
+
+
 UNBIASED = Departure(
     "unbiased running variance",
     "The running variance takes up the unbiased variance, n / (n - 1) times that which normalizes the batch.",
@@ -70,5 +77,5 @@ WAYS = (
     Way("layer_norm", ("torch.nn.LayerNorm",), layer_norm),
     Way("group_norm", ("torch.nn.GroupNorm",), group_norm, departures=(FAST,)),
     Way("instance_norm", tuple(f"torch.nn.InstanceNorm{n}d" for n in (1, 2, 3)), instance_norm),
-    Way("rms_norm", ("torch.nn.RMSNorm",), rms_norm),
+    Way("rms_norm", ("torch.nn.RMSNorm",), rms_norm, measured=epsilon),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import nn
 
 from parity.tests.nn.conformance import Way
@@ -36,17 +37,23 @@ def named(kind: str) -> tuple[str, ...]:
     return tuple(f"torch.nn.{kind}{n}d" for n in (1, 2, 3))
 
 
+def stride(kind: str) -> Any:
+    """Of nine places a window of three that moves by its length makes three."""
+    return lambda: {"stride": "kernel_size" if getattr(nn, f"{kind}1d")(3)(torch.ones(1, 1, 9)).shape[-1] == 3 else 1}
+
+
 CANNOT = {
     "SAME": lambda asked: asked.configuration["padding"] == "SAME",
     "other padding before than after": uneven,
 }
 WAYS = (
-    Way("max_pool", named("MaxPool"), windows("MaxPool"), CANNOT),
+    Way("max_pool", named("MaxPool"), windows("MaxPool"), CANNOT, measured=stride("MaxPool")),
     Way(
         "average_pool",
         named("AvgPool"),
         windows("AvgPool"),
         CANNOT,
+        measured=stride("AvgPool"),
         words={"count_include_pad": "count_padding"},
     ),
     Way("global_average_pool", named("AdaptiveAvgPool"), bins("AdaptiveAvgPool")),
