@@ -9,7 +9,7 @@ def exponential_average(average: Array, value: Array, *, decay: float) -> Array:
     """Move an average towards a new value, so that each old one weighs ``decay`` times as much as the one after it.
 
     Frameworks differ in how the average begins. torch's and Keras's is a copy of the parameter after the first step;
-    TF1's is the parameter before it; optax's ``ema`` begins with 0 and is divided by what it lacks, as ``debiased`` says.
+    TF1's is the parameter before it; optax's ``ema`` begins with 0 and is divided by the weight that it lacks.
 
     Args:
         average: The average so far, of any shape and dtype.

@@ -27,18 +27,16 @@ class Spread(NamedTuple):
     """No draw is larger; infinite for the normal distribution."""
 
 
-def fans(shape: tuple[int, ...], *, swapped: bool = False, groups: int = 1) -> Fans:
+def fans(shape: tuple[int, ...], *, swapped: bool = False) -> Fans:
     """Count what a kernel's units take and give.
 
-    A kernel's last two axes are inputs and outputs; those before are the places of a convolution. In torch and Keras the
-    kernel of a transposed convolution has them the other way round and is not asked what it is for, so its fans are
-    swapped; flax's are not. Of a depthwise convolution, (places, inputs, multiplier), Keras and flax disagree with
-    torch, whose kernel has 1 for the inputs.
+    A kernel's last two axes are inputs and outputs; those before are the places of a convolution. The kernel of a
+    transposed convolution has its inputs where a convolution's has its outputs, in torch and in Keras, and both count
+    its fans as if it were a convolution's: they are swapped. flax's kernels are all alike.
 
     Args:
         shape: The kernel's shape, (places…, inputs, outputs); inputs are those of one group.
         swapped: Whether inputs and outputs change places.
-        groups: By what the outputs are divided. No framework does so.
 
     Returns:
         Inputs times places, and outputs times places.
@@ -57,7 +55,7 @@ def fans(shape: tuple[int, ...], *, swapped: bool = False, groups: int = 1) -> F
         raise ValueError(f"a kernel has at least two axes, not the shape {shape}")
     *places, inputs, outputs = shape
     field = math.prod(places)
-    found = Fans(inputs * field, outputs * field // groups)
+    found = Fans(inputs * field, outputs * field)
     return Fans(found.fan_out, found.fan_in) if swapped else found
 
 
@@ -80,8 +78,8 @@ def variance_scaling(
         He et al. 2015, "Delving deep into rectifiers"; the documentation of ``jax.nn.initializers.variance_scaling``.
 
     Examples:
-        >>> variance_scaling(Fans(3, 5), scale=1.0, mode="fan_in", distribution="uniform").bound
-        1.0
+        >>> variance_scaling(Fans(3, 5), scale=1.0, mode="fan_in", distribution="uniform").standard_deviation
+        0.5773502691896257
     """
     fan_in, fan_out = fans
     fan = {
@@ -133,8 +131,8 @@ def glorot(fans: Fans, *, distribution: Distribution, gain: float = 1.0) -> Spre
         Glorot & Bengio 2010, "Understanding the difficulty of training deep feedforward neural networks", equation 16.
 
     Examples:
-        >>> glorot(Fans(2, 4), distribution="uniform").bound
-        1.0
+        >>> glorot(Fans(2, 4), distribution="uniform").standard_deviation
+        0.5773502691896257
     """
     return variance_scaling(fans, scale=gain**2, mode="fan_avg", distribution=distribution)
 
@@ -177,7 +175,7 @@ def lecun(fans: Fans, *, distribution: Distribution) -> Spread:
         LeCun et al. 1998, "Efficient backprop", section 4.6.
 
     Examples:
-        >>> lecun(Fans(3, 5), distribution="uniform").bound
-        1.0
+        >>> lecun(Fans(3, 5), distribution="uniform").standard_deviation
+        0.5773502691896257
     """
     return variance_scaling(fans, scale=1.0, mode="fan_in", distribution=distribution)
