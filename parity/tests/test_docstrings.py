@@ -22,6 +22,7 @@ import parity
 VOCABULARY = (
     *("recorder", "spec", "layout", "tolerance", "trainer"),
     *("dtypes", "frameworks", "schedules", "suite", "trajectory", "typing"),
+    *(f"nn.{path.stem}" for path in sorted(Path(__file__).parent.glob("nn/families/[a-z]*.py"))),
 )
 """The public modules. What stands elsewhere and is handed out by the package counts, too."""
 

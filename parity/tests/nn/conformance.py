@@ -1,0 +1,336 @@
+"""Hold the functions of ``parity.nn`` against what frameworks offer for them, over random configurations.
+
+Three kinds of files meet here:
+
+- ``families/<family>.py``, without any framework, has ``FUNCTIONS``: a ``Function`` for each of ``parity.nn``, with a
+  strategy that draws configurations and arrays.
+- ``ways/in_<framework>/__init__.py`` has ``evaluate``, which runs something in a framework with its own derivatives.
+- ``ways/in_<framework>/<family>.py`` has ``WAYS``: a ``Way`` for each function of the framework's that does the same.
+  It may import its framework at the top, for only that framework's process imports it. A file that is missing says
+  that the framework has none of the family.
+
+To add a family, write these files and nothing else: ``test_conformance.py`` and the table find them. ``held`` is the
+question that the tests put to a framework's process; its answer is what the table says of the function there.
+
+What is compared. Results, and by random cotangents the gradients of the arrays in ``Function.trained``: against the
+function's ``backward`` where it has one, else against the numerical derivative of the NumPy function along a random
+direction, in NumPy's longest floats. The tolerance is the project's: ``FACTOR`` times how far the NumPy function strays
+if its arrays are stirred by one unit in the last place, and at least ``ROUNDINGS`` of the largest value.
+
+A framework that departs says so in its ``Way``. A departure that shows in none of the configurations fails the test, as
+does one that is not declared, and a configuration that is said to be out of a framework's reach and is never drawn.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import reduce
+from importlib import import_module
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hypothesis import HealthCheck, Phase, assume, given, settings
+from hypothesis.strategies import SearchStrategy
+
+from parity.dtypes import rounded, unit
+from parity.nn.configuration import in_common_words
+from parity.tolerance import FACTOR, least_floor, stir
+from parity.typing import Array
+
+Arrays = dict[str, Array]
+FRAMEWORKS = {"torch": "in_torch", "tensorflow": "in_tf1", "keras": "in_keras", "jax": "in_jax"}
+"""The framework whose process is asked, and the folder of its ways."""
+STIRS = 4
+"""How often arrays are stirred to see how far rounding carries a function: each tensor has many values besides."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One configuration, in common words, and the arrays that go with it, in canonical layout."""
+
+    configuration: Mapping[str, Any]
+    arrays: Arrays
+
+    def __repr__(self) -> str:
+        shapes = {name: value.shape for name, value in self.arrays.items()}
+        return f"{dict(self.configuration)} on arrays of shapes {shapes}"
+
+
+@dataclass(frozen=True)
+class Function:
+    """A function of ``parity.nn``, and what it is asked."""
+
+    compute: Callable[..., Any]
+    """Called with the arrays and the configuration by name; gives an array, or a tuple of them."""
+    asked: SearchStrategy[Asked]
+    results: tuple[str, ...] = ("output",)
+    """What ``compute`` gives, by name."""
+    outputs: tuple[str, ...] = ("output",)
+    """The results that have gradients."""
+    trained: tuple[str, ...] = ("x",)
+    """The arrays that get gradients, as far as they are there."""
+    backward: Callable[..., Arrays] | None = None
+    """``(d_results, arrays, results, configuration)`` to the gradients of the trained arrays."""
+
+    @property
+    def name(self) -> str:
+        return self.compute.__name__
+
+    def __call__(self, arrays: Arrays, configuration: Mapping[str, Any]) -> Arrays:
+        found = self.compute(**arrays, **configuration)
+        found = found if isinstance(found, tuple) else (found,)
+        return dict(zip(self.results, found, strict=True))
+
+
+def always(asked: Asked) -> bool:
+    return True
+
+
+@dataclass(frozen=True)
+class Departure:
+    """Something that a framework computes otherwise: NumPy is told to do ``like`` it, or it is off by ``size``."""
+
+    name: str
+    sentence: str
+    like: Mapping[str, Any] = field(default_factory=dict)
+    """Words for NumPy's configuration with which it computes the same."""
+    size: float = 0.0
+    """How far a tensor may be off, relative to its largest value; at most, not about."""
+    results: tuple[str, ...] = ()
+    """The results and gradients that are off by ``size``; all if none is named."""
+    when: Callable[[Asked], bool] = always
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a framework computes a function of ``parity.nn``."""
+
+    function: str
+    """The name in ``parity.nn``."""
+    names: tuple[str, ...]
+    """The framework's own classes or functions, dotted; more than one where each has another number of axes."""
+    call: Callable[..., Mapping[str, Any]]
+    """Called with the framework's tensors and the configuration by name; gives tensors by the names of results."""
+    cannot: Mapping[str, Callable[[Asked], bool]] = field(default_factory=dict)
+    """What the framework cannot express, as a phrase, and the configurations that ask for it."""
+    departures: tuple[Departure, ...] = ()
+    words: Mapping[str, str] = field(default_factory=dict)
+    """The framework's names of parameters for which ``in_common_words`` has no word here, and the word."""
+    without: tuple[str, ...] = ()
+    """The results that the framework does not give."""
+    dtype: str = "float64"
+    """The widest that the framework has for it."""
+
+
+def resolve(name: str) -> Any:
+    """The object of a dotted name."""
+    parts = name.split(".")
+    for length in range(len(parts), 0, -1):
+        module = ".".join(parts[:length])
+        try:
+            return reduce(getattr, parts[length:], import_module(module))
+        except ModuleNotFoundError as error:
+            if not module.startswith(str(error.name)):
+                raise
+    raise ModuleNotFoundError(name)
+
+
+def families() -> dict[str, tuple[Function, ...]]:
+    """The functions of every family, by the family's name."""
+    names = sorted(path.stem for path in Path(__file__).parent.glob("families/[a-z]*.py"))
+    return {name: import_module(f"parity.tests.nn.families.{name}").FUNCTIONS for name in names}
+
+
+def held(framework: str, function: str, examples: int) -> list[dict[str, Any]]:
+    """Hold a function against every way of a framework's, in its process; what the table says of each."""
+    family, asked = next((family, one) for family, some in families().items() for one in some if one.name == function)
+    folder = f"parity.tests.nn.ways.{FRAMEWORKS[framework]}"
+    if find_spec(f"{folder}.{family}") is None:
+        return []
+    ways = [way for way in import_module(f"{folder}.{family}").WAYS if way.function == function]
+    return [hold(way, asked, import_module(folder).evaluate, examples) for way in ways]
+
+
+def hold(way: Way, function: Function, evaluate: Callable[..., tuple[Arrays, Arrays]], examples: int) -> dict[str, Any]:
+    """Hold a function against one way of a framework's over random configurations.
+
+    ``evaluate(call, arrays, configuration, trained, d_results)`` gives the results of ``call`` and its gradients.
+    """
+    counted: Counter[str] = Counter()
+
+    @settings(
+        max_examples=examples,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        phases=(Phase.generate, Phase.shrink),
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(function.asked)
+    def holds(asked: Asked) -> None:
+        beyond = [phrase for phrase, asks in way.cannot.items() if asks(asked)]
+        counted.update(beyond)
+        assume(not beyond)
+        counted["held"] += 1
+        asked = Asked(asked.configuration, {name: rounded(value, way.dtype) for name, value in asked.arrays.items()})
+        departures = [one for one in way.departures if one.when(asked)]
+        results = function(asked.arrays, asked.configuration)
+        d_results = {name: rounded(value, way.dtype) for name, value in cotangents(function, results).items()}
+        trained = [name for name in function.trained if name in asked.arrays]
+        found, gradients = evaluate(way.call, asked.arrays, asked.configuration, trained, d_results)
+        missing = set(function.results) - set(found)
+        assert missing == set(way.without), f"{way.names[0]} gives no {', '.join(missing)}"
+        found = {**found, **{f"gradient of {name}": value for name, value in gradients.items()}}
+        if off := mismatch(function, asked, found, d_results, departures, way.dtype):
+            raise AssertionError(f"{way.names[0]} departs from parity.nn.{function.name}: {off}, with {asked}")
+        for one in departures:
+            others = [other for other in departures if other is not one]
+            if not counted[one.name] and mismatch(function, asked, found, d_results, others, way.dtype):
+                counted[one.name] += 1
+
+    holds()
+    declared = (*way.cannot, *(one.name for one in way.departures))
+    unseen = [phrase for phrase in declared if not counted[phrase]]
+    assert not unseen, f"{way.names[0]}: declared, and seen in no configuration of {examples}: {', '.join(unseen)}"
+    return {
+        "names": list(way.names),
+        "version": version(way.names[0].partition(".")[0]),
+        "defaults": defaults(way),
+        "cannot": [*way.cannot, *(f"gives no {name}" for name in way.without)],
+        "departures": {one.name: one.sentence for one in way.departures},
+        "dtype": way.dtype,
+        "held": counted["held"],
+    }
+
+
+def cotangents(function: Function, results: Arrays) -> Arrays:
+    """Random gradients of the outputs; of a seed that no array is drawn from, or they might be parallel."""
+    draw = np.random.default_rng(1_000_003)
+    return {name: draw.normal(size=results[name].shape) for name in function.outputs}
+
+
+def mismatch(
+    function: Function,
+    asked: Asked,
+    found: Arrays,
+    d_results: Arrays,
+    departures: list[Departure],
+    dtype: str,
+) -> str:
+    """Say which result departs from NumPy's by more than rounding and ``departures`` explain; empty if none does."""
+    configuration = dict(asked.configuration)
+    for one in departures:
+        configuration |= one.like
+    draw = np.random.default_rng(0)
+    stirred = [{name: stir(value, draw, dtype) for name, value in asked.arrays.items()} for _ in range(STIRS)]
+    runs = [function(arrays, configuration) for arrays in (asked.arrays, *stirred)]
+    if function.backward:
+        for arrays, results in zip((asked.arrays, *stirred), list(runs), strict=True):
+            gradients = function.backward(d_results, arrays, results, configuration)
+            results |= {f"gradient of {name}": value for name, value in gradients.items()}
+    shaken = max(
+        largest_of(difference(run[name], runs[0][name])) / (largest_of(runs[0][name]) or 1)
+        for name in function.outputs
+        for run in runs
+    )
+    for name, value in found.items():
+        size = sum(one.size for one in departures if name in (one.results or found))
+        if name in runs[0]:
+            right, *strays = [run[name] for run in runs]
+            if value.shape != right.shape:
+                return f"{name} has the shape {value.shape} for {right.shape}"
+            largest = largest_of(right)
+            floor = max(least_floor(largest, dtype), *(largest_of(difference(stray, right)) for stray in strays))
+            off, allowed = largest_of(difference(value, right)), FACTOR * floor + size * largest
+        else:
+            trained = name.removeprefix("gradient of ")
+            if value.shape != asked.arrays[trained].shape:
+                return f"{name} has the shape {value.shape} for {asked.arrays[trained].shape}"
+            direction = draw.normal(size=value.shape)
+            derivatives = [
+                derivative(function, arrays, configuration, trained, direction, d_results)
+                for arrays in (asked.arrays, *stirred)
+            ]
+            right, error = derivatives[0]
+            terms = float(np.abs(value * direction).sum())
+            floor = max(least_floor(terms, dtype), *(abs(stray - right) for stray, _ in derivatives[1:]))
+            floor = max(floor, shaken * terms)  # what the shorter floats of the results lose, gradients lose as well
+            off, allowed = abs(float((value * direction).sum()) - right), FACTOR * floor + error + size * terms
+        if not off <= allowed:
+            return f"{name} is off by {off:.2g} where rounding explains {allowed:.2g}"
+    return ""
+
+
+def difference(one: Array, other: Array) -> Array:
+    """|one - other|; 0 where both are the same infinity or NaN."""
+    with np.errstate(invalid="ignore"):
+        same = (one == other) | ((one != one) & (other != other))
+        return np.where(same, 0, np.abs(one.astype(np.float64) - other))
+
+
+def largest_of(values: Array) -> float:
+    """The largest magnitude, NaN if there is one; infinities have no roundings."""
+    return float(np.max(np.abs(values[~np.isinf(values)]), initial=0.0))
+
+
+def derivative(
+    function: Function,
+    arrays: Arrays,
+    configuration: Mapping[str, Any],
+    name: str,
+    direction: Array,
+    d_results: Arrays,
+) -> tuple[float, float]:
+    """The derivative of Σ d_results · results as an array moves along a direction, and how far it may be off.
+
+    Central differences of fourth order, in the longest floats that NumPy has here. Half the step says the error.
+    """
+    long = {key: value.astype(np.longdouble) if value.dtype.kind == "f" else value for key, value in arrays.items()}
+
+    def value(by: Any) -> Any:
+        results = function({**long, name: long[name] + by * direction}, configuration)
+        return sum((results[key] * d_result).sum() for key, d_result in d_results.items())
+
+    def slope(step: Any) -> Any:
+        near, far = value(step) - value(-step), value(2 * step) - value(-2 * step)
+        return (8 * near - far) / (12 * step)
+
+    step = np.finfo(np.longdouble).eps ** np.longdouble(0.2)
+    once, twice = slope(step), slope(step / 2)
+    return float(twice), float(abs(once - twice))
+
+
+def defaults(way: Way) -> dict[str, Any]:
+    """What the framework takes where nothing is said, in common words, read from its signatures."""
+    found = []
+    for name in way.names:
+        value = resolve(name)
+        try:
+            parameters = inspect.signature(value.__init__ if isinstance(value, type) else value).parameters.values()
+        except ValueError:  # a function in C that does not say
+            parameters = ()
+        said = {one.name: one.default for one in parameters if one.default is not inspect.Parameter.empty}
+        common = dict(in_common_words(name.rpartition(".")[2], said).settings)
+        found.append(common | {word: said[own] for own, word in way.words.items() if own in said})
+    assert all(one == found[0] for one in found), f"{way.names} have not the same defaults: {found}"
+    return {word: plain(value) for word, value in found[0].items()}
+
+
+def plain(value: Any) -> Any:
+    """A default as JSON has it; what is no number, text or list by its name."""
+    if isinstance(value, (bool, int, float, str)) or value is None:
+        return value
+    if isinstance(value, (list, tuple)):
+        return [plain(one) for one in value]
+    return getattr(value, "__name__", type(value).__name__)
+
+
+def relative(dtype: str) -> float:
+    """The size of a departure that is one constant, rounded through a narrower dtype, of the largest value."""
+    return unit(dtype)
