@@ -234,11 +234,12 @@ def mismatch(
         for arrays, results in zip((asked.arrays, *stirred), list(runs), strict=True):
             gradients = function.backward(d_results, arrays, results, configuration)
             results |= {f"gradient of {name}": value for name, value in gradients.items()}
-    shaken = max(
+    shakes = (
         largest_of(difference(run[name], runs[0][name])) / (largest_of(runs[0][name]) or 1)
         for name in function.outputs
         for run in runs
     )
+    shaken = max(shakes, default=0.0)
     for name, value in found.items():
         size = sum(one.size for one in departures if name in (one.results or found))
         if name in runs[0]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -46,3 +48,14 @@ def applied(layer: Any, x: Any, *weights: Any, **call: Any) -> tuple[Any, list[A
 def there(*weights: Any) -> tuple[Any, ...]:
     """The weights that a layer has."""
     return tuple(weight for weight in weights if weight is not None)
+
+
+@contextmanager
+def in_float64() -> Iterator[None]:
+    """What Keras makes without being told a dtype, such as a learning rate, is float64 here."""
+    before = keras.config.floatx()
+    keras.config.set_floatx("float64")
+    try:
+        yield
+    finally:
+        keras.config.set_floatx(before)
