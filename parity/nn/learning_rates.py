@@ -227,7 +227,15 @@ def cosine_restarts(
 
 
 def warmup_cosine(
-    step: int, *, learning_rate: float, start: float, end: float, warmup_steps: int, steps: int, exponent: float = 1.0
+    step: int,
+    *,
+    learning_rate: float,
+    start: float,
+    end: float,
+    warmup_steps: int,
+    steps: int,
+    exponent: float = 1.0,
+    comes_back: bool = False,
 ) -> float:
     """Let the learning rate rise along a straight line, then fall along half a wave of the cosine.
 
@@ -239,6 +247,7 @@ def warmup_cosine(
         warmup_steps: The number of the update that has the highest rate, counted from 0.
         steps: How many updates the fall takes. Keras's ``decay_steps`` are these; optax's are these and the warm-up's.
         exponent: The power that the wave is raised to. optax alone has it.
+        comes_back: Whether the rate rises again in the end, as ``cosine_decay`` says.
 
     Returns:
         The rate of this update.
@@ -253,7 +262,14 @@ def warmup_cosine(
     """
     if step < warmup_steps:
         return linear_warmup(step, learning_rate=learning_rate, start=start, steps=warmup_steps)
-    return cosine_decay(step - warmup_steps, learning_rate=learning_rate, end=end, steps=steps, exponent=exponent)
+    return cosine_decay(
+        step - warmup_steps,
+        learning_rate=learning_rate,
+        end=end,
+        steps=steps,
+        exponent=exponent,
+        comes_back=comes_back,
+    )
 
 
 def one_cycle(
