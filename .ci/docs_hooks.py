@@ -1,7 +1,7 @@
 """The hooks that MkDocs calls while it builds the documentation: parts written from the code, and a check of the site.
 
-Each build writes the commands, their options and the catalogue of mistakes from the code, so that the pages are up to
-date. The built site must load nothing from elsewhere: no style, script, font or picture.
+Each build writes the commands, their options, the catalogue of mistakes and where frameworks differ from the code, so
+that the pages are up to date. The built site must load nothing from elsewhere: no style, script, font or picture.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import typer
 from parity.cli import app
 from parity.mistakes.catalogue import mistakes_for
 from parity.mistakes.mistake import Mistake
+from parity.nn.table import read
+from parity.report.semantics import page
 from parity.running.packages import find
 from parity.suite import load_suite
 
@@ -110,10 +112,15 @@ def mistakes() -> str:
     return "\n".join(parts)
 
 
+def semantics() -> str:
+    """Every function of ``parity.nn`` with what each framework has for it."""
+    return page(read())
+
+
 def plain(text: str) -> str:
     """Escape a text for Markdown, and make its addresses links."""
     either = r"(https?://[^\s,;)]+[^\s,;).])|([\\`*_\[\]<])"
     return re.sub(either, lambda at: f"<{at[1]}>" if at[1] else f"\\{at[2]}", " ".join(text.split()))
 
 
-PARTS = {"commands": commands, "mistakes": mistakes}
+PARTS = {"commands": commands, "mistakes": mistakes, "semantics": semantics}

@@ -32,6 +32,7 @@ from parity import pytest_plugin
 from parity.cli import app
 from parity.frameworks import FRAMEWORKS
 from parity.mistakes.catalogue import mistakes_for
+from parity.nn.table import read
 from parity.running.pool import worker_environment
 from parity.suite import load_suite
 
@@ -411,7 +412,7 @@ def test_a_page_that_asks_for_something_from_elsewhere_is_seen(tmp_path: Path) -
         hooks["on_post_build"]({"site_dir": tmp_path})
 
 
-def test_what_the_code_writes_into_pages_is_markdown_of_all_commands_and_mistakes() -> None:
+def test_what_the_code_writes_into_pages_is_markdown_of_all_that_it_knows() -> None:
     write = runpy.run_path(str(ROOT / ".ci/docs_hooks.py"))["on_page_markdown"]
     page = write("# Commands\n\n<!-- parity: commands -->\n")
     group: Any = typer.main.get_command(app)
@@ -421,6 +422,10 @@ def test_what_the_code_writes_into_pages_is_markdown_of_all_commands_and_mistake
     page = write("<!-- parity: mistakes -->")
     known = {one.name for entry in load_suite("impls").entries.values() for one in mistakes_for(entry)}
     assert set(re.findall(r"^- \*\*`(\S+)`\*\*", page, re.MULTILINE)) == known
+    page = write("<!-- parity: semantics -->")
+    assert re.findall(r"^### (\w+)$", page, re.MULTILINE) == list(read())
+    rows = [line for line in page.splitlines() if line.startswith("| `")]
+    assert all(len(re.split(r"(?<!\\)\|", row)) == 6 for row in rows)
 
 
 def test_a_transcript_that_is_not_what_is_printed_is_seen() -> None:

@@ -49,6 +49,8 @@ WRONG_USE = [
             ("--python", f"torch={sys.executable}"),
         )
     ),
+    (["semantics", "batchnorm"], "unknown function 'batchnorm': did you mean batch_norm"),
+    (["semantics", "0"], "unknown function '0': 'parity semantics' lists those that there are"),
     (["no-such-command"], "no-such-command"),
 ]
 

@@ -38,14 +38,16 @@ import numpy as np
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis.strategies import SearchStrategy
 
-from parity.dtypes import rounded, unit
-from parity.nn.configuration import in_common_words
+from parity.dtypes import rounded
+from parity.nn.configuration import KINDS, WORDS, in_common_words, is_known
 from parity.tolerance import FACTOR, least_floor, stir
 from parity.typing import Array
 
 Arrays = dict[str, Array]
 FRAMEWORKS = {"torch": "in_torch", "tensorflow": "in_tf1", "keras": "in_keras", "jax": "in_jax"}
 """The framework whose process is asked, and the folder of its ways."""
+EXAMPLES = 25
+"""The number of random configurations that the table is made from."""
 STIRS = 4
 """How often arrays are stirred to see how far rounding carries a function: each tensor has many values besides."""
 
@@ -121,7 +123,7 @@ class Way:
     """What the framework cannot express, as a phrase, and the configurations that ask for it."""
     departures: tuple[Departure, ...] = ()
     words: Mapping[str, str] = field(default_factory=dict)
-    """The framework's names of parameters for which ``in_common_words`` has no word here, and the word."""
+    """The framework's names of parameters that ``parity.nn.configuration`` does not know, and the words for them."""
     without: tuple[str, ...] = ()
     """The results that the framework does not give."""
     dtype: str = "float64"
@@ -139,6 +141,26 @@ def resolve(name: str) -> Any:
             if not module.startswith(str(error.name)):
                 raise
     raise ModuleNotFoundError(name)
+
+
+def calling(
+    function: str,
+    name: str,
+    words: Mapping[str, str] | None = None,
+    fixed: Mapping[str, Any] | None = None,
+    **way: Any,
+) -> Way:
+    """A way that calls a framework's function with an input.
+
+    ``words`` are the framework's for those of the configuration, where it has others; ``fixed`` is what is always said.
+    """
+    spoken = words or {}
+
+    def call(x: Any, **configuration: Any) -> dict[str, Any]:
+        said = {spoken.get(word, word): value for word, value in configuration.items()}
+        return {"output": resolve(name)(x, **said, **(fixed or {}))}
+
+    return Way(function, (name,), call, words={theirs: word for word, theirs in spoken.items()}, **way)
 
 
 def families() -> dict[str, tuple[Function, ...]]:
@@ -200,9 +222,9 @@ def hold(way: Way, function: Function, evaluate: Callable[..., tuple[Arrays, Arr
     assert not unseen, f"{way.names[0]}: declared, and seen in no configuration of {examples}: {', '.join(unseen)}"
     return {
         "names": list(way.names),
-        "version": version(way.names[0].partition(".")[0]),
-        "defaults": defaults(way),
-        "cannot": [*way.cannot, *(f"gives no {name}" for name in way.without)],
+        "version": version(way.names[0].partition(".")[0]).partition("+")[0],
+        "defaults": defaults(way, function),
+        "cannot": [*way.cannot, *way.without],
         "departures": {one.name: one.sentence for one in way.departures},
         "dtype": way.dtype,
         "held": counted["held"],
@@ -240,13 +262,14 @@ def mismatch(
         for run in runs
     )
     shaken = max(shakes, default=0.0)
+    given = max(map(largest_of, d_results.values()), default=0.0)  # of 1 - t², the derivative of tanh, 1 is a term
     for name, value in found.items():
         size = sum(one.size for one in departures if name in (one.results or found))
         if name in runs[0]:
             right, *strays = [run[name] for run in runs]
             if value.shape != right.shape:
                 return f"{name} has the shape {value.shape} for {right.shape}"
-            largest = largest_of(right)
+            largest = largest_of(right) if name in function.results else max(largest_of(right), given)
             floor = max(least_floor(largest, dtype), *(largest_of(difference(stray, right)) for stray in strays))
             off, allowed = largest_of(difference(value, right)), FACTOR * floor + size * largest
         else:
@@ -259,7 +282,7 @@ def mismatch(
                 for arrays in (asked.arrays, *stirred)
             ]
             right, error = derivatives[0]
-            terms = float(np.abs(value * direction).sum())
+            terms = float((np.maximum(np.abs(value), given) * np.abs(direction)).sum())
             floor = max(least_floor(terms, dtype), *(abs(stray - right) for stray, _ in derivatives[1:]))
             floor = max(floor, shaken * terms)  # what the shorter floats of the results lose, gradients lose as well
             off, allowed = abs(float((value * direction).sum()) - right), FACTOR * floor + error + size * terms
@@ -307,8 +330,12 @@ def derivative(
     return float(twice), float(abs(once - twice))
 
 
-def defaults(way: Way) -> dict[str, Any]:
+def defaults(way: Way, function: Function) -> dict[str, Any]:
     """What the framework takes where nothing is said, in common words, read from its signatures."""
+    own = inspect.signature(function.compute).parameters
+    asked = {name for name, one in own.items() if "Array" not in str(one.annotation)}
+    words = {**WORDS, **way.words}
+    fallback = KINDS.get(way.function, ("",))[0]  # the kind of a function whose name is no class's
     found = []
     for name in way.names:
         value = resolve(name)
@@ -317,8 +344,10 @@ def defaults(way: Way) -> dict[str, Any]:
         except ValueError:  # a function in C that does not say
             parameters = ()
         said = {one.name: one.default for one in parameters if one.default is not inspect.Parameter.empty}
-        common = dict(in_common_words(name.rpartition(".")[2], said).settings)
-        found.append(common | {word: said[own] for own, word in way.words.items() if own in said})
+        kind = name.rpartition(".")[2]
+        plainly = {words.get(theirs, theirs): value for theirs, value in said.items()}
+        common = in_common_words(kind if is_known(kind) else fallback, said).settings
+        found.append({word: value for word, value in plainly.items() if word in asked} | dict(common))
     assert all(one == found[0] for one in found), f"{way.names} have not the same defaults: {found}"
     return {word: plain(value) for word, value in found[0].items()}
 
@@ -330,8 +359,3 @@ def plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [plain(one) for one in value]
     return getattr(value, "__name__", type(value).__name__)
-
-
-def relative(dtype: str) -> float:
-    """The size of a departure that is one constant, rounded through a narrower dtype, of the largest value."""
-    return unit(dtype)

@@ -24,7 +24,10 @@ from parity.suite import load_suite
 from parity.tests.schemas import SCHEMAS, held, validator
 from parity.tests.suites import strict_json
 
-OUTPUTS = ("bench", "diff", "explain", "floor", "list", "match", "prove", "run", "sample", "show", "trajectory")
+OUTPUTS = (
+    *("bench", "diff", "explain", "floor", "list", "match", "prove"),
+    *("run", "sample", "semantics", "show", "trajectory"),
+)
 OPEN = {"bench", "trajectory"}
 """The documents that others add to: pytest-benchmark, and whoever writes a recording."""
 

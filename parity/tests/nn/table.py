@@ -1,0 +1,60 @@
+"""Write ``parity/nn/table.json`` anew from what the frameworks that are installed here say.
+
+    python -m parity.tests.nn.table
+
+It asks what ``test_conformance`` asks; where something does not hold, nothing is written.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from pathlib import Path
+from typing import Any
+
+from parity.running.executor import Environment
+from parity.tests.nn.conformance import EXAMPLES, FRAMEWORKS, families, held
+from parity.tests.warm import Warm
+
+FILE = Path(__file__).parents[2] / "nn" / "table.json"
+
+
+def row(name: str, family: str, about: str, ways: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    """A function's entry, from the answers of each framework."""
+    return {
+        "name": name,
+        "family": family,
+        "about": about,
+        "ways": [{"framework": framework, **way} for framework, answers in ways.items() for way in answers],
+    }
+
+
+def described() -> list[tuple[str, str, str]]:
+    """Every function's name, family, and what it does."""
+    return [
+        (one.name, family, (inspect.getdoc(one.compute) or "").splitlines()[0])
+        for family, functions in families().items()
+        for one in functions
+    ]
+
+
+def main() -> None:
+    with Warm() as warm:
+        asked = {
+            name: {
+                framework: warm.ask(
+                    held, Environment(framework), {"framework": framework, "function": name, "examples": EXAMPLES}
+                )
+                for framework in FRAMEWORKS
+            }
+            for name, _, _ in described()
+        }
+        rows = [
+            row(name, family, about, {framework: answer.result() for framework, answer in asked[name].items()})
+            for name, family, about in described()
+        ]
+    FILE.write_text(json.dumps({"functions": rows}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
