@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import reduce
 from importlib import import_module
@@ -345,11 +345,17 @@ def defaults(way: Way, function: Function) -> dict[str, Any]:
             parameters = ()
         said = {one.name: one.default for one in parameters if one.default is not inspect.Parameter.empty}
         kind = name.rpartition(".")[2]
-        plainly = {words.get(theirs, theirs): value for theirs, value in said.items()}
+        plainly = dict(pair for theirs, value in said.items() for pair in named(words.get(theirs, theirs), value))
         common = in_common_words(kind if is_known(kind) else fallback, said).settings
         found.append({word: value for word, value in plainly.items() if word in asked} | dict(common))
     assert all(one == found[0] for one in found), f"{way.names} have not the same defaults: {found}"
     return {word: plain(value) for word, value in found[0].items()}
+
+
+def named(words: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """A default and its word; of a pair, such as torch's ``betas``, both with theirs."""
+    parts = words.split(", ")
+    return zip(parts, value if len(parts) > 1 else [value], strict=True)
 
 
 def plain(value: Any) -> Any:

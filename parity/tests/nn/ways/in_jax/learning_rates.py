@@ -103,7 +103,7 @@ WAYS = (
         "cosine_decay",
         ("optax.cosine_decay_schedule",),
         cosine_decay,
-        words={"alpha": "end / learning_rate", "exponent": "exponent"},
+        words={"alpha": "end", "exponent": "exponent"},
     ),
     Way("warmup_cosine", ("optax.warmup_cosine_decay_schedule",), warmup_cosine, words={"end_value": "end"}),
 )

@@ -9,7 +9,8 @@ from typing import Any
 import jax.numpy as jnp
 import optax
 
-from parity.tests.nn.conformance import Departure, Way, relative
+from parity.dtypes import unit
+from parity.tests.nn.conformance import Departure, Way
 
 
 def way(
@@ -161,7 +162,7 @@ WAYS = (
         Departure(
             "decay rate in float32",
             "The share of the old moment that is kept is computed in float32, also where JAX has float64.",
-            size=16 * relative("float32"),  # a rounding or two at each step
+            size=16 * unit("float32"),  # a rounding or two at each step
         ),
         cannot={"another least scale than 0.001": lambda asked: asked.configuration["epsilon_scale"] != 0.001},
         fixed={"min_dim_size_to_factor": 1},

@@ -10,7 +10,8 @@ import keras
 import tensorflow as tf
 from keras import optimizers
 
-from parity.tests.nn.conformance import Departure, Way, relative
+from parity.dtypes import unit
+from parity.tests.nn.conformance import Departure, Way
 from parity.tests.nn.families.optimizers import in_float32
 from parity.tests.nn.ways.in_keras import in_float64
 
@@ -19,7 +20,7 @@ FLOAT32 = Departure(
     "Python floats among the hyper-parameters become float32 before they become float64, but not wherever they are "
     "used.",
     # Of 1 - beta2, which may be .001, a rounding of beta2 is a thousand roundings.
-    size=1000 * relative("float32"),
+    size=1000 * unit("float32"),
     when=lambda asked: not in_float32(asked),
 )
 DECOUPLED = Departure(
@@ -64,7 +65,8 @@ def way(
         missing = tf.zeros_like(parameter)
         return {"parameters": tf.stack(path), **{slot: kept.get(name, missing) for slot, name in slots.items()}}
 
-    named = {"learning_rate": "learning_rate", **words}
+    # Adafactor's decay has the other sign, which a table of defaults would not say.
+    named = {"learning_rate": "learning_rate"} | {name: word for name, word in words.items() if word != "decay_rate"}
     return Way(function, (f"keras.optimizers.{kind.__name__}",), call, cannot or {}, departures, named)
 
 
@@ -130,7 +132,7 @@ WAYS = (
         Departure(
             "0.96 through float32",
             "The 0.96 of the momentum's schedule becomes float32 before it becomes float64.",
-            size=16 * relative("float32"),  # at each step, and in 1 less the product of all
+            size=16 * unit("float32"),  # at each step, and in 1 less the product of all
         ),
         FLOAT32,
     ),

@@ -6,7 +6,8 @@ from typing import Any
 
 import tensorflow.compat.v1 as tf
 
-from parity.tests.nn.conformance import Departure, Way, relative
+from parity.dtypes import unit
+from parity.tests.nn.conformance import Departure, Way
 
 
 def exponential_average(initial: Any, values: Any, *, decay: float, debias: bool, warm_up: bool) -> dict[str, Any]:
@@ -45,7 +46,7 @@ WAYS = (
             Departure(
                 "decay in float32",
                 "The decay, warmed up or not, is a float32, and so is 1 less it.",
-                size=16 * relative("float32"),  # a rounding of the decay at each of the steps, and of 1 less it
+                size=16 * unit("float32"),  # a rounding of the decay at each of the steps, and of 1 less it
             ),
         ),
     ),

@@ -91,14 +91,14 @@ WAYS = (
         (BASE + "cosine_decay",),
         cosine_decay,
         {"an exponent": lambda asked: asked.configuration["exponent"] != 1},
-        words={"alpha": "end / learning_rate"},
+        words={"alpha": "end"},
         dtype="float32",
     ),
     Way(
         "cosine_restarts",
         (BASE + "cosine_decay_restarts",),
         cosine_restarts,
-        words={"t_mul": "growth", "m_mul": "factor", "alpha": "end / learning_rate"},
+        words={"t_mul": "growth", "m_mul": "factor", "alpha": "end"},
         dtype="float32",
     ),
 )

@@ -8,14 +8,15 @@ from typing import Any
 
 import tensorflow.compat.v1 as tf
 
-from parity.tests.nn.conformance import Departure, Way, relative
+from parity.dtypes import unit
+from parity.tests.nn.conformance import Departure, Way
 from parity.tests.nn.families.optimizers import in_float32
 
 FLOAT32 = Departure(
     "constants through float32",
     "Python floats among the hyper-parameters become float32 before they become float64.",
     # Of 1 - beta2, which may be .001, a rounding of beta2 is a thousand roundings.
-    size=1000 * relative("float32"),
+    size=1000 * unit("float32"),
     when=lambda asked: not in_float32(asked),
 )
 

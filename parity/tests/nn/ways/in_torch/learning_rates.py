@@ -121,7 +121,7 @@ WAYS = (
         (LR + "LinearLR",),
         linear_warmup,
         NO_START,
-        words={"start_factor": "start / learning_rate", "total_iters": "steps"},
+        words={"total_iters": "steps"},
     ),
     Way(
         "cosine_decay",

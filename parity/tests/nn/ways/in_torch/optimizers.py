@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import optim
 
-from parity.tests.nn.conformance import Departure, Way, relative
+from parity.dtypes import unit
+from parity.tests.nn.conformance import Departure, Way
 
 
 def way(function: str, kind: type, words: Mapping[str, str], slots: Mapping[str, str], **more: Any) -> Way:
@@ -37,7 +38,9 @@ def way(function: str, kind: type, words: Mapping[str, str], slots: Mapping[str,
             **{slot: missing if value is None else value for slot, value in found.items()},
         }
 
-    return Way(function, (f"torch.optim.{kind.__name__}",), call, words={"lr": "learning_rate", **words}, **more)
+    # Adafactor's decay has the other sign, which a table of defaults would not say.
+    said = {name: word for name, word in words.items() if word != "decay_rate"}
+    return Way(function, (f"torch.optim.{kind.__name__}",), call, words={"lr": "learning_rate", **said}, **more)
 
 
 DECAY = {"weight_decay": "weight_decay"}
@@ -70,7 +73,7 @@ WAYS = (
                 "product of momenta in float32",
                 "The product of all momenta so far is kept in torch's default dtype, float32 unless it is set "
                 "otherwise.",
-                size=16 * relative("float32"),  # a rounding at each step, and those of 1 less the product
+                size=16 * unit("float32"),  # a rounding at each step, and those of 1 less the product
             ),
         ),
     ),
