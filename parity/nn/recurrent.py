@@ -15,8 +15,9 @@ import numpy as np
 from parity.nn.activations import relu, sigmoid
 from parity.typing import Array
 
-Beyond = Literal["zero", "last"]
-"""What the outputs are where a row has ended: 0, as in torch's padded sequences, or the last one, as in Keras."""
+Beyond = Literal["zero", "last", "on"]
+"""What the outputs are where a row has ended: 0, as in torch's padded sequences; the last one, as in Keras; or those
+of a layer that reads on, as in flax."""
 
 
 def rnn(
@@ -335,6 +336,9 @@ def _scan(
     beyond: Beyond,
 ) -> tuple[Array, tuple[Array, ...]]:
     """The output of each step, which is the first of its states, and the states after each row's last."""
+    if beyond == "on" and lengths is not None:
+        on, _ = _scan(step, inputs, states, None, reverse, beyond)
+        return on, _scan(step, inputs, states, lengths, reverse, "zero")[1]
     counts = _counts(inputs, lengths)  # (steps, batch, 1)
     outputs = [output := np.zeros_like(states[0])] * len(counts)
     for t in range(len(counts))[::-1] if reverse else range(len(counts)):

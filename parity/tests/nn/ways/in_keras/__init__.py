@@ -37,12 +37,12 @@ def evaluate(
 def applied(layer: Any, x: Any, *weights: Any, **call: Any) -> tuple[Any, list[Any]]:
     """A layer called with these weights, in its own order, and what becomes of them; gradients reach them."""
     layer.build(x.shape)
-    own = [variable for variable in layer.variables if "seed" not in variable.path]
-    output, after = layer.stateless_call(
-        weights[: len(layer.trainable_variables)], weights[len(layer.trainable_variables) :], x, **call
-    )
-    assert len(own) == len(weights)
-    return output, after
+    given = iter(weights)
+    trained = [next(given) for _ in layer.trainable_variables]
+    # What a layer draws random numbers with is a variable of it, too.
+    others = [one.value if "seed" in one.path else next(given) for one in layer.non_trainable_variables]
+    assert not list(given)
+    return layer.stateless_call(trained, others, x, **call)
 
 
 def there(*weights: Any) -> tuple[Any, ...]:
