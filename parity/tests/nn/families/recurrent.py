@@ -31,8 +31,7 @@ def asked(draw: Any, gates: int, *states: str, biases: Any = (0, 1, 2), **words:
     random = np.random.default_rng(draw(st.integers(0, 99)))
     arrays: Arrays = {"x": random.normal(0, 1, (BATCH, STEPS, FEATURES))}
     arrays |= weights(random, gates, draw(st.sampled_from(biases)))
-    if draw(st.booleans()):
-        arrays |= {name: random.normal(0, 1, (BATCH, UNITS)) for name in states}
+    arrays |= {name: random.normal(0, 1, (BATCH, UNITS)) for name in states}
     if draw(st.booleans()):
         arrays["lengths"] = np.array(draw(st.permutations([STEPS, 1, 2])))
     return Asked({word: draw(values) for word, values in words.items()}, arrays)

@@ -13,9 +13,12 @@ from parity.tests.nn.conformance import Asked, Departure, Way
 from parity.tests.nn.families.recurrent import STEPS, UNITS, of_end
 
 
-@partial(jax.jit, static_argnames=("cell", "reverse"))
-def run(cell: Any, weights: Any, x: Any, states: Any, lengths: Any, reverse: bool) -> tuple[Any, Any]:
+@partial(jax.jit, static_argnames=("kind", "reverse", "activation"))
+def run(
+    kind: Any, weights: Any, x: Any, states: Any, lengths: Any, reverse: bool, activation: Any = None
+) -> tuple[Any, Any]:
     """The last states, and the outputs in the order of the input. Uncompiled, each call would compile its loop."""
+    cell = kind(UNITS, param_dtype=x.dtype, **({"activation_fn": activation} if activation else {}))
     layer = linen.RNN(cell, return_carry=True, reverse=reverse, keep_order=True)
     state, output = layer.apply({"params": {"cell": weights}}, x, initial_carry=states, seq_lengths=lengths)
     return state, counted(output, lengths) if reverse else output
@@ -41,26 +44,20 @@ def dense(kernel: Any, bias: Any = None) -> dict[str, Any]:
     return {"kernel": kernel} if bias is None else {"kernel": kernel, "bias": bias}
 
 
-def zero_if_none(x: Any, state: Any) -> Any:
-    return jnp.zeros((x.shape[0], UNITS), x.dtype) if state is None else state
-
-
 def rnn(
     x: Any,
     kernel: Any,
     recurrent_kernel: Any,
     bias: Any,
-    initial_hidden: Any = None,
+    initial_hidden: Any,
     lengths: Any = None,
     *,
     activation: str,
     reverse: bool,
 ) -> dict[str, Any]:
-    cell = linen.SimpleCell(
-        UNITS, activation_fn={"tanh": linen.tanh, "relu": linen.relu}[activation], param_dtype=x.dtype
-    )
     weights = {"i": dense(kernel, bias), "h": dense(recurrent_kernel)}
-    hidden, output = run(cell, weights, x, zero_if_none(x, initial_hidden), all_if_none(x, lengths), reverse)
+    function = {"tanh": linen.tanh, "relu": linen.relu}[activation]
+    hidden, output = run(linen.SimpleCell, weights, x, initial_hidden, all_if_none(x, lengths), reverse, function)
     return {"output": output, "hidden": hidden}
 
 
@@ -77,17 +74,16 @@ def lstm(
     kernel: Any,
     recurrent_kernel: Any,
     bias: Any,
-    initial_hidden: Any = None,
-    initial_cell: Any = None,
+    initial_hidden: Any,
+    initial_cell: Any,
     lengths: Any = None,
     *,
     reverse: bool,
     forget_bias: float,
 ) -> dict[str, Any]:
-    cell = linen.OptimizedLSTMCell(UNITS, param_dtype=x.dtype)
-    states = zero_if_none(x, initial_cell), zero_if_none(x, initial_hidden)
+    states = initial_cell, initial_hidden
     weights = lstm_weights(kernel, recurrent_kernel, bias)
-    (last, hidden), output = run(cell, weights, x, states, all_if_none(x, lengths), reverse)
+    (last, hidden), output = run(linen.OptimizedLSTMCell, weights, x, states, all_if_none(x, lengths), reverse)
     return {"output": output, "hidden": hidden, "cell": last}
 
 
@@ -104,16 +100,14 @@ def gru_weights(kernel: Any, recurrent_kernel: Any, bias: Any, recurrent_bias: A
 
 
 def gru(
-    x: Any, initial_hidden: Any = None, lengths: Any = None, *, reset_after: bool, reverse: bool, **weights: Any
+    x: Any, initial_hidden: Any, lengths: Any = None, *, reset_after: bool, reverse: bool, **weights: Any
 ) -> dict[str, Any]:
-    cell = linen.GRUCell(UNITS, param_dtype=x.dtype)
-    states = zero_if_none(x, initial_hidden)
-    hidden, output = run(cell, gru_weights(**weights), x, states, all_if_none(x, lengths), reverse)
+    hidden, output = run(linen.GRUCell, gru_weights(**weights), x, initial_hidden, all_if_none(x, lengths), reverse)
     return {"output": output, "hidden": hidden}
 
 
 def bidirectional(x: Any, lengths: Any = None, *, cell: str, **both: Any) -> dict[str, Any]:
-    kind, order = {"lstm": (linen.OptimizedLSTMCell, lstm_weights), "gru": (linen.GRUCell, gru_weights)}[cell]
+    kind, order = {"lstm": (linen.LSTMCell, lstm_weights), "gru": (linen.GRUCell, gru_weights)}[cell]
     weights = {f"{end}_rnn": {"cell": order(**of_end(end, both))} for end in ("forward", "backward")}
     states, output = run_both(kind, weights, x, all_if_none(x, lengths))
     hidden = [state[1] if cell == "lstm" else state for state in states]
@@ -139,7 +133,7 @@ WAYS = (
     Way("rnn", (BASE + "SimpleCell",), rnn, NOT_ONE, (ON,), words={"activation_fn": "activation"}),
     Way(
         "lstm",
-        (BASE + "LSTMCell", BASE + "OptimizedLSTMCell"),
+        (BASE + "OptimizedLSTMCell",),
         lstm,
         {**NOT_ONE, "a constant in the forget gate": lambda asked: asked.configuration["forget_bias"] != 0},
         (ON,),

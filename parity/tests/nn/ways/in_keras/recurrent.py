@@ -38,8 +38,8 @@ def rnn(
     x: Any,
     kernel: Any,
     recurrent_kernel: Any,
+    initial_hidden: Any,
     bias: Any = None,
-    initial_hidden: Any = None,
     lengths: Any = None,
     *,
     activation: str,
@@ -47,7 +47,7 @@ def rnn(
 ) -> dict[str, Any]:
     layer = layers.SimpleRNN(activation=activation, **settings(x, bias is not None, reverse))
     weights = there(kernel, recurrent_kernel, bias)
-    output, hidden = run(layer, x, weights, list(there(initial_hidden)), lengths, reverse)
+    output, hidden = run(layer, x, weights, [initial_hidden], lengths, reverse)
     return {"output": output, "hidden": hidden}
 
 
@@ -55,16 +55,16 @@ def lstm(
     x: Any,
     kernel: Any,
     recurrent_kernel: Any,
+    initial_hidden: Any,
+    initial_cell: Any,
     bias: Any = None,
-    initial_hidden: Any = None,
-    initial_cell: Any = None,
     lengths: Any = None,
     *,
     reverse: bool,
     forget_bias: float,
 ) -> dict[str, Any]:
     layer = layers.LSTM(**settings(x, bias is not None, reverse))
-    weights, states = there(kernel, recurrent_kernel, bias), list(there(initial_hidden, initial_cell))
+    weights, states = there(kernel, recurrent_kernel, bias), [initial_hidden, initial_cell]
     output, hidden, cell = run(layer, x, weights, states, lengths, reverse)
     return {"output": output, "hidden": hidden, "cell": cell}
 
@@ -87,11 +87,11 @@ def gru_weights(
 
 
 def gru(
-    x: Any, initial_hidden: Any = None, lengths: Any = None, *, reset_after: bool, reverse: bool, **weights: Any
+    x: Any, initial_hidden: Any, lengths: Any = None, *, reset_after: bool, reverse: bool, **weights: Any
 ) -> dict[str, Any]:
     layer = layers.GRU(reset_after=reset_after, **settings(x, "bias" in weights, reverse))
     own = gru_weights(**weights, reset_after=reset_after)
-    output, hidden = run(layer, x, own, list(there(initial_hidden)), lengths, reverse)
+    output, hidden = run(layer, x, own, [initial_hidden], lengths, reverse)
     return {"output": output, "hidden": hidden}
 
 

@@ -35,18 +35,18 @@ def made(kind: Any, x: Any, bias: bool, **settings: Any) -> Any:
 
 
 def rnn(
-    x: Any, initial_hidden: Any = None, lengths: Any = None, *, activation: str, reverse: bool, **weights: Any
+    x: Any, initial_hidden: Any, lengths: Any = None, *, activation: str, reverse: bool, **weights: Any
 ) -> dict[str, Any]:
     layer = made(nn.RNN, x, "bias" in weights, nonlinearity=activation)
-    states = None if initial_hidden is None else initial_hidden[None]
+    states = initial_hidden[None]
     output, hidden = run(layer, named("", **weights), x, states, lengths)
     return {"output": output, "hidden": hidden[0]}
 
 
 def lstm(
     x: Any,
-    initial_hidden: Any = None,
-    initial_cell: Any = None,
+    initial_hidden: Any,
+    initial_cell: Any,
     lengths: Any = None,
     *,
     reverse: bool,
@@ -54,16 +54,16 @@ def lstm(
     **weights: Any,
 ) -> dict[str, Any]:
     layer = made(nn.LSTM, x, "bias" in weights)
-    states = None if initial_hidden is None else (initial_hidden[None], initial_cell[None])
+    states = (initial_hidden[None], initial_cell[None])
     output, (hidden, cell) = run(layer, named("", **weights), x, states, lengths)
     return {"output": output, "hidden": hidden[0], "cell": cell[0]}
 
 
 def gru(
-    x: Any, initial_hidden: Any = None, lengths: Any = None, *, reset_after: bool, reverse: bool, **weights: Any
+    x: Any, initial_hidden: Any, lengths: Any = None, *, reset_after: bool, reverse: bool, **weights: Any
 ) -> dict[str, Any]:
     layer = made(nn.GRU, x, "bias" in weights)
-    states = None if initial_hidden is None else initial_hidden[None]
+    states = initial_hidden[None]
     output, hidden = run(layer, named("", **weights), x, states, lengths)
     return {"output": output, "hidden": hidden[0]}
 
