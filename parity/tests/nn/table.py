@@ -1,14 +1,16 @@
 """Write ``parity/nn/table.json`` anew from what the frameworks that are installed here say.
 
-    python -m parity.tests.nn.table
+    python -m parity.tests.nn.table [FUNCTION]...
 
-It asks what ``test_conformance`` asks; where something does not hold, nothing is written.
+It asks what ``test_conformance`` asks; where something does not hold, nothing is written. Of functions that are not
+named, where some are, the table says what it said.
 """
 
 from __future__ import annotations
 
 import inspect
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +40,9 @@ def described() -> list[tuple[str, str, str]]:
     ]
 
 
-def main() -> None:
+def main(named: list[str]) -> None:
+    kept = {one["name"]: one for one in json.loads(FILE.read_text(encoding="utf-8"))["functions"]} if named else {}
+    functions = [one for one in described() if one[0] in named or one[0] not in kept]
     with Warm() as warm:
         asked = {
             name: {
@@ -47,14 +51,14 @@ def main() -> None:
                 )
                 for framework in FRAMEWORKS
             }
-            for name, _, _ in described()
+            for name, _, _ in functions
         }
-        rows = [
-            row(name, family, about, {framework: answer.result() for framework, answer in asked[name].items()})
-            for name, family, about in described()
-        ]
+        for name, family, about in functions:
+            answers = {framework: answer.result() for framework, answer in asked[name].items()}
+            kept[name] = row(name, family, about, answers)
+    rows = [kept[name] for name, _, _ in described()]
     FILE.write_text(json.dumps({"functions": rows}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

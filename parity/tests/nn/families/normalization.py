@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from parity.nn import normalization as nn
 from parity.tests.nn.conformance import Array, Arrays, Asked, Function
 
-EPSILONS = st.sampled_from([1e-6, 1e-5, 1e-3, 0.1])
-FAR = 300.0
+EPSILONS = st.sampled_from([1e-5, 0.1])
+FAR = 3000.0
 """A mean this many deviations from zero shows how a variance is computed."""
 
 
@@ -59,7 +59,7 @@ TRAINED = ("x", "scale", "bias")
 FUNCTIONS = (
     Function(
         nn.batch_norm,
-        asked(2, 5, epsilon=EPSILONS, momentum=st.sampled_from([0.0, 0.5, 0.9, 0.99]), training=st.booleans()),
+        asked(2, 5, epsilon=EPSILONS, momentum=st.sampled_from([0.5, 0.99]), training=st.booleans()),
         results=("output", "running_mean", "running_variance"),
         trained=TRAINED,
         backward=batch_norm_backward,

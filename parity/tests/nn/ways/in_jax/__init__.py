@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -12,6 +13,10 @@ import numpy as np
 from parity.tests.nn.conformance import Arrays
 
 jax.config.update("jax_enable_x64", True)
+QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+"""Each question is another program: compiling it is all that takes time."""
+COMPILED: dict[Any, Callable[..., Any]] = {}
+"""The programs by what they compute; JAX keeps them by shapes."""
 
 
 def evaluate(
@@ -21,18 +26,34 @@ def evaluate(
     trained: list[str],
     d_results: Arrays,
 ) -> tuple[Arrays, Arrays]:
-    tensors = {name: jnp.asarray(value) for name, value in arrays.items()}
+    known = (call, repr(configuration), *trained)
+    if known not in COMPILED:
+        program = partial(differentiated, call, dict(configuration), trained)
+        COMPILED[known] = jax.jit(program, compiler_options=QUICKLY)
+    results, gradients = COMPILED[known](on_device(arrays), on_device(d_results))
+    return on_host(results), on_host(gradients)
 
+
+def differentiated(
+    call: Callable[..., Mapping[str, Any]],
+    configuration: Mapping[str, Any],
+    trained: list[str],
+    tensors: dict[str, Any],
+    d_results: dict[str, Any],
+) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     def function(wanted: dict[str, Any]) -> tuple[dict[str, Any], Mapping[str, Any]]:
         results = call(**{**tensors, **wanted}, **configuration)
         return {name: results[name] for name in d_results}, results
 
     wanted = {name: tensors[name] for name in trained}
     if not (trained and d_results):
-        return on_host(function(wanted)[1]), {}
+        return function(wanted)[1], {}
     _, back, results = jax.vjp(function, wanted, has_aux=True)
-    (gradients,) = back({name: jnp.asarray(value) for name, value in d_results.items()})
-    return on_host(results), on_host(gradients)
+    return results, back(d_results)[0]
+
+
+def on_device(arrays: Arrays) -> dict[str, Any]:
+    return {name: jnp.asarray(value) for name, value in arrays.items()}
 
 
 def on_host(results: Mapping[str, Any]) -> Arrays:

@@ -80,6 +80,7 @@ WAYS = (
         (BASE + "GRUBlockCell",),
         gru,
         {**CANNOT, "a reset after the kernel": lambda asked: asked.configuration["reset_after"]},
+        without=("gradients",),
         dtype="float32",
     ),
 )

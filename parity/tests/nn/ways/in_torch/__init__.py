@@ -38,3 +38,8 @@ def first(x: Any) -> Any:
 def last(x: Any) -> Any:
     """Channels last, from (batch, channels, ...)."""
     return x.movedim(1, -1)
+
+
+def there(**parameters: Any) -> dict[str, Any]:
+    """The parameters that a layer has."""
+    return {name: value for name, value in parameters.items() if value is not None}

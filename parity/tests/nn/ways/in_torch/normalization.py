@@ -8,7 +8,7 @@ from torch import nn
 from torch.func import functional_call
 
 from parity.tests.nn.conformance import Departure, Way
-from parity.tests.nn.ways.in_torch import first, last
+from parity.tests.nn.ways.in_torch import first, last, there
 
 
 def batch_norm(
@@ -27,33 +27,29 @@ def batch_norm(
     layer.train(training)
     # Buffers are changed in place.
     state = {"running_mean": running_mean.clone(), "running_var": running_variance.clone()}
-    output = functional_call(layer, {**parameters(scale, bias), **state}, (first(x),))
+    output = functional_call(layer, {**there(weight=scale, bias=bias), **state}, (first(x),))
     return {"output": last(output), "running_mean": state["running_mean"], "running_variance": state["running_var"]}
-
-
-def parameters(scale: Any, bias: Any) -> dict[str, Any]:
-    return {name: value for name, value in (("weight", scale), ("bias", bias)) if value is not None}
 
 
 def layer_norm(x: Any, scale: Any = None, bias: Any = None, *, epsilon: float, axes: int) -> dict[str, Any]:
     layer = nn.LayerNorm(x.shape[-axes:], eps=epsilon, elementwise_affine=scale is not None, dtype=x.dtype)
-    return {"output": functional_call(layer, parameters(scale, bias), (x,))}
+    return {"output": functional_call(layer, there(weight=scale, bias=bias), (x,))}
 
 
 def group_norm(x: Any, scale: Any = None, bias: Any = None, *, epsilon: float, groups: int) -> dict[str, Any]:
     layer = nn.GroupNorm(groups, x.shape[-1], eps=epsilon, affine=scale is not None, dtype=x.dtype)
-    return {"output": last(functional_call(layer, parameters(scale, bias), (first(x),)))}
+    return {"output": last(functional_call(layer, there(weight=scale, bias=bias), (first(x),)))}
 
 
 def instance_norm(x: Any, scale: Any = None, bias: Any = None, *, epsilon: float) -> dict[str, Any]:
     kind = getattr(nn, f"InstanceNorm{x.ndim - 2}d")
     layer = kind(x.shape[-1], eps=epsilon, affine=scale is not None, dtype=x.dtype)
-    return {"output": last(functional_call(layer, parameters(scale, bias), (first(x),)))}
+    return {"output": last(functional_call(layer, there(weight=scale, bias=bias), (first(x),)))}
 
 
 def rms_norm(x: Any, scale: Any = None, *, epsilon: float, axes: int) -> dict[str, Any]:
     layer = nn.RMSNorm(x.shape[-axes:], eps=epsilon, elementwise_affine=scale is not None, dtype=x.dtype)
-    return {"output": functional_call(layer, parameters(scale, None), (x,))}
+    return {"output": functional_call(layer, there(weight=scale), (x,))}
 
 
 UNBIASED = Departure(
