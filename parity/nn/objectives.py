@@ -56,7 +56,7 @@ def reduced(
         return weighted
     if reduction == "sum":
         return weighted.sum()
-    count = {"rows": weights.size, "nonzero": np.count_nonzero(weights), "weights": weights.sum()}[denominator]
+    count = {"rows": weights.size, "nonzero": int(np.count_nonzero(weights)), "weights": weights.sum()}[denominator]
     return weighted.sum() / count
 
 
@@ -503,11 +503,12 @@ def _ctc(steps: Array, labels: Array, blank: int) -> Array:
     places[1::2] = labels
     # From the last label but one the alignment may leap over a blank, if the two labels are not the same.
     leaps = np.append([False, False], (places[2:] != blank) & (places[2:] != places[:-2]))
+    never = np.full(2, -np.inf, steps.dtype)
     forward = np.full(places.shape, -np.inf, steps.dtype)
     forward[:2] = steps[0, places[:2]]
     for step in steps[1:]:
-        before = np.concatenate([[-np.inf], forward[:-1]])
-        leapt = np.where(leaps, np.concatenate([[-np.inf, -np.inf], forward])[: len(places)], -np.inf)
+        before = np.concatenate([never[:1], forward[:-1]])
+        leapt = np.where(leaps, np.concatenate([never, forward])[: len(places)], -np.inf)
         forward = np.logaddexp(np.logaddexp(forward, before), leapt) + step[places]
     return -np.logaddexp.reduce(forward[-2:])
 
