@@ -52,6 +52,9 @@ def differences(way: Way) -> Iterator[str]:
     """Say what a way computes otherwise or cannot express, a phrase each."""
     for name, sentence in way.departures.items():
         yield f"{name}: {sentence}"
+    if way.kinks:
+        at, slopes = (", ".join(f"{one:g}" for one in way.kinks[name]) for name in ("at", "slopes"))
+        yield f"derivative at {at}: {slopes}"
     if way.cannot:
         yield f"cannot express: {', '.join(way.cannot)}"
     if way.dtype != "float64":

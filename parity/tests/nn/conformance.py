@@ -89,6 +89,8 @@ class Function:
     """``(d_results, arrays, results, configuration)`` to the gradients of the trained arrays."""
     derivable: Callable[[Asked], bool] = always
     """Where that is the derivative, and no gradient is left out on purpose."""
+    kinks: Asked | None = None
+    """A question whose ``x`` holds kinks alone: the slopes that a framework takes there are written down."""
 
     @property
     def name(self) -> str:
@@ -257,9 +259,21 @@ def hold(way: Way, function: Function, evaluate: Callable[..., tuple[Arrays, Arr
         "defaults": defaults(way, function),
         "cannot": [*way.cannot, *way.without],
         "departures": {one.name: one.sentence for one in way.departures},
+        "kinks": slopes(way, function.kinks, evaluate) if function.kinks else {},
         "dtype": way.dtype,
         "held": counted["held"],
     }
+
+
+def slopes(way: Way, asked: Asked, evaluate: Callable[..., tuple[Arrays, Arrays]]) -> dict[str, list[float]]:
+    """What a framework takes for the derivative of the outputs' sum where there is none."""
+    if any(asks(asked) for asks in way.cannot.values()):
+        return {}
+    arrays = {name: rounded(value, way.dtype) for name, value in asked.arrays.items()}
+    results, _ = evaluate(way.call, arrays, asked.configuration, [], {})
+    ones = {name: np.ones_like(value) for name, value in results.items()}
+    _, gradients = evaluate(way.call, arrays, asked.configuration, ["x"], ones)
+    return {"at": asked.arrays["x"].ravel().tolist(), "slopes": gradients["x"].round(6).ravel().tolist()}
 
 
 def told(asked: Asked, departures: list[Departure]) -> dict[str, Any]:

@@ -51,11 +51,17 @@ def of_input(backward: Callable[..., Any]) -> Callable[..., Arrays]:
     return gradients
 
 
+def at(*x: float, **words: Any) -> Asked:
+    """Kinks, in a row of their own: a layer may take the first axis for a batch."""
+    return Asked(words, {"x": np.array([x])})
+
+
 ALPHA = st.sampled_from([0.5, 1.0, 2.0])
+SLOPE = st.sampled_from([0.01, 0.2, 0.3])
 THRESHOLD = st.sampled_from([0.5, 1.0])
 AXIS = st.integers(-2, -1)
 FUNCTIONS = (
-    Function(nn.relu, asked(), backward=of_output(nn.relu_backward)),
+    Function(nn.relu, asked(), backward=of_output(nn.relu_backward), kinks=at(0.0)),
     Function(nn.sigmoid, asked(), backward=of_output(nn.sigmoid_backward)),
     Function(nn.log_sigmoid, asked()),
     Function(nn.tanh, asked(), backward=of_output(nn.tanh_backward)),
@@ -64,13 +70,23 @@ FUNCTIONS = (
     Function(nn.gelu, asked(), backward=of_input(nn.gelu_backward)),
     # From 4 on until tanh is 1, what it lacks is a rounding, times x³: what every framework says of it is noise.
     Function(nn.gelu_tanh, asked(within=4), backward=of_input(nn.gelu_tanh_backward)),
-    *(Function(one, asked()) for one in (nn.silu, nn.mish, nn.softplus, nn.softsign, nn.selu)),
-    *(Function(one, asked(alpha=ALPHA)) for one in (nn.elu, nn.celu)),
+    *(Function(one, asked()) for one in (nn.silu, nn.mish, nn.softplus, nn.softsign)),
+    Function(nn.selu, asked(), kinks=at(0.0)),
+    Function(nn.elu, asked(alpha=ALPHA), kinks=at(0.0, alpha=0.5)),
+    Function(nn.celu, asked(alpha=ALPHA)),
     Function(nn.squareplus, asked(b=st.sampled_from([1.0, 4.0]))),
-    Function(nn.leaky_relu, asked(negative_slope=st.sampled_from([0.01, 0.2, 0.3]))),
+    Function(
+        nn.leaky_relu, asked(negative_slope=st.sampled_from([0.01, 0.2, 0.3])), kinks=at(0.0, negative_slope=0.25)
+    ),
     Function(nn.prelu, sloped(), trained=("x", "negative_slope")),
-    *(Function(one, asked()) for one in (nn.relu6, nn.hard_sigmoid, nn.hard_silu, nn.hard_tanh)),
-    *(Function(one, asked(threshold=THRESHOLD)) for one in (nn.hard_shrink, nn.soft_shrink)),
-    *(Function(one, asked()) for one in (nn.tanh_shrink, nn.sparse_plus, nn.sparse_sigmoid)),
+    Function(nn.relu6, asked(), kinks=at(0.0, 6.0)),
+    *(Function(one, asked(), kinks=at(-3.0, 3.0)) for one in (nn.hard_sigmoid, nn.hard_silu)),
+    Function(nn.hard_tanh, asked(), kinks=at(-1.0, 1.0)),
+    *(
+        Function(one, asked(threshold=THRESHOLD), kinks=at(-0.5, 0.5, threshold=0.5))
+        for one in (nn.hard_shrink, nn.soft_shrink)
+    ),
+    *(Function(one, asked()) for one in (nn.tanh_shrink, nn.sparse_plus)),
+    Function(nn.sparse_sigmoid, asked(), kinks=at(-1.0, 1.0)),
     Function(nn.glu, asked(axis=st.just(-1))),
 )

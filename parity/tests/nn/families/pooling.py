@@ -49,11 +49,13 @@ def backward(function: Callable[..., Any]) -> Callable[..., Arrays]:
     return gradients
 
 
+TIED = {"x": np.ones((1, 2, 1))}
+WINDOW = {"kernel_size": (2,), "stride": (2,), "padding": "VALID"}
 FUNCTIONS = (
-    Function(nn.max_pool, windows(), backward=backward(nn.max_pool_backward)),
+    Function(nn.max_pool, windows(), backward=backward(nn.max_pool_backward), kinks=Asked(WINDOW, TIED)),
     Function(nn.average_pool, windows(count_padding=st.booleans()), backward=backward(nn.average_pool_backward)),
     Function(nn.global_average_pool, places(), backward=backward(nn.global_average_pool_backward)),
-    Function(nn.global_max_pool, places()),
+    Function(nn.global_max_pool, places(), kinks=Asked({}, TIED)),
     Function(nn.adaptive_average_pool, bins()),
-    Function(nn.adaptive_max_pool, bins()),
+    Function(nn.adaptive_max_pool, bins(), kinks=Asked({"output_size": (1,)}, TIED)),
 )
