@@ -6,20 +6,34 @@ import math
 from typing import Literal, NamedTuple
 
 Distribution = Literal["uniform", "normal", "truncated_normal"]
+"""What a kernel is drawn from. A truncated normal distribution is cut at two of its standard deviations."""
 Mode = Literal["fan_in", "fan_out", "fan_avg", "fan_geo_avg"]
+"""The fan that a variance is divided by: inputs, outputs, their mean, or the root of their product."""
 TRUNCATED = math.sqrt(1 - 2 * 2 * math.exp(-2) / math.sqrt(2 * math.pi) / math.erf(math.sqrt(2)))
 """The standard deviation that is left of a normal distribution of 1 cut at -2 and 2: .8796."""
 
 
 class Fans(NamedTuple):
-    """How many values a unit of a layer takes, and how many units take a value of it."""
+    """How many values a unit of a layer takes, and how many units take a value of it.
+
+    Examples:
+        >>> Fans(3, 5).fan_out
+        5
+    """
 
     fan_in: float
+    """Inputs, times the places of a convolution."""
     fan_out: float
+    """Outputs, times the places of a convolution."""
 
 
 class Spread(NamedTuple):
-    """A distribution around 0."""
+    """A distribution around 0.
+
+    Examples:
+        >>> Spread(1.0, math.inf).standard_deviation
+        1.0
+    """
 
     standard_deviation: float
     """Of what is drawn, after a cut."""

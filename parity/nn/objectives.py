@@ -18,6 +18,7 @@ from parity.nn.activations import log_softmax, softplus
 from parity.typing import Array
 
 Reduction = Literal["none", "sum", "mean"]
+"""What is made of the losses of rows or elements."""
 
 
 def reduced(
