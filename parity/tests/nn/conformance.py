@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial, reduce
 from importlib import import_module
@@ -139,7 +139,7 @@ class Way:
     measured: Callable[[], Mapping[str, Any]] = nothing
     """Gives, by common words, the defaults that a signature does not say, such as what None stands for."""
     without: tuple[str, ...] = ()
-    """The results that the framework does not give."""
+    """The results that the framework does not give; ``gradients`` for all of them."""
     dtype: str = "float64"
     """The widest that the framework has for it."""
     draws: Callable[[Asked], Arrays] = nothing
@@ -212,10 +212,10 @@ def hold(way: Way, function: Function, evaluate: Callable[..., tuple[Arrays, Arr
         put = Asked(asked.configuration, {name: rounded(value, way.dtype) for name, value in arrays.items()})
         results = function(put.arrays, told(put, there(asked)))
         d_results = {name: rounded(value, way.dtype) for name, value in cotangents(function, results).items()}
-        trained = [name for name in function.trained if name in put.arrays]
+        trained = [name for name in function.trained if name in put.arrays and "gradients" not in way.without]
         found, gradients = evaluate(way.call, put.arrays, put.configuration, trained, d_results)
         missing = set(function.results) - set(found)
-        assert missing == set(way.without), f"{way.names[0]} gives no {', '.join(missing)}"
+        assert missing == set(way.without) - {"gradients"}, f"{way.names[0]} gives no {', '.join(missing)}"
         return put, {**found, **{f"gradient of {name}": value for name, value in gradients.items()}}, d_results
 
     def there(asked: Asked, but: Departure | None = None) -> list[Departure]:
@@ -316,11 +316,12 @@ def mismatch(
         for arrays, results in zip((asked.arrays, *stirred), list(runs), strict=True):
             gradients = function.backward(d_results, arrays, results, configuration)
             results |= {f"gradient of {name}": value for name, value in gradients.items()}
-    shaken = max(
+    shakes = (
         largest_of(difference(run[name], runs[0][name])) / (largest_of(runs[0][name]) or 1)
         for name in function.outputs
         for run in runs
     )
+    shaken = max(shakes, default=0.0)
     given = max(map(largest_of, d_results.values()), default=0.0)  # of 1 - t², the derivative of tanh, 1 is a term
     for name, value in found.items():
         size = sum(one.size for one in departures if name in (one.results or found))
@@ -411,7 +412,7 @@ def defaults(way: Way, function: Function) -> dict[str, Any]:
         said = {one.name: None if one.name in bare else listed(one.default) for one in parameters}
         said |= {"activation": "linear"} if said.get("activation", "") is None else {}
         kind = name.rpartition(".")[2] if isinstance(value, type) else ""
-        plainly = {words.get(theirs, theirs): value for theirs, value in said.items()}
+        plainly = dict(pair for theirs, value in said.items() for pair in named(words.get(theirs, theirs), value))
         known = bool(kind) and is_known(kind)
         common = in_common_words(kind if known else fallback, said).settings
         common = common if known else {word: value for word, value in common.items() if word in asked}
@@ -429,6 +430,12 @@ def defaults(way: Way, function: Function) -> dict[str, Any]:
 def listed(value: Any) -> Any:
     """Tuples as lists, which is what a recording has of them."""
     return [listed(one) for one in value] if isinstance(value, tuple) else value
+
+
+def named(words: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """A default and its word; of a pair, such as torch's ``betas``, both with theirs."""
+    parts = words.split(", ")
+    return zip(parts, value if len(parts) > 1 else [value], strict=True)
 
 
 def plain(value: Any) -> Any:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -35,14 +37,25 @@ def evaluate(
 def applied(layer: Any, x: Any, *weights: Any, **call: Any) -> tuple[Any, list[Any]]:
     """A layer called with these weights, in its own order, and what becomes of them; gradients reach them."""
     layer.build(x.shape)
-    own = [variable for variable in layer.variables if "seed" not in variable.path]
-    output, after = layer.stateless_call(
-        weights[: len(layer.trainable_variables)], weights[len(layer.trainable_variables) :], x, **call
-    )
-    assert len(own) == len(weights)
-    return output, after
+    given = iter(weights)
+    trained = [next(given) for _ in layer.trainable_variables]
+    # What a layer draws random numbers with is a variable of it, too.
+    others = [one.value if "seed" in one.path else next(given) for one in layer.non_trainable_variables]
+    assert not list(given)
+    return layer.stateless_call(trained, others, x, **call)
 
 
 def there(*weights: Any) -> tuple[Any, ...]:
     """The weights that a layer has."""
     return tuple(weight for weight in weights if weight is not None)
+
+
+@contextmanager
+def in_float64() -> Iterator[None]:
+    """What Keras makes without being told a dtype, such as a learning rate, is float64 here."""
+    before = keras.config.floatx()
+    keras.config.set_floatx("float64")
+    try:
+        yield
+    finally:
+        keras.config.set_floatx(before)
