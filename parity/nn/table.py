@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cache
 from importlib.resources import files
@@ -24,8 +24,8 @@ class Way:
         defaults: What it takes where nothing is said, in the words of ``parity.nn.configuration``.
         cannot: What it cannot express, as phrases.
         departures: What it computes otherwise, by a short name, as sentences.
-        kinks: Which derivatives it takes at places that have none: ``slopes`` for each value of x ``at``; empty if the
-            function has no kinks. A pool's values are the places of one window.
+        kinks: Which derivatives it takes at places that have none: ``slopes`` for each value of x ``at``, configured
+            ``with``; empty if the function has no kinks. A pool's values are the places of one window.
         dtype: The widest floats that it has.
         held: The number of random configurations in which it was held.
     """
@@ -36,7 +36,7 @@ class Way:
     defaults: Mapping[str, Any]
     cannot: tuple[str, ...]
     departures: Mapping[str, str]
-    kinks: Mapping[str, Sequence[float]]
+    kinks: Mapping[str, Any]
     dtype: str
     held: int
 

@@ -55,7 +55,8 @@ def differences(way: Way) -> Iterator[str]:
     if way.kinks:
         at, slopes = (", ".join(f"{one:g}" for one in way.kinks[name]) for name in ("at", "slopes"))
         tied = len(way.kinks["at"]) > len(set(way.kinks["at"]))
-        yield f"derivative {'by two equal values' if tied else f'at {at}'}: {slopes}"
+        given = "".join(f" with {word} {value:g}" for word, value in way.kinks["with"].items())
+        yield f"derivative {'by two equal values' if tied else f'at {at}'}{given}: {slopes}"
     if way.cannot:
         yield f"cannot express: {'; '.join(way.cannot)}"
     if way.dtype != "float64":

@@ -267,7 +267,7 @@ def hold(way: Way, function: Function, evaluate: Callable[..., tuple[Arrays, Arr
     }
 
 
-def slopes(way: Way, asked: Asked, evaluate: Callable[..., tuple[Arrays, Arrays]]) -> dict[str, list[float]]:
+def slopes(way: Way, asked: Asked, evaluate: Callable[..., tuple[Arrays, Arrays]]) -> dict[str, Any]:
     """What a framework takes for the derivative of the outputs' sum where there is none."""
     if any(asks(asked) for asks in way.cannot.values()):
         return {}
@@ -275,7 +275,9 @@ def slopes(way: Way, asked: Asked, evaluate: Callable[..., tuple[Arrays, Arrays]
     results, _ = evaluate(way.call, arrays, asked.configuration, [], {})
     ones = {name: np.ones_like(value) for name, value in results.items()}
     _, gradients = evaluate(way.call, arrays, asked.configuration, ["x"], ones)
-    return {"at": asked.arrays["x"].ravel().tolist(), "slopes": gradients["x"].round(6).ravel().tolist()}
+    numbers = {word: value for word, value in asked.configuration.items() if isinstance(value, float)}
+    at, taken = asked.arrays["x"], gradients["x"].round(6)
+    return {"at": at.ravel().tolist(), "slopes": taken.ravel().tolist(), "with": numbers}
 
 
 def told(asked: Asked, departures: list[Departure]) -> dict[str, Any]:

@@ -90,6 +90,7 @@ FAST = Departure(
     "By default, use_fast_variance, the variance is the mean of squares less the square of the mean, which loses "
     "digits where the mean is large.",
     like={"fast_variance": True},
+    size=2**-28,  # four roundings of the square of a mean of 3000 deviations, in variances
 )
 # Mean and variance are rounded when they are given and when they are kept.
 KEPT = Departure(
