@@ -14,12 +14,16 @@ from parity.tests.nn.conformance import EXAMPLES, FRAMEWORKS, Asked, Function, c
 from parity.tests.nn.table import FILE, described, row
 
 FUNCTIONS = [function for some in families().values() for function in some]
+QUICK = ("batch_norm", "gelu", "dense", "softmax", "cross_entropy", "huber", "sgd")
+"""The functions that every pytest asks about. All together take minutes, and ``python -m parity.tests.nn`` longer."""
 TABLE = {one["name"]: one for one in json.loads(FILE.read_text(encoding="utf-8"))["functions"]}
 
 
 @pytest.mark.asks(question=held, examples=EXAMPLES)
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-@pytest.mark.parametrize("function", [function.name for function in FUNCTIONS])
+@pytest.mark.parametrize(
+    "function", [pytest.param(one.name, marks=() if one.name in QUICK else pytest.mark.slow) for one in FUNCTIONS]
+)
 def test_a_framework_computes_the_same_and_the_table_says_it(
     function: str, framework: str, answer: list[dict[str, Any]]
 ) -> None:
@@ -30,16 +34,6 @@ def test_a_framework_computes_the_same_and_the_table_says_it(
         assert found == said, "the table is stale: python -m parity.tests.nn.table"
     else:  # of another version the table says nothing
         assert [way["names"] for way in found] == [way["names"] for way in said]
-
-
-@pytest.mark.slow
-@pytest.mark.asks(question=held, examples=100)
-@pytest.mark.parametrize("framework", FRAMEWORKS)
-@pytest.mark.parametrize("function", [function.name for function in FUNCTIONS])
-def test_a_framework_computes_the_same_in_many_configurations(
-    function: str, framework: str, answer: list[dict[str, Any]]
-) -> None:
-    assert all(way["held"] for way in answer)
 
 
 def test_the_table_has_every_function_and_none_beside_and_some_framework_for_each() -> None:
