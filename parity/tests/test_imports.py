@@ -237,8 +237,8 @@ def said(path: Path) -> set[str]:
     return found | {node.attr for node in nodes if isinstance(node, ast.Attribute)}
 
 
-# A mistake refers to the issues of others' models; what layers mean, and how each framework lays out the weights of one,
-# is said by the names that they have.
+# A mistake refers to the issues of others' models. What layers mean, and how each framework lays out the weights of
+# one, is said by the names that they have.
 NAMELESS = [path for path in sources(ROOT) if path.parent.name not in ("catalogue", "nn", "carry")]
 
 
