@@ -80,12 +80,12 @@ def page(meanings: Mapping[str, Meaning]) -> str:
     ways = [way for meaning in meanings.values() for way in meaning.ways]
     names = {name for way in ways for name in way.names}
     lines = [
-        f"{len(meanings)} functions, held against {len(names)} of the frameworks' own, each in "
-        f"{min(way.held for way in ways)} random configurations."
+        f"{len(meanings)} functions, held against {len(names)} of the frameworks' own in "
+        f"{sum(way.held for way in ways):,} random configurations."
     ]
     for family in dict.fromkeys(meaning.family for meaning in meanings.values()):
         own = [meaning for meaning in meanings.values() if meaning.family == family]
-        lines += ["", f"## {family.capitalize()}"]
+        lines += ["", f"## {family.capitalize().replace('_', ' ')}"]
         if same := [f"`{meaning.name}`" for meaning in own if alike(meaning)]:
             lines += ["", f"The same in every framework that has it: {', '.join(same)}."]
         for meaning in own:
