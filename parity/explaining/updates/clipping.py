@@ -16,6 +16,8 @@ from parity.typing import Array, Params
 TOGETHER, EACH, VALUES = "all together", "tensor by tensor", "value by value"
 IN_TORCH = 1e-6
 """What torch adds to a norm before it divides by it: it clips to that much less, relative to the norm."""
+MOST_SCALE = 2.0**64
+"""No loss is scaled by as much."""
 SENTENCES = {
     "clipped-tensor-by-tensor": "The norm of each gradient is clipped by itself instead of the norm of all together.",
     "clipped-value-by-value": "Each value of a gradient is clipped by itself instead of the norm of all together.",
@@ -108,7 +110,8 @@ def bounds_in_words(mine: Clipping, other: Clipping, dtype: str, times: float | 
     if mine.near(other.bound, dtype):
         return "both runs clip to one norm, and torch adds 1e-6 to what it divides by, which others do not"
     larger, smaller = max(mine, other, key=_bound), min(mine, other, key=_bound)
-    scale = round(larger.bound / smaller.bound)
+    ratio = larger.bound / max(smaller.bound, np.finfo(np.float64).tiny)
+    scale = round(ratio) if ratio < MOST_SCALE else 0
     text = f"the first run clips to a norm of {mine.bound:.6g}, the second to {other.bound:.6g}"
     if scale > 1 and scale & (scale - 1) == 0 and larger.near(scale * smaller.bound, dtype):
         text += f", as where gradients of a loss scaled by {scale} for float16 are clipped before they are scaled back"

@@ -196,7 +196,7 @@ def unbiased_fit(ours: Array, theirs: Array, updates: Array, u: float) -> tuple[
             shape = (-1, *(1,) * (base.ndim - 1))
             gone = base - (keeps ** updates.astype(np.float64)).reshape(shape) * base[0]
             share = float((gone * apart).sum() / max(float((gone**2).sum()), np.finfo(np.float64).tiny))
-            if not 0 < share <= 1:
+            if not np.finfo(np.float64).eps < share <= 1:  # of more values than that no variance shows it
                 continue
             rows = round(1 / share) + 1
             less = gone / (rows - 1)

@@ -32,6 +32,7 @@ KEPT = [
     (1, 12377),  # a difference that overflows
     (1, 14196),  # the rows of a batch are one number
     (0, 22847),  # the metadata of a file of floors are null
+    (0, 54988),  # a variance that would be unbiased of infinitely many values
     (0, 27438),  # a gradient has the shape of its parameter in one run, and another one in the other
 ]
 """The seed and the number of each mutation that once went wrong."""
