@@ -114,10 +114,10 @@ class Updates:
             (updates, values) of the sample; zeros where the gradients are the run's own.
         """
         sample = self.sample_until(until)
-        along, _ = sample.directions(optimizer)
-        effect = np.zeros_like(along)
-        strays = np.array([[of.get(name, 0.0) for name in sample.names] for of in self._strays(until)])
+        effect = np.zeros_like(sample.gradients)
+        strays = np.array([[of[name] for name in sample.names] for of in self._strays(until)])
         if strays.any():
+            along, _ = sample.directions(optimizer)
             aside = copy.copy(sample)
             for sign in (1, -1):
                 aside.gradients = sample.gradients + sign * strays[:, sample.ids]
@@ -125,9 +125,12 @@ class Updates:
         return effect
 
     def _strays(self, until: int | None = None) -> Iterator[Mapping[str, float]]:
-        """Yield of each update how far rounding moved each of its gradients, as far as that was measured."""
-        for step in self.steps[:until]:
-            each = step.strays.get(Phase.GRADIENT, ()) if self._aside else ()
+        """Yield of each update how far rounding moved each of its gradients, as far as that was measured.
+
+        Of no update where the gradients are the run's own: to look at one is to read it.
+        """
+        for step in self.steps[:until] if self._aside else ():
+            each = step.strays.get(Phase.GRADIENT, ())
             yield {name: max((one.get(name, 0.0) for one in each), default=0.0) for name in self.shapes}
 
     def first_mistaken(self) -> tuple[int, Location] | None:
@@ -186,8 +189,7 @@ class Updates:
             return
         strays = list(self._strays())
         moved = (0, 1, -1) if any(any(of.values()) for of in strays) else (0,)
-        every = [self._player(optimizer, [{name: sign * far for name, far in of.items()} for of in strays])
-                 for sign in moved]  # fmt: skip
+        every = [self._player(optimizer, strays, sign) for sign in moved]
         for number, step in enumerate(self.steps):
             for made in every:
                 if own:
@@ -204,15 +206,14 @@ class Updates:
                           for name, of in ends.items()}  # fmt: skip
             yield within_rounding(step.after.params, wanted, self.dtype, times=1 if own else _lost(number + 1))
 
-    def _player(self, optimizer: Optimizer, strays: Sequence[Mapping[str, float]]) -> Trainer:
-        """Make the recorded updates with an optimizer, of gradients that are moved by so much."""
+    def _player(self, optimizer: Optimizer, strays: Sequence[Mapping[str, float]], sign: int) -> Trainer:
+        """Make the recorded updates with an optimizer, of gradients that are moved as far as they stray, or not."""
 
         def moved(number: int) -> Step:
-            step = self.steps[number]
-            gradients = {name: value + strays[number].get(name, 0.0) for name, value in step.gradients.items()}
-            return replace(step, gradients=gradients) if any(strays[number].values()) else step
+            step, far = self.steps[number], strays[number]
+            return replace(step, gradients={name: value + sign * far[name] for name, value in step.gradients.items()})
 
-        steps = Lazy(len(self.steps), moved)
+        steps = Lazy(len(self.steps), moved) if sign else self.steps
         return playing(steps, self.rates)(played(steps, optimizer), "float64", "cpu")
 
     def diagnose(self, number: int, there: Location, until: int | None = None, singly: bool = False) -> Diagnosis:

@@ -131,7 +131,7 @@ def units_of(model: Model, fused: bool = False, told: Collection[str] = ()) -> l
         elif (
             not model.turned
             and {"dense_i", "dense_h"} <= inner.keys()
-            and (form := _form(model, inner["dense_h"]["kernel"])) is not None
+            and (form := _form(*model.tensors[inner["dense_h"]["kernel"]].shape)) is not None
         ):
             found.append(_dense_cell(model, parent, inner, form))
             done |= {_within(parent, each, layer) for each in ("dense_i", "dense_h")}
@@ -224,7 +224,7 @@ def _torch_gates(model: Model, layer: str, roles: Mapping[str, str]) -> Iterator
         suffixes[found[3]][f"{found[1]}_{found[2]}"] = name
     for suffix, names in suffixes.items():
         rows, hidden = model.tensors[names["weight_hh"]].shape
-        form = FORMS.get(rows // hidden)
+        form = _form(hidden, rows)
         if form is None or model.tensors[names["weight_ih"]].shape[0] != rows:
             raise _unknown(model, layer, names["weight_ih"])
         pieces = {}
@@ -237,9 +237,8 @@ def _torch_gates(model: Model, layer: str, roles: Mapping[str, str]) -> Iterator
         yield Unit(f"{layer}{suffix}", model.kinds.get(layer, ""), pieces, form)
 
 
-def _form(model: Model, kernel: str) -> str | None:
-    """What a recurrent layer is, by its kernel of the state (state, gates · state); None if it is none."""
-    hidden, gates = model.tensors[kernel].shape
+def _form(hidden: int, gates: int) -> str | None:
+    """What a recurrent layer is, by its kernel of the state (hidden, gates · hidden); None if it is none."""
     return FORMS.get(gates // hidden) if gates % hidden == 0 else None
 
 
@@ -255,7 +254,7 @@ def _unknown(model: Model, layer: str, name: str) -> ValueError:
 
 def _keras_gates(model: Model, layer: str, roles: Mapping[str, str]) -> Unit:
     """Keras's recurrent layer. A GRU's gates are z, r, h and its two biases rows of one tensor; else there is one."""
-    form = _form(model, roles["recurrent_kernel"])
+    form = _form(*model.tensors[roles["recurrent_kernel"]].shape)
     if form is None:
         raise _unknown(model, layer, roles["recurrent_kernel"])
     order, pieces = (1, 0, 2) if form == GRU else None, {}
