@@ -19,6 +19,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from parity.recording.layers import Layer
 from parity.spec import Adam, AdamW, Optimizer, Sgd
 from parity.typing import Params
+from parity.watching.carry.models import unsaved
 from parity.watching.seen import Condition, Told, Update
 from parity.watching.torch_calls import in_backward, leave, listen, unscaled
 from parity.watching.torch_layers import (
@@ -93,7 +94,7 @@ class TorchWatch:
         self.base: nn.Module = getattr(model, "_orig_mod", model)
         self.compiled = self.base is not model or getattr(model, "_compiled_call_impl", None) is not None
         self.params = dict(self.base.named_parameters())
-        self._constant = {name for name, _ in self.base.named_buffers()} - self.base.state_dict().keys()
+        self._constant = unsaved(self.base)
         self._own_names = {id(p): name for name, p in self.params.items()}
         trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
         if not trained & {id(p) for p in self.params.values()}:
@@ -648,7 +649,7 @@ class TorchWatch:
         return {**self._held(), **self._others()}
 
     def _floats(self) -> dict[str, Tensor]:
-        """The state: without buffers that torch does not save, which are constants of the code, as a mask is."""
+        """The state."""
         held = self._held()
         return {name: value for name, value in held.items() if value.is_floating_point() and name not in self._constant}
 

@@ -6,30 +6,19 @@ In 200 of each function unless told otherwise, where the tests ask for ``conform
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from concurrent.futures import Future
-from typing import Any
 
 from rich.console import Console
 
-from parity.running.executor import Environment, WorkerError
-from parity.tests.nn.conformance import FRAMEWORKS, families, held
+from parity.running.executor import WorkerError
+from parity.tests.nn.table import asked, described
 from parity.tests.warm import Warm
-
-
-def asked(warm: Warm, examples: int, named: list[str]) -> Iterator[tuple[str, str, Future[Any]]]:
-    """Put every question: the function, the framework, and the answer to come."""
-    for function in (one.name for some in families().values() for one in some):
-        if not named or function in named:
-            for framework in FRAMEWORKS:
-                arguments = {"framework": framework, "function": function, "examples": examples}
-                yield function, framework, warm.ask(held, Environment(framework), arguments)
 
 
 def main(examples: int, named: list[str]) -> int:
     console, failed, count = Console(highlight=False), 0, 0
     with Warm() as warm:
-        for function, framework, answer in list(asked(warm, examples, named)):
+        put = asked(warm, named or [name for name, _, _ in described()], examples)
+        for function, framework, answer in ((name, *one) for name, answers in put.items() for one in answers.items()):
             try:
                 ways = answer.result()
             except WorkerError as error:

@@ -11,6 +11,8 @@ from __future__ import annotations
 import inspect
 import json
 import sys
+from collections.abc import Iterable
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -40,21 +42,26 @@ def described() -> list[tuple[str, str, str]]:
     ]
 
 
+def asked(warm: Warm, names: Iterable[str], examples: int) -> dict[str, dict[str, Future[Any]]]:
+    """Put the question of each function to each framework: the answers to come, by both."""
+    return {
+        name: {
+            framework: warm.ask(
+                held, Environment(framework), {"framework": framework, "function": name, "examples": examples}
+            )
+            for framework in FRAMEWORKS
+        }
+        for name in names
+    }
+
+
 def main(named: list[str]) -> None:
     kept = {one["name"]: one for one in json.loads(FILE.read_text(encoding="utf-8"))["functions"]} if named else {}
     functions = [one for one in described() if one[0] in named or one[0] not in kept]
     with Warm() as warm:
-        asked = {
-            name: {
-                framework: warm.ask(
-                    held, Environment(framework), {"framework": framework, "function": name, "examples": EXAMPLES}
-                )
-                for framework in FRAMEWORKS
-            }
-            for name, _, _ in functions
-        }
+        put = asked(warm, [name for name, _, _ in functions], EXAMPLES)
         for name, family, about in functions:
-            answers = {framework: answer.result() for framework, answer in asked[name].items()}
+            answers = {framework: answer.result() for framework, answer in put[name].items()}
             kept[name] = row(name, family, about, answers)
     rows = [kept[name] for name, _, _ in described()]
     FILE.write_text(json.dumps({"functions": rows}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -120,10 +120,16 @@ def _refuse(name: str, value: Array) -> None:
     raise ValueError("a recording stays as it is: weights go into a model")
 
 
+def unsaved(model: Any) -> set[str]:
+    """The buffers of a torch module that torch does not save: they are constants of the code, as a mask is."""
+    kept: dict[str, Any] = model.state_dict(keep_vars=True)
+    return {name for name, _ in model.named_buffers() if name not in kept}
+
+
 def _torch(model: Any) -> Model:
-    kept = model.state_dict(keep_vars=True)  # without the buffers that are constants of the code, as a mask is
+    constant = unsaved(model)
     held = dict(model.named_parameters()) | {
-        name: value for name, value in model.named_buffers() if value.is_floating_point() and name in kept
+        name: value for name, value in model.named_buffers() if value.is_floating_point() and name not in constant
     }
     modules = dict(model.named_modules())
 
