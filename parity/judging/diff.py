@@ -28,7 +28,6 @@ from parity.judging.tensors.aligned import aligned_floor, finer, in_common
 from parity.judging.tensors.correspondence import Correspondence, first_few, read_map
 from parity.judging.tensors.matched import (
     as_far_as_matched,
-    kept,
     lacking,
     only,
     unbiased_in_one,
@@ -43,7 +42,7 @@ from parity.judging.updates.followed import has_followed, judge_followed
 from parity.judging.updates.settled import settled
 from parity.judging.updates.single import Defect
 from parity.judging.updates.zeros import as_notes, moved_by_rounding_alone, without
-from parity.judging.verdict import Judgement, Verdict, judge, sighted
+from parity.judging.verdict import Evidence, Judgement, Verdict, judge, sighted
 from parity.recording.artefacts import is_artefact, open_run
 from parity.recording.format import MANIFEST
 from parity.recording.limits import FOLDER, Budget
@@ -310,7 +309,7 @@ def compare_runs(
     variances = {} if matched is None else unbiased_in_one(run, other, both, matched, judge_alike)
     if variances:
         left = set(run.params) - variances.keys()
-        run, other, both = only(run, left), only(other, left), replace(both, params=kept(both.params, left))
+        run, other, both = only(run, left), only(other, left), both.only(left)
         said.append(_on_variances(variances))
     said += as_notes(zeros)
     # How far shadows strayed is known of whole tensors alone.
@@ -326,7 +325,7 @@ def compare_runs(
         judgement = settled(judgement, shown, freed, other, measured)
         said += [defect.sentence for defect in shown if defect.sentence not in judgement.reason]
     coarser = coarser_dtype(*(side for _, side in sides))
-    judgement = sighted(judgement, other, whole, coarser)
+    judgement = sighted(judgement, other, whole, coarser, _within_the_calmest(freed, other, both, params))
     if judgement.verdict is Verdict.PASS and both.source in (Source.REPETITIONS, Source.SHADOWS):
         said += filter(
             None, [widest({name: FACTOR * f for name, f in both.params.items() if name not in whole}, other)]
@@ -379,7 +378,8 @@ def _of_both(floors: Sequence[Floor]) -> Floor:
         one.loss + other.loss,
         {name: one.params[name] + other.params[name] for name in one.params},
         _added(one.metrics, other.metrics),
-        source=max(filter(None, (one.source, other.source)), key=list(Source).index),
+        source=max(filter(None, (one.source, other.source)), key=list(Source).index, default=None),
+        calmest=_of_both([one.calmest, other.calmest]) if one.calmest and other.calmest else None,
     )
 
 
@@ -465,6 +465,14 @@ def _judged(ours: Trajectory, theirs: Trajectory, floor: Floor, params: bool) ->
     if found.verdict is Verdict.PASS and params and (doubt := _metric_doubt(ours, theirs, shared - measured.keys())):
         return replace(found, verdict=Verdict.INCONCLUSIVE, reason=doubt)
     return found
+
+
+def _within_the_calmest(ours: Trajectory, theirs: Trajectory, floor: Floor, params: bool) -> tuple[Evidence, ...]:
+    """Hold the runs to what every stirred run strayed; without such a floor, or beyond it, there is no evidence."""
+    if floor.calmest is None:
+        return ()
+    found = _judged(ours, theirs, floor.calmest, params)
+    return found.evidence if found.verdict is Verdict.PASS else ()
 
 
 @np.errstate(all="ignore")  # a recording may hold any numbers

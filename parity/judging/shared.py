@@ -93,6 +93,7 @@ class Part:
             loss=floor.loss[: self.epochs, : self.batches],
             params={name: floor.params[name][ends[name]] for name in self.names if name in floor.params},
             metrics=metrics,
+            calmest=floor.calmest and self.floor(floor.calmest),
         )
 
     def strayed(self, distances: Params, whole: Trajectory) -> Params:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -166,16 +166,23 @@ def _beyond_measured(evidence: Evidence, allowed: Floor, length: int) -> tuple[i
     return tuple(sorted(found))
 
 
-def sighted(found: Judgement, reference: Trajectory, but: Collection[str] = (), dtype: str | None = None) -> Judgement:
+def sighted(
+    found: Judgement,
+    reference: Trajectory,
+    but: Collection[str] = (),
+    dtype: str | None = None,
+    also: Sequence[Evidence] = (),
+) -> Judgement:
     """Turn a PASS into INCONCLUSIVE if a tolerance that it rests on could not have seen a gross mistake.
 
     ``reference`` is what the run was held against, ``but`` the parameters that only rounding moves: none could see one
-    there, ``dtype`` the coarser of the two runs'. See ``parity.judging.floors.sight``.
+    there, ``dtype`` the coarser of the two runs'. ``also`` is the evidence of narrower tolerances that the run keeps
+    too. See ``parity.judging.floors.sight``.
     """
     if found.verdict is not Verdict.PASS:
         return found
     allowed: dict[str, list[Array]] = {}
-    for one in found.evidence:
+    for one in (*found.evidence, *also):
         for name in one.asserted:
             if not name.startswith(METRICS) and name not in but:  # A count of rows has no movement to be a part of.
                 allowed.setdefault(name, []).append(FACTOR * one.floors[name])

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from parity.judging.floors.floor import FLOOR, floor_of, mark_of_run, save
+from parity.judging.floors.floor import CALMEST, FLOOR, calmest_of, floor_of, mark_of_run, save
 from parity.judging.moments import UPDATE
 from parity.layout import Layout
 from parity.recorder import Recorder
@@ -102,8 +102,10 @@ class Watched:
             warnings.warn(f"{said}: {self._adapter.usage}", stacklevel=2)
         if kind is None and self._shadows and self._updates:
             run = read(self.folder)
-            floor = floor_of([shadow.strays() for shadow in self._shadows], run, self._adapter.dtype)
-            save({self._adapter.dtype: floor}, self.folder / FLOOR, mark_of_run(run))
+            strayed, dtype = [shadow.strays() for shadow in self._shadows], self._adapter.dtype
+            floors = {dtype: floor_of(strayed, run, dtype), CALMEST: calmest_of(strayed, run, dtype)}
+            measured = {name: floor for name, floor in floors.items() if floor is not None}
+            save(measured, self.folder / FLOOR, mark_of_run(run))
 
     def _describe(self) -> None:
         """Say in the recording what the adapter has seen beside numbers."""

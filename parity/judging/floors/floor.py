@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -28,6 +28,8 @@ Fit = Callable[[Shapes], bool]
 """Whether floors of these shapes can be those that are wanted, asked before a file of floors is read."""
 FLOOR = "floor.safetensors"
 """The noise floor that was measured beside a watched run, in the run's own folder."""
+CALMEST = "calmest"
+"""In the place of a dtype in that file: see ``calmest_of``."""
 
 
 class Source(StrEnum):
@@ -66,6 +68,8 @@ class Floor:
     stretches: Mapping[int, Floor] = field(default_factory=dict)
     """Of a run in lockstep: floors that were measured where a stretch begins, after so many epochs. Theirs are ``loss``
     (L, B) and each parameter (L,), after each of the stretch's L epochs."""
+    calmest: Floor | None = None
+    """The part of the floor that every stirred run strayed, if there were several: see ``calmest_of``."""
 
     def tensors(self) -> Params:
         """All of it by name: ``loss``, ``params/<name>`` and ``metrics/<name>``."""
@@ -79,6 +83,15 @@ class Floor:
             loss=self.loss[:epochs],
             params={name: values[:snapshots] for name, values in self.params.items()},
             metrics={name: values[:snapshots] for name, values in self.metrics.items()},
+            calmest=self.calmest and self.calmest.until(epochs, snapshots),
+        )
+
+    def only(self, names: Collection[str]) -> Floor:
+        """The floor of some parameters alone, and of the loss and the metrics."""
+        return replace(
+            self,
+            params={name: values for name, values in self.params.items() if name in names},
+            calmest=self.calmest and self.calmest.only(names),
         )
 
     def carried(self, reference: Trajectory) -> Floor:
@@ -137,6 +150,22 @@ def floor_of(strayed: Sequence[Params], reference: Trajectory, dtype: str) -> Fl
         at = np.arange(len(size)) if name == "loss" else reference.epochs
         found[name] = largest_lately(farthest, at) if measured else np.maximum.accumulate(farthest)
     return Floor(found.pop("loss").reshape(reference.loss.shape), found)
+
+
+def calmest_of(strayed: Sequence[Params], reference: Trajectory, dtype: str) -> Floor | None:
+    """The floor of the stirred run that had strayed least so far, place by place; None of a single one.
+
+    One run among several may cross a kink, as ReLU's, and stray as far as the model can from there on. Two runs that
+    part by no more than the others do agree, however wide the tolerance is: nothing hides in it.
+    """
+    if len(strayed) < 2:
+        return None
+    each = [floor_of([one], reference, dtype) for one in strayed]
+    names = each[0].params
+    return Floor(
+        np.minimum.reduce([floor.loss for floor in each]),
+        {name: np.minimum.reduce([floor.params[name] for floor in each]) for name in names},
+    )
 
 
 def strays(run: Trajectory, reference: Trajectory) -> Params:
@@ -287,9 +316,10 @@ def recorded_floor(
 def _recorded_floor(folder: Path, run: Trajectory, kept: Path | None, budget: Budget) -> Floor | None:
     fit = fit_of(run)
     if kept is None and (folder / FLOOR).is_file():
-        measured = load(folder / FLOOR, mark_of_run(run), folder, fit, budget)
-        found = None if measured is None else fits(measured.get(run.meta["dtype"]), run)
-        return found and replace(found, source=Source.SHADOWS)
+        measured = load(folder / FLOOR, mark_of_run(run), folder, fit, budget) or {}
+        found = fits(measured.get(run.meta["dtype"]), run)
+        calmest = fits(measured.get(CALMEST), run)
+        return found and replace(found, source=Source.SHADOWS, calmest=calmest)
     root = None if kept else folder.resolve().parent.parent
     where = kept or folder.resolve().parent.parent / "floors"
     name = floor_name(folder.resolve().parent.name, run.meta.get("lockstep"), run.meta["dtype"])

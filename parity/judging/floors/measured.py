@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from parity.judging.floors.floor import Floor, Source, floor_of, least_floor, strays
+from parity.judging.floors.floor import Floor, Source, calmest_of, floor_of, least_floor, strays
 from parity.judging.floors.known import Known
 from parity.judging.floors.repetition import Repetition
 from parity.judging.shared import Part
@@ -42,7 +42,9 @@ def floors_of(
             floor = part.floor(floor.carried(run) if run.meta.get("lockstep") else floor)
         elif own:
             notes = [f"the noise floor of {folder} is as far as repetitions strayed, {len(own)} of them"]
-            floor = replace(floor_of(own, part.run, run.meta["dtype"]), source=Source.REPETITIONS)
+            calmest = calmest_of(own, part.run, run.meta["dtype"])
+            floor = floor_of(own, part.run, run.meta["dtype"])
+            floor = replace(floor, source=Source.REPETITIONS, calmest=calmest)
         floors.append(floor or least_floor(part.run))
         said += notes
     return floors, said

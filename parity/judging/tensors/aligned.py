@@ -265,7 +265,8 @@ def aligned_floor(floor: Floor | None, layout: Layout | None) -> Floor | None:
     if floor is None or layout is None:
         return floor
     stretches = {start: replace(one, params=distances_in(layout, one.params)) for start, one in floor.stretches.items()}
-    return replace(floor, params=distances_in(layout, floor.params), stretches=stretches)
+    calmest = aligned_floor(floor.calmest, layout)
+    return replace(floor, params=distances_in(layout, floor.params), stretches=stretches, calmest=calmest)
 
 
 def distances_in(layout: Layout | None, distances: Params) -> Params:
@@ -302,6 +303,10 @@ def finer(floors: Sequence[Floor], sides: Sequence[Layout | None], runs: Sequenc
     Returns:
         Both floors.
     """
+    calmest = [floor.calmest for floor in floors]
+    if all(calmest):
+        finest = finer([floor for floor in calmest if floor], sides, runs)
+        floors = [replace(floor, calmest=own) for floor, own in zip(floors, finest, strict=True)]
     measured = all(floor.source is not Source.ROUNDING for floor in floors)
     found: list[Floor] = []
     for floor, other, layout, run in zip(floors, reversed(floors), sides, runs, strict=True):

@@ -105,7 +105,7 @@ def as_far_as_matched(
             return found
         first = first or doubt
         left -= {one for one in left if matched.pairing_of(one) is pairing}
-        found = judge(only(run, left), only(reference, left), replace(floor, params=kept(floor.params, left)))
+        found = judge(only(run, left), only(reference, left), floor.only(left))
     if found.verdict is Verdict.FAIL:
         return found
     return replace(found, verdict=Verdict.INCONCLUSIVE, reason=first) if first else found
@@ -136,7 +136,7 @@ def unbiased_in_one(
     if not candidates:
         return {}
     left = set(run.params) - candidates.keys()
-    said = judge(only(run, left), only(reference, left), replace(floor, params=kept(floor.params, left)))
+    said = judge(only(run, left), only(reference, left), floor.only(left))
     parts = said.epoch if said.verdict is Verdict.FAIL and said.epoch is not None else None
     until = len(run.epochs) if parts is None else int(np.searchsorted(run.epochs, parts))
     return found(candidates, max(2, until))
@@ -251,8 +251,3 @@ def _last(run: Trajectory, name: str) -> Array:
 def only(run: Trajectory, names: set[str]) -> Trajectory:
     """Give a run with some of its tensors alone."""
     return replace(run, params={name: run.params[name] for name in run.params if name in names})
-
-
-def kept(params: dict[str, Array], names: set[str]) -> dict[str, Array]:
-    """Give some of the tensors alone."""
-    return {name: values for name, values in params.items() if name in names}

@@ -227,4 +227,4 @@ def widened(floor: Floor, run: Trajectory, roundings: float) -> Floor:
 
     loss = wide(floor.loss.ravel(), np.abs(run.loss.astype(np.float64)).ravel()).reshape(floor.loss.shape)
     params = {name: wide(values, scale(run.params[name])) for name, values in floor.params.items()}
-    return replace(floor, loss=loss, params=params)
+    return replace(floor, loss=loss, params=params, calmest=floor.calmest and widened(floor.calmest, run, roundings))

@@ -10,9 +10,10 @@ import pytest
 
 from parity.dtypes import rounded, unit
 from parity.judging.diff import compare
-from parity.judging.floors.floor import Floor, Source, least_floor
+from parity.judging.floors.floor import CALMEST, FLOOR, Floor, Source, calmest_of, least_floor, mark_of_run, save
 from parity.judging.floors.sight import blind
 from parity.judging.verdict import Judgement, Verdict, judge, judge_run, sighted
+from parity.recording.reader import read
 from parity.recording.writer import write
 from parity.trajectory import Shards, Trajectory
 
@@ -94,6 +95,52 @@ def test_a_floor_that_came_with_its_run_hides_nothing_on_the_way(name: str, sour
     found = judge_run(wrong if name == "loss" else right, right, wide)
     assert found.verdict is Verdict.INCONCLUSIVE
     assert f"the tolerance of {name}, 1.6e+31, is no less than half of the largest value" in found.reason
+
+
+def shadowed(folder: Path, run: Trajectory, name: str, calmest: bool) -> Path:
+    """A watched run whose shadows strayed widely from update 4 on, all of them or all but one."""
+    write(folder, run.epochs, run.loss, {name: run.params["dense/kernel"]})
+    read_back = read(folder)
+    wide, narrow = floor(read_back, 1e-4), floor(read_back, 1e-4)
+    wide.loss[4:], wide.params[name][4:] = 1e3, 1e3
+    floors = {"float32": wide} | ({CALMEST: narrow} if calmest else {})
+    save(floors, folder / FLOOR, mark_of_run(read_back))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("moved", "calmest", "verdict"),
+    [
+        (0.0, False, Verdict.INCONCLUSIVE),
+        (0.0, True, Verdict.PASS),
+        (1e-4, True, Verdict.PASS),
+        (1e-3, True, Verdict.INCONCLUSIVE),
+    ],
+)
+@pytest.mark.parametrize("renamed", [False, True], ids=["alike", "renamed"])
+def test_runs_that_part_by_no_more_than_the_calmest_shadow_agree(
+    tmp_path: Path, moved: float, calmest: bool, verdict: Verdict, renamed: bool
+) -> None:
+    """One shadow crossed a kink and left, so that the tolerance hides all that comes after. The others did not."""
+    run = trained("float32")
+    late = np.where(np.arange(EPOCHS + 1) >= 4, np.float32(moved), np.float32(0))[:, None]
+    other = replace(run, params={"dense/kernel": run.params["dense/kernel"] + late})
+    one = shadowed(tmp_path / "one", run, "dense/kernel", calmest)
+    two = shadowed(tmp_path / "two", other, "w" if renamed else "dense/kernel", calmest)
+    found = compare(one, two)
+    assert found.judgement.verdict is verdict, found
+    if verdict is Verdict.INCONCLUSIVE:
+        assert "the comparison would not see a gross mistake" in found.judgement.reason
+
+
+def test_the_calmest_shadow_is_the_one_that_strayed_least_so_far() -> None:
+    run = trained("float32")
+    apart = [{"loss": np.full(EPOCHS, far), "dense/kernel": np.full(EPOCHS + 1, far)} for far in (1e-3, 1e-5)]
+    apart[1]["dense/kernel"][6:] = 1.0
+    found = calmest_of(apart, run, "float32")
+    assert found is not None
+    assert np.allclose(found.params["dense/kernel"], [1e-5] * 6 + [1e-3] * 3)
+    assert calmest_of(apart[:1], run, "float32") is None
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
