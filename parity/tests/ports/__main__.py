@@ -36,8 +36,11 @@ class Pair:
 def pairs(
     models: Sequence[str], frameworks: Sequence[str], dtypes: Sequence[str], seeds: int, mistakes: Sequence[str] = ()
 ) -> Iterator[Pair]:
-    """Give every pair of frameworks; with mistakes, each in every framework that can make it, against the next one."""
-    for model, dtype, seed in itertools.product(models, dtypes, range(seeds)):
+    """Give every pair of frameworks; with mistakes, each in every framework that can make it, against the next one.
+
+    One seed after the other, so that a table that was stopped has all models.
+    """
+    for seed, model, dtype in itertools.product(range(seeds), models, dtypes):
         ports = {name: Port(model, name, dtype, seed) for name in frameworks}
         if not mistakes:
             yield from (Pair(*two) for two in itertools.combinations(ports.values(), 2))
@@ -121,7 +124,11 @@ def _results(
 
 def summary(found: Sequence[tuple[Pair, Found | str]]) -> Iterator[str]:
     """Say how many pairs of each model and dtype were judged rightly, and how."""
-    for key, group in itertools.groupby(found, lambda one: (one[0].one.model, one[0].one.dtype)):
+
+    def key_of(one: tuple[Pair, Found | str]) -> tuple[str, str]:
+        return one[0].one.model, one[0].one.dtype
+
+    for key, group in itertools.groupby(sorted(found, key=key_of), key_of):
         said = list(group)
         counts = {verdict: sum(isinstance(s, Found) and s.verdict == verdict for _, s in said) for verdict in Verdict}
         broken = sum(isinstance(s, str) for _, s in said)
