@@ -37,6 +37,8 @@ EQUAL_LIMITS = {"copy": 2.0}
 """Recognising equal bytes over copying as many."""
 MEMORY_LIMIT = 64 << 20
 """The bytes that comparing takes beyond the arrays that it reads."""
+MATCHING_SECONDS = 5.0
+"""Matching two checkpoints of ``ASKED_VALUES`` values, read from disk."""
 COLD_SECONDS, WARM_SECONDS = 240.0, 3.0
 """``parity run`` of everything: into an empty folder, and again with all of it on disk."""
 
@@ -74,6 +76,7 @@ def limits(result: Result) -> Iterator[Limit]:
     yield from _recording_limits(result)
     yield from _watching_limits(result)
     yield from _comparing_limits(result)
+    yield from _matching_limits(result)
     yield from _matrix_limits(result)
 
 
@@ -123,6 +126,12 @@ def _comparing_limits(result: Result) -> Iterator[Limit]:
         taken = [float(b.info["peak_bytes"]) for b in large if b.params.get("peer", OURS) == OURS]
         if taken:
             yield Limit(f"{group}: memory beyond the arrays", Spread((max(taken),)), MEMORY_LIMIT, "B")
+
+
+def _matching_limits(result: Result) -> Iterator[Limit]:
+    for benchmark in result.group("matching"):
+        if benchmark.info["values"] >= ASKED_VALUES:
+            yield Limit(f"matching {benchmark.info['values']:,} values", benchmark.seconds, MATCHING_SECONDS, "s")
 
 
 def _matrix_limits(result: Result) -> Iterator[Limit]:

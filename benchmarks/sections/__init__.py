@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from benchmarks.result import Result
-from benchmarks.sections import commands, comparing, overview, training, watching
+from benchmarks.sections import commands, comparing, matching, overview, training, watching
 from benchmarks.sections.pieces import Section
 
 
@@ -25,6 +25,7 @@ def sections(result: Result, earlier: Result | None = None) -> Iterator[Section]
         watching.watching(result),
         comparing.comparison(result),
         comparing.scaling(result),
+        matching.matching(result),
         commands.startup(result),
         commands.matrix(result),
         overview.unmeasured(result),

@@ -64,7 +64,7 @@ def bench(
         typer.Option(
             "--part",
             metavar="NAME",
-            help="Only training, recording, watching, comparison, startup or matrix; may be repeated.",
+            help="Only training, recording, watching, comparison, matching, startup or matrix; may be repeated.",
         ),
     ] = None,
     impl: Impls = None,
@@ -76,9 +76,9 @@ def bench(
 ) -> None:
     """Measure how fast everything is, beside its peers.
 
-    Measured are training beside the documents' own scripts, what recording and watching cost, comparing, start-up and
-    the whole matrix. The report is written as parity-benchmarks.html, .md and .json. A limit that is not held is
-    reported and is no failure.
+    Measured are training beside the documents' own scripts, what recording and watching cost, comparing, matching and
+    explaining, start-up and the whole matrix. The report is written as parity-benchmarks.html, .md and .json. A limit
+    that is not held is reported and is no failure.
 
     Status 0, or 3 if something could not be measured.
 

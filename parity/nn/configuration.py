@@ -338,7 +338,8 @@ def _same(settings: Mapping[str, Any]) -> tuple[tuple[int, int], ...] | None:
     """What SAME adds before and after each axis; None if that depends on the input's size."""
     kernel = settings.get("kernel_size", (0,))
     stride, dilation = (settings.get(name, (1,) * len(kernel)) for name in ("stride", "dilation"))
-    if any(size % 2 == 0 for size in kernel) or any(step != 1 for step in stride):
+    # A window of one value never needs a neighbour, whatever its stride.
+    if any(size % 2 == 0 or (size > 1 and step != 1) for size, step in zip(kernel, stride, strict=False)):
         return None
     added = [(size - 1) * apart // 2 for size, apart in zip(kernel, dilation, strict=False)]
     return tuple((each, each) for each in added)

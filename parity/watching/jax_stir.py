@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -60,7 +61,17 @@ def moved(values: Any, seed: Any) -> Any:
 def moved_tree(tree: Any, seed: Any) -> Any:
     """Move every float in a tree of arrays; see ``moved``."""
     leaves, shape = jax.tree.flatten(tree)
-    return jax.tree.unflatten(shape, [moved(leaf, within(seed, k)) for k, leaf in enumerate(leaves)])
+    places = tuple(k for k, leaf in enumerate(leaves) if is_float(leaf))
+    # In one call: op by op, a state of many tensors would take longer to move than to update.
+    for k, leaf in zip(places, _moved([leaves[k] for k in places], jnp.uint32(seed), places), strict=True):
+        leaves[k] = leaf
+    return jax.tree.unflatten(shape, leaves)
+
+
+@partial(jax.jit, static_argnames="places")
+def _moved(leaves: Sequence[Any], seed: Any, places: tuple[int, ...]) -> list[Any]:
+    """Move floats, each with the seed of its place."""
+    return [moved(leaf, within(seed, k)) for leaf, k in zip(leaves, places, strict=True)]
 
 
 def within(seed: Any, number: int) -> Any:

@@ -252,7 +252,8 @@ def _share(apart: Array, usual: Array) -> Array:
     """The share of its gradients so far by which each element's differ."""
     share = np.divide(apart, usual, out=np.zeros_like(usual), where=usual > 0)
     # A norm over the tensor, as LARS or LAMB take, spreads what its elements differ by; not of rounding alone.
-    whole = np.linalg.norm(apart) / max(float(np.linalg.norm(usual)), np.finfo(np.float64).tiny)
+    # Not by np.linalg.norm: BLAS lets threads wait for each other, which takes longer than the sum where cores are few.
+    whole = float(np.sqrt(np.sum(np.square(apart)) / max(np.sum(np.square(usual)), np.finfo(np.float64).tiny)))
     spread: Array = share + (whole if FACTOR * whole < 1 else 0.0)
     return spread
 

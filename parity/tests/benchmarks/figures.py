@@ -46,6 +46,8 @@ def whole() -> list[dict[str, Any]]:
         compared("equal bytes", "parity", 0.1),
         compared("equal bytes", "copy", 0.1),
         *(entry(f"test_scaling[{n}]", "scaling", [n / 1e9], values=n, peak_bytes=1 << 20) for n in (1000, 10**6)),
+        entry("test_matching[100000000]", "matching", [6.0], values=10**8, tensors=48, proven=48, peak_bytes=3 << 20),
+        entry("test_explaining", "explaining", [8.0], values=10**7, layers=200, peak_bytes=400 << 20),
         entry(
             "test_startup[parity --help]",
             "start-up",

@@ -24,7 +24,8 @@ def test_ratios_are_taken_round_by_round_and_limits_held_to_the_median(tmp_path:
     assert "| exceeded | comparison, rounding: over numpy.testing.assert\\_allclose | 0.062 × | 0.05 × |" in text
     assert "| holds | comparison: memory beyond the arrays | 1.0 MiB | 64.0 MiB |" in text
     assert "| holds | equal bytes: over copy | 1.00 × | 2 × |" in text
-    assert "5 of 9 limits hold" in text
+    assert "| exceeded | matching 100,000,000 values | 6 s | 5 s |" in text
+    assert "5 of 10 limits hold" in text
 
 
 def test_no_limit_is_asked_of_a_part_of_the_matrix(tmp_path: Path) -> None:
@@ -43,6 +44,8 @@ def test_every_benchmark_has_its_row_and_every_row_its_cells(tmp_path: Path) -> 
         ("char-gru", "jax", "1.20 ×"),
         ("comparison, rounding", "parity", "500 ms", "1.0 MiB"),
         ("scaling", "1,000,000", "1 ms"),
+        ("two checkpoints matched, 48 of 48 tensors proven", "100,000,000", "6 s", "3.0 MiB"),
+        ("two updates explained, 200 layers", "10,000,000", "8 s", "400.0 MiB"),
         ("parity --help", "100 ms", "0.50 ×"),
         ("torch", "9 s"),
         ("judging", "2 s"),

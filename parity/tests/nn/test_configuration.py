@@ -118,6 +118,16 @@ def test_settings_that_add_nothing_are_no_difference() -> None:
     assert differences(*pair) == ["padding ((1, 1), (1, 1)) against SAME"]
 
 
+@pytest.mark.parametrize("kernel", [[1, 1], [3, 1], [1, 2]])
+def test_a_window_of_one_value_pads_nothing_whatever_its_stride(kernel: list[int]) -> None:
+    """As in a residual block's shortcut, a convolution of 1 by 1 at stride 2."""
+    strides = [2 if size == 1 else 1 for size in kernel]
+    padding = [size // 2 for size in kernel]
+    ours = in_common_words("Conv2d", {"kernel_size": kernel, "stride": strides, "padding": padding})
+    theirs = in_common_words("Conv", {"kernel_size": kernel, "strides": strides, "padding": "SAME"})
+    assert differences(ours, theirs) == ([] if 2 not in kernel else ["padding ((0, 0), (1, 1)) against SAME"])
+
+
 def test_what_a_recording_may_hold_is_never_an_error() -> None:
     nonsense = (
         {},
