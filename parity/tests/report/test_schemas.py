@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from jsonschema import Draft202012Validator, ValidationError
 
-from benchmarks import test_comparison, test_startup
+from benchmarks import test_comparison, test_matching, test_startup
 from parity.judging.diff import compare_folders
 from parity.recorder import Recorder
 from parity.recording.format import FLOATS, MANIFEST, OPTIONAL, SCHEMA, SHARD_OPTIONAL, VERSION
@@ -169,6 +169,26 @@ def test_what_start_up_notes_is_as_the_schema_says(command: str) -> None:
     one = Noted()
     test_startup.test_startup(one, command, {"parity list": [0.1, 0.2], "import numpy": [0.1, 0.1]})
     noted("start-up", one.extra_info)
+
+
+def test_what_matching_and_explaining_note_is_as_the_schema_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"LAYERS": 6, "WIDTH": 8, "WRONG": 3}.items():
+        monkeypatch.setattr(test_matching, name, value)
+    one, other = Noted(), Noted()
+    test_matching.test_matching(one, tmp_path, 10**4, quick=True)
+    test_matching.test_explaining(other, tmp_path)
+    assert one.extra_info["proven"] == one.extra_info["tensors"]
+    assert "layer3 (Dense)" in other.extra_info["said"]
+    noted("matching", one.extra_info)
+    noted("explaining", other.extra_info)
+
+
+def test_every_group_of_benchmarks_is_in_the_schema() -> None:
+    sources = Path(test_startup.__file__).parent.glob("test_*.py")
+    groups = {group for path in sources for group in re.findall(r'group="([^"]+)"', path.read_text(encoding="utf-8"))}
+    assert groups == set(SCHEMAS["bench"]["$defs"]["benchmark"]["properties"]["group"]["enum"])
 
 
 # The reference's examples
