@@ -26,11 +26,14 @@ if TYPE_CHECKING:
     from parity.spec import Adam as Adam
     from parity.spec import AdamW as AdamW
     from parity.spec import Case as Case
+    from parity.spec import Clipping as Clipping
+    from parity.spec import CosineDecay as CosineDecay
     from parity.spec import CyclicRow as CyclicRow
     from parity.spec import Dataset as Dataset
     from parity.spec import Display as Display
     from parity.spec import FullBatch as FullBatch
     from parity.spec import InOrder as InOrder
+    from parity.spec import LinearWarmup as LinearWarmup
     from parity.spec import Loss as Loss
     from parity.spec import Metric as Metric
     from parity.spec import Policy as Policy
@@ -42,6 +45,8 @@ if TYPE_CHECKING:
     from parity.spec import Sgd as Sgd
     from parity.spec import Shuffled as Shuffled
     from parity.spec import ShuffledByLoader as ShuffledByLoader
+    from parity.spec import StepDecay as StepDecay
+    from parity.spec import WarmupCosine as WarmupCosine
     from parity.suite import Entry as Entry
     from parity.suite import Implementation as Implementation
     from parity.suite import Suite as Suite
@@ -76,6 +81,7 @@ _HOMES = {
     "spec": (
         *("Case", "Dataset", "Display", "Loss", "Metric", "Policy", "Publication", "Published"),
         *("Adam", "AdamW", "Sgd"),
+        *("Clipping", "CosineDecay", "LinearWarmup", "StepDecay", "WarmupCosine"),
         *("CyclicRow", "FullBatch", "InOrder", "RandomRow", "RandomRows"),
         *("Schedule", "Shuffled", "ShuffledByLoader"),
     ),

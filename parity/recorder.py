@@ -11,7 +11,6 @@ import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from types import TracebackType
 from typing import Any
 
@@ -25,6 +24,7 @@ from parity.recording.sketch import sketch
 from parity.recording.steps import AFTER
 from parity.recording.tensors import as_array, dtype_name, dtype_of_numbers, flat, versions_of_imported
 from parity.recording.writer import SHARD_BYTES, Writer
+from parity.rules import in_python
 from parity.spec import Adam, Optimizer, Sgd
 from parity.trajectory import Chunk
 from parity.typing import Array, Params
@@ -107,9 +107,7 @@ class Recorder:
         if implementation is not None and known_framework(implementation) is not None:
             meta["settings"] = settings_of(implementation, device)
         if optimizer is not None:
-            # Of floats, as what reads them back takes them: NumPy's print otherwise.
-            numbers = {name: float(value) for name, value in asdict(optimizer).items()}
-            meta["hyper_parameters"] = {"optimizer": repr(type(optimizer)(**numbers))}
+            meta["hyper_parameters"] = {"optimizer": repr(in_python(optimizer))}
         self.dtype, self.layout, self.deep = dtype, layout, deep
         # A loss may be beyond float16, in which nobody adds one up.
         self._of_losses = "float32" if dtype == "float16" else dtype

@@ -7,13 +7,23 @@ figures that the run's source published. Nothing here trains and nothing here kn
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from parity.dtypes import DTYPES
+from parity.rules import Adam as Adam
+from parity.rules import AdamW as AdamW
+from parity.rules import Clipping as Clipping
+from parity.rules import CosineDecay as CosineDecay
+from parity.rules import LinearWarmup as LinearWarmup
+from parity.rules import Optimizer as Optimizer
+from parity.rules import Sgd as Sgd
+from parity.rules import StepDecay as StepDecay
+from parity.rules import WarmupCosine as WarmupCosine
+from parity.rules import decay_of as decay_of
+from parity.rules import optimizer_from as optimizer_from
 from parity.schedules import CyclicRow as CyclicRow
 from parity.schedules import FullBatch as FullBatch
 from parity.schedules import InOrder as InOrder
@@ -95,94 +105,6 @@ class Loss:
 
     kind: Literal["binary_crossentropy", "crossentropy", "nll", "squared_error", "total"]
     reduction: Literal["sum", "mean"]
-
-
-@dataclass(frozen=True)
-class Sgd:
-    """Stochastic gradient descent in torch's form: d = g + weight_decay·p; b = momentum·b + d; p -= learning_rate·b.
-
-    The first b is the first d, undampened. Without momentum there is no buffer b.
-
-    Attributes:
-        learning_rate: The step size.
-        momentum: What is kept of b.
-        weight_decay: The factor of the L2 penalty's gradient. It touches every parameter that has a gradient, biases
-            too.
-
-    Examples:
-        >>> Sgd(0.1, momentum=0.9)
-        Sgd(learning_rate=0.1, momentum=0.9, weight_decay=0.0)
-    """
-
-    learning_rate: float
-    momentum: float = 0.0
-    weight_decay: float = 0.0
-
-
-@dataclass(frozen=True)
-class Adam:
-    """Adam in torch's form: p -= learning_rate·m̂ / (√v̂ + epsilon), both moments bias-corrected (Kingma & Ba 2015).
-
-    Attributes:
-        learning_rate: The step size.
-        beta1: What is kept of the first moment.
-        beta2: What is kept of the second moment.
-        epsilon: Added after the correction. TF1 and Keras add theirs before it (the paper's "epsilon hat").
-
-    Examples:
-        >>> Adam(0.001).epsilon
-        1e-08
-    """
-
-    learning_rate: float
-    beta1: float = 0.9
-    beta2: float = 0.999
-    epsilon: float = 1e-8
-
-
-@dataclass(frozen=True)
-class AdamW(Adam):
-    """Adam with decoupled weight decay, in torch's form (Loshchilov & Hutter 2019): first p -= learning_rate·decay·p.
-
-    Attributes:
-        weight_decay: The decay. It touches every parameter that has a gradient, biases too, and is in no moment. The
-            other hyper-parameters are Adam's.
-
-    Examples:
-        >>> AdamW(0.001, weight_decay=0.1).weight_decay
-        0.1
-    """
-
-    weight_decay: float = 0.01
-
-
-Optimizer = Sgd | Adam
-"""What a case or a recording may name as its optimizer."""
-_KINDS: Mapping[str, type[Sgd] | type[Adam]] = {kind.__name__: kind for kind in (Sgd, Adam, AdamW)}
-_SAID = re.compile(rf"({'|'.join(_KINDS)})\((\w+=[-+.\de]+(?:, \w+=[-+.\de]+)*)\)")
-
-
-def optimizer_from(text: str) -> Optimizer | None:
-    """Read an optimizer from its ``repr``.
-
-    Args:
-        text: What ``repr`` gave.
-
-    Returns:
-        The optimizer; None if the text is none's.
-
-    Examples:
-        >>> optimizer_from("Sgd(learning_rate=0.1, momentum=0.9, weight_decay=0.0)").momentum
-        0.9
-    """
-    found = _SAID.fullmatch(text)
-    if found is None:
-        return None
-    pairs = (pair.split("=") for pair in found[2].split(", "))
-    try:
-        return _KINDS[found[1]](**{name: float(value) for name, value in pairs})
-    except (TypeError, ValueError):  # a hyper-parameter that there is not, or no number
-        return None
 
 
 @dataclass(frozen=True)

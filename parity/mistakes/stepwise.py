@@ -18,7 +18,8 @@ from parity.typing import Array, Batches, Params
 
 Rule = Callable[[Any, str, Array, Array, State], Array]
 """``(optimizer, name, p, g, state)`` to the parameter's new value, as ``nn.updates.sgd``. The rule changes the state's
-slots; the state's step counts this update already."""
+slots; the state's step counts this update already. The optimizer has the learning rate of this update and the decay of
+this parameter, and the gradient is clipped."""
 Evaluate = Callable[[Gradients, Params, Array, Array], tuple[float, Params]]
 """``(gradients, params, x, y)`` to a loss and gradients, where ``gradients`` is the honest verb at these parameters."""
 
@@ -84,8 +85,9 @@ class Stepwise:
         for b, rows in enumerate(segment):
             losses[0, b], gradients = self.gradients(self.data.x[rows], self.data.y[rows])
             self.state.step += 1
-            for name, g in gradients.items():
-                p = self.rule(self.case.optimizer, name, self.state.params[name], g, self.state)
+            for name, g in nn.clipped(self.case.optimizer, gradients).items():
+                rule = nn.rule_at(self.case.optimizer, name, self.state.step)
+                p = self.rule(rule, name, self.state.params[name], g, self.state)
                 self.state.params[name] = p.astype(self.dtype, copy=False)
         params = {name: value[None].copy() for name, value in self.state.params.items()}
         return Trained(losses, params, predicted(self, inputs))

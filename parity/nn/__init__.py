@@ -67,7 +67,7 @@ from parity.nn.pooling import (
     max_pool_backward,
 )
 from parity.nn.regularization import dropout, dropout_backward
-from parity.nn.updates import UPDATES, adam, decayed, sgd, slot_names
+from parity.nn.updates import UPDATES, adam, clipped, decayed, rate, rates, rule_at, sgd, slot_names
 
 __all__ = [
     "LOSSES",
@@ -85,6 +85,7 @@ __all__ = [
     "batch_norm_backward",
     "binary_crossentropy",
     "celu",
+    "clipped",
     "conv",
     "conv_backward",
     "conv_transpose",
@@ -125,10 +126,13 @@ __all__ = [
     "narrowed",
     "nll",
     "prelu",
+    "rate",
+    "rates",
     "relu",
     "relu6",
     "relu_backward",
     "rms_norm",
+    "rule_at",
     "selu",
     "sgd",
     "sigmoid",

@@ -270,7 +270,7 @@ def gelu_tanh(x: Array) -> Array:
         >>> gelu_tanh(np.array([-9.0, 0.0, 9.0])).tolist()
         [-0.0, 0.0, 9.0]
     """
-    return x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))) / 2
+    return x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x))) / 2
 
 
 def gelu_tanh_backward(d_output: Array, x: Array) -> Array:
@@ -288,7 +288,7 @@ def gelu_tanh_backward(d_output: Array, x: Array) -> Array:
         [0.5]
     """
     root = math.sqrt(2 / math.pi)
-    t = np.tanh(root * (x + 0.044715 * x**3))
+    t = np.tanh(root * (x + 0.044715 * x * x * x))
     return d_output * ((1 + t) / 2 + x * (1 - t * t) / 2 * root * (1 + 3 * 0.044715 * x * x))
 
 

@@ -51,7 +51,7 @@ def attention(
         ([1.0, 1.964], [0.0, 1.964])
     """
     weights = _weights(query, key, bias, mask, scale, causal, without_keys)  # (batch, heads, queries, keys)
-    return np.einsum("bhqk,bkhv->bqhv", weights, _repeated(value, query))
+    return (weights @ _heads(_repeated(value, query))).swapaxes(1, 2)
 
 
 def attention_backward(
@@ -91,12 +91,13 @@ def attention_backward(
         [[1.0, 0.071], [-0.071, 0.071], [0.518, 1.482]]
     """
     weights = _weights(query, key, bias, mask, scale, causal, without_keys)  # (batch, heads, queries, keys)
-    d_value = _gathered(np.einsum("bhqk,bqhv->bkhv", weights, d_output), value)
-    d_weights = np.einsum("bqhv,bkhv->bhqk", d_output, _repeated(value, query))
+    d_mixed = _heads(d_output)
+    d_value = _gathered((weights.swapaxes(2, 3) @ d_mixed).swapaxes(1, 2), value)
+    d_weights = d_mixed @ _heads(_repeated(value, query)).swapaxes(2, 3)
     d_scores = weights * (d_weights - (weights * d_weights).sum(-1, keepdims=True))
     d_scores = np.where(_seen(query, key, mask, causal), d_scores, 0) * _scale(query, scale)
-    d_query = np.einsum("bhqk,bkhd->bqhd", d_scores, _repeated(key, query))
-    d_key = _gathered(np.einsum("bhqk,bqhd->bkhd", d_scores, query), key)
+    d_query = (d_scores @ _heads(_repeated(key, query))).swapaxes(1, 2)
+    d_key = _gathered((d_scores.swapaxes(2, 3) @ _heads(query)).swapaxes(1, 2), key)
     return d_query, d_key, d_value
 
 
@@ -173,7 +174,7 @@ def _weights(
     causal: bool,
     without_keys: str,
 ) -> Array:
-    scores = np.einsum("bqhd,bkhd->bhqk", query, _repeated(key, query)) * _scale(query, scale)
+    scores = _heads(query) @ _heads(_repeated(key, query)).swapaxes(2, 3) * _scale(query, scale)
     if bias is not None:
         scores = scores + bias
     seen = np.broadcast_to(_seen(query, key, mask, causal), scores.shape)
@@ -199,6 +200,11 @@ def _scale(query: Array, scale: float | None) -> float:
 def _repeated(grouped: Array, query: Array) -> Array:
     """One key or value for each head, from one for each group: (batch, keys, heads, width)."""
     return np.repeat(grouped, query.shape[2] // grouped.shape[2], axis=2)
+
+
+def _heads(x: Array) -> Array:
+    """Heads before steps: (batch, steps, heads, width) -> (batch, heads, steps, width)."""
+    return x.swapaxes(1, 2)
 
 
 def _gathered(of_heads: Array, grouped: Array) -> Array:

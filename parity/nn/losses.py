@@ -27,25 +27,25 @@ def binary_crossentropy(p: Array, y: Array) -> tuple[Array, Array]:
 
 
 def crossentropy(logits: Array, y: Array) -> tuple[Array, Array]:
-    """Loss of each row and its derivative, from logits ``(n, classes)`` and integer classes ``(n,)``.
+    """Loss of each row and its derivative, from logits ``(..., classes)`` and integer classes ``(...)``.
 
     Softmax and logarithm are one step: the logarithm of a softmax that underflowed would be infinite.
     """
     shifted = logits - logits.max(-1, keepdims=True)
     exponential = np.exp(shifted)
     total = exponential.sum(-1, keepdims=True)
-    rows = np.arange(len(y))
+    targets = (*np.indices(y.shape), y)
     derivative = exponential / total
-    derivative[rows, y] -= 1
-    return np.log(total[:, 0]) - shifted[rows, y], derivative
+    derivative[targets] -= 1
+    return np.log(total[..., 0]) - shifted[targets], derivative
 
 
 def nll(log_probabilities: Array, y: Array) -> tuple[Array, Array]:
-    """Loss of each row and its derivative, from log-probabilities ``(n, classes)`` and integer classes ``(n,)``."""
-    rows = np.arange(len(y))
+    """Loss of each row and its derivative, from log-probabilities ``(..., classes)`` and integer classes ``(...)``."""
+    targets = (*np.indices(y.shape), y)
     derivative = np.zeros_like(log_probabilities)
-    derivative[rows, y] = -1
-    return -log_probabilities[rows, y], derivative
+    derivative[targets] = -1
+    return -log_probabilities[targets], derivative
 
 
 def squared_error(prediction: Array, y: Array) -> tuple[Array, Array]:

@@ -6,7 +6,7 @@ import ast
 import math
 import textwrap
 from collections.abc import Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from parity.report.words import (
     share,
     totals,
 )
+from parity.rules import said_fields
 from parity.suite import Entry
 from parity.tolerance import FACTOR
 from parity.trajectory import Trajectory
@@ -298,7 +299,7 @@ def _words(value: Any) -> str:
     name = type(value).__name__
     if not is_dataclass(value):
         return name
-    parts = [f"{field.name} {getattr(value, field.name)!s}" for field in fields(value)]
+    parts = [f"{name} {one!s}" for name, one in said_fields(value).items()]
     return f"{name}: {', '.join(parts)}" if parts else name
 
 

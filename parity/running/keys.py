@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
+from dataclasses import is_dataclass
 from enum import Enum
 from functools import cache, partial
 from pathlib import Path
@@ -16,6 +16,7 @@ import numpy as np
 
 from parity import __version__
 from parity.recording.format import batch_order_hash
+from parity.rules import said_fields
 from parity.spec import Case
 from parity.suite import Entry, Suite, SuiteError
 
@@ -149,7 +150,7 @@ def _said(value: Any) -> str:
 def _parts(value: Any) -> Iterator[tuple[str, Any]]:
     """The fields of a record, or an object's public attributes; ValueError where it can have none."""
     if is_dataclass(value):
-        yield from ((field.name, getattr(value, field.name)) for field in fields(value))
+        yield from said_fields(value).items()
         return
     # What is copied in a way of its own, as a generator is, has more to it than its attributes.
     own = any(getattr(type(value), way) is not getattr(object, way) for way in ("__reduce__", "__getstate__"))

@@ -27,7 +27,7 @@ FOREIGN = PACKAGES - {"numpy"}
 # face hands out names of many rooms and loads none: it has a test of its own.
 GROUPS = (
     ("typing", "dtypes", "frameworks"),
-    ("trajectory", "layout", "schedules"),
+    ("trajectory", "layout", "rules", "schedules"),
     ("spec", "tolerance"),
     ("trainer",),
     ("suite", "nn"),

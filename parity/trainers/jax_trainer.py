@@ -21,9 +21,11 @@ from jax import lax
 from parity.dtypes import NARROW, smallest
 from parity.frameworks import TF32
 from parity.layout import Layout, to_canonical, to_framework
+from parity.nn.updates import rates
 from parity.spec import Adam, AdamW, Case, Loss, Optimizer
 from parity.trainer import State, Trained, continued, joined
 from parity.trainers.batches import all_rows, placing
+from parity.trainers.groups import decays
 from parity.typing import Array, Batches, Params
 
 # Without x64 optax corrects Adam's moments with float32 powers, and float64 arrays become float32 silently.
@@ -88,8 +90,8 @@ binary_crossentropy.defvjp(_residuals, _derivative)
 
 
 def nll(log_probabilities: jax.Array, y: jax.Array) -> jax.Array:
-    """Loss of each row, from log-probabilities ``(n, classes)`` and integer classes ``(n,)``."""
-    return -jnp.take_along_axis(log_probabilities, y[:, None], -1)[:, 0]
+    """Loss of each row, from log-probabilities ``(..., classes)`` and integer classes ``(...)``."""
+    return -jnp.take_along_axis(log_probabilities, y[..., None], -1)[..., 0]
 
 
 def squared_error(prediction: jax.Array, y: jax.Array) -> jax.Array:
@@ -116,25 +118,50 @@ class Program:
     """The static part of a compiled function. Compared by value, so ``forward`` should be no closure.
 
     ``unused`` names the parameters that ``forward`` never reads. JAX gives them a gradient of zeros, to which weight
-    decay would add. torch gives them none and leaves them alone, so here the optimizer does not see them.
+    decay would add. torch gives them none and leaves them alone, so here the optimizer does not see them. ``spared``
+    names those that weight decay leaves out.
     """
 
     forward: Callable[[Arrays, jax.Array], jax.Array]
     loss: Loss
     optimizer: Optimizer
     unused: tuple[str, ...] = ()
+    spared: tuple[str, ...] = ()
 
     def trained(self, params: Arrays) -> Arrays:
         return {name: p for name, p in params.items() if name not in self.unused}
 
-    def transformation(self) -> optax.GradientTransformation:
+    def transformation(self, rate: jax.Array | None = None) -> optax.GradientTransformation:
+        """optax's transformation for one update, of the learning rate ``rate`` where that changes."""
         rule = self.optimizer
+        learning_rate = rule.learning_rate if rate is None else rate
+        mask = None if rule.decayed is None else self._decayed
         if isinstance(rule, AdamW):
-            return optax.adamw(rule.learning_rate, rule.beta1, rule.beta2, rule.epsilon, weight_decay=rule.weight_decay)
+            return optax.adamw(
+                learning_rate, rule.beta1, rule.beta2, rule.epsilon, weight_decay=rule.weight_decay, mask=mask
+            )
         if isinstance(rule, Adam):
-            return optax.adam(rule.learning_rate, rule.beta1, rule.beta2, rule.epsilon)
-        sgd = optax.sgd(rule.learning_rate, rule.momentum or None)
-        return optax.chain(optax.add_decayed_weights(rule.weight_decay), sgd) if rule.weight_decay else sgd
+            return optax.adam(learning_rate, rule.beta1, rule.beta2, rule.epsilon)
+        sgd = optax.sgd(learning_rate, rule.momentum or None)
+        return optax.chain(optax.add_decayed_weights(rule.weight_decay, mask), sgd) if rule.weight_decay else sgd
+
+    def _decayed(self, params: Arrays) -> dict[str, bool]:
+        return {name: name not in self.spared for name in params}
+
+    def clipped(self, gradients: Arrays) -> Arrays:
+        """Clip gradients as the case asks: ``optax.clip_by_global_norm``, but with the epsilon that a case may have."""
+        asked = self.optimizer.clipping
+        if asked is None:
+            return gradients
+        if asked.kind == "value":
+            return {name: jnp.clip(g, -asked.limit, asked.limit) for name, g in gradients.items()}
+        whole = optax.global_norm(gradients)
+
+        def shortened(g: jax.Array) -> jax.Array:
+            norm = whole if asked.kind == "global_norm" else jnp.linalg.norm(g.ravel())
+            return g * (asked.limit / jnp.maximum(norm + asked.epsilon, asked.limit))
+
+        return {name: shortened(g) for name, g in gradients.items()}
 
     def slots(self) -> dict[str, str]:
         """optax's name of each slot to its canonical name."""
@@ -175,18 +202,20 @@ def advance(
     x: jax.Array,
     y: jax.Array,
     rows: jax.Array | None,
+    rates: jax.Array | None,
     inputs: tuple[jax.Array, ...],
 ) -> tuple[Arrays, optax.OptState, jax.Array, Arrays, tuple[jax.Array, ...]]:
     """Train ``segments`` segments of ``batches`` updates each; the results have ``room`` for more segments.
 
-    ``rows`` is (room·batches, batch), or None if every batch is all rows in order. Returns the parameters, the
-    slots, the losses (room·batches,) and, after each segment, the parameters (room, *shape) and the predictions of
-    ``inputs`` (room, n, ...).
+    ``rows`` is (room·batches, batch), or None if every batch is all rows in order. ``rates`` are the learning rates
+    (room·batches,), or None if all updates have the optimizer's. Returns the parameters, the slots, the losses
+    (room·batches,) and, after each segment, the parameters (room, *shape) and the predictions of ``inputs``
+    (room, n, ...).
 
     ``segments`` and the first step of a segment are traced. The compiler never unrolls a loop of unknown length, nor
     merges it with the code around it, so a step rounds the same no matter how many steps one call runs.
     """
-    transformation = program.transformation()
+    constant = program.transformation()
     put = lax.dynamic_update_index_in_dim  # compiles to less than .at[].set, which checks bounds
 
     def step(t: jax.Array, carry: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -198,8 +227,12 @@ def advance(
         loss, gradients = loss_and_gradients(program, params, batch_x, batch_y)
         if loss.dtype != losses.dtype:  # the model promoted it; storing would round it silently
             raise TypeError(f"the loss is {loss.dtype}, the run {losses.dtype}")
-        trained = program.trained(params)
-        updates, updated = transformation.update(*map(_widened, (gradients, slots, trained)))
+        trained, transformation = program.trained(params), constant
+        gradients = program.clipped(_widened(gradients))
+        if rates is not None:
+            rate = lax.dynamic_index_in_dim(rates, t, keepdims=False)
+            transformation = program.transformation(rate.astype(jax.tree.leaves(gradients)[0].dtype))
+        updates, updated = transformation.update(gradients, *map(_widened, (slots, trained)))
         slots = jax.tree.map(lambda old, new: new.astype(old.dtype), slots, updated)
         return params | optax.apply_updates(trained, updates), slots, put(losses, loss, t, 0)
 
@@ -244,7 +277,9 @@ class JaxTrainer:
         unused: tuple[str, ...] = (),
     ) -> None:
         self.dtype, self.device, self.layout = jnp.dtype(dtype), device_of(device), layout
-        self.program = Program(forward, case.loss, case.optimizer, unused)
+        masked = case.optimizer.decayed is not None
+        spared = tuple(name for name, decay in decays(case.optimizer, layout).items() if masked and not decay)
+        self.program = Program(forward, case.loss, case.optimizer, unused, spared)
         data = case.data()
         self._input = placing(self._put, data.x, data.x_test)
         self.x, self.y = self._input(data.x), self._put(data.y)
@@ -309,8 +344,11 @@ class JaxTrainer:
             indices = np.zeros((room * batches, len(segments[0][0])), np.int64)
             indices[: count * batches] = [rows for segment in segments for rows in segment]
             indices = jax.device_put(indices, self.device)
+        changing = None
+        if self.program.optimizer.rates is not None:
+            changing = jax.device_put(rates(self.program.optimizer, self.step, room * batches), self.device)
         self.params, self.slots, losses, snapshots, predictions = advance(
-            self.program, room, batches, count, self.params, self.slots, self.x, self.y, indices, inputs
+            self.program, room, batches, count, self.params, self.slots, self.x, self.y, indices, changing, inputs
         )
         self.step += count * batches
         ends = {name: _numpy(stack)[:count] for name, stack in snapshots.items()}

@@ -35,8 +35,12 @@ def fit_trainer(
         The trainer.
 
     Raises:
-        ValueError: If TensorFlow sees no such device.
+        ValueError: If TensorFlow sees no such device, or if the case's learning rate changes, its decay leaves
+            parameters out or its gradients are clipped: ``fit`` is not told of it here.
     """
+    rule = case.optimizer
+    if (rule.rates, rule.decayed, rule.clipping) != (None, None, None):
+        raise ValueError("fit knows no learning rates, decay masks and clipping of a case: use KerasTrainer")
     own = KerasTrainer(case, dtype, device, model, layout, cost=lambda prediction, y: loss(y, prediction))
     # XLA, which Keras may turn on, rounds otherwise.
     model.compile(own.optimizer, loss, metrics=[LossOfBatch(loss, dtype)], jit_compile=False)

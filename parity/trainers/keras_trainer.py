@@ -17,11 +17,13 @@ from keras import ops
 
 from parity.dtypes import NARROW, carrier, smallest
 from parity.layout import Layout, to_canonical, to_framework
+from parity.nn.updates import rates
 from parity.spec import Adam, AdamW, Case, Optimizer, Sgd
 from parity.trainer import State, Trained
 
 # On import, that module sets one thread and one order of every sum for TensorFlow, and so for Keras.
 from parity.trainers import tf1_trainer
+from parity.trainers.groups import decays
 from parity.trainers.tf1_trainer import device_of, gathered
 from parity.trainers.tf1_trainer import find_cuda as find_cuda
 from parity.typing import Array, Batches, Params
@@ -62,12 +64,12 @@ def binary_crossentropy(p: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
 
 
 def crossentropy(logits: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
-    """Loss of each row from logits ``(n, classes)`` and integer classes ``(n,)``, softmax and logarithm in one."""
+    """Loss of each row from logits ``(..., classes)`` and integer classes ``(...)``, softmax and logarithm in one."""
     return keras.losses.sparse_categorical_crossentropy(y, logits, from_logits=True)
 
 
 def nll(log_probabilities: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
-    """Loss of each row from log-probabilities ``(n, classes)`` and integer classes ``(n,)``."""
+    """Loss of each row from log-probabilities ``(..., classes)`` and integer classes ``(...)``."""
     # A mask, not a gather: its gradient is elementwise, so it is the same on every device.
     chosen = ops.one_hot(y, log_probabilities.shape[-1], dtype="bool")
     return -ops.sum(ops.where(chosen, log_probabilities, ops.zeros_like(log_probabilities)), -1)
@@ -104,7 +106,8 @@ class AdamOfTorch(keras.optimizers.Adam):
     size, by 6e-6, so ``update_step`` hands over a learning rate that makes up for it. In float64 it changes nothing.
 
     ``rate_of_torch`` is the learning rate as a number, because the optimizer's own is a variable of the default dtype.
-    ``decay_of_torch`` is the share that ``parity.spec.AdamW`` takes off a parameter at each step.
+    ``decay_of_torch`` is the share that ``parity.spec.AdamW`` takes off a parameter at each step. Where the rate
+    changes both are float64 tensors of this update.
     """
 
     def _corrections(self, dtype: str) -> tuple[tf.Tensor, tf.Tensor]:
@@ -127,7 +130,9 @@ class AdamOfTorch(keras.optimizers.Adam):
         (first, second), (own_first, own_second) = map(self._corrections, ("float64", variable.dtype))
         exact, own = second / first, own_second / own_first
         learning_rate = ops.cast(learning_rate, "float64") * (exact / ops.cast(own, "float64"))
-        if self.decay_of_torch:
+        if isinstance(self.decay_of_torch, tf.Tensor):
+            variable.assign(variable * ops.cast(1 - self.decay_of_torch, variable.dtype))
+        elif self.decay_of_torch:
             variable.assign(variable * (1 - self.decay_of_torch))
         return super().update_step(gradient, variable, learning_rate)
 
@@ -139,10 +144,26 @@ class AdamOfTorch(keras.optimizers.Adam):
         m = self.beta_1 * m + (1 - self.beta_1) * g
         v = self.beta_2 * v + (1 - self.beta_2) * ops.square(g)
         m_scale, v_scale = (ops.cast(value, "float32") for value in self._corrections("float64"))
-        p *= 1 - self.decay_of_torch
-        p -= self.rate_of_torch / m_scale * m / (ops.sqrt(v) / v_scale + self._epsilon_of_torch)
+        p *= ops.cast(1 - self.decay_of_torch, "float32")
+        p -= ops.cast(self.rate_of_torch, "float32") / m_scale * m / (ops.sqrt(v) / v_scale + self._epsilon_of_torch)
         for kept, value in zip((*moments, variable), (m, v, p), strict=True):
             kept.assign(ops.cast(value, kept.dtype))
+
+
+class SgdOfTorch(keras.optimizers.SGD):
+    """Keras's SGD for a learning rate that changes, with the momentum of ``parity.spec.Sgd``.
+
+    Keras's own keeps gradients times the rate of their time. Here they are all kept times the first rate, and the
+    step makes up for it.
+    """
+
+    def update_step(self, gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor) -> None:
+        if not self.momentum:
+            return super().update_step(gradient, variable, learning_rate)
+        kept = self.momentums[self._get_variable_index(variable)]
+        first = ops.cast(self.learning_rate, kept.dtype)
+        kept.assign(kept * ops.cast(self.momentum, kept.dtype) - gradient * first)
+        variable.assign_add(kept * ops.cast(learning_rate / ops.cast(self.learning_rate, "float64"), kept.dtype))
 
 
 def optimizer_of(rule: Optimizer, dtype: str) -> tuple[keras.optimizers.Optimizer, dict[str, str]]:
@@ -160,7 +181,8 @@ def optimizer_of(rule: Optimizer, dtype: str) -> tuple[keras.optimizers.Optimize
         adam.rate_of_torch = learning_rate
         adam.decay_of_torch = learning_rate * number(rule.weight_decay) if isinstance(rule, AdamW) else 0
         return adam, {"first_moment": "momentum", "second_moment": "velocity"}
-    return keras.optimizers.SGD(learning_rate, number(rule.momentum)), {"momentum": "momentum"} if rule.momentum else {}
+    kind = keras.optimizers.SGD if rule.rates is None else SgdOfTorch
+    return kind(learning_rate, number(rule.momentum)), {"momentum": "momentum"} if rule.momentum else {}
 
 
 class KerasTrainer:
@@ -189,6 +211,7 @@ class KerasTrainer:
         with tf.device(self.device):
             self.x, self.y = tf.constant(self._cast(data.x)), tf.constant(self._cast(data.y))
             model(self.x[:1])  # a layer makes its variables when it first sees the shape of its input
+            self.decays = decays(case.optimizer, layout)
             self.optimizer, slots = optimizer_of(case.optimizer, dtype)
             self.optimizer.build(model.trainable_variables)
             self.variables = {v.path.removeprefix(f"{model.name}/"): v for v in model.trainable_variables}
@@ -222,7 +245,10 @@ class KerasTrainer:
             with tf.device(self.device):
                 self.loops[len(inputs)] = self._loop_for(*[self.inputs] * len(inputs))
         counts = np.int32(len(segments)), np.int32(len(segments[0]))
-        losses, params, predictions = self.loops[len(inputs)](*counts, rows, ends, *map(self._cast, inputs))
+        changing = np.empty(0)
+        if self.case.optimizer.rates is not None:
+            changing = rates(self.case.optimizer, int(self.optimizer.iterations), len(segments) * len(segments[0]))
+        losses, params, predictions = self.loops[len(inputs)](*counts, rows, ends, changing, *map(self._cast, inputs))
         params = to_canonical(self.layout, _arrays(params), stacked=1)
         return Trained(_numpy(losses).reshape(len(segments), -1), params, tuple(map(_numpy, predictions)))
 
@@ -262,31 +288,52 @@ class KerasTrainer:
         # Made dense: Keras's Adam is wrong if an embedding looked the same row up twice.
         return loss, {name: tf.convert_to_tensor(g) for name, g in gradients.items() if g is not None}
 
-    def _step(self, x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
-        """Update every parameter that has a gradient once. Returns the batch's loss before that."""
+    def _step(self, x: tf.Tensor, y: tf.Tensor, rate: tf.Tensor | None) -> tf.Tensor:
+        """Update every parameter that has a gradient once. Returns the batch's loss before that.
+
+        ``rate`` is the learning rate of this update, float64, if it changes.
+        """
         loss, gradients = self._loss_and_gradients(x, y)
         rule = self.case.optimizer
+        gradients = tf1_trainer.clipped(rule, gradients)
         if isinstance(rule, Sgd) and rule.weight_decay:
-            gradients = {name: g + rule.weight_decay * self.variables[name].value for name, g in gradients.items()}
+            gradients = {
+                name: g + self.decays[name] * self.variables[name].value if self.decays[name] else g
+                for name, g in gradients.items()
+            }
         # The very updates of ``optimizer.apply``, without its way through tf.distribute, whose custom gradient would
         # keep every graph for ever.
         for name, g in gradients.items():
-            self.optimizer.update_step(g, self.variables[name], self.optimizer.learning_rate)
+            if isinstance(rule, AdamW) and (rule.rates is not None or rule.decayed is not None):
+                number = np.float64 if self.dtype == np.float64 else float
+                learning_rate = number(rule.learning_rate) if rate is None else rate
+                self.optimizer.decay_of_torch = learning_rate * self.decays[name] if self.decays[name] else 0
+            if isinstance(rule, Adam) and rate is not None:
+                self.optimizer.rate_of_torch = rate
+            self.optimizer.update_step(g, self.variables[name], self.optimizer.learning_rate if rate is None else rate)
         self.optimizer.iterations.assign_add(1)
         return loss
 
     def _loop_for(self, *inputs: tf.TensorSpec) -> Any:
         """Trace the loop that predicts ``inputs`` after each segment."""
         counts, rows = tf.TensorSpec((), tf.int32), tf.TensorSpec((None,), tf.int64)
-        return _traced(self._loop, counts, counts, rows, rows, *inputs)
+        return _traced(self._loop, counts, counts, rows, rows, tf.TensorSpec((None,), tf.float64), *inputs)
 
     def _loop(
-        self, segments: tf.Tensor, batches: tf.Tensor, rows: tf.Tensor, cuts: tf.Tensor, *inputs: tf.Tensor
+        self,
+        segments: tf.Tensor,
+        batches: tf.Tensor,
+        rows: tf.Tensor,
+        cuts: tf.Tensor,
+        changing: tf.Tensor,
+        *inputs: tf.Tensor,
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor], list[tf.Tensor]]:
-        """Do a whole call to ``train``. ``rows`` and ``cuts`` are the results of ``gathered``.
+        """Do a whole call to ``train``. ``rows`` and ``cuts`` are the results of ``gathered``; ``changing`` are the
+        learning rates of all updates, if they change.
 
         Returns losses ``(segments * batches,)``, snapshots ``(segments, *shape)``, predictions ``(segments, n, ...)``.
         """
+        scheduled = self.case.optimizer.rates is not None
         losses = tf.TensorArray(self.dtype, segments * batches, element_shape=())
         snapshots = {
             name: tf.TensorArray(self.dtype, segments, element_shape=variable.shape)
@@ -299,7 +346,7 @@ class KerasTrainer:
                 if tf.size(rows) > 0:
                     chosen = rows[cuts[i] : cuts[i + 1]]
                     x, y = tf.gather(self.x, chosen), tf.gather(self.y, chosen)
-                losses = losses.write(i, self._step(x, y))
+                losses = losses.write(i, self._step(x, y, changing[i] if scheduled else None))
             snapshots = {name: array.write(s, self.variables[name].value) for name, array in snapshots.items()}
             predictions = [array.write(s, self.model(x)) for array, x in zip(predictions, inputs)]  # noqa: B905
         ends = {name: array.stack() for name, array in snapshots.items()}

@@ -15,7 +15,7 @@ import numpy as np
 from parity.dtypes import NARROW, carrier
 from parity.nn.losses import LOSSES, Loss
 from parity.nn.narrow import narrowed
-from parity.nn.updates import UPDATES, slot_names
+from parity.nn.updates import UPDATES, clipped, rule_at, slot_names
 from parity.spec import Case
 from parity.trainer import State, Trained
 from parity.trainers.batches import all_rows
@@ -114,5 +114,6 @@ class NumpyTrainer:
         # A parameter without a gradient is left alone, as torch leaves one whose gradient is None.
         self.state.step += 1
         update = UPDATES[type(self.case.optimizer)]
-        for name, g in gradients.items():
-            self.state.params[name] = update(self.case.optimizer, name, self.state.params[name], g, self.state)
+        for name, g in clipped(self.case.optimizer, gradients).items():
+            rule = rule_at(self.case.optimizer, name, self.state.step)
+            self.state.params[name] = update(rule, name, self.state.params[name], g, self.state)

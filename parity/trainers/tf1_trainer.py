@@ -20,9 +20,11 @@ from tensorflow.python.framework.config import is_op_determinism_enabled
 from parity.dtypes import NARROW, smallest
 from parity.frameworks import TF32
 from parity.layout import Layout, to_canonical, to_framework
+from parity.nn.updates import rates
 from parity.spec import Adam, AdamW, Case, Optimizer, Sgd
 from parity.trainer import State, Trained
 from parity.trainers.batches import all_rows
+from parity.trainers.groups import decays
 from parity.typing import Array, Batches, Params
 
 # One thread and one order of every sum: the same bits at every run.
@@ -102,12 +104,12 @@ def binary_crossentropy(p: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
 
 
 def crossentropy(logits: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
-    """Loss of each row from logits ``(n, classes)`` and integer classes ``(n,)``, softmax and logarithm in one."""
+    """Loss of each row from logits ``(..., classes)`` and integer classes ``(...)``, softmax and logarithm in one."""
     return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=y, logits=logits)
 
 
 def nll(log_probabilities: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
-    """Loss of each row from log-probabilities ``(n, classes)`` and integer classes ``(n,)``."""
+    """Loss of each row from log-probabilities ``(..., classes)`` and integer classes ``(...)``."""
     # A mask, not a gather: its gradient is elementwise, so it is the same on every device.
     chosen = tf.one_hot(y, log_probabilities.shape[-1], on_value=True, off_value=False)
     return -tf.reduce_sum(tf.where(chosen, log_probabilities, tf.zeros_like(log_probabilities)), -1)
@@ -145,11 +147,11 @@ class AdamOfFloat64(v1.train.AdamOptimizer):
     """TF1's Adam with its update written out, because the fused update computes 1 - beta in the run's dtype.
 
     In float32, 1 - beta2 is off by 1.3e-5 if beta2 is .999, and so is every second moment. Here hyper-parameters are
-    float64 tensors until they meet a moment. ``decay`` is the share that ``parity.spec.AdamW`` takes off a parameter at
-    each step.
+    float64 tensors until they meet a moment. ``decay`` gives the share that ``parity.spec.AdamW`` takes off a variable
+    at this step; None takes nothing off any.
     """
 
-    decay: tf.Tensor | None = None
+    decay: Callable[[v1.Variable], tf.Tensor | None] = staticmethod(lambda variable: None)
 
     def _resource_apply_dense(self, gradient: tf.Tensor, variable: v1.Variable) -> tf.Operation:
         own = gradient.dtype
@@ -162,15 +164,37 @@ class AdamOfFloat64(v1.train.AdamOptimizer):
         first = number(self._beta1_t) * number(slots[0]) + number(1 - self._beta1_t) * number(gradient)
         second = number(self._beta2_t) * number(slots[1]) + number(1 - self._beta2_t) * tf.square(number(gradient))
         change = number(self._lr_t) * first / (tf.sqrt(second) + number(self._epsilon_t))
-        if self.decay is not None:
-            change += number(self.decay) * number(variable.read_value())
+        decay = self.decay(variable)
+        if decay is not None:
+            change += number(decay) * number(variable.read_value())
         changes = zip(slots, (first, second), strict=True)
         moments = [slot.assign(tf.cast(value, own)) for slot, value in changes]
         return tf.group(*moments, variable.assign_sub(tf.cast(change, own)))
 
 
-def optimizer_of(rule: Optimizer, step: v1.Variable) -> tuple[v1.train.Optimizer, dict[str, str]]:
+def clipped(rule: Optimizer, gradients: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """Clip gradients as a case asks: ``tf.clip_by_global_norm``, but with the epsilon that a case may have."""
+    asked = rule.clipping
+    if asked is None:
+        return dict(gradients)
+    if asked.kind == "value":
+        return {name: tf.clip_by_value(g, -asked.limit, asked.limit) for name, g in gradients.items()}
+    squares = {name: tf.reduce_sum(tf.square(g)) for name, g in gradients.items()}
+    if asked.kind == "global_norm":
+        squares = dict.fromkeys(squares, tf.add_n(list(squares.values())))
+    return {
+        name: g * (asked.limit / tf.maximum(tf.sqrt(squares[name]) + asked.epsilon, asked.limit))
+        for name, g in gradients.items()
+    }
+
+
+def optimizer_of(
+    rule: Optimizer, step: v1.Variable, rate: Callable[[], tf.Tensor], decays: Mapping[Any, float]
+) -> tuple[v1.train.Optimizer, dict[str, str]]:
     """TF1's optimizer for a rule, and each canonical slot's name in TF1. ``step`` counts the updates done.
+
+    ``rate`` gives the learning rate of the update that is built, where it changes. ``decays`` has the weight decay by
+    each variable's ``ref``.
 
     Hyper-parameters are float64 tensors: a Python float would reach a float64 update through float32.
 
@@ -179,7 +203,11 @@ def optimizer_of(rule: Optimizer, step: v1.Variable) -> tuple[v1.train.Optimizer
     rate and epsilon carry a correction in float64 instead. They are functions, because the training loop must compute
     them anew at every step.
     """
-    learning_rate = tf.constant(rule.learning_rate, tf.float64)
+    constant = tf.constant(rule.learning_rate, tf.float64)
+
+    def learning_rate() -> tf.Tensor:
+        return constant if rule.rates is None else rate()
+
     if isinstance(rule, Adam):
         beta1, beta2 = (tf.constant(beta, tf.float64) for beta in (rule.beta1, rule.beta2))
         epsilon = tf.constant(rule.epsilon, tf.float64)
@@ -188,18 +216,27 @@ def optimizer_of(rule: Optimizer, step: v1.Variable) -> tuple[v1.train.Optimizer
             return 1 - beta ** tf.cast(step.read_value() + 1, tf.float64)
 
         adam = AdamOfFloat64(
-            lambda: learning_rate * tf.sqrt(correction(beta2)) / correction(beta1),
+            lambda: learning_rate() * tf.sqrt(correction(beta2)) / correction(beta1),
             beta1,
             beta2,
             lambda: epsilon * tf.sqrt(correction(beta2)),
         )
         if isinstance(rule, AdamW):
-            adam.decay = tf.constant(rule.learning_rate * rule.weight_decay, tf.float64)
+            whole = tf.constant(rule.learning_rate * rule.weight_decay, tf.float64)
+            share = tf.constant(rule.weight_decay, tf.float64)
+
+            def decay(variable: v1.Variable) -> tf.Tensor | None:
+                if not decays[variable.ref()]:
+                    return None
+                return whole if rule.rates is None else rate() * share
+
+            adam.decay = decay
         return adam, {"first_moment": "m", "second_moment": "v"}
+    asked = constant if rule.rates is None else rate
     if rule.momentum:
         momentum = tf.constant(rule.momentum, tf.float64)
-        return v1.train.MomentumOptimizer(learning_rate, momentum), {"momentum": "momentum"}
-    return v1.train.GradientDescentOptimizer(learning_rate), {}
+        return v1.train.MomentumOptimizer(asked, momentum), {"momentum": "momentum"}
+    return v1.train.GradientDescentOptimizer(asked), {}
 
 
 class Tf1Trainer:
@@ -230,7 +267,10 @@ class Tf1Trainer:
                 for name, value in to_framework(layout, case.initial()).items()
             }
             self.step = v1.Variable(0, dtype=tf.int64, trainable=False, use_resource=True, name="global_step")
-            self.optimizer, slots = optimizer_of(case.optimizer, self.step)
+            self.decays = decays(case.optimizer, layout)
+            of_variables = {variable.ref(): self.decays[name] for name, variable in self.variables.items()}
+            self.rates = v1.placeholder(tf.float64, (None,), "rates")
+            self.optimizer, slots = optimizer_of(case.optimizer, self.step, lambda: self.rate, of_variables)
 
             self.inputs = v1.placeholder(x.dtype, (None, *x.shape[1:]), "inputs")
             self.targets = v1.placeholder(y.dtype, (None, *y.shape[1:]), "targets")
@@ -262,6 +302,9 @@ class Tf1Trainer:
     def train(self, segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
         rows, ends = gathered(segments, self.x.shape[0])
         feed = {self.segments: len(segments), self.batches: len(segments[0]), self.rows: rows, self.ends: ends}
+        if self.case.optimizer.rates is not None:
+            done = int(self.session.run(self.step))
+            feed[self.rates] = rates(self.case.optimizer, done, len(segments) * len(segments[0]))
         if len(inputs) not in self.loops:
             with self.session.graph.as_default(), tf.device(self.device):
                 self.loops[len(inputs)] = self._loop(len(inputs))
@@ -327,13 +370,18 @@ class Tf1Trainer:
         rows = self.rows[self.ends[i] : self.ends[i + 1]]
         return tf.gather(self.x, rows), tf.gather(self.y, rows)
 
-    def _step(self, x: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, tf.Operation]:
-        """The loss of one batch, and the operation that updates every parameter once."""
+    def _step(self, x: tf.Tensor, y: tf.Tensor, i: tf.Tensor) -> tuple[tf.Tensor, tf.Operation]:
+        """The loss of one batch, and the operation that updates every parameter once: the i-th of this call."""
         params = self._read()
         loss, gradients = self._loss_and_gradients(params, self.forward(params, x), y)
         rule = self.case.optimizer
+        gradients = clipped(rule, gradients)
         if isinstance(rule, Sgd) and rule.weight_decay:
-            gradients = {name: g + rule.weight_decay * params[name] for name, g in gradients.items()}
+            gradients = {
+                name: g + self.decays[name] * params[name] if self.decays[name] else g for name, g in gradients.items()
+            }
+        if rule.rates is not None:
+            self.rate = self.rates[i]
         # A graph has no order but the one that it is given: every gradient is computed before any parameter moves.
         with tf.control_dependencies([loss, *params.values(), *gradients.values()]):
             pairs = [(g, self.variables[name]) for name, g in gradients.items()]
@@ -351,7 +399,7 @@ class Tf1Trainer:
 
         def batch(i: tf.Tensor, end: tf.Tensor, losses: tf.TensorArray) -> tuple[Any, ...]:
             x, y = tf.cond(whole, lambda: (every_x, every_y), lambda: self._batch(i))
-            loss, update = self._step(x, y)
+            loss, update = self._step(x, y, i)
             with tf.control_dependencies([update]):
                 return i + 1, end, losses.write(i, loss)
 

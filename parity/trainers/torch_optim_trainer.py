@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -44,8 +45,11 @@ def optimizer_trainer(
         The trainer.
 
     Raises:
-        ValueError: If torch sees no such device.
+        ValueError: If torch sees no such device, or if the case leaves parameters out of its weight decay: the groups
+            of the optimizer would have to.
     """
+    if case.optimizer.decayed is not None:
+        raise ValueError("an optimizer of the model's own says by its groups what decays: use module_trainer")
     module.to(device_of(device), getattr(torch, dtype))
     said = forward or module
     parameters: Tensors = dict(module.named_parameters())
@@ -60,7 +64,15 @@ def optimizer_trainer(
         loss.backward()
         return loss, {name: p.grad for name, p in params.items() if p.grad is not None}
 
-    trainer.backward, trainer.update = backward, lambda rule, params, gradients: optimizer.step()
+    def update(rule: Any, params: Tensors, gradients: Tensors) -> None:
+        for name, g in gradients.items():
+            parameters[name].grad = g  # clipped, where the case asks for it
+        if case.optimizer.rates is not None:
+            for group in optimizer.param_groups:
+                group["lr"] = rule.learning_rate
+        optimizer.step()
+
+    trainer.backward, trainer.update = backward, update
     # The state that the optimizer would make for itself at its first step.
     own_names = {"momentum": "momentum_buffer", "first_moment": "exp_avg", "second_moment": "exp_avg_sq"}
     for name, p in parameters.items():

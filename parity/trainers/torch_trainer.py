@@ -7,6 +7,7 @@ bring its own loss, its own gradients and its own update; torch's stand in for t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -20,9 +21,11 @@ from torch.optim.sgd import sgd
 
 from parity.frameworks import TF32
 from parity.layout import Layout, to_canonical, to_framework
-from parity.spec import Adam, AdamW, Case, Sgd
+from parity.nn.updates import rate
+from parity.spec import Adam, AdamW, Case, Optimizer, Sgd
 from parity.trainer import State, Trained
 from parity.trainers.batches import all_rows, placing
+from parity.trainers.groups import decays
 from parity.typing import Array, Batches, Params
 
 torch.set_num_threads(1)
@@ -95,7 +98,8 @@ Cost = Callable[[Tensor, Tensor], Tensor]
 Backward = Callable[[Tensors, Tensor, Tensor], tuple[Tensor, Tensors]]
 """``(params, x, y)`` to the batch's loss and the gradient of every parameter that has one."""
 Update = Callable[[Any, Tensors, Tensors], None]
-"""``(rule, params, gradients)``: one step of the case's rule, ``Sgd``, ``Adam`` or ``AdamW``, in place."""
+"""``(rule, params, gradients)``: one step of a rule, ``Sgd``, ``Adam`` or ``AdamW``, in place. It has the learning rate
+of this step, and one decay for all parameters whose gradients are given."""
 
 Loader = Callable[[Tensor, Tensor, Batches], Iterable[Sequence[Tensor]]]
 """``(x, y, batches)``: all rows of the data, and which of them each batch has, to ``(x, y)`` of each batch."""
@@ -106,10 +110,20 @@ def total(prediction: Tensor, y: Tensor, reduction: str) -> Tensor:
     return prediction.sum() if reduction == "sum" else prediction.mean()
 
 
+def crossentropy(logits: Tensor, y: Tensor, reduction: str) -> Tensor:
+    """torch's loss of logits ``(..., classes)`` and integer classes ``(...)``; torch itself has the classes second."""
+    return F.cross_entropy(logits.flatten(0, -2), y.flatten(), reduction=reduction)
+
+
+def nll(log_probabilities: Tensor, y: Tensor, reduction: str) -> Tensor:
+    """torch's loss of log-probabilities ``(..., classes)`` and integer classes ``(...)``."""
+    return F.nll_loss(log_probabilities.flatten(0, -2), y.flatten(), reduction=reduction)
+
+
 LOSSES: dict[str, Callable[..., Tensor]] = {
     "binary_crossentropy": F.binary_cross_entropy,
-    "crossentropy": F.cross_entropy,
-    "nll": F.nll_loss,
+    "crossentropy": crossentropy,
+    "nll": nll,
     "squared_error": F.mse_loss,
     "total": total,
 }
@@ -181,6 +195,7 @@ class TorchTrainer:
         self.cost: Cost = cost or partial(LOSSES[case.loss.kind], reduction=case.loss.reduction)
         self.backward = backward or self._differentiate
         self.update: Update = update or (self._adam if isinstance(case.optimizer, Adam) else self._sgd)
+        self.decays = decays(case.optimizer, layout)
         data = case.data()
         self._input = placing(self._put, data.x, data.x_test)
         self.x, self.y = self._input(data.x), self._put(data.y)
@@ -214,7 +229,7 @@ class TorchTrainer:
         return self.cost(self.forward(self.params, self._put(x)), self._put(y))
 
     def train(self, segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
-        losses = []
+        losses: list[Tensor] = []
         rows = self._rows(segments)
         asked = [(self._input(x), list[Tensor]()) for x in inputs]
         snapshots = {name: p.new_empty((len(segments), *p.shape)) for name, p in self.values.items()}
@@ -223,7 +238,8 @@ class TorchTrainer:
             for _ in segment:
                 x, y = next(rows)
                 loss, gradients = self.backward(self.params, x, y)
-                self.update(self.case.optimizer, self.values, gradients)
+                for rule, group in self._groups(_clipped(self.case.optimizer, gradients), self.step + len(losses)):
+                    self.update(rule, self.values, group)
                 losses.append(loss.detach())
             for p, place in places:
                 place[s].copy_(p)
@@ -285,6 +301,18 @@ class TorchTrainer:
         gradients = torch.autograd.grad(loss, tuple(params.values()), allow_unused=True)
         return loss, {name: g for name, g in zip(params, gradients, strict=True) if g is not None}
 
+    def _groups(self, gradients: Tensors, step: int) -> list[tuple[Optimizer, Tensors]]:
+        """The update after ``step`` others, as torch's groups: gradients of one decay, with its rule."""
+        rule = self.case.optimizer
+        if rule.rates is not None:
+            rule = replace(rule, learning_rate=rate(rule, step), rates=None)
+        if rule.decayed is None or (isinstance(rule, Adam) and not isinstance(rule, AdamW)):
+            return [(rule, gradients)]
+        groups: dict[float, Tensors] = {}
+        for name, g in gradients.items():
+            groups.setdefault(self.decays[name], {})[name] = g
+        return [(replace(rule, weight_decay=decay, decayed=None), group) for decay, group in groups.items()]
+
     # torch.optim's own arithmetic, called without an Optimizer: its hooks cost more than the update of a small model,
     # and slots that the trainer holds are exported and loaded exactly.
 
@@ -322,6 +350,23 @@ class TorchTrainer:
             amsgrad=False,
             maximize=False,
         )
+
+
+@torch.no_grad()
+def _clipped(rule: Optimizer, gradients: Tensors) -> Tensors:
+    """Clip the gradients. torch's ``clip_grad_norm_`` adds 1e-6 to the norm, which here the case alone may ask for."""
+    asked = rule.clipping
+    if asked is None:
+        return gradients
+    if asked.kind == "value":
+        return {name: g.clamp(-asked.limit, asked.limit) for name, g in gradients.items()}
+    norms = {name: torch.linalg.vector_norm(g) for name, g in gradients.items()}
+    if asked.kind == "global_norm":
+        norms = dict.fromkeys(norms, torch.linalg.vector_norm(torch.stack(list(norms.values()))))
+    return {
+        name: g * (asked.limit / torch.clamp(norms[name] + asked.epsilon, min=asked.limit))
+        for name, g in gradients.items()
+    }
 
 
 def _numpy(tensor: Tensor) -> Array:

@@ -24,7 +24,7 @@ MOST = 1 << 13
 CONSTANTS = ("momentum", "beta1", "beta2", "epsilon")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class EpsilonHat(AdamW):
     """Adam as TF1 and Keras have it, with its epsilon added before the bias is corrected."""
 

@@ -38,7 +38,8 @@ def adam_said(run: Trajectory) -> EpsilonHat | None:
     decay = group.get("weight_decay")
     if len(numbers) < len(names):
         return None
-    return EpsilonHat(**numbers, weight_decay=float(decay) if isinstance(decay, int | float) else 0.0)
+    rate, beta1, beta2, epsilon = (numbers[name] for name in names)
+    return EpsilonHat(rate, beta1, beta2, epsilon, float(decay) if isinstance(decay, int | float) else 0.0)
 
 
 def of_keras(updates: Updates, until: int | None) -> tuple[Replay, str] | None:
