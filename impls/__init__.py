@@ -1,4 +1,4 @@
-"""The documents' models: one package a model, one flat file a framework.
+"""The documents' models, and a GPT beyond them: one package a model, one flat file a framework.
 
 A model's ``spec.py`` holds its ``CASES``. Every other file ``<model>_<label>.py`` is an implementation.
 """

@@ -22,7 +22,7 @@ import numpy as np
 
 from fixtures import text, weights
 from parity import nn
-from parity.spec import AdamW, Array, Case, Clipping, Display, Loss, Metric, Policy, Publication, Shuffled, WarmupCosine
+from parity.spec import AdamW, Array, Case, Clipping, Display, Loss, Metric, Shuffled, WarmupCosine
 
 QKV = tuple(f"block{number}/attention/kernel" for number in (1, 2))
 
@@ -50,9 +50,7 @@ CASES = (
         schedule=Shuffled(batch_size=8, seed=3),
         epochs=4,
         metrics=(Metric("test loss", "test", loss_of_rows),),
-        publication=Publication("beyond the documents"),
-        display=Display(note="the story that comes with the project"),
-        policy=Policy(),
+        display=Display(note="beyond the documents; trained on the story that comes with the project"),
         blocks=dict.fromkeys(QKV, ("query", "key", "value")),
     ),
 )

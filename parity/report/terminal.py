@@ -245,7 +245,8 @@ def print_log(console: Console, case: Case, outcome: Outcome) -> None:
     Where the source shows no output, ours stands alone. It is printed as it is, for it is what a script prints.
     """
     console.print(Text(case.name, "bold") + Text(f", {outcome.implementation}, {outcome.dtype}"))
-    console.print(case.publication.source, style="dim")
+    if case.publication.source:
+        console.print(case.publication.source, style="dim")
     if case.display.note:
         console.print(case.display.note, soft_wrap=True)
     lines = log_lines(case, outcome.figures, outcome.run)

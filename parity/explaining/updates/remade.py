@@ -303,10 +303,15 @@ def _selected(
 
 
 def optimizer_said(run: Trajectory) -> Optimizer | None:
-    """Read the optimizer that a run declares; None if it declares none, or not in the words of ``parity.spec``."""
+    """Read the optimizer that a run declares; None if it declares none, or not in the words of ``parity.spec``.
+
+    None too if its learning rate changes, its decay leaves parameters out or its gradients are clipped: updates are
+    made again here by one rule for all values of all tensors.
+    """
     said = run.meta.get("hyper_parameters")
     text = said.get("optimizer") if isinstance(said, dict) else None
-    return optimizer_from(text) if isinstance(text, str) else in_our_words(run.meta.get("optimizer"))
+    found = optimizer_from(text) if isinstance(text, str) else in_our_words(run.meta.get("optimizer"))
+    return None if found is None or (found.rates, found.decayed, found.clipping) != (None, None, None) else found
 
 
 def decays_said(run: Trajectory) -> tuple[float, ...]:

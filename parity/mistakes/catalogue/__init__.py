@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib
 
-from parity.mistakes.catalogue import adam, batches, data, layers, losses, precision, updates
+from parity.mistakes.catalogue import adam, batches, data, layers, losses, precision, recipe, updates
 from parity.mistakes.mistake import Mistake
 from parity.suite import Entry
 
 CATALOGUE: tuple[Mistake, ...] = tuple(
-    mistake for family in (batches, data, layers, precision, losses, adam, updates) for mistake in family.MISTAKES
+    mistake
+    for family in (batches, data, layers, precision, losses, adam, updates, recipe)
+    for mistake in family.MISTAKES
 )
 
 

@@ -27,7 +27,7 @@ from parity.mistakes.pieces import with_loss
 from parity.mistakes.planting import batches, either, on_case, one_by_one
 from parity.mistakes.stepwise import Stepwise, on_step
 from parity.recording.steps import Phase, Step
-from parity.spec import Case, Optimizer, Sgd
+from parity.spec import Case, Optimizer, Sgd, decay_of
 from parity.tolerance import FACTOR, ROUNDINGS
 from parity.trainer import Build, Trainer
 from parity.trainers.numpy_trainer import NumpyTrainer
@@ -85,8 +85,8 @@ def broadcast(build: Build, case: Case, dtype: str, device: str) -> Trainer | Un
 
 def penalty_in_the_loss(gradients: Gradients, params: Params, x: Array, y: Array, case: Case) -> tuple[float, Params]:
     loss, found = gradients(x, y)
-    decay = case.optimizer.weight_decay if isinstance(case.optimizer, Sgd) else 0.0
-    return loss + decay / 2 * sum(float((p * p).sum()) for p in params.values()), found
+    decays = {name: decay_of(case.optimizer, name) if isinstance(case.optimizer, Sgd) else 0.0 for name in params}
+    return loss + sum(decays[name] / 2 * float((p * p).sum()) for name, p in params.items()), found
 
 
 def with_penalty(build: Build, case: Case, dtype: str, device: str) -> Trainer:
@@ -160,10 +160,10 @@ def without_clamp(build: Build, case: Case, dtype: str, device: str, loss: nn.Lo
 
 def softmax_over_rows(loss: nn.Loss) -> nn.Loss:
     def mistaken(logits: Array, y: Array) -> tuple[Array, Array]:
-        log_p, rows = nn.log_softmax(logits, 0), np.arange(len(y))
-        derivative = np.exp(log_p) * np.bincount(y, minlength=logits.shape[1]).astype(logits.dtype)
-        derivative[rows, y] -= 1
-        return -log_p[rows, y], derivative
+        log_p, targets = nn.log_softmax(logits, 0), (*np.indices(y.shape), y)
+        chosen = np.zeros_like(log_p)
+        chosen[targets] = 1
+        return -log_p[targets], np.exp(log_p) * chosen.sum(0) - chosen
 
     return mistaken
 
@@ -196,21 +196,28 @@ FEW = 8
 its number is said and no mistake is named."""
 
 
-def added(step: Step, before: Step | None, optimizer: Optimizer | None) -> list[Step]:
-    """Add up over the rows, or over every output of each."""
+def counts(step: Step) -> list[int]:
+    """Count what a loss may be added up over: the rows, the places of all rows, and every output."""
     rows, each = sizes(step)
-    return [times(step, count) for count in (rows, rows * each) if count > FEW]
+    last = max(1, step.prediction.shape[-1]) if step.prediction.ndim > 1 else 1
+    return [count for count in dict.fromkeys((rows, rows * each // last, rows * each)) if count > FEW]
+
+
+def added(step: Step, before: Step | None, optimizer: Optimizer | None) -> list[Step]:
+    """Add up over the rows, over the places of each or over every output."""
+    return [times(step, count) for count in counts(step)]
 
 
 def averaged(step: Step, before: Step | None, optimizer: Optimizer | None) -> list[Step]:
-    """Average over the rows, or over every output of each."""
-    rows, each = sizes(step)
-    return [times(step, 1 / count) for count in (rows, rows * each) if count > FEW]
+    """Average over the rows, over the places of each or over every output."""
+    return [times(step, 1 / count) for count in counts(step)]
 
 
 def averaged_over_outputs(step: Step, before: Step | None, optimizer: Optimizer | None) -> list[Step]:
+    """Average over the outputs of each row, or over those of each place of it."""
     _, each = sizes(step)
-    return [times(step, 1 / each)] if each > FEW else []
+    last = step.prediction.shape[-1] if step.prediction.ndim > 2 else each
+    return [times(step, 1 / count) for count in dict.fromkeys((each, last)) if count > FEW]
 
 
 def halved(step: Step, before: Step | None, optimizer: Optimizer | None) -> list[Step]:
@@ -256,7 +263,7 @@ def torch_log_with_epsilon(torch: Any, p: Any, y: Any) -> Any:
 
 
 def torch_softmax_over_rows(torch: Any, logits: Any, y: Any) -> Any:
-    return -torch.log_softmax(logits, 0).gather(1, y[:, None])
+    return -torch.log_softmax(logits, 0).gather(-1, y[..., None])
 
 
 def torch_of_a_sigmoid(torch: Any, p: Any, y: Any) -> Any:

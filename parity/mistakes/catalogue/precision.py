@@ -46,11 +46,11 @@ HALF_BLOCK = 16
 
 
 def half_product(a: Array, b: Array) -> Array:
-    """Multiply ``a`` (…, k) by ``b`` (k, n) with partial sums in half precision."""
-    total: Array = np.zeros((*a.shape[:-1], *b.shape[1:]), np.float16)
-    for start in range(0, len(b), HALF_BLOCK):
+    """Multiply ``a`` (…, k) by ``b`` (k, n) or (…, k, n) with partial sums in half precision."""
+    total: Array = np.zeros((), np.float16)
+    for start in range(0, a.shape[-1], HALF_BLOCK):
         block = slice(start, start + HALF_BLOCK)
-        total = (total + a[..., block] @ b[block]).astype(np.float16)
+        total = (total + a[..., block] @ (b[..., block, :] if b.ndim > 1 else b[block])).astype(np.float16)
     return total.astype(a.dtype)
 
 

@@ -21,7 +21,7 @@ from parity.mistakes.mistake import (
 from parity.mistakes.planting import batches, on_optimizer, one_by_one
 from parity.mistakes.stepwise import Stepwise, honest, on_step
 from parity.recording.steps import Phase, Step
-from parity.spec import AdamW, Case, Optimizer, Sgd
+from parity.spec import AdamW, Case, Optimizer, Sgd, decay_of
 from parity.trainer import Build, State, Trainer
 from parity.typing import Array
 
@@ -74,7 +74,7 @@ def decay_without_the_rate(rule: Sgd | AdamW, name: str, p: Array, g: Array, sta
 
 
 def has_decayed_biases(case: Case) -> bool:
-    return has_decay(case) and any(name.endswith("bias") for name in case.initial())
+    return any(decay_of(case.optimizer, name) for name in case.initial() if name.endswith("bias"))
 
 
 def decay_of_weights_alone(rule: Sgd | AdamW, name: str, p: Array, g: Array, state: State) -> Array:
