@@ -68,7 +68,11 @@ def in_python(record: Any) -> Any:
 
 @dataclass(frozen=True)
 class StepDecay:
-    """A learning rate that is multiplied by ``factor`` after every ``every`` updates.
+    """A learning rate that is multiplied by a factor again and again.
+
+    Attributes:
+        every: How many updates have one rate.
+        factor: The ratio of a rate to the one before.
 
     Examples:
         >>> Sgd(0.1, rates=StepDecay(every=100, factor=0.1)).rates.every
@@ -81,7 +85,11 @@ class StepDecay:
 
 @dataclass(frozen=True)
 class LinearWarmup:
-    """A learning rate that rises from ``start`` on a straight line; update ``steps``, counted from 0, has the whole.
+    """A learning rate that rises along a straight line, then stays.
+
+    Attributes:
+        start: The first update's rate.
+        steps: The number of the first update that has the optimizer's whole rate, counted from 0.
 
     Examples:
         >>> Sgd(0.1, rates=LinearWarmup(start=0.01, steps=10)).rates.start
@@ -94,7 +102,11 @@ class LinearWarmup:
 
 @dataclass(frozen=True)
 class CosineDecay:
-    """A learning rate that falls to ``end`` along half a wave of the cosine, in ``steps`` updates, and stays there.
+    """A learning rate that falls along half a wave of the cosine.
+
+    Attributes:
+        end: The last rate, which stays.
+        steps: How many updates the fall takes.
 
     Examples:
         >>> Sgd(0.1, rates=CosineDecay(end=0.01, steps=10)).rates.end

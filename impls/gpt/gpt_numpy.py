@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from parity import nn
-from parity.nn.attention import attention, attention_backward
+from parity.nn import attention
 from parity.spec import Array, Case, Params
 from parity.trainers.numpy_trainer import NumpyTrainer
 
@@ -38,7 +38,7 @@ def block(params: Params, name: str, x: Array) -> tuple[Array, Cache]:
     joined = nn.dense(normal1, params[f"{name}/attention/kernel"])  # (batch, T, C) -> (batch, T, 3C)
     heads = joined.reshape(*x.shape[:2], 3, HEADS, -1)  # (batch, T, 3C) -> (batch, T, 3, heads, C / heads)
     qkv = tuple(np.moveaxis(heads, 2, 0))
-    mixed = attention(*qkv, causal=True).reshape(x.shape)  # (batch, T, heads, C / heads) -> (batch, T, C)
+    mixed = attention.attention(*qkv, causal=True).reshape(x.shape)  # (batch, T, heads, C / heads) -> (batch, T, C)
     h = x + nn.dense(mixed, *layer(params, f"{name}/projection"))
     normal2 = norm(params, f"{name}/norm2", h)
     up = nn.dense(normal2, *layer(params, f"{name}/up"))  # (batch, T, C) -> (batch, T, 4C)
@@ -81,7 +81,7 @@ class Gradients(dict[str, Array]):
         d_h = d_output + self.norm(f"{name}/norm2", d_normal2, cache.h)
         d_mixed = self.dense(f"{name}/projection", d_h, cache.mixed)
         # (batch, T, C) -> three of (batch, T, heads, C / heads)
-        d_qkv = attention_backward(d_mixed.reshape(cache.qkv[0].shape), *cache.qkv, causal=True)
+        d_qkv = attention.attention_backward(d_mixed.reshape(cache.qkv[0].shape), *cache.qkv, causal=True)
         d_joined = np.stack(d_qkv, 2).reshape(*d_mixed.shape[:2], -1)  # (batch, T, 3C)
         kernel = self.params[f"{name}/attention/kernel"]
         d_normal1, self[f"{name}/attention/kernel"], _ = nn.dense_backward(d_joined, cache.normal1, kernel)

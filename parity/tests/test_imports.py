@@ -253,7 +253,8 @@ IMPLS = Path(load_suite("impls").entries["iris-logistic"].spec).parent.parent
 @pytest.mark.parametrize("path", sources(IMPLS), ids=lambda path: str(path.relative_to(IMPLS)))
 def test_a_model_file_uses_only_what_a_user_may_use(path: Path) -> None:
     names = imports(path, runtime=False)
-    offered = {"parity", "parity.nn", "parity.spec", "parity.layout"}
+    # A family of layers whose name is that of its function is had as a module.
+    offered = {"parity", "parity.nn", "parity.nn.attention", "parity.spec", "parity.layout"}
     if path.stem == "spec":
         offered |= {"parity.trajectory"}  # what a published figure's function is given
         assert not {name.split(".")[0] for name in names} & FOREIGN
