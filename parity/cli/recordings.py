@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
+from glob import glob
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, NoReturn
 
 import typer
+from typer.core import TyperCommand
 
 from parity.cli.asked import known_suite, matrix_of, offline, suite_of_recordings
 from parity.cli.options import (
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from parity.judging.verdict import Judgement
     from parity.running.matrix import Matrix
     from parity.suite import Entry, Suite
+    from parity.trajectory import Trajectory
 
 
 def report(
@@ -263,16 +266,26 @@ def _belongs_to_a_case(**given: Any) -> None:
 
 
 def diff(
-    a: Annotated[Path, typer.Argument(metavar="A", help="A trajectory's folder, or a folder of runs.")],
-    b: Annotated[Path, typer.Argument(metavar="B", help="What it is held against.")],
+    a: Annotated[
+        Path | None,
+        typer.Argument(metavar="[A", help="A trajectory's folder, or a folder of runs.", show_default=False),
+    ] = None,
+    b: Annotated[Path | None, typer.Argument(metavar="B]", help="What it is held against.", show_default=False)] = None,
     noise: Noise = None,
+    seeds: Annotated[
+        list[Path] | None,
+        typer.Option("--seeds", metavar="RUN…", help="Runs of one implementation, each with a seed of its own."),
+    ] = None,
+    against: Annotated[
+        list[Path] | None, typer.Option("--against", metavar="RUN…", help="Runs of another, likewise, for --seeds.")
+    ] = None,
     json_file: Json = None,
     suite: SuiteName = None,
     accept: Accept = None,
     map_file: Map = None,
     limits: Limits = None,
 ) -> None:
-    """Compare two recordings, or two folders of them.
+    """Compare two recordings, two folders of them, or many runs with other seeds.
 
     Losses, parameters and metrics are compared. No framework is needed. If two runs of your own have other names or
     layouts, their tensors are matched by value first, as 'parity match' shows. The tolerance follows from the noise
@@ -282,6 +295,10 @@ def diff(
     not known. Two folders of runs, as --out names them, are compared wherever both hold the same case in the same
     dtype.
 
+    Runs that cannot share a seed part from the first update. --seeds and --against take several of each implementation
+    and ask whether both are the same in distribution: a difference is shown by permutation, equivalence by how far the
+    means may be apart beside the spread between seeds.
+
     Status 0 if everything was compared and agrees, 1 if something differs, 3 if that is inconclusive or a run of one
     folder has no counterpart in the other.
 
@@ -289,12 +306,17 @@ def diff(
     Examples:
       parity diff runs/torch runs/numpy
       parity diff runs/torch runs/numpy --noise runs/torch-stirred
+      parity diff --seeds runs/torch-* --against runs/jax-*
     """
     from parity.explaining.folders import diff_folders
     from parity.judging.diff import unpaired
     from parity.judging.verdict import EXIT_STATUS, Verdict, overall
     from parity.report.terminal import make_console, print_diff, print_unpaired
 
+    if seeds or against:
+        _diff_seeds(seeds, against, json_file, a=a, b=b, noise=noise, accept=accept, map=map_file, suite=suite)
+    if a is None or b is None:
+        fail("name two recordings, A and B, or several with --seeds and --against")
     with clear_errors(), offline():
         comparisons = diff_folders(a, b, noise or (), known_suite(suite), accept or (), map_file)
     console = make_console(stderr=str(json_file) == "-")
@@ -312,3 +334,74 @@ def diff(
     # What was not compared never passes.
     verdicts += [Verdict.INCONCLUSIVE for runs in alone.values() for _ in runs]
     raise SystemExit(EXIT_STATUS[overall(verdicts)])
+
+
+def _diff_seeds(seeds: list[Path] | None, against: list[Path] | None, json_file: Path | None, **given: Any) -> NoReturn:
+    from parity.judging.seeds import compare_seeds
+    from parity.judging.verdict import EXIT_STATUS
+    from parity.recording.artefacts import open_run
+    from parity.recording.limits import FOLDER, Budget
+    from parity.report.seeds import print_seeds
+    from parity.report.terminal import make_console, progress_on
+
+    if not seeds or not against:
+        fail("--seeds and --against belong together: name the runs of both implementations")
+    for name, value in given.items():
+        if value:
+            what = "A and B belong" if name in ("a", "b") else f"--{name} belongs"
+            fail(f"{what} to two recordings: with --seeds, runs are compared as many")
+    console = make_console(stderr=True)
+    with clear_errors(), progress_on(console, transient=True, disable=not console.is_terminal) as progress:
+        budget, sides = Budget(FOLDER), (_matching(seeds), _matching(against))
+        task = progress.add_task("reading", total=sum(map(len, sides)), now="")
+
+        def opened(folder: Path) -> Trajectory:
+            progress.update(task, advance=1, now=folder.name)
+            return open_run(folder, budget)
+
+        ours, theirs = ([opened(folder) for folder in side] for side in sides)
+        found = compare_seeds(ours, theirs)
+    print_seeds(make_console(stderr=str(json_file) == "-"), found)
+    write_json(json_file, {"pairs": [], "unpaired": [], "seeds": found.as_json()})
+    raise SystemExit(EXIT_STATUS[found.verdict])
+
+
+def _matching(patterns: Sequence[Path]) -> list[Path]:
+    """Find the runs that patterns name, where no shell has done so."""
+    found: list[Path] = []
+    for pattern in patterns:
+        named = (
+            [pattern]
+            if pattern.exists() or not set("*?[") & set(str(pattern))
+            else sorted(map(Path, glob(str(pattern))))
+        )
+        if not named:
+            fail(f"no run is called {pattern}")
+        found += named
+    return found
+
+
+class Several(TyperCommand):
+    """A command whose options --seeds and --against take all words up to the next option."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, _spread(args, ("--seeds", "--against")))
+
+
+def _spread(words: Sequence[str], options: Collection[str]) -> list[str]:
+    """Repeat an option before each of the words that follow it.
+
+    >>> _spread(["--seeds", "a", "b", "--against", "c", "--json", "-"], ("--seeds", "--against"))
+    ['--seeds', 'a', '--seeds', 'b', '--against', 'c', '--json', '-']
+    """
+    found: list[str] = []
+    option, bare = "", False
+    for word in words:
+        if word.startswith("-"):
+            found += [option] if bare else []
+            option, bare = (word, True) if word in options else ("", False)
+            found += [] if option else [word]
+        else:
+            found += [option, word] if option else [word]
+            bare = False
+    return [*found, option] if bare else found

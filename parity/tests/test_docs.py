@@ -440,7 +440,7 @@ def test_a_transcript_that_is_not_what_is_printed_is_seen() -> None:
 def test_a_command_that_is_not_there_is_seen() -> None:
     assert list(wrong_arguments(["run", "--no-such-option"]))
     assert list(wrong_arguments(["dance"]))
-    assert list(wrong_arguments(["diff", "a"]))
+    assert list(wrong_arguments(["match", "a"]))
     assert not list(wrong_arguments(["diff", "a", "b", "--noise", "c"]))
     assert list(wrong_for_pytest(["--parity-dance"]))
     assert list(wrong_for_pytest(["-m", "dance"]))
