@@ -16,6 +16,8 @@ import typer
 
 from parity.cli import app
 from parity.mistakes.catalogue import mistakes_for
+from parity.mistakes.catalogue.replayed import REPLAYED
+from parity.mistakes.layer import LayerMistake
 from parity.mistakes.mistake import Mistake
 from parity.nn.table import read
 from parity.report.semantics import page
@@ -99,11 +101,16 @@ def shown_default(parameter: Any) -> str:
 
 def mistakes() -> str:
     """Every mistake of the catalogue and of the documents' models, by phase."""
-    known: dict[str, Mistake] = {}
+    known: dict[str, Mistake | LayerMistake] = {}
     for entry in load_suite(find("impls")).entries.values():
         known |= {one.name: one for one in mistakes_for(entry)}
+    planted = len(known)
+    known |= {one.name: one for one in REPLAYED}
     phases = dict.fromkeys(one.phase for one in known.values())
-    parts = [f"There are {len(known)}.\n"]
+    parts = [
+        f"There are {len(known)}: {planted} that are planted in a case, and {len(REPLAYED)} in a layer, which are "
+        "replayed on what two recordings have of it.\n"
+    ]
     for phase in phases:
         parts.append(f"## {phase.capitalize()}\n")
         of_phase = [one for one in known.values() if one.phase == phase]

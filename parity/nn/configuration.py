@@ -49,12 +49,15 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "prelu": ("PReLU",),
     "mish": ("Mish",),
     "relu6": ("ReLU6",),
+    "hard_sigmoid": ("Hardsigmoid",),
+    "selu": ("SELU",),
+    "log_softmax": ("LogSoftmax",),
 }
 """Common kinds, each with the names of its classes. A number of dimensions at the end, as in ``2d``, does not count."""
 ACTIVATIONS = frozenset(
     (
         *("relu", "gelu", "silu", "tanh", "sigmoid", "leaky_relu", "elu", "softmax", "softplus", "hard_swish"),
-        *("prelu", "mish", "relu6", "activation"),
+        *("prelu", "mish", "relu6", "hard_sigmoid", "selu", "log_softmax", "activation"),
     )
 )
 """The kinds that have one input and give each value a new one."""

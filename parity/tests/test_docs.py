@@ -32,6 +32,7 @@ from parity import pytest_plugin
 from parity.cli import app
 from parity.frameworks import FRAMEWORKS
 from parity.mistakes.catalogue import mistakes_for
+from parity.mistakes.catalogue.replayed import REPLAYED
 from parity.nn.table import read
 from parity.running.pool import worker_environment
 from parity.suite import load_suite
@@ -421,6 +422,7 @@ def test_what_the_code_writes_into_pages_is_markdown_of_all_that_it_knows() -> N
     assert "the number of cores" in page
     page = write("<!-- parity: mistakes -->")
     known = {one.name for entry in load_suite("impls").entries.values() for one in mistakes_for(entry)}
+    known |= {one.name for one in REPLAYED}
     assert set(re.findall(r"^- \*\*`(\S+)`\*\*", page, re.MULTILINE)) == known
     page = write("<!-- parity: semantics -->")
     same = ",".join(re.findall(r"^The same in every framework that has it: (.*)\.$", page, re.MULTILINE))

@@ -110,6 +110,11 @@ class Dataflow:
         self._fill()
 
     @cached_property
+    def params(self) -> dict[str, Array]:
+        """The parameters and buffers from which the update began, by name."""
+        return self._named("params")
+
+    @cached_property
     def below(self) -> Mapping[str, list[str]]:
         """For each tensor those that were made of it."""
         found: dict[str, list[str]] = {label: [] for label in self.tensors}

@@ -88,6 +88,7 @@ def _parting(parting: Parting) -> dict[str, Any]:
         "differences": list(parting.differences),
         "pattern": parting.pattern,
         "note": parting.note,
+        "mistake": parting.mistake.as_json() if parting.mistake is not None else None,
         "certain": parting.certain,
     }
 

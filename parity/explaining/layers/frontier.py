@@ -74,18 +74,18 @@ class Frontier:
         if not one and not other:
             return 2 if not ours.sources and not theirs.sources else 1
         to, back = self.partners(0, one), self.partners(1, other)
-        if not to & self._unmoved(1, other):
+        if not to & self.unmoved(1, other):
             return 0
-        same = all(to & self._unmoved(1, {label}) for label in other)
-        return 2 if same and all(back & self._unmoved(0, {label}) for label in one) else 1
+        same = all(to & self.unmoved(1, {label}) for label in other)
+        return 2 if same and all(back & self.unmoved(0, {label}) for label in one) else 1
 
     def partners(self, side: int, labels: Set[str]) -> set[str]:
         """All that agrees with tensors of one side, or with what they hold in another order, on the other."""
-        known = self._unmoved(side, labels)
+        known = self.unmoved(side, labels)
         return {partner for label in known for partner in self.alignment.partners[side].get(label, ())}
 
-    def _unmoved(self, side: int, labels: Set[str]) -> set[str]:
-        """Tensors, and those that they hold the values of."""
+    def unmoved(self, side: int, labels: Set[str]) -> set[str]:
+        """Give tensors, and those that they hold the values of."""
         found, left = set[str](), list(labels)
         while left:
             label = left.pop()

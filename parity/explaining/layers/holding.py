@@ -63,6 +63,11 @@ class Holding:
         """List the pairings of tensors that two layers hold."""
         return [self._pairings[number] for number in sorted(self._of(0, ours) & self._of(1, theirs))]
 
+    def names(self, side: int, layer: Layer | None) -> list[str]:
+        """Name the tensors that a layer of a side holds, as both runs have them in common."""
+        found = [self._pairings[number] for number in sorted(self._of(side, layer))]
+        return list(dict.fromkeys(name for one in found for name in (*one.canonical, *one.parts)))
+
     def _of(self, side: int, layer: Layer | None) -> set[int]:
         return set() if layer is None else self._held[side].get(CALL.sub("", layer.name), set())
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from parity.explaining.layers.named import Named
 from parity.recording.layers import Layer
 from parity.tolerance import FACTOR
 
@@ -48,6 +49,8 @@ class Parting:
     differences: tuple[str, ...] = ()
     pattern: str = ""
     note: str = ""
+    mistake: Named | None = None
+    """The mistake whose replay gives what was seen; None if none does."""
     certain: bool = True
     """Whether both places are surely one another's: both take tensors that agree, and are of one kind. Not so if the
     output is hardly farther apart than the inputs: then it may be what came in, a little larger."""
@@ -81,7 +84,8 @@ class Parting:
         said += f": {', '.join(seen)}"
         doubt = "" if self.certain else f"not certain: {self._doubt}"
         pattern = f"pattern: {self.pattern}" if self.pattern else ""
-        return "; ".join(filter(None, (said, doubt, *self.differences, self.note, pattern)))
+        named = self.mistake.sentence if self.mistake is not None else ""
+        return "; ".join(filter(None, (said, doubt, named, *self.differences, self.note, pattern)))
 
 
 SEEN = {

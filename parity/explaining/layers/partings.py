@@ -15,6 +15,7 @@ from parity.explaining.layers.elementwise import function_of, functions_in_words
 from parity.explaining.layers.frontier import Frontier, passive
 from parity.explaining.layers.gates import gates_in_words
 from parity.explaining.layers.matching import Match, matches, regions
+from parity.explaining.layers.named import Named, named, named_alone
 from parity.explaining.layers.parting import Parting, Place
 from parity.nn import configuration as words
 from parity.recording.layers import CALL, Layer
@@ -138,8 +139,34 @@ class Forward:
             inputs=self._inputs(side, tensor),
             output=float("inf"),
             note=note,
+            mistake=self._left_out(side, tensor, match),
             certain=match is not None,
         )
+
+    def _named(
+        self, match: Match, ours: Tensor, theirs: Tensor, members: Mapping[int, tuple[Layer, ...]]
+    ) -> Named | None:
+        """Name the mistake that makes one of two tensors, if the layers that gave them are one another's."""
+        if match.region and not self._same_inputs(ours, theirs):
+            return None
+        return named(self.alignment, ours, theirs, (members.get(0, ()), members.get(1, ())))
+
+    def _same_inputs(self, ours: Tensor, theirs: Tensor) -> bool:
+        """Tell whether two layers, of whatever kinds, take tensors that agree."""
+        if ours.layer is None or theirs.layer is None or not ours.layer.inputs:
+            return False
+        pairs = zip(ours.layer.inputs, theirs.layer.inputs, strict=False)
+        return all(other in self.alignment.partners[0].get(one, set()) for one, other in pairs)
+
+    def _left_out(self, side: int, tensor: Tensor, match: Match | None) -> Named | None:
+        """Name what a layer of one run alone does, if the other run hands on what that layer takes."""
+        after = None if match is None else (match.theirs if side == 0 else match.ours).layer
+        if after is None or tensor.layer is None or len(tensor.sources) != 1:
+            return None
+        handed = self.frontier.unmoved(1 - side, set(after.inputs) & self.sides[1 - side].tensors.keys())
+        if not handed & self.alignment.partners[side].get(tensor.sources[0], set()):
+            return None
+        return named_alone(self.alignment, side, tensor)
 
     def _of_match(self, match: Match, members: Mapping[int, tuple[Layer, ...]] | None = None) -> Parting:
         ours, theirs = match.ours, match.theirs
@@ -183,6 +210,7 @@ class Forward:
             differences=tuple(differences),
             pattern=pattern,
             note=note,
+            mistake=self._named(match, ours, theirs, members),
             certain=certain,
         )
 

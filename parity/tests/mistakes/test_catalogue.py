@@ -11,9 +11,11 @@ import pytest
 from impls.char_gru import mistakes
 from parity.judging.witness import within_rounding
 from parity.mistakes.catalogue import CATALOGUE, mistakes_for
+from parity.mistakes.catalogue.replayed import REPLAYED
 from parity.mistakes.mistake import CannotBePlanted, ChangesNothing
 from parity.mistakes.planting import one_by_one
 from parity.mistakes.stepwise import Stepwise
+from parity.nn.layers import FUNCTIONS
 from parity.recording.steps import Phase, step_of
 from parity.spec import Adam, Case, CyclicRow, Sgd
 from parity.tests import toy
@@ -28,6 +30,16 @@ def test_every_mistake_says_what_it_is_and_where_it_is_seen_to_be_made() -> None
         assert hypothesis.phase in set(Phase) - {Phase.UNRECORDED}
         assert re.fullmatch(r"[A-Za-z][^\n]+[.]", hypothesis.sentence)
         assert re.search(r"[\w.-]+/[\w.-]+#\d+|documentation|guide", hypothesis.reference)
+
+
+def test_every_mistake_in_a_layer_says_what_it_is_and_where_it_is_seen_to_be_made() -> None:
+    for mistake in REPLAYED:
+        assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", mistake.name)
+        assert re.fullmatch(r"[A-Za-z][^\n]+[.]", mistake.sentence)
+        assert re.search(r"[\w.-]+/[\w.-]+#\d+|documentation", mistake.reference), mistake.name
+        assert set(mistake.kinds) <= FUNCTIONS.keys()
+    names = [*EVERY, *(mistake.name for mistake in REPLAYED)]
+    assert len(set(names)) == len(names)
 
 
 def test_no_two_mistakes_share_a_name() -> None:

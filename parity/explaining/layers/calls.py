@@ -1,0 +1,263 @@
+"""The call of a layer as a recording has it, in the words of ``parity.nn``: settings, parameters, input and output.
+
+A recording says neither how a framework's tensors lie nor in which layer a parameter is. Here are the few ways in which
+it may be. Which of them is right the replay proves: it gives the numbers that the layer gave, or it is not the layer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from parity.explaining.layers.alignment import Alignment
+from parity.explaining.layers.dataflow import Dataflow, Tensor
+from parity.nn.configuration import ACTIVATIONS
+from parity.nn.layers import FUNCTIONS, FUSED, Call
+from parity.recording.layers import CALL, Layer
+from parity.tolerance import least_floor
+from parity.typing import Array, Params
+
+SPATIAL = frozenset(
+    (
+        *("conv", "conv_transpose", "max_pool", "average_pool", "global_average_pool"),
+        *("batch_norm", "group_norm", "instance_norm"),
+    )
+)
+"""The kinds whose channels come first in torch."""
+ROLES: Mapping[str, str] = {
+    "gamma": "scale", "scale": "scale", "beta": "bias", "bias": "bias", "kernel": "kernel", "embedding": "table",
+    "embeddings": "table", "table": "table", "running_mean": "mean", "moving_mean": "mean", "mean": "mean",
+    "running_var": "variance", "moving_variance": "variance", "var": "variance", "variance": "variance",
+    "alpha": "slope", "negative_slope": "slope",
+}  # fmt: skip
+"""What frameworks call a tensor of a layer. torch's ``weight`` depends on the layer."""
+WEIGHT: Mapping[str, str] = {"embedding": "table", "prelu": "slope", "linear": "kernel", "conv": "kernel"}
+GUESSED: tuple[tuple[str, Mapping[str, Any]], ...] = (
+    *(("gelu", {"approximate": approximate}) for approximate in (False, True)),
+    *((kind, {}) for kind in ("gelu_sigmoid", "relu", "relu6", "silu", "tanh", "sigmoid", "hard_sigmoid")),
+    *((kind, {}) for kind in ("hard_swish", "elu", "selu", "mish", "softplus", "softmax", "log_softmax", "identity")),
+    *(("leaky_relu", {"negative_slope": slope}) for slope in (0.01, 0.1, 0.2, 0.3)),
+)
+"""The activations that a function without a layer may be, with their settings."""
+MOST, FEW = 400_000, 20_000
+"""Of so many values a replay is made; where a layer gave more, some of its examples or channels stand for all. Of a
+function that gives each value a new one, a few tell."""
+OVER_AXES = frozenset(("softmax", "log_softmax"))
+LAYERS = 24
+"""Of so many layers of fitting shapes the parameters are tried, where no name says which are a layer's own."""
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What a layer or a function took and gave, as a recording has it.
+
+    Attributes:
+        flow: The update.
+        side: Of which run, 0 or 1.
+        layer: The layer; None for a function.
+        inputs: What it took.
+        output: What it gave.
+        floor: The noise floor of the output.
+    """
+
+    flow: Dataflow
+    side: int
+    layer: Layer | None
+    inputs: tuple[Array, ...]
+    output: Array
+    floor: float
+
+    def seen(self, call: Call) -> Seen:
+        """Say what was taken and given, as a call of a kind would have it; its own inputs count for nothing."""
+        first = str(self.flow.run.meta.get("implementation", "")).startswith("torch")
+        turned = first and call.kind in SPATIAL
+        inputs = tuple(_wide(one, turned) for one in self.inputs)
+        return _cut(Seen(replace(call, inputs=inputs), _wide(self.output, turned), self.floor))
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A call that a recording may hold, and what came of it.
+
+    Attributes:
+        call: The call, channels last.
+        output: What was given, channels last.
+        floor: The noise floor of it.
+    """
+
+    call: Call
+    output: Array
+    floor: float
+
+
+def taken(flow: Dataflow, side: int, tensor: Tensor, members: Sequence[Layer] = ()) -> Taken | None:
+    """Say what the layer or the function took that gave a tensor.
+
+    Args:
+        flow: The update.
+        side: Of which run, 0 or 1.
+        tensor: What was given.
+        members: The layer before, if the tensor is of an activation that the other run has within that layer.
+
+    Returns:
+        It; None if numbers were not recorded, or are not finite.
+    """
+    layer = members[0] if members else tensor.layer
+    labels = layer.inputs if layer is not None else tensor.sources
+    values = [flow.tensors[label].values if label in flow.tensors else None for label in labels]
+    inputs = [one for one in values if one is not None and one.dtype.kind == "f"]
+    if tensor.values is None or len(inputs) != len(values) or not inputs or (layer is None and len(inputs) > 1):
+        return None
+    if not all(np.isfinite(one).all() for one in (*inputs, tensor.values)):
+        return None
+    largest = float(np.max(np.abs(tensor.values), initial=0.0))
+    floor = max(tensor.floor, float(least_floor(largest, flow.dtype)))
+    if not np.isfinite(floor) or not floor:
+        return None
+    return Taken(flow, side, layer, tuple(inputs), tensor.values, floor)
+
+
+def calls_of(alignment: Alignment, found: Taken, partner: Layer | None) -> Iterator[Seen]:
+    """List the calls that may have made what a layer or a function gave.
+
+    Args:
+        alignment: The tensors of both runs.
+        found: What was taken and given.
+        partner: The layer of the other run that is the same.
+
+    Yields:
+        Each call that its framework's words leave possible, the likeliest first.
+    """
+    layer = found.layer
+    kind = layer.common.kind if layer is not None else ""
+    if layer is None or kind in ("", "activation"):
+        if found.inputs[0].shape == found.output.shape:
+            for guess, settings in GUESSED:
+                yield found.seen(Call(kind=guess, settings=settings))
+        return
+    if kind not in FUNCTIONS:
+        return
+    bare = found.seen(Call(kind=kind))
+    for settings in _settings(layer):
+        for params in _params(alignment, found, partner, bare):
+            yield found.seen(Call(kind=kind, settings=settings, params=params))
+
+
+def _wide(values: Array, turned: bool) -> Array:
+    """An array in float64, its channels last."""
+    wide = values.astype(np.float64)
+    return np.moveaxis(wide, 1, -1) if turned and wide.ndim > 2 else wide
+
+
+def _settings(layer: Layer) -> Iterator[dict[str, Any]]:
+    """The settings that a layer may have, with what its framework says of this kind alone."""
+    kind, said, settings = layer.common.kind, layer.configuration, dict(layer.common.settings)
+    if kind in ("layer_norm", "rms_norm"):
+        shape = said.get("normalized_shape", said.get("axis", said.get("reduction_axes", -1)))
+        settings["axes"] = len(shape) if isinstance(shape, list) else 1
+        settings.setdefault("epsilon", 1e-6)
+        # torch's RMSNorm takes what a number of its dtype is accurate to, unless one says an epsilon.
+        if kind == "rms_norm" and "epsilon" not in layer.common.settings and "normalized_shape" in said:
+            yield settings | {"epsilon": float(np.finfo(np.float32).eps)}
+            yield settings | {"epsilon": float(np.finfo(np.float64).eps)}
+            return
+    if kind in ("softmax", "log_softmax"):
+        axis = said.get("dim", said.get("axis", -1))
+        settings["axis"] = axis if isinstance(axis, int) else -1
+    if kind == "softplus" and isinstance(said.get("beta"), int | float):
+        settings["beta"] = float(said["beta"])
+    if kind == "batch_norm" and "uses_running_statistics" not in settings:
+        yield settings | {"uses_running_statistics": False}
+        yield settings | {"uses_running_statistics": True}
+        return
+    if kind == "average_pool":
+        settings["count_padding"] = said.get("count_include_pad", False) is True
+    if kind in ("max_pool", "average_pool") and said.get("ceil_mode") is True:
+        settings["ceil_mode"] = True
+    yield settings
+
+
+def _params(alignment: Alignment, taken: Taken, partner: Layer | None, bare: Seen) -> Iterator[Params]:
+    """The parameters that a layer may hold: those that its name or its partner's says, else any that fit."""
+    flow, layer, holding = taken.flow, taken.layer, alignment.holding
+    assert layer is not None
+    own = holding.names(taken.side, layer) or holding.names(1 - taken.side, partner)
+    names = [re.escape(CALL.sub("", one.name)) for one in (layer, partner) if one is not None]
+    within = [name for name in flow.params if any(re.match(f"{one}[./]", name) for one in names)]
+    groups = [_gathered(flow, own), _gathered(flow, within)]
+    if not any(groups):
+        of: dict[str, Params] = {}
+        for name, value in flow.params.items():
+            of.setdefault(re.sub(r"[^./]*$", "", name), {})[name] = value
+        groups += [group for group in of.values() if _may_be(group, bare)][:LAYERS]
+    tried: list[dict[str, int]] = []
+    for group in filter(None, groups):
+        for found in _roles(bare.call.kind, group, bare.call.x):
+            known = {role: id(value) for role, value in found.items()}
+            if known not in tried:
+                tried.append(known)
+                yield found
+    yield {}
+
+
+def _gathered(flow: Dataflow, names: Iterable[str]) -> Params:
+    return {name: flow.params[name] for name in names if name in flow.params}
+
+
+def _may_be(group: Params, bare: Seen) -> bool:
+    """Tell whether some parameters may be of a layer, by their sizes."""
+    channels = {*bare.call.x.shape[-1:], *bare.output.shape[-1:]}
+    return bool(group) and all(set(value.shape) & channels for value in group.values())
+
+
+def _roles(kind: str, group: Mapping[str, Array], x: Array) -> Iterator[Params]:
+    """Name tensors by their roles, and bring kernels to (..., in, out) in each way that may be."""
+    found: Params = {}
+    for name, value in group.items():
+        last = re.split(r"[./]", name)[-1]
+        role = ROLES.get(last, WEIGHT.get(kind, "kernel" if value.ndim > 1 and kind in FUSED else "scale"))
+        if last not in ROLES and last != "weight":
+            continue
+        found[role] = np.asarray(value, np.float64)
+    kernel = found.get("kernel")
+    if kernel is None:
+        yield found
+        return
+    for turned in _kernels(kind, kernel, x):
+        yield found | {"kernel": turned}
+
+
+def _kernels(kind: str, kernel: Array, x: Array) -> Iterator[Array]:
+    plain = [kernel]
+    if kernel.ndim == 2:
+        plain.append(kernel.T)
+    elif kernel.ndim > 2 and kind == "conv":
+        plain.append(np.moveaxis(kernel, (0, 1), (-1, -2)))
+    elif kernel.ndim > 2:
+        plain += [
+            np.moveaxis(kernel, (0, 1), (-2, -1)),
+            np.flip(np.swapaxes(kernel, -1, -2), tuple(range(kernel.ndim - 2))),
+        ]
+    yield from (one for one in plain if kind != "linear" or one.shape[0] == x.shape[-1])
+
+
+def _cut(seen: Seen) -> Seen:
+    """Leave out examples or channels that a replay can do without."""
+    call, output, kind = seen.call, seen.output, seen.call.kind
+    largest = max(output.size, call.x.size)
+    most = FEW if kind in ACTIVATIONS and kind not in OVER_AXES else MOST
+    if largest <= most or kind in OVER_AXES or not output.ndim:
+        return seen
+    share = most / largest
+    if kind == "batch_norm":
+        channels = max(1, int(call.x.shape[-1] * share))
+        params = {role: value[:channels] for role, value in call.params.items()}
+        fewer = replace(call, inputs=(call.x[..., :channels],), params=params)
+        return Seen(fewer, output[..., :channels], seen.floor)
+    rows = max(1, int(len(output) * share))
+    fewer = replace(call, inputs=tuple(one[:rows] for one in call.inputs))
+    return Seen(fewer, output[:rows], seen.floor)

@@ -1,0 +1,202 @@
+"""Name the mistake in a layer that parts: each mistake of the layer's family is replayed on what the layer took.
+
+A name is given where three things hold. The layer of the one run, replayed as it is set, gives what was recorded of
+it: so it is known. A mistake's replay of that layer gives what was recorded of the other run's. And no other mistake's
+does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from parity.explaining.layers.alignment import Alignment
+from parity.explaining.layers.calls import OVER_AXES, Seen, Taken, calls_of, taken
+from parity.explaining.layers.dataflow import Tensor
+from parity.mistakes.catalogue.replayed import REPLAYED
+from parity.mistakes.layer import LayerMistake
+from parity.nn.configuration import ACTIVATIONS
+from parity.nn.layers import Call, compute
+from parity.recording.layers import Layer
+from parity.tolerance import FACTOR
+from parity.typing import Array
+
+ALIKE = 3
+"""So many mistakes may give what was seen; where more do, nothing is said."""
+ELEMENTWISE = ACTIVATIONS - OVER_AXES - {"prelu"} | {"identity", "gelu_sigmoid"}
+FUNCTIONS = 2
+"""So many functions may be what a run computes where no layer says it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Named:
+    """A mistake whose replay gives what was seen of a layer.
+
+    Attributes:
+        names: Its name; several where this update does not tell them apart.
+        sentences: What each is, in a sentence.
+        said: For each the number that was fitted, in words; empty if there is none.
+        which: Whose layer makes it, ``first`` or ``second``.
+        floors: How far the replay is from what was recorded, in noise floors; the farthest of several.
+        right: The same of the other run's layer, replayed as it is set.
+    """
+
+    names: tuple[str, ...]
+    sentences: tuple[str, ...]
+    said: tuple[str, ...]
+    which: str
+    floors: float
+    right: float
+
+    @property
+    def sentence(self) -> str:
+        """Say it."""
+        both = zip(self.names, self.said, strict=True)
+        names = " or ".join(f"{name} ({said})" if said else name for name, said in both)
+        apart = ", which this update does not tell apart," if len(self.names) > 1 else ""
+        what = f": {self.sentences[0].rstrip('.')}" if len(self.names) == 1 else ""
+        return (
+            f"explained by {names}{apart} in the {self.which} run (replay agrees to {self.floors:.2g} of the noise "
+            f"floor, that of the other run's own layer to {self.right:.2g}){what}"
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Give it as plain data."""
+        return {
+            "names": list(self.names),
+            "sentences": list(self.sentences),
+            "said": list(self.said),
+            "which": self.which,
+            "floors": self.floors,
+            "right": self.right,
+        }
+
+
+@np.errstate(all="ignore")  # a recording may hold any numbers
+def named(
+    alignment: Alignment, ours: Tensor, theirs: Tensor, members: tuple[tuple[Layer, ...], tuple[Layer, ...]] = ((), ())
+) -> Named | None:
+    """Name the mistake that makes one tensor of what gave the other.
+
+    Args:
+        alignment: The tensors of both runs.
+        ours: What parts in the first run.
+        theirs: What parts in the second.
+        members: Of each run the layer before, if what parts is an activation that the other run has within that layer.
+
+    Returns:
+        The mistake; None if no layer is known, or none or too many mistakes explain it.
+    """
+    first = taken(alignment.sides[0], 0, ours, members[0])
+    second = taken(alignment.sides[1], 1, theirs, members[1])
+    if first is None or second is None:
+        return None
+    return _either(alignment, first, second)
+
+
+@np.errstate(all="ignore")  # a recording may hold any numbers
+def named_alone(alignment: Alignment, side: int, tensor: Tensor) -> Named | None:
+    """Name the mistake that makes a layer of one run, where the other run hands on what that layer takes.
+
+    Args:
+        alignment: The tensors of both runs.
+        side: Whose layer it is, 0 or 1.
+        tensor: What the layer gave.
+
+    Returns:
+        The mistake; None if no layer is known, or none or too many mistakes explain it.
+    """
+    mine = taken(alignment.sides[side], side, tensor)
+    if mine is None:
+        return None
+    # The values are those of the run that has the layer, and so is the order of their axes.
+    other = replace(mine, layer=None, output=mine.inputs[0])
+    return _either(alignment, *((mine, other) if side == 0 else (other, mine)))
+
+
+def _either(alignment: Alignment, first: Taken, second: Taken) -> Named | None:
+    """Explain the first run by the second, or else the second by the first."""
+    layers = first.layer, second.layer
+    for mine, other, partner, which in ((first, second, layers[0], "first"), (second, first, layers[1], "second")):
+        found = _explained(alignment, mine, other, partner, which)
+        if found is not None:
+            return found
+    return None
+
+
+def _explained(alignment: Alignment, mine: Taken, other: Taken, partner: Layer | None, which: str) -> Named | None:
+    """Find the mistake that makes what one run gave of what the other run's layer computes."""
+    found: dict[str, tuple[LayerMistake, float, str]] = {}
+    right = 0.0
+    for known, apart in _known(alignment, other, partner):
+        seen = mine.seen(known)
+        # Which value is which does not matter where each is made of its own.
+        alike = known.kind in ELEMENTWISE or _same_shapes(seen, other.seen(known))
+        if not alike or _floors(_computed(seen.call), seen) <= FACTOR:
+            continue
+        right = max(right, apart)
+        for mistake in REPLAYED:
+            if known.kind in mistake.kinds and mistake.name not in found:
+                replayed = _replayed(mistake, seen)
+                if replayed is not None:
+                    found[mistake.name] = mistake, *replayed
+    if not 0 < len(found) <= ALIKE:
+        return None
+    return Named(
+        names=tuple(found),
+        sentences=tuple(mistake.sentence for mistake, *_ in found.values()),
+        said=tuple(said for *_, said in found.values()),
+        which=which,
+        floors=max(floors for _, floors, _ in found.values()),
+        right=right,
+    )
+
+
+def _known(alignment: Alignment, other: Taken, partner: Layer | None) -> Iterator[tuple[Call, float]]:
+    """The call that a layer is proven to be, or the few functions that may be one; with how far its replay is."""
+    guessed = other.layer is None or other.layer.common.kind in ("", "activation")
+    fitting = []
+    for seen in calls_of(alignment, other, partner):
+        floors = _floors(_computed(seen.call), seen)
+        if floors <= FACTOR:
+            fitting.append((seen.call, floors))
+            if not guessed:
+                break
+    if len(fitting) <= FUNCTIONS:
+        yield from fitting
+
+
+def _computed(call: Call) -> Array | None:
+    """What a call gives; None if its parameters or shapes do not fit."""
+    try:
+        return compute(call)
+    except (KeyError, ValueError, IndexError):
+        return None
+
+
+def _same_shapes(one: Seen, other: Seen) -> bool:
+    inputs = zip(one.call.inputs, other.call.inputs, strict=False)
+    return one.output.shape == other.output.shape and all(a.shape == b.shape for a, b in inputs)
+
+
+def _replayed(mistake: LayerMistake, seen: Seen) -> tuple[float, str] | None:
+    """How far a mistake's replay is from what was seen, in floors, and what was fitted; None if that is too far."""
+    try:
+        made = [(_floors(one.output, seen), one.said) for one in mistake.wrong(seen.call, seen.output)]
+    except (KeyError, ValueError, IndexError):
+        return None
+    least = min((floors for floors, _ in made), default=np.inf)
+    if not least <= FACTOR:
+        return None
+    # Rounder numbers come first: one that fits as well as any is what somebody wrote.
+    return next(one for one in made if one[0] <= max(1.0, 2 * least))
+
+
+def _floors(output: Array | None, seen: Seen) -> float:
+    if output is None or output.shape != seen.output.shape:
+        return np.inf
+    far = float(np.max(np.abs(output - seen.output), initial=0.0)) / seen.floor
+    return far if np.isfinite(far) else np.inf

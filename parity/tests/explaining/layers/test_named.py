@@ -1,0 +1,108 @@
+"""A mistake in a layer is named by its replay, and nothing is named that was not made."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from parity.explaining.layers.find import find_layers
+from parity.explaining.layers.named import Named
+from parity.explaining.layers.parting import Parting
+from parity.mistakes.catalogue.replayed import REPLAYED
+from parity.recording.reader import read
+from parity.running.executor import Environment
+from parity.tests.command import Parity
+from parity.tests.explaining.layers.planted import PLANTS, recorded
+from parity.tests.schemas import held
+from parity.tests.warm import Warm
+
+FITTED = {
+    "another-negative-slope": "slope 0.01 for 0.2",
+    "leaky-relu-for-relu": "slope 0.1 for 0",
+    "another-elu-alpha": "alpha 0.5 for 1",
+    "another-softplus-beta": "beta 2 for 1",
+    "another-temperature": "temperature 2.5 for 1",
+    "another-norm-epsilon": "epsilon 0.001 for 1e-05",
+    "another-number-of-groups": "3 for 2",
+}
+"""The numbers that are fitted, as the plants have them."""
+
+
+class Both:
+    """Gives the runs of a plant, the wrong one and the right one."""
+
+    def __init__(self, warm: Warm, factory: pytest.TempPathFactory) -> None:
+        self._warm, self._factory = warm, factory
+
+    def __call__(self, mistake: str, dtype: str) -> tuple[Path, Path]:
+        asked = [{"mistake": mistake, "wrong": wrong, "dtype": dtype} for wrong in (True, False)]
+        made = [
+            self._warm.ask(recorded, Environment("torch"), one, folder=lambda: self._factory.mktemp("layer"))
+            for one in asked
+        ]
+        wrong, right = (Path(one.result()) for one in made)
+        return wrong, right
+
+
+@pytest.fixture
+def both(warm: Warm, tmp_path_factory: pytest.TempPathFactory) -> Both:
+    return Both(warm, tmp_path_factory)
+
+
+def first(one: Path, other: Path) -> Parting:
+    found = find_layers(read(one), read(other))
+    assert found is not None
+    assert found.partings
+    return found.partings[0]
+
+
+def test_every_mistake_in_a_layer_is_planted() -> None:
+    assert [mistake.name for mistake in REPLAYED] == sorted(PLANTS, key=[one.name for one in REPLAYED].index)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("mistake", PLANTS)
+def test_a_mistake_is_named_from_either_side(mistake: str, dtype: str, both: Both) -> None:
+    wrong, right = both(mistake, dtype)
+    named = first(wrong, right).mistake
+    assert named is not None
+    assert named.names == (mistake,)
+    assert named.said == (FITTED.get(mistake, ""),)
+    assert named.which == "first"
+    assert max(named.floors, named.right) <= 1
+    # Held the other way round, it is the first run's layer that is explained, if another mistake makes that of the
+    # second one's; else it is the same mistake.
+    back = first(right, wrong).mistake
+    assert back is not None
+    assert back.which == "first" or back.names == (mistake,)
+
+
+@pytest.mark.parametrize("mistake", ["gelu-by-tanh", "another-norm-epsilon"])
+def test_explain_says_it_in_text_and_json(mistake: str, both: Both, parity: Parity) -> None:
+    wrong, right = both(mistake, "float32")
+    result = parity("explain", wrong, right, "--json", "explained.json")
+    assert result.status == 1
+    assert f"explained by {mistake}" in result.out
+    assert "in the first run (replay agrees to 0." in result.out
+    found = held("explain", json.loads(Path("explained.json").read_text()))["explanations"][0]
+    said = found["layer"]["partings"][0]["mistake"]
+    assert said["names"] == [mistake]
+    assert said["sentences"] == [one.sentence for one in REPLAYED if one.name == mistake]
+    assert f"explained by {mistake}" in found["why"]
+
+
+def test_a_layer_that_no_mistake_explains_is_not_named(both: Both) -> None:
+    """The right layer is known, and the other gives what no mistake makes of it."""
+    wrong, right = both("unexplained", "float32")
+    assert first(wrong, right).mistake is None
+
+
+def test_two_mistakes_that_give_the_same_are_both_said() -> None:
+    said = Named(
+        names=("a", "b"), sentences=("A.", "B."), said=("", "x 1"), which="second", floors=0.51, right=float(np.pi)
+    ).sentence
+    assert said.startswith("explained by a or b (x 1), which this update does not tell apart, in the second run")
+    assert "agrees to 0.51 of the noise floor, that of the other run's own layer to 3.1)" in said
