@@ -14,7 +14,7 @@ import numpy as np
 
 from parity.nn import activations as functions
 from parity.nn import attention as attending
-from parity.nn import convolution, linear, normalization, pooling, recurrent, regularization
+from parity.nn import convolution, linear, normalization, pooling, positions, recurrent, regularization
 from parity.typing import Array, Params
 
 
@@ -153,6 +153,12 @@ def _pool(call: Call) -> Array:
     return pooling.average_pool(call.x, **where, count_padding=settings.get("count_padding", False))
 
 
+def _global_pool(call: Call) -> Array:
+    found = pooling.global_average_pool(call.x)
+    kept = (len(found), *(1 for _ in call.x.shape[1:-1]), found.shape[-1])
+    return found.reshape(kept) if call.settings.get("keepdims") else found
+
+
 def _embedding(call: Call) -> Array:
     return linear.embedding(call.x, call.params["table"])
 
@@ -166,26 +172,28 @@ def _dropout(call: Call) -> Array:
 
 
 def _recurrent(call: Call) -> Array:
+    """What each step gives, or with the setting ``last`` the last one that is read."""
     p, settings = call.params, call.settings
     given = p["kernel"], p["recurrent_kernel"], p.get("bias"), p.get("recurrent_bias")
     reverse = bool(settings.get("reverse", False))
     if settings["cell"] == "LSTM":
-        return recurrent.lstm(call.x, *given, reverse=reverse)[0]
-    if settings["cell"] == "GRU":
-        return recurrent.gru(call.x, *given, reverse=reverse, reset_after=settings.get("reset_after", True))[0]
-    return recurrent.rnn(call.x, *given, reverse=reverse, activation=settings.get("activation", "tanh"))[0]
+        found = recurrent.lstm(call.x, *given, reverse=reverse)[0]
+    elif settings["cell"] == "GRU":
+        found = recurrent.gru(call.x, *given, reverse=reverse, reset_after=settings.get("reset_after", True))[0]
+    else:
+        found = recurrent.rnn(call.x, *given, reverse=reverse, activation=settings.get("activation") or "tanh")[0]
+    return found[:, 0 if reverse else -1] if settings.get("last") else found
 
 
 def _attend(call: Call) -> Array:
+    """Query, key and value (batch, steps, heads, width), the first two turned by their positions if it is said how."""
     query, key, value = call.inputs
-    mask = call.params.get("mask")
+    settings = call.settings
+    if how := settings.get("rotary"):
+        turning = {"base": settings.get("base", 10000.0), "interleaved": how == "interleaved"}
+        query, key = (positions.rotary(one, np.arange(one.shape[1]), **turning) for one in (query, key))
     return attending.attention(
-        query,
-        key,
-        value,
-        mask=mask,
-        scale=call.settings.get("scale"),
-        causal=call.settings.get("causal", False),
+        query, key, value, scale=settings.get("scale"), causal=bool(settings.get("causal", False))
     )
 
 
@@ -218,7 +226,7 @@ FUNCTIONS: Mapping[str, Callable[[Call], Array]] = {
     "instance_norm": _group_norm,
     "max_pool": _pool,
     "average_pool": _pool,
-    "global_average_pool": lambda call: pooling.global_average_pool(call.x),
+    "global_average_pool": _global_pool,
     "embedding": _embedding,
     "dropout": _dropout,
     "recurrent": _recurrent,

@@ -18,7 +18,7 @@ from parity.explaining.layers.dataflow import Dataflow, Tensor
 from parity.nn.configuration import ACTIVATIONS
 from parity.nn.layers import FUNCTIONS, FUSED, Call
 from parity.recording.layers import CALL, Layer
-from parity.tolerance import least_floor
+from parity.tolerance import FACTOR, least_floor
 from parity.typing import Array, Params
 
 SPATIAL = frozenset(
@@ -35,6 +35,11 @@ ROLES: Mapping[str, str] = {
     "alpha": "slope", "negative_slope": "slope",
 }  # fmt: skip
 """What frameworks call a tensor of a layer. torch's ``weight`` depends on the layer."""
+RECURRENT: Mapping[str, str] = {
+    "weight_ih_l0": "kernel", "weight_hh_l0": "recurrent_kernel", "bias_ih_l0": "bias", "bias_hh_l0": "recurrent_bias",
+    "kernel": "kernel", "recurrent_kernel": "recurrent_kernel", "bias": "bias",
+}  # fmt: skip
+"""What torch and Keras call a recurrent layer's tensors. flax has a kernel for each gate."""
 WEIGHT: Mapping[str, str] = {"embedding": "table", "prelu": "slope", "linear": "kernel", "conv": "kernel"}
 GUESSED: tuple[tuple[str, Mapping[str, Any]], ...] = (
     *(("gelu", {"approximate": approximate}) for approximate in (False, True)),
@@ -46,6 +51,7 @@ GUESSED: tuple[tuple[str, Mapping[str, Any]], ...] = (
 MOST, FEW = 400_000, 20_000
 """Of so many values a replay is made; where a layer gave more, some of its examples or channels stand for all. Of a
 function that gives each value a new one, a few tell."""
+HEADS, ROTARY = (1, 2, 3, 4, 6, 8, 12, 16, 20, 24, 32), ("halves", "interleaved")
 OVER_AXES = frozenset(("softmax", "log_softmax"))
 LAYERS = 24
 """Of so many layers of fitting shapes the parameters are tried, where no name says which are a layer's own."""
@@ -62,6 +68,8 @@ class Taken:
         inputs: What it took.
         output: What it gave.
         floor: The noise floor of the output.
+        padded: What a layer before it adds around the first input, which is not in that input then.
+        attends: Whether it is what attention takes and gives between its projections.
     """
 
     flow: Dataflow
@@ -70,12 +78,25 @@ class Taken:
     inputs: tuple[Array, ...]
     output: Array
     floor: float
+    padded: Any = None
+    attends: bool = False
 
     def seen(self, call: Call) -> Seen:
         """Say what was taken and given, as a call of a kind would have it; its own inputs count for nothing."""
         first = str(self.flow.run.meta.get("implementation", "")).startswith("torch")
         turned = first and call.kind in SPATIAL
         inputs = tuple(_wide(one, turned) for one in self.inputs)
+        if call.kind == "embedding":  # nobody recorded which rows were taken
+            inputs = call.inputs
+        if call.kind == "attend":
+            inputs = _heads(inputs, call.settings["heads"], call.settings["order"])
+            output = self.output.astype(np.float64).reshape(*inputs[0].shape[:3], -1)
+            return Seen(replace(call, inputs=inputs), output, self.floor)
+        if call.kind == "recurrent" and call.settings.get("time_major"):
+            inputs = tuple(np.swapaxes(one, 0, 1) for one in inputs)
+            output = self.output.astype(np.float64)
+            output = output if call.settings.get("last") else np.swapaxes(output, 0, 1)
+            return Seen(replace(call, inputs=inputs), output, self.floor)
         return _cut(Seen(replace(call, inputs=inputs), _wide(self.output, turned), self.floor))
 
 
@@ -107,10 +128,19 @@ def taken(flow: Dataflow, side: int, tensor: Tensor, members: Sequence[Layer] = 
         It; None if numbers were not recorded, or are not finite.
     """
     layer = members[0] if members else tensor.layer
-    labels = layer.inputs if layer is not None else tensor.sources
+    labels: Sequence[str] = layer.inputs if layer is not None else tensor.sources
+    if layer is not None and layer.common.kind == "recurrent":
+        labels = labels[:1]  # states come behind
+    whole = layer is not None and layer.common.kind == "embedding"
+    before = flow.tensors[labels[0]].layer if labels and labels[0] in flow.tensors else None
+    padded = None
+    if before is not None and before.common.kind == "pad" and before.kind.startswith("ZeroPad") and before.inputs:
+        padded, labels = before.common.settings.get("padding"), before.inputs
     values = [flow.tensors[label].values if label in flow.tensors else None for label in labels]
     inputs = [one for one in values if one is not None and one.dtype.kind == "f"]
-    if tensor.values is None or len(inputs) != len(values) or not inputs or (layer is None and len(inputs) > 1):
+    if tensor.values is None or len(inputs) != len(values) or (layer is None and len(inputs) > 1):
+        return None
+    if not inputs and not whole:
         return None
     if not all(np.isfinite(one).all() for one in (*inputs, tensor.values)):
         return None
@@ -118,7 +148,7 @@ def taken(flow: Dataflow, side: int, tensor: Tensor, members: Sequence[Layer] = 
     floor = max(tensor.floor, float(least_floor(largest, flow.dtype)))
     if not np.isfinite(floor) or not floor:
         return None
-    return Taken(flow, side, layer, tuple(inputs), tensor.values, floor)
+    return Taken(flow, side, layer, tuple(inputs), tensor.values, floor, padded)
 
 
 def calls_of(alignment: Alignment, found: Taken, partner: Layer | None) -> Iterator[Seen]:
@@ -141,10 +171,94 @@ def calls_of(alignment: Alignment, found: Taken, partner: Layer | None) -> Itera
         return
     if kind not in FUNCTIONS:
         return
-    bare = found.seen(Call(kind=kind))
+    bare = Seen(Call(kind=kind, inputs=found.inputs), found.output, found.floor)
+    if found.inputs and kind != "recurrent":
+        bare = found.seen(Call(kind=kind))
     for settings in _settings(layer):
+        if found.padded is not None:
+            settings["padding"] = found.padded
+        if kind == "recurrent" and found.output.ndim == 2:
+            settings["last"] = True
+        if kind == "global_average_pool":
+            settings["keepdims"] = found.output.ndim == found.inputs[0].ndim
         for params in _params(alignment, found, partner, bare):
-            yield found.seen(Call(kind=kind, settings=settings, params=params))
+            call = Call(kind=kind, settings=settings, params=params)
+            if kind == "embedding":
+                rows = _rows(params.get("table"), found)
+                if rows is None:
+                    continue
+                call = replace(call, inputs=(rows,))
+            if kind == "dropout" and np.any(found.output == 0):
+                call = call.holding(mask=_wide(found.output, False) != 0)
+            yield found.seen(call)
+
+
+def attended(sides: tuple[Dataflow, Dataflow], side: int, tensor: Tensor, labels: Sequence[str]) -> Taken | None:
+    """Say what attention took between its projections, if they are query, key and value, or one tensor of them all.
+
+    Args:
+        sides: The updates of both runs.
+        side: Of which run, 0 or 1.
+        tensor: What it gave.
+        labels: The last tensors before it that agree.
+
+    Returns:
+        It; None if that is none such.
+    """
+    flow = sides[side]
+    known = [flow.tensors[label].values for label in sorted(labels, key=lambda label: flow.tensors[label].place)]
+    values = [one for one in known if one is not None and one.dtype.kind == "f" and np.isfinite(one).all()]
+    if tensor.values is None or len(values) != len(known) or len(values) not in (1, 3):
+        return None
+    if values[0].ndim not in (3, 4) or values[0].size != tensor.values.size * (3 if len(values) == 1 else 1):
+        return None
+    largest = float(np.max(np.abs(tensor.values), initial=0.0))
+    floor = max(tensor.floor, float(least_floor(largest, flow.dtype)))
+    if not np.isfinite(tensor.values).all() or not np.isfinite(floor) or not floor:
+        return None
+    examples = 2 if len(values[0]) > 2 else len(values[0])
+    inputs = tuple(one[:examples] for one in values)
+    return Taken(flow, side, None, inputs, tensor.values[:examples], floor, attends=True)
+
+
+def attention_calls(found: Taken) -> Iterator[Seen]:
+    """List the calls of attention that may have made what was given: of so many heads, causal or not, turned or not."""
+    first = found.inputs[0]
+    width = first.shape[-1] // (3 if len(found.inputs) == 1 else 1)
+    if first.ndim == 4:
+        counts = [first.shape[2]]
+    else:
+        counts = [heads for heads in HEADS if width % heads == 0 and heads <= width]
+    orders = (
+        ((0, 1, 2),) if len(found.inputs) == 1 else ((0, 1, 2), (1, 0, 2), (0, 2, 1), (2, 1, 0), (1, 2, 0), (2, 0, 1))
+    )
+    for heads in counts:
+        for causal, rotary in ((True, ""), (False, ""), *((c, r) for c in (True, False) for r in ROTARY)):
+            if rotary and (width // heads) % 2:
+                continue
+            for order in orders:
+                settings = {"heads": heads, "order": order, "causal": causal, "rotary": rotary}
+                yield found.seen(Call(kind="attend", settings=settings))
+
+
+def _heads(inputs: Sequence[Array], heads: int, order: Sequence[int]) -> tuple[Array, ...]:
+    """Query, key and value as (batch, steps, heads, width)."""
+    parts = np.split(inputs[0], 3, -1) if len(inputs) == 1 else [inputs[place] for place in order]
+    return tuple(one if one.ndim == 4 else one.reshape(*one.shape[:2], heads, -1) for one in parts)
+
+
+def _rows(table: Array | None, found: Taken) -> Array | None:
+    """Which rows of a table were taken, by what they gave; None if one gave no row of it."""
+    output = found.output.astype(np.float64)
+    if table is None or table.ndim != 2 or not output.ndim or output.shape[-1] != table.shape[1] or not len(table):
+        return None
+    signs = np.random.default_rng(0).normal(size=table.shape[1])
+    marks, given = table @ signs, output @ signs
+    order = np.argsort(marks)
+    places = np.clip(np.searchsorted(marks[order], given), 1, max(1, len(order) - 1))
+    near = np.stack([order[places - 1], order[np.minimum(places, len(order) - 1)]])  # (2, ...)
+    rows = np.take_along_axis(near, np.abs(marks[near] - given).argmin(0)[None], 0)[0]
+    return rows if np.max(np.abs(table[rows] - output), initial=0.0) <= FACTOR * found.floor else None
 
 
 def _wide(values: Array, turned: bool) -> Array:
@@ -176,9 +290,22 @@ def _settings(layer: Layer) -> Iterator[dict[str, Any]]:
         return
     if kind == "average_pool":
         settings["count_padding"] = said.get("count_include_pad", False) is True
-    if kind in ("max_pool", "average_pool") and said.get("ceil_mode") is True:
-        settings["ceil_mode"] = True
+    if kind == "conv_transpose":
+        settings |= _cut_off(said)
+    if kind == "recurrent":
+        settings["time_major"] = said.get("batch_first") is False or said.get("time_major") is True
     yield settings
+
+
+def _cut_off(said: Mapping[str, Any]) -> dict[str, Any]:
+    """What a transposed convolution takes off its output: torch says it in numbers, with zeros behind."""
+    padding = said.get("padding", "VALID")
+    if isinstance(padding, str):
+        return {"padding": padding.upper()}
+    rank = len(said.get("kernel_size", (1,)))
+    more = said.get("output_padding", 0)
+    before, behind = (one if isinstance(one, list) else [one] * rank for one in (padding, more))
+    return {"padding": [(one, one - extra) for one, extra in zip(before, behind, strict=True)]}
 
 
 def _params(alignment: Alignment, taken: Taken, partner: Layer | None, bare: Seen) -> Iterator[Params]:
@@ -196,7 +323,8 @@ def _params(alignment: Alignment, taken: Taken, partner: Layer | None, bare: See
         groups += [group for group in of.values() if _may_be(group, bare)][:LAYERS]
     tried: list[dict[str, int]] = []
     for group in filter(None, groups):
-        for found in _roles(bare.call.kind, group, bare.call.x):
+        named = _gates(group, layer) if bare.call.kind == "recurrent" else _roles(bare.call.kind, group, bare.call)
+        for found in named:
             known = {role: id(value) for role, value in found.items()}
             if known not in tried:
                 tried.append(known)
@@ -210,11 +338,36 @@ def _gathered(flow: Dataflow, names: Iterable[str]) -> Params:
 
 def _may_be(group: Params, bare: Seen) -> bool:
     """Tell whether some parameters may be of a layer, by their sizes."""
-    channels = {*bare.call.x.shape[-1:], *bare.output.shape[-1:]}
+    channels = {*bare.output.shape[-1:], *(size for one in bare.call.inputs for size in one.shape[-1:])}
     return bool(group) and all(set(value.shape) & channels for value in group.values())
 
 
-def _roles(kind: str, group: Mapping[str, Array], x: Array) -> Iterator[Params]:
+def _gates(group: Mapping[str, Array], layer: Layer) -> Iterator[Params]:
+    """The kernels and biases of a recurrent layer of one direction, its gates in the order of ``parity.nn``."""
+    found: Params = {}
+    for name, value in group.items():
+        last = re.split(r"[./]", name)[-1]
+        role = RECURRENT.get(last)
+        if role is None:
+            continue
+        wide = np.asarray(value, np.float64)
+        found[role] = wide.T if last.startswith("weight") else wide
+    bias = found.get("bias")
+    if bias is not None and bias.ndim == 2:  # Keras has both in one
+        found["bias"], found["recurrent_bias"] = bias
+    if not {"kernel", "recurrent_kernel"} <= found.keys():
+        return
+    units = found["recurrent_kernel"].shape[0]
+    turned = found["recurrent_kernel"].shape[1] // units
+    orders = {4: ((0, 1, 2, 3),), 3: ((0, 1, 2), (1, 0, 2))}.get(turned, ((0,),))
+    for order in orders:
+        yield {
+            role: np.concatenate([np.split(value, turned, -1)[gate] for gate in order], -1)
+            for role, value in found.items()
+        }
+
+
+def _roles(kind: str, group: Mapping[str, Array], call: Call) -> Iterator[Params]:
     """Name tensors by their roles, and bring kernels to (..., in, out) in each way that may be."""
     found: Params = {}
     for name, value in group.items():
@@ -227,7 +380,7 @@ def _roles(kind: str, group: Mapping[str, Array], x: Array) -> Iterator[Params]:
     if kernel is None:
         yield found
         return
-    for turned in _kernels(kind, kernel, x):
+    for turned in _kernels(kind, kernel, call.x):
         yield found | {"kernel": turned}
 
 

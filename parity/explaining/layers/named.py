@@ -7,14 +7,14 @@ does.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from parity.explaining.layers.alignment import Alignment
-from parity.explaining.layers.calls import OVER_AXES, Seen, Taken, calls_of, taken
+from parity.explaining.layers.calls import OVER_AXES, Seen, Taken, attended, attention_calls, calls_of, taken
 from parity.explaining.layers.dataflow import Tensor
 from parity.mistakes.catalogue.replayed import REPLAYED
 from parity.mistakes.layer import LayerMistake
@@ -117,6 +117,26 @@ def named_alone(alignment: Alignment, side: int, tensor: Tensor) -> Named | None
     return _either(alignment, *((mine, other) if side == 0 else (other, mine)))
 
 
+@np.errstate(all="ignore")  # a recording may hold any numbers
+def named_attention(
+    alignment: Alignment, ours: Tensor, theirs: Tensor, after: tuple[Sequence[str], Sequence[str]]
+) -> Named | None:
+    """Name the mistake in attention that is written by hand, between its projections and the layer that follows.
+
+    Args:
+        alignment: The tensors of both runs.
+        ours: What the layer behind attention takes in the first run.
+        theirs: The same in the second.
+        after: Of each run the last tensors before it that agree.
+
+    Returns:
+        The mistake; None if it is no attention, or none or too many mistakes explain it.
+    """
+    first = attended(alignment.sides, 0, ours, after[0])
+    second = attended(alignment.sides, 1, theirs, after[1])
+    return None if first is None or second is None else _either(alignment, first, second)
+
+
 def _either(alignment: Alignment, first: Taken, second: Taken) -> Named | None:
     """Explain the first run by the second, or else the second by the first."""
     layers = first.layer, second.layer
@@ -133,6 +153,9 @@ def _explained(alignment: Alignment, mine: Taken, other: Taken, partner: Layer |
     right = 0.0
     for known, apart in _known(alignment, other, partner):
         seen = mine.seen(known)
+        if known.kind == "linear" and _floors(_computed(seen.call), seen) <= FACTOR:
+            # The layer is right, and takes its values in another order than the other run's.
+            seen = Seen(known, seen.output, seen.floor)
         # Which value is which does not matter where each is made of its own.
         alike = known.kind in ELEMENTWISE or _same_shapes(seen, other.seen(known))
         if not alike or _floors(_computed(seen.call), seen) <= FACTOR:
@@ -157,9 +180,9 @@ def _explained(alignment: Alignment, mine: Taken, other: Taken, partner: Layer |
 
 def _known(alignment: Alignment, other: Taken, partner: Layer | None) -> Iterator[tuple[Call, float]]:
     """The call that a layer is proven to be, or the few functions that may be one; with how far its replay is."""
-    guessed = other.layer is None or other.layer.common.kind in ("", "activation")
+    guessed = not other.attends and (other.layer is None or other.layer.common.kind in ("", "activation"))
     fitting = []
-    for seen in calls_of(alignment, other, partner):
+    for seen in attention_calls(other) if other.attends else calls_of(alignment, other, partner):
         floors = _floors(_computed(seen.call), seen)
         if floors <= FACTOR:
             fitting.append((seen.call, floors))

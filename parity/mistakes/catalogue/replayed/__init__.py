@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
-from parity.mistakes.catalogue.replayed import activations, normalization
+from parity.mistakes.catalogue.replayed import (
+    activations,
+    attention,
+    convolution,
+    embedding,
+    linear,
+    normalization,
+    pooling,
+    recurrent,
+    regularization,
+)
 from parity.mistakes.layer import LayerMistake
 
-REPLAYED: tuple[LayerMistake, ...] = tuple(
-    mistake for family in (activations, normalization) for mistake in family.MISTAKES
+FAMILIES = (
+    *(activations, normalization, linear, convolution, pooling),
+    *(embedding, regularization, recurrent, attention),
 )
+REPLAYED: tuple[LayerMistake, ...] = tuple(mistake for family in FAMILIES for mistake in family.MISTAKES)

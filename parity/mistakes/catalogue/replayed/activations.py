@@ -34,7 +34,7 @@ def another_slope(call: Call, seen: Array) -> Iterator[Made]:
         return
     slope = float(np.sum(taken * seen[below]) / np.sum(taken * taken))
     right = call.settings.get("negative_slope", 0.0 if call.kind == "relu" else None)
-    if slope and slope != right:
+    if slope and slope != right and abs(slope - 1) > 1e-6:  # 1 is no activation at all
         yield from fitted(slope, right, "slope", partial(functions.leaky_relu, call.x))
 
 

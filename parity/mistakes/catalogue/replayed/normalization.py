@@ -13,6 +13,8 @@ from parity.typing import Array
 
 CENTRED = ("batch_norm", "layer_norm", "group_norm", "instance_norm")
 NORMS = (*CENTRED, "rms_norm")
+EPSILONS = tuple(10.0**-power for power in (2, 3, 5, 6, 7, 8, 9, 12))
+"""Other epsilons that norms are written with."""
 
 
 @dataclass(frozen=True)
@@ -71,34 +73,44 @@ def divisor(call: Call, seen: Array) -> Array | None:
     return over / under if np.all(under > 0) else None
 
 
-def of_epsilon(inside: bool, corrected: bool, own: bool) -> Callable[[Call, Array], Iterator[Made]]:
-    """Normalize with an epsilon ``inside`` the root or outside, of a variance that is ``corrected`` or not.
+def divided(call: Call, inside: bool, corrected: bool) -> Callable[[float], Array] | None:
+    """Normalize with an epsilon ``inside`` the root or outside, of a variance that is ``corrected`` or not."""
+    cut = parts(call)
+    if corrected and cut.count < 2:
+        return None
+    variance = cut.variance * (cut.count / (cut.count - 1)) if corrected else cut.variance
 
-    The epsilon is the call's ``own``, and after it one that is fitted.
+    def make(epsilon: float) -> Array:
+        root = np.sqrt(variance + epsilon) if inside else np.sqrt(variance) + epsilon
+        return finished(call, cut.centred / root)
+
+    return make
+
+
+def another_epsilon(call: Call, seen: Array) -> Iterator[Made]:
+    make, by, variance = divided(call, inside=True, corrected=False), divisor(call, seen), parts(call).variance
+    if make is None or by is None:
+        return
+    # Where the variance is small an epsilon shows most.
+    weight = 1 / (variance * variance)
+    weight = np.where(np.isfinite(weight), weight, 0.0)
+    total = float(np.sum(weight))
+    found = float(np.sum((by * by - variance) * weight)) / total if total else float("nan")
+    if found > 0:
+        yield from fitted(found, call.settings["epsilon"], "epsilon", make)
+
+
+def of_another_form(inside: bool, corrected: bool) -> Callable[[Call, Array], Iterator[Made]]:
+    """Divide by another root, with the right epsilon or another power of ten.
+
+    Where an epsilon is small, some number in one form gives what another number gives in another form.
     """
 
     def wrong(call: Call, seen: Array) -> Iterator[Made]:
-        cut, epsilon = parts(call), call.settings["epsilon"]
-        if corrected and cut.count < 2:
-            return
-        variance = cut.variance * (cut.count / (cut.count - 1)) if corrected else cut.variance
-
-        def make(added: float) -> Array:
-            root = np.sqrt(variance + added) if inside else np.sqrt(variance) + added
-            return finished(call, cut.centred / root)
-
-        if own:
-            yield Made(make(epsilon))
-        by = divisor(call, seen)
-        if by is None:
-            return
-        # Where the variance is small an epsilon shows most.
-        each = by * by - variance if inside else by - np.sqrt(variance)
-        weight = 1 / (variance * variance if inside else variance + 1e-300)
-        weight = np.where(np.isfinite(weight), weight, 0.0)
-        found = float(np.sum(each * weight) / np.sum(weight)) if np.sum(weight) else float("nan")
-        if found > 0:
-            yield from fitted(found, epsilon, "epsilon", make)
+        make, right = divided(call, inside, corrected), call.settings["epsilon"]
+        if make is not None:
+            yield Made(make(right))
+            yield from (Made(make(one), f"epsilon {one:g} for {right:g}") for one in EPSILONS if one != right)
 
     return wrong
 
@@ -176,28 +188,28 @@ MISTAKES: tuple[LayerMistake, ...] = (
         kinds=NORMS,
         sentence="The epsilon of a normalization is another.",
         reference="google/flax#2195; r9y9/tacotron_pytorch#19",
-        wrong=of_epsilon(inside=True, corrected=False, own=False),
+        wrong=another_epsilon,
     ),
     LayerMistake(
         name="norm-epsilon-outside-the-root",
         kinds=NORMS,
         sentence="The epsilon of a normalization is added to the deviation instead of the variance.",
         reference="hyunwoongko/transformer#7; codertimo/BERT-pytorch#30",
-        wrong=of_epsilon(inside=False, corrected=False, own=True),
+        wrong=of_another_form(inside=False, corrected=False),
     ),
     LayerMistake(
         name="norm-variance-unbiased",
         kinds=CENTRED,
         sentence="A normalization divides by the unbiased deviation, over n - 1 values.",
         reference="harvardnlp/annotated-transformer#119",
-        wrong=of_epsilon(inside=True, corrected=True, own=True),
+        wrong=of_another_form(inside=True, corrected=True),
     ),
     LayerMistake(
         name="norm-deviation-unbiased-plus-epsilon",
         kinds=CENTRED,
         sentence="A normalization divides by the unbiased deviation plus epsilon.",
         reference="harvardnlp/annotated-transformer#122",
-        wrong=of_epsilon(inside=False, corrected=True, own=True),
+        wrong=of_another_form(inside=False, corrected=True),
     ),
     LayerMistake(
         name="norm-over-all-axes",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,9 @@ def trained(plant: Plant, wrong: bool, folder: Path, dtype: str) -> None:
     try:
         first = (plant.before or (_linear if len(plant.shape) < 3 else _conv))(torch)
         layer = plant.right(torch)
-        given = torch.randn(8, *plant.shape) * 1.5
+        words = plant.shape == WORDS
+        first = torch.nn.Identity() if words else first
+        given = torch.randint(0, 9, (8, *WORDS)) if words else torch.randn(8, *plant.shape) * 1.5
         shape = layer(first(given)).shape if not wrong else None
         torch.manual_seed(1)
         kept = dict(layer.state_dict())
@@ -78,6 +81,7 @@ def trained(plant: Plant, wrong: bool, folder: Path, dtype: str) -> None:
             for k in range(UPDATES):
                 torch.manual_seed(10 + k)
                 x, y = torch.randn(8, *plant.shape) * 1.5, torch.randn(8, 3)
+                x = torch.randint(0, 9, (8, *WORDS)) if words else x
                 run.step(lambda x=x, y=y: (model(x) - y).square().mean())
     finally:
         torch.set_default_dtype(before)
@@ -148,6 +152,183 @@ def _std(torch: Any, x: Any, dims: Any, corrected: bool) -> Any:
 
 def _centre(x: Any, dims: Any) -> Any:
     return x - x.mean(dims, keepdim=True)
+
+
+EVEN = (6, 8, 8)
+WORDS = (5,)
+"""Of these shapes a model takes the rows of a table."""
+
+
+def _below_zero(torch: Any) -> Any:
+    layer = _conv(torch)
+    with torch.no_grad():
+        layer.bias.fill_(-3)
+    return layer
+
+
+def _changed(make: Callable[[Any], Any], forward: Callable[[Any, Any, Any], Any]) -> Callable[[Any], Any]:
+    """One of torch's layers that computes otherwise: ``forward(torch, module, x)``."""
+
+    def made(torch: Any) -> Any:
+        module = make(torch)
+        module.forward = lambda x: forward(torch, module, x)
+        return module
+
+    return made
+
+
+def _with_kernel(make: Callable[[Any], Any], lies: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """A convolution whose kernel lies otherwise."""
+    return _changed(make, lambda t, m, x: t.nn.functional.conv2d(x, lies(m.weight), m.bias))
+
+
+def _last_flattened(torch: Any) -> Any:
+    """Flattened (height, width, channels)."""
+    return of_function(torch, lambda x: x.permute(0, 2, 3, 1).flatten(1))
+
+
+def _table(torch: Any) -> Any:
+    return torch.nn.Embedding(9, WIDTH)
+
+
+def _recurrent(kind: str) -> Callable[[Any], Any]:
+    def make(torch: Any) -> Any:
+        class States(getattr(torch.nn, kind)):  # type: ignore[misc]
+            """Gives the states of all steps alone."""
+
+            def forward(self, x: Any) -> Any:
+                return super().forward(x)[0]
+
+        return States(WIDTH, 5, batch_first=True)
+
+    return make
+
+
+def _with_weights(kind: str, change: Callable[[Any, str, Any], Any]) -> Callable[[Any], Any]:
+    """A recurrent layer that runs with other weights than it has."""
+
+    def make(torch: Any) -> Any:
+        layer = _recurrent(kind)(torch)
+        forward = type(layer).forward
+
+        def changed(x: Any) -> Any:
+            own = dict(layer.named_parameters())
+            return torch.func.functional_call(
+                plain, {name: change(torch, name, value) for name, value in own.items()}, (x,)
+            )
+
+        plain = _recurrent(kind)(torch)
+        layer.__dict__["plain"] = [plain, forward]
+        layer.forward = changed
+        return layer
+
+    return make
+
+
+def _with_gates(kind: str, order: Sequence[int]) -> Callable[[Any], Any]:
+    return _with_weights(kind, lambda t, name, value: t.cat([value.chunk(len(order))[gate] for gate in order]))
+
+
+def _with_forget_bias(torch: Any) -> Any:
+    def change(t: Any, name: str, value: Any) -> Any:
+        return t.cat([value[:5], value[5:10] + 1, value[10:]]) if name == "bias_ih_l0" else value
+
+    return _with_weights("LSTM", change)(torch)
+
+
+def _without_hidden_bias(torch: Any) -> Any:
+    return _with_weights("GRU", lambda t, name, value: value * 0 if name == "bias_hh_l0" else value)(torch)
+
+
+def _backwards(torch: Any) -> Any:
+    layer = _recurrent("LSTM")(torch)
+    plain = type(layer).forward
+    layer.forward = lambda x: plain(layer, x.flip(1)).flip(1)
+    return layer
+
+
+def _gru_by_hand(torch: Any) -> Any:
+    """A GRU that resets the state before the recurrent kernel takes it."""
+
+    def forward(t: Any, m: Any, x: Any) -> Any:
+        h, found = x.new_zeros(len(x), 5), []
+        for k in range(x.shape[1]):
+            given = x[:, k] @ m.weight_ih_l0.T + m.bias_ih_l0
+            kept = h @ m.weight_hh_l0.T + m.bias_hh_l0
+            r, z = ((given + kept)[:, :10]).sigmoid().chunk(2, 1)
+            n = t.tanh(given[:, 10:] + (r * h) @ m.weight_hh_l0[10:].T + m.bias_hh_l0[10:])
+            h = (1 - z) * n + z * h
+            found.append(h)
+        return t.stack(found, 1)
+
+    return _changed(_recurrent("GRU"), forward)(torch)
+
+
+def _attention(
+    torch: Any,
+    causal: bool = True,
+    scale: float | None = None,
+    offset: int = 0,
+    inverted: bool = False,
+    axis: int = -1,
+    cut: bool = True,
+    joined: bool = True,
+    rotary: str = "",
+    base: float = 10000.0,
+) -> Any:
+    """Attention as people write it, between a projection and another."""
+    heads = 3
+
+    class Attention(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.qkv, self.out = torch.nn.Linear(WIDTH, 3 * WIDTH), torch.nn.Linear(WIDTH, WIDTH)
+
+        def forward(self, x: Any) -> Any:
+            batch, steps, _ = x.shape
+            query, key, value = self.qkv(x).chunk(3, -1)
+            if cut:
+                query, key, value = (
+                    one.reshape(batch, steps, heads, -1).transpose(1, 2) for one in (query, key, value)
+                )
+            else:
+                query, key, value = (one.reshape(batch, heads, steps, -1) for one in (query, key, value))
+            if rotary:
+                query, key = turned(query), turned(key)
+            scores = query @ key.transpose(2, 3) * (scale or query.shape[-1] ** -0.5)
+            if causal:
+                seen = torch.tril(torch.ones(steps, steps, dtype=torch.bool), offset)
+                hidden = torch.tensor(torch.finfo(scores.dtype).min)
+                scores = torch.where(seen != inverted, scores, hidden)
+            found = torch.softmax(scores, axis) @ value
+            return self.out((found.transpose(1, 2) if joined else found).reshape(x.shape))
+
+    def turned(x: Any) -> Any:
+        half = x.shape[-1] // 2
+        angles = torch.arange(x.shape[2])[:, None] / base ** (torch.arange(half) / half)
+        cosine, sine = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+        first, second = (x[..., ::2], x[..., 1::2]) if rotary == "interleaved" else x.chunk(2, -1)
+        both = first * cosine - second * sine, first * sine + second * cosine
+        return torch.stack(both, -1).flatten(-2) if rotary == "interleaved" else torch.cat(both, -1)
+
+    return Attention()
+
+
+ATTENTION: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "attention-not-scaled": ({}, {"scale": 1.0}),
+    "attention-scaled-by-the-whole-width": ({}, {"scale": WIDTH**-0.5}),
+    "attention-scaled-without-the-root": ({}, {"scale": 1 / 4}),
+    "causal-mask-missing": ({}, {"causal": False}),
+    "causal-mask-off-by-one": ({}, {"offset": 1}),
+    "causal-mask-inverted": ({}, {"inverted": True}),
+    "attention-softmax-over-queries": ({}, {"axis": -2}),
+    "heads-cut-without-a-transpose": ({"causal": False}, {"cut": False, "joined": False}),
+    "heads-joined-without-a-transpose": ({}, {"joined": False}),
+    "rotary-interleaved-for-halves": ({"rotary": "halves"}, {"rotary": "interleaved"}),
+    "rotary-halves-for-interleaved": ({"rotary": "interleaved"}, {"rotary": "halves"}),
+    "another-rotary-base": ({"rotary": "halves"}, {"base": 500000.0}),
+}
+"""How attention is written that is right, and what the mistake makes of it."""
 
 
 PLANTS: dict[str, Plant] = {
@@ -269,6 +450,90 @@ def _part(torch: Any, module: Any, forward: Callable[[Any, Any], Any]) -> Any:
     return module
 
 
+PLANTS |= {
+    "square-kernel-transposed": Plant(ROWS, _linear, _changed(_linear, lambda t, m, x: x @ m.weight + m.bias)),
+    "layer-bias-missing": Plant(ROWS, _linear, _changed(_linear, lambda t, m, x: x @ m.weight.T)),
+    "flattened-in-another-order": Plant(
+        IMAGE,
+        lambda t: t.nn.Sequential(t.nn.Flatten(), t.nn.Linear(96, 7)),
+        lambda t: t.nn.Sequential(_last_flattened(t), t.nn.Linear(96, 7)),
+        lambda t: t.nn.Conv2d(IMAGE[0], IMAGE[0], 3, stride=2),
+    ),
+    "same-for-symmetric-padding": Plant(
+        EVEN,
+        _norm("Conv2d", 6, 4, 3, stride=2, padding=1),
+        _changed(
+            _norm("Conv2d", 6, 4, 3, stride=2, padding=1),
+            lambda t, m, x: t.nn.functional.conv2d(t.nn.functional.pad(x, (0, 1, 0, 1)), m.weight, m.bias, 2),
+        ),
+    ),
+    "padding-of-other-values": Plant(
+        IMAGE,
+        _norm("Conv2d", 6, 4, 3, padding=1),
+        _norm("Conv2d", 6, 4, 3, padding=1, padding_mode="reflect"),
+    ),
+    "kernel-flipped": Plant(
+        IMAGE, _norm("Conv2d", 6, 4, 3), _with_kernel(_norm("Conv2d", 6, 4, 3), lambda w: w.flip(2, 3))
+    ),
+    "kernel-height-and-width-swapped": Plant(
+        IMAGE, _norm("Conv2d", 6, 4, 3), _with_kernel(_norm("Conv2d", 6, 4, 3), lambda w: w.transpose(2, 3))
+    ),
+    "kernel-channels-swapped": Plant(
+        IMAGE, _norm("Conv2d", 6, 6, 3), _with_kernel(_norm("Conv2d", 6, 6, 3), lambda w: w.transpose(0, 1))
+    ),
+    "another-dilation": Plant(
+        IMAGE, _norm("Conv2d", 6, 4, 3, padding=2, dilation=2), _norm("Conv2d", 6, 4, 3, padding=1)
+    ),
+    "groups-of-strided-channels": Plant(
+        IMAGE,
+        _norm("Conv2d", 6, 4, 3, groups=2),
+        _changed(
+            _norm("Conv2d", 6, 4, 3, groups=2),
+            lambda t, m, x: t.nn.functional.conv2d(x[:, [0, 2, 4, 1, 3, 5]], m.weight, m.bias, groups=2),
+        ),
+    ),
+    "transposed-convolution-shifted": Plant(
+        IMAGE,
+        _norm("ConvTranspose2d", 6, 4, 3, stride=2, padding=1, output_padding=1),
+        _changed(
+            _norm("ConvTranspose2d", 6, 4, 3, stride=2, padding=1, output_padding=1),
+            lambda t, m, x: t.nn.functional.conv_transpose2d(x, m.weight, m.bias, 2)[:, :, :-1, :-1],
+        ),
+    ),
+    "padding-counted-in-the-mean": Plant(
+        IMAGE, _norm("AvgPool2d", 3, 2, padding=1, count_include_pad=False), _norm("AvgPool2d", 3, 2, padding=1)
+    ),
+    "padding-not-counted-in-the-mean": Plant(
+        IMAGE, _norm("AvgPool2d", 3, 2, padding=1), _norm("AvgPool2d", 3, 2, padding=1, count_include_pad=False)
+    ),
+    "max-for-average-pooling": Plant(IMAGE, _norm("AvgPool2d", 2), _norm("MaxPool2d", 2)),
+    "max-pooling-padded-with-zeros": Plant(
+        IMAGE,
+        _norm("MaxPool2d", 3, 2, padding=1),
+        _own(lambda t, x: t.nn.functional.max_pool2d(t.nn.functional.pad(x, (1, 1, 1, 1)), 3, 2)),
+        _below_zero,
+    ),
+    "max-for-global-average-pooling": Plant(
+        IMAGE, _norm("AdaptiveAvgPool2d", 1), _own(lambda t, x: x.amax((2, 3), keepdim=True))
+    ),
+    "embedding-times-a-factor": Plant(WORDS, _table, _changed(_table, lambda t, m, x: m.weight[x] * WIDTH**0.5)),
+    "embedding-rows-shifted": Plant(WORDS, _table, _changed(_table, lambda t, m, x: m.weight[(x + 1) % 9])),
+    "padding-row-zeroed": Plant(
+        WORDS, _table, _changed(_table, lambda t, m, x: m.weight[x] * (x != 0)[..., None].to(m.weight.dtype))
+    ),
+    "dropout-left-on": Plant(ROWS, _norm("Identity"), _norm("Dropout", 0.3)),
+    "dropout-not-rescaled": Plant(ROWS, _norm("Identity"), _own(lambda t, x: x * (t.rand(x.shape) > 0.3).to(x.dtype))),
+    "keep-probability-for-dropout-rate": Plant(ROWS, _norm("Dropout", 0.2), _norm("Dropout", 0.8)),
+    "gates-in-another-order": Plant(STEPS, _recurrent("LSTM"), _with_gates("LSTM", (0, 2, 1, 3))),
+    "reset-on-the-other-side-of-the-product": Plant(STEPS, _recurrent("GRU"), _gru_by_hand),
+    "forget-bias-of-one": Plant(STEPS, _recurrent("LSTM"), _with_forget_bias),
+    "one-of-two-biases-missing": Plant(STEPS, _recurrent("GRU"), _without_hidden_bias),
+    "sequence-reversed": Plant(STEPS, _recurrent("LSTM"), _backwards),
+} | {
+    name: Plant(STEPS, partial(_attention, **right), partial(_attention, **right | wrong))
+    for name, (right, wrong) in ATTENTION.items()
+}
+
 OTHERS: dict[str, Plant] = {
     "unexplained": Plant(ROWS, _norm("GELU"), _own(lambda t, x: x * t.sigmoid(1.6 * x))),
 }
@@ -279,4 +544,33 @@ def recorded(mistake: str, wrong: bool, dtype: str, folder: str) -> str:
     """Called where torch is: train the model of a plant, and give the folder of its run."""
     where = Path(folder, "run")
     trained({**PLANTS, **OTHERS}[mistake], wrong, where, dtype)
+    return str(where)
+
+
+def recorded_in_keras(wrong: bool, dtype: str, folder: str) -> str:
+    """Called where Keras is: a convolution at a stride with SAME, or with one zero on each side before it."""
+    import keras
+    from keras import layers
+
+    from parity.watching import watch
+
+    before = keras.config.floatx()
+    keras.config.set_floatx(dtype)
+    try:
+        keras.utils.set_random_seed(0)
+        image = x = keras.Input((8, 8, 3), dtype=dtype)
+        x = layers.Conv2D(6, 3, padding="same", name="first")(x)
+        if wrong:
+            x = layers.ZeroPadding2D(1, name="border")(x)
+        x = layers.Conv2D(4, 3, strides=2, padding="valid" if wrong else "same", name="layer")(x)
+        model = keras.Model(image, layers.Dense(3, name="last")(layers.Flatten(name="flat")(x)))
+        model.compile(keras.optimizers.SGD(0.01), "mse")
+        draw = np.random.default_rng(0)
+        where = Path(folder, "run")
+        with watch(where, model, deep=1, shadows=2) as run:
+            for _ in range(UPDATES):
+                x, y = draw.normal(size=(4, 8, 8, 3)), draw.normal(size=(4, 3))
+                run.step(model.train_on_batch, x.astype(dtype), y.astype(dtype))
+    finally:
+        keras.config.set_floatx(before)
     return str(where)

@@ -15,7 +15,9 @@ from parity.mistakes.catalogue.replayed import REPLAYED
 from parity.recording.reader import read
 from parity.running.executor import Environment
 from parity.tests.command import Parity
-from parity.tests.explaining.layers.planted import PLANTS, recorded
+from parity.tests.explaining.asked import Runs
+from parity.tests.explaining.layers.planted import PLANTS, recorded, recorded_in_keras
+from parity.tests.explaining.ports import recorded as ported
 from parity.tests.schemas import held
 from parity.tests.warm import Warm
 
@@ -27,6 +29,17 @@ FITTED = {
     "another-temperature": "temperature 2.5 for 1",
     "another-norm-epsilon": "epsilon 0.001 for 1e-05",
     "another-number-of-groups": "3 for 2",
+    "padding-of-other-values": "mirrored",
+    "another-dilation": "1 for 2",
+    "embedding-times-a-factor": "the root of the width, 3.4641",
+    "embedding-rows-shifted": "by +1",
+    "padding-row-zeroed": "row 0",
+    "dropout-left-on": "rate 0.3",
+    "gates-in-another-order": "input, cell, forget, output",
+    "forget-bias-of-one": "+1",
+    "one-of-two-biases-missing": "that of the state",
+    "causal-mask-off-by-one": "+1",
+    "another-rotary-base": "500000 for 10000",
 }
 """The numbers that are fitted, as the plants have them."""
 
@@ -59,8 +72,68 @@ def first(one: Path, other: Path) -> Parting:
     return found.partings[0]
 
 
+IN_KERAS = "symmetric-for-same-padding"
+"""The mistake whose right layer torch cannot say: SAME at a stride."""
+
+
 def test_every_mistake_in_a_layer_is_planted() -> None:
-    assert [mistake.name for mistake in REPLAYED] == sorted(PLANTS, key=[one.name for one in REPLAYED].index)
+    assert {mistake.name for mistake in REPLAYED} == {*PLANTS, IN_KERAS}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_mistake_in_keras_is_named(dtype: str, warm: Warm, tmp_path_factory: pytest.TempPathFactory) -> None:
+    wrong, right = (
+        Path(
+            warm.ask(
+                recorded_in_keras,
+                Environment("keras"),
+                {"wrong": wrong, "dtype": dtype},
+                folder=lambda: tmp_path_factory.mktemp("layer"),
+            ).result()
+        )
+        for wrong in (True, False)
+    )
+    named = first(wrong, right).mistake
+    assert named is not None
+    assert (named.names, named.which) == ((IN_KERAS,), "first")
+    back = first(right, wrong).mistake
+    assert back is not None
+    assert (back.names, back.which) == (("same-for-symmetric-padding",), "first")
+
+
+BETWEEN: dict[tuple[str, str], tuple[str, str]] = {
+    ("images", "bn-eps"): ("another-norm-epsilon", "epsilon 0.001 for 1e-05"),
+    ("images", "flatten"): ("flattened-in-another-order", ""),
+    ("images", "dropout"): ("dropout-left-on", "rate 0.3"),
+    ("images", "gelu"): ("gelu-by-tanh", ""),
+    ("images", "relu"): ("activation-missing", ""),
+    ("texts", "ln-eps"): ("another-norm-epsilon", "epsilon 0.001 for 1e-05"),
+    ("texts", "gelu"): ("gelu-by-tanh", ""),
+    ("texts", "scale"): ("attention-scaled-by-the-whole-width", ""),
+    ("texts", "mask"): ("causal-mask-missing", ""),
+    ("texts", "no-norm"): ("normalization-missing", ""),
+}
+"""What is named of the ports of two models, one of which makes a mistake; torch's is right."""
+QUICK = {("images", "bn-eps"), ("images", "flatten"), ("images", "dropout"), ("texts", "mask"), ("texts", "no-norm")}
+
+
+@pytest.mark.parametrize(
+    ("other", "model", "mistake"),
+    [
+        pytest.param(other, *of, marks=() if other == "keras" and of in QUICK else pytest.mark.slow)
+        for other in ("keras", "flax")
+        for of in BETWEEN
+    ],
+)
+def test_a_mistake_is_named_between_frameworks(
+    other: str, model: str, mistake: str, warm: Warm, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    runs = Runs(ported, warm, tmp_path_factory)
+    right, wrong = runs("torch", model, dtype="float32"), runs(other, model, mistake, dtype="float32")
+    named = first(wrong, right).mistake
+    assert named is not None
+    assert (named.names, named.said) == ((BETWEEN[model, mistake][0],), (BETWEEN[model, mistake][1],))
+    assert named.which == "first"
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

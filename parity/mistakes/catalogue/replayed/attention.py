@@ -1,0 +1,194 @@
+"""Mistakes in what attention does between its projections: scale, mask, softmax, heads, rotary positions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from parity.mistakes.layer import LayerMistake, Made, calls
+from parity.nn.attention import attention
+from parity.nn.layers import Call
+from parity.nn.positions import rotary
+from parity.typing import Array
+
+BASES = (500.0, 1000.0, 5000.0, 20000.0, 100000.0, 500000.0, 1000000.0)
+"""Bases of rotary positions that models have beside 10000."""
+
+
+def turned(call: Call) -> tuple[Array, Array, Array]:
+    """Query, key and value, the first two turned by their positions if the call does that."""
+    query, key, value = call.inputs
+    kind = call.settings.get("rotary", "")
+    if not kind:
+        return query, key, value
+    how = {"base": call.settings.get("base", 10000.0), "interleaved": kind == "interleaved"}
+    return rotary(query, np.arange(query.shape[1]), **how), rotary(key, np.arange(key.shape[1]), **how), value
+
+
+def scaled(scale: Callable[[int, int], float]) -> Callable[[Call], list[Call]]:
+    """Scale the scores by a function of the head's width and the number of heads."""
+
+    def change(call: Call) -> list[Call]:
+        query = call.inputs[0]
+        return [call.set(scale=scale(query.shape[-1], query.shape[-2]))]
+
+    return change
+
+
+def masked(offsets: Sequence[int]) -> Callable[[Call, Array], Iterator[Made]]:
+    """Let a query look at keys up to so many places after its own, where attention is causal."""
+
+    def wrong(call: Call, seen: Array) -> Iterator[Made]:
+        if not call.settings.get("causal"):
+            return
+        query, key, value = turned(call)
+        for offset in offsets:
+            mask = np.tril(np.ones((query.shape[1], key.shape[1]), bool), offset)
+            for without in ("mean", "zero") if offset < 0 else ("mean",):
+                yield Made(attention(query, key, value, mask=mask, without_keys=without), f"{offset:+d}")
+
+    return wrong
+
+
+def mask_inverted(call: Call, seen: Array) -> Iterator[Made]:
+    if call.settings.get("causal"):
+        query, key, value = turned(call)
+        mask = ~np.tril(np.ones((query.shape[1], key.shape[1]), bool))
+        for without in ("mean", "zero"):
+            yield Made(attention(query, key, value, mask=mask, without_keys=without))
+
+
+def over_queries(call: Call, seen: Array) -> Iterator[Made]:
+    query, key, value = turned(call)
+    scores = np.einsum("bqhd,bkhd->bhqk", query, key) / math.sqrt(query.shape[-1])
+    if call.settings.get("causal"):
+        scores = np.where(np.tril(np.ones(scores.shape[-2:], bool)), scores, -np.inf)
+    exponential = np.exp(scores - scores.max(-2, keepdims=True))
+    weights = exponential / exponential.sum(-2, keepdims=True)
+    yield Made(np.einsum("bhqk,bkhv->bqhv", weights, value))
+
+
+def recut(cut: Callable[[Array], Array], join: Callable[[Array], Array]) -> Callable[[Call, Array], Iterator[Made]]:
+    """Cut (batch, steps, width) into heads otherwise, and join what they get otherwise."""
+
+    def wrong(call: Call, seen: Array) -> Iterator[Made]:
+        causal = call.settings.get("causal", False)
+        again = Call(kind=call.kind, settings=call.settings, inputs=tuple(cut(one) for one in call.inputs))
+        found = attention(*turned(again), causal=causal)
+        yield Made(join(found).reshape(seen.shape))
+
+    return wrong
+
+
+def heads_before_steps(x: Array) -> Array:
+    """The numbers of (batch, steps, heads, width) read as (batch, heads, steps, width)."""
+    batch, steps, heads, width = x.shape
+    return np.swapaxes(x.reshape(batch, heads, steps, width), 1, 2)
+
+
+def unchanged(x: Array) -> Array:
+    return x
+
+
+def other_rotary(kinds: Sequence[str]) -> Callable[[Call], list[Call]]:
+    """Another way of turning, if the right one is of the first kind."""
+    return lambda call: [call.set(rotary=kinds[1])] if call.settings.get("rotary", "") == kinds[0] else []
+
+
+def other_base(call: Call, seen: Array) -> Iterator[Made]:
+    now = call.settings.get("base", 10000.0)
+    if call.settings.get("rotary"):
+        for base in (*BASES, 10000.0):
+            if base != now:
+                causal = call.settings.get("causal", False)
+                yield Made(attention(*turned(call.set(base=base)), causal=causal), f"{base:g} for {now:g}")
+
+
+MISTAKES: tuple[LayerMistake, ...] = (
+    LayerMistake(
+        name="attention-not-scaled",
+        kinds=("attend",),
+        sentence="Attention's scores are not divided by the root of the head's width.",
+        reference="huggingface/blog#2893",
+        wrong=calls(scaled(lambda width, heads: 1.0)),
+    ),
+    LayerMistake(
+        name="attention-scaled-by-the-whole-width",
+        kinds=("attend",),
+        sentence="Attention's scores are divided by the root of the whole width instead of the head's.",
+        reference="lucidrains/vit-pytorch#65; brightmart/bert_language_understanding#9",
+        wrong=calls(scaled(lambda width, heads: 1 / math.sqrt(width * heads))),
+    ),
+    LayerMistake(
+        name="attention-scaled-without-the-root",
+        kinds=("attend",),
+        sentence="Attention's scores are divided by the head's width instead of its root.",
+        reference="delzac/cntkx#10",
+        wrong=calls(scaled(lambda width, heads: 1 / width)),
+    ),
+    LayerMistake(
+        name="causal-mask-missing",
+        kinds=("attend",),
+        sentence="Attention that should be causal has no mask.",
+        reference="facebookresearch/xformers#103",
+        wrong=calls(lambda call: [call.set(causal=False)] if call.settings.get("causal") else []),
+    ),
+    LayerMistake(
+        name="causal-mask-off-by-one",
+        kinds=("attend",),
+        sentence="A causal mask lets a query look one place too far, or not at its own.",
+        reference="RVC-Boss/GPT-SoVITS#965",
+        wrong=masked((1, -1)),
+    ),
+    LayerMistake(
+        name="causal-mask-inverted",
+        kinds=("attend",),
+        sentence="A mask hides what should be seen, and shows what should be hidden.",
+        reference="lucidrains/x-transformers#160; NVIDIA/TransformerEngine#614",
+        wrong=mask_inverted,
+    ),
+    LayerMistake(
+        name="attention-softmax-over-queries",
+        kinds=("attend",),
+        sentence="Attention's softmax runs over the queries instead of the keys.",
+        reference="labmlai/annotated_deep_learning_paper_implementations#146",
+        wrong=over_queries,
+    ),
+    LayerMistake(
+        name="heads-cut-without-a-transpose",
+        kinds=("attend",),
+        sentence="Attention's heads are cut by a reshape that mixes them with the steps.",
+        reference="reczoo/FuxiCTR#30",
+        wrong=recut(heads_before_steps, lambda x: np.swapaxes(x, 1, 2)),
+    ),
+    LayerMistake(
+        name="heads-joined-without-a-transpose",
+        kinds=("attend",),
+        sentence="What attention's heads give is joined by a reshape that mixes them with the steps.",
+        reference="jsbaan/transformer-from-scratch#6",
+        wrong=recut(unchanged, lambda x: np.swapaxes(x, 1, 2)),
+    ),
+    LayerMistake(
+        name="rotary-interleaved-for-halves",
+        kinds=("attend",),
+        sentence="Rotary positions turn neighbouring features instead of one of each half.",
+        reference="huggingface/transformers#25199",
+        wrong=calls(other_rotary(("halves", "interleaved"))),
+    ),
+    LayerMistake(
+        name="rotary-halves-for-interleaved",
+        kinds=("attend",),
+        sentence="Rotary positions turn one feature of each half instead of neighbouring ones.",
+        reference="huggingface/transformers#25199",
+        wrong=calls(other_rotary(("interleaved", "halves"))),
+    ),
+    LayerMistake(
+        name="another-rotary-base",
+        kinds=("attend",),
+        sentence="Rotary positions have another base.",
+        reference="lyogavin/airllm#369; sgl-project/SpecForge#265",
+        wrong=other_base,
+    ),
+)
