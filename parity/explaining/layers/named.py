@@ -59,8 +59,8 @@ class Named:
         apart = ", which this update does not tell apart," if len(self.names) > 1 else ""
         what = f": {self.sentences[0].rstrip('.')}" if len(self.names) == 1 else ""
         return (
-            f"explained by {names}{apart} in the {self.which} run (replay agrees to {self.floors:.2g} of the noise "
-            f"floor, that of the other run's own layer to {self.right:.2g}){what}"
+            f"explained by {names}{apart} in the {self.which} run if the other is right (replay agrees to "
+            f"{self.floors:.2g} of the noise floor, that of the other run's own layer to {self.right:.2g}){what}"
         )
 
     def as_json(self) -> dict[str, Any]:

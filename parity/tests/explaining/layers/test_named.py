@@ -159,7 +159,7 @@ def test_explain_says_it_in_text_and_json(mistake: str, both: Both, parity: Pari
     result = parity("explain", wrong, right, "--json", "explained.json")
     assert result.status == 1
     assert f"explained by {mistake}" in result.out
-    assert "in the first run (replay agrees to 0." in result.out
+    assert "in the first run if the other is right (replay agrees to 0." in result.out
     found = held("explain", json.loads(Path("explained.json").read_text()))["explanations"][0]
     said = found["layer"]["partings"][0]["mistake"]
     assert said["names"] == [mistake]
