@@ -130,13 +130,15 @@ def _group_norm(call: Call) -> Array:
 
 
 def _conv(call: Call) -> Array:
-    kernel, settings = call.params["kernel"], call.settings
+    """The setting ``outputs`` asks for the first channels alone."""
+    settings, few = call.settings, slice(call.settings.get("outputs"))
+    kernel, bias = call.params["kernel"][..., few], call.params.get("bias")
     ones = (1,) * (kernel.ndim - 2)
     function = convolution.conv if call.kind == "conv" else convolution.conv_transpose
     return function(
         call.x,
         kernel,
-        call.params.get("bias"),
+        None if bias is None else bias[few],
         stride=settings.get("stride", ones),
         padding=settings.get("padding", "VALID"),
         dilation=settings.get("dilation", ones),

@@ -51,6 +51,8 @@ GUESSED: tuple[tuple[str, Mapping[str, Any]], ...] = (
 MOST, FEW = 400_000, 20_000
 """Of so many values a replay is made; where a layer gave more, some of its examples or channels stand for all. Of a
 function that gives each value a new one, a few tell."""
+PRODUCTS, QUERIES = 20_000_000, 64
+"""A convolution is replayed for as many channels as so many products give, attention for so many queries."""
 HEADS, ROTARY = (1, 2, 3, 4, 6, 8, 12, 16, 20, 24, 32), ("halves", "interleaved")
 OVER_AXES = frozenset(("softmax", "log_softmax"))
 LAYERS = 24
@@ -68,6 +70,7 @@ class Taken:
         inputs: What it took.
         output: What it gave.
         floor: The noise floor of the output.
+        strayed: The noise floor of the first input.
         padded: What a layer before it adds around the first input, which is not in that input then.
         attends: Whether it is what attention takes and gives between its projections.
     """
@@ -78,8 +81,15 @@ class Taken:
     inputs: tuple[Array, ...]
     output: Array
     floor: float
+    strayed: float = 0.0
     padded: Any = None
     attends: bool = False
+
+    def takes_the_same(self, other: Taken) -> bool:
+        """Tell whether the first inputs hold the same values, in whatever order."""
+        one, two = (np.sort(taken.inputs[0], None).astype(np.float64) for taken in (self, other))
+        allowed = FACTOR * max(self.strayed, other.strayed)
+        return one.shape == two.shape and bool(np.all(np.abs(one - two) <= allowed))
 
     def seen(self, call: Call) -> Seen:
         """Say what was taken and given, as a call of a kind would have it; its own inputs count for nothing."""
@@ -91,6 +101,8 @@ class Taken:
         if call.kind == "attend":
             inputs = _heads(inputs, call.settings["heads"], call.settings["order"])
             output = self.output.astype(np.float64).reshape(*inputs[0].shape[:3], -1)
+            if output.shape[1] > 2 * QUERIES:
+                inputs, output = (inputs[0][:, :QUERIES], *inputs[1:]), output[:, :QUERIES]
             return Seen(replace(call, inputs=inputs), output, self.floor)
         if call.kind == "recurrent" and call.settings.get("time_major"):
             inputs = tuple(np.swapaxes(one, 0, 1) for one in inputs)
@@ -148,7 +160,8 @@ def taken(flow: Dataflow, side: int, tensor: Tensor, members: Sequence[Layer] = 
     floor = max(tensor.floor, float(least_floor(largest, flow.dtype)))
     if not np.isfinite(floor) or not floor:
         return None
-    return Taken(flow, side, layer, tuple(inputs), tensor.values, floor, padded)
+    strayed = flow.tensors[labels[0]].floor if labels else 0.0
+    return Taken(flow, side, layer, tuple(inputs), tensor.values, floor, strayed, padded)
 
 
 def calls_of(alignment: Alignment, found: Taken, partner: Layer | None) -> Iterator[Seen]:
@@ -401,6 +414,14 @@ def _kernels(kind: str, kernel: Array, x: Array) -> Iterator[Array]:
 def _cut(seen: Seen) -> Seen:
     """Leave out examples or channels that a replay can do without."""
     call, output, kind = seen.call, seen.output, seen.call.kind
+    kernel = call.params.get("kernel")
+    if kind in ("conv", "conv_transpose") and kernel is not None and call.settings.get("groups", 1) == 1:
+        rows = max(1, min(len(output), MOST * len(output) // max(1, output.size, call.x.size)))
+        places = max(output.size // max(1, output.shape[-1]), call.x.size // max(1, call.x.shape[-1]))
+        each = places * rows // max(1, len(output)) * int(np.prod(kernel.shape[:-1]))
+        few = max(1, min(output.shape[-1], PRODUCTS // max(1, each)))
+        fewer = replace(call, inputs=tuple(one[:rows] for one in call.inputs)).set(outputs=few)
+        return Seen(fewer, output[:rows, ..., :few], seen.floor)
     largest = max(output.size, call.x.size)
     most = FEW if kind in ACTIVATIONS and kind not in OVER_AXES else MOST
     if largest <= most or kind in OVER_AXES or not output.ndim:

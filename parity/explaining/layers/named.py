@@ -157,7 +157,8 @@ def _explained(alignment: Alignment, mine: Taken, other: Taken, partner: Layer |
             # The layer is right, and takes its values in another order than the other run's.
             seen = Seen(known, seen.output, seen.floor)
         # Which value is which does not matter where each is made of its own.
-        alike = known.kind in ELEMENTWISE or _same_shapes(seen, other.seen(known))
+        own = known.kind in ELEMENTWISE
+        alike = mine.takes_the_same(other) if own else _same_shapes(seen, other.seen(known))
         if not alike or _floors(_computed(seen.call), seen) <= FACTOR:
             continue
         right = max(right, apart)
