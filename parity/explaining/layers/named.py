@@ -99,12 +99,12 @@ def named(
 
 @np.errstate(all="ignore")  # a recording may hold any numbers
 def named_alone(alignment: Alignment, side: int, tensor: Tensor) -> Named | None:
-    """Name the mistake that makes a layer of one run, where the other run hands on what that layer takes.
+    """Name the mistake that makes a layer or a function of one run, where the other run hands on what that takes.
 
     Args:
         alignment: The tensors of both runs.
-        side: Whose layer it is, 0 or 1.
-        tensor: What the layer gave.
+        side: Whose layer or function it is, 0 or 1.
+        tensor: What it gave.
 
     Returns:
         The mistake; None if no layer is known, or none or too many mistakes explain it.
@@ -114,6 +114,8 @@ def named_alone(alignment: Alignment, side: int, tensor: Tensor) -> Named | None
         return None
     # The values are those of the run that has the layer, and so is the order of their axes.
     other = replace(mine, layer=None, output=mine.inputs[0])
+    if mine.layer is None:  # a function too many is no function that the other run lacks
+        return _explained(alignment, mine, other, None, ("first", "second")[side])
     return _either(alignment, *((mine, other) if side == 0 else (other, mine)))
 
 

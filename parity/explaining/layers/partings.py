@@ -163,9 +163,9 @@ class Forward:
         return all(other in self.alignment.partners[0].get(one, set()) for one, other in pairs)
 
     def _left_out(self, side: int, tensor: Tensor, match: Match | None) -> Named | None:
-        """Name what a layer of one run alone does, if the other run hands on what that layer takes."""
+        """Name what a layer or function of one run alone does, if the other run hands on what that takes."""
         after = None if match is None else (match.theirs if side == 0 else match.ours).layer
-        if after is None or tensor.layer is None or len(tensor.sources) != 1:
+        if after is None or len(tensor.sources) != 1:
             return None
         handed = self.frontier.unmoved(1 - side, set(after.inputs) & self.sides[1 - side].tensors.keys())
         if not handed & self.alignment.partners[side].get(tensor.sources[0], set()):

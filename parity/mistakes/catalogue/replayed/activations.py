@@ -251,7 +251,7 @@ MISTAKES: tuple[LayerMistake, ...] = (
     LayerMistake(
         name="activation-missing",
         kinds=ELEMENTWISE,
-        sentence="The activation is missing.",
+        sentence="There is no activation at this place.",
         reference="YujiaBao/ls#1; proceduralia/pytorch-conv2_1d#2",
         wrong=unchanged,
     ),

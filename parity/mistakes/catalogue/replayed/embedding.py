@@ -1,4 +1,4 @@
-"""Mistakes in an embedding. The rows that were taken are known by what the right layer gave."""
+"""Mistakes in an embedding and behind it. The rows that were taken are known by what the right layer gave."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from parity.typing import Array
 
 
 def scaled(call: Call, seen: Array) -> Iterator[Made]:
+    """By the root of the width, or a number that is neither 0 nor 1."""
     right = compute(call)
     size = float(np.sum(right * right))
     factor = float(np.sum(right * seen)) / size if size else 0.0
-    root = float(call.params["table"].shape[-1]) ** 0.5
+    root = float(right.shape[-1]) ** 0.5 if right.ndim else 1.0
     if abs(factor - root) <= 1e-5 * root:
         yield Made(right * root, f"the root of the width, {root:.6g}")
-    elif factor:
+    elif factor and abs(factor - 1) > 1e-6:
         yield from fitted(factor, None, "factor", partial(np.multiply, right))
 
 
@@ -42,6 +43,13 @@ MISTAKES: tuple[LayerMistake, ...] = (
         name="embedding-times-a-factor",
         kinds=("embedding",),
         sentence="Embeddings are multiplied by a number, as the root of their width.",
+        reference="SamLynnEvans/Transformer#10; OpenNMT/OpenNMT-py#1722",
+        wrong=scaled,
+    ),
+    LayerMistake(
+        name="values-times-a-factor",
+        kinds=("identity",),
+        sentence="Between two layers values are multiplied by a number, as an embedding by the root of its width.",
         reference="SamLynnEvans/Transformer#10; OpenNMT/OpenNMT-py#1722",
         wrong=scaled,
     ),

@@ -305,7 +305,7 @@ MISTAKES: tuple[LayerMistake, ...] = (
     LayerMistake(
         name="normalization-missing",
         kinds=NORMS,
-        sentence="The normalization is missing.",
+        sentence="There is no normalization at this place.",
         reference="iCog-Labs-Dev/PC-Transformers#46; qjadud1994/CRNN-Keras#37",
         wrong=missing,
     ),

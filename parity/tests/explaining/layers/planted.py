@@ -191,6 +191,20 @@ def _table(torch: Any) -> Any:
     return torch.nn.Embedding(9, WIDTH)
 
 
+def _behind(torch: Any, function: Callable[[Any], Any]) -> Any:
+    """A layer behind a function that is no layer."""
+
+    class Behind(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = _linear(torch)
+
+        def forward(self, x: Any) -> Any:
+            return self.inner(function(x))
+
+    return Behind()
+
+
 def _recurrent(kind: str) -> Callable[[Any], Any]:
     def make(torch: Any) -> Any:
         class States(getattr(torch.nn, kind)):  # type: ignore[misc]
@@ -517,6 +531,9 @@ PLANTS |= {
         IMAGE, _norm("AdaptiveAvgPool2d", 1), _own(lambda t, x: x.amax((2, 3), keepdim=True))
     ),
     "embedding-times-a-factor": Plant(WORDS, _table, _changed(_table, lambda t, m, x: m.weight[x] * WIDTH**0.5)),
+    "values-times-a-factor": Plant(
+        ROWS, lambda t: _behind(t, lambda x: x), lambda t: _behind(t, lambda x: x * WIDTH**0.5)
+    ),
     "embedding-rows-shifted": Plant(WORDS, _table, _changed(_table, lambda t, m, x: m.weight[(x + 1) % 9])),
     "padding-row-zeroed": Plant(
         WORDS, _table, _changed(_table, lambda t, m, x: m.weight[x] * (x != 0)[..., None].to(m.weight.dtype))

@@ -32,6 +32,7 @@ FITTED = {
     "padding-of-other-values": "mirrored",
     "another-dilation": "1 for 2",
     "embedding-times-a-factor": "the root of the width, 3.4641",
+    "values-times-a-factor": "the root of the width, 3.4641",
     "embedding-rows-shifted": "by +1",
     "padding-row-zeroed": "row 0",
     "dropout-left-on": "rate 0.3",
