@@ -190,6 +190,8 @@ def calls_of(alignment: Alignment, found: Taken, partner: Layer | None) -> Itera
     for settings in _settings(layer):
         if found.padded is not None:
             settings["padding"] = found.padded
+        if _beyond(settings, found):
+            continue
         if kind == "recurrent" and found.output.ndim == 2:
             settings["last"] = True
         if kind == "global_average_pool":
@@ -308,6 +310,13 @@ def _settings(layer: Layer) -> Iterator[dict[str, Any]]:
     if kind == "recurrent":
         settings["time_major"] = said.get("batch_first") is False or said.get("time_major") is True
     yield settings
+
+
+def _beyond(settings: Mapping[str, Any], found: Taken) -> bool:
+    """Tell whether a window or what is added around is many times larger than the input: no layer is set so."""
+    most = 2 * max((size for one in found.inputs for size in one.shape), default=0) + 16
+    said = [settings[name] for name in ("padding", "dilation", "kernel_size", "stride") if name in settings]
+    return any(np.abs(np.asarray(one, np.float64)).max(initial=0.0) > most for one in said if not isinstance(one, str))
 
 
 def _cut_off(said: Mapping[str, Any]) -> dict[str, Any]:

@@ -26,6 +26,8 @@ from parity.typing import Array
 
 ALIKE = 3
 """So many mistakes may give what was seen; where more do, nothing is said."""
+UNFIT = (ArithmeticError, AssertionError, AttributeError, IndexError, KeyError, MemoryError, TypeError, ValueError)
+"""What NumPy raises where a layer has other parameters or settings than its function. A recording may say anything."""
 ELEMENTWISE = ACTIVATIONS - OVER_AXES - {"prelu"} | {"identity", "gelu_sigmoid"}
 FUNCTIONS = 2
 """So many functions may be what a run computes where no layer says it."""
@@ -153,8 +155,11 @@ def _explained(alignment: Alignment, mine: Taken, other: Taken, partner: Layer |
     """Find the mistake that makes what one run gave of what the other run's layer computes."""
     found: dict[str, tuple[LayerMistake, float, str]] = {}
     right = 0.0
-    for known, apart in _known(alignment, other, partner):
-        seen = mine.seen(known)
+    try:
+        fitting = [(known, mine.seen(known), apart) for known, apart in _known(alignment, other, partner)]
+    except UNFIT:
+        return None
+    for known, seen, apart in fitting:
         if known.kind == "linear" and _floors(_computed(seen.call), seen) <= FACTOR:
             # The layer is right, and takes its values in another order than the other run's.
             seen = Seen(known, seen.output, seen.floor)
@@ -199,7 +204,7 @@ def _computed(call: Call) -> Array | None:
     """What a call gives; None if its parameters or shapes do not fit."""
     try:
         return compute(call)
-    except (KeyError, ValueError, IndexError):
+    except UNFIT:
         return None
 
 
@@ -212,7 +217,7 @@ def _replayed(mistake: LayerMistake, seen: Seen) -> tuple[float, str] | None:
     """How far a mistake's replay is from what was seen, in floors, and what was fitted; None if that is too far."""
     try:
         made = [(_floors(one.output, seen), one.said) for one in mistake.wrong(seen.call, seen.output)]
-    except (KeyError, ValueError, IndexError):
+    except UNFIT:
         return None
     least = min((floors for floors, _ in made), default=np.inf)
     if not least <= FACTOR:

@@ -180,3 +180,28 @@ def test_two_mistakes_that_give_the_same_are_both_said() -> None:
     ).sentence
     assert said.startswith("explained by a or b (x 1), which this update does not tell apart, in the second run")
     assert "agrees to 0.51 of the noise floor, that of the other run's own layer to 3.1)" in said
+
+
+@pytest.mark.parametrize(
+    "settings", [{"eps": "small"}, {"eps": None}, {"eps": [1.0]}, {"eps": -1.0, "normalized_shape": [3, 3, 3]}]
+)
+def test_a_recording_that_says_nonsense_of_a_layer_is_not_explained(settings: dict[str, object], both: Both) -> None:
+    wrong, right = both("norm-epsilon-outside-the-root", "float32")
+    runs = [read(folder) for folder in (wrong, right)]
+    for run in runs:
+        for layer in run.meta["layers"]:
+            layer["configuration"] = {**layer["configuration"], **settings}
+    found = find_layers(*runs)
+    assert found is not None
+    assert found.partings[0].mistake is None
+
+
+def test_a_window_that_no_input_holds_is_not_computed(both: Both) -> None:
+    wrong, right = both("kernel-flipped", "float32")
+    runs = [read(folder) for folder in (wrong, right)]
+    for run in runs:
+        for layer in run.meta["layers"]:
+            layer["configuration"] = {**layer["configuration"], "padding": [10**7, 10**7], "dilation": [10**7, 10**7]}
+    found = find_layers(*runs)
+    assert found is not None
+    assert found.partings[0].mistake is None
