@@ -31,9 +31,14 @@ class Cache(NamedTuple):
     last: Array
 
 
+def counted(words: Array) -> Array:
+    """Whether a step of a row counts: word 0 is padding."""
+    return words != 0
+
+
 def forward(params: Params, x: Array) -> tuple[Array, Cache]:
     words = x.T  # (n, T) -> (T, n)
-    counts = words != 0
+    counts = counted(words)
     embedded = params["embedding/table"][words]  # (T, n) -> (T, n, E)
     inputs = embedded @ params["lstm/input_kernel"] + params["lstm/input_bias"]  # (T, n, E) -> (T, n, 4H)
     kernel, bias = params["lstm/recurrent_kernel"], params["lstm/recurrent_bias"]
@@ -47,9 +52,9 @@ def forward(params: Params, x: Array) -> tuple[Array, Cache]:
         i, f, g, o = gates[t] = nn.sigmoid(i), nn.sigmoid(f), np.tanh(g), nn.sigmoid(o)
         new = f * c[t] + i * g
         squashed[t] = np.tanh(new)
-        counted = counts[t][:, None]
-        c[t + 1] = np.where(counted, new, c[t])
-        h[t + 1] = np.where(counted, o * squashed[t], h[t])
+        here = counts[t][:, None]  # (n,) -> (n, 1)
+        c[t + 1] = np.where(here, new, c[t])
+        h[t + 1] = np.where(here, o * squashed[t], h[t])
     logits = h[-1] @ params["dense/kernel"] + params["dense/bias"]  # (n, H) -> (n, classes)
     return logits, Cache(words, counts, embedded, h[:-1], c[:-1], gates, squashed, h[-1])
 
@@ -62,16 +67,16 @@ def backward(params: Params, cache: Cache, d_logits: Array) -> Params:
     d_sums = np.empty_like(embedded, shape=(*words.shape, transposed.shape[0]))
     for t in reversed(range(len(words))):
         i, f, g, o = gates[t]
-        counted = counts[t][:, None]
-        d_out = np.where(counted, d_h, 0)
-        d_new = np.where(counted, d_c, 0) + d_out * o * (1 - squashed[t] ** 2)
+        here = counts[t][:, None]  # (n,) -> (n, 1)
+        d_out = np.where(here, d_h, 0)
+        d_new = np.where(here, d_c, 0) + d_out * o * (1 - squashed[t] ** 2)
         d_i = nn.sigmoid_backward(d_new * g, i)
         d_f = nn.sigmoid_backward(d_new * c[t], f)
         d_g = d_new * i * (1 - g**2)
         d_o = nn.sigmoid_backward(d_out * squashed[t], o)
         d_sums[t] = np.concatenate([d_i, d_f, d_g, d_o], -1)  # 4 of (n, H) -> (n, 4H)
-        d_h = np.where(counted, d_sums[t] @ transposed, d_h)  # (n, 4H) -> (n, H)
-        d_c = np.where(counted, d_new * f, d_c)
+        d_h = np.where(here, d_sums[t] @ transposed, d_h)  # (n, 4H) -> (n, H)
+        d_c = np.where(here, d_new * f, d_c)
     d_table = np.zeros_like(params["embedding/table"])
     np.add.at(d_table, words, d_sums @ params["lstm/input_kernel"].T)  # a word may occur more than once
     flat = d_sums.reshape(-1, d_sums.shape[-1])  # (T, n, 4H) -> (T n, 4H)
