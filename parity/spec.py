@@ -289,6 +289,9 @@ class Case:
     blocks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """The names of the equal blocks of a tensor's last axis, by canonical name, where it has some: a recurrent layer's
     gates. An explanation names them."""
+    buffers: tuple[str, ...] = ()
+    """The canonical names of the parameters that are not trained: running statistics. The forward pass of an update
+    moves them, which no gradient does, and predictions read them."""
     absent: Mapping[str, str] = field(default_factory=dict)
     """The implementations that this case can never have, by label, each with the reason."""
     variants: Mapping[str, Case] = field(default_factory=dict)
@@ -313,6 +316,17 @@ class Case:
         if limit is None or epochs <= limit:
             return epochs
         return min(epochs, max(limit // self.every, 1) * self.every)
+
+    def trained(self, params: Params) -> Params:
+        """Leave out the buffers.
+
+        Args:
+            params: Arrays by canonical name.
+
+        Returns:
+            Those that have a gradient and an optimizer's slots; the same arrays.
+        """
+        return {name: value for name, value in params.items() if name not in self.buffers}
 
     @property
     def stretch(self) -> int:

@@ -24,7 +24,7 @@ class State:
     """Everything that a run needs to go on exactly.
 
     Attributes:
-        params: Canonical name to array, in the run's dtype.
+        params: Canonical name to array, in the run's dtype; the buffers of the case are among them.
         slots: The optimizer's slots by ``<slot>/<parameter>``, as in ``momentum/dense/kernel``, each in its parameter's
             layout.
         step: The number of updates done.
@@ -147,7 +147,7 @@ class Trainer(Protocol):
     """
 
     def predict(self, x: Array) -> Array:
-        """Predict. Changes nothing.
+        """Predict, with the buffers as they are. Changes nothing.
 
         Args:
             x: Inputs (batch, ...).
@@ -158,14 +158,14 @@ class Trainer(Protocol):
         ...
 
     def gradients(self, x: Array, y: Array) -> tuple[float, Params]:
-        """Take the loss of one batch and its gradients, weight decay left out. Changes nothing.
+        """Take the loss of one batch and its gradients, weight decay left out. Changes nothing, buffers neither.
 
         Args:
             x: Inputs (batch, ...).
             y: Targets (batch, ...).
 
         Returns:
-            The loss, and by canonical name a gradient of each parameter's shape.
+            The loss, and by canonical name a gradient of each parameter's shape; buffers have none.
         """
         ...
 

@@ -61,5 +61,5 @@ class Lstm(nnx.Module):
 def build(case: Case, dtype: str, device: str) -> Trainer:
     initial = case.initial()
     (words, width), (hidden, classes) = initial["embedding/table"].shape, initial["dense/kernel"].shape
-    model = Lstm(words, width, hidden, classes, jnp.dtype(dtype), nnx.Rngs(0))
-    return nnx_trainer(case, dtype, device, LAYOUT, model)
+    kind = jnp.dtype(dtype)
+    return nnx_trainer(case, dtype, device, LAYOUT, lambda: Lstm(words, width, hidden, classes, kind, nnx.Rngs(0)))

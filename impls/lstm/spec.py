@@ -41,7 +41,7 @@ CASES = (
         schedule=Shuffled(batch_size=32, seed=1),
         epochs=20,
         metrics=(Metric("train_accuracy", "train", accuracy), Metric("test_accuracy", "test", accuracy)),
-        publication=Publication("beyond the documents: no document has it"),
+        publication=Publication("beyond the documents"),
         display=Display(note="drawn at random, by a rule that needs the order of the words"),
         blocks=dict.fromkeys(GATED, ("i", "f", "g", "o")),
     ),

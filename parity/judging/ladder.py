@@ -185,7 +185,7 @@ def contract(shared: Climb) -> float:
     _expect(prediction.shape == wide.shape, f"predictions are {prediction.shape}, the reference's {wide.shape}")
     loss, gradients = trainer.gradients(x, y)
     _expect(np.ndim(loss) == 0, f"the loss is not one number but {np.shape(loss)}")
-    _same_names("gradients", gradients, initial)
+    _same_names("gradients", gradients, case.trained(initial))
     for name, value in gradients.items():
         _expect(value.dtype == dtype, f"the gradient of {name} has dtype {value.dtype}, the run {dtype}")
         _expect(value.shape == initial[name].shape, f"the gradient of {name} is {value.shape}")

@@ -64,8 +64,8 @@ def after_output(function: Callable[[Array], Array], derivative: Callable[[Array
     def change(trainer: NumpyTrainer) -> None:
         forward, backward = trainer.forward, trainer.backward
 
-        def mistaken_forward(params: Params, x: Array) -> tuple[Array, Any]:
-            prediction, cache = forward(params, x)
+        def mistaken_forward(params: Params, x: Array, *training: bool) -> tuple[Array, Any]:
+            prediction, cache = forward(params, x, *training)
             output = function(prediction)
             return output, (cache, output)
 
@@ -84,9 +84,9 @@ def with_functions(module: ModuleType, **functions: Callable[..., Any]) -> Plant
     def change(trainer: NumpyTrainer) -> None:
         forward, backward = trainer.forward, trainer.backward
 
-        def mistaken_forward(params: Params, x: Array) -> tuple[Array, Any]:
+        def mistaken_forward(params: Params, x: Array, *training: bool) -> tuple[Array, Any]:
             with replaced(module, functions):
-                return forward(params, x)
+                return forward(params, x, *training)
 
         def mistaken_backward(params: Params, cache: Any, d_prediction: Array) -> Params:
             with replaced(module, functions):
@@ -120,8 +120,8 @@ def with_products(product: Callable[[Array, Array], Array]) -> Plant:
         def factors(params: Params) -> Params:
             return {name: p.view(Factor) for name, p in params.items()}
 
-        def mistaken_forward(params: Params, x: Array) -> tuple[Array, Any]:
-            prediction, cache = forward(factors(params), x.view(Factor))
+        def mistaken_forward(params: Params, x: Array, *training: bool) -> tuple[Array, Any]:
+            prediction, cache = forward(factors(params), x.view(Factor), *training)
             return np.asarray(prediction), cache
 
         def mistaken_backward(params: Params, cache: Any, d_prediction: Array) -> Params:

@@ -85,12 +85,21 @@ class Stepwise:
         for b, rows in enumerate(segment):
             losses[0, b], gradients = self.gradients(self.data.x[rows], self.data.y[rows])
             self.state.step += 1
+            self._move_buffers(rows)
             for name, g in nn.clipped(self.case.optimizer, gradients).items():
                 rule = nn.rule_at(self.case.optimizer, name, self.state.step)
                 p = self.rule(rule, name, self.state.params[name], g, self.state)
                 self.state.params[name] = p.astype(self.dtype, copy=False)
         params = {name: value[None].copy() for name, value in self.state.params.items()}
         return Trained(losses, params, predicted(self, inputs))
+
+    def _move_buffers(self, rows: Array) -> None:
+        """Move the buffers as an update of the implementation does, which begins where ``_show`` left it."""
+        if self.case.buffers:
+            self._show()
+            self.trainer.train([(rows,)])
+            moved = self.trainer.export().params
+            self.state.params |= {name: moved[name].astype(self.dtype) for name in self.case.buffers}
 
     def _show(self) -> None:
         self.trainer.load(replace(self.rest, params=self.view(self.state.params)))

@@ -7,6 +7,7 @@ comes behind, as TensorFlow has it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -53,8 +54,9 @@ def conv(
     """
     windows, _ = _windows(x, kernel.shape[:-2], stride, padding, dilation, groups)  # (batch, *out, groups, in, places)
     places = kernel.reshape(-1, kernel.shape[-2], groups, kernel.shape[-1] // groups)  # (places, in, groups, out)
-    output = np.einsum("...gip,pigo->...go", windows, places)
-    output = output.reshape(*output.shape[:-2], -1)  # (batch, *output sizes, out)
+    columns = places.transpose(2, 1, 0, 3).reshape(groups, -1, places.shape[-1])  # (groups, in · places, out)
+    output = (_rows(windows) @ columns).swapaxes(0, 1)  # (batch · output sizes, groups, out)
+    output = output.reshape(*windows.shape[: x.ndim - 1], -1)  # (batch, *output sizes, out)
     return output if bias is None else output + bias
 
 
@@ -90,8 +92,10 @@ def conv_backward(
     """
     windows, sides = _windows(x, kernel.shape[:-2], stride, padding, dilation, groups)
     d_grouped = d_output.reshape(*d_output.shape[:-1], groups, -1)  # (batch, *output sizes, groups, out)
-    rows = d_grouped.reshape(-1, *d_grouped.shape[-2:])
-    d_kernel = np.einsum("ngip,ngo->pigo", windows.reshape(-1, *windows.shape[-3:]), rows).reshape(kernel.shape)
+    rows = d_grouped.reshape(-1, *d_grouped.shape[-2:]).swapaxes(0, 1)  # (groups, batch · output sizes, out)
+    d_columns = _rows(windows).swapaxes(1, 2) @ rows  # (groups, in · places, out)
+    d_places = d_columns.reshape(groups, kernel.shape[-2], -1, rows.shape[-1])  # (groups, in, places, out)
+    d_kernel = d_places.transpose(2, 1, 0, 3).reshape(kernel.shape)
     padded = [size + before + after for size, (before, after) in zip(x.shape[1:-1], sides, strict=True)]
     grouped = kernel.reshape(*kernel.shape[:-1], groups, -1)  # (*kernel sizes, in / groups, groups, out / groups)
     d_padded = _spread(d_grouped, grouped, padded, stride, dilation)
@@ -184,6 +188,11 @@ def sides(padding: Padding, sizes: Sequence[int], spans: Sequence[int], stride: 
     return [(one // 2, one - one // 2) for one in added]
 
 
+def _rows(windows: Array) -> Array:
+    """What the kernel sees in each group: (batch, *output sizes, groups, in, places) -> (groups, rows, in · places)."""
+    return windows.reshape(-1, windows.shape[-3], math.prod(windows.shape[-2:])).swapaxes(0, 1)
+
+
 def _windows(
     x: Array, kernel: Sequence[int], stride: Sequence[int], padding: Padding, dilation: Sequence[int], groups: int
 ) -> tuple[Array, list[tuple[int, int]]]:
@@ -202,9 +211,11 @@ def _spread(x: Array, kernel: Array, sizes: Sequence[int], stride: Sequence[int]
     """Lay a kernel (*kernel sizes, out, groups, in), times each of x (batch, *places, groups, in), over an output."""
     rank = len(sizes)
     output = np.zeros((len(x), *sizes, kernel.shape[-2], kernel.shape[-3]), np.result_type(x, kernel))
+    rows = x.reshape(-1, *x.shape[-2:]).swapaxes(0, 1)  # (groups, batch · sizes, in)
     for place in np.ndindex(*kernel.shape[:rank]):
         begin = [at * apart for at, apart in zip(place, dilation, strict=True)]
         steps = zip(begin, x.shape[1:], stride, strict=False)
         where = (slice(first, first + (count - 1) * step + 1, step) for first, count, step in steps)
-        output[:, *where] += np.einsum("...gi,ogi->...go", x, kernel[place])
+        laid = (rows @ kernel[place].transpose(1, 2, 0)).swapaxes(0, 1)  # (batch · sizes, groups, out)
+        output[:, *where] += laid.reshape(*x.shape[:-1], -1)
     return output.reshape(len(x), *sizes, -1)

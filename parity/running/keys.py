@@ -66,6 +66,8 @@ def fingerprint(case: Case, epochs: int, exact: bool = True) -> str:
     parts = tuple(hyper_parameters(case).values())
     order = _order(case, len(data.x), min(epochs, ORDERED_EPOCHS))
     digest.update(repr((case.name, *parts, order, case.every, epochs)).encode())
+    if case.buffers:
+        digest.update(repr(case.buffers).encode())
     if case.metrics:  # a noise floor holds theirs, too
         digest.update(repr([(metric.name, metric.split) for metric in case.metrics]).encode())
     return digest.hexdigest()

@@ -259,6 +259,7 @@ class Matrix:
             "origin": self._keys.origin(cell),
             "versions": self.versions.of(cell.implementation),
             "hyper_parameters": hyper_parameters(case),
+            **({"buffers": list(case.buffers)} if case.buffers else {}),
             "deep": deep,
             "float32_parameters": case.policy.float32_parameters,
             "floor": self._keys.mark(cell),

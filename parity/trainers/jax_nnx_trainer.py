@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,11 +21,18 @@ class Merged:
 
     graph: nnx.GraphDef[Any]
 
-    def __call__(self, params: Arrays, x: jax.Array) -> jax.Array:
-        return nnx.merge(self.graph, nnx.State(unflatten_dict(params, sep="/")))(x)
+    def __call__(self, params: Arrays, x: jax.Array, *training: bool) -> Any:
+        """The prediction; of a case with buffers, whether it trains is said, and they come out beside it."""
+        module = nnx.merge(self.graph, nnx.State(unflatten_dict(params, sep="/")))
+        if not training:
+            return module(x)
+        module.train() if training[0] else module.eval()
+        prediction = module(x)
+        moved = nnx.to_flat_state(nnx.state(module, nnx.BatchStat))
+        return prediction, {"/".join(map(str, path)): variable[...] for path, variable in moved}
 
 
-def nnx_trainer(case: Case, dtype: str, device: str, layout: Layout, module: nnx.Module) -> JaxTrainer:
+def nnx_trainer(case: Case, dtype: str, device: str, layout: Layout, make: Callable[[], nnx.Module]) -> JaxTrainer:
     """Make a trainer of a flax nnx module.
 
     Args:
@@ -33,7 +41,7 @@ def nnx_trainer(case: Case, dtype: str, device: str, layout: Layout, module: nnx
         device: ``cpu``, ``cuda`` or ``cuda_tf32``.
         layout: Which canonical tensor is which of the module's parameters, by their paths within it, as in
             ``dense/kernel``.
-        module: The model, from inputs (batch, ...) to predictions, in that dtype. Its own values are not used.
+        make: Makes the model, from inputs (batch, ...) to predictions, in that dtype. No value of it is computed.
 
     Returns:
         The trainer, with optax's optimizer of the case.
@@ -41,4 +49,4 @@ def nnx_trainer(case: Case, dtype: str, device: str, layout: Layout, module: nnx
     Raises:
         ValueError: If JAX sees no such device.
     """
-    return JaxTrainer(case, dtype, device, layout, Merged(nnx.graphdef(module)))
+    return JaxTrainer(case, dtype, device, layout, Merged(nnx.graphdef(nnx.eval_shape(make))))

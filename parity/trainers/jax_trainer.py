@@ -66,6 +66,8 @@ def process_state() -> dict[str, Any]:
 
 Arrays = dict[str, jax.Array]
 """The framework's name of a parameter, as in the layout, to its array."""
+Forward = Callable[..., Any]
+"""``(params, x)`` to the prediction, or ``(params, x, training)`` to the prediction and the buffers after it."""
 
 
 @jax.custom_vjp
@@ -119,17 +121,25 @@ class Program:
 
     ``unused`` names the parameters that ``forward`` never reads. JAX gives them a gradient of zeros, to which weight
     decay would add. torch gives them none and leaves them alone, so here the optimizer does not see them. ``spared``
-    names those that weight decay leaves out.
+    names those that weight decay leaves out, ``buffers`` those that ``forward`` itself moves.
     """
 
-    forward: Callable[[Arrays, jax.Array], jax.Array]
+    forward: Forward
     loss: Loss
     optimizer: Optimizer
     unused: tuple[str, ...] = ()
     spared: tuple[str, ...] = ()
+    buffers: tuple[str, ...] = ()
 
     def trained(self, params: Arrays) -> Arrays:
-        return {name: p for name, p in params.items() if name not in self.unused}
+        return {name: p for name, p in params.items() if name not in self.unused and name not in self.buffers}
+
+    def predict(self, params: Arrays, x: jax.Array) -> jax.Array:
+        return self.forward(params, x, False)[0] if self.buffers else self.forward(params, x)
+
+    def train(self, params: Arrays, x: jax.Array) -> tuple[jax.Array, Arrays]:
+        """The prediction of a training step, and the buffers after it."""
+        return self.forward(params, x, True) if self.buffers else (self.forward(params, x), {})
 
     def transformation(self, rate: jax.Array | None = None) -> optax.GradientTransformation:
         """optax's transformation for one update, of the learning rate ``rate`` where that changes."""
@@ -172,18 +182,22 @@ class Program:
 
 @partial(jax.jit, static_argnames="program")
 def predict(program: Program, params: Arrays, x: jax.Array) -> jax.Array:
-    return program.forward(params, x)
+    return program.predict(params, x)
 
 
 @partial(jax.jit, static_argnames="program")
-def loss_and_gradients(program: Program, params: Arrays, x: jax.Array, y: jax.Array) -> tuple[jax.Array, Arrays]:
-    """One batch's loss, and the gradient of every parameter that is used."""
+def loss_and_gradients(
+    program: Program, params: Arrays, x: jax.Array, y: jax.Array
+) -> tuple[jax.Array, Arrays, Arrays]:
+    """One batch's loss, the gradient of every parameter that is used, and the buffers after the step."""
 
-    def loss_of(trained: Arrays) -> jax.Array:
-        losses = LOSSES[program.loss.kind](program.forward(params | trained, x), y)
-        return losses.sum() if program.loss.reduction == "sum" else losses.mean()
+    def loss_of(trained: Arrays) -> tuple[jax.Array, Arrays]:
+        prediction, moved = program.train(params | trained, x)
+        losses = LOSSES[program.loss.kind](prediction, y)
+        return losses.sum() if program.loss.reduction == "sum" else losses.mean(), moved
 
-    return jax.value_and_grad(loss_of)(program.trained(params))
+    (loss, moved), gradients = jax.value_and_grad(loss_of, has_aux=True)(program.trained(params))
+    return loss, gradients, moved
 
 
 def _widened(tree: Any) -> Any:
@@ -224,7 +238,7 @@ def advance(
         if rows is not None:
             chosen = lax.dynamic_index_in_dim(rows, t, keepdims=False)
             batch_x, batch_y = (jnp.take(values, chosen, 0, mode="clip") for values in (x, y))
-        loss, gradients = loss_and_gradients(program, params, batch_x, batch_y)
+        loss, gradients, moved = loss_and_gradients(program, params, batch_x, batch_y)
         if loss.dtype != losses.dtype:  # the model promoted it; storing would round it silently
             raise TypeError(f"the loss is {loss.dtype}, the run {losses.dtype}")
         trained, transformation = program.trained(params), constant
@@ -234,18 +248,18 @@ def advance(
             transformation = program.transformation(rate.astype(jax.tree.leaves(gradients)[0].dtype))
         updates, updated = transformation.update(gradients, *map(_widened, (slots, trained)))
         slots = jax.tree.map(lambda old, new: new.astype(old.dtype), slots, updated)
-        return params | optax.apply_updates(trained, updates), slots, put(losses, loss, t, 0)
+        return params | moved | optax.apply_updates(trained, updates), slots, put(losses, loss, t, 0)
 
     def segment(s: jax.Array, carry: tuple[Any, ...]) -> tuple[Any, ...]:
         params, slots, losses = lax.fori_loop(s * batches, (s + 1) * batches, step, carry[:3])
         snapshots, predictions = carry[3:]
         snapshots = {name: put(stack, params[name], s, 0) for name, stack in snapshots.items()}
         asked = zip(inputs, predictions, strict=True)
-        predictions = tuple(put(stack, program.forward(params, x), s, 0) for x, stack in asked)
+        predictions = tuple(put(stack, program.predict(params, x), s, 0) for x, stack in asked)
         return params, slots, losses, snapshots, predictions
 
     losses = jnp.zeros(room * batches, next(iter(params.values())).dtype)
-    said = tuple(jax.eval_shape(program.forward, params, x) for x in inputs)
+    said = tuple(jax.eval_shape(program.predict, params, x) for x in inputs)
     snapshots, predictions = (
         jax.tree.map(lambda one: jnp.zeros((room, *one.shape), one.dtype), each) for each in (params, said)
     )
@@ -260,7 +274,8 @@ class JaxTrainer:
         dtype: float64, float32, float16 or bfloat16.
         device: ``cpu``, ``cuda`` or ``cuda_tf32``.
         layout: Which canonical tensor is which of the arrays that ``forward`` takes, by their names there.
-        forward: A pure function, ``(params, x)`` to the prediction (batch, ...).
+        forward: A pure function, ``(params, x)`` to the prediction (batch, ...). In a case with buffers it is
+            ``(params, x, training)`` to the prediction and, by name, the buffers as training leaves them.
         unused: The names of the parameters that ``forward`` never reads, which are not trained.
 
     Raises:
@@ -273,17 +288,19 @@ class JaxTrainer:
         dtype: str,
         device: str,
         layout: Layout,
-        forward: Callable[[Arrays, jax.Array], jax.Array],
+        forward: Forward,
         unused: tuple[str, ...] = (),
     ) -> None:
         self.dtype, self.device, self.layout = jnp.dtype(dtype), device_of(device), layout
         masked = case.optimizer.decayed is not None
         spared = tuple(name for name, decay in decays(case.optimizer, layout).items() if masked and not decay)
-        self.program = Program(forward, case.loss, case.optimizer, unused, spared)
+        self.trained = [slot for slot in layout if slot.canonical not in case.buffers]
+        buffers = tuple(slot.framework for slot in layout if slot.canonical in case.buffers)
+        self.program = Program(forward, case.loss, case.optimizer, unused, spared, buffers)
         data = case.data()
         self._input = placing(self._put, data.x, data.x_test)
         self.x, self.y = self._input(data.x), self._put(data.y)
-        self.params = self._arrays(case.initial())
+        self.params = self._arrays(self.layout, case.initial())
         self.slots = jax.device_put(self.program.transformation().init(self.program.trained(self.params)), self.device)
         self.step = 0
 
@@ -291,8 +308,8 @@ class JaxTrainer:
         return _numpy(predict(self.program, self.params, self._input(x))).copy()
 
     def gradients(self, x: Array, y: Array) -> tuple[float, Params]:
-        loss, gradients = loss_and_gradients(self.program, self.params, self._put(x), self._put(y))
-        return float(loss), self._canonical(gradients)
+        loss, gradients, _ = loss_and_gradients(self.program, self.params, self._put(x), self._put(y))
+        return float(loss), self._canonical(self.trained, gradients)
 
     def train(self, segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
         asked = tuple(map(self._input, inputs))
@@ -304,15 +321,16 @@ class JaxTrainer:
         slots = {
             f"{slot}/{name}": value
             for key, slot in self.program.slots().items()
-            for name, value in self._canonical(optax.tree_utils.tree_get(self.slots, key)).items()
+            for name, value in self._canonical(self.trained, optax.tree_utils.tree_get(self.slots, key)).items()
         }
-        return State(self._canonical(self.params), slots, self.step)
+        return State(self._canonical(self.layout, self.params), slots, self.step)
 
     def load(self, state: State) -> None:
         slots = state.slots_at(1.0)
-        self.params, self.step = self._arrays(state.params), state.step
+        self.params, self.step = self._arrays(self.layout, state.params), state.step
+        names = [slot.canonical for slot in self.trained]
         values: dict[str, Any] = {
-            key: self.program.trained(self._arrays({name: slots[f"{slot}/{name}"] for name in state.params}))
+            key: self.program.trained(self._arrays(self.trained, {name: slots[f"{slot}/{name}"] for name in names}))
             for key, slot in self.program.slots().items()
         }
         if isinstance(self.program.optimizer, Adam):
@@ -322,12 +340,12 @@ class JaxTrainer:
     def _put(self, values: Array) -> jax.Array:
         return jax.device_put(values.astype(self.dtype) if values.dtype.kind == "f" else values, self.device)
 
-    def _arrays(self, params: Params) -> Arrays:
-        return {name: self._put(value) for name, value in to_framework(self.layout, params).items()}
+    def _arrays(self, layout: Layout, params: Params) -> Arrays:
+        return {name: self._put(value) for name, value in to_framework(layout, params).items()}
 
-    def _canonical(self, arrays: Arrays, stacked: int = 0) -> Params:
+    def _canonical(self, layout: Layout, arrays: Arrays) -> Params:
         missing = {name: jnp.zeros_like(p) for name, p in self.params.items() if name not in arrays}
-        return to_canonical(self.layout, {name: _numpy(p) for name, p in (arrays | missing).items()}, stacked)
+        return to_canonical(layout, {name: _numpy(p) for name, p in (arrays | missing).items()})
 
     def _segment(self, segment: Batches, inputs: tuple[jax.Array, ...]) -> Trained:
         """Train a segment whose last batch is shorter, in a call of its own: an array has one batch size."""

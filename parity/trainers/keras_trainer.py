@@ -221,9 +221,13 @@ class KerasTrainer:
                 for slot, own_name in slots.items()
             }
             self.slot_scale = -case.optimizer.learning_rate if "momentum" in slots else 1.0
-            self._assign(self.variables, case.initial())
+            self.trained = [slot for slot in layout if slot.canonical not in case.buffers]
+            buffers = {slot.framework for slot in layout if slot.canonical in case.buffers}
+            named = {v.path.removeprefix(f"{model.name}/"): v for v in model.non_trainable_variables}
+            self.buffers = {name: variable for name, variable in named.items() if name in buffers}
+            self._assign(self.layout, self.variables | self.buffers, case.initial())
             self.inputs, targets = (tf.TensorSpec((None, *v.shape[1:]), v.dtype) for v in (self.x, self.y))
-            self._predict = _traced(model, self.inputs)
+            self._predict = _traced(self._say, self.inputs)
             self._evaluate = _traced(self._loss_and_gradients, self.inputs, targets)
             self.loops: dict[int, Any] = {}
 
@@ -231,12 +235,15 @@ class KerasTrainer:
         return _numpy(self._predict(self._cast(x)))
 
     def gradients(self, x: Array, y: Array) -> tuple[float, Params]:
+        kept = {name: buffer.numpy() for name, buffer in self.buffers.items()}
         loss, gradients = self._evaluate(self._cast(x), self._cast(y))
+        for name, value in kept.items():
+            self.buffers[name].assign(value)
         zeros = {name: np.zeros(variable.shape, carrier(self.dtype.name)) for name, variable in self.variables.items()}
-        return float(loss), to_canonical(self.layout, zeros | _arrays(gradients))
+        return float(loss), to_canonical(self.trained, zeros | _arrays(gradients))
 
     def eager_loss_and_gradients(self, x: Array, y: Array) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        """Compute the loss of one batch, (batch, ...) each, and its gradients, without the trace."""
+        """Compute the loss of one batch, (batch, ...) each, and its gradients, without the trace. It moves buffers."""
         return self._loss_and_gradients(tf.constant(self._cast(x)), tf.constant(self._cast(y)))
 
     def train(self, segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
@@ -256,21 +263,22 @@ class KerasTrainer:
         slots = {
             f"{slot}/{name}": value
             for slot, variables in self.slots.items()
-            for name, value in to_canonical(self.layout, _arrays(variables)).items()
+            for name, value in to_canonical(self.trained, _arrays(variables)).items()
         }
-        params = to_canonical(self.layout, _arrays(self.variables))
+        params = to_canonical(self.layout, _arrays(self.variables | self.buffers))
         return State(params, slots, int(self.optimizer.iterations), self.slot_scale)
 
     def load(self, state: State) -> None:
-        self._assign(self.variables, state.params)
+        self._assign(self.layout, self.variables | self.buffers, state.params)
         given = state.slots_at(self.slot_scale)
         for slot, variables in self.slots.items():
-            self._assign(variables, {name: given[f"{slot}/{name}"] for name in state.params})
+            named = {name: given[f"{slot}/{name}"] for name in self.case.trained(state.params)}
+            self._assign(self.trained, variables, named)
         # Keras computes Adam's powers of beta from this count at every step: there is nothing else to restore.
         self.optimizer.iterations.assign(state.step)
 
-    def _assign(self, variables: dict[str, keras.Variable], params: Params) -> None:
-        framework = to_framework(self.layout, params)
+    def _assign(self, layout: Layout, variables: dict[str, keras.Variable], params: Params) -> None:
+        framework = to_framework(layout, params)
         for name, variable in variables.items():
             variable.assign(framework[name].astype(self.dtype))
 
@@ -280,10 +288,17 @@ class KerasTrainer:
     def _cost(self, prediction: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
         return REDUCTIONS[self.case.loss.reduction](LOSSES[self.case.loss.kind](prediction, y))
 
+    def _say(self, x: tf.Tensor) -> tf.Tensor:
+        return self.model(x, training=False) if self.buffers else self.model(x)
+
+    def _train(self, x: tf.Tensor) -> tf.Tensor:
+        """The prediction of a training step, which moves the buffers, if the case has any."""
+        return self.model(x, training=True) if self.buffers else self.model(x)
+
     def _loss_and_gradients(self, x: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """The loss, and the gradient of every parameter that has one."""
         with tf.GradientTape() as tape:
-            loss = self.cost(self.model(x), y)
+            loss = self.cost(self._train(x), y)
         gradients = tape.gradient(loss, {name: variable.value for name, variable in self.variables.items()})
         # Made dense: Keras's Adam is wrong if an embedding looked the same row up twice.
         return loss, {name: tf.convert_to_tensor(g) for name, g in gradients.items() if g is not None}
@@ -335,9 +350,9 @@ class KerasTrainer:
         """
         scheduled = self.case.optimizer.rates is not None
         losses = tf.TensorArray(self.dtype, segments * batches, element_shape=())
+        every = self.variables | self.buffers
         snapshots = {
-            name: tf.TensorArray(self.dtype, segments, element_shape=variable.shape)
-            for name, variable in self.variables.items()
+            name: tf.TensorArray(self.dtype, segments, element_shape=variable.shape) for name, variable in every.items()
         }
         predictions = [tf.TensorArray(self.dtype, segments) for _ in inputs]
         for s in tf.range(segments):
@@ -347,8 +362,8 @@ class KerasTrainer:
                     chosen = rows[cuts[i] : cuts[i + 1]]
                     x, y = tf.gather(self.x, chosen), tf.gather(self.y, chosen)
                 losses = losses.write(i, self._step(x, y, changing[i] if scheduled else None))
-            snapshots = {name: array.write(s, self.variables[name].value) for name, array in snapshots.items()}
-            predictions = [array.write(s, self.model(x)) for array, x in zip(predictions, inputs)]  # noqa: B905
+            snapshots = {name: array.write(s, every[name].value) for name, array in snapshots.items()}
+            predictions = [array.write(s, self._say(x)) for array, x in zip(predictions, inputs)]  # noqa: B905
         ends = {name: array.stack() for name, array in snapshots.items()}
         return losses.stack(), ends, [array.stack() for array in predictions]
 

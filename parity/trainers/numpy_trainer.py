@@ -21,10 +21,12 @@ from parity.trainer import State, Trained
 from parity.trainers.batches import all_rows
 from parity.typing import Array, Batches, Params
 
-Forward = Callable[[Params, Array], tuple[Array, Any]]
-"""``(params, x)`` to the prediction and whatever the backward pass needs."""
+Forward = Callable[..., tuple[Array, Any]]
+"""``(params, x)`` to the prediction and whatever the backward pass needs; ``(params, x, training)`` in a case with
+buffers, where a prediction reads them and training takes the statistics of the batch."""
 Backward = Callable[[Params, Any, Array], Params]
-"""``(params, cache, d_prediction)`` to the gradient of each parameter that has one."""
+"""``(params, cache, d_prediction)`` to the gradient of each parameter that has one, and to each buffer as the forward
+pass of training leaves it."""
 
 
 class NumpyTrainer:
@@ -36,9 +38,10 @@ class NumpyTrainer:
     Args:
         case: The case; its initial parameters are the trainer's first state.
         dtype: float64, float32, float16, bfloat16 or longdouble.
-        forward: ``(params, x)`` to the prediction (batch, ...) and whatever ``backward`` needs.
+        forward: ``(params, x)`` to the prediction (batch, ...) and whatever ``backward`` needs; with ``training`` as a
+            third argument if the case has buffers.
         backward: ``(params, cache, d_prediction)`` to the gradient of each parameter that has one; ``d_prediction`` is
-            the derivative of the batch's loss by the prediction.
+            the derivative of the batch's loss by the prediction. It gives each buffer as it is after the update, too.
     """
 
     def __init__(self, case: Case, dtype: str, forward: Forward, backward: Backward) -> None:
@@ -49,7 +52,9 @@ class NumpyTrainer:
         self.x, self.y = self._cast(data.x), self._cast(data.y)
         params = {name: self._cast(value) for name, value in case.initial().items()}
         slots = {
-            f"{slot}/{name}": np.zeros_like(p) for slot in slot_names(case.optimizer) for name, p in params.items()
+            f"{slot}/{name}": np.zeros_like(p)
+            for slot in slot_names(case.optimizer)
+            for name, p in case.trained(params).items()
         }
         self.state = State(params, slots)
 
@@ -57,9 +62,11 @@ class NumpyTrainer:
         return self._predict(self._cast(x))
 
     def gradients(self, x: Array, y: Array) -> tuple[float, Params]:
-        loss, gradients = self._loss_and_gradients(self._cast(x), self._cast(y))
-        missing = {name: np.zeros_like(p) for name, p in self.state.params.items() if name not in gradients}
-        return self.dtype.type(loss), {name: np.asarray(g, self.dtype) for name, g in (gradients | missing).items()}
+        loss, found = self._loss_and_gradients(self._cast(x), self._cast(y))
+        gradients = {name: np.zeros_like(p) for name, p in self.state.params.items()} | found
+        return self.dtype.type(loss), {
+            name: np.asarray(g, self.dtype) for name, g in self.case.trained(gradients).items()
+        }
 
     def train(self, segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
         losses = np.empty((len(segments), len(segments[0])), self.dtype)
@@ -101,19 +108,27 @@ class NumpyTrainer:
         return values.astype(self.dtype)
 
     def _predict(self, x: Array) -> Array:
-        return np.asarray(self.forward(self.state.params, x)[0], self.dtype)
+        return np.asarray(self._forward(x, training=False)[0], self.dtype)
+
+    def _forward(self, x: Array, training: bool) -> tuple[Array, Any]:
+        if self.case.buffers:
+            return self.forward(self.state.params, x, training)
+        return self.forward(self.state.params, x)
 
     def _loss_and_gradients(self, x: Array, y: Array) -> tuple[float, Params]:
-        prediction, cache = self.forward(self.state.params, x)
+        """The loss of one batch; the gradient of every parameter that has one, and the new value of every buffer."""
+        prediction, cache = self._forward(x, training=True)
         losses, derivative = self.loss(prediction, y)
         if self.case.loss.reduction == "sum":
             return losses.sum(), self.backward(self.state.params, cache, derivative)
         return losses.mean(), self.backward(self.state.params, cache, derivative / losses.size)
 
-    def _update(self, gradients: Params) -> None:
+    def _update(self, found: Params) -> None:
         # A parameter without a gradient is left alone, as torch leaves one whose gradient is None.
         self.state.step += 1
         update = UPDATES[type(self.case.optimizer)]
-        for name, g in clipped(self.case.optimizer, gradients).items():
+        for name in self.case.buffers:
+            self.state.params[name] = np.asarray(found[name], self.dtype)
+        for name, g in clipped(self.case.optimizer, self.case.trained(found)).items():
             rule = rule_at(self.case.optimizer, name, self.state.step)
             self.state.params[name] = update(rule, name, self.state.params[name], g, self.state)

@@ -87,8 +87,8 @@ SESSION = v1.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_th
 SESSION.gpu_options.allow_growth = True
 
 Tensors = Mapping[str, tf.Tensor]
-Forward = Callable[[Tensors, tf.Tensor], tf.Tensor]
-"""``(params, x)`` to the prediction."""
+Forward = Callable[..., Any]
+"""``(params, x)`` to the prediction, or ``(params, x, training)`` to the prediction and the buffers after it."""
 
 
 def binary_crossentropy(p: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
@@ -246,7 +246,9 @@ class Tf1Trainer:
         case: The case; its initial parameters are the trainer's first state.
         dtype: float64, float32, float16 or bfloat16.
         device: ``cpu``, ``cuda`` or ``cuda_tf32``.
-        forward: ``(params, x)`` to the prediction (batch, ...). It adds the model's operations to the default graph.
+        forward: ``(params, x)`` to the prediction (batch, ...). It adds the model's operations to the default graph. In
+            a case with buffers it is ``(params, x, training)`` to the prediction and, by name, the buffers as training
+            leaves them.
         layout: Which canonical tensor is which of the tensors that ``forward`` takes, by their names there.
 
     Raises:
@@ -262,10 +264,14 @@ class Tf1Trainer:
             # The data come in through placeholders: as constants they would be part of the graph, which ends at 2 GB.
             data_in = [v1.placeholder(values.dtype, values.shape) for values in (x, y)]
             self.x, self.y = (v1.Variable(values, trainable=False, use_resource=True) for values in data_in)
-            self.variables = {
-                name: v1.Variable(value.astype(self.dtype), use_resource=True, name=name)
+            self.trained = [slot for slot in layout if slot.canonical not in case.buffers]
+            names = {slot.framework for slot in self.trained}
+            every = {
+                name: v1.Variable(value.astype(self.dtype), trainable=name in names, use_resource=True, name=name)
                 for name, value in to_framework(layout, case.initial()).items()
             }
+            self.variables = {name: variable for name, variable in every.items() if name in names}
+            self.buffers = {name: variable for name, variable in every.items() if name not in names}
             self.step = v1.Variable(0, dtype=tf.int64, trainable=False, use_resource=True, name="global_step")
             self.decays = decays(case.optimizer, layout)
             of_variables = {variable.ref(): self.decays[name] for name, variable in self.variables.items()}
@@ -275,8 +281,9 @@ class Tf1Trainer:
             self.inputs = v1.placeholder(x.dtype, (None, *x.shape[1:]), "inputs")
             self.targets = v1.placeholder(y.dtype, (None, *y.shape[1:]), "targets")
             params = self._read()
-            self.prediction = forward(params, self.inputs)
-            self.evaluation = self._loss_and_gradients(params, self.prediction, self.targets)
+            self.prediction = self._predict(params, self.inputs)
+            training = self._train(params, self.inputs)[0] if self.buffers else self.prediction
+            self.evaluation = self._loss_and_gradients(params, training, self.targets)
 
             self.segments, self.batches = (v1.placeholder(tf.int32, (), name) for name in ("segments", "batches"))
             self.rows, self.ends = (v1.placeholder(tf.int64, (None,), name) for name in ("rows", "ends"))
@@ -297,7 +304,7 @@ class Tf1Trainer:
     def gradients(self, x: Array, y: Array) -> tuple[float, Params]:
         loss, gradients = self.session.run(self.evaluation, {self.inputs: self._cast(x), self.targets: self._cast(y)})
         zeros = {name: np.zeros(variable.shape, self.dtype) for name, variable in self.variables.items()}
-        return float(loss), self._canonical(zeros | gradients)
+        return float(loss), self._canonical(self.trained, zeros | gradients)
 
     def train(self, segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
         rows, ends = gathered(segments, self.x.shape[0])
@@ -313,27 +320,29 @@ class Tf1Trainer:
         losses, params, predictions = self.session.run(results, feed)
         return Trained(
             to_numpy(losses).reshape(len(segments), -1),
-            self._canonical(params, stacked=1),
+            self._canonical(self.layout, params, stacked=1),
             tuple(map(to_numpy, predictions)),
         )
 
     def export(self) -> State:
-        params, slots, step = self.session.run((self.variables, self.slots, self.step))
+        params, slots, step = self.session.run((self.variables | self.buffers, self.slots, self.step))
         canonical = {
-            f"{slot}/{name}": value for slot, values in slots.items() for name, value in self._canonical(values).items()
+            f"{slot}/{name}": value
+            for slot, values in slots.items()
+            for name, value in self._canonical(self.trained, values).items()
         }
-        return State(self._canonical(params), canonical, int(step))
+        return State(self._canonical(self.layout, params), canonical, int(step))
 
     def load(self, state: State) -> None:
         given = state.slots_at(1.0)
         values: list[tuple[v1.Variable, Array | float]] = [(self.step, state.step)]
-        groups = [(self.variables, state.params)]
+        groups = [(self.layout, self.variables | self.buffers, state.params)]
         groups += [
-            (variables, {name: given[f"{slot}/{name}"] for name in state.params})
+            (self.trained, variables, {name: given[f"{slot}/{name}"] for name in self.case.trained(state.params)})
             for slot, variables in self.slots.items()
         ]
-        for variables, params in groups:
-            framework = to_framework(self.layout, params)
+        for layout, variables, params in groups:
+            framework = to_framework(layout, params)
             values += [(variable, self._cast(framework[name])) for name, variable in variables.items()]
         self._assign(values)
 
@@ -342,14 +351,21 @@ class Tf1Trainer:
         feed = {variable.initializer.inputs[1]: value for variable, value in values}
         self.session.run([variable.initializer for variable, _ in values], feed)
 
-    def _canonical(self, arrays: Params, stacked: int = 0) -> Params:
-        return to_canonical(self.layout, {name: to_numpy(value) for name, value in arrays.items()}, stacked)
+    def _canonical(self, layout: Layout, arrays: Params, stacked: int = 0) -> Params:
+        return to_canonical(layout, {name: to_numpy(value) for name, value in arrays.items()}, stacked)
 
     def _cast(self, values: Array) -> Array:
         return values.astype(self.dtype) if values.dtype.kind == "f" else values
 
     def _read(self) -> dict[str, tf.Tensor]:
-        return {name: variable.read_value() for name, variable in self.variables.items()}
+        return {name: variable.read_value() for name, variable in (self.variables | self.buffers).items()}
+
+    def _predict(self, params: Tensors, x: tf.Tensor) -> tf.Tensor:
+        return self.forward(params, x, False)[0] if self.buffers else self.forward(params, x)
+
+    def _train(self, params: Tensors, x: tf.Tensor) -> tuple[tf.Tensor, Tensors]:
+        """The prediction of a training step, and the buffers after it."""
+        return self.forward(params, x, True) if self.buffers else (self.forward(params, x), {})
 
     def _slot(self, variable: v1.Variable, own_name: str) -> v1.Variable:
         slot = self.optimizer.get_slot(variable, own_name)
@@ -362,7 +378,8 @@ class Tf1Trainer:
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """The loss, and the gradient of every parameter that has one."""
         loss = REDUCTIONS[self.case.loss.reduction](LOSSES[self.case.loss.kind](prediction, y))
-        gradients = zip(params, v1.gradients(loss, list(params.values())), strict=True)
+        trained = {name: params[name] for name in self.variables}
+        gradients = zip(trained, v1.gradients(loss, list(trained.values())), strict=True)
         # Made dense: TF1's momentum would leave alone the rows that an embedding did not look up.
         return loss, {name: tf.convert_to_tensor(g) for name, g in gradients if g is not None}
 
@@ -373,7 +390,8 @@ class Tf1Trainer:
     def _step(self, x: tf.Tensor, y: tf.Tensor, i: tf.Tensor) -> tuple[tf.Tensor, tf.Operation]:
         """The loss of one batch, and the operation that updates every parameter once: the i-th of this call."""
         params = self._read()
-        loss, gradients = self._loss_and_gradients(params, self.forward(params, x), y)
+        prediction, moved = self._train(params, x)
+        loss, gradients = self._loss_and_gradients(params, prediction, y)
         rule = self.case.optimizer
         gradients = clipped(rule, gradients)
         if isinstance(rule, Sgd) and rule.weight_decay:
@@ -383,9 +401,10 @@ class Tf1Trainer:
         if rule.rates is not None:
             self.rate = self.rates[i]
         # A graph has no order but the one that it is given: every gradient is computed before any parameter moves.
-        with tf.control_dependencies([loss, *params.values(), *gradients.values()]):
+        with tf.control_dependencies([loss, *params.values(), *gradients.values(), *moved.values()]):
             pairs = [(g, self.variables[name]) for name, g in gradients.items()]
-            return loss, self.optimizer.apply_gradients(pairs, global_step=self.step)
+            update = self.optimizer.apply_gradients(pairs, global_step=self.step)
+            return loss, tf.group(update, *(self.buffers[name].assign(value) for name, value in moved.items()))
 
     def _loop(self, asked: int) -> tuple[list[tf.Tensor], tuple[Any, ...]]:
         """Build a whole call to ``train``: placeholders for ``asked`` inputs, and the results.
@@ -415,7 +434,7 @@ class Tf1Trainer:
             )
             with tf.control_dependencies([end]):
                 params = self._read()
-            said = [self.forward(params, x) for x in inputs]
+            said = [self._predict(params, x) for x in inputs]
             with tf.control_dependencies([*params.values(), *said]):
                 snapshots = {name: array.write(s, params[name]) for name, array in snapshots.items()}
                 predictions = [array.write(s, value) for array, value in zip(predictions, said, strict=True)]
@@ -424,7 +443,7 @@ class Tf1Trainer:
         losses = tf.TensorArray(self.dtype, self.segments * self.batches, element_shape=())
         snapshots = {
             name: tf.TensorArray(self.dtype, self.segments, element_shape=variable.shape)
-            for name, variable in self.variables.items()
+            for name, variable in (self.variables | self.buffers).items()
         }
         predictions = [tf.TensorArray(self.dtype, self.segments) for _ in inputs]
         _, losses, snapshots, predictions = tf.while_loop(

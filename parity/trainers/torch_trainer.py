@@ -136,7 +136,8 @@ def module_trainer(case: Case, dtype: str, device: str, layout: Layout, module: 
         case: The case; its initial parameters are the trainer's first state.
         dtype: float64, float32, float16 or bfloat16.
         device: ``cpu``, ``cuda`` or ``cuda_tf32``.
-        layout: Which canonical tensor is which of the module's parameters, by the names of ``named_parameters``.
+        layout: Which canonical tensor is which of the module's parameters and buffers, by the names of
+            ``named_parameters`` and ``named_buffers``.
         module: The model, from inputs (batch, ...) to predictions. It is cast and moved in place.
 
     Returns:
@@ -147,7 +148,11 @@ def module_trainer(case: Case, dtype: str, device: str, layout: Layout, module: 
     """
     module.to(device_of(device), getattr(torch, dtype))
     parameters: Tensors = dict(module.named_parameters())
-    trainer = TorchTrainer(case, dtype, device, layout, lambda params, x: module(x), parameters=parameters)
+    own = {slot.framework for slot in layout if slot.canonical in case.buffers}
+    buffers = {name: buffer for name, buffer in module.named_buffers() if name in own}
+    trainer = TorchTrainer(
+        case, dtype, device, layout, lambda params, x: module(x), parameters=parameters, buffers=buffers
+    )
     trainer.module = module
     return trainer
 
@@ -163,6 +168,8 @@ class TorchTrainer:
         forward: ``(params, x)`` to the prediction (batch, ...).
         parameters: The tensors that ``forward`` works on, if it does not work on those it is handed. Their values
             become the case's initial ones.
+        buffers: The tensors that a case with buffers has beside them, which ``forward`` moves in place if the trainer's
+            module is in training mode.
         cost: ``(prediction, y)`` to the batch's loss, in the place of torch's.
         backward: ``(params, x, y)`` to the batch's loss and gradients, in the place of cost and autograd. Its
             parameters ask for no gradient.
@@ -182,6 +189,7 @@ class TorchTrainer:
         forward: Forward,
         *,
         parameters: Tensors | None = None,
+        buffers: Tensors | None = None,
         cost: Cost | None = None,
         backward: Backward | None = None,
         update: Update | None = None,
@@ -205,6 +213,8 @@ class TorchTrainer:
             p.requires_grad_(backward is None)
         # The same memory without autograd: writing here needs no ``torch.no_grad``.
         self.values = {name: p.detach() for name, p in self.params.items()}
+        self.buffers = buffers or {}
+        self.trained = [slot for slot in layout if slot.canonical not in case.buffers]
         names: tuple[str, ...] = ()
         if update is None:
             if isinstance(case.optimizer, Adam):
@@ -214,26 +224,31 @@ class TorchTrainer:
         self.slots = {slot: {name: torch.zeros_like(p) for name, p in self.values.items()} for slot in names}
         self.step = 0
         self.steps = {name: torch.zeros(()) for name in self.values}  # Adam's own count of steps for each parameter
-        self._copy(initial, self.values)
+        self._copy(initial, self.values | self.buffers)
 
     def predict(self, x: Array) -> Array:
         return _numpy(self._ask(self._input(x))).copy()
 
     def gradients(self, x: Array, y: Array) -> tuple[float, Params]:
+        kept = {name: buffer.clone() for name, buffer in self.buffers.items()}
         loss, gradients = self.backward(self.params, self._put(x), self._put(y))
+        for name, value in kept.items():
+            self.buffers[name].copy_(value)
         missing = {name: torch.zeros_like(p) for name, p in self.values.items() if name not in gradients}
-        return loss.item(), self._canonical(gradients | missing)
+        return loss.item(), self._canonical(gradients | missing, self.trained)
 
     def loss_of(self, x: Array, y: Array) -> Tensor:
-        """Compute the loss of one batch, (batch, ...) each, with its graph."""
+        """Compute the loss of one batch, (batch, ...) each, with its graph. It moves the buffers."""
+        self._train_mode(True)
         return self.cost(self.forward(self.params, self._put(x)), self._put(y))
 
     def train(self, segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
         losses: list[Tensor] = []
         rows = self._rows(segments)
         asked = [(self._input(x), list[Tensor]()) for x in inputs]
-        snapshots = {name: p.new_empty((len(segments), *p.shape)) for name, p in self.values.items()}
-        places = [(p, snapshots[name].unbind()) for name, p in self.values.items()]
+        every = self.values | self.buffers
+        snapshots = {name: p.new_empty((len(segments), *p.shape)) for name, p in every.items()}
+        places = [(p, snapshots[name].unbind()) for name, p in every.items()]
         for s, segment in enumerate(segments):
             for _ in segment:
                 x, y = next(rows)
@@ -248,28 +263,33 @@ class TorchTrainer:
         self.step += len(losses)
         stacked = torch.stack(losses).view(len(segments), -1)
         predictions = tuple(_numpy(torch.stack(said)) for _, said in asked)
-        return Trained(_numpy(stacked), self._canonical(snapshots, stacked=1), predictions)
+        return Trained(_numpy(stacked), self._canonical(snapshots, self.layout, stacked=1), predictions)
 
     def export(self) -> State:
         slots = {
             f"{slot}/{name}": value
             for slot, tensors in self.slots.items()
-            for name, value in self._canonical(tensors).items()
+            for name, value in self._canonical(tensors, self.trained).items()
         }
-        return State(self._canonical(self.values), slots, self.step)
+        return State(self._canonical(self.values | self.buffers, self.layout), slots, self.step)
 
     def load(self, state: State) -> None:
-        self._copy(to_framework(self.layout, state.params), self.values)
+        self._copy(to_framework(self.layout, state.params), self.values | self.buffers)
         slots = state.slots_at(1.0)
         for slot, tensors in self.slots.items():
-            named = {name: slots[f"{slot}/{name}"] for name in state.params}
-            self._copy(to_framework(self.layout, named), tensors)
+            named = {name: slots[f"{slot}/{name}"] for name in self.case.trained(state.params)}
+            self._copy(to_framework(self.trained, named), tensors)
         self.step = state.step
         for count in self.steps.values():
             count.fill_(state.step)
 
+    def _train_mode(self, training: bool) -> None:
+        if self.buffers and self.module is not None:
+            self.module.train(training)
+
     @torch.no_grad()
     def _ask(self, x: Tensor) -> Tensor:
+        self._train_mode(False)
         return self.forward(self.params, x)
 
     def _put(self, values: Array) -> Tensor:
@@ -281,8 +301,8 @@ class TorchTrainer:
                 raise ValueError(f"{name}: the layout gives {arrays[name].shape}, the model has {tuple(tensor.shape)}")
             tensor.copy_(self._put(arrays[name]))
 
-    def _canonical(self, tensors: Tensors, stacked: int = 0) -> Params:
-        return to_canonical(self.layout, {name: _numpy(tensor) for name, tensor in tensors.items()}, stacked)
+    def _canonical(self, tensors: Tensors, layout: Layout, stacked: int = 0) -> Params:
+        return to_canonical(layout, {name: _numpy(tensor) for name, tensor in tensors.items()}, stacked)
 
     def _rows(self, segments: Sequence[Batches]) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield every batch, gathered when its turn comes. A batch of all rows in order is the data itself."""
@@ -297,6 +317,7 @@ class TorchTrainer:
                 yield self.x.index_select(0, rows), self.y.index_select(0, rows)
 
     def _differentiate(self, params: Tensors, x: Tensor, y: Tensor) -> tuple[Tensor, Tensors]:
+        self._train_mode(True)
         loss = self.cost(self.forward(params, x), y)
         gradients = torch.autograd.grad(loss, tuple(params.values()), allow_unused=True)
         return loss, {name: g for name, g in zip(params, gradients, strict=True) if g is not None}
