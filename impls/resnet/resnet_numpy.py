@@ -1,5 +1,7 @@
 """A small residual network in NumPy, derivatives by hand: through BatchNorm those of the batch's statistics, too."""
 
+from typing import Any
+
 from impls.resnet.spec import EPSILON, MOMENTUM
 from parity import nn
 from parity.spec import Array, Case, Params
@@ -9,7 +11,7 @@ Cache = tuple[Params, Params]
 """What each layer was given or, if it is a ReLU, gave; and the running statistics after the forward pass."""
 
 
-def window(kernel: Array, stride: int) -> dict[str, tuple]:
+def window(kernel: Array, stride: int) -> dict[str, Any]:
     """How a kernel slides: as many zeros on every side as it reaches beyond its middle."""
     reach = (kernel.shape[0] // 2,) * 2
     return {"stride": (stride, stride), "padding": (reach, reach), "dilation": (1, 1)}

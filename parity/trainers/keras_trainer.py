@@ -7,7 +7,8 @@ once, and one call trains any number of batches.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -235,16 +236,15 @@ class KerasTrainer:
         return _numpy(self._predict(self._cast(x)))
 
     def gradients(self, x: Array, y: Array) -> tuple[float, Params]:
-        kept = {name: buffer.numpy() for name, buffer in self.buffers.items()}
-        loss, gradients = self._evaluate(self._cast(x), self._cast(y))
-        for name, value in kept.items():
-            self.buffers[name].assign(value)
+        with self._buffers_kept():
+            loss, gradients = self._evaluate(self._cast(x), self._cast(y))
         zeros = {name: np.zeros(variable.shape, carrier(self.dtype.name)) for name, variable in self.variables.items()}
         return float(loss), to_canonical(self.trained, zeros | _arrays(gradients))
 
     def eager_loss_and_gradients(self, x: Array, y: Array) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        """Compute the loss of one batch, (batch, ...) each, and its gradients, without the trace. It moves buffers."""
-        return self._loss_and_gradients(tf.constant(self._cast(x)), tf.constant(self._cast(y)))
+        """Compute the loss of one batch, (batch, ...) each, and its gradients, without the trace."""
+        with self._buffers_kept():
+            return self._loss_and_gradients(tf.constant(self._cast(x)), tf.constant(self._cast(y)))
 
     def train(self, segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
         rows, ends = gathered(segments, self.x.shape[0])
@@ -287,6 +287,14 @@ class KerasTrainer:
 
     def _cost(self, prediction: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
         return REDUCTIONS[self.case.loss.reduction](LOSSES[self.case.loss.kind](prediction, y))
+
+    @contextmanager
+    def _buffers_kept(self) -> Iterator[None]:
+        """Take back what a training step without its update does to the buffers."""
+        kept = {name: buffer.numpy() for name, buffer in self.buffers.items()}
+        yield
+        for name, value in kept.items():
+            self.buffers[name].assign(value)
 
     def _say(self, x: tf.Tensor) -> tf.Tensor:
         return self.model(x, training=False) if self.buffers else self.model(x)
