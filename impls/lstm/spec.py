@@ -21,7 +21,7 @@ input starts at 1, that of the state at 0. Nothing reads the padding's embedding
 import numpy as np
 
 from fixtures import synthetic, weights
-from parity.spec import Array, Case, Display, Loss, Metric, Publication, Sgd, Shuffled
+from parity.spec import Array, Case, Display, Loss, Metric, Sgd, Shuffled
 
 GATED = ("lstm/input_kernel", "lstm/recurrent_kernel", "lstm/input_bias", "lstm/recurrent_bias")
 
@@ -41,8 +41,7 @@ CASES = (
         schedule=Shuffled(batch_size=32, seed=1),
         epochs=20,
         metrics=(Metric("train_accuracy", "train", accuracy), Metric("test_accuracy", "test", accuracy)),
-        publication=Publication("beyond the documents"),
-        display=Display(note="drawn at random, by a rule that needs the order of the words"),
+        display=Display(note="beyond the documents; drawn at random, by a rule that needs the order of the words"),
         blocks=dict.fromkeys(GATED, ("i", "f", "g", "o")),
     ),
 )

@@ -17,7 +17,7 @@ flax, Keras and TensorFlow; torch's own is n / (n - 1) times it. Only kernels de
 import numpy as np
 
 from fixtures import mnist, weights
-from parity.spec import Array, Case, Display, Loss, Metric, Policy, Publication, Sgd, Shuffled
+from parity.spec import Array, Case, Display, Loss, Metric, Policy, Sgd, Shuffled
 
 EPSILON = 1e-5
 MOMENTUM = 0.9
@@ -39,13 +39,12 @@ CASES = (
         schedule=Shuffled(batch_size=32, seed=2),
         epochs=6,
         metrics=(Metric("train_accuracy", "train", accuracy), Metric("test_accuracy", "test", accuracy)),
-        publication=Publication("beyond the documents"),
         policy=Policy(
             float32_parameters="lockstep",
             reason="a ReLU whose input is near zero may be on in one run and off in another: the gradient then jumps, "
             "and BatchNorm hands the jump to the whole batch",
         ),
-        display=Display(note="the first images of MNIST, each the means of 3 × 3 pixels"),
+        display=Display(note="beyond the documents; the first images of MNIST, each the means of 3 × 3 pixels"),
         buffers=tuple(name for name in weights.resnet() if name.endswith(("/mean", "/variance"))),
     ),
 )
