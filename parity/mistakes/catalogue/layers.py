@@ -28,7 +28,10 @@ def softmax_backward(d_output: Array, output: Array) -> Array:
 
 
 def squares_transposed(params: Params) -> Params:
-    return {name: p.T if name.endswith("kernel") and p.shape[0] == p.shape[1] else p for name, p in params.items()}
+    def square(name: str, p: Array) -> bool:
+        return name.endswith("kernel") and p.ndim == 2 and p.shape[0] == p.shape[1]
+
+    return {name: p.T if square(name, p) else p for name, p in params.items()}
 
 
 def rearranged(params: Params, back: bool) -> Params:
