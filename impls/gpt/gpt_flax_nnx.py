@@ -3,15 +3,14 @@
 ``nnx.dot_product_attention`` computes its scores in float32 whatever the dtype, so attention is written out.
 """
 
-from functools import cache
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from parity import Trainer
 from parity.layout import Slot
 from parity.spec import Case
-from parity.trainers.jax_trainer import Arrays, JaxTrainer
+from parity.trainers.jax_nnx_trainer import nnx_trainer
 
 HEADS, EPSILON = 2, 1e-5
 
@@ -56,17 +55,7 @@ class Gpt(nnx.Module):
         return self.token.attend(self.norm(h))  # (batch, T, C) -> (batch, T, characters)
 
 
-@cache
-def definition(characters: int, places: int, width: int, dtype: jnp.dtype) -> nnx.GraphDef:
-    """The model without its parameters. No value of them is made."""
-    return nnx.split(nnx.eval_shape(lambda: Gpt(characters, places, width, dtype, nnx.Rngs(0))), nnx.Param, ...)[0]
-
-
-def forward(params: Arrays, x: jax.Array) -> jax.Array:
-    token, position = params["token/embedding"], params["position/embedding"]
-    state = nnx.State({tuple(name.split("/")): nnx.Param(p) for name, p in params.items()})
-    return nnx.merge(definition(len(token), *position.shape, token.dtype), state)(x)
-
-
-def build(case: Case, dtype: str, device: str) -> JaxTrainer:
-    return JaxTrainer(case, dtype, device, layout(case), forward)
+def build(case: Case, dtype: str, device: str) -> Trainer:
+    initial, kind = case.initial(), jnp.dtype(dtype)
+    characters, (places, width) = len(initial["token/table"]), initial["position/table"].shape
+    return nnx_trainer(case, dtype, device, layout(case), lambda: Gpt(characters, places, width, kind, nnx.Rngs(0)))

@@ -49,7 +49,7 @@ CASES = (
         ),
         schedule=Shuffled(batch_size=8, seed=3),
         epochs=4,
-        metrics=(Metric("test loss", "test", loss_of_rows),),
+        metrics=(Metric("test_loss", "test", loss_of_rows),),
         display=Display(note="beyond the documents; trained on the story that comes with the project"),
         blocks=dict.fromkeys(QKV, ("query", "key", "value")),
     ),

@@ -28,6 +28,7 @@ from parity.judging.published import figures as printed_figures
 from parity.judging.published import missed
 from parity.judging.verdict import Verdict, judge_run
 from parity.judging.witness import HELD_OUT, Check, Expected, Witness, held, take_apart
+from parity.recording.format import NAMES, TENSOR_NAME
 from parity.recording.steps import Phase, step_of
 from parity.spec import Case
 from parity.tolerance import FACTOR
@@ -154,6 +155,8 @@ def contract(shared: Climb) -> float:
     case, dtype = shared.case, carrier(shared.dtype)
     trainer = shared.new()
     initial = case.initial()
+    for name in (*initial, *(metric.name for metric in case.metrics)):
+        _expect(bool(TENSOR_NAME.fullmatch(f"params/{name}")), f"{name!r} cannot be recorded: {NAMES}")
     state = trainer.export()
     _same_names("export", state.params, initial)
     for name, value in state.params.items():

@@ -132,6 +132,14 @@ def test_what_the_reference_has_wrong_too_falls_by_the_figures(wrong: str, dtype
     assert [step.rung for step in steps if step.verdict is not Verdict.PASS] == ["figures"]
 
 
+def test_a_metric_whose_name_cannot_be_recorded_falls_at_once() -> None:
+    """Else the ladder holds, and every run of the case ends before its first snapshot is on disk."""
+    odd = replace(IRIS, metrics=tuple(replace(metric, name="test loss") for metric in IRIS.metrics))
+    (found,) = climb(MODELS[IRIS], MODELS[IRIS], odd, "float64", "cpu", floors(IRIS)["float64"], rungs=("contract",))
+    assert found.verdict is Verdict.FAIL
+    assert "'test loss' cannot be recorded: a name is parts of letters" in found.message
+
+
 def test_a_figure_of_what_was_not_recorded_is_no_pass() -> None:
     steps = climb(MODELS[IRIS], MODELS[IRIS], replace(IRIS, metrics=()), "float64", "cpu", floors(IRIS)["float64"])
     found = {step.rung: step for step in steps}["figures"]
