@@ -12,13 +12,14 @@ import pytest
 from parity.explaining.updates.remade import UPDATES as MISTAKES
 from parity.explaining.updates.remade import Updates, optimizer_said
 from parity.mistakes.catalogue import CATALOGUE
+from parity.mistakes.catalogue.recipe import MISTAKES as RECIPE
 from parity.mistakes.mistake import Unplanted
 from parity.mistakes.stepwise import Stepwise, honest
 from parity.nn import adam
 from parity.recorder import Recorder
 from parity.recording.reader import read
 from parity.recording.steps import steps_of
-from parity.spec import Adam, Optimizer, Sgd, optimizer_from
+from parity.spec import Adam, Case, Optimizer, Sgd, optimizer_from
 from parity.suite import load_suite
 from parity.tests import toy
 from parity.tests.explaining.runs import KNOWN, OPTIMIZERS, explained, ruled, run_of
@@ -38,7 +39,8 @@ def planted() -> list[Any]:
 
 
 def test_every_mistaken_rule_is_tried() -> None:
-    assert {param.values[0] for param in planted()} == {mistake.name for mistake in MISTAKES}
+    """But those of schedules, decay masks and clipping, for which a plain optimizer gives no occasion."""
+    assert {param.values[0] for param in planted()} == {mistake.name for mistake in MISTAKES if mistake not in RECIPE}
 
 
 @pytest.mark.parametrize(("name", "optimizer", "dtype"), planted())
@@ -139,6 +141,14 @@ def test_updates_that_the_dtype_loses_are_no_mistake(dtype: str) -> None:
 
 
 SUITE = load_suite("impls")
+
+
+def of_a_recipe(case: Case) -> bool:
+    """Whether a case's learning rate changes, its decay leaves parameters out, or its gradients are clipped."""
+    rule = case.optimizer
+    return (rule.rates, rule.decayed, rule.clipping) != (None, None, None)
+
+
 OF_LOSSES = ("sum-for-mean", "mean-for-sum", "mean-over-classes", "half-squared-error")
 
 
@@ -160,7 +170,13 @@ def test_mistakes_in_the_documents_cases_are_named_from_recordings_alone(name: s
             if not isinstance(trainer, Unplanted):
                 with np.errstate(all="ignore"):
                     found = explained(run_of(trainer, case), right)
-                if mistake.name == "half-squared-error":  # which nobody can tell from another loss here
+                if mistake in MISTAKES and of_a_recipe(case):
+                    # Such updates are not made again yet: they are unexplained, and no wrong name is given.
+                    assert (found["phase"], found["named"]) == ("update", []), found["sentence"]
+                elif mistake.name == "mean-over-classes" and not found["named"]:
+                    # Of few classes: there may be as many workers or micro-batches.
+                    assert "recordings do not tell which it is" in found["why"]
+                elif mistake.name == "half-squared-error":  # which nobody can tell from another loss here
                     assert found["named"] == []
                     assert "are 0.5 times the second's" in found["why"]
                 else:
