@@ -29,6 +29,8 @@ CHEAPEST = (
     "mnist-mlp",
     "dogecoin-logistic",
     "gpt",
+    "lstm",
+    "resnet",
 )
 EPOCHS = 3
 """So many of the first epochs are followed, or up to the first snapshot."""

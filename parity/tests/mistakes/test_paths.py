@@ -133,12 +133,16 @@ def witness(case_name: str) -> Witness:
     return Remembering(SUITE.entry(case_name))
 
 
+EARLY = {"warm-up-missing"}
+"""What the first epoch alone shows: after it the learning rate is the right one."""
+
+
 @pytest.mark.parametrize("name", some(name for name in PLANTED if not EVERY[name].figures_only))
 def test_a_mistake_is_seen_in_its_phase(name: str) -> None:
     hypothesis, entry = plantable()[name]
     case = short(entry.case)
     trainer = planted(hypothesis, case, reference(entry))
     assert trainer is not None
-    start = case.epochs - 1 if EVERY[name].at_the_end else 1
+    start = case.epochs - 1 if EVERY[name].at_the_end else 0 if name in EARLY else 1
     found = locate(trainer, witness(case.name), reference(entry)(case, "float64", "cpu"), start, start + 2)
     assert found.phase == hypothesis.phase, (found.epoch, found.batch, found.check)
