@@ -1,8 +1,10 @@
-"""A classifier of padded sequences as a PyTorch module: ``nn.LSTM`` over a packed sequence, which has no padding."""
+"""A classifier of padded sequences as a PyTorch module: of what ``nn.LSTM`` gives, the state at each row's last word.
+
+A packed sequence would have no padding, but wants the lengths on the CPU, wherever the model is.
+"""
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence
 
 from parity.layout import Slot
 from parity.spec import Case
@@ -28,10 +30,10 @@ class Lstm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         embedded = self.embedding(x)  # (n, T) -> (n, T, E)
-        lengths = torch.count_nonzero(x, -1).cpu()  # (n, T) -> (n,)
-        packed = pack_padded_sequence(embedded, lengths, batch_first=True, enforce_sorted=False)
-        _, (last, _) = self.lstm(packed)  # (n, T, E) -> (1, n, H)
-        return self.dense(last[0])  # (n, H) -> (n, classes)
+        states, _ = self.lstm(embedded)  # (n, T, E) -> (n, T, H)
+        last = torch.count_nonzero(x, -1) - 1  # (n, T) -> (n,)
+        rows = torch.arange(len(x), device=x.device)
+        return self.dense(states[rows, last])  # (n, T, H) -> (n, H) -> (n, classes)
 
 
 def build(case: Case, dtype: str, device: str) -> TorchTrainer:
