@@ -22,6 +22,7 @@ ANOTHER_RATE, ANOTHER_DECAY, SOME_DECAY = (
     "another-weight-decay",
     "weight-decay-on-some-tensors",
 )
+NO_DECAY = "weight-decay-missing"
 LATE, SCHEDULE = "learning-rate-of-another-update", "another-schedule"
 SAID = {
     ANOTHER_RATE: "The learning rate is not the one that it is said to be.",
@@ -101,7 +102,8 @@ def apart_in_words(one: Followed, other: Followed) -> list[tuple[str, str]]:
             found.append((ANOTHER_DECAY, f"the first run's weight decay is {ours:.6g}, the second's {theirs:.6g}"))
         else:
             each = [f"{name} {plainly(*mine):.6g} against {plainly(*its):.6g}" for name, (mine, its) in differ.items()]
-            found.append((SOME_DECAY, f"weight decays differ: {enumerated(each)}"))
+            none = any(decay is not None and abs(decay[0]) <= decay[1] for decay in whole)
+            found.append((NO_DECAY if none else SOME_DECAY, f"weight decays differ: {enumerated(each)}"))
     return found
 
 

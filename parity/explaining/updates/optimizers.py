@@ -18,7 +18,7 @@ from parity.explaining.updates.fits import Followed, follow
 from parity.explaining.updates.numbers import constants_of, numbers_of, uncontradicted
 from parity.explaining.updates.of_keras import of_keras
 from parity.explaining.updates.ratios import ratio_in_words, ratio_of_steps, spread_of_steps
-from parity.explaining.updates.remade import Updates, class_said, decays_said
+from parity.explaining.updates.remade import Updates, class_said, decays_said, is_surrounded
 from parity.judging.comparable import coarser_dtype
 from parity.judging.updates.followed import followed_updates
 from parity.recording.steps import Phase, Step
@@ -323,7 +323,9 @@ def _of_neither(sides: tuple[Side, Side], location: Location) -> Diagnosis:
 
 def _of_unsaid(sides: tuple[Side, Side], location: Location) -> Diagnosis:
     """Say what the updates of two runs are, neither of which says its optimizer in the words of ``parity.spec``."""
-    both = followed_by_both([(side.run, side.steps) for side in sides])
+    # A plain optimizer that seems to fit one with a schedule, a decay mask or clipping would say wrong numbers.
+    surrounded = any(is_surrounded(side.run) for side in sides)
+    both = None if surrounded else followed_by_both([(side.run, side.steps) for side in sides])
     if both is not None:
         (one, other), rule, floors = both
         if found := apart_in_words(one, other):
@@ -332,7 +334,11 @@ def _of_unsaid(sides: tuple[Side, Side], location: Location) -> Diagnosis:
             return diagnosis_of(location, (Replay(tuple(names), Phase.UPDATE, floors),))
     classes = list(dict.fromkeys(filter(None, (class_said(side.run) for side in sides))))
     why = "no update could be made again, because " + (
-        f"parity.spec has no words for {' and '.join(classes)}" if classes else "neither run says its optimizer"
+        f"parity.spec has no words for {' and '.join(classes)}"
+        if classes
+        else "the optimizer's learning rate changes, its decay leaves parameters out or its gradients are clipped"
+        if surrounded
+        else "neither run says its optimizer"
     )
     dtype = coarser_dtype(*(side.run for side in sides))
     ratio = ratio_of_steps(location, dtype)

@@ -308,10 +308,24 @@ def optimizer_said(run: Trajectory) -> Optimizer | None:
     None too if its learning rate changes, its decay leaves parameters out or its gradients are clipped: updates are
     made again here by one rule for all values of all tensors.
     """
+    found = _said(run)
+    return None if found is None or not _is_plain(found) else found
+
+
+def is_surrounded(run: Trajectory) -> bool:
+    """Tell whether a run declares an optimizer with a schedule, a decay mask or clipping: see ``optimizer_said``."""
+    found = _said(run)
+    return found is not None and not _is_plain(found)
+
+
+def _said(run: Trajectory) -> Optimizer | None:
     said = run.meta.get("hyper_parameters")
     text = said.get("optimizer") if isinstance(said, dict) else None
-    found = optimizer_from(text) if isinstance(text, str) else in_our_words(run.meta.get("optimizer"))
-    return None if found is None or (found.rates, found.decayed, found.clipping) != (None, None, None) else found
+    return optimizer_from(text) if isinstance(text, str) else in_our_words(run.meta.get("optimizer"))
+
+
+def _is_plain(optimizer: Optimizer) -> bool:
+    return (optimizer.rates, optimizer.decayed, optimizer.clipping) == (None, None, None)
 
 
 def decays_said(run: Trajectory) -> tuple[float, ...]:
