@@ -245,6 +245,22 @@ Optimizer = Sgd | Adam
 """What a case or a recording may name as its optimizer."""
 
 
+def is_plain(rule: Optimizer) -> bool:
+    """Tell whether an optimizer has one learning rate, touches all parameters alike and takes gradients as they are.
+
+    Args:
+        rule: The optimizer.
+
+    Returns:
+        Whether it says neither ``rates``, nor ``decayed``, nor ``clipping``.
+
+    Examples:
+        >>> is_plain(Sgd(0.1)), is_plain(Sgd(0.1, clipping=Clipping("value", 1.0)))
+        (True, False)
+    """
+    return rule.rates is None and rule.decayed is None and rule.clipping is None
+
+
 def decay_of(rule: Optimizer, name: str) -> float:
     """Say which weight decay a parameter has.
 

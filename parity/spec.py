@@ -23,6 +23,7 @@ from parity.rules import Sgd as Sgd
 from parity.rules import StepDecay as StepDecay
 from parity.rules import WarmupCosine as WarmupCosine
 from parity.rules import decay_of as decay_of
+from parity.rules import is_plain as is_plain
 from parity.rules import optimizer_from as optimizer_from
 from parity.schedules import CyclicRow as CyclicRow
 from parity.schedules import FullBatch as FullBatch

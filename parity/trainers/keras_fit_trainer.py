@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from parity.layout import Layout
-from parity.spec import Case
+from parity.spec import Case, is_plain
 from parity.trainer import Trained, Trainer, verbs
 from parity.trainers.keras_trainer import KerasTrainer
 from parity.typing import Array, Batches, Params
@@ -38,8 +38,7 @@ def fit_trainer(
         ValueError: If TensorFlow sees no such device, or if the case's learning rate changes, its decay leaves
             parameters out or its gradients are clipped: ``fit`` is not told of it here.
     """
-    rule = case.optimizer
-    if (rule.rates, rule.decayed, rule.clipping) != (None, None, None):
+    if not is_plain(case.optimizer):
         raise ValueError("fit knows no learning rates, decay masks and clipping of a case: use KerasTrainer")
     own = KerasTrainer(case, dtype, device, model, layout, cost=lambda prediction, y: loss(y, prediction))
     # XLA, which Keras may turn on, rounds otherwise.

@@ -27,7 +27,7 @@ from parity.mistakes.stepwise import Stepwise, honest
 from parity.nn.updates import slot_names
 from parity.recording.sketch import evenly
 from parity.recording.steps import Lazy, Phase, Step, epochs_and_batches, update_at
-from parity.spec import Adam, AdamW, Case, Dataset, Loss, Optimizer, Sgd, optimizer_from
+from parity.spec import Adam, AdamW, Case, Dataset, Loss, Optimizer, Sgd, is_plain, optimizer_from
 from parity.tolerance import FACTOR
 from parity.trainer import Build, State, Trained, Trainer, Verbs
 from parity.trajectory import Trajectory
@@ -309,23 +309,19 @@ def optimizer_said(run: Trajectory) -> Optimizer | None:
     made again here by one rule for all values of all tensors.
     """
     found = _said(run)
-    return None if found is None or not _is_plain(found) else found
+    return None if found is None or not is_plain(found) else found
 
 
 def is_surrounded(run: Trajectory) -> bool:
     """Tell whether a run declares an optimizer with a schedule, a decay mask or clipping: see ``optimizer_said``."""
     found = _said(run)
-    return found is not None and not _is_plain(found)
+    return found is not None and not is_plain(found)
 
 
 def _said(run: Trajectory) -> Optimizer | None:
     said = run.meta.get("hyper_parameters")
     text = said.get("optimizer") if isinstance(said, dict) else None
     return optimizer_from(text) if isinstance(text, str) else in_our_words(run.meta.get("optimizer"))
-
-
-def _is_plain(optimizer: Optimizer) -> bool:
-    return (optimizer.rates, optimizer.decayed, optimizer.clipping) == (None, None, None)
 
 
 def decays_said(run: Trajectory) -> tuple[float, ...]:
