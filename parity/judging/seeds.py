@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from parity.judging.moments import moment, unit_of
+from parity.judging.moments import UPDATE, moment, unit_of
 from parity.judging.verdict import Verdict
 from parity.trajectory import Trajectory, TrajectoryError
 from parity.typing import Array
@@ -62,6 +62,11 @@ class Quantity:
     ours: Array
     theirs: Array
     moments: tuple[str, ...]
+
+    @property
+    def every(self) -> Array:
+        """Both sides' curves, the first side's first."""
+        return np.concatenate([self.ours, self.theirs])
 
 
 @dataclass(frozen=True)
@@ -146,20 +151,17 @@ def compare_seeds(
     if min(counts) < FEWEST:
         raise TrajectoryError(f"{counts[0]} runs against {counts[1]}: a side needs at least {FEWEST}, for its spread")
     found, notes = measured(ours, theirs)
-    bad = next(
-        (name for q in found for name in [q.name] if not np.isfinite(np.concatenate([q.ours, q.theirs])).all()), ""
-    )
+    bad = [quantity.name for quantity in found if not np.isfinite(quantity.every).all()]
     if bad:
-        return SeedsComparison(
-            Verdict.INCONCLUSIVE, f"{bad} is not finite in some run: nothing is said of such runs", counts, notes=notes
-        )
+        reason = f"{bad[0]} is not finite in some run: nothing is said of such runs"
+        return SeedsComparison(Verdict.INCONCLUSIVE, reason, counts, notes=notes)
     values = differing(found)
-    differs = min(values, key=lambda name: values[name])
-    reach = {q.name: possible(q, level) for q in found}
-    name = max(reach, key=lambda name: float(reach[name].max(initial=0.0)))
-    place = int(np.argmax(reach[name]))
-    quantity = next(q for q in found if q.name == name)
-    farthest = name, quantity.moments[place], float(reach[name][place])
+    most = min(found, key=lambda quantity: values[quantity.name])
+    differs = most.name
+    reached = [(quantity, possible(quantity, level)) for quantity in found]
+    quantity, reach = max(reached, key=lambda one: float(one[1].max(initial=0.0)))
+    name, place = quantity.name, int(np.argmax(reach))
+    farthest = name, quantity.moments[place], float(reach[place])
     common: dict[str, Any] = {
         "counts": counts,
         "p": values[differs],
@@ -170,7 +172,7 @@ def compare_seeds(
         "notes": notes,
     }
     if values[differs] <= level:
-        return SeedsComparison(Verdict.FAIL, _different(next(q for q in found if q.name == differs), values), **common)
+        return SeedsComparison(Verdict.FAIL, _different(most, values), **common)
     if farthest[2] < margin:
         reason = (
             f"no difference was found (p = {values[differs]:.2g}), and every mean is within {farthest[2]:.2g} standard "
@@ -236,7 +238,7 @@ def _in_bins(run: Trajectory, cuts: Sequence[Array]) -> Array:
 
 
 def _between(unit: str, batches: int, cut: Array) -> str:
-    ends = [moment(unit, int(place) // batches + 1, int(place) % batches if unit == "update" else None) for place in
+    ends = [moment(unit, int(place) // batches + 1, int(place) % batches if unit == UPDATE else None) for place in
             (cut[0], cut[-1])]  # fmt: skip
     return ends[0] if ends[0] == ends[1] else f"{ends[0]} to {ends[1].removeprefix(unit).strip()}"
 
@@ -246,18 +248,16 @@ def _of_tensor(
 ) -> list[Quantity]:
     """A tensor's size and its movement since the beginning, as roots of mean squares."""
 
-    def along(run: Trajectory, way: bool) -> list[float]:
+    def along(run: Trajectory) -> Array:
         stack = run.params[name]
-        begun = np.asarray(stack[0], np.float64) if way else 0.0
-        return [_rms(np.asarray(stack[int(place)], np.float64) - begun) for place in places]
+        begun = np.asarray(stack[0], np.float64)
+        values = (np.asarray(stack[int(place)], np.float64) for place in places)
+        return np.array([(_rms(value), _rms(value - begun)) for value in values])
 
     when = tuple(moment(unit, int(ours[0].epochs[place])) for place in places)
-    return [
-        Quantity(
-            f"{kind} {name}", np.array([along(r, way) for r in ours]), np.array([along(r, way) for r in theirs]), when
-        )
-        for kind, way in (("size of", False), ("movement of", True))
-    ]
+    one, other = (np.stack([along(run) for run in side]) for side in (ours, theirs))  # (runs, places, 2)
+    kinds = ("size of", "movement of")
+    return [Quantity(f"{kind} {name}", one[..., k], other[..., k], when) for k, kind in enumerate(kinds)]
 
 
 def _rms(values: Array) -> float:
@@ -302,32 +302,31 @@ def _ranked(values: Array) -> Array:
 
 @cache
 def _dealt(n: int, m: int) -> Array:
-    """Ways to deal runs out to two sides, (ways, n + m) bool, true for the first; the first way is what was seen."""
+    """Ways to deal runs out to two sides, (ways, n + m), 1 for the first, 0 else; the first way is what was seen."""
     if math.comb(n + m, n) <= PERMUTATIONS + 1:
-        found = np.zeros((math.comb(n + m, n), n + m), bool)
+        found = np.zeros((math.comb(n + m, n), n + m))
         for row, chosen in zip(found, itertools.combinations(range(n + m), n), strict=True):
-            row[list(chosen)] = True
+            row[list(chosen)] = 1
         return found
     draw = np.random.default_rng(0)
-    found = np.zeros((PERMUTATIONS + 1, n + m), bool)
-    found[0, :n] = True
+    found = np.zeros((PERMUTATIONS + 1, n + m))
+    found[0, :n] = 1
     for row in found[1:]:
-        row[draw.permutation(n + m)[:n]] = True
+        row[draw.permutation(n + m)[:n]] = 1
     return found
 
 
 def _standard(quantity: Quantity) -> Array:
     """Both sides' curves, each place in units of its spread over all runs; what is the same everywhere is 0."""
-    every = np.concatenate([quantity.ours, quantity.theirs])
+    every = quantity.every
     spread = every.std(0)
     rounding = 1e-12 * np.abs(every).max(0, initial=0.0)
     return np.where(spread > rounding, (every - every.mean(0)) / np.where(spread > rounding, spread, 1.0), 0.0)
 
 
-def _energies(points: Array, dealt: Array) -> Array:
+def _energies(points: Array, first: Array) -> Array:
     """The energy distance between the sides of each way to deal points out, (ways,)."""
     apart = np.sqrt(np.square(points[:, None] - points[None]).sum(-1))
-    first = dealt.astype(np.float64)
     second = 1 - first
     n, m = first[0].sum(), second[0].sum()
     of_first = first @ apart
@@ -337,9 +336,8 @@ def _energies(points: Array, dealt: Array) -> Array:
     return found
 
 
-def _farthest(points: Array, dealt: Array) -> Array:
+def _farthest(points: Array, first: Array) -> Array:
     """The largest distance between the means of the sides, in units of the spread within them, of each way, (ways,)."""
-    first = dealt.astype(np.float64)
     n, m = first[0].sum(), (1 - first[0]).sum()
     apart = np.abs(first @ points / n + first @ points / m)  # all points add up to 0
     within = np.square(points).sum(0) - apart**2 * n * m / (n + m)
@@ -371,7 +369,7 @@ def _means(quantity: Quantity) -> tuple[Array, Array, int]:
     apart = np.abs(quantity.ours.mean(0) - quantity.theirs.mean(0))
     squares = sum(np.square(side - side.mean(0)).sum(0) for side in (quantity.ours, quantity.theirs))
     spread = np.sqrt(squares / (n + m - 2))
-    largest = np.abs(np.concatenate([quantity.ours, quantity.theirs])).max(0, initial=0.0)
+    largest = np.abs(quantity.every).max(0, initial=0.0)
     # What differs by rounding alone, as a tensor's movement before it moves, differs by nothing.
     still = np.maximum(apart, spread) <= 1e-12 * largest
     return np.where(still, 0.0, apart), np.where(still, 0.0, spread), n + m - 2
@@ -442,7 +440,7 @@ def visible(quantities: Sequence[Quantity], level: float = LEVEL) -> float | Non
         places = len(quantity.moments)
         if places < 3:
             continue
-        mean = np.concatenate([quantity.ours, quantity.theirs]).mean(0)
+        mean = quantity.every.mean(0)
         _, spread, _ = _means(quantity)
         change = np.abs(np.gradient(mean)) * np.arange(places)
         seen = change[spread > 0] / spread[spread > 0]
