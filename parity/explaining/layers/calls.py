@@ -156,9 +156,8 @@ def taken(flow: Dataflow, side: int, tensor: Tensor, members: Sequence[Layer] = 
         return None
     if not all(np.isfinite(one).all() for one in (*inputs, tensor.values)):
         return None
-    largest = float(np.max(np.abs(tensor.values), initial=0.0))
-    floor = max(tensor.floor, float(least_floor(largest, flow.dtype)))
-    if not np.isfinite(floor) or not floor:
+    floor = _floor_of(flow, tensor.values, tensor.floor)
+    if not floor:
         return None
     strayed = flow.tensors[labels[0]].floor if labels else 0.0
     return Taken(flow, side, layer, tuple(inputs), tensor.values, floor, strayed, padded)
@@ -227,9 +226,8 @@ def attended(sides: tuple[Dataflow, Dataflow], side: int, tensor: Tensor, labels
         return None
     if values[0].ndim not in (3, 4) or values[0].size != tensor.values.size * (3 if len(values) == 1 else 1):
         return None
-    largest = float(np.max(np.abs(tensor.values), initial=0.0))
-    floor = max(tensor.floor, float(least_floor(largest, flow.dtype)))
-    if not np.isfinite(tensor.values).all() or not np.isfinite(floor) or not floor:
+    floor = _floor_of(flow, tensor.values, tensor.floor)
+    if not floor or not np.isfinite(tensor.values).all():
         return None
     examples = 2 if len(values[0]) > 2 else len(values[0])
     inputs = tuple(one[:examples] for one in values)
@@ -254,6 +252,13 @@ def attention_calls(found: Taken) -> Iterator[Seen]:
             for order in orders:
                 settings = {"heads": heads, "order": order, "causal": causal, "rotary": rotary}
                 yield found.seen(Call(kind="attend", settings=settings))
+
+
+def _floor_of(flow: Dataflow, values: Array, strayed: float) -> float:
+    """The noise floor of what was given, not less than its own rounding; 0 if there is none that is finite."""
+    largest = float(np.max(np.abs(values), initial=0.0))
+    floor = max(strayed, float(least_floor(largest, flow.dtype)))
+    return floor if np.isfinite(floor) else 0.0
 
 
 def _heads(inputs: Sequence[Array], heads: int, order: Sequence[int]) -> tuple[Array, ...]:
