@@ -31,7 +31,8 @@ if "numpy" not in sys.modules:
     os.environ.update(COMMON)
 
 QUICK_CASES = ("activations", "iris-logistic-minibatch", "linear-minibatch", "sine-cubic")
-"""The cases that climb the ladder where no other is named: every implementation has one of them, every rung too."""
+"""The cases that climb the ladder where neither others are named nor all are asked for: every implementation has one of
+them, every rung too."""
 BUSY = ("benchmarks", "cli", "report", "running")
 """The rooms whose tests start processes of their own, as do those that call the command, by the fixture ``parity``."""
 SLOW = "run them with --slow"
@@ -40,7 +41,8 @@ _LEFT_OUT = pytest.StashKey[int]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--slow", action="store_true", help="run the tests marked slow as well, as .ci/run and tox do")
+    parser.addoption("--slow", action="store_true", help="run the tests marked slow as well, as tox does")
+    parser.addoption("--all-cases", action="store_true", help="climb the ladder with every case, as .ci/run does")
     if find_spec("pytest_timeout") is None:  # whose setting would be unknown, and unknown settings are errors
         parser.addini("timeout", "of pytest-timeout, which is not installed: tests may take as long as they like")
 
@@ -61,7 +63,8 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("--parity-suite") == "impls" and not config.getoption("--parity-case"):
+    suite, named = config.getoption("--parity-suite"), config.getoption("--parity-case")
+    if suite == "impls" and not (named or config.getoption("--all-cases")):
         for item in items:
             cell = _params(item).get("parity_cell")
             if cell is not None and cell.entry.case.name not in QUICK_CASES:
