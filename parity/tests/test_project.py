@@ -109,7 +109,10 @@ def test_continuous_integration_runs_the_test_command_of_the_readme_with_every_c
     script = (ROOT / ".ci/run").read_text()
     parts = re.findall(r"^part (?:install|tests) (.*?)(?: \|\| finish)?$", script, re.MULTILINE)
     assert " && ".join(parts).removesuffix(' "$tests"') in commands
-    assert re.findall(r"^(\S+)\) tests=(\S+) ;;$", script, re.MULTILINE) == [("''", "--all-cases"), ("--slow", "--slow")]
+    assert re.findall(r"^(\S+)\) tests=(\S+) ;;$", script, re.MULTILINE) == [
+        ("''", "--all-cases"),
+        ("--slow", "--slow"),
+    ]
     in_tox = re.findall(r"^(?:commands = |    )(pytest .*)$", (ROOT / "tox.ini").read_text(), re.MULTILINE)
     assert len(in_tox) == 3
     assert [command for command in in_tox if " --slow" not in command] == [

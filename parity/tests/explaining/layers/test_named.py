@@ -117,7 +117,7 @@ BETWEEN: dict[tuple[str, str], tuple[str, str]] = {
 }
 """What is named of the ports of two models, one of which makes a mistake; torch's is right."""
 UNNAMED = {("flax", "images", "relu")}
-"""Located, and not named: torch's ReLU and pooling are layers, flax's are functions, and no mistake replays two at once."""
+"""Located, not named: torch's ReLU and pooling are layers, flax's are functions, and no mistake replays two at once."""
 QUICK = {("images", "bn-eps"), ("images", "flatten"), ("images", "dropout"), ("texts", "mask"), ("texts", "no-norm")}
 
 
