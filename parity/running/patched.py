@@ -54,7 +54,7 @@ class Held:
         self._kept_keywords: list[dict[str, Any]] = []
         self._hooks: dict[int, tuple[str, Any, list[Any]]] = {}
         self._modules: dict[str, ModuleType] = {}
-        self._noted: list[str] = []
+        self._open: set[str] = set()
         self._importing = False
         self._values: dict[str, dict[str, Words]] = {}
 
@@ -77,14 +77,17 @@ class Held:
             self._chunks.append((functions, referents, list(chain.from_iterable(referents))))
 
     def note(self) -> None:
-        """Note what is not as it was before an installed package is imported, which may itself change others."""
-        self._noted += self._changed_names()
+        """Note what is not as it was before an installed package is imported, which may itself change others.
+
+        It may be put back before the job ends: until then it is held as it was.
+        """
+        self._open = {label for label, _ in self._changed_names(lambda label: False)}
         self._importing = True
 
     def hold_imported(self, names: Iterable[str]) -> None:
         """Hold modules that have just been imported, and what they have changed in others as it is now."""
         if self._importing:
-            self._changed_names()
+            self._changed_names(lambda label: label not in self._open)
             self._importing = False
         self.hold(names)
 
@@ -110,8 +113,7 @@ class Held:
             for name, module in self._modules.items()
             if name in self._values and sys.modules.get(name) is not module
         ]
-        found += [*self._noted, *self._changed_names()]
-        self._noted = []
+        found += [f"{label} {how}" for label, how in self._changed_names(lambda label: True)]
         for name, values in list(self._values.items()):
             now_values = dict(_values(self._modules[name]))
             if now_values != values:
@@ -119,17 +121,21 @@ class Held:
                 self._values[name] = now_values
         return list(dict.fromkeys(found))
 
-    def _changed_names(self) -> list[str]:
-        """What is not as it was in the modules of an interpreter; from now on it counts as it is now."""
-        found = [f"{label}.{name} {how}" for label, name, how in self._changed_spaces()]
-        found += [f"{label} was changed" for label in self._changed_functions()]
+    def _changed_names(self, settled: Callable[[str], bool]) -> list[tuple[str, str]]:
+        """What is not as it was in the modules of an interpreter, by label, and how.
+
+        From now on it counts as it is now, if its label is settled.
+        """
+        found = list(self._changed_spaces(settled))
+        found += [(label, "was changed") for label in self._changed_functions(settled)]
         for key, (label, hooks, before) in list(self._hooks.items()):
             if not _same_items(_items(hooks), before):
-                found.append(f"{label} was changed")
-                self._hooks[key] = label, hooks, _items(hooks)
+                found.append((label, "was changed"))
+                if settled(label):
+                    self._hooks[key] = label, hooks, _items(hooks)
         return found
 
-    def _changed_spaces(self) -> Iterator[tuple[str, str, str]]:
+    def _changed_spaces(self, settled: Callable[[str], bool]) -> Iterator[tuple[str, str]]:
         before = list(self._befores.values())
         if _same(list(map(vars, self._spaces.values())), before):
             return
@@ -142,11 +148,17 @@ class Held:
         for key, space in list(self._spaces.items()):
             names, now = self._befores[key], dict(vars(space))
             if not _same(names, now):
-                for name, how in self._parted(names, now, known, space):
-                    yield self._labels[key], name, how
+                for name, how in self._parted(names, dict(now), known, space):
+                    label = f"{self._labels[key]}.{name}"
+                    yield label, how
+                    if not settled(label):
+                        if name in names:
+                            now[name] = names[name]
+                        else:
+                            del now[name]
                 self._befores[key] = now
 
-    def _changed_functions(self) -> Iterator[str]:
+    def _changed_functions(self, settled: Callable[[str], bool]) -> Iterator[str]:
         # Asking each function for its parts takes long, as each time an audit event tells of it.
         for functions, referents, flat in self._chunks:
             if _same(gc.get_referents(*functions), flat):
@@ -154,19 +166,23 @@ class Held:
             for place, function in enumerate(functions):
                 now = gc.get_referents(function)
                 if not _same_items(now, referents[place]):
-                    referents[place] = now
-                    yield from self._changed_function(function)
+                    yield from self._changed_function(function, settled)
+                    if settled(self._functions[function]):
+                        referents[place] = now
             flat[:] = chain.from_iterable(referents)
         if not _same(self._keywords, self._kept_keywords):
             for function in self._functions:
-                yield from self._changed_function(function)
-            self._kept_keywords = list(map(dict, self._keywords))
+                yield from self._changed_function(function, settled)
+            if all(map(settled, self._functions.values())):
+                self._kept_keywords = list(map(dict, self._keywords))
 
-    def _changed_function(self, function: FunctionType) -> Iterator[str]:
+    def _changed_function(self, function: FunctionType, settled: Callable[[str], bool]) -> Iterator[str]:
         code, defaults, keywords = _parts(function)
         if not _same((code, defaults, keywords), self._parts[function]):
-            yield self._functions[function]
-            self._parts[function] = code, defaults, keywords and dict(keywords)
+            label = self._functions[function]
+            yield label
+            if settled(label):
+                self._parts[function] = code, defaults, keywords and dict(keywords)
 
     def _hold_space(self, label: str, space: Any) -> None:
         if id(space) in self._spaces:

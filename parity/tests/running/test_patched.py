@@ -1,0 +1,46 @@
+"""What a job puts in the place of something else, and puts back before it ends, is no change."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from parity.running.executor import Environment
+from parity.running.packages import DOCUMENTS, reach_of
+from parity.running.pool import Pool
+from parity.tests.running.test_pool import WAIT
+from parity.tests.running.test_process import Do
+from parity.tests.warm import Ask
+
+WHILE_IMPORTED = """
+import logging, sys
+assert "jsonschema" not in sys.modules
+kept = logging.captureWarnings, logging.basicConfig.__defaults__
+logging.captureWarnings, logging.basicConfig.__defaults__ = (lambda *given: None), (1,)
+logging.Logger.mine = lambda self: None
+import jsonschema
+"""
+PUT_BACK = """
+logging.captureWarnings, logging.basicConfig.__defaults__ = kept
+del logging.Logger.mine
+"""
+
+
+@pytest.mark.parametrize("put_back", [True, False])
+def test_what_was_changed_while_a_package_was_imported_may_be_put_back(put_back: bool) -> None:
+    """As ``watch`` does, while torch imports what it had not needed before."""
+    told: list[tuple[str, ...]] = []
+    with Pool(1, on_changed=lambda job, changes: told.append(changes)) as pool:
+        pool.submit(Do(Environment("numpy"), WHILE_IMPORTED + PUT_BACK * put_back)).result(WAIT)
+    seen = {change.partition(" ")[0] for changes in told for change in changes}
+    assert seen == (set() if put_back else {"logging.captureWarnings", "logging.basicConfig", "logging.Logger.mine"})
+
+
+def test_watching_leaves_a_process_as_it_was(tmp_path: Path) -> None:
+    told: list[tuple[str, ...]] = []
+    with Pool(1, reach=reach_of(DOCUMENTS), on_changed=lambda job, changes: told.append(changes)) as pool:
+        arguments = {"mistake": "relu-for-relu6", "wrong": False, "dtype": "float32", "folder": str(tmp_path)}
+        recorded = "parity.tests.explaining.layers.planted:recorded"
+        pool.submit(Ask(Environment("torch"), recorded, arguments)).result(WAIT)
+    assert not told
