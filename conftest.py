@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future
 from importlib.metadata import entry_points
@@ -38,6 +39,7 @@ BUSY = ("benchmarks", "cli", "report", "running")
 SLOW = "run them with --slow"
 HERE = Path(__file__).parent
 _LEFT_OUT = pytest.StashKey[int]()
+_RENEWED = pytest.StashKey[list[str]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -104,14 +106,17 @@ def _params(item: pytest.Item) -> dict[str, Any]:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     if count := config.stash.get(_LEFT_OUT, 0):
         terminalreporter.write_line(f"slow tests: {count} deselected: {SLOW}")
+    for what, times in Counter(config.stash.get(_RENEWED, [])).items():
+        terminalreporter.write_line(f"a process was begun anew, {times} times: {what}")
 
 
 @pytest.fixture(scope="session")
-def warm() -> Iterator[Warm]:
+def warm(request: pytest.FixtureRequest) -> Iterator[Warm]:
     """A process of each framework, kept: see ``parity.tests.warm``."""
     from parity.tests.warm import Warm
 
     with Warm() as found:
+        request.config.stash[_RENEWED] = found.renewed
         yield found
 
 

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import os
 import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -64,24 +63,31 @@ class Ask:
 class Warm:
     """An executor with one process for each environment, begun by the first job and kept until the end.
 
-    ``apart`` names another of the same environment, which does nothing else.
+    ``apart`` names another of the same environment, which does nothing else. ``renewed`` says, for each process that was
+    begun anew because a job had left something behind, what: that costs an import of its framework.
     """
 
     def __init__(self) -> None:
         self._stack = ExitStack()
         self._pools: dict[tuple[Environment, str], Pool] = {}
         self._answers: dict[str, Future[Any]] = {}
+        self.renewed: list[str] = []
 
     def submit(self, job: Job[Any], on_event: Callable[[Progress], None] = lambda progress: None) -> Future[Any]:
         return self._pool(job.environment, "").submit(job, on_event)
 
     def _pool(self, environment: Environment, apart: str) -> Pool:
         if (environment, apart) not in self._pools:
-            pool = self._stack.enter_context(Pool(1, reach=reach_of(DOCUMENTS)))
+            pool = self._stack.enter_context(Pool(1, reach=reach_of(DOCUMENTS), on_changed=self._renew))
             self._pools[environment, apart] = pool
-            first = begin if environment.device == "cpu" and not apart else stand_back
-            self.ask(first, environment, {"framework": environment.framework}, apart)
+            if environment.device == "cpu" and not apart:
+                self.ask(begin, environment, {"framework": environment.framework})
         return self._pools[environment, apart]
+
+    def _renew(self, job: Job[Any], changes: tuple[str, ...]) -> None:
+        self.renewed.append(
+            f"{getattr(job, 'function', type(job).__name__)} in {job.environment.framework}: {changes[0]}"
+        )
 
     def ask(
         self,
@@ -113,17 +119,11 @@ class Warm:
         self.close()
 
 
-def stand_back(framework: str) -> None:
-    """Leave the processor to pytest itself, where both could use it: for good, in this process."""
-    os.nice(10)
-
-
 def begin(framework: str) -> dict[str, list[str]]:
     """Import every implementation of the documents' models in a framework, one by one, flax's last.
 
     By module, which packages of frameworks this process has then.
     """
-    stand_back(framework)
     found = [
         implementation
         for entry in load_suite(DOCUMENTS).entries.values()

@@ -15,7 +15,7 @@ from parity.tests.nn.conformance import Arrays
 jax.config.update("jax_enable_x64", True)
 QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 """Each question is another program: compiling it is all that takes time."""
-COMPILED: dict[Any, Callable[..., Any]] = {}
+_COMPILED: dict[Any, Callable[..., Any]] = {}
 """The programs by what they compute; JAX keeps them by shapes."""
 
 
@@ -27,10 +27,10 @@ def evaluate(
     d_results: Arrays,
 ) -> tuple[Arrays, Arrays]:
     known = (call, repr(configuration), *trained)
-    if known not in COMPILED:
+    if known not in _COMPILED:
         program = partial(differentiated, call, dict(configuration), trained)
-        COMPILED[known] = jax.jit(program, compiler_options=QUICKLY)
-    results, gradients = COMPILED[known](on_device(arrays), on_device(d_results))
+        _COMPILED[known] = jax.jit(program, compiler_options=QUICKLY)
+    results, gradients = _COMPILED[known](on_device(arrays), on_device(d_results))
     return on_host(results), on_host(gradients)
 
 
