@@ -63,8 +63,8 @@ class Ask:
 class Warm:
     """An executor with one process for each environment, begun by the first job and kept until the end.
 
-    ``apart`` names another of the same environment, which does nothing else. ``renewed`` says, for each process that was
-    begun anew because a job had left something behind, what: that costs an import of its framework.
+    ``apart`` names another of the same environment, which does nothing else. ``renewed`` says what a process was
+    begun anew for, each time: a job had left something behind. That costs an import of the framework.
     """
 
     def __init__(self) -> None:
@@ -85,9 +85,8 @@ class Warm:
         return self._pools[environment, apart]
 
     def _renew(self, job: Job[Any], changes: tuple[str, ...]) -> None:
-        self.renewed.append(
-            f"{getattr(job, 'function', type(job).__name__)} in {job.environment.framework}: {changes[0]}"
-        )
+        asked, what = getattr(job, "function", type(job).__name__), changes[0].partition(" was ")[0]
+        self.renewed.append(f"{asked} in {job.environment.framework} changes {what}")
 
     def ask(
         self,
