@@ -194,6 +194,8 @@ def sighted(
     takes = "a wider dtype, or a longer run"
     if found.source in (None, Source.ROUNDING):
         takes = "a measured noise floor (--noise), a wider dtype, or a longer run"
+    elif found.source is Source.SHADOWS:
+        takes = "one run to follow the other, update by update (watch(..., follow=RUN)), or a wider dtype"
     reason = f"agrees, but the comparison would not see a gross mistake: {doubt}; it takes {takes}"
     return replace(found, verdict=Verdict.INCONCLUSIVE, reason=reason)
 

@@ -57,6 +57,7 @@ def test_what_is_said_of_it_depends_on_where_the_floor_came_from() -> None:
     for source, words in (
         (Source.ROUNDING, "it takes a measured noise floor (--noise), a wider dtype, or a longer run"),
         (Source.SUITE, "it takes a wider dtype, or a longer run"),
+        (Source.SHADOWS, "update by update (watch(..., follow=RUN)), or a wider dtype"),
     ):
         assert judged(trained(), trained(), 1.0, source).reason.endswith(words)
 
