@@ -282,17 +282,21 @@ def resume(shared: Climb) -> float:
     case = shared.case
     order = case.schedule.epochs(len(shared.data.x))
     segments = list(itertools.islice(order, min(case.epochs, 8)))
+    # What a run is asked as well: one that is asked something else may have to be compiled once more.
+    asked = [shared.data.split(split)[0] for split in dict.fromkeys(metric.split for metric in case.metrics)]
     whole = shared.begin()
-    losses, params, _ = whole.train(segments)
+    losses, params, predictions = whole.train(segments, asked)
     half = len(segments) // 2
     finished = whole.export()
     first = shared.begin()
-    begun = first.train(segments[:half]) if half else None
+    begun = first.train(segments[:half], asked) if half else None
     second = shared.new()  # Nothing was trained in it: all that it needs must come with the state.
     second.load(first.export())
-    ended = second.train(segments[half:])
+    ended = second.train(segments[half:], asked)
     resumed = joined([begun, ended]) if begun else ended
     _expect(np.array_equal(losses, resumed.losses), "resuming changed the losses")
+    for before, after in zip(predictions, resumed.predictions, strict=True):
+        _expect(np.array_equal(before, after), "resuming changed the predictions")
     for name, value in params.items():
         _expect(np.array_equal(value, resumed.params[name]), f"resuming changed {name}")
     left, right = finished, second.export()

@@ -200,6 +200,10 @@ def loss_and_gradients(
     return loss, gradients, moved
 
 
+LEAST_ROOM = 4
+"""The results of a call have room for so many segments at least, and then for the next power of two."""
+
+
 def _widened(tree: Any) -> Any:
     """Widen narrow arrays to float32: in bfloat16 the .999 of Adam's second moment would be 1."""
     return jax.tree.map(lambda leaf: leaf.astype(jnp.float32) if leaf.dtype.name in NARROW else leaf, tree)
@@ -354,9 +358,9 @@ class JaxTrainer:
         return continued(pieces)
 
     def _advance(self, segments: Sequence[Batches], inputs: tuple[jax.Array, ...]) -> Trained:
-        """Do as ``train``, with batches of one size. The room is a power of two, so that fewer sizes are compiled."""
+        """Do as ``train``, with batches of one size. The room is one of few sizes: each is compiled."""
         count, batches = len(segments), len(segments[0])
-        room = 1 << (count - 1).bit_length()
+        room = max(LEAST_ROOM, 1 << (count - 1).bit_length())
         indices = None
         if not all_rows(segments, len(self.x)):
             indices = np.zeros((room * batches, len(segments[0][0])), np.int64)

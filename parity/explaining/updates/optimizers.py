@@ -18,7 +18,7 @@ from parity.explaining.updates.fits import Followed, follow
 from parity.explaining.updates.numbers import constants_of, numbers_of, uncontradicted
 from parity.explaining.updates.of_keras import of_keras
 from parity.explaining.updates.ratios import ratio_in_words, ratio_of_steps, spread_of_steps
-from parity.explaining.updates.remade import Updates, class_said, decays_said, is_surrounded
+from parity.explaining.updates.remade import Updates, class_said, decays_said, is_surrounded, optimizer_said
 from parity.judging.comparable import coarser_dtype
 from parity.judging.updates.followed import followed_updates
 from parity.recording.steps import Phase, Step
@@ -175,13 +175,19 @@ def _departures(sides: Sequence[Side]) -> Iterator[Departure]:
         if side.optimizer is not None and len(side.steps):
             updates = side.updates(side.optimizer)
             mistaken = updates.first_mistaken()
-            if mistaken is not None and not _chooses(updates):
+            if mistaken is not None and not _chooses(updates, _decays_meant(side, sides)):
                 yield Departure(*mistaken, updates, side)
 
 
-def _chooses(updates: Updates) -> bool:
-    """Tell whether each tensor of a run has one of the decays of its optimizer's groups, and all else is right."""
-    decays = decays_said(updates.run)
+def _decays_meant(side: Side, sides: Sequence[Side]) -> tuple[float, ...]:
+    """Read the decays of the groups of a run's optimizer: of the other run's, if it is meant to have that one."""
+    if optimizer_said(side.run) is not None:
+        return decays_said(side.run)
+    return next(filter(None, (decays_said(one.run) for one in sides)), ())
+
+
+def _chooses(updates: Updates, decays: Sequence[float]) -> bool:
+    """Tell whether each tensor of a run has one of these decays, and all else is as its optimizer has it."""
     found = follow(updates.sample, updates.optimizer) if decays else None
     if found is None or not updates.has_rates(found):
         return False

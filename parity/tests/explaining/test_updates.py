@@ -217,6 +217,26 @@ def test_a_run_that_says_no_optimizer_is_held_to_the_others() -> None:
         assert explained(*pair)["named"] == ["nesterov-momentum"]
 
 
+def test_a_run_that_says_no_optimizer_may_leave_out_of_the_decay_what_the_other_does() -> None:
+    """As one of optax, whose mask nobody can read, beside torch's groups: both spare biases; a velocity parts."""
+    case = toy.case(OPTIMIZERS["momentum"])
+
+    def masked(optimizer: Optimizer, name: str, *given: Any) -> Any:
+        return honest(replace(optimizer, weight_decay=0.0) if name.endswith("bias") else optimizer, name, *given)
+
+    of_all = {"lr": 0.1, "momentum": 0.9, "dampening": 0, "nesterov": False}
+    groups = [{**of_all, "weight_decay": 0.2}, {**of_all, "weight_decay": 0.0}]
+    run = ruled(case, masked)
+    said = replace(run, meta={"dtype": "float64", "optimizer": {"class": "torch.optim.sgd.SGD", "groups": groups}})
+    moved = {name: values * (1 + 1e-13 * name.endswith("momentum/dense/kernel")) for name, values in run.steps.items()}
+    unsaid = replace(run, meta={"dtype": "float64"}, steps=moved)
+    assert optimizer_said(said) == case.optimizer
+    for pair in ((said, unsaid), (unsaid, said)):
+        assert explained(*pair)["named"] == []
+    for pair in ((said, replace(ruled(case), meta=unsaid.meta)), (replace(ruled(case), meta=unsaid.meta), said)):
+        assert explained(*pair)["named"] == ["weight-decay-on-some-tensors"]
+
+
 @pytest.mark.parametrize("optimizer", [*OPTIMIZERS.values(), Sgd(1e-05), Adam(1, 0, 0.5, 1e300)], ids=repr)
 def test_what_an_optimizer_prints_is_read_back(optimizer: Optimizer) -> None:
     assert optimizer_from(repr(optimizer)) == optimizer
