@@ -44,6 +44,8 @@ PACKAGES = {package for known in FRAMEWORKS for packages in known.packages.value
 
 
 RESOURCES = Resources(about="a question of a test")
+PROCESSES = {"jax": 2}
+"""How many processes a framework has, if not one: JAX compiles for longer than all others work together."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class Ask:
 
 
 class Warm:
-    """An executor with one process for each environment, begun by the first job and kept until the end.
+    """An executor with a process or two for each environment, begun by the first jobs and kept until the end.
 
     ``apart`` names another of the same environment, which does nothing else. ``renewed`` says what a process was
     begun anew for, each time: a job had left something behind. That costs an import of the framework.
@@ -78,7 +80,8 @@ class Warm:
 
     def _pool(self, environment: Environment, apart: str) -> Pool:
         if (environment, apart) not in self._pools:
-            pool = self._stack.enter_context(Pool(1, reach=reach_of(DOCUMENTS), on_changed=self._renew))
+            number = 1 if apart else PROCESSES.get(environment.framework, 1)
+            pool = self._stack.enter_context(Pool(number, reach=reach_of(DOCUMENTS), on_changed=self._renew))
             self._pools[environment, apart] = pool
             if environment.device == "cpu" and not apart:
                 self.ask(begin, environment, {"framework": environment.framework})
