@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -57,6 +58,20 @@ def device_of(name: str) -> jax.Device:
 def settle(device: str) -> None:
     """Give JAX what every run on a device begins with. Its devices are not looked for yet."""
     jax.config.update("jax_default_matmul_precision", "default" if device == TF32 else "highest")
+    if _mappings() > MAPPINGS:
+        jax.clear_caches()
+
+
+MAPPINGS = 20_000
+"""The programs of earlier runs are let go of beyond so many mappings of memory. Each program has a few; Linux allows a
+process 65,530, and the next program is the end of it."""
+
+
+def _mappings() -> int:
+    try:
+        return Path("/proc/self/maps").read_bytes().count(b"\n")
+    except OSError:  # another system
+        return 0
 
 
 def process_state() -> dict[str, Any]:
