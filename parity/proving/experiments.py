@@ -5,6 +5,7 @@ Cases are cut to their first epochs, texts to shorter portions; a beginning has 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -29,7 +30,7 @@ from parity.suite import Entry, Implementation, Suite
 from parity.tolerance import FACTOR, RUNS
 from parity.trainer import Build, Trainer, record
 from parity.trajectory import Trajectory, gather
-from parity.typing import Params
+from parity.typing import Array, Params
 
 UPDATES, WORK = 120, 1e8
 """A case is cut to so many updates, or so many products of rows and parameters, but never below two snapshots."""
@@ -84,11 +85,15 @@ def cut(case: Case, updates: int = UPDATES, work: float = WORK) -> Case:
 
 
 def work_of(case: Case) -> float:
-    """Rows times parameters of an epoch; each place of a row of classes counts as a row."""
-    y = case.data().y
-    places = y[:1].size if y.dtype.kind in "iu" else 1
-    rows = places * sum(map(len, next(case.schedule.epochs(len(case.data().x)))))
+    """Rows times parameters of an epoch; each place of a row counts as a row: a step of a sequence, a pixel."""
+    data = case.data()
+    places = max(_places(data.x), data.y[:1].size if data.y.dtype.kind in "iu" else 1)
+    rows = places * sum(map(len, next(case.schedule.epochs(len(data.x)))))
     return float(rows * sum(p.size for p in case.initial().values()))
+
+
+def _places(x: Array) -> int:
+    return x[:1].size if x.dtype.kind in "iu" else math.prod(x.shape[1:-1])
 
 
 def plants(
