@@ -44,7 +44,7 @@ _RENEWED = pytest.StashKey[list[str]]()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="run the tests marked slow as well, as tox does")
-    parser.addoption("--all-cases", action="store_true", help="climb the ladder with every case, as .ci/run does")
+    parser.addoption("--all-cases", action="store_true", help="climb the ladder with every case, as tox does")
     if find_spec("pytest_timeout") is None:  # whose setting would be unknown, and unknown settings are errors
         parser.addini("timeout", "of pytest-timeout, which is not installed: tests may take as long as they like")
 
