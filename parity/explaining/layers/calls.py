@@ -18,7 +18,7 @@ from parity.explaining.layers.dataflow import Dataflow, Tensor
 from parity.nn.configuration import ACTIVATIONS
 from parity.nn.layers import FUNCTIONS, FUSED, Call
 from parity.recording.layers import CALL, Layer
-from parity.tolerance import FACTOR, least_floor
+from parity.tolerance import FACTOR
 from parity.typing import Array, Params
 
 SPATIAL = frozenset(
@@ -156,11 +156,10 @@ def taken(flow: Dataflow, side: int, tensor: Tensor, members: Sequence[Layer] = 
         return None
     if not all(np.isfinite(one).all() for one in (*inputs, tensor.values)):
         return None
-    floor = _floor_of(flow, tensor.values, tensor.floor)
-    if not floor:
+    if not tensor.floor:
         return None
     strayed = flow.tensors[labels[0]].floor if labels else 0.0
-    return Taken(flow, side, layer, tuple(inputs), tensor.values, floor, strayed, padded)
+    return Taken(flow, side, layer, tuple(inputs), tensor.values, tensor.floor, strayed, padded)
 
 
 def calls_of(alignment: Alignment, found: Taken, partner: Layer | None) -> Iterator[Seen]:
@@ -226,12 +225,11 @@ def attended(sides: tuple[Dataflow, Dataflow], side: int, tensor: Tensor, labels
         return None
     if values[0].ndim not in (3, 4) or values[0].size != tensor.values.size * (3 if len(values) == 1 else 1):
         return None
-    floor = _floor_of(flow, tensor.values, tensor.floor)
-    if not floor or not np.isfinite(tensor.values).all():
+    if not tensor.floor or not np.isfinite(tensor.values).all():
         return None
     examples = 2 if len(values[0]) > 2 else len(values[0])
     inputs = tuple(one[:examples] for one in values)
-    return Taken(flow, side, None, inputs, tensor.values[:examples], floor, attends=True)
+    return Taken(flow, side, None, inputs, tensor.values[:examples], tensor.floor, attends=True)
 
 
 def attention_calls(found: Taken) -> Iterator[Seen]:
@@ -252,13 +250,6 @@ def attention_calls(found: Taken) -> Iterator[Seen]:
             for order in orders:
                 settings = {"heads": heads, "order": order, "causal": causal, "rotary": rotary}
                 yield found.seen(Call(kind="attend", settings=settings))
-
-
-def _floor_of(flow: Dataflow, values: Array, strayed: float) -> float:
-    """The noise floor of what was given, not less than its own rounding; 0 if there is none that is finite."""
-    largest = float(np.max(np.abs(values), initial=0.0))
-    floor = max(strayed, float(least_floor(largest, flow.dtype)))
-    return floor if np.isfinite(floor) else 0.0
 
 
 def _heads(inputs: Sequence[Array], heads: int, order: Sequence[int]) -> tuple[Array, ...]:

@@ -7,7 +7,7 @@ import numpy as np
 from parity.explaining.layers.dataflow import Dataflow, Tensor
 from parity.nn.activations import ELEMENTWISE, log_softmax
 from parity.recording.sketch import evenly
-from parity.tolerance import FACTOR, least_floor
+from parity.tolerance import FACTOR
 
 VALUES = 4096
 """So many values of a tensor are enough to tell one function from another."""
@@ -54,8 +54,8 @@ def function_of(flow: Dataflow, tensor: Tensor) -> tuple[str, float] | None:
         return None
     places = evenly(tensor.values.size, VALUES)
     x, y = (np.asarray(one.values, np.float64).reshape(-1)[places] for one in (source, tensor))
-    floor = max(tensor.floor, float(least_floor(np.max(np.abs(y), initial=0.0), flow.dtype)))
-    if not np.isfinite(floor) or not floor:
+    floor = tensor.floor
+    if not floor:
         return None
     left = {name: float(np.max(np.abs(function(x) - y), initial=0.0)) / floor for name, function in ELEMENTWISE.items()}
     fitting = [name for name, floors in left.items() if floors <= FACTOR]
