@@ -21,14 +21,13 @@ from parity.explaining.replay import Replay
 from parity.explaining.updates import clipping, statistics
 from parity.explaining.updates.compared import SAID, settings_in_words
 from parity.explaining.updates.factors import factors, multiples_in_words, smoothing_in_words
-from parity.explaining.updates.optimizers import Side, diagnosis_of, of_updates
-from parity.explaining.updates.remade import optimizer_said
+from parity.explaining.updates.optimizers import Side, diagnosis_of, of_updates, sides_of
 from parity.judging.comparable import coarser_dtype
 from parity.judging.floors.sight import moved_by_rounding
 from parity.judging.witness import within_rounding
 from parity.mistakes.catalogue import CATALOGUE
 from parity.mistakes.mistake import Local
-from parity.recording.steps import Phase, Step, steps_of, update_at
+from parity.recording.steps import Phase, Step, update_at
 from parity.tolerance import least_floor
 from parity.trajectory import Trajectory
 from parity.typing import Array
@@ -55,12 +54,7 @@ def explain_steps(
     """
     if location.phase is Phase.BATCH or not location.finite:
         return None
-    # A run that says no optimizer is meant to have the other's.
-    said = optimizer_said(run), optimizer_said(other)
-    sides = (
-        Side("first", run, steps_of(run), said[0] or said[1]),
-        Side("second", other, steps_of(other), said[1] or said[0]),
-    )
+    sides = sides_of(run, other)
     number = update_at(run, location.epoch, location.batch)
     if location.phase is Phase.UNRECORDED:  # seen after an epoch: any of its updates may be the cause
         number = update_at(run, location.epoch + 1, 0)

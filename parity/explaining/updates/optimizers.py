@@ -21,7 +21,7 @@ from parity.explaining.updates.ratios import ratio_in_words, ratio_of_steps, spr
 from parity.explaining.updates.remade import Updates, class_said, decays_said, is_surrounded, optimizer_said
 from parity.judging.comparable import coarser_dtype
 from parity.judging.updates.followed import followed_updates
-from parity.recording.steps import Phase, Step
+from parity.recording.steps import Phase, Step, steps_of
 from parity.spec import Optimizer
 from parity.tolerance import FACTOR
 from parity.trajectory import Trajectory
@@ -40,6 +40,8 @@ class Side:
     """The updates that it recorded deeply."""
     optimizer: Optimizer | None
     """The optimizer that it is meant to have."""
+    decays: Sequence[float] = ()
+    """The weight decays of that optimizer's groups, if it has several."""
 
     _updates: dict[Optimizer, Updates] = field(default_factory=dict, repr=False, compare=False)
 
@@ -51,7 +53,7 @@ class Side:
 
     def only(self, number: int) -> Side:
         """Keep one of its updates."""
-        return Side(self.which, self.run, self.steps[number : number + 1], self.optimizer)
+        return Side(self.which, self.run, self.steps[number : number + 1], self.optimizer, self.decays)
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,18 @@ class Departure:
     place: Location
     updates: Updates
     side: Side
+
+
+def sides_of(run: Trajectory, other: Trajectory) -> tuple[Side, Side]:
+    """Make the sides of a pair. A run that says no optimizer is meant to have the other's."""
+
+    def side(which: str, one: Trajectory, its: Trajectory) -> Side:
+        said, decays = optimizer_said(one), decays_said(one)
+        if said is None:
+            said, decays = optimizer_said(its), decays or decays_said(its)
+        return Side(which, one, steps_of(one), said, decays)
+
+    return side("first", run, other), side("second", other, run)
 
 
 def diagnosis_of(location: Location, replays: tuple[Replay, ...] = (), untried: str = "") -> Diagnosis:
@@ -104,7 +118,7 @@ def of_updates(sides: tuple[Side, Side], location: Location, number: int) -> Dia
     if len(found) > 1 and not early and (both := _followed_by_both(found)) is not None:
         return diagnosis_of(replace(location, note=both[1]), both[0])
     told = _told_apart(sides, location)
-    if told is not None and any(decays_said(side.run) for side in sides):
+    if told is not None and any(side.decays for side in sides):
         return told  # which tensors decay in the other run is known from its updates alone
     one = min(found, key=lambda each: each.first)
     # Once the other run departs as well, both may do what parity.spec has no words for.
@@ -175,15 +189,8 @@ def _departures(sides: Sequence[Side]) -> Iterator[Departure]:
         if side.optimizer is not None and len(side.steps):
             updates = side.updates(side.optimizer)
             mistaken = updates.first_mistaken()
-            if mistaken is not None and not _chooses(updates, _decays_meant(side, sides)):
+            if mistaken is not None and not _chooses(updates, side.decays):
                 yield Departure(*mistaken, updates, side)
-
-
-def _decays_meant(side: Side, sides: Sequence[Side]) -> tuple[float, ...]:
-    """Read the decays of the groups of a run's optimizer: of the other run's, if it is meant to have that one."""
-    if optimizer_said(side.run) is not None:
-        return decays_said(side.run)
-    return next(filter(None, (decays_said(one.run) for one in sides)), ())
 
 
 def _chooses(updates: Updates, decays: Sequence[float]) -> bool:
@@ -314,7 +321,7 @@ def _of_neither(sides: tuple[Side, Side], location: Location) -> Diagnosis:
         return diagnosis_of(location, untried=why)
     if ours.optimizer is not None and theirs.optimizer is not None:
         made = [side.updates(side.optimizer or ours.optimizer) for side in sides]
-        told = any(updates.rates is not None or decays_said(updates.run) for updates in made)
+        told = any(side.decays for side in sides) or any(updates.rates is not None for updates in made)
         if told and (apart := _told_apart(sides, location)) is not None:
             return apart
         which = (
