@@ -330,6 +330,11 @@ class Case:
         return {name: value for name, value in params.items() if name not in self.buffers}
 
     @property
+    def splits(self) -> tuple[Literal["train", "test"], ...]:
+        """The splits that the metrics are of, each once: of their rows a run is asked for predictions."""
+        return tuple(dict.fromkeys(metric.split for metric in self.metrics))
+
+    @property
     def stretch(self) -> int:
         """Epochs between two returns to the reference's state, in lockstep: few, for rounding grows along a stretch."""
         return min(self.every, 10)

@@ -365,7 +365,7 @@ def record(trainer: Trainer, case: Case, epochs: int, start: int = 0) -> Iterato
     """
     data = case.data()
     first = trainer.export().params
-    splits = {metric.split: data.split(metric.split) for metric in case.metrics}
+    splits = {split: data.split(split) for split in case.splits}
     inputs = tuple(x for x, _ in splits.values())
 
     def chunk(epochs: Array, losses: Array, params: Params, predictions: Sequence[Array]) -> Chunk:

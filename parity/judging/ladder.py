@@ -283,7 +283,7 @@ def resume(shared: Climb) -> float:
     order = case.schedule.epochs(len(shared.data.x))
     segments = list(itertools.islice(order, min(case.epochs, 8)))
     # What a run is asked as well: one that is asked something else may have to be compiled once more.
-    asked = [shared.data.split(split)[0] for split in dict.fromkeys(metric.split for metric in case.metrics)]
+    asked = [shared.data.split(split)[0] for split in case.splits]
     whole = shared.begin()
     losses, params, predictions = whole.train(segments, asked)
     half = len(segments) // 2

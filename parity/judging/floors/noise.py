@@ -141,8 +141,7 @@ def measure(
     ``lockstep`` measures runs that start every so many epochs from the reference's state. ``on_run`` is called
     after each of the ``runs_of(dtypes)`` runs.
     """
-    splits = tuple(dict.fromkeys(metric.split for metric in case.metrics))
-    reference = _with_predictions(build(case, "float64", "cpu"), case, splits, epochs)
+    reference = _with_predictions(build(case, "float64", "cpu"), case, case.splits, epochs)
     floors: dict[str, Floor] = {}
     wide: list[Params] = []
     for dtype in dtypes:
@@ -152,7 +151,7 @@ def measure(
             if lockstep is not None:
                 trainer = in_lockstep(trainer, build(case, "float64", "cpu"), case, lockstep).trainer
             with np.errstate(all="ignore"):  # what overflows makes the floor infinite, and that is said
-                run = _with_predictions(trainer, run_case, splits, epochs)
+                run = _with_predictions(trainer, run_case, case.splits, epochs)
             strayed.append(strays(run, reference))
             on_run()
         if dtype == "float32":
