@@ -87,7 +87,7 @@ def cut(case: Case, updates: int = UPDATES, work: float = WORK) -> Case:
 def work_of(case: Case) -> float:
     """Rows times parameters of an epoch; each place of a row counts as a row: a step of a sequence, a pixel."""
     data = case.data()
-    places = max(_places(data.x), data.y[:1].size if data.y.dtype.kind in "iu" else 1)
+    places = max(map(_places, (data.x, data.y)))
     rows = places * sum(map(len, next(case.schedule.epochs(len(data.x)))))
     return float(rows * sum(p.size for p in case.initial().values()))
 

@@ -148,7 +148,7 @@ class Held:
         for key, space in list(self._spaces.items()):
             names, now = self._befores[key], dict(vars(space))
             if not _same(names, now):
-                for name, how in self._parted(names, dict(now), known, space):
+                for name, how in list(self._parted(names, now, known, space)):
                     label = f"{self._labels[key]}.{name}"
                     yield label, how
                     if not settled(label):

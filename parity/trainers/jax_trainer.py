@@ -215,13 +215,13 @@ def loss_and_gradients(
     return loss, gradients, moved
 
 
-LEAST_ROOM = 4
-"""The results of a call have room for so many segments at least, and then for the next power of two."""
-
-
 def _widened(tree: Any) -> Any:
     """Widen narrow arrays to float32: in bfloat16 the .999 of Adam's second moment would be 1."""
     return jax.tree.map(lambda leaf: leaf.astype(jnp.float32) if leaf.dtype.name in NARROW else leaf, tree)
+
+
+LEAST_ROOM = 4
+"""The results of a call have room for so many segments at least, and then for the next power of two."""
 
 
 @partial(jax.jit, static_argnames=("program", "room", "batches"))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from parity.running.executor import Environment
+from parity.running.executor import Environment, Job
 from parity.running.packages import DOCUMENTS, reach_of
 from parity.running.pool import Pool
 from parity.tests.running.test_pool import WAIT
@@ -27,20 +28,23 @@ del logging.Logger.mine
 """
 
 
+def changed_by(job: Job[Any]) -> list[str]:
+    """What a job leaves changed in its process, a line each."""
+    told: list[str] = []
+    with Pool(1, reach=reach_of(DOCUMENTS), on_changed=lambda job, changes: told.extend(changes)) as pool:
+        pool.submit(job).result(WAIT)
+    return told
+
+
 @pytest.mark.parametrize("put_back", [True, False])
 def test_what_was_changed_while_a_package_was_imported_may_be_put_back(put_back: bool) -> None:
     """As ``watch`` does, while torch imports what it had not needed before."""
-    told: list[tuple[str, ...]] = []
-    with Pool(1, on_changed=lambda job, changes: told.append(changes)) as pool:
-        pool.submit(Do(Environment("numpy"), WHILE_IMPORTED + PUT_BACK * put_back)).result(WAIT)
-    seen = {change.partition(" ")[0] for changes in told for change in changes}
+    told = changed_by(Do(Environment("numpy"), WHILE_IMPORTED + PUT_BACK * put_back))
+    seen = {change.partition(" ")[0] for change in told}
     assert seen == (set() if put_back else {"logging.captureWarnings", "logging.basicConfig", "logging.Logger.mine"})
 
 
 def test_watching_leaves_a_process_as_it_was(tmp_path: Path) -> None:
-    told: list[tuple[str, ...]] = []
-    with Pool(1, reach=reach_of(DOCUMENTS), on_changed=lambda job, changes: told.append(changes)) as pool:
-        arguments = {"mistake": "relu-for-relu6", "wrong": False, "dtype": "float32", "folder": str(tmp_path)}
-        recorded = "parity.tests.explaining.layers.planted:recorded"
-        pool.submit(Ask(Environment("torch"), recorded, arguments)).result(WAIT)
-    assert not told
+    arguments = {"mistake": "relu-for-relu6", "wrong": False, "dtype": "float32", "folder": str(tmp_path)}
+    recorded = "parity.tests.explaining.layers.planted:recorded"
+    assert changed_by(Ask(Environment("torch"), recorded, arguments)) == []

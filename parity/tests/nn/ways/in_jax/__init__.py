@@ -16,7 +16,8 @@ jax.config.update("jax_enable_x64", True)
 QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 """Each question is another program: compiling it is all that takes time."""
 _COMPILED: dict[Any, Callable[..., Any]] = {}
-"""The programs by what they compute; JAX keeps them by shapes."""
+"""The programs by what they compute; JAX keeps them by shapes. Private, so that a worker may note them: see
+``parity.running.patched``."""
 
 
 def evaluate(
