@@ -9,6 +9,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -40,17 +41,21 @@ from parity.typing import Array
 
 SHARD_BYTES = 8 << 20
 SHARD_SECONDS = 5.0
+BESIDE_BYTES = 256 << 20
+"""A shard of up to so many bytes is written while the run goes on. A larger one is waited for: it is in memory, and the
+next would be beside it."""
 
 
 class Writer:
     """Writes a run to ``folder``, a chunk at a time; a context manager.
 
     Shards go to ``partial_path(folder)``, where ``trajectory.json`` names only whole ones. Small chunks wait in memory
-    until they fill a shard of ``SHARD_BYTES`` or the first of them is ``SHARD_SECONDS`` old. ``finish`` moves the
-    folder to its place; an earlier result stays there until then. Leaving the context calls ``finish``. On an exception
-    it writes the waiting chunks instead and leaves the incomplete trajectory in the partial folder. A new writer for
-    the same folder discards such a trajectory unless it resumes it. TrajectoryError if the folder holds anything but a
-    trajectory, or if readers would refuse ``meta``.
+    until they fill a shard of ``SHARD_BYTES`` or the first of them is ``SHARD_SECONDS`` old. A thread writes a shard of
+    updates alone while the run goes on; if it cannot, the error is raised when the next shard is due, or at the end.
+    ``finish`` moves the folder to its place; an earlier result stays there until then. Leaving the context calls
+    ``finish``. On an exception it writes the waiting chunks instead and leaves the incomplete trajectory in the partial
+    folder. A new writer for the same folder discards such a trajectory unless it resumes it. TrajectoryError if the
+    folder holds anything but a trajectory, or if readers would refuse ``meta``.
 
     ``state`` gives the state after the last chunk, or None if the state cannot be stored exactly; it is written beside
     the shards. With ``resume`` a writer continues the trajectory that another writer left under the same
@@ -80,6 +85,8 @@ class Writer:
         self._waiting: list[Chunk] = []
         self._steps: dict[str, Array] = {}
         self._bytes, self._since = 0, 0.0
+        self._thread = ThreadPoolExecutor(1, "parity-writer")
+        self._written: tuple[list[Chunk], dict[str, Array], Future[None]] | None = None
         self._last: Chunk | None = None
         self._finished = False
         self._state = state
@@ -132,8 +139,10 @@ class Writer:
         check_steps(steps)
         self._steps |= steps
         self._bytes += sum(value.nbytes for value in steps.values())
-        if self._bytes >= SHARD_BYTES:
+        if self._bytes >= BESIDE_BYTES:
             self.flush()
+        elif self._bytes >= SHARD_BYTES:
+            self._hand_over()
 
     def check(self, chunk: Chunk) -> None:
         """Refuse a chunk that does not follow the one before or cannot be stored: ValueError."""
@@ -141,19 +150,20 @@ class Writer:
         self._check_storable(chunk)
 
     def flush(self) -> None:
-        """Write the waiting chunks and steps as a shard."""
+        """Write the waiting chunks and steps as a shard, and wait for it."""
+        self._settle()
         if self._waiting or self._steps:
-            self._write_shard()
-            self._write_manifest(complete=False)
+            self._hand_over()
+            self._settle()
 
     def finish(self, **meta: Any) -> None:
         """Add ``meta`` to the trajectory's own, complete it and move it to its place. ValueError if it has no chunk."""
         check_optional(meta, self.folder)
         self._meta |= meta
-        if self._waiting or self._steps:
-            self._write_shard()
+        self.flush()
         if not self._shards:
             raise ValueError(f"{self.folder}: a trajectory needs at least the snapshot of epoch 0")
+        self._thread.shutdown()
         self._write_manifest(complete=True)
         if self.folder.exists():
             os.rename(self.folder, self._old)
@@ -179,7 +189,10 @@ class Writer:
         if kind is None:
             self.finish()
             return
-        self.flush()
+        try:
+            self.flush()
+        finally:
+            self._thread.shutdown()
         if self._shards:
             # The exception may have come between a shard and the manifest that names it.
             self._write_manifest(complete=False)
@@ -228,20 +241,47 @@ class Writer:
             if not TENSOR_NAME.fullmatch(f"params/{name}"):
                 raise ValueError(f"{name!r} is no tensor name: {NAMES}")
 
-    def _write_shard(self) -> None:
-        """Write the waiting chunks and steps as a shard; ``_write_manifest`` must then name it."""
+    def _hand_over(self) -> None:
+        """Let the thread write what waits; a shard before it is waited for."""
+        self._settle()
+        chunks, steps = self._waiting, self._steps
+        # In one assignment, so that an interrupt finds them either waiting or handed over.
+        self._written, self._waiting, self._steps, self._bytes = (
+            (chunks, steps, self._thread.submit(self._write, chunks, steps)),
+            [],
+            {},
+            0,
+        )
+
+    def _settle(self) -> None:
+        """Wait for the shard that is being written. Where that failed its chunks wait again, and the error is raised."""
+        if self._written is None:
+            return
+        chunks, steps, written = self._written
+        wait([written])  # an interrupt here changes nothing
+        self._written, error = None, written.exception()
+        if error is not None:
+            self._waiting, self._steps = [*chunks, *self._waiting], steps | self._steps
+            raise error
+
+    def _write(self, chunks: Sequence[Chunk], steps: Mapping[str, Array]) -> None:
+        self._write_shard(chunks, steps)
+        self._write_manifest(complete=False)
+
+    def _write_shard(self, chunks: Sequence[Chunk], steps: Mapping[str, Array]) -> None:
+        """Write chunks and steps as a shard; ``_write_manifest`` must then name it."""
         dtype = self._meta["dtype"]
         tensors = {"epochs": np.zeros(0, np.int64), "loss": np.zeros((0, 0), carrier(dtype))}
         ends: dict[str, int] = {}
-        if self._waiting:
-            whole = merged(self._waiting)
+        if chunks:
+            whole = merged(chunks)
             tensors["epochs"] = whole.epochs.astype(np.int64, copy=False)
             if len(whole.losses):
                 tensors["loss"] = whole.losses
             tensors |= {f"params/{name}": value for name, value in whole.params.items()}
             tensors |= {f"metrics/{name}": each.astype(np.float64, copy=False) for name, each in whole.metrics.items()}
             ends = {"first_epoch": int(whole.epochs[0]), "last_epoch": int(whole.epochs[-1])}
-        tensors |= {f"steps/{name}": value for name, value in self._steps.items()}
+        tensors |= {f"steps/{name}": value for name, value in steps.items()}
         halves = [name for name in tensors if dtype == "bfloat16" and name.startswith(("loss", "params/"))]
         tensors |= {name: packed(tensors[name]) for name in halves}
         data = _as_bfloat16(save({name: np.asarray(value, order="C") for name, value in tensors.items()}), halves)
@@ -251,14 +291,8 @@ class Writer:
             )
         name = f"{len(self._shards):05d}.safetensors"
         _write_atomically(self.partial / name, data)
-        shard = {
-            "file": name,
-            "sha256": hashlib.sha256(data).hexdigest(),
-            "bytes": len(data),
-            **ends,
-        }
-        # In one assignment, so that an interrupt finds the chunks either waiting or written.
-        self._shards, self._waiting, self._steps, self._bytes = [*self._shards, shard], [], {}, 0
+        shard = {"file": name, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data), **ends}
+        self._shards = [*self._shards, shard]
 
     def _write_manifest(self, complete: bool) -> None:
         first = {"schema": SCHEMA, "version": VERSION, "complete": complete}

@@ -122,7 +122,7 @@ class Layers:
         def update(transformation: Any) -> Callable[..., Any]:
             def seen(updates: Any, state: Any, params: Any = None, **named: Any) -> Any:
                 given(transformation, updates, state, params)
-                return tuple.__getitem__(transformation, 1)(updates, state, params, **named)
+                return self._updated(tuple.__getitem__(transformation, 1), updates, state, params, **named)
 
             return seen
 

@@ -47,6 +47,49 @@ def test_an_interrupt_loses_nothing_that_was_added(tmp_path):
     assert_same(read(partial_path(tmp_path / "run"), partial=True), run)
 
 
+def full_disk(path, data):
+    raise OSError(28, "No space left on device")
+
+
+def test_updates_that_a_full_disk_refused_are_written_when_there_is_room(tmp_path, monkeypatch):
+    run, values = make(), np.arange(4.0)
+    monkeypatch.setattr("parity.recording.writer.SHARD_BYTES", 1)
+    first, *rest = chunks_of(run, (1, 4))
+    with Writer(tmp_path / "run", META) as writer:
+        writer.add(first)
+        with monkeypatch.context() as while_full:
+            while_full.setattr("parity.recording.writer.write_whole", full_disk)
+            writer.add_steps({"0/activations/dense": values})  # fails beside the run
+            with pytest.raises(OSError, match="No space left"):
+                writer.add_steps({"1/activations/dense": values + 1})
+        for chunk in rest:
+            writer.add(chunk)
+    found = read(tmp_path / "run")
+    assert_same(found, run)
+    for number in range(2):
+        np.testing.assert_array_equal(found.steps[f"{number}/activations/dense"], values + number)
+
+
+def test_a_run_that_ends_on_a_full_disk_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr("parity.recording.writer.SHARD_BYTES", 1)
+    writer = Writer(tmp_path / "run", META)
+    writer.add(chunks_of(make(), ())[0])
+    monkeypatch.setattr("parity.recording.writer.write_whole", full_disk)
+    writer.add_steps({"0/activations/dense": np.arange(4.0)})
+    with pytest.raises(OSError, match="No space left"):
+        writer.finish()
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_large_shard_is_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setattr("parity.recording.writer.BESIDE_BYTES", 1)
+    with Writer(tmp_path / "run", META) as writer:
+        writer.add(chunks_of(make(), ())[0])
+        for number in range(3):
+            writer.add_steps({f"{number}/activations/dense": np.arange(4.0)})
+            assert len(manifest(writer.partial)["shards"]) == number + 1
+
+
 @pytest.mark.parametrize("call", range(1, 9))
 def test_a_crash_at_any_replacement_leaves_a_whole_result(folder, monkeypatch, call):
     earlier, later, calls = make(), make(seed=1), 0
