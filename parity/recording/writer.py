@@ -254,7 +254,7 @@ class Writer:
         )
 
     def _settle(self) -> None:
-        """Wait for the shard that is being written. Where that failed its chunks wait again, and the error is raised."""
+        """Wait for the shard that is being written. If that failed, its chunks wait again and the error is raised."""
         if self._written is None:
             return
         chunks, steps, written = self._written

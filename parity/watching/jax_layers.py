@@ -122,7 +122,7 @@ class Layers:
         def update(transformation: Any) -> Callable[..., Any]:
             def seen(updates: Any, state: Any, params: Any = None, **named: Any) -> Any:
                 given(transformation, updates, state, params)
-                return self._updated(tuple.__getitem__(transformation, 1), updates, state, params, **named)
+                return _updated(tuple.__getitem__(transformation, 1), updates, state, params, **named)
 
             return seen
 
@@ -135,6 +135,21 @@ class Layers:
             yield
         finally:
             kind.update, multiple.update = original, accumulated
+
+
+def _updated(update: Callable[..., Any], *given: Any, **named: Any) -> Any:
+    """Make the update of an optimizer, in which no layer is, compiled if it can be.
+
+    Op by op it would take longer than the model, and optax's powers of a count would be compiled anew for each count.
+    """
+    leaves = jax.tree.leaves((given, named))
+    if any(isinstance(leaf, jax.core.Tracer) or not isinstance(leaf, jax.Array) for leaf in leaves):
+        return update(*given, **named)
+    try:
+        with jax.disable_jit(False):
+            return jax.jit(update)(*given, **named)
+    except jax.errors.JAXTypeError:  # it asks for a number, as Python's if does
+        return update(*given, **named)
 
 
 def tapped(tensor: Any, name: Hashable, values: dict[Any, Any], gradients: dict[Any, Any], always: bool = False) -> Any:
