@@ -85,7 +85,8 @@ def _adapter(watched: tuple[Any, ...]) -> Adapter:
     within = [each for given in watched for each in (given if isinstance(given, list | tuple) else [given])]
     torchs = any(base.__module__.partition(".")[0] == "torch" for each in within for base in type(each).__mro__)
     if torchs and (len(watched) == 2 or (len(watched) > 2 and "keras" not in roots)):
-        from parity.watching.torch_watch import TorchWatch, pair_of
+        from parity.watching.torch_held import pair_of
+        from parity.watching.torch_watch import TorchWatch
 
         return TorchWatch(*pair_of(watched))
     if "keras" in roots and len(watched) in (1, 2):

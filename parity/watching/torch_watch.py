@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import inspect
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,21 +15,20 @@ from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from parity.recording.layers import Layer
-from parity.spec import Adam, AdamW, Optimizer, Sgd
 from parity.typing import Params
-from parity.watching.carry.models import unsaved
 from parity.watching.seen import Condition, Told, Update
 from parity.watching.torch_calls import in_backward, leave, listen, unscaled
+from parity.watching.torch_held import Held
 from parity.watching.torch_layers import (
     Layers,
     Stirring,
     divided,
     loss_of,
-    plain,
     prediction_of,
     returned_loss,
     tensors,
 )
+from parity.watching.torch_optimizer import described, needs_closure, optimizer_in_words
 from parity.watching.torch_state import (
     Call,
     Saved,
@@ -42,9 +39,6 @@ from parity.watching.torch_state import (
     settings_of,
     state_of_scaler,
 )
-
-SLOTS = {"momentum_buffer": "momentum", "exp_avg": "first_moment", "exp_avg_sq": "second_moment"}
-"""Names of torch's slots in the words of ``parity.spec``. Others keep their own."""
 
 COMPILED = (
     "the module is compiled, which hides its layers: hand each update to step as a closure, and they are recorded from "
@@ -93,17 +87,8 @@ class TorchWatch:
         self.model, self.optimizer = model, optimizer
         self.base: nn.Module = getattr(model, "_orig_mod", model)
         self.compiled = self.base is not model or getattr(model, "_compiled_call_impl", None) is not None
-        self.params = dict(self.base.named_parameters())
-        self._constant = unsaved(self.base)
-        self._own_names = {id(p): name for name, p in self.params.items()}
-        trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
-        if not trained & {id(p) for p in self.params.values()}:
-            raise ValueError("the optimizer trains none of the module's parameters: watch the module that it trains")
-        kinds = {str(p.dtype).removeprefix("torch.") for p in self.params.values()}
-        if len(kinds) > 1:
-            raise ValueError(f"the module's parameters are of several dtypes, {', '.join(sorted(kinds))}: give it one")
-        self.dtype = kinds.pop()
-        self.device = next(iter(self.params.values())).device
+        self._held = Held(self.base, optimizer)
+        self.dtype = self._held.dtype
         self.notes: list[str] = []
         self._rates: set[float] = set()
         self._layers: list[Layer] = []
@@ -154,34 +139,20 @@ class TorchWatch:
             hook.remove()
 
     def condition(self) -> Condition:
-        params = {name: value.detach().clone() for name, value in self._floats().items()}
-        slots: dict[str, dict[str, Tensor]] = {}
-        expected = self._expected()
-        for name, p in self.params.items():
-            for slot, value in self._slots(p, expected).items():
-                slots.setdefault(SLOTS.get(slot, slot), {})[name] = value.detach().clone()
-        return Condition(params=params, slots=slots)
+        return self._held.condition()
 
     def buffers(self) -> list[str]:
-        trained = {id(p) for group in self.optimizer.param_groups for p in group["params"] if p.requires_grad}
-        return [name for name in self._floats() if id(self.params.get(name)) not in trained]
+        return self._held.buffers()
 
     def layers(self) -> list[Layer]:
         return self._layers
 
     def describe(self) -> dict[str, Any]:
-        kind = type(self.optimizer)
-        groups = [
-            {name: plain(value) for name, value in group.items() if name != "params"}
-            for group in self.optimizer.param_groups
-        ]
-        said: dict[str, Any] = {"optimizer": {"class": f"{kind.__module__}.{kind.__qualname__}", "groups": groups}}
+        said: dict[str, Any] = {"optimizer": described(self.optimizer)}
         optimizer = optimizer_in_words(self.optimizer)
         if optimizer is not None and len(self._rates) <= 1:
             said["hyper_parameters"] = {"optimizer": repr(optimizer)}
-        names = self._own_names
-        every = self.base.named_parameters(remove_duplicate=False)
-        tied = {name: names[id(p)] for name, p in every if names[id(p)] != name}
+        tied = self._held.tied()
         return said | ({"tied": tied} if tied else {}) | ({"notes": self.notes} if self.notes else {})
 
     def update(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Any:
@@ -280,53 +251,24 @@ class TorchWatch:
         self.optimizer.step(evaluate)
 
     def saved(self) -> Saved:
-        held, trained = self._changes(), self._trains()
-        return Saved(
-            {name: value.detach().clone() for name, value in held.items()},
-            {name: copy.deepcopy(self.optimizer.state.get(p, {})) for name, p in trained.items()},
-            {name: p.grad for name, p in trained.items()},
-            settings_of(self.optimizer),
-            [(each, state_of_scaler(each)) for each in self._scalers],
-        )
+        return self._held.saved(self._scalers)
 
     def go_to(self, saved: Saved) -> None:
-        with torch.no_grad():
-            for name, value in self._changes().items():
-                if name in saved.tensors:
-                    value.copy_(saved.tensors[name])
-        for name, p in self._trains().items():
-            if name not in saved.slots:  # it came to the optimizer since
-                continue
-            # A backward pass may add to it, if nobody clears it.
-            gradient = saved.gradients[name]
-            p.grad = gradient.clone() if self._whole and gradient is not None else gradient
-            self.optimizer.state.pop(p, None)
-            if saved.slots[name]:
-                self.optimizer.state[p] = copy.deepcopy(saved.slots[name])
-        set_settings(self.optimizer, saved.settings)
-        for scaler, state in saved.scalers:
-            set_scaler(scaler, state)
+        self._held.go_to(saved, adds=self._whole)
 
     def load(self, params: Params, slots: Mapping[str, Params]) -> None:
-        held = self._held()
-        with torch.no_grad():
-            for name, value in params.items():
-                held[name].copy_(torch.tensor(value))
-            for slot, values in slots.items():
-                for name, value in values.items():
-                    # An optimizer makes its slots in its first update, and makes them zero.
-                    for own, mine in self._slots(self.params[name], ()).items():
-                        if SLOTS.get(own, own) == slot:
-                            mine.copy_(torch.tensor(value))
+        self._held.load(params, slots)
 
     def random(self) -> Any:
         cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
         return torch.get_rng_state(), cuda, np.random.get_state(), random.getstate()
 
     def drawing(self) -> bytes | None:
-        if self.device.type not in ("cpu", "cuda"):
+        if self._held.device.type not in ("cpu", "cuda"):
             return None
-        state = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else torch.get_rng_state()
+        state = (
+            torch.cuda.get_rng_state(self._held.device) if self._held.device.type == "cuda" else torch.get_rng_state()
+        )
         return bytes(state.numpy().tobytes())
 
     def draw_from(self, state: Any) -> None:
@@ -343,7 +285,7 @@ class TorchWatch:
         self._told = told
         if seed is not None:
             self._repeated = True
-            self._stirring = Stirring(self.model, seed, self.device, layers=not self.compiled)
+            self._stirring = Stirring(self.model, seed, self._held.device, layers=not self.compiled)
         self._asides += 1
         try:
             yield
@@ -353,18 +295,15 @@ class TorchWatch:
                 self._stirring.close()
             self._stirring, self._told = None, before
             self._forget()
-            for p in self._trains().values():
-                p.grad = None
+            self._held.without_gradients()
             self.go_to(saved)
             self.draw_from(drawn)
 
     def stir(self) -> None:
         assert self._stirring is not None
-        expected = self._expected()
         with torch.no_grad():
-            for p in self.params.values():
-                for value in (p, *self._slots(p, expected).values()):
-                    value.copy_(self._stirring.moved(value))
+            for value in self._held.moves():
+                value.copy_(self._stirring.moved(value))
 
     # What the hooks do, in the order of an update.
 
@@ -378,7 +317,7 @@ class TorchWatch:
             self._forget()
             self._passes = [self._new_pass()]
             if self._passes[0].update.before is not None:
-                trained = [p for p in self.params.values() if p.requires_grad]
+                trained = [p for p in self._held.params.values() if p.requires_grad]
                 self._of_gradients = [p.register_post_accumulate_grad_hook(self._left) for p in trained]
         elif not self._called:
             self._close(self._passes[1:])
@@ -419,7 +358,7 @@ class TorchWatch:
     def _left(self, p: Tensor) -> None:
         """The backward pass has left a gradient, or added to one."""
         if p.grad is not None:  # else another hook has used it up
-            self._unclipped[self._own_names[id(p)]] = p.grad.detach().clone()
+            self._unclipped[self._held.names[id(p)]] = p.grad.detach().clone()
 
     # What the listener is told: see ``torch_calls.Listener``.
 
@@ -458,7 +397,7 @@ class TorchWatch:
     def differentiated(
         self, outputs: Sequence[Any], inputs: Sequence[Any], gradients: Sequence[Any], create_graph: bool
     ) -> None:
-        trained = {id(p) for p in self._trained()}
+        trained = {id(p) for p in self._held.trained()}
         reached = not create_graph and any(id(each) in trained for each in inputs)
         self._went_back |= reached
         self._settle(reached)
@@ -472,7 +411,7 @@ class TorchWatch:
     def clears(self, params: Sequence[Tensor]) -> None:
         if self._passes and not self._frozen:
             cleared = {id(p) for p in params}
-            if all(id(p) in cleared or p.grad is None for p in self._trained()):
+            if all(id(p) in cleared or p.grad is None for p in self._held.trained()):
                 self._cleared()
 
     def scales(self, scaler: Any) -> None:
@@ -507,14 +446,9 @@ class TorchWatch:
 
     # What becomes of the losses.
 
-    def _trained(self) -> list[Tensor]:
-        """The module's parameters that the optimizer trains now."""
-        trained = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
-        return [p for p in self.params.values() if p.requires_grad and id(p) in trained]
-
     def _marks(self) -> list[tuple[Tensor | None, int]]:
         """Every gradient, with what tells whether something was added to it."""
-        grads = [p.grad for p in self._trained()]
+        grads = [p.grad for p in self._held.trained()]
         return [(grad, 0 if grad is None else grad._version) for grad in grads]
 
     def _settle(self, kept: bool) -> None:
@@ -596,7 +530,9 @@ class TorchWatch:
         if update.before is None:
             return
         before = self._unclipped
-        found = {name: p.grad.detach().clone() for name, p in self.params.items() if p.grad is not None} or dict(before)
+        found = {name: p.grad.detach().clone() for name, p in self._held.params.items() if p.grad is not None} or dict(
+            before
+        )
         scale = getattr(self.optimizer, "grad_scale", None)  # of an optimizer that divides by it itself
         if scale is not None:
             found = {name: divided(value, scale) for name, value in found.items()}
@@ -631,116 +567,6 @@ class TorchWatch:
             finally:
                 self.compiled = True
         self._aside = found[-1] if found else None  # a gradient scaler may have skipped it
-
-    # What the module and the optimizer hold.
-
-    def _held(self) -> dict[str, Tensor]:
-        return {**self.params, **dict(self.base.named_buffers())}
-
-    def _others(self) -> dict[str, Tensor]:
-        """What the optimizer trains beside the module, as a loss's own parameters."""
-        trained = [p for group in self.optimizer.param_groups for p in group["params"]]
-        return {f"optimizer's {k}": p for k, p in enumerate(trained) if id(p) not in self._own_names}
-
-    def _trains(self) -> dict[str, Tensor]:
-        return {**self.params, **self._others()}
-
-    def _changes(self) -> dict[str, Tensor]:
-        return {**self._held(), **self._others()}
-
-    def _floats(self) -> dict[str, Tensor]:
-        """The state."""
-        held = self._held()
-        return {name: value for name, value in held.items() if value.is_floating_point() and name not in self._constant}
-
-    def _slots(self, p: Tensor, expected: Sequence[str]) -> dict[str, Tensor]:
-        """The optimizer's tensors of a parameter, zeros where it has made none yet."""
-        held = self.optimizer.state.get(p, {})
-        found = {
-            name: value
-            for name, value in held.items()
-            if isinstance(value, Tensor) and value.shape == p.shape and value.is_floating_point() and p.ndim
-        }
-        return {name: torch.zeros_like(p) for name in expected if p.requires_grad and name not in found} | found
-
-    def _expected(self) -> tuple[str, ...]:
-        """The slots that this optimizer will have, as far as its kind is known."""
-        words = optimizer_in_words(self.optimizer)
-        if isinstance(words, Adam):
-            return ("exp_avg", "exp_avg_sq")
-        return ("momentum_buffer",) if words is not None and words.momentum else ()
-
-
-def optimizer_in_words(optimizer: torch.optim.Optimizer) -> Optimizer | None:
-    """Say which optimizer this is in the words of ``parity.spec``; None if it has none for it.
-
-    Examples:
-        >>> weight = torch.nn.Parameter(torch.zeros(2))
-        >>> optimizer_in_words(torch.optim.SGD([weight], lr=0.1))
-        Sgd(learning_rate=0.1, momentum=0.0, weight_decay=0.0)
-        >>> optimizer_in_words(torch.optim.SGD([weight], lr=0.1, momentum=0.9, nesterov=True)) is None
-        True
-    """
-    groups = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
-    said = [{name: plain(value) for name, value in group.items()} for group in groups]
-    group, kind = said[0], type(optimizer)
-    if any(each != group for each in said) or group.get("maximize"):
-        return None
-    if kind is torch.optim.SGD and not group["nesterov"] and not group["dampening"]:
-        return Sgd(float(group["lr"]), float(group["momentum"]), float(group["weight_decay"]))
-    if kind not in (torch.optim.Adam, torch.optim.AdamW) or group["amsgrad"]:
-        return None
-    rate, epsilon = float(group["lr"]), float(group["eps"])
-    beta1, beta2 = (float(beta) for beta in group["betas"])
-    if kind is torch.optim.AdamW:
-        return AdamW(rate, beta1, beta2, epsilon, float(group["weight_decay"]))
-    return Adam(rate, beta1, beta2, epsilon) if not group["weight_decay"] else None
-
-
-def needs_closure(optimizer: torch.optim.Optimizer) -> bool:
-    """Say whether an optimizer's step evaluates the loss itself.
-
-    Examples:
-        >>> weight = torch.nn.Parameter(torch.zeros(2))
-        >>> needs_closure(torch.optim.LBFGS([weight])), needs_closure(torch.optim.SGD([weight], lr=0.1))
-        (True, False)
-    """
-    closure = inspect.signature(optimizer.step).parameters.get("closure")
-    return closure is not None and closure.default is inspect.Parameter.empty
-
-
-def pair_of(watched: Sequence[Any]) -> tuple[nn.Module, torch.optim.Optimizer]:
-    """Give the module and the optimizer among what is to be watched, in either order.
-
-    Raises:
-        ValueError: If they are not one of each, with what to do.
-    """
-    modules = [each for each in watched if isinstance(each, nn.Module)]
-    optimizers = [
-        each
-        for given in watched
-        for each in (given if isinstance(given, list | tuple) else [given])
-        if isinstance(each, torch.optim.Optimizer)
-    ]
-    if len(watched) == 2 and len(modules) == len(optimizers) == 1 and optimizers[0] in watched:
-        return modules[0], optimizers[0]
-    kinds = ", ".join(
-        "[" + ", ".join(type(one).__name__ for one in each) + "]" if isinstance(each, list) else type(each).__name__
-        for each in watched
-    )
-    said = "hand over a torch module and its torch.optim.Optimizer, as watch(folder, model, optimizer)"
-    if len(optimizers) > 1:
-        said = (
-            "a recording has one optimizer. Watch each with the module that it trains, as with watch(one, model, a), "
-            "watch(other, model, b)"
-        )
-    elif len(modules) > 1:
-        said += "; of several modules, the one that calls the others"
-    if any(isinstance(each, torch.optim.lr_scheduler.LRScheduler) for each in watched):
-        said += "; leave the scheduler out, the optimizer tells the rate of each update"
-    if any(isinstance(each, torch.amp.GradScaler) for each in watched):
-        said += "; leave the gradient scaler out, the recording is not scaled"
-    raise ValueError(f"nothing here can watch {kinds}: {said}")
 
 
 def _joined(whole: Tensor, said: Tensor) -> Tensor:
