@@ -23,12 +23,16 @@ VALUE, PARTING, TENSORS, ORDER = "value", "parting", "tensors", "order"
 kind and order alone."""
 
 
+Group = tuple[list[Layer], list[Layer]]
+"""The layers of each run that are one another's."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Beside:
     """A row: a layer of each run, or of one of them alone."""
 
     ours: tuple[str, str] | None
-    """Name and kind of the first run's layer."""
+    """Name and kind of the first run's layer, or of several that are one of the other's, as query, key and value."""
     theirs: tuple[str, str] | None
     how: str = ""
     """``value``, ``parting``, ``tensors`` or ``order``; empty where a layer is alone."""
@@ -70,24 +74,25 @@ def side_by_side(
     hows += [TENSORS] * (len(found) - len(hows))
     found += _by_order(alignment, found)
     hows += [ORDER] * (len(found) - len(hows))
+    groups = _with_fused(alignment, found)
     rows = {}
-    for how, (ours, theirs) in zip(hows, found, strict=True):
+    for how, (ours, theirs), group in zip(hows, found, groups, strict=True):
         parting = _parting(partings, ours, theirs)
         floors = partings[parting]["output"] if parting is not None else _apart(alignment, ours, theirs)
         differences = partings[parting]["differences"] if parting is not None else _differences(alignment, ours, theirs)
         row = Beside(
-            ours=_named(ours),
-            theirs=_named(theirs),
+            ours=_named(*group[0]),
+            theirs=_named(*group[1]),
             how=how if parting is None else PARTING,
             floors=floors,
             parting=parting,
         )
-        rows[id(ours)] = replace(row, differences=tuple(differences)), theirs
+        rows[id(group[0][0])] = replace(row, differences=tuple(differences)), group
     return _with_functions(_in_order(sides, rows, partings), partings)
 
 
-def _named(layer: Layer) -> tuple[str, str]:
-    return layer.name, layer.kind
+def _named(*layers: Layer) -> tuple[str, str]:
+    return ", ".join(layer.name for layer in layers), ", ".join(dict.fromkeys(layer.kind for layer in layers))
 
 
 def _by_parting(sides: Sequence[Sequence[Layer]], partings: Sequence[Mapping[str, Any]]) -> list[tuple[Layer, Layer]]:
@@ -121,16 +126,36 @@ def _by_tensors(alignment: Alignment, found: Sequence[tuple[Layer, Layer]]) -> l
     for ours in alignment.sides[0].layers:
         if id(ours) in taken[0] or not alignment.holding.holds(0, ours):
             continue
-        call = CALL.search(ours.name)
         for theirs in alignment.sides[1].layers:
-            other = CALL.search(theirs.name)
-            if id(theirs) in taken[1] or (call and call[0]) != (other and other[0]):
+            if id(theirs) in taken[1] or _call(ours) != _call(theirs):
                 continue
             if alignment.holding.alike(ours, theirs):
                 pairs.append((ours, theirs))
                 taken[1].add(id(theirs))
                 break
     return pairs
+
+
+def _with_fused(alignment: Alignment, found: Sequence[tuple[Layer, Layer]]) -> list[Group]:
+    """Add to each pair the layers that hold, together with one of it, what the other one holds."""
+    groups: list[Group] = [([ours], [theirs]) for ours, theirs in found]
+    for side, flow in enumerate(alignment.sides):
+        paired = {id(pair[side]) for pair in found}
+        for layer in flow.layers:
+            if id(layer) in paired or not alignment.holding.holds(side, layer):
+                continue
+            for group in groups:
+                both = (layer, group[1][0]) if side == 0 else (group[0][0], layer)
+                if _call(both[0]) == _call(both[1]) and alignment.holding.alike(*both):
+                    group[side].append(layer)
+                    group[side].sort(key=flow.layers.index)
+                    break
+    return groups
+
+
+def _call(layer: Layer) -> str:
+    call = CALL.search(layer.name)
+    return "" if call is None else call[0]
 
 
 def _by_order(alignment: Alignment, found: Sequence[tuple[Layer, Layer]]) -> list[tuple[Layer, Layer]]:
@@ -148,7 +173,7 @@ def _by_order(alignment: Alignment, found: Sequence[tuple[Layer, Layer]]) -> lis
     for i, ours in enumerate(left[0]):
         for j, theirs in enumerate(left[1]):
             alike = ours.common.kind == theirs.common.kind and (ours.common.kind or ours.kind == theirs.kind)
-            if alike or alignment.holding.together(ours, theirs):
+            if (alike and not alignment.holding.apart(ours, theirs)) or alignment.holding.together(ours, theirs):
                 weights[i, j] = 1 + likeness(ours.name, theirs.name)
     return [(left[0][i], left[1][j]) for i, j in longest_common(weights)]
 
@@ -181,19 +206,20 @@ def _differences(alignment: Alignment, ours: Layer, theirs: Layer) -> list[str]:
 
 def _in_order(
     sides: Sequence[Sequence[Layer]],
-    rows: Mapping[int, tuple[Beside, Layer]],
+    rows: Mapping[int, tuple[Beside, Group]],
     partings: Sequence[Mapping[str, Any]],
 ) -> list[Beside]:
     """Merge both orders: before a pair stands what either run called before it, and has not been shown."""
-    paired = {id(theirs) for _, theirs in rows.values()}
-    waiting = [layer for layer in sides[1] if id(layer) not in paired]
+    paired = [{id(layer) for _, group in rows.values() for layer in group[side]} for side in (0, 1)]
+    waiting = [layer for layer in sides[1] if id(layer) not in paired[1]]
     found = []
     for ours in sides[0]:
         if id(ours) not in rows:
-            found.append(Beside(ours=_named(ours), theirs=None, parting=_parting(partings, ours, None)))
+            if id(ours) not in paired[0]:
+                found.append(Beside(ours=_named(ours), theirs=None, parting=_parting(partings, ours, None)))
             continue
-        row, partner = rows[id(ours)]
-        place = sides[1].index(partner)
+        row, group = rows[id(ours)]
+        place = sides[1].index(group[1][0])
         while waiting and sides[1].index(waiting[0]) < place:
             found.append(_alone(waiting.pop(0), partings))
         found.append(row)

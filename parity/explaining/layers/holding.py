@@ -59,6 +59,11 @@ class Holding:
         one, other = self._proven(self._of(0, ours)), self._proven(self._of(1, theirs))
         return bool(one) and bool(other) and not one & other
 
+    def apart(self, ours: Layer, theirs: Layer) -> bool:
+        """Tell whether a layer holds tensors that were matched, and the other none of these."""
+        one, other = self._of(0, ours), self._of(1, theirs)
+        return bool(one | other) and not one & other
+
     def pairings(self, ours: Layer, theirs: Layer) -> list[Pairing]:
         """List the pairings of tensors that two layers hold."""
         return [self._pairings[number] for number in sorted(self._of(0, ours) & self._of(1, theirs))]
