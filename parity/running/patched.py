@@ -223,7 +223,7 @@ class Held:
             elif new is nothing:
                 if public and (callable(old) or _plain(old)):
                     yield name, "was taken away"
-            elif callable(old) or _functions(old):
+            elif callable(old) or _functions(old) or (old is not None and _functions(new)):
                 if not self._belongs(new, known):
                     yield name, "was replaced"
             elif "hook" in name or (public and _plain(old)):

@@ -15,15 +15,16 @@ from parity.tests.running.test_process import Do
 from parity.tests.warm import Ask
 
 WHILE_IMPORTED = """
-import logging, sys
+import inspect, logging, sys
 assert "jsonschema" not in sys.modules
-kept = logging.captureWarnings, logging.basicConfig.__defaults__
+kept = logging.captureWarnings, logging.basicConfig.__defaults__, inspect.FullArgSpec.args
 logging.captureWarnings, logging.basicConfig.__defaults__ = (lambda *given: None), (1,)
 logging.Logger.mine = lambda self: None
+inspect.FullArgSpec.args = property(lambda self: [])  # a field of a named tuple is no function
 import jsonschema
 """
 PUT_BACK = """
-logging.captureWarnings, logging.basicConfig.__defaults__ = kept
+logging.captureWarnings, logging.basicConfig.__defaults__, inspect.FullArgSpec.args = kept
 del logging.Logger.mine
 """
 
@@ -41,7 +42,8 @@ def test_what_was_changed_while_a_package_was_imported_may_be_put_back(put_back:
     """As ``watch`` does, while torch imports what it had not needed before."""
     told = changed_by(Do(Environment("numpy"), WHILE_IMPORTED + PUT_BACK * put_back))
     seen = {change.partition(" ")[0] for change in told}
-    assert seen == (set() if put_back else {"logging.captureWarnings", "logging.basicConfig", "logging.Logger.mine"})
+    functions = {"logging.captureWarnings", "logging.basicConfig", "logging.Logger.mine"}
+    assert seen == (set() if put_back else functions | {"inspect.FullArgSpec.args"})
 
 
 def test_watching_leaves_a_process_as_it_was(tmp_path: Path) -> None:
