@@ -308,17 +308,22 @@ def diff(
       parity diff runs/torch runs/numpy --noise runs/torch-stirred
       parity diff --seeds runs/torch-* --against runs/jax-*
     """
-    from parity.explaining.folders import diff_folders
-    from parity.judging.diff import unpaired
+    from parity.judging.diff import compare, unpaired
     from parity.judging.verdict import EXIT_STATUS, Verdict, overall
-    from parity.report.terminal import make_console, print_diff, print_unpaired
+    from parity.recording.artefacts import is_artefact
+    from parity.report.terminal import bytes_read, make_console, print_diff, print_unpaired
 
     if seeds or against:
         _diff_seeds(seeds, against, json_file, a=a, b=b, noise=noise, accept=accept, map=map_file, suite=suite)
     if a is None or b is None:
         fail("name two recordings, A and B, or several with --seeds and --against")
-    with clear_errors(), offline():
-        comparisons = diff_folders(a, b, noise or (), known_suite(suite), accept or (), map_file)
+    with clear_errors(), offline(), bytes_read(make_console(stderr=True)) as begin:
+        if is_artefact(a) and is_artefact(b):
+            comparisons = [compare(a, b, noise or (), accept=accept or (), matching=map_file, begin=begin)]
+        else:
+            from parity.explaining.folders import diff_folders  # which two checkpoints need not wait for
+
+            comparisons = diff_folders(a, b, noise or (), known_suite(suite), accept or (), map_file)
     console = make_console(stderr=str(json_file) == "-")
     print_diff(console, comparisons)
     alone = unpaired(a, b, comparisons)

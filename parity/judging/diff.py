@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from parity.judging.checkpoints import Begin, held, opened_checkpoints, unwatched
 from parity.judging.comparable import coarser_dtype
 from parity.judging.compare import Difference, Worst, differences
 from parity.judging.floors.floor import Floor, Source, too_narrow
@@ -186,6 +187,7 @@ def compare(
     budget: Budget | None = None,
     accept: Sequence[str] = (),
     matching: Path | None = None,
+    begin: Begin = unwatched,
 ) -> Comparison:
     """Compare two recorded runs: every batch's loss, every snapshot of every parameter and its metrics.
 
@@ -199,9 +201,12 @@ def compare(
     Where the runs have other names, shapes or axis orders, their tensors are matched first: see
     ``parity.judging.tensors.matching``.
 
+    Two checkpoints whose tensors have the same names are compared as they are read, in memory that does not grow with
+    them: see ``parity.judging.checkpoints``.
+
     Args:
-        a: The folder of a recorded run.
-        b: The folder of the run that it is held against.
+        a: The folder of a recorded run, or a checkpoint.
+        b: The folder of the run that it is held against, or another checkpoint.
         noise: Folders of repetitions of either run with its roundings stirred, for runs without a noise floor.
         known: The suite that knows the runs' case. It alone may say that a case's parameters are asserted in lockstep
             only, and its noise floors come before those that lie beside the runs.
@@ -209,6 +214,7 @@ def compare(
         accept: Names of known departures that may differ: see ``parity.judging.updates.departures``. Nothing else
             passes by them.
         matching: A file of pairings of tensors, as ``parity match --json`` writes it, which are taken as they are.
+        begin: Is told how many bytes of two checkpoints will be read, and gives what is told of them as they are.
 
     Returns:
         The judgement, and the largest differences.
@@ -226,7 +232,15 @@ def compare(
         >>> compare(root / "a", root / "b").judgement.verdict
         <Verdict.PASS: 'PASS'>
     """
-    return opened(Path(a), Path(b), noise, matching, budget).compare(known, accept)
+    a, b = Path(a), Path(b)
+    if noise or accept or matching or (both := opened_checkpoints(a, b)) is None:
+        return opened(a, b, noise, matching, budget).compare(known, accept)
+    found = held(both, begin) if both.fit else None
+    if found is not None:
+        return Comparison(a, b, found.judgement, *found.worst, found.notes, found.preflight)
+    # The tensors have other names or layouts. Values tell which are the same, and all are looked at together.
+    ours, theirs = both.as_runs()
+    return Opened(a, ours, b, theirs, (), inferred(ours, theirs), budget).compare(known)
 
 
 @dataclass(frozen=True, eq=False)
@@ -275,9 +289,9 @@ def compare_runs(
     recorded = [recorded_floor_of(folder, run, known, budget) for folder, run in ((a, ours), (b, theirs))]
     params = any(_asserts_parameters(run, known) for run in (ours, theirs))
     alone = () if matched is None else lacking(ours, theirs, matched)
-    held = in_common(ours, theirs, noise, matched)
-    ours, theirs, noise = held.ours, held.theirs, held.noise
-    recorded = [(aligned_floor(floor, own), said) for (floor, said), own in zip(recorded, held.layouts, strict=True)]
+    common = in_common(ours, theirs, noise, matched)
+    ours, theirs, noise = common.ours, common.theirs, common.noise
+    recorded = [(aligned_floor(floor, own), said) for (floor, said), own in zip(recorded, common.layouts, strict=True)]
     sides = ((a, ours), (b, theirs))
     stale = [
         f"{folder} is an earlier run: a newer one was begun and not finished"
@@ -300,7 +314,7 @@ def compare_runs(
     zeros = moved_by_rounding_alone(run, other)
     floors, said = floors_of(sides, cut, noise, recorded, zeros)
     if ours.meta["dtype"] == theirs.meta["dtype"]:
-        floors = finer(floors, held.layouts, (run, other))
+        floors = finer(floors, common.layouts, (run, other))
     said = [*pairings, *said, *_on_parameters(sides, params)]
     if doubt := _unfit(((a, cut[0].run), (b, other)), floors):
         return Comparison(a, b, Judgement(Verdict.INCONCLUSIVE, reason=doubt), None, None, None, tuple(said), before)
@@ -356,8 +370,8 @@ def _compare_followed(
     """Compare two runs of which one followed the other: update by update."""
     (a, ours), (b, theirs) = sides
     left_out = unbiased_where_followed(ours, theirs)
-    held = in_common(ours, theirs, (), None, frozenset(left_out))
-    found = judge_followed(held.ours, held.theirs)
+    common = in_common(ours, theirs, (), None, frozenset(left_out))
+    found = judge_followed(common.ours, common.theirs)
     return Comparison(
         a,
         b,

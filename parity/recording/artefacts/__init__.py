@@ -6,6 +6,6 @@ that of a recording is.
 
 from parity.recording.artefacts.artefact import Artefact, Series
 from parity.recording.artefacts.reading import read_artefact
-from parity.recording.artefacts.runs import as_trajectory, is_artefact, open_run
+from parity.recording.artefacts.runs import as_trajectory, dtype_of, is_artefact, open_run
 
-__all__ = ["Artefact", "Series", "as_trajectory", "is_artefact", "open_run", "read_artefact"]
+__all__ = ["Artefact", "Series", "as_trajectory", "dtype_of", "is_artefact", "open_run", "read_artefact"]

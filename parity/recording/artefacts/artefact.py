@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from parity.recording.limits import Budget
+from parity.recording.placed import Loaded, Placed
 from parity.trajectory import TrajectoryError
 from parity.typing import Array
 
@@ -35,6 +36,12 @@ class Entry(NamedTuple):
     load: Callable[[], Array]
     narrow: bool = False
     """Whether the file holds bfloat16."""
+    place: Placed | None = None
+    """Where its numbers lie, if they can be read block by block."""
+
+    def placed(self) -> Placed:
+        """The tensor as it is read block by block."""
+        return self.place or Loaded(self.shape, self.dtype, self.load)
 
 
 class Series(NamedTuple):

@@ -96,7 +96,7 @@ def _file(path: Path, budget: Budget) -> Artefact:
 def _by_content(path: Path, head: bytes, budget: Budget) -> Read:
     """Which reader reads a file that begins so. TrajectoryError if none does."""
     if head.startswith(b"PK\x03\x04"):
-        with archive_of(path, Budget()) as archive:
+        with archive_of(path, Budget(streams=True)) as archive:
             names = set(archive.entries)
         if h5.WEIGHTS in names:
             return h5.read_keras

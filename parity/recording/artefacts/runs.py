@@ -110,12 +110,25 @@ def as_trajectory(artefact: Artefact, dtype: str | None = None) -> Trajectory:
         return Trajectory({**meta, "dtype": dtype or "float64"}, epochs, loss.values[:, np.newaxis], {}, {})
     if not entries:
         raise TrajectoryError(f"{artefact.path}: holds neither floating-point weights nor a loss: choose another file")
-    dtype = dtype or _holding(entries)
+    dtype = dtype or dtype_of(entries)
     params = {name: Snapshot(entry, dtype) for name, entry in entries.items()}
     return Trajectory({**meta, "dtype": dtype}, np.arange(1), np.zeros((0, 0)), params, {})
 
 
-def _holding(entries: Mapping[str, Entry]) -> str:
+def dtype_of(entries: Mapping[str, Entry]) -> str:
+    """Name the narrowest dtype that holds all floating-point tensors of a checkpoint exactly.
+
+    Args:
+        entries: The tensors by name, one at least.
+
+    Returns:
+        The name of a dtype that a run may have.
+
+    Examples:
+        >>> narrow = Entry((2,), np.dtype("float32"), lambda: np.float32([1, 2]), narrow=True)
+        >>> dtype_of({"bias": narrow})
+        'bfloat16'
+    """
     names = {"bfloat16" if entry.narrow else entry.dtype.name for entry in entries.values()}
     if len(names) == 1 and names <= set(KNOWN):
         return names.pop()

@@ -17,6 +17,7 @@ from parity.recording.artefacts.artefact import Entry
 from parity.recording.files import in_words, opened, target_of
 from parity.recording.limits import Budget
 from parity.recording.mapped import File, Stored
+from parity.recording.placed import Region
 from parity.trajectory import TrajectoryError
 from parity.typing import Array
 
@@ -27,9 +28,14 @@ LOCAL = 30
 def entry_of(file: File, offset: int, shape: tuple[int, ...], dtype: np.dtype[Any], narrow: bool = False) -> Entry:
     """A tensor in a file, in C order. ``narrow`` says that ``dtype`` is the bits of bfloat16 numbers."""
     stored = Stored(file, offset, shape, dtype)
+    place = Region(file, offset, shape, dtype, narrow)
     if narrow:
-        return Entry(shape, np.dtype(np.float32), lambda: unpacked(np.ascontiguousarray(stored.array())), narrow)
-    return Entry(shape, dtype, stored.array)
+        # NumPy makes an axis of what has none.
+        def wide() -> Array:
+            return unpacked(np.ascontiguousarray(stored.array())).reshape(shape)
+
+        return Entry(shape, np.dtype(np.float32), wide, narrow, place)
+    return Entry(shape, dtype, stored.array, place=place)
 
 
 class Archive:
@@ -74,7 +80,7 @@ def archive_of(path: Path, budget: Budget, root: Path | None = None) -> Iterator
     """Open a zip archive. TrajectoryError if it is none, or an entry is encrypted or compressed in another way."""
     target = target_of(path, root)
     with opened(path, root) as file:
-        budget.spend(path, size=os.fstat(file.fileno()).st_size)
+        budget.spend_file(path, file)
         with readable(path):
             archive = zipfile.ZipFile(file)
         found = Archive(path, file, archive, File(path, target, file), budget)

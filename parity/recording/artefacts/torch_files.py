@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from parity.recording.artefacts.stored import Archive, archive_of
 from parity.recording.format import VALUES
 from parity.recording.limits import Budget
 from parity.recording.mapped import Stored
+from parity.recording.placed import Region
 from parity.trajectory import TrajectoryError
 from parity.typing import Array
 
@@ -152,7 +154,19 @@ def _entry(
             values = np.lib.stride_tricks.as_strided(whole[found.offset :], shape, steps, writeable=False)
         return unpacked(np.ascontiguousarray(values)).reshape(shape) if narrow else values
 
-    return Entry(shape, np.dtype(np.float32) if narrow else dtype, load, narrow)
+    place = None
+    if isinstance(numbers, Stored) and _in_c_order(shape, strides):
+        file, start = numbers.place
+        place = Region(file, start + found.offset * dtype.itemsize, shape, dtype, narrow)
+    return Entry(shape, np.dtype(np.float32) if narrow else dtype, load, narrow, place)
+
+
+def _in_c_order(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
+    """Whether a tensor of these strides, in numbers, has its numbers in C order, one after the other."""
+    return all(
+        size == 1 or stride == math.prod(shape[axis + 1 :])
+        for axis, (size, stride) in enumerate(zip(shape, strides, strict=True))
+    )
 
 
 def _numbers(archive: Archive, file: str, dtype: np.dtype[Any]) -> Array | Stored:
