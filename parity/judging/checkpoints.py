@@ -21,7 +21,7 @@ from parity.judging.moments import EPOCH
 from parity.judging.streamed import Pair, Progress, fingerprint_of, measure, number_at, size_of
 from parity.judging.tensors.correspondence import first_few
 from parity.judging.verdict import Evidence, Judgement, Verdict, coarse, judge_evidence
-from parity.recording.artefacts import Artefact, as_trajectory, dtype_of, is_artefact, read_artefact
+from parity.recording.artefacts import Artefact, as_trajectory, dtype_of, is_artefact, read_artefact, shards_of
 from parity.recording.artefacts.artefact import Entry
 from parity.recording.limits import Budget
 from parity.recording.placed import Placed
@@ -75,12 +75,18 @@ class Held:
     preflight: tuple[str, ...]
 
 
-def opened_checkpoints(a: str | PathLike[str], b: str | PathLike[str]) -> Checkpoints | None:
-    """Open two checkpoints; None if one is a recording, or a log of losses. TrajectoryError if one cannot be read."""
+def opened_checkpoints(a: str | PathLike[str], b: str | PathLike[str], shards: str = "") -> Checkpoints | None:
+    """Open two checkpoints; None if one is a recording, or a log of losses.
+
+    ``shards`` says how shards of ranks are joined. TrajectoryError if one cannot be read; ReplicasError if it is ranks
+    that should hold the same numbers, and do not.
+    """
     if not (is_artefact(a) and is_artefact(b)):
         return None
     budgets = Budget(streams=True), Budget(streams=True)
-    one, other = (read_artefact(path, budget) for path, budget in zip((a, b), budgets, strict=True))
+    one, other = (
+        read_artefact(path, budget, shards_of(path, shards)) for path, budget in zip((a, b), budgets, strict=True)
+    )
     return Checkpoints(one, other, budgets) if one.tensors and other.tensors else None
 
 

@@ -44,7 +44,7 @@ from parity.judging.updates.settled import settled
 from parity.judging.updates.single import Defect
 from parity.judging.updates.zeros import as_notes, moved_by_rounding_alone, without
 from parity.judging.verdict import Evidence, Judgement, Verdict, judge, sighted
-from parity.recording.artefacts import is_artefact, open_run
+from parity.recording.artefacts import ReplicasError, is_artefact, open_run, shards_of
 from parity.recording.format import MANIFEST
 from parity.recording.limits import FOLDER, Budget
 from parity.recording.manifest import read_manifest
@@ -188,6 +188,7 @@ def compare(
     accept: Sequence[str] = (),
     matching: Path | None = None,
     begin: Begin = unwatched,
+    shards: str = "",
 ) -> Comparison:
     """Compare two recorded runs: every batch's loss, every snapshot of every parameter and its metrics.
 
@@ -215,6 +216,7 @@ def compare(
             passes by them.
         matching: A file of pairings of tensors, as ``parity match --json`` writes it, which are taken as they are.
         begin: Is told how many bytes of two checkpoints will be read, and gives what is told of them as they are.
+        shards: How the shards of a checkpoint that is a folder of shards are joined: see ``parity.read_artefact``.
 
     Returns:
         The judgement, and the largest differences.
@@ -233,8 +235,14 @@ def compare(
         <Verdict.PASS: 'PASS'>
     """
     a, b = Path(a), Path(b)
-    if noise or accept or matching or (both := opened_checkpoints(a, b)) is None:
-        return opened(a, b, noise, matching, budget).compare(known, accept)
+    if shards and not any(shards_of(side, shards) for side in (a, b)):
+        raise TrajectoryError(f"{a} and {b}: neither holds shards of ranks, as rank0.safetensors, to be joined")
+    try:
+        both = None if noise or accept or matching else opened_checkpoints(a, b, shards)
+        if both is None:
+            return opened(a, b, noise, matching, budget, shards).compare(known, accept)
+    except ReplicasError as error:
+        return Comparison(a, b, Judgement(Verdict.FAIL, reason=str(error)), None, None, None, ())
     found = held(both, begin) if both.fit else None
     if found is not None:
         return Comparison(a, b, found.judgement, *found.worst, found.notes, found.preflight)
@@ -264,10 +272,15 @@ class Opened:
 
 
 def opened(
-    a: Path, b: Path, noise: Sequence[Path] = (), matching: Path | None = None, budget: Budget | None = None
+    a: Path,
+    b: Path,
+    noise: Sequence[Path] = (),
+    matching: Path | None = None,
+    budget: Budget | None = None,
+    shards: str = "",
 ) -> Opened:
     """Open two runs and their repetitions, and match their tensors: see ``compare``."""
-    ours, theirs = open_run(a, budget), open_run(b, budget)
+    ours, theirs = open_run(a, budget, shards), open_run(b, budget, shards)
     repeated = repetitions(ours, theirs, noise)
     matched = inferred(ours, theirs, read_map(matching) if matching else ())
     return Opened(a, ours, b, theirs, repeated, matched, budget)

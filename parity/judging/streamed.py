@@ -28,8 +28,8 @@ BYTES = 1 << 19
 """One block of a side. It, the other side's and what is made of them fit into a core's cache."""
 AT_ONCE = 16
 """A thread takes so many blocks at a time."""
-THREADS = min(8, max(2, os.cpu_count() or 1))
-"""While one thread waits for a disk another measures."""
+THREADS = min(8, max(4, os.cpu_count() or 1))
+"""While some threads wait for a disk others measure."""
 
 Progress = Callable[[int, str], None]
 """Is told how many bytes more were read, and of which tensor."""

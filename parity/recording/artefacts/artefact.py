@@ -23,7 +23,7 @@ LEAVES = 1 << 18
 """So many tensors and other values may a file's dictionaries hold. One list may stand in another many times."""
 WRAPPERS = ("model", "state_dict", "model_state_dict", "module", "params", "layers", "model_weights", "default")
 """What checkpoints call the model in them. It says nothing of a tensor, so it is left out of the names."""
-STATE = ("opt_state", "scheduler", "lr_scheduler", "lr_schedulers", "step", "epoch", "rng_state")
+STATE = ("opt_state", "optim", "scheduler", "lr_scheduler", "lr_schedulers", "step", "epoch", "rng_state")
 """What checkpoints call what is no weight of the model, beside all names that begin with ``optimizer``."""
 
 

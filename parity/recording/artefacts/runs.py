@@ -11,6 +11,7 @@ import numpy as np
 
 from parity.dtypes import KNOWN, carrier, rounded
 from parity.recording.artefacts.artefact import Artefact, Entry, Series
+from parity.recording.artefacts.ranks import ranks_in
 from parity.recording.artefacts.reading import known_folder, read_artefact
 from parity.recording.format import MANIFEST
 from parity.recording.limits import Budget
@@ -41,12 +42,13 @@ class Snapshot:
         return as_one_array(self, "a tensor of a file", dtype, copy)
 
 
-def open_run(path: str | os.PathLike[str], budget: Budget | None = None) -> Trajectory:
+def open_run(path: str | os.PathLike[str], budget: Budget | None = None, shards: str = "") -> Trajectory:
     """Open one side of a comparison: a recording's folder as ``parity.read`` does, anything else as an artefact.
 
     Args:
         path: A recording's folder, a checkpoint or a log of losses.
         budget: What several readings may take together, if this is one of them.
+        shards: How shards are joined, if the path is a folder of shards: see ``read_artefact``.
 
     Returns:
         The run: of a checkpoint one snapshot, of a log its losses alone.
@@ -59,7 +61,26 @@ def open_run(path: str | os.PathLike[str], budget: Budget | None = None) -> Traj
         >>> open_run("weights.npz").params["dense/kernel"].shape
         (1, 3, 2)
     """
-    return as_trajectory(read_artefact(path, budget)) if is_artefact(path) else read(path, budget=budget)
+    if not is_artefact(path):
+        return read(path, budget=budget)
+    return as_trajectory(read_artefact(path, budget, shards_of(path, shards)))
+
+
+def shards_of(path: str | os.PathLike[str], shards: str) -> str:
+    """Give what is said of shards to a folder that holds some; nothing to others.
+
+    Args:
+        path: One side of a comparison.
+        shards: What is said of both.
+
+    Returns:
+        What ``read_artefact`` takes.
+
+    Examples:
+        >>> shards_of("weights.npz", "kernel: (tp in) out")
+        ''
+    """
+    return shards if os.path.isdir(path) and ranks_in(Path(path)) else ""
 
 
 def is_artefact(path: str | os.PathLike[str]) -> bool:

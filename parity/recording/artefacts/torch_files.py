@@ -99,21 +99,25 @@ def read_torch(path: Path, budget: Budget, root: Path | None = None) -> Artefact
 def torch_entries(path: Path, budget: Budget, root: Path | None = None) -> Entries:
     """Its tensors by name."""
     with archive_of(path, budget, root) as archive:
-        pickles = [name for name in archive.entries if name == "data.pkl" or name.endswith("/data.pkl")]
-        if len(pickles) != 1:
-            raise TrajectoryError(
-                f"{path}: is a zip archive, but no checkpoint that torch.save wrote: choose another file"
-            )
-        folder = pickles[0].removesuffix("data.pkl")
-        order = f"{folder}byteorder"
-        big = order in archive.entries and archive.read(order, 16) == b"big"
-        machine = Machine(path, budget, FUNCTIONS, NAMED.__contains__, _persistent)
-        tree = machine.run(archive.read(pickles[0], PICKLE_BYTES))
-        tree = tree if isinstance(tree, dict | list | tuple) else {"tensor": tree}
-        leaves = flattened(path, tree, budget)
-        tensors = {name: value for name, value in leaves.items() if isinstance(value, _Tensor)}
-        storages: dict[_Storage, Array | Stored] = {}
-        return {name: _entry(archive, folder, big, name, value, storages) for name, value in tensors.items()}, {}
+        return tensors_in(archive), {}
+
+
+def tensors_in(archive: Archive) -> dict[str, Entry]:
+    """The tensors of an open archive by name; one that stands for itself is called ``tensor``."""
+    path, budget = archive.path, archive.budget
+    pickles = [name for name in archive.entries if name == "data.pkl" or name.endswith("/data.pkl")]
+    if len(pickles) != 1:
+        raise TrajectoryError(f"{path}: is a zip archive, but no checkpoint that torch.save wrote: choose another file")
+    folder = pickles[0].removesuffix("data.pkl")
+    order = f"{folder}byteorder"
+    big = order in archive.entries and archive.read(order, 16) == b"big"
+    machine = Machine(path, budget, FUNCTIONS, NAMED.__contains__, _persistent)
+    tree = machine.run(archive.read(pickles[0], PICKLE_BYTES))
+    tree = tree if isinstance(tree, dict | list | tuple) else {"tensor": tree}
+    leaves = flattened(path, tree, budget)
+    tensors = {name: value for name, value in leaves.items() if isinstance(value, _Tensor)}
+    storages: dict[_Storage, Array | Stored] = {}
+    return {name: _entry(archive, folder, big, name, value, storages) for name, value in tensors.items()}
 
 
 def _persistent(found: Any) -> _Storage:
