@@ -73,13 +73,16 @@ class Budget:
     def spend_file(self, where: Path, file: BinaryIO) -> None:
         """Take the size of an open file from what is left; where values are streamed, note what it takes on disk."""
         found = os.fstat(file.fileno())
+        self._note(found)
+        if not self.streams:
+            self.spend(where, size=found.st_size)
+
+    def _note(self, found: os.stat_result) -> None:
         if self._within:
-            self._within.spend_file(where, file)
+            self._within._note(found)
         with self._lock:
             # Windows does not say how many blocks a file has.
             self._files[found.st_dev, found.st_ino] = min(found.st_size, 512 * getattr(found, "st_blocks", 1 << 62))
-        if not self.streams:
-            self.spend(where, size=found.st_size)
 
     def check_streamed(self, where: Path, size: int) -> None:
         """Refuse to stream more than lies on disk and one reading may take beside it: LimitError.

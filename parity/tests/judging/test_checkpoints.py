@@ -19,7 +19,8 @@ from parity.judging.checkpoints import Held, held, opened_checkpoints
 from parity.judging.diff import Comparison, compare, compare_runs
 from parity.judging.streamed import largest_of
 from parity.judging.verdict import Verdict
-from parity.recording.artefacts import open_run
+from parity.recording.artefacts import open_run, read_artefact
+from parity.recording.limits import Budget
 from parity.tests.recording.safetensors_by_hand import write_safetensors
 from parity.trajectory import TrajectoryError
 from parity.typing import Array
@@ -214,6 +215,31 @@ def test_a_file_of_holes_is_refused(tmp_path: Path) -> None:
     path = hollow(tmp_path / "a.safetensors", 1 << 40)
     with pytest.raises(TrajectoryError, match=r"its tensors have 1.02e\+03 GiB, and .* lie on disk: if you trust"):
         compare(path, path)
+
+
+def test_several_readings_spend_the_size_of_a_file_once_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_safetensors(tmp_path / "a.safetensors", {"k": drawn(1000)})
+    monkeypatch.setattr("parity.recording.limits.SIZE", int(2.5 * path.stat().st_size))
+    budget = Budget()
+    for _ in range(2):
+        read_artefact(path, budget)
+    with pytest.raises(TrajectoryError, match="takes more than"):
+        read_artefact(path, budget)
+    streams = Budget(streams=True)
+    for _ in range(4):
+        read_artefact(path, streams)
+    assert 4000 <= streams.on_disk <= path.stat().st_size
+
+
+def test_a_file_that_is_larger_than_a_reading_may_be_is_streamed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_safetensors(tmp_path / "a.safetensors", {"k": drawn(10_000)})
+    other = write_safetensors(tmp_path / "b.safetensors", {"another name": drawn(10_000)})
+    monkeypatch.setattr("parity.recording.limits.SIZE", 1000)
+    assert compare(path, path).judgement.verdict is Verdict.PASS
+    with pytest.raises(TrajectoryError, match="takes more than 1000 bytes of shards"):
+        compare(path, other)
 
 
 def test_memory_does_not_grow_with_the_files(tmp_path: Path) -> None:
