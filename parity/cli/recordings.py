@@ -269,7 +269,9 @@ def _belongs_to_a_case(**given: Any) -> None:
 def diff(
     a: Annotated[
         Path | None,
-        typer.Argument(metavar="[A", help="A trajectory's folder, or a folder of runs.", show_default=False),
+        typer.Argument(
+            metavar="[A", help="A trajectory's folder, a checkpoint, or a folder of runs.", show_default=False
+        ),
     ] = None,
     b: Annotated[Path | None, typer.Argument(metavar="B]", help="What it is held against.", show_default=False)] = None,
     noise: Noise = None,

@@ -20,6 +20,7 @@ from parity.tests.command import Parity
 from parity.tests.judging.test_checkpoints import hollow
 from parity.tests.recording.safetensors_by_hand import write_safetensors
 from parity.tests.recording.test_distributed import block_by_block
+from parity.tests.suites import strict_json
 from parity.trajectory import TrajectoryError
 from parity.typing import Array
 
@@ -203,6 +204,9 @@ def test_the_commands_join_shards(parity: Parity, tmp_path: Path) -> None:
     assert parity("match", folder, whole, "--shards", RULES).status in (0, 3)  # 'scale' alone has one number
     four = by_rank(tmp_path / "four", model(), 4)
     assert parity("diff", folder, four, "--shards", RULES).status == 0
+    assert parity("diff", four, whole, "--shards", "fc1.weight: (tp out) in", "--json", "pairs.json").status == 1
+    (found,) = strict_json(Path("pairs.json").read_text(), "diff")["pairs"]
+    assert "fc1.bias is one tensor in several ranks" in found["reason"]
     for said, words in (
         (
             ("diff", folder, whole),
