@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from parity.cli.options import Json, Limits, Map
+from parity.cli.options import Json, Limits, Map, Shards
 from parity.cli.output import clear_errors, write_json
 
 
@@ -16,6 +16,7 @@ def match(
     b: Annotated[Path, typer.Argument(metavar="B", help="Another's, of the same model.")],
     json_file: Json = None,
     map_file: Map = None,
+    shards: Shards = "",
     limits: Limits = None,
 ) -> None:
     """Say which tensors of two recordings, or checkpoints, are the same.
@@ -35,6 +36,7 @@ def match(
       parity match runs/torch runs/flax
       parity match runs/torch runs/flax --json map.json
       parity match model.pt model.weights.h5
+      parity match ranks model.safetensors --shards 'fc1.weight: (tp out) in; fc2.weight: out (tp in)'
     """
     from parity.judging.tensors.correspondence import read_map
     from parity.judging.tensors.matching import match as matched
@@ -44,7 +46,7 @@ def match(
     from parity.report.terminal import make_console
 
     with clear_errors():
-        found = matched(open_run(a), open_run(b), read_map(map_file) if map_file else ())
+        found = matched(open_run(a, None, shards), open_run(b, None, shards), read_map(map_file) if map_file else ())
     print_match(make_console(stderr=str(json_file) == "-"), a, b, found)
     write_json(json_file, found.as_json())
     verdict = Verdict.PASS if found.certain else Verdict.INCONCLUSIVE

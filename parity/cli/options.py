@@ -88,6 +88,14 @@ Accept = Annotated[
         help="A known departure that may differ; may be repeated.",
     ),
 ]
+Shards = Annotated[
+    str,
+    typer.Option(
+        "--shards",
+        metavar="'NAME: AXES; …'",
+        help="How files that ranks saved are joined: 'h.*.fc1.weight: (tp out) in' says that the first axis is split.",
+    ),
+]
 Map = Annotated[
     Path | None,
     typer.Option(

@@ -26,6 +26,7 @@ from parity.cli.options import (
     Noise,
     Out,
     Pythons,
+    Shards,
     SuiteName,
 )
 from parity.cli.output import PAGE, clear_errors, fail, say, write, write_json
@@ -268,7 +269,9 @@ def _belongs_to_a_case(**given: Any) -> None:
 def diff(
     a: Annotated[
         Path | None,
-        typer.Argument(metavar="[A", help="A trajectory's folder, or a folder of runs.", show_default=False),
+        typer.Argument(
+            metavar="[A", help="A trajectory's folder, a checkpoint, or a folder of runs.", show_default=False
+        ),
     ] = None,
     b: Annotated[Path | None, typer.Argument(metavar="B]", help="What it is held against.", show_default=False)] = None,
     noise: Noise = None,
@@ -283,9 +286,10 @@ def diff(
     suite: SuiteName = None,
     accept: Accept = None,
     map_file: Map = None,
+    shards: Shards = "",
     limits: Limits = None,
 ) -> None:
-    """Compare two recordings, two folders of them, or many runs with other seeds.
+    """Compare two recordings, two checkpoints, two folders of runs, or many runs with other seeds.
 
     Losses, parameters and metrics are compared. No framework is needed. If two runs of your own have other names or
     layouts, their tensors are matched by value first, as 'parity match' shows. The tolerance follows from the noise
@@ -294,6 +298,10 @@ def diff(
     --noise. A metric that differs without a measured noise floor is inconclusive, for how many rows are near a tie is
     not known. Two folders of runs, as --out names them, are compared wherever both hold the same case in the same
     dtype.
+
+    Two checkpoints of any size are compared as they are read, in little memory. --shards joins those whose ranks saved
+    a file each: a statement names tensors and their axes, in brackets those that are split over an axis of the mesh,
+    which may come first, as 'dp=2 tp=4;'. All other tensors must be equal in all ranks.
 
     Runs that cannot share a seed part from the first update. --seeds and --against take several of each implementation
     and ask whether both are the same in distribution: a difference is shown by permutation, equivalence by how far the
@@ -307,18 +315,29 @@ def diff(
       parity diff runs/torch runs/numpy
       parity diff runs/torch runs/numpy --noise runs/torch-stirred
       parity diff --seeds runs/torch-* --against runs/jax-*
+      parity diff ranks model.safetensors --shards 'h.*.fc1.weight: (tp out) in; h.*.fc2.weight: out (tp in)'
     """
-    from parity.explaining.folders import diff_folders
-    from parity.judging.diff import unpaired
+    from parity.judging.diff import compare, unpaired
     from parity.judging.verdict import EXIT_STATUS, Verdict, overall
-    from parity.report.terminal import make_console, print_diff, print_unpaired
+    from parity.recording.artefacts import is_artefact
+    from parity.report.terminal import bytes_read, make_console, print_diff, print_unpaired
 
     if seeds or against:
-        _diff_seeds(seeds, against, json_file, a=a, b=b, noise=noise, accept=accept, map=map_file, suite=suite)
+        _diff_seeds(
+            seeds, against, json_file, a=a, b=b, noise=noise, accept=accept, map=map_file, suite=suite, shards=shards
+        )
     if a is None or b is None:
         fail("name two recordings, A and B, or several with --seeds and --against")
-    with clear_errors(), offline():
-        comparisons = diff_folders(a, b, noise or (), known_suite(suite), accept or (), map_file)
+    if shards and not (is_artefact(a) and is_artefact(b)):
+        fail("--shards belongs to two checkpoints: a recording is not sharded by rank")
+    with clear_errors(), offline(), bytes_read(make_console(stderr=True)) as begin:
+        if is_artefact(a) and is_artefact(b):
+            found = compare(a, b, noise or (), accept=accept or (), matching=map_file, begin=begin, shards=shards)
+            comparisons = [found]
+        else:
+            from parity.explaining.folders import diff_folders  # which two checkpoints need not wait for
+
+            comparisons = diff_folders(a, b, noise or (), known_suite(suite), accept or (), map_file)
     console = make_console(stderr=str(json_file) == "-")
     print_diff(console, comparisons)
     alone = unpaired(a, b, comparisons)

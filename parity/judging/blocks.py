@@ -78,6 +78,15 @@ class _Largest:
         if values[first] > self.value:
             self.value, self.place = values[first], start + int(near[first])
 
+    def join(self, other: _Largest) -> None:
+        """Update with the largest value among other places."""
+        if other.place is None or self.place is None:
+            ahead = other.place is not None
+        else:
+            ahead = other.value > self.value or (other.value == self.value and other.place < self.place)
+        if ahead:
+            self.value, self.place = other.value, other.place
+
 
 @dataclass
 class Tally:
@@ -137,6 +146,17 @@ class Tally:
             # Values of opposite signs differ by at least the larger magnitude, so by a share of 1 or more.
             opposite = np.signbit(x) != np.signbit(y) if not share < 1 else None
             self.ulp.offer(steps_between(m, n, opposite, narrow, d), block.start)
+
+    def join(self, other: Tally) -> None:
+        """Update with what was found in other blocks of the stack. In which order does not matter."""
+        self.absolute.join(other.absolute)
+        self.relative.join(other.relative)
+        self.ulp.join(other.ulp)
+        self.unequal += other.unequal
+        self.beyond += other.beyond
+        self.nonfinite_a += other.nonfinite_a
+        self.nonfinite_b += other.nonfinite_b
+        self.nonfinite = min((place for place in (self.nonfinite, other.nonfinite) if place is not None), default=None)
 
     def _add_near(
         self, x: Array, y: Array, d: Array, m: Array, n: Array, top: Any, near: float, slack: float, start: int

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -169,9 +169,7 @@ def differences(
         snapshot, *index = (int(i) for i in np.unravel_index(place, a.shape))
         epoch = snapshot if epochs is None else int(epochs[snapshot])
         pair = a[snapshot][tuple(index)], b[snapshot][tuple(index)]
-        worst = _difference(tensor, snapshot, epoch, tuple(index), *pair)
-        # A bfloat16 is the upper half of a float32.
-        return replace(worst, ulp=worst.ulp >> 16) if dtype == "bfloat16" and worst.ulp is not None else worst
+        return difference_of(tensor, snapshot, epoch, tuple(index), *pair, dtype)
 
     return Worst(
         math.prod(a.shape),
@@ -191,7 +189,10 @@ def _check(a: Stack, b: Stack) -> None:
         raise ValueError(f"stacks of different shapes cannot be compared: {tuple(a.shape)} and {tuple(b.shape)}")
 
 
-def _difference(tensor: str, snapshot: int, epoch: int, index: tuple[int, ...], a: Any, b: Any) -> Difference:
+def difference_of(
+    tensor: str, snapshot: int, epoch: int, index: tuple[int, ...], a: Any, b: Any, dtype: str | None = None
+) -> Difference:
+    """Measure two floating numbers, ``a`` and ``b``, at one place; ``dtype`` as in ``differences``."""
     if not (np.isfinite(a) and np.isfinite(b)):
         return Difference(tensor, snapshot, epoch, index, a, b, math.inf, math.inf, None)
     with np.errstate(all="ignore"):
@@ -201,4 +202,6 @@ def _difference(tensor: str, snapshot: int, epoch: int, index: tuple[int, ...], 
         relative = float(relative_distance(x, y, wide)[0])
         opposite = np.signbit(x) != np.signbit(y)
         ulp = int(steps_between(np.abs(x), np.abs(y), opposite, narrow, np.empty_like(x))[0])
+    if dtype == "bfloat16":  # the upper half of a float32
+        ulp >>= 16
     return Difference(tensor, snapshot, epoch, index, a, b, absolute, relative, ulp)

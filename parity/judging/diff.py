@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from parity.judging.checkpoints import Begin, held, opened_checkpoints, unwatched
 from parity.judging.comparable import coarser_dtype
 from parity.judging.compare import Difference, Worst, differences
 from parity.judging.floors.floor import Floor, Source, too_narrow
@@ -43,7 +44,7 @@ from parity.judging.updates.settled import settled
 from parity.judging.updates.single import Defect
 from parity.judging.updates.zeros import as_notes, moved_by_rounding_alone, without
 from parity.judging.verdict import Evidence, Judgement, Verdict, judge, sighted
-from parity.recording.artefacts import is_artefact, open_run
+from parity.recording.artefacts import ReplicasError, is_artefact, open_run, shards_of
 from parity.recording.format import MANIFEST
 from parity.recording.limits import FOLDER, Budget
 from parity.recording.manifest import read_manifest
@@ -186,6 +187,8 @@ def compare(
     budget: Budget | None = None,
     accept: Sequence[str] = (),
     matching: Path | None = None,
+    begin: Begin = unwatched,
+    shards: str = "",
 ) -> Comparison:
     """Compare two recorded runs: every batch's loss, every snapshot of every parameter and its metrics.
 
@@ -199,9 +202,12 @@ def compare(
     Where the runs have other names, shapes or axis orders, their tensors are matched first: see
     ``parity.judging.tensors.matching``.
 
+    Two checkpoints whose tensors have the same names are compared as they are read, in memory that does not grow with
+    them: see ``parity.judging.checkpoints``.
+
     Args:
-        a: The folder of a recorded run.
-        b: The folder of the run that it is held against.
+        a: The folder of a recorded run, or a checkpoint.
+        b: The folder of the run that it is held against, or another checkpoint.
         noise: Folders of repetitions of either run with its roundings stirred, for runs without a noise floor.
         known: The suite that knows the runs' case. It alone may say that a case's parameters are asserted in lockstep
             only, and its noise floors come before those that lie beside the runs.
@@ -209,6 +215,8 @@ def compare(
         accept: Names of known departures that may differ: see ``parity.judging.updates.departures``. Nothing else
             passes by them.
         matching: A file of pairings of tensors, as ``parity match --json`` writes it, which are taken as they are.
+        begin: Is told how many bytes of two checkpoints will be read, and gives what is told of them as they are.
+        shards: How the shards of a checkpoint that is a folder of shards are joined: see ``parity.read_artefact``.
 
     Returns:
         The judgement, and the largest differences.
@@ -226,7 +234,21 @@ def compare(
         >>> compare(root / "a", root / "b").judgement.verdict
         <Verdict.PASS: 'PASS'>
     """
-    return opened(Path(a), Path(b), noise, matching, budget).compare(known, accept)
+    a, b = Path(a), Path(b)
+    if shards and not any(shards_of(side, shards) for side in (a, b)):
+        raise TrajectoryError(f"{a} and {b}: neither holds shards of ranks, as rank0.safetensors, to be joined")
+    try:
+        both = None if noise or accept or matching else opened_checkpoints(a, b, shards)
+        if both is None:
+            return opened(a, b, noise, matching, budget, shards).compare(known, accept)
+    except ReplicasError as error:
+        return Comparison(a, b, Judgement(Verdict.FAIL, reason=str(error)), None, None, None, ())
+    found = held(both, begin) if both.fit else None
+    if found is not None:
+        return Comparison(a, b, found.judgement, *found.worst, found.notes, found.preflight)
+    # The tensors have other names or layouts. Values tell which are the same, and all are looked at together.
+    ours, theirs = both.as_runs()
+    return Opened(a, ours, b, theirs, (), inferred(ours, theirs), budget).compare(known)
 
 
 @dataclass(frozen=True, eq=False)
@@ -250,10 +272,15 @@ class Opened:
 
 
 def opened(
-    a: Path, b: Path, noise: Sequence[Path] = (), matching: Path | None = None, budget: Budget | None = None
+    a: Path,
+    b: Path,
+    noise: Sequence[Path] = (),
+    matching: Path | None = None,
+    budget: Budget | None = None,
+    shards: str = "",
 ) -> Opened:
     """Open two runs and their repetitions, and match their tensors: see ``compare``."""
-    ours, theirs = open_run(a, budget), open_run(b, budget)
+    ours, theirs = open_run(a, budget, shards), open_run(b, budget, shards)
     repeated = repetitions(ours, theirs, noise)
     matched = inferred(ours, theirs, read_map(matching) if matching else ())
     return Opened(a, ours, b, theirs, repeated, matched, budget)
@@ -275,9 +302,9 @@ def compare_runs(
     recorded = [recorded_floor_of(folder, run, known, budget) for folder, run in ((a, ours), (b, theirs))]
     params = any(_asserts_parameters(run, known) for run in (ours, theirs))
     alone = () if matched is None else lacking(ours, theirs, matched)
-    held = in_common(ours, theirs, noise, matched)
-    ours, theirs, noise = held.ours, held.theirs, held.noise
-    recorded = [(aligned_floor(floor, own), said) for (floor, said), own in zip(recorded, held.layouts, strict=True)]
+    common = in_common(ours, theirs, noise, matched)
+    ours, theirs, noise = common.ours, common.theirs, common.noise
+    recorded = [(aligned_floor(floor, own), said) for (floor, said), own in zip(recorded, common.layouts, strict=True)]
     sides = ((a, ours), (b, theirs))
     stale = [
         f"{folder} is an earlier run: a newer one was begun and not finished"
@@ -300,7 +327,7 @@ def compare_runs(
     zeros = moved_by_rounding_alone(run, other)
     floors, said = floors_of(sides, cut, noise, recorded, zeros)
     if ours.meta["dtype"] == theirs.meta["dtype"]:
-        floors = finer(floors, held.layouts, (run, other))
+        floors = finer(floors, common.layouts, (run, other))
     said = [*pairings, *said, *_on_parameters(sides, params)]
     if doubt := _unfit(((a, cut[0].run), (b, other)), floors):
         return Comparison(a, b, Judgement(Verdict.INCONCLUSIVE, reason=doubt), None, None, None, tuple(said), before)
@@ -356,8 +383,8 @@ def _compare_followed(
     """Compare two runs of which one followed the other: update by update."""
     (a, ours), (b, theirs) = sides
     left_out = unbiased_where_followed(ours, theirs)
-    held = in_common(ours, theirs, (), None, frozenset(left_out))
-    found = judge_followed(held.ours, held.theirs)
+    common = in_common(ours, theirs, (), None, frozenset(left_out))
+    found = judge_followed(common.ours, common.theirs)
     return Comparison(
         a,
         b,

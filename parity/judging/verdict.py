@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -186,7 +187,7 @@ def sighted(
         for name in one.asserted:
             if not name.startswith(METRICS) and name not in but:  # A count of rows has no movement to be a part of.
                 allowed.setdefault(name, []).append(FACTOR * one.floors[name])
-    doubt = _coarse(found, dtype or str(reference.meta.get("dtype", ""))) or blind(allowed, reference)
+    doubt = coarse(found, dtype or str(reference.meta.get("dtype", ""))) or blind(allowed, reference)
     if not doubt and found.source in (Source.BESIDE, Source.SHADOWS, Source.REPETITIONS):
         doubt = hidden(allowed, reference)  # it came with its run, and nobody else has measured it
     if not doubt:
@@ -200,7 +201,7 @@ def sighted(
     return replace(found, verdict=Verdict.INCONCLUSIVE, reason=reason)
 
 
-def _coarse(found: Judgement, dtype: str) -> str:
+def coarse(found: Judgement, dtype: str) -> str:
     """Say how much is allowed where a dtype has so few digits that the least tolerance is a part of a value, or "".
 
     Runs that are equal to the bit need no tolerance.
@@ -270,6 +271,20 @@ def _fits(floor: Floor, reference: Trajectory) -> bool:
 
 
 def _judge_whole(run: Trajectory, reference: Trajectory, evidence: Evidence) -> Judgement:
+    return judge_evidence(evidence, unit_of(run), partial(_difference, run, reference))
+
+
+def judge_evidence(evidence: Evidence, unit: str, difference_at: Callable[[str, int], Difference]) -> Judgement:
+    """Judge distances by their noise floors.
+
+    Args:
+        evidence: Both.
+        unit: By what moments are counted: see ``parity.judging.moments``.
+        difference_at: Gives the largest difference of a quantity at one of its places.
+
+    Returns:
+        The verdict; INCONCLUSIVE where the loss is asserted and there is none.
+    """
     floors = {name: evidence.floors[name] for name in evidence.asserted}
     shares = {name: evidence.share(name) for name in evidence.asserted}
     if not any(share.size for share in shares.values()):
@@ -288,14 +303,14 @@ def _judge_whole(run: Trajectory, reference: Trajectory, evidence: Evidence) -> 
         alike = [values for one, values in shares.items() if one.startswith(METRICS) == name.startswith(METRICS)]
         worst = max(float(np.max(np.nan_to_num(share, nan=np.inf, posinf=np.inf))) for share in alike if share.size)
         allowed = float(FACTOR * floors[name][place])
-        difference = _difference(run, reference, name, place)
+        difference = difference_at(name, place)
         batch = place % evidence.batches
         return Judgement(
             Verdict.FAIL,
             worst,
             epoch,
             name,
-            _where(name, moment(unit_of(run), epoch, batch if name == "loss" else None), difference, allowed),
+            _where(name, moment(unit, epoch, batch if name == "loss" else None), difference, allowed),
             difference,
             allowed,
         )
@@ -304,7 +319,7 @@ def _judge_whole(run: Trajectory, reference: Trajectory, evidence: Evidence) -> 
         return Judgement(
             Verdict.INCONCLUSIVE, reason=f"the noise floor of {unbounded[0]} is not finite: no run can be held to it"
         )
-    if not shares["loss"].size:
+    if "loss" in shares and not shares["loss"].size:
         return Judgement(Verdict.INCONCLUSIVE, reason="nothing was trained: both runs hold their beginning alone")
     name = max(shares, key=lambda name: float(shares[name].max(initial=0.0)))
     place = int(np.argmax(shares[name]))

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Lock
+from typing import BinaryIO
 
 from parity.recording.files import in_words
 from parity.trajectory import TrajectoryError
@@ -39,10 +40,15 @@ class Budget:
 
     ``runs`` multiplies what one run is given, as for a folder of many. What is spent is taken from a budget that this
     one lies ``within``, too. Time counts during ``reading``.
+
+    Where values are streamed, through memory of a fixed size, a file is charged nothing for how large it is:
+    ``on_disk`` adds up what really lies there, and ``check_streamed`` bounds the work by it.
     """
 
-    def __init__(self, runs: float = 1.0, within: Budget | None = None) -> None:
+    def __init__(self, runs: float = 1.0, within: Budget | None = None, streams: bool = False) -> None:
         times = runs * allowed()
+        self.streams: bool = streams or (within is not None and within.streams)
+        self._files: dict[tuple[int, int], int] = {}
         self.seconds = SECONDS * times
         self.most = {"size": SIZE * times, "tensors": TENSORS * times, "kept": KEPT * times}
         self._left = dict(self.most)
@@ -58,6 +64,37 @@ class Budget:
                 yield
         finally:
             self._taken += time.monotonic() - self._since
+
+    @property
+    def on_disk(self) -> int:
+        """The bytes that the files take on their disks, each counted once; holes take none."""
+        return sum(self._files.values())
+
+    def spend_file(self, where: Path, file: BinaryIO) -> None:
+        """Take the size of an open file from what is left; where values are streamed, note what it takes on disk."""
+        found = os.fstat(file.fileno())
+        self._note(found)
+        if not self.streams:
+            self.spend(where, size=found.st_size)
+
+    def _note(self, found: os.stat_result) -> None:
+        if self._within:
+            self._within._note(found)
+        with self._lock:
+            # Windows does not say how many blocks a file has.
+            self._files[found.st_dev, found.st_ino] = min(found.st_size, 512 * getattr(found, "st_blocks", 1 << 62))
+
+    def check_streamed(self, where: Path, size: int) -> None:
+        """Refuse to stream more than lies on disk and one reading may take beside it: LimitError.
+
+        A file of a few bytes may have holes of terabytes, and many tensors may look at the same numbers. Other work is
+        in proportion to what was written, and is not bounded.
+        """
+        if size > self.on_disk + self.most["size"]:
+            raise LimitError(
+                f"{where}: its tensors have {in_words(size)}, and {in_words(self.on_disk)} lie on disk: if you trust "
+                f"it, {MORE}"
+            )
 
     def spend(self, where: Path, *, size: int = 0, tensors: int = 0, kept: int = 0) -> None:
         """Take from what is left. LimitError if that is not enough, or time is up."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -12,11 +13,21 @@ from typing import Any
 import numpy as np
 from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from parity.judging.checkpoints import Begin
 from parity.judging.diff import Comparison
 from parity.judging.moments import UPDATE, moment_of
 from parity.judging.outcome import Outcome
@@ -72,6 +83,20 @@ def progress_on(console: Console, **options: Any) -> Progress:
     now = TextColumn("{task.fields[now]}", style="dim", markup=False)  # names may have brackets
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), now
     return Progress(*columns, console=console, **options)
+
+
+@contextmanager
+def bytes_read(console: Console) -> Iterator[Begin]:
+    """A bar of bytes in a terminal, with their speed and the time that is left, from when it is told how many."""
+    name = TextColumn("{task.fields[now]}", style="dim", markup=False)
+    columns = TextColumn("reading"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn(), name
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+
+        def begin(size: int) -> Callable[[int, str], None]:
+            task = progress.add_task("", total=size, now="")
+            return lambda read, name: progress.update(task, advance=read, now=foreign(name))
+
+        yield begin
 
 
 def plain_table(*headings: str) -> Table:

@@ -5,7 +5,19 @@ that of a recording is.
 """
 
 from parity.recording.artefacts.artefact import Artefact, Series
+from parity.recording.artefacts.ranks import ReplicasError, ranks_in
 from parity.recording.artefacts.reading import read_artefact
-from parity.recording.artefacts.runs import as_trajectory, is_artefact, open_run
+from parity.recording.artefacts.runs import as_trajectory, dtype_of, is_artefact, open_run, shards_of
 
-__all__ = ["Artefact", "Series", "as_trajectory", "is_artefact", "open_run", "read_artefact"]
+__all__ = [
+    "Artefact",
+    "ReplicasError",
+    "Series",
+    "as_trajectory",
+    "dtype_of",
+    "is_artefact",
+    "open_run",
+    "ranks_in",
+    "read_artefact",
+    "shards_of",
+]

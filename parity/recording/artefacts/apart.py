@@ -16,6 +16,7 @@ import sys
 import tempfile
 import weakref
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +27,7 @@ from parity.recording.artefacts.artefact import NAME, Entry
 from parity.recording.artefacts.safetensors_files import DTYPES, entries_of
 from parity.recording.format import HEADER_BYTES
 from parity.recording.limits import Budget
+from parity.recording.placed import Placed, Region
 from parity.trajectory import TrajectoryError
 from parity.typing import Array
 
@@ -81,12 +83,21 @@ def read_apart(module: str, library: str, extra: str, path: Path, source: Path, 
     if done.returncode:
         raise TrajectoryError(f"{path}: {library} ended on it with status {done.returncode}: write the file again")
     entries, _ = entries_of(out, budget)
-    return {name: entry._replace(load=partial(_load, entry, scratch)) for name, entry in entries.items()}
+    return {
+        name: entry._replace(load=partial(_load, entry, scratch), place=_kept(entry.place, scratch))
+        for name, entry in entries.items()
+    }
 
 
 def _load(entry: Entry, scratch: Scratch) -> Array:
     """Load a tensor from a folder that is there as long as this is called for."""
     return entry.load()
+
+
+def _kept(place: Placed | None, scratch: Scratch) -> Placed:
+    """A tensor's place, in a folder that is there as long as this is."""
+    assert isinstance(place, Region)
+    return replace(place, owner=scratch)
 
 
 def _search() -> str:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from parity.recording.limits import Budget
+from parity.recording.placed import Loaded, Placed
 from parity.trajectory import TrajectoryError
 from parity.typing import Array
 
@@ -22,7 +23,7 @@ LEAVES = 1 << 18
 """So many tensors and other values may a file's dictionaries hold. One list may stand in another many times."""
 WRAPPERS = ("model", "state_dict", "model_state_dict", "module", "params", "layers", "model_weights", "default")
 """What checkpoints call the model in them. It says nothing of a tensor, so it is left out of the names."""
-STATE = ("opt_state", "scheduler", "lr_scheduler", "lr_schedulers", "step", "epoch", "rng_state")
+STATE = ("opt_state", "optim", "scheduler", "lr_scheduler", "lr_schedulers", "step", "epoch", "rng_state")
 """What checkpoints call what is no weight of the model, beside all names that begin with ``optimizer``."""
 
 
@@ -35,6 +36,12 @@ class Entry(NamedTuple):
     load: Callable[[], Array]
     narrow: bool = False
     """Whether the file holds bfloat16."""
+    place: Placed | None = None
+    """Where its numbers lie, if they can be read block by block."""
+
+    def placed(self) -> Placed:
+        """The tensor as it is read block by block."""
+        return self.place or Loaded(self.shape, self.dtype, self.load)
 
 
 class Series(NamedTuple):

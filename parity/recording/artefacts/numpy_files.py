@@ -29,7 +29,8 @@ def read_npy(path: Path, budget: Budget) -> Artefact:
     """Read one array. It has the name of its file."""
     with opened(path) as file:
         size = os.fstat(file.fileno()).st_size
-        budget.spend(path, size=size, tensors=1)
+        budget.spend_file(path, file)
+        budget.spend(path, tensors=1)
         shape, order, dtype, start = _header(path, path.stem, file, size)
         kept = File(path, target_of(path, None), file)
     return checkpoint(path, "NumPy array", {path.stem: _in_order(kept, start, shape, order, dtype)})

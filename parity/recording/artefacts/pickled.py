@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pickletools
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -23,6 +23,14 @@ class Named:
     """A function or a class that a pickle names: its name and no more."""
 
     name: str
+
+
+@dataclass(eq=False)
+class Record:
+    """An object that a pickle makes of a class: the class's name, and what it is filled with."""
+
+    name: str
+    state: Any = None
 
 
 class _Mark:
@@ -55,6 +63,9 @@ class Machine:
         functions: What may be called, by name, each with a function of ours that stands for it.
         names: What may be named, and not called.
         persistent: Stands for what the pickle says lies outside of it.
+        records: The classes of which objects may be made, empty, and then filled. Each is a ``Record``, a key of a
+            dictionary too.
+        instructions: So many it may have; ``INSTRUCTIONS`` unless told.
     """
 
     def __init__(
@@ -64,9 +75,11 @@ class Machine:
         functions: Mapping[str, Function],
         names: Callable[[str], bool],
         persistent: Function,
+        records: Container[str] = (),
+        instructions: int | None = None,
     ) -> None:
         self._path, self._budget, self._functions, self._names = path, budget, functions, names
-        self._persistent = persistent
+        self._persistent, self._records, self._most = persistent, records, instructions or INSTRUCTIONS
         self._stack: list[Any] = []
         self._memo: dict[int, Any] = {}
 
@@ -86,8 +99,8 @@ class Machine:
         for count, (code, argument, _) in enumerate(pickletools.genops(data)):
             if count % STEP == 0:
                 self._budget.spend(self._path)
-            if count == INSTRUCTIONS:
-                self._refuse(f"has more than {INSTRUCTIONS:,} instructions")
+            if count == self._most:
+                self._refuse(f"has more than {self._most:,} instructions")
             if code.name == "STOP":
                 return self._pop()
             self._do(code.name, argument)
@@ -137,8 +150,16 @@ class Machine:
                 self._refuse(f"calls {named.name if isinstance(named, Named) else 'something'}")
             stack.append(self._functions[named.name](*arguments))
         elif code == "BUILD":
-            self._pop()  # what an OrderedDict has beside its items: a module's version
-            self._of(dict)
+            state = self._pop()
+            if type(top := self._top()) is Record:
+                top.state = state
+            else:
+                self._of(dict)  # which an OrderedDict is; what it has beside its items is a module's version
+        elif code == "NEWOBJ" and self._records:
+            arguments, named = self._pop(), self._pop()
+            if not isinstance(named, Named) or named.name not in self._records or arguments != ():
+                self._refuse(f"makes a {named.name if isinstance(named, Named) else 'something'}")
+            stack.append(Record(named.name))
         elif code not in IGNORED:
             self._refuse(f"has the instruction {code}")
 
@@ -146,12 +167,12 @@ class Machine:
         found = self._of(dict)
         for key, value in zip(pairs[::2], pairs[1::2], strict=True):
             # A tuple of tuples may be so deep that its hash ends the process.
-            if not isinstance(key, str | int | float | None):
+            if not isinstance(key, str | int | float | Record | None):
                 self._refuse("has a dictionary whose keys are neither texts nor numbers")
             found[key] = value
 
     def _name(self, name: str) -> None:
-        if name not in self._functions and not self._names(name):
+        if name not in self._functions and name not in self._records and not self._names(name):
             self._refuse(f"names {name!r:.100}")
         self._stack.append(Named(name))
 

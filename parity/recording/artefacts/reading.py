@@ -8,10 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from parity.recording.artefacts import (
+    distributed,
     h5,
     index,
     numpy_files,
     orbax,
+    ranks,
     safetensors_files,
     tables,
     tensorboard,
@@ -32,6 +34,7 @@ NAMES: dict[str, Read] = {
     "pytorch_model.bin.index.json": lambda path, budget: index.read_index(
         path, ".bin", lambda shard, root: torch_files.torch_entries(shard, budget, root)
     ),
+    distributed.METADATA: distributed.read_distributed,
     TRAINER: tables.read_trainer_state,
 }
 """Files that are known by their name."""
@@ -45,15 +48,17 @@ WEIGHTS: dict[str, Read] = {
     "model.safetensors": lambda path, budget: safetensors_files.read_safetensors(path, budget, path.parent),
     "pytorch_model.bin.index.json": NAMES["pytorch_model.bin.index.json"],
     "pytorch_model.bin": lambda path, budget: torch_files.read_torch(path, budget, path.parent),
+    distributed.METADATA: distributed.read_distributed,
 }
-"""What holds the weights of a Hugging Face folder: the first of them that is there."""
+"""What holds the weights of a folder of Hugging Face's or PyTorch's: the first of them that is there."""
 KINDS = (
     "safetensors, .npz or .npy, what torch.save wrote (.pt, .pth, .bin), .weights.h5 or .keras, a Hugging Face folder, "
-    "an Orbax folder, trainer_state.json, TensorBoard's event files, CSV or JSON lines"
+    "an Orbax folder, one of torch.distributed.checkpoint, trainer_state.json, TensorBoard's event files, CSV or JSON "
+    "lines"
 )
 
 
-def read_artefact(path: str | os.PathLike[str], budget: Budget | None = None) -> Artefact:
+def read_artefact(path: str | os.PathLike[str], budget: Budget | None = None, shards: str = "") -> Artefact:
     """Read a checkpoint or a log of losses, whoever wrote it, without the framework that did.
 
     Nothing in it is run or trusted. Tensors stay on disk until they are asked for, where the format allows it. A
@@ -63,13 +68,17 @@ def read_artefact(path: str | os.PathLike[str], budget: Budget | None = None) ->
     Args:
         path: A file or a folder. A file that you name yourself may be a link; a link in a folder may not leave it.
         budget: What several readings may take together, if this is one of them.
+        shards: How the shards that ranks saved by themselves, in the files of a folder, are joined: of each tensor that
+            is split its name and its axes, as in ``"h.*.fc1.weight: (tp out) in"``. See
+            ``parity.recording.artefacts.ranks``.
 
     Returns:
         What was read: tensors, losses, or both.
 
     Raises:
         TrajectoryError: If it is nothing that is known, is damaged, asks to run code, or needs a library that is not
-            installed. The message names the file and says what to do.
+            installed, or if shards cannot be joined, or ranks that should hold the same numbers do not. The message
+            names the file and says what to do.
 
     Examples:
         >>> import numpy as np
@@ -80,6 +89,8 @@ def read_artefact(path: str | os.PathLike[str], budget: Budget | None = None) ->
     path, budget = Path(path), Budget(within=budget)
     try:
         with budget.reading():
+            if shards:
+                return ranks.read_ranks(path, budget, shards)
             return _folder(path, budget) if os.path.isdir(path) else _file(path, budget)
     except OSError as error:
         # As a literal, so that any file name leaves the message on one line.
@@ -96,7 +107,7 @@ def _file(path: Path, budget: Budget) -> Artefact:
 def _by_content(path: Path, head: bytes, budget: Budget) -> Read:
     """Which reader reads a file that begins so. TrajectoryError if none does."""
     if head.startswith(b"PK\x03\x04"):
-        with archive_of(path, Budget()) as archive:
+        with archive_of(path, Budget(streams=True)) as archive:
             names = set(archive.entries)
         if h5.WEIGHTS in names:
             return h5.read_keras
@@ -124,7 +135,8 @@ def known_folder(path: Path) -> bool:
         names = os.listdir(path)
     except OSError:  # whoever reads it says why
         return False
-    return bool({*WEIGHTS, TRAINER} & set(names) or any(tensorboard.MARK in name for name in names) or _trees(path))
+    named = {*WEIGHTS, TRAINER} & set(names) or any(tensorboard.MARK in name for name in names)
+    return bool(named or _trees(path) or ranks.ranks_in(path))
 
 
 def _trees(path: Path) -> list[Path]:
@@ -151,4 +163,10 @@ def _folder(path: Path, budget: Budget) -> Artefact:
     if inner or steps:
         some = ", ".join(f"{name!r:.40}" for name in ([one.name for one in inner] or steps)[:8])
         raise TrajectoryError(f"{path}: holds several checkpoints ({some}): name one of them")
+    if by_rank := ranks.ranks_in(path):
+        one = next(iter(by_rank.values()))[0]
+        raise TrajectoryError(
+            f"{path}: holds shards of ranks, as {one!r:.40}: say how they are joined, with --shards "
+            "'h.*.fc1.weight: (tp out) in' or shards=, or name one file"
+        )
     raise TrajectoryError(f"{path}: is no folder that is read here: give {KINDS}")

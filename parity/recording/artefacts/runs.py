@@ -11,6 +11,7 @@ import numpy as np
 
 from parity.dtypes import KNOWN, carrier, rounded
 from parity.recording.artefacts.artefact import Artefact, Entry, Series
+from parity.recording.artefacts.ranks import ranks_in
 from parity.recording.artefacts.reading import known_folder, read_artefact
 from parity.recording.format import MANIFEST
 from parity.recording.limits import Budget
@@ -41,12 +42,13 @@ class Snapshot:
         return as_one_array(self, "a tensor of a file", dtype, copy)
 
 
-def open_run(path: str | os.PathLike[str], budget: Budget | None = None) -> Trajectory:
+def open_run(path: str | os.PathLike[str], budget: Budget | None = None, shards: str = "") -> Trajectory:
     """Open one side of a comparison: a recording's folder as ``parity.read`` does, anything else as an artefact.
 
     Args:
         path: A recording's folder, a checkpoint or a log of losses.
         budget: What several readings may take together, if this is one of them.
+        shards: How shards are joined, if the path is a folder of shards: see ``read_artefact``.
 
     Returns:
         The run: of a checkpoint one snapshot, of a log its losses alone.
@@ -59,7 +61,26 @@ def open_run(path: str | os.PathLike[str], budget: Budget | None = None) -> Traj
         >>> open_run("weights.npz").params["dense/kernel"].shape
         (1, 3, 2)
     """
-    return as_trajectory(read_artefact(path, budget)) if is_artefact(path) else read(path, budget=budget)
+    if not is_artefact(path):
+        return read(path, budget=budget)
+    return as_trajectory(read_artefact(path, budget, shards_of(path, shards)))
+
+
+def shards_of(path: str | os.PathLike[str], shards: str) -> str:
+    """Give what is said of shards to a folder that holds some; nothing to others.
+
+    Args:
+        path: One side of a comparison.
+        shards: What is said of both.
+
+    Returns:
+        What ``read_artefact`` takes.
+
+    Examples:
+        >>> shards_of("weights.npz", "kernel: (tp in) out")
+        ''
+    """
+    return shards if os.path.isdir(path) and ranks_in(Path(path)) else ""
 
 
 def is_artefact(path: str | os.PathLike[str]) -> bool:
@@ -110,12 +131,25 @@ def as_trajectory(artefact: Artefact, dtype: str | None = None) -> Trajectory:
         return Trajectory({**meta, "dtype": dtype or "float64"}, epochs, loss.values[:, np.newaxis], {}, {})
     if not entries:
         raise TrajectoryError(f"{artefact.path}: holds neither floating-point weights nor a loss: choose another file")
-    dtype = dtype or _holding(entries)
+    dtype = dtype or dtype_of(entries)
     params = {name: Snapshot(entry, dtype) for name, entry in entries.items()}
     return Trajectory({**meta, "dtype": dtype}, np.arange(1), np.zeros((0, 0)), params, {})
 
 
-def _holding(entries: Mapping[str, Entry]) -> str:
+def dtype_of(entries: Mapping[str, Entry]) -> str:
+    """Name the narrowest dtype that holds all floating-point tensors of a checkpoint exactly.
+
+    Args:
+        entries: The tensors by name, one at least.
+
+    Returns:
+        The name of a dtype that a run may have.
+
+    Examples:
+        >>> narrow = Entry((2,), np.dtype("float32"), lambda: np.float32([1, 2]), narrow=True)
+        >>> dtype_of({"bias": narrow})
+        'bfloat16'
+    """
     names = {"bfloat16" if entry.narrow else entry.dtype.name for entry in entries.values()}
     if len(names) == 1 and names <= set(KNOWN):
         return names.pop()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,7 @@ def entries_of(path: Path, budget: Budget, root: Path | None = None) -> Entries:
     """Its tensors by name, and of those that NumPy lacks, why they are left out."""
     target = target_of(path, root)
     with opened(path, root) as file:
-        budget.spend(path, size=os.fstat(file.fileno()).st_size)
+        budget.spend_file(path, file)
         kept = File(path, target, file)
         header, start = read_header(file, path, target, budget, "write it again")
     found, notes = dict[str, Entry](), dict[str, str]()

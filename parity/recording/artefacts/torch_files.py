@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from parity.recording.artefacts.stored import Archive, archive_of
 from parity.recording.format import VALUES
 from parity.recording.limits import Budget
 from parity.recording.mapped import Stored
+from parity.recording.placed import Region
 from parity.trajectory import TrajectoryError
 from parity.typing import Array
 
@@ -97,21 +99,25 @@ def read_torch(path: Path, budget: Budget, root: Path | None = None) -> Artefact
 def torch_entries(path: Path, budget: Budget, root: Path | None = None) -> Entries:
     """Its tensors by name."""
     with archive_of(path, budget, root) as archive:
-        pickles = [name for name in archive.entries if name == "data.pkl" or name.endswith("/data.pkl")]
-        if len(pickles) != 1:
-            raise TrajectoryError(
-                f"{path}: is a zip archive, but no checkpoint that torch.save wrote: choose another file"
-            )
-        folder = pickles[0].removesuffix("data.pkl")
-        order = f"{folder}byteorder"
-        big = order in archive.entries and archive.read(order, 16) == b"big"
-        machine = Machine(path, budget, FUNCTIONS, NAMED.__contains__, _persistent)
-        tree = machine.run(archive.read(pickles[0], PICKLE_BYTES))
-        tree = tree if isinstance(tree, dict | list | tuple) else {"tensor": tree}
-        leaves = flattened(path, tree, budget)
-        tensors = {name: value for name, value in leaves.items() if isinstance(value, _Tensor)}
-        storages: dict[_Storage, Array | Stored] = {}
-        return {name: _entry(archive, folder, big, name, value, storages) for name, value in tensors.items()}, {}
+        return tensors_in(archive), {}
+
+
+def tensors_in(archive: Archive) -> dict[str, Entry]:
+    """The tensors of an open archive by name; one that stands for itself is called ``tensor``."""
+    path, budget = archive.path, archive.budget
+    pickles = [name for name in archive.entries if name == "data.pkl" or name.endswith("/data.pkl")]
+    if len(pickles) != 1:
+        raise TrajectoryError(f"{path}: is a zip archive, but no checkpoint that torch.save wrote: choose another file")
+    folder = pickles[0].removesuffix("data.pkl")
+    order = f"{folder}byteorder"
+    big = order in archive.entries and archive.read(order, 16) == b"big"
+    machine = Machine(path, budget, FUNCTIONS, NAMED.__contains__, _persistent)
+    tree = machine.run(archive.read(pickles[0], PICKLE_BYTES))
+    tree = tree if isinstance(tree, dict | list | tuple) else {"tensor": tree}
+    leaves = flattened(path, tree, budget)
+    tensors = {name: value for name, value in leaves.items() if isinstance(value, _Tensor)}
+    storages: dict[_Storage, Array | Stored] = {}
+    return {name: _entry(archive, folder, big, name, value, storages) for name, value in tensors.items()}
 
 
 def _persistent(found: Any) -> _Storage:
@@ -152,7 +158,19 @@ def _entry(
             values = np.lib.stride_tricks.as_strided(whole[found.offset :], shape, steps, writeable=False)
         return unpacked(np.ascontiguousarray(values)).reshape(shape) if narrow else values
 
-    return Entry(shape, np.dtype(np.float32) if narrow else dtype, load, narrow)
+    place = None
+    if isinstance(numbers, Stored) and _in_c_order(shape, strides):
+        file, start = numbers.place
+        place = Region(file, start + found.offset * dtype.itemsize, shape, dtype, narrow)
+    return Entry(shape, np.dtype(np.float32) if narrow else dtype, load, narrow, place)
+
+
+def _in_c_order(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
+    """Whether a tensor of these strides, in numbers, has its numbers in C order, one after the other."""
+    return all(
+        size == 1 or stride == math.prod(shape[axis + 1 :])
+        for axis, (size, stride) in enumerate(zip(shape, strides, strict=True))
+    )
 
 
 def _numbers(archive: Archive, file: str, dtype: np.dtype[Any]) -> Array | Stored:

@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import zipfile
 import zlib
@@ -23,13 +24,17 @@ import numpy as np
 import tensorstore  # noqa: F401 likewise
 from safetensors.numpy import save
 
+from parity.dtypes import unpacked
 from parity.recording.artefacts import Artefact, apart, as_trajectory, h5, orbax, read_artefact
 from parity.recording.artefacts.artefact import Entry
 from parity.recording.artefacts.tensorboard import masked_crc
 from parity.recording.limits import Budget
+from parity.recording.placed import Placed, blocks_of
 from parity.tests.fuzzing.fuzz import SECONDS, fuzz
 from parity.tests.fuzzing.subjects import Tree, files_of, put
+from parity.tests.recording.distributed_by_hand import boxes, write_distributed
 from parity.trajectory import TrajectoryError
+from parity.typing import Array
 
 TOKENS = (
     *(
@@ -106,8 +111,12 @@ def simple() -> dict[str, Tree]:
     index = {"weight_map": {name: f"{name}.safetensors" for name in tensors}}
     rows = [{"step": step, "loss": 1 / step, "eval_loss": 2.0, "epoch": step / 2} for step in range(1, 6)]
     table = "step,loss\n" + "".join(f"{row['step']},{row['loss']}\n" for row in rows)
+    with tempfile.TemporaryDirectory() as folder:
+        cut = {"w": (np.arange(12.0).reshape(4, 3), boxes((4, 3), [[1, 2], [2]])), "b": (np.ones(3), boxes((3,), [[]]))}
+        distributed = files_of(write_distributed(Path(folder), cut))
     return {
         **archives,
+        "distributed": distributed,
         "a.npy": {"a.npy": npy.getvalue()},
         "hf": {**shards, "model.safetensors.index.json": json.dumps(index).encode()},
         "trainer": {
@@ -157,10 +166,20 @@ def look_at(found: Artefact) -> None:
             assert values.dtype == tensors.entries[name].dtype
             with np.errstate(all="ignore"):
                 values.sum()
+            read_in_blocks(tensors.entries[name].placed(), values)
     for steps, values in found.losses.values():
         assert len(steps) == len(values) > 0
     for stack in as_trajectory(found).params.values():
         assert len(stack[:]) == 1
+
+
+def read_in_blocks(placed: Placed, values: Array) -> None:
+    """Read a tensor block by block: its numbers are those of the whole one."""
+    for block in blocks_of(placed.shape, 7):
+        out = np.empty(block.size, placed.dtype)
+        placed.read(block, out)
+        whole = values.reshape(-1)[block.start : block.start + block.size]
+        assert np.array_equal(unpacked(out) if placed.narrow else out, whole, equal_nan=True)
 
 
 class _ContainedError(TrajectoryError):

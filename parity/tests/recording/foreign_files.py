@@ -46,6 +46,49 @@ def _listed(tensors: Any) -> dict[str, Any]:
     return {name: value.tolist() for name, value in tensors.items()}
 
 
+def of_torch_distributed(folder: str) -> Said:
+    """What two processes save together: tensors in two parts, by rows and by columns, and one that each has whole."""
+    import os
+    import subprocess
+    import sys
+
+    code = f"from {__name__} import as_rank\nas_rank({folder!r}, {{}})"
+    started = [
+        subprocess.Popen([sys.executable, "-c", code.format(rank)], env={**os.environ, "OMP_NUM_THREADS": "1"})
+        for rank in range(2)
+    ]
+    assert [one.wait(120) for one in started] == [0, 0]
+    return _listed(_distributed())
+
+
+def _distributed() -> Any:
+    import torch
+
+    return {
+        "rows": torch.arange(15.0).reshape(5, 3) / 7,
+        "columns": torch.arange(24.0).reshape(2, 4, 3).bfloat16(),
+        "both.bias": torch.arange(4, dtype=torch.float64) / 3,
+    }
+
+
+def as_rank(folder: str, rank: int) -> None:
+    """One of the two processes."""
+    import torch
+    import torch.distributed as dist
+    import torch.distributed.checkpoint as dcp
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import Replicate, Shard, distribute_tensor
+
+    dist.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=2)
+    mesh = init_device_mesh("cpu", (2,))
+    how = {"rows": Shard(0), "columns": Shard(1), "both.bias": Replicate()}
+    tensors = {name: distribute_tensor(value, mesh, [how[name]]) for name, value in _distributed().items()}
+    dcp.save(
+        {"model": tensors, "optim": {"step": torch.tensor(3)}, "note": "text"}, checkpoint_id=f"{folder}/checkpoint"
+    )
+    dist.destroy_process_group()
+
+
 def of_keras(folder: str) -> Said:
     import keras
     import numpy as np
@@ -87,6 +130,37 @@ def of_orbax(folder: str) -> Said:
         manager.wait_until_finished()
     held = {"Dense_0/bias": np.float32(bias).tolist(), "Dense_0/kernel": np.asarray(kernel).tolist()}
     return dict.fromkeys(("ocdbt", "zarr", "managed/3"), held)
+
+
+def of_orbax_sharded(folder: str) -> Said:
+    """Arrays that lie on four devices, in a process of its own: how many there are is said before JAX is imported."""
+    import os
+    import subprocess
+    import sys
+
+    code = f"from {__name__} import shard_orbax\nshard_orbax({folder!r})"
+    devices = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
+    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, **devices}, timeout=240)
+    kernel = [[float(column + 12 * row) for column in range(12)] for row in range(8)]
+    return {"rows": kernel, "both": kernel, "whole": kernel[0]}
+
+
+def shard_orbax(folder: str) -> None:
+    """The process: an array split by its rows over four devices, one by rows and columns, and one that each has."""
+    import jax
+    import jax.numpy as jnp
+    import orbax.checkpoint as ocp
+    from jax.sharding import NamedSharding, PartitionSpec
+
+    assert jax.device_count() == 4
+    mesh = jax.make_mesh((2, 2), ("dp", "tp"))
+    kernel = jnp.arange(96.0).reshape(8, 12)
+    split = {"rows": PartitionSpec(("dp", "tp")), "both": PartitionSpec("dp", "tp"), "whole": PartitionSpec()}
+    tree = {name: kernel[0] if name == "whole" else kernel for name in split}
+    tree = {name: jax.device_put(value, NamedSharding(mesh, split[name])) for name, value in tree.items()}
+    assert len(tree["both"].addressable_shards) == 4
+    for name, use_ocdbt in (("ocdbt", True), ("zarr", False)):
+        ocp.PyTreeCheckpointer(use_ocdbt=use_ocdbt).save(Path(folder).absolute() / name, tree)
 
 
 def of_tensorflow(folder: str) -> Said:

@@ -10,7 +10,14 @@ import pytest
 from safetensors.numpy import save_file
 
 from parity.recording.artefacts import read_artefact
-from parity.tests.recording.foreign_files import Said, of_keras, of_orbax, of_tensorflow, of_torch
+from parity.tests.recording.foreign_files import (
+    Said,
+    of_keras,
+    of_orbax,
+    of_orbax_sharded,
+    of_tensorflow,
+    of_torch,
+)
 from parity.trajectory import TrajectoryError
 
 
@@ -30,6 +37,10 @@ def keras_files(folder: str) -> tuple[str, Said]:
 
 def orbax_files(folder: str) -> tuple[str, Said]:
     return folder, of_orbax(folder)
+
+
+def sharded_orbax_files(folder: str) -> tuple[str, Said]:
+    return folder, of_orbax_sharded(folder)
 
 
 def event_files(folder: str) -> tuple[str, Said]:
@@ -80,6 +91,14 @@ def test_what_orbax_saves_is_read_without_jax(made: tuple[Path, Said]) -> None:
     assert set(read_artefact(folder / "ocdbt").state) == {"opt_state/0/mu", "step"}
     with pytest.raises(TrajectoryError, match=r"several checkpoints \('3'\): name one of them"):
         read_artefact(folder / "managed")
+
+
+@pytest.mark.asks(question=sharded_orbax_files, framework="jax")
+def test_arrays_that_orbax_saved_from_several_devices_are_joined(made: tuple[Path, Said]) -> None:
+    folder, said = made
+    assert len(list((folder / "zarr" / "both").iterdir())) > 4  # a file for each device's part
+    for name in ("ocdbt", "zarr"):
+        holds(folder / name, said)
 
 
 @pytest.mark.asks(question=event_files, framework="tensorflow")
