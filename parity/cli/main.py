@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import typer
 
-from parity.cli import cases, evidence, match, recordings, semantics, texts
+from parity.cli import cases, evidence, match, recordings, semantics, sweep, texts
 from parity.cli.output import OURS, UNHEARD, check_heard, fail, is_unheard, say, unheard
 
 # Plain help: drawing it with rich would cost more than importing NumPy.
@@ -25,6 +25,7 @@ app = typer.Typer(
 
 # In the order in which the help lists them.
 app.command()(cases.run)
+app.command()(sweep.sweep)
 app.command()(recordings.report)
 app.command("list")(cases.list_cells)
 app.command()(cases.show)

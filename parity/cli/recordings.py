@@ -237,7 +237,7 @@ def _replay(
     availability = Versions({}).availability(suite.reference)
     if not availability.available:
         raise SuiteError(availability.reason)
-    cell = CellName(suite.package, entry.case.name, entry.data, suite.reference, "float64", "cpu")
+    cell = CellName(suite.package, entry.case.name, entry.data, suite.reference, "float64", "cpu", entry.seed)
     repetitions = tuple(str(folder) for folder in noise)
     job = Replay(cell, cell.environment, cell.resources, str(a), str(b), repetitions, second)
     try:

@@ -1,0 +1,93 @@
+"""Distributions as SVG within a page: a line of dots for each of several samples, over one logarithmic axis."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from parity.report.curves import LARGE, WIDTH
+from parity.report.markup import Html, element
+
+ROW, LABEL, FOOT = 20, 118, 22
+"""The height of a sample, the width of its label, and the height of the axis, in the units of the picture."""
+DECADES = 6
+"""Smaller values lie so many powers of ten below the largest, at the edge."""
+
+
+@dataclass(frozen=True)
+class Strip:
+    """A sample.
+
+    Attributes:
+        label: What it is a sample of.
+        values: Its values, 0 or more; what is not finite is drawn as the largest.
+    """
+
+    label: str
+    values: Sequence[float]
+
+
+def strips(caption: str, samples: Sequence[Strip], limit: float) -> Html:
+    """Draw every value of some samples as a dot, and the median of each as a tick.
+
+    Args:
+        caption: What is shown.
+        samples: The samples.
+        limit: A value that is marked; the axis reaches it.
+
+    Returns:
+        The figure; the caption alone if there are no values.
+
+    >>> drawn = strips("used", [Strip("torch", [0.1, 0.2]), Strip("jax", [])], limit=1.0)
+    >>> drawn.count("<circle"), "median .15" in drawn
+    (2, True)
+    """
+    known = [value for sample in samples for value in sample.values if 0 < value < LARGE]
+    if not any(len(sample.values) for sample in samples):
+        return element("figure", element("figcaption", f"{caption}: nothing to draw"))
+    high = math.ceil(math.log10(max([*known, limit])) + 1e-9) or 0
+    low = max(math.floor(math.log10(min([*known, limit]))), high - DECADES)
+    low = min(low, high - 1)
+
+    def across(value: float) -> float:
+        power = high if not value < LARGE else low if value <= 0 else math.log10(value)
+        return LABEL + (WIDTH - LABEL - 8) * (min(max(power, low), high) - low) / (high - low)
+
+    height = ROW * len(samples) + FOOT
+    parts = []
+    for power in range(low, high + 1):
+        x = f"{across(10.0**power):.1f}"
+        anchor = "end" if power == high else "middle"
+        parts.append(element("line", x1=x, x2=x, y1=0, y2=height - FOOT, class_="grid"))
+        parts.append(element("text", f"{10.0**power:g}", x=x, y=height - 6, text_anchor=anchor))
+    at = f"{across(limit):.1f}"
+    parts.append(element("line", x1=at, x2=at, y1=0, y2=height - FOOT, class_="line limit"))
+    for place, sample in enumerate(samples):
+        parts += _sample(sample, ROW * place + ROW / 2, across, limit)
+    return element(
+        "figure",
+        element("figcaption", caption),
+        element("svg", *parts, viewBox=f"0 0 {WIDTH} {height}", role="img", aria_label=caption),
+        element("p", element("span", "the whole tolerance", class_="key limit"), class_="keys"),
+    )
+
+
+def _sample(sample: Strip, y: float, across: object, limit: float) -> list[Html]:
+    assert callable(across)
+    parts = [element("text", sample.label, x=0, y=f"{y + 4:.1f}")]
+    for number, value in enumerate(sample.values):
+        # Dots that lie on each other are told apart by a shift that repeats.
+        shifted = y + 4 * math.sin(2.4 * number)
+        kind = "dot" if value <= limit else "dot beyond"
+        parts.append(element("circle", cx=f"{across(value):.1f}", cy=f"{shifted:.1f}", r=2.4, class_=kind))
+    if len(sample.values):
+        middle = float(np.median(sample.values))
+        x = f"{across(middle):.1f}"
+        title = element("title", f"{sample.label}: median {middle:.2g}".replace(" 0.", " ."))
+        parts.append(
+            element("g", title, element("line", x1=x, x2=x, y1=f"{y - 8:.1f}", y2=f"{y + 8:.1f}", class_="tick"))
+        )
+    return parts
