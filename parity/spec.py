@@ -399,6 +399,9 @@ class Case:
         Returns:
             The case of that seed, to which no noise floor of another seed belongs.
 
+        Raises:
+            ValueError: If the seed is negative.
+
         Examples:
             >>> import numpy as np
             >>> zeros = {"dense/kernel": np.zeros((2, 1))}

@@ -35,7 +35,7 @@ class SuiteError(ValueError):
 
 SEEDED = "+seed"
 """In the name of a case's folder, before the seed."""
-FOLDER = re.compile(rf"(?P<case>[^@]*?)(?:@(?P<data>.*?))?(?:{re.escape(SEEDED)}(?P<seed>[0-9]{{1,9}}))?")
+_FOLDER = re.compile(rf"(?P<case>[^@]*?)(?:@(?P<data>.*?))?(?:{re.escape(SEEDED)}(?P<seed>[0-9]{{1,9}}))?")
 
 
 class Named(NamedTuple):
@@ -69,7 +69,7 @@ def named(folder: str) -> Named:
         >>> named("line"), named("line+seed")
         (Named(case='line', data=None, seed=None), Named(case='line+seed', data=None, seed=None))
     """
-    found = FOLDER.fullmatch(folder)
+    found = _FOLDER.fullmatch(folder)
     if found is None:  # a line break within
         return Named(folder)
     return Named(found["case"], found["data"] or None, None if found["seed"] is None else int(found["seed"]))

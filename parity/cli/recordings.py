@@ -283,6 +283,9 @@ def diff(
     suite: SuiteName = None,
     accept: Accept = None,
     map_file: Map = None,
+    page_file: Annotated[
+        Path | None, typer.Option("--page", metavar="FILE", help="With --seeds, also write a page of all the runs.")
+    ] = None,
     limits: Limits = None,
 ) -> None:
     """Compare two recordings, two folders of them, or many runs with other seeds.
@@ -297,7 +300,9 @@ def diff(
 
     Runs that cannot share a seed part from the first update. --seeds and --against take several of each implementation
     and ask whether both are the same in distribution: a difference is shown by permutation, equivalence by how far the
-    means may be apart beside the spread between seeds.
+    means may be apart beside the spread between seeds. --map says which tensors are the same where the sides have other
+    names, A in the map being --seeds. The page that --page writes draws the losses of both sides, and what differs
+    most, as bands over all runs.
 
     Status 0 if everything was compared and agrees, 1 if something differs, 3 if that is inconclusive or a run of one
     folder has no counterpart in the other.
@@ -306,7 +311,7 @@ def diff(
     Examples:
       parity diff runs/torch runs/numpy
       parity diff runs/torch runs/numpy --noise runs/torch-stirred
-      parity diff --seeds runs/torch-* --against runs/jax-*
+      parity diff --seeds runs/torch-* --against runs/jax-* --page seeds.html
     """
     from parity.explaining.folders import diff_folders
     from parity.judging.diff import unpaired
@@ -314,7 +319,10 @@ def diff(
     from parity.report.terminal import make_console, print_diff, print_unpaired
 
     if seeds or against:
-        _diff_seeds(seeds, against, json_file, a=a, b=b, noise=noise, accept=accept, map=map_file, suite=suite)
+        files = json_file, map_file, page_file
+        _diff_seeds(seeds, against, *files, a=a, b=b, noise=noise, accept=accept, suite=suite)
+    if page_file is not None:
+        fail("--page belongs to --seeds: 'parity explain A B --page FILE' makes a page of two recordings")
     if a is None or b is None:
         fail("name two recordings, A and B, or several with --seeds and --against")
     with clear_errors(), offline():
@@ -336,11 +344,21 @@ def diff(
     raise SystemExit(EXIT_STATUS[overall(verdicts)])
 
 
-def _diff_seeds(seeds: list[Path] | None, against: list[Path] | None, json_file: Path | None, **given: Any) -> NoReturn:
+def _diff_seeds(
+    seeds: list[Path] | None,
+    against: list[Path] | None,
+    json_file: Path | None,
+    map_file: Path | None,
+    page_file: Path | None,
+    **given: Any,
+) -> NoReturn:
     from parity.judging.seeds import compare_seeds
+    from parity.judging.tensors.correspondence import read_map
     from parity.judging.verdict import EXIT_STATUS
     from parity.recording.artefacts import open_run
     from parity.recording.limits import FOLDER, Budget
+    from parity.report.bands import page, title_of
+    from parity.report.page import check_page
     from parity.report.seeds import print_seeds
     from parity.report.terminal import make_console, progress_on
 
@@ -352,6 +370,9 @@ def _diff_seeds(seeds: list[Path] | None, against: list[Path] | None, json_file:
             fail(f"{what} to two recordings: with --seeds, runs are compared as many")
     console = make_console(stderr=True)
     with clear_errors(), progress_on(console, transient=True, disable=not console.is_terminal) as progress:
+        if page_file is not None:
+            check_page(page_file)
+        pairings = read_map(map_file) if map_file else ()
         budget, sides = Budget(FOLDER), (_matching(seeds), _matching(against))
         task = progress.add_task("reading", total=sum(map(len, sides)), now="")
 
@@ -360,9 +381,12 @@ def _diff_seeds(seeds: list[Path] | None, against: list[Path] | None, json_file:
             return open_run(folder, budget)
 
         ours, theirs = ([opened(folder) for folder in side] for side in sides)
-        found = compare_seeds(ours, theirs)
+        found = compare_seeds(ours, theirs, matching=pairings)
+        text = page(found, (title_of(sides[0]), ours), (title_of(sides[1]), theirs)) if page_file is not None else ""
     print_seeds(make_console(stderr=str(json_file) == "-"), found)
     write_json(json_file, {"pairs": [], "unpaired": [], "seeds": found.as_json()})
+    if page_file is not None:
+        write(page_file, text)
     raise SystemExit(EXIT_STATUS[found.verdict])
 
 

@@ -13,8 +13,8 @@ from parity.report.markup import Html, element
 
 ROW, LABEL, FOOT = 20, 118, 22
 """The height of a sample, the width of its label, and the height of the axis, in the units of the picture."""
-DECADES = 6
-"""Smaller values lie so many powers of ten below the largest, at the edge."""
+BELOW, ABOVE = 4, 2
+"""The axis reaches no more than so many powers of ten below and above the limit: what is beyond lies at its ends."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Strip:
 
     Attributes:
         label: What it is a sample of.
-        values: Its values, 0 or more; what is not finite is drawn as the largest.
+        values: Its values, 0 or more, or infinite.
     """
 
     label: str
@@ -36,7 +36,7 @@ def strips(caption: str, samples: Sequence[Strip], limit: float) -> Html:
     Args:
         caption: What is shown.
         samples: The samples.
-        limit: A value that is marked; the axis reaches it.
+        limit: A value above 0 that is marked, and what is beyond it.
 
     Returns:
         The figure; the caption alone if there are no values.
@@ -48,21 +48,24 @@ def strips(caption: str, samples: Sequence[Strip], limit: float) -> Html:
     known = [value for sample in samples for value in sample.values if 0 < value < LARGE]
     if not any(len(sample.values) for sample in samples):
         return element("figure", element("figcaption", f"{caption}: nothing to draw"))
-    high = math.ceil(math.log10(max([*known, limit])) + 1e-9) or 0
-    low = max(math.floor(math.log10(min([*known, limit]))), high - DECADES)
-    low = min(low, high - 1)
+    powers = [math.log10(value / limit) for value in known]
+    beyond = any(value > limit for sample in samples for value in sample.values)
+    # One more than is needed, so that the mark of the limit is no edge.
+    high = min(math.floor(max([*powers, 0.0])) + 1, ABOVE) if beyond else 0
+    low = max(math.floor(min([*powers, -1.0])), -BELOW)
 
     def across(value: float) -> float:
-        power = high if not value < LARGE else low if value <= 0 else math.log10(value)
+        power = high if not value < LARGE else low if value <= 0 else math.log10(value / limit)
         return LABEL + (WIDTH - LABEL - 8) * (min(max(power, low), high) - low) / (high - low)
 
     height = ROW * len(samples) + FOOT
     parts = []
     for power in range(low, high + 1):
-        x = f"{across(10.0**power):.1f}"
+        x = f"{across(limit * 10.0**power):.1f}"
         anchor = "end" if power == high else "middle"
         parts.append(element("line", x1=x, x2=x, y1=0, y2=height - FOOT, class_="grid"))
-        parts.append(element("text", f"{10.0**power:g}", x=x, y=height - 6, text_anchor=anchor))
+        said = f"{limit * 10.0**power:g}" + (" or more" if power == ABOVE else "")
+        parts.append(element("text", said, x=x, y=height - 6, text_anchor=anchor))
     at = f"{across(limit):.1f}"
     parts.append(element("line", x1=at, x2=at, y1=0, y2=height - FOOT, class_="line limit"))
     for place, sample in enumerate(samples):

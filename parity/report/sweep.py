@@ -21,7 +21,6 @@ from parity.report.terminal import plain_table
 from parity.report.words import LOOKS, share
 from parity.running.cells import Cell
 from parity.running.sweep import Count, Row, Seeded, Sweep
-from parity.tolerance import FACTOR
 
 IN_A_LINE = 64
 """Up to so many seeds each have a mark in the terminal's table."""
@@ -90,7 +89,7 @@ def _print_of(console: Console, row: Row, verdict: Verdict) -> None:
         Text(f"{verdict} ", LOOKS[verdict].style) + Text(f"{row.name}: {seeds_of(found, row)}"), soft_wrap=True
     )
     if verdict is Verdict.FAIL:
-        console.print(f"     {chance(row.count, 'with another seed it')}", soft_wrap=True)
+        console.print(f"     {chance(row.count, 'seeds')}", soft_wrap=True)
     for said, cells in _reasons(found)[:NAMED]:
         console.print(
             f"     seed {cells[0].seed}{f' and {len(cells) - 1} more' if cells[1:] else ''}: {said}", soft_wrap=True
@@ -120,15 +119,15 @@ def seeds_of(found: Sequence[Seeded], row: Row) -> str:
 def chance(count: Count, what: str) -> str:
     """Say how often something fails, as far as a count of failures knows.
 
-    >>> chance(Count(0, 64), "a draw")
-    'a draw fails in at most 4.6 % of all, at a confidence of 95 %: 0 of 64 did'
-    >>> chance(Count(3, 20), "it")
-    'it fails in 3.2 % to 38 % of all, at a confidence of 95 %: 3 of 20 did'
+    >>> chance(Count(0, 64), "draws")
+    'at most 4.6 % of all draws fail, at a confidence of 95 %: 0 of 64 did'
+    >>> chance(Count(3, 20), "seeds")
+    '3.2 % to 38 % of all seeds fail, at a confidence of 95 %: 3 of 20 did'
     """
     low, high = (f"{100 * bound:.2g} %" for bound in count.between)
     between = f"at most {high}" if not count.failed else f"{low} to {high}"
     sure = f"at a confidence of {100 * CONFIDENCE:g} %"
-    return f"{what} fails in {between} of all, {sure}: {count.failed} of {count.trials} did"
+    return f"{between} of all {what} fail, {sure}: {count.failed} of {count.trials} did"
 
 
 def totals(sweep: Sweep) -> list[str]:
@@ -139,12 +138,9 @@ def totals(sweep: Sweep) -> list[str]:
     lines += [f"{dtype}: {said}" for dtype, said in _shares(sweep)]
     draws = sweep.draws
     if draws.trials:
-        lines.append(chance(draws, "a draw, which is a case with a seed in all of these cells,"))
+        lines.append(f"{chance(draws, 'draws')}; a draw is a case with a seed, and fails where any of its cells does")
     if not draws.failed and draws.trials:
-        lines.append(
-            "if the implementations are right, that bounds the false alarms: the part of all seeds that would call one "
-            "of them wrong"
-        )
+        lines.append("if these implementations are right, that bounds how often one is called wrong: the false alarms")
     elif draws.failed:
         lines.append(
             "a failure is a fault of the implementation or a false alarm: its reason above says where it parts"
@@ -221,7 +217,7 @@ def _told(row: Row, verdict: Verdict) -> Html:
         return Html("")
     said = [f"seed {', '.join(str(cell.seed) for cell in cells)}: {reason}" for reason, cells in _reasons(found)]
     what = element("strong", f"{verdict} {row.name}", class_=LOOKS[verdict].kind)
-    count = f", {chance(row.count, 'with another seed it')}" if verdict is Verdict.FAIL else ""
+    count = f"; {chance(row.count, 'seeds')}" if verdict is Verdict.FAIL else ""
     more = [f"… and {len(said) - NAMED} reasons more"] if len(said) > NAMED else []
     listed = element("ul", *(element("li", line) for line in [*said[:NAMED], *more]), class_="notes")
     return joined(element("p", what, f": {seeds_of(found, row)}{count}"), listed)
@@ -231,7 +227,7 @@ def _figures(sweep: Sweep) -> Iterator[Html]:
     """For each case and dtype, the share of the tolerance that each seed used, a line for each implementation."""
     for (folder, dtype), rows in groupby(sorted(sweep.rows, key=_of_case), _of_case):
         lines = [Strip(row.implementation, [ratio for ratio, _ in row.shares]) for row in rows]
-        yield strips(f"{folder}, {dtype}: share of the tolerance, {FACTOR} noise floors, by seed", lines, limit=1.0)
+        yield strips(f"{folder}, {dtype}: share of its tolerance that each seed used", lines, limit=1.0)
 
 
 def _of_case(row: Row) -> tuple[str, str]:
