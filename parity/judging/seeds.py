@@ -235,7 +235,7 @@ def measured(ours: Sequence[Trajectory], theirs: Sequence[Trajectory]) -> tuple[
     if math.prod(losses):
         cuts = np.array_split(np.arange(math.prod(losses)), min(BINS, math.prod(losses)))
         one, other = (np.stack([_in_bins(run, cuts) for run in side]) for side in (ours, theirs))
-        at = tuple(float(cut.mean() + 1) / losses[1] for cut in cuts)
+        at = tuple(float(cut[-1] + 1) / losses[1] for cut in cuts)
         found.append(Quantity("loss", one, other, tuple(_between(unit, losses[1], cut) for cut in cuts), at))
     names = [name for name in runs[0].params if all(name in run.params for run in runs)]
     alike = all(np.array_equal(run.epochs, runs[0].epochs) for run in runs)

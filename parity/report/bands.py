@@ -114,14 +114,14 @@ def _titled(name: str) -> str:
 
 
 def _losses(runs: Sequence[Trajectory]) -> tuple[Array, Array]:
-    """Each run's losses as means of up to STRETCHES stretches, (runs, n), and the epochs done in the middle of each."""
+    """Each run's losses as means of up to STRETCHES stretches, (runs, n), and the epochs done by the end of each."""
     count, batches = runs[0].loss.size, max(1, runs[0].loss.shape[1])
     if not count:
         return np.empty((len(runs), 0)), np.empty(0)
     cuts = np.array_split(np.arange(count), min(STRETCHES, count))
     flat = [np.asarray(run.loss, np.float64).ravel() for run in runs]
     curves = np.array([[losses[cut].mean() for cut in cuts] for losses in flat])
-    return curves, np.array([cut.mean() / batches for cut in cuts])
+    return curves, np.array([(cut[-1] + 1) / batches for cut in cuts])
 
 
 @np.errstate(all="ignore")  # a recording may hold any numbers

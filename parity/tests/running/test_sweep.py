@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+import parity as package_of_this
 from parity.judging.floors.floor import mark_of
 from parity.judging.verdict import Verdict
 from parity.recording.reader import read
+from parity.report.sweep import chance
 from parity.running.keys import fingerprint, mark
 from parity.running.sweep import Count, Row, Seeded, Sweep
 from parity.suite import Entry, Named, load_suite, named
@@ -151,6 +154,14 @@ def test_cells_of_one_draw_count_once() -> None:
     assert found.draws == Count(2, 3)
     assert found.rows[0].count == Count(1, 2)
     assert found.verdict is no
+
+
+def test_the_page_of_the_documentation_says_the_bounds_that_are_exact() -> None:
+    page = (Path(package_of_this.__file__).parents[1] / "docs/how-to/sweep.md").read_text()
+    said = re.findall(r"^\| (\d+) of (\d+) \| (.+) \|$", page, re.MULTILINE)
+    assert len(said) == 4
+    for failed, of, bound in said:
+        assert chance(Count(int(failed), int(of)), "seeds").startswith(f"{bound} of all seeds fail")
 
 
 # What a seed is
