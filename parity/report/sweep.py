@@ -13,11 +13,12 @@ from rich.text import Text
 from parity.judging.outcome import Outcome
 from parity.judging.rates import CONFIDENCE
 from parity.judging.verdict import Verdict
+from parity.report.foreign import foreign
 from parity.report.markup import Html, element, joined, table
 from parity.report.page import policy, render, resource
 from parity.report.pair import STYLE
 from parity.report.strips import Strip, strips
-from parity.report.terminal import plain_table
+from parity.report.terminal import plain_table, print_lines
 from parity.report.words import LOOKS, share
 from parity.running.cells import Cell
 from parity.running.sweep import Count, Row, Seeded, Sweep
@@ -64,8 +65,7 @@ def print_sweep(console: Console, sweep: Sweep, seconds: float) -> None:
         for verdict in (Verdict.FAIL, Verdict.INCONCLUSIVE):
             _print_of(console, row, verdict)
     console.print()
-    for line in totals(sweep):
-        console.print(line, soft_wrap=True)
+    print_lines(console, totals(sweep))
     console.print(f"{seconds:.0f} s", style="dim")
 
 
@@ -85,15 +85,16 @@ def _print_of(console: Console, row: Row, verdict: Verdict) -> None:
     found = row.of(verdict)
     if not found:
         return
-    console.print(
-        Text(f"{verdict} ", LOOKS[verdict].style) + Text(f"{row.name}: {seeds_of(found, row)}"), soft_wrap=True
-    )
+    named = Text(foreign(f"{row.name}: {seeds_of(found, row)}"))
+    console.print(Text(f"{verdict} ", LOOKS[verdict].style) + named, soft_wrap=True)
     if verdict is Verdict.FAIL:
         console.print(f"     {chance(row.count, 'seeds')}", soft_wrap=True)
-    for said, cells in _reasons(found)[:NAMED]:
-        console.print(
-            f"     seed {cells[0].seed}{f' and {len(cells) - 1} more' if cells[1:] else ''}: {said}", soft_wrap=True
-        )
+    reasons = _reasons(found)
+    for said, cells in reasons[:NAMED]:
+        more = f" and {len(cells) - 1} more" if cells[1:] else ""
+        console.print(foreign(f"     seed {cells[0].seed}{more}: {said}"), soft_wrap=True)
+    if len(reasons) > NAMED:
+        console.print(f"     … and {len(reasons) - NAMED} reasons more")
 
 
 def _reasons(found: Sequence[Seeded]) -> list[tuple[str, list[Seeded]]]:
