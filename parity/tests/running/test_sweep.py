@@ -85,6 +85,14 @@ def test_one_seed_can_be_swept_alone(parity: Parity, package: str) -> None:
     assert {row["dtype"]: row["failed"] for row in found["rows"]} == {"float32": [7], "float64": [7]}
 
 
+def test_a_sweep_among_the_results_of_runs_is_none_of_them(parity: Parity, tmp_path: Path) -> None:
+    package = suites.write_suite(tmp_path)
+    sweep(parity, package, "--seeds", "1", "--dtype", "float64")
+    parity("run", "--suite", package, "--dtype", "float64", "--no-report")
+    report = parity("report", "runs", "--suite", package, "--format", "json")
+    assert [cell["case"] for cell in suites.strict_json(report.out, "run")["cells"]] == ["toy-sgd"]
+
+
 def test_it_goes_on_where_it_was_stopped(parity: Parity, package: str) -> None:
     words = ("--dtype", "float64", "--out", "here")
     sweep(parity, package, "--seeds", "2", *words)
