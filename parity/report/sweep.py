@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from parity.judging.outcome import Outcome
@@ -47,19 +48,9 @@ def of_draws(console: Console, cells: Sequence[Cell]) -> Callable[[Outcome], Non
 
 def print_sweep(console: Console, sweep: Sweep, seconds: float) -> None:
     """Print a row for each cell with a mark for each seed, what did not pass and why, and how often that may be."""
-    marks = len(sweep.seeds) <= IN_A_LINE
-    heads = ("case", "implementation", "dtype", *(str(verdict) for verdict in Verdict), "used: median", "most", "seed")
-    table = plain_table(*heads, *(["seeds"] if marks else []))
-    for column in table.columns:
-        column.no_wrap = True
-    last = ""
-    for row in sweep.rows:
-        counts = [str(len(row.of(verdict)) or "") for verdict in Verdict]
-        middle, most, seed = _used(row)
-        first, last = ("" if row.folder == last else row.folder), row.folder
-        table.add_row(
-            first, row.implementation, row.dtype, *counts, middle, most, seed, *([_strip(row)] if marks else [])
-        )
+    table = _table(sweep, marks=len(sweep.seeds) <= IN_A_LINE)
+    if console.measure(table).maximum > console.width:
+        table = _table(sweep, marks=False)
     console.print(table)
     for row in sweep.rows:
         for verdict in (Verdict.FAIL, Verdict.INCONCLUSIVE):
@@ -67,6 +58,22 @@ def print_sweep(console: Console, sweep: Sweep, seconds: float) -> None:
     console.print()
     print_lines(console, totals(sweep))
     console.print(f"{seconds:.0f} s", style="dim")
+
+
+def _table(sweep: Sweep, marks: bool) -> Table:
+    """The rows: how many seeds have each verdict, the shares of the tolerance that they used, and a mark for each."""
+    counted = [LOOKS[verdict].mark for verdict in Verdict]
+    heads = ("case", "implementation", "dtype", *counted, "median", "most", "seed")
+    table = plain_table(*heads, *(["seeds"] if marks else []))
+    for column in table.columns:
+        column.no_wrap = True
+    last = ""
+    for row in sweep.rows:
+        counts = [str(len(row.of(verdict)) or "") for verdict in Verdict]
+        first, last = ("" if row.folder == last else row.folder), row.folder
+        strip = [_strip(row)] if marks else []
+        table.add_row(first, row.implementation, row.dtype, *counts, *_used(row), *strip)
+    return table
 
 
 def _used(row: Row) -> tuple[str, str, str]:

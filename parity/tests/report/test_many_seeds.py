@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import re
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from parity.judging.seeds import compare_seeds
 from parity.judging.verdict import Verdict
@@ -41,6 +43,17 @@ def test_the_page_of_a_sweep_has_a_mark_and_a_dot_for_each_seed() -> None:
     assert text.count("<circle") == 4, "what could not be judged used nothing"
     assert text.count('class="dot beyond"') == 1
     assert 'title="seed 2: PASS, .02 of the tolerance"' in text
+
+
+def test_a_narrow_terminal_shows_every_name_whole_and_leaves_the_marks_out() -> None:
+    cells = tuple(Seeded(seed, Verdict.PASS, 0.1, 1, "loss") for seed in range(48))
+    found = Sweep(tuple(range(48)), (Row("iris-logistic-minibatch", None, "torch-autograd", "float64", "cpu", cells),))
+    for width, marks in ((80, False), (170, True)):
+        console = Console(file=io.StringIO(), width=width)
+        sweep.print_sweep(console, found, 1.0)
+        table = console.file.getvalue().splitlines()[1]
+        assert table.split()[:4] == ["iris-logistic-minibatch", "torch-autograd", "float64", "48"]
+        assert ("✓" * 48 in table) == marks
 
 
 def test_no_name_in_a_sweep_becomes_markup() -> None:
