@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -49,7 +50,8 @@ def of_draws(console: Console, cells: Sequence[Cell]) -> Callable[[Outcome], Non
 def print_sweep(console: Console, sweep: Sweep, seconds: float) -> None:
     """Print a row for each cell with a mark for each seed, what did not pass and why, and how often that may be."""
     table = _table(sweep, marks=len(sweep.seeds) <= IN_A_LINE)
-    if console.measure(table).maximum > console.width:
+    # Without a wider limit a table claims to fit.
+    if Measurement.get(console, console.options.update(max_width=1 << 16), table).maximum > console.width:
         table = _table(sweep, marks=False)
     console.print(table)
     for row in sweep.rows:
