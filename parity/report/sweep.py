@@ -237,7 +237,7 @@ def _figures(sweep: Sweep) -> Iterator[Html]:
     """For each case and dtype, the share of the tolerance that each seed used, a line for each implementation."""
     for (folder, dtype), rows in groupby(sorted(sweep.rows, key=_of_case), _of_case):
         lines = [Strip(row.implementation, [ratio for ratio, _ in row.shares]) for row in rows]
-        yield strips(f"{folder}, {dtype}: share of its tolerance that each seed used", lines, limit=1.0)
+        yield strips(f"{folder}, {dtype}", lines, limit=1.0)
 
 
 def _of_case(row: Row) -> tuple[str, str]:
