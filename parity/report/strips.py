@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -78,8 +78,8 @@ def strips(caption: str, samples: Sequence[Strip], limit: float) -> Html:
     )
 
 
-def _sample(sample: Strip, y: float, across: object, limit: float) -> list[Html]:
-    assert callable(across)
+def _sample(sample: Strip, y: float, across: Callable[[float], float], limit: float) -> list[Html]:
+    """The label of a sample, its dots and the tick of its median, at a height ``y``."""
     parts = [element("text", sample.label, x=0, y=f"{y + 4:.1f}")]
     for number, value in enumerate(sample.values):
         # Dots that lie on each other are told apart by a shift that repeats.
