@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import parity as package_of_this
+from parity.explaining.explain import _command
 from parity.judging.floors.floor import mark_of
 from parity.judging.verdict import Verdict
 from parity.recording.reader import read
@@ -21,6 +22,7 @@ from parity.suite import Entry, Named, load_suite, named
 from parity.tests import suites
 from parity.tests.command import Parity, complaint, contents
 from parity.tests.report.test_page import Parsed
+from parity.trajectory import Trajectory
 
 SUITE = load_suite("impls")
 # The learning rate is one per cent too large, with some seeds alone.
@@ -212,6 +214,13 @@ def test_keys_and_marks_name_the_seed(name: str) -> None:
 def test_a_folder_says_which_case_data_and_seed_it_is(entry: Entry, parts: Named) -> None:
     assert named(entry.folder) == parts
     assert SUITE.entry(*parts).folder == entry.folder
+
+
+def test_the_call_that_records_a_run_again_names_its_seed() -> None:
+    meta = {"case": "line@full+seed7", "implementation": "torch", "dtype": "float64"}
+    run = Trajectory(meta, np.arange(1), np.zeros((0, 1)), {}, {})
+    said = _command(run).removeprefix("'")
+    assert said == "parity sweep line --impl torch --dtype float64 --data full --seeds 1 --from 7"
 
 
 def test_a_negative_seed_is_refused() -> None:
