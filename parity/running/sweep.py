@@ -104,8 +104,9 @@ class Sweep:
     def draws(self) -> Count:
         """Of how many draws, a case with a seed, any cell failed.
 
-        Cells of one draw have weights, reference and noise floor in common, and are no independent trials; draws are. A
-        draw without a failure counts if all of its cells could be judged.
+        Cells of one draw have weights, reference and noise floor in common, and are no independent trials. Draws are
+        taken for such, though cases of the same shapes begin alike with one seed. A draw without a failure counts if
+        all of its cells could be judged.
         """
         verdicts: dict[tuple[str, int], list[Verdict]] = {}
         for row in self.rows:
