@@ -1,7 +1,8 @@
-"""Take the README's and the documentation's pictures: ``python .ci/screenshots.py REPORT [BENCHMARKS]``.
+"""Take the pictures of README and documentation: ``python .ci/screenshots.py REPORT [BENCHMARKS [SWEEP [SEEDS]]]``.
 
-REPORT is the page that ``parity run`` wrote of the whole matrix, BENCHMARKS the one of ``parity bench``. The pictures
-go to ``docs/pictures``.
+REPORT is the page that ``parity run`` wrote of the whole matrix, BENCHMARKS the one of ``parity bench``, SWEEP the one
+of ``parity sweep``, and SEEDS the one of ``parity diff --seeds`` that ``docs/how-to/without-a-shared-seed.md`` makes.
+The pictures go to ``docs/pictures``.
 """
 
 import sys
@@ -18,21 +19,23 @@ REPORT = (
     ("sources", "#mnist-softmax?numpy,torch,jax", ".columns section", (1660, 860), "dark"),
 )
 BENCHMARKS = (("benchmarks", "", "h1", (1120, 900), "light"),)
+SWEEP = (("sweep", "", "figure", (1240, 1100), "light"),)
+SEEDS = (("seeds", "", "figure", (1120, 780), "light"),)
 SETTLED = 0.5
 """The seconds to wait for the last drawing, which has no event of its own."""
 
 
 def main(pages: list[Path]) -> int:
-    if not 1 <= len(pages) <= 2:
+    if not 1 <= len(pages) <= 4:
         print(__doc__)
         return 2
     for page in pages:
         if not page.is_file():
-            print(f"{page} is no file: 'parity run' writes the report, 'parity bench' the benchmarks")
+            print(f"{page} is no file: 'parity run', 'bench', 'sweep' and 'diff --seeds' write one, in that order")
             return 2
     PICTURES.mkdir(exist_ok=True)
     with Browser() as browser:
-        for page, shots in zip(pages, (REPORT, BENCHMARKS), strict=False):
+        for page, shots in zip(pages, (REPORT, BENCHMARKS, SWEEP, SEEDS), strict=False):
             for name, fragment, selector, size, scheme in shots:
                 browser.size(*size)
                 browser.scheme(scheme)

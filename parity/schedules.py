@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, is_dataclass, replace
+from typing import Any, Protocol, cast
 
 import numpy as np
 
@@ -237,6 +238,27 @@ def cut(order: Array, batch_size: int, keep_last: bool) -> Batches:
     """
     end = len(order) if keep_last else len(order) - len(order) % batch_size
     return tuple(order[start : start + batch_size] for start in range(0, end, batch_size))
+
+
+def altered(schedule: Any, **attributes: Any) -> Any:
+    """Give the same schedule with other values of some attributes.
+
+    Args:
+        schedule: A schedule, a dataclass or an object of a plain class.
+        attributes: The attributes' values by name.
+
+    Returns:
+        Another schedule; the one given stays as it is.
+
+    Examples:
+        >>> altered(Shuffled(batch_size=2, seed=0), seed=5)
+        Shuffled(batch_size=2, seed=5, reseed=False, keep_last=True)
+    """
+    if is_dataclass(schedule):
+        return replace(cast(Any, schedule), **attributes)
+    other = copy.copy(schedule)
+    vars(other).update(attributes)
+    return other
 
 
 def draws(generator: np.random.RandomState, count: int) -> Array:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from parity.dtypes import DTYPES
 from parity.rules import Adam as Adam
 from parity.rules import AdamW as AdamW
@@ -33,6 +35,7 @@ from parity.schedules import RandomRows as RandomRows
 from parity.schedules import Schedule as Schedule
 from parity.schedules import Shuffled as Shuffled
 from parity.schedules import ShuffledByLoader as ShuffledByLoader
+from parity.schedules import altered
 from parity.schedules import cut as cut
 from parity.schedules import draws as draws
 from parity.schedules import randperm as randperm
@@ -244,6 +247,38 @@ class Display:
     """The names of the inputs' columns and of the targets', where the source shows its data as a table; else empty."""
 
 
+SEEDS_FROM = 1000
+"""A case's seed k draws with ``RandomState(SEEDS_FROM + k)``, which is no seed that a document uses."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Initial parameters of another seed, drawn as wide as the case's own: see ``Case.seeded``.
+
+    Attributes:
+        of: Returns the case's own initial parameters.
+        seed: The seed.
+        kept: The names of those that stay as they are.
+
+    Examples:
+        >>> import numpy as np
+        >>> Drawn(lambda: {"dense/kernel": np.ones((1, 1))}, seed=0)()["dense/kernel"].round(3).tolist()
+        [[0.92]]
+    """
+
+    of: Callable[[], Params]
+    seed: int
+    kept: tuple[str, ...] = ()
+
+    def __call__(self) -> Params:
+        """Draw them: the same values at every call."""
+        draw = np.random.RandomState(SEEDS_FROM + self.seed)
+        # Those that are all equal, as zeros and scales are, or stand alone, get the width of a narrow layer's.
+        own = self.of()
+        drawn = {name: draw.normal(p.mean(), p.std() or 0.1, p.shape) for name, p in own.items()}
+        return drawn | {name: own[name] for name in self.kept}
+
+
 @dataclass(frozen=True, eq=False)
 class Case:
     """One documented training run: everything that two implementations must share to walk the same path.
@@ -349,6 +384,39 @@ class Case:
             The case, each metric scored as that way scores it.
         """
         return replace(self, metrics=tuple(replace(m, score=m.ways.get(label, m.score)) for m in self.metrics))
+
+    def seeded(self, seed: int) -> Case:
+        """Give the same case with another seed: other initial parameters, another order of the batches.
+
+        A parameter is drawn from a normal distribution with the mean and the standard deviation of the case's own
+        values; where they are all equal or there is one alone, of 0.1. Buffers stay as they are. A schedule that has a
+        ``seed`` gets another; one that has none gives the same order as before. Nothing else of a case is drawn: no
+        model of a case drops units by chance. Published figures are of the case's own seed, and are left out.
+
+        Args:
+            seed: 0 or more. Every process draws the same from it.
+
+        Returns:
+            The case of that seed, to which no noise floor of another seed belongs.
+
+        Raises:
+            ValueError: If the seed is negative.
+
+        Examples:
+            >>> import numpy as np
+            >>> zeros = {"dense/kernel": np.zeros((2, 1))}
+            >>> line = Case("line", lambda: Dataset(np.ones((4, 2)), np.ones((4, 1))), lambda: zeros,
+            ...             Loss("squared_error", "mean"), Sgd(0.1), Shuffled(batch_size=2, seed=0), epochs=3)
+            >>> line.seeded(7).schedule.seed, line.seeded(7).initial()["dense/kernel"].round(2).tolist()
+            (1007, [[-0.1], [0.01]])
+        """
+        if seed < 0:
+            raise ValueError(f"a seed is 0 or more, not {seed}")
+        schedule = altered(self.schedule, seed=SEEDS_FROM + seed) if hasattr(self.schedule, "seed") else self.schedule
+        initial = Drawn(self.initial, seed, self.buffers)
+        other = replace(self, initial=initial, schedule=schedule, variants={}, from_file=None)
+        note = self.display.note
+        return other.on_other_data(f"{note}; seed {seed}" if note else f"seed {seed}")
 
     def on_other_data(self, note: str) -> Case:
         """Give the case without its published figures, which are of its own data; its log is printed from ours alone.

@@ -8,12 +8,13 @@ file ``<model>_<label>.py`` for every implementation; the label's underscores re
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import cast
+from typing import NamedTuple, cast
 
 from parity.frameworks import framework_of
 from parity.spec import Case, Dataset
@@ -30,6 +31,48 @@ class SuiteError(ValueError):
         ...     print(error)
         suite 'no_suite' cannot be imported: ModuleNotFoundError: No module named 'no_suite'
     """
+
+
+SEEDED = "+seed"
+"""In the name of a case's folder, before the seed."""
+_FOLDER = re.compile(rf"(?P<case>[^@]*?)(?:@(?P<data>.*?))?(?:{re.escape(SEEDED)}(?P<seed>[0-9]{{1,9}}))?")
+
+
+class Named(NamedTuple):
+    """What the name of a case's folder says.
+
+    Attributes:
+        case: The case's name.
+        data: The name of the data, None for the case's own.
+        seed: The seed, None for the case's own.
+
+    Examples:
+        >>> named("line@full+seed7")
+        Named(case='line', data='full', seed=7)
+    """
+
+    case: str
+    data: str | None = None
+    seed: int | None = None
+
+
+def named(folder: str) -> Named:
+    """Take the name of a case's folder apart, as ``Entry.folder`` makes it.
+
+    Args:
+        folder: The folder's name.
+
+    Returns:
+        Its parts.
+
+    Examples:
+        >>> named("line"), named("line+seed")
+        (Named(case='line', data=None, seed=None), Named(case='line+seed', data=None, seed=None))
+    """
+    found = _FOLDER.fullmatch(folder)
+    if found is None:  # a line break within
+        return Named(folder)
+    return Named(found["case"], found["data"] or None, None if found["seed"] is None else int(found["seed"]))
 
 
 @dataclass(frozen=True)
@@ -83,6 +126,7 @@ class Entry:
         implementations: Label to implementation, as people look for them: by framework, the plain label first.
         variant: The name of other data than the case's default, if it has such.
         file: Where these data are, if the user brought them.
+        seed: The seed of its initial parameters and batch order, where it is not the case's own.
 
     Examples:
         >>> from parity import Case, Dataset, FullBatch, Loss, Sgd
@@ -96,11 +140,16 @@ class Entry:
     implementations: Mapping[str, Implementation]
     variant: str | None = None
     file: Path | None = None
+    seed: int | None = None
 
     @property
     def folder(self) -> str:
-        """The name of the folder that the case's results have. Runs on other data do not overwrite each other."""
-        return self.case.name if self.variant is None else f"{self.case.name}@{self.variant}"
+        """The name of the folder that the case's results have, which ``named`` takes apart.
+
+        Runs on other data, or with other seeds, do not overwrite each other.
+        """
+        data = "" if self.variant is None else f"@{self.variant}"
+        return self.case.name + data + ("" if self.seed is None else f"{SEEDED}{self.seed}")
 
     @property
     def data(self) -> str | None:
@@ -153,15 +202,16 @@ class Suite:
     entries: Mapping[str, Entry]
     floors: Path | None
 
-    def entry(self, case: str, variant: str | None = None) -> Entry:
+    def entry(self, case: str, variant: str | None = None, seed: int | None = None) -> Entry:
         """Find a case.
 
         Args:
             case: Its name.
             variant: The name of other data that the case has, or a user's own file if the case can read one.
+            seed: Another seed than the case's own: see ``Case.seeded``.
 
         Returns:
-            The case's entry, on these data.
+            The case's entry, on these data and with this seed.
 
         Raises:
             SuiteError: If there is no such case or data. The message lists what there is, or says what is wrong with
@@ -169,7 +219,10 @@ class Suite:
         """
         if case not in self.entries:
             raise SuiteError(f"unknown case {case!r}: {self.package} has {', '.join(self.entries)}")
-        entry = self.entries[case]
+        found = self._on_data(self.entries[case], variant)
+        return found if seed is None else replace(found, case=found.case.seeded(seed), seed=seed)
+
+    def _on_data(self, entry: Entry, variant: str | None) -> Entry:
         if variant is None:
             return entry
         if variant in entry.case.variants:
@@ -179,7 +232,7 @@ class Suite:
             return _on_file(entry, file, entry.case.from_file)
         known = ", ".join(entry.case.variants) or "none but the default"
         known += " and files" if entry.case.from_file is not None else ""
-        raise SuiteError(f"case {case!r} has no data {variant!r}: it knows {known}")
+        raise SuiteError(f"case {entry.case.name!r} has no data {variant!r}: it knows {known}")
 
     def implementation(self, entry: Entry, label: str) -> Implementation:
         """Find an implementation.

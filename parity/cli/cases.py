@@ -14,6 +14,7 @@ from parity.cli.options import (
     CORES,
     Cases,
     Data,
+    Deep,
     Device,
     Dtypes,
     ElseFloat32,
@@ -55,10 +56,7 @@ def run(
     json_file: Json = None,
     data: Data = None,
     lockstep: LockstepLength = None,
-    deep: Annotated[
-        int | None,
-        typer.Option("--deep", min=1, metavar="N", help="Record all of the first N updates, for 'explain A B'."),
-    ] = None,
+    deep: Deep = None,
     page: Annotated[
         bool, typer.Option("--report/--no-report", help="Write the result as a page, report.html in the --out folder.")
     ] = True,

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import typer
 
-from parity.cli import cases, evidence, match, recordings, semantics, texts
+from parity.cli import cases, evidence, match, recordings, seeds, semantics, sweep, texts
 from parity.cli.output import OURS, UNHEARD, check_heard, fail, is_unheard, say, unheard
 
 # Plain help: drawing it with rich would cost more than importing NumPy.
@@ -25,6 +25,7 @@ app = typer.Typer(
 
 # In the order in which the help lists them.
 app.command()(cases.run)
+app.command()(sweep.sweep)
 app.command()(recordings.report)
 app.command("list")(cases.list_cells)
 app.command()(cases.show)
@@ -32,7 +33,7 @@ app.command()(texts.sample)
 app.command()(recordings.explain)
 app.command()(evidence.prove)
 app.command()(evidence.bench)
-app.command(cls=recordings.Several)(recordings.diff)
+app.command(cls=seeds.Several)(recordings.diff)
 app.command()(match.match)
 app.command()(semantics.semantics)
 app.command()(cases.floor)

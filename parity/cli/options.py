@@ -147,6 +147,10 @@ Limits = Annotated[
         help="Let readings take N times as many bytes, tensors and seconds; as PARITY_LIMITS=N does.",
     ),
 ]
+Deep = Annotated[
+    int | None,
+    typer.Option("--deep", min=1, metavar="N", help="Record all of the first N updates, for 'explain A B'."),
+]
 LockstepLength = Annotated[
     int | None,
     typer.Option(

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from glob import glob
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
-from typer.core import TyperCommand
 
 from parity.cli.asked import known_suite, matrix_of, offline, suite_of_recordings
 from parity.cli.options import (
@@ -30,13 +28,13 @@ from parity.cli.options import (
     SuiteName,
 )
 from parity.cli.output import PAGE, clear_errors, fail, say, write, write_json
+from parity.cli.seeds import diff_seeds
 
 if TYPE_CHECKING:
     from parity.judging.diff import Comparison
     from parity.judging.verdict import Judgement
     from parity.running.matrix import Matrix
     from parity.suite import Entry, Suite
-    from parity.trajectory import Trajectory
 
 
 def report(
@@ -238,7 +236,7 @@ def _replay(
     availability = Versions({}).availability(suite.reference)
     if not availability.available:
         raise SuiteError(availability.reason)
-    cell = CellName(suite.package, entry.case.name, entry.data, suite.reference, "float64", "cpu")
+    cell = CellName(suite.package, entry.case.name, entry.data, suite.reference, "float64", "cpu", entry.seed)
     repetitions = tuple(str(folder) for folder in noise)
     job = Replay(cell, cell.environment, cell.resources, str(a), str(b), repetitions, second)
     try:
@@ -287,6 +285,9 @@ def diff(
     accept: Accept = None,
     map_file: Map = None,
     shards: Shards = "",
+    page_file: Annotated[
+        Path | None, typer.Option("--page", metavar="FILE", help="With --seeds, also write a page of all the runs.")
+    ] = None,
     limits: Limits = None,
 ) -> None:
     """Compare two recordings, two checkpoints, two folders of runs, or many runs with other seeds.
@@ -305,7 +306,9 @@ def diff(
 
     Runs that cannot share a seed part from the first update. --seeds and --against take several of each implementation
     and ask whether both are the same in distribution: a difference is shown by permutation, equivalence by how far the
-    means may be apart beside the spread between seeds.
+    means may be apart beside the spread between seeds. --map says which tensors are the same where the sides have other
+    names, A in the map being --seeds. The page that --page writes draws the losses of both sides, and what differs
+    most, as bands over all runs.
 
     Status 0 if everything was compared and agrees, 1 if something differs, 3 if that is inconclusive or a run of one
     folder has no counterpart in the other.
@@ -314,7 +317,7 @@ def diff(
     Examples:
       parity diff runs/torch runs/numpy
       parity diff runs/torch runs/numpy --noise runs/torch-stirred
-      parity diff --seeds runs/torch-* --against runs/jax-*
+      parity diff --seeds runs/torch-* --against runs/jax-* --page seeds.html
       parity diff ranks model.safetensors --shards 'h.*.fc1.weight: (tp out) in; h.*.fc2.weight: out (tp in)'
     """
     from parity.judging.diff import compare, unpaired
@@ -323,9 +326,10 @@ def diff(
     from parity.report.terminal import bytes_read, make_console, print_diff, print_unpaired
 
     if seeds or against:
-        _diff_seeds(
-            seeds, against, json_file, a=a, b=b, noise=noise, accept=accept, map=map_file, suite=suite, shards=shards
-        )
+        files = json_file, map_file, page_file
+        diff_seeds(seeds, against, *files, a=a, b=b, noise=noise, accept=accept, suite=suite, shards=shards)
+    if page_file is not None:
+        fail("--page belongs to --seeds: 'parity explain A B --page FILE' makes a page of two recordings")
     if a is None or b is None:
         fail("name two recordings, A and B, or several with --seeds and --against")
     if shards and not (is_artefact(a) and is_artefact(b)):
@@ -353,74 +357,3 @@ def diff(
     # What was not compared never passes.
     verdicts += [Verdict.INCONCLUSIVE for runs in alone.values() for _ in runs]
     raise SystemExit(EXIT_STATUS[overall(verdicts)])
-
-
-def _diff_seeds(seeds: list[Path] | None, against: list[Path] | None, json_file: Path | None, **given: Any) -> NoReturn:
-    from parity.judging.seeds import compare_seeds
-    from parity.judging.verdict import EXIT_STATUS
-    from parity.recording.artefacts import open_run
-    from parity.recording.limits import FOLDER, Budget
-    from parity.report.seeds import print_seeds
-    from parity.report.terminal import make_console, progress_on
-
-    if not seeds or not against:
-        fail("--seeds and --against belong together: name the runs of both implementations")
-    for name, value in given.items():
-        if value:
-            what = "A and B belong" if name in ("a", "b") else f"--{name} belongs"
-            fail(f"{what} to two recordings: with --seeds, runs are compared as many")
-    console = make_console(stderr=True)
-    with clear_errors(), progress_on(console, transient=True, disable=not console.is_terminal) as progress:
-        budget, sides = Budget(FOLDER), (_matching(seeds), _matching(against))
-        task = progress.add_task("reading", total=sum(map(len, sides)), now="")
-
-        def opened(folder: Path) -> Trajectory:
-            progress.update(task, advance=1, now=folder.name)
-            return open_run(folder, budget)
-
-        ours, theirs = ([opened(folder) for folder in side] for side in sides)
-        found = compare_seeds(ours, theirs)
-    print_seeds(make_console(stderr=str(json_file) == "-"), found)
-    write_json(json_file, {"pairs": [], "unpaired": [], "seeds": found.as_json()})
-    raise SystemExit(EXIT_STATUS[found.verdict])
-
-
-def _matching(patterns: Sequence[Path]) -> list[Path]:
-    """Find the runs that patterns name, where no shell has done so."""
-    found: list[Path] = []
-    for pattern in patterns:
-        named = (
-            [pattern]
-            if pattern.exists() or not set("*?[") & set(str(pattern))
-            else sorted(map(Path, glob(str(pattern))))
-        )
-        if not named:
-            fail(f"no run is called {pattern}")
-        found += named
-    return found
-
-
-class Several(TyperCommand):
-    """A command whose options --seeds and --against take all words up to the next option."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, _spread(args, ("--seeds", "--against")))
-
-
-def _spread(words: Sequence[str], options: Collection[str]) -> list[str]:
-    """Repeat an option before each of the words that follow it.
-
-    >>> _spread(["--seeds", "a", "b", "--against", "c", "--json", "-"], ("--seeds", "--against"))
-    ['--seeds', 'a', '--seeds', 'b', '--against', 'c', '--json', '-']
-    """
-    found: list[str] = []
-    option, bare = "", False
-    for word in words:
-        if word.startswith("-"):
-            found += [option] if bare else []
-            option, bare = (word, True) if word in options else ("", False)
-            found += [] if option else [word]
-        else:
-            found += [option, word] if option else [word]
-            bare = False
-    return [*found, option] if bare else found

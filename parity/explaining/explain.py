@@ -29,7 +29,7 @@ from parity.judging.witness import Check, Witness
 from parity.mistakes.catalogue import mistakes_for
 from parity.recording.steps import Phase
 from parity.spec import Case
-from parity.suite import Entry, Implementation
+from parity.suite import Entry, Implementation, named
 from parity.tolerance import FACTOR
 from parity.trainer import Trainer
 from parity.trajectory import Trajectory, TrajectoryError
@@ -315,9 +315,10 @@ def _why_untried(location: Location, untried: str) -> str:
 
 
 def _command(run: Trajectory) -> str:
-    case, _, data = str(run.meta.get("case", "CASE")).partition("@")
+    case, data, seed = named(str(run.meta.get("case", "CASE")))
     what = f"--impl {run.meta.get('implementation', 'NAME')} --dtype {run.meta['dtype']}"
-    return f"'parity run {case} {what}{f' --data {data}' if data else ''}"
+    what += f" --data {data}" if data else ""
+    return f"'parity run {case} {what}" if seed is None else f"'parity sweep {case} {what} --seeds 1 --from {seed}"
 
 
 def _placed(walked: Location | None, run: Trajectory, other: Trajectory, judgement: Judgement, deeper: str) -> Location:

@@ -26,7 +26,7 @@ from parity.recording.artefacts import open_run
 from parity.recording.layers import layers_of
 from parity.recording.reader import read
 from parity.recording.steps import Phase, steps_of
-from parity.suite import Entry, Suite, SuiteError
+from parity.suite import Entry, Suite, SuiteError, named
 from parity.tolerance import FACTOR
 from parity.trajectory import Trajectory, TrajectoryError
 
@@ -301,13 +301,13 @@ def _unfit(a: Path, b: Path, error: ValueError) -> TrajectoryError:
 
 def _entry_of(suite: Suite, folder: Path, run: Trajectory, data: str | None) -> Entry:
     """Find the case that a run names, on the run's data; SuiteError says why the suite lacks it."""
-    name, _, variant = str(run.meta.get("case", "")).partition("@")
+    name, variant, seed = named(str(run.meta.get("case", "")))
     if not name:
         raise SuiteError(f"{folder} does not say which case of the suite {suite.package} it is")
     if name not in suite.entries:
         raise SuiteError(f"the suite {suite.package} has no case {name!r}")
     if variant and data is not None and Path(data).stem == variant:
-        return suite.entry(name, data)
+        return suite.entry(name, data, seed)
     if variant and variant not in suite.entries[name].case.variants:
         raise SuiteError(f"the data {variant!r} of {folder} are not the suite's: name their file with --data")
-    return suite.entry(name, variant or None)
+    return suite.entry(name, variant, seed)

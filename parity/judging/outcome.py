@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from parity.judging.preflight import preflight
 from parity.judging.published import Figure
 from parity.judging.verdict import Judgement, Verdict, overall
+from parity.suite import named
 
 if TYPE_CHECKING:
     from parity.suite import Entry
@@ -45,12 +46,17 @@ class Outcome:
 
     @property
     def case(self) -> str:
-        return self.folder.partition("@")[0]
+        return named(self.folder).case
 
     @property
     def data(self) -> str | None:
         """The data that the case was run on, None for its own."""
-        return self.folder.partition("@")[2] or None
+        return named(self.folder).data
+
+    @property
+    def seed(self) -> int | None:
+        """The seed that the case was run with, None for its own."""
+        return named(self.folder).seed
 
     @property
     def note(self) -> str:

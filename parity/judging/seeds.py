@@ -26,7 +26,9 @@ from typing import Any
 
 import numpy as np
 
-from parity.judging.moments import UPDATE, moment, unit_of
+from parity.judging.moments import EPOCH, UPDATE, moment, unit_of
+from parity.judging.tensors.correspondence import Pairing
+from parity.judging.tensors.many import in_one_layout
 from parity.judging.verdict import Verdict
 from parity.trajectory import Trajectory, TrajectoryError
 from parity.typing import Array
@@ -56,12 +58,14 @@ class Quantity:
         ours: The first side's curves, (runs, places) float64.
         theirs: The second side's.
         moments: What each place is called, in words.
+        at: The epochs, or updates, that were done at each place.
     """
 
     name: str
     ours: Array
     theirs: Array
     moments: tuple[str, ...]
+    at: tuple[float, ...] = ()
 
     @property
     def every(self) -> Array:
@@ -86,6 +90,8 @@ class SeedsComparison:
         visible: The smallest relative change of the learning rate that so many runs would have shown with a
             probability of ``POWER``, where training goes on as much faster; None if nothing trains.
         notes: What was left out, and why.
+        quantities: What was measured along the runs, the losses first.
+        unit: By what the runs count their moments: see ``parity.judging.moments``.
 
     Examples:
         >>> SeedsComparison(Verdict.PASS, "equivalent", (12, 12)).as_json()["verdict"]
@@ -102,6 +108,8 @@ class SeedsComparison:
     needed: int | None = None
     visible: float | None = None
     notes: tuple[str, ...] = ()
+    quantities: tuple[Quantity, ...] = field(default=(), repr=False)
+    unit: str = EPOCH
 
     def as_json(self) -> dict[str, Any]:
         """Give it as plain data."""
@@ -120,7 +128,11 @@ class SeedsComparison:
 
 
 def compare_seeds(
-    ours: Sequence[Trajectory], theirs: Sequence[Trajectory], margin: float = MARGIN, level: float = LEVEL
+    ours: Sequence[Trajectory],
+    theirs: Sequence[Trajectory],
+    margin: float = MARGIN,
+    level: float = LEVEL,
+    matching: Sequence[Pairing] = (),
 ) -> SeedsComparison:
     """Ask whether two implementations train alike, of runs with other seeds.
 
@@ -129,12 +141,15 @@ def compare_seeds(
         theirs: Runs of the other, of as many epochs and batches.
         margin: By how many standard deviations between seeds the means of equivalent sides may differ.
         level: The largest chance of calling sides different that are drawn alike, or alike that differ by the margin.
+        matching: Which tensors of the first side are which of the second, where they have other names: see
+            ``parity.judging.tensors.correspondence.read_map``.
 
     Returns:
         The verdict and its grounds.
 
     Raises:
-        TrajectoryError: If a side has fewer than two runs, or the runs are of other lengths.
+        TrajectoryError: If a side has fewer than two runs, the runs are of other lengths, or ``matching`` does not fit
+            them.
 
     Examples:
         >>> def run(seed, rate=0.1):
@@ -150,11 +165,14 @@ def compare_seeds(
     counts = len(ours), len(theirs)
     if min(counts) < FEWEST:
         raise TrajectoryError(f"{counts[0]} runs against {counts[1]}: a side needs at least {FEWEST}, for its spread")
+    ours, theirs, unmapped = in_one_layout(ours, theirs, matching)
     found, notes = measured(ours, theirs)
+    notes = (*unmapped, *notes)
+    unit = unit_of(*ours, *theirs)
     bad = [quantity.name for quantity in found if not np.isfinite(quantity.every).all()]
     if bad:
         reason = f"{bad[0]} is not finite in some run: nothing is said of such runs"
-        return SeedsComparison(Verdict.INCONCLUSIVE, reason, counts, notes=notes)
+        return SeedsComparison(Verdict.INCONCLUSIVE, reason, counts, notes=notes, quantities=tuple(found), unit=unit)
     values = differing(found)
     most = min(found, key=lambda quantity: values[quantity.name])
     differs = most.name
@@ -170,6 +188,8 @@ def compare_seeds(
         "farthest": farthest,
         "visible": visible(found, level),
         "notes": notes,
+        "quantities": tuple(found),
+        "unit": unit,
     }
     if values[differs] <= level:
         return SeedsComparison(Verdict.FAIL, _different(most, values), **common)
@@ -215,7 +235,8 @@ def measured(ours: Sequence[Trajectory], theirs: Sequence[Trajectory]) -> tuple[
     if math.prod(losses):
         cuts = np.array_split(np.arange(math.prod(losses)), min(BINS, math.prod(losses)))
         one, other = (np.stack([_in_bins(run, cuts) for run in side]) for side in (ours, theirs))
-        found.append(Quantity("loss", one, other, tuple(_between(unit, losses[1], cut) for cut in cuts)))
+        at = tuple(float(cut[-1] + 1) / losses[1] for cut in cuts)
+        found.append(Quantity("loss", one, other, tuple(_between(unit, losses[1], cut) for cut in cuts), at))
     names = [name for name in runs[0].params if all(name in run.params for run in runs)]
     alike = all(np.array_equal(run.epochs, runs[0].epochs) for run in runs)
     left_out = sorted({name for run in runs for name in run.params} - set(names if alike else ()))
@@ -225,7 +246,11 @@ def measured(ours: Sequence[Trajectory], theirs: Sequence[Trajectory]) -> tuple[
             found += _of_tensor(name, ours, theirs, places, unit)
     notes = []
     if left_out:
-        why = "the sides call them otherwise" if alike else "snapshots were taken after other epochs"
+        why = (
+            "the sides call them otherwise, and no --map says which are the same"
+            if alike
+            else "snapshots were taken after other epochs"
+        )
         notes.append(f"{len(left_out)} tensors were left out, as {left_out[0]}: {why}; of them the losses alone speak")
     if not found:
         raise TrajectoryError("the runs hold no losses and no parameters in common: nothing was compared")
@@ -257,7 +282,8 @@ def _of_tensor(
     when = tuple(moment(unit, int(ours[0].epochs[place])) for place in places)
     one, other = (np.stack([along(run) for run in side]) for side in (ours, theirs))  # (runs, places, 2)
     kinds = ("size of", "movement of")
-    return [Quantity(f"{kind} {name}", one[..., k], other[..., k], when) for k, kind in enumerate(kinds)]
+    at = tuple(float(ours[0].epochs[place]) for place in places)
+    return [Quantity(f"{kind} {name}", one[..., k], other[..., k], when, at) for k, kind in enumerate(kinds)]
 
 
 def _rms(values: Array) -> float:

@@ -22,12 +22,11 @@ because the reference was asked.
 
 from __future__ import annotations
 
-import copy
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import is_dataclass, replace
-from typing import Any, cast
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -91,15 +90,6 @@ def in_order(order: Order) -> Plant:
         return reordered(build(case, dtype, device), lambda: order(case.schedule, rows))
 
     return plant
-
-
-def altered(schedule: Any, **attributes: Any) -> Any:
-    """The same schedule with other values of some attributes, whether it is a dataclass or a plain class."""
-    if is_dataclass(schedule):
-        return replace(cast(Any, schedule), **attributes)
-    other = copy.copy(schedule)
-    vars(other).update(attributes)
-    return other
 
 
 def one_by_one(schedule: Schedule, rows: int) -> Iterator[Array]:

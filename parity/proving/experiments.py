@@ -23,14 +23,15 @@ from parity.judging.published import Figure, figures
 from parity.judging.verdict import Judgement, Verdict, judge
 from parity.mistakes.catalogue import mistakes_for
 from parity.mistakes.mistake import CannotBePlanted, ChangesNothing, Mistake, Plant, Unplanted
-from parity.mistakes.planting import altered, batches
+from parity.mistakes.planting import batches
 from parity.running.keys import mark
+from parity.schedules import altered
 from parity.spec import Case
 from parity.suite import Entry, Implementation, Suite
 from parity.tolerance import FACTOR, RUNS
 from parity.trainer import Build, Trainer, record
 from parity.trajectory import Trajectory, gather
-from parity.typing import Array, Params
+from parity.typing import Array
 
 UPDATES, WORK = 120, 1e8
 """A case is cut to so many updates, or so many products of rows and parameters, but never below two snapshots."""
@@ -298,7 +299,7 @@ def clean(suite: Suite, entry: Entry, implementation: Implementation, seeds: int
     reference = suite.implementation(entry, suite.reference).build
     found = []
     for seed in range(seeds):
-        case = varied(cut(entry.case, CLEAN_UPDATES), seed)
+        case = cut(entry.case, CLEAN_UPDATES).seeded(seed)
         path = gather(record(reference(case, "float64", "cpu"), case, case.epochs))
         floors = measure(reference, case, case.epochs)
         for dtype in DTYPES:
@@ -322,17 +323,6 @@ def clean(suite: Suite, entry: Entry, implementation: Implementation, seeds: int
             )
             on_run()
     return found
-
-
-def varied(case: Case, seed: int) -> Case:
-    """The case with other initial parameters and, where its batch order has a seed, another of these."""
-    generator = np.random.RandomState(1000 + seed)
-    # As wide as they were; those that are all zero or alone get the width of a narrow layer's.
-    initial: Params = {name: generator.normal(p.mean(), p.std() or 0.1, p.shape) for name, p in case.initial().items()}
-    schedule = case.schedule
-    if hasattr(schedule, "seed"):
-        schedule = altered(schedule, seed=1000 + seed)
-    return replace(case, initial=lambda: initial, schedule=schedule)
 
 
 def smallest(suite: Suite, entry: Entry, on_run: Callable[[], None]) -> dict[str, Any]:

@@ -26,8 +26,8 @@ class Line:
     """A line of a figure.
 
     Attributes:
-        label: What it is, in the legend.
-        kind: Its class in the page's style: ``a``, ``b`` or ``limit``.
+        label: What it is, in the legend; a line without one is not in it.
+        kind: Its classes in the page's style: ``a``, ``b`` or ``limit``, and ``thin`` for one of many.
         x: (n,), ascending.
         y: (n,). A value that is not finite leaves a gap.
     """
@@ -36,6 +36,25 @@ class Line:
     kind: str
     x: Array
     y: Array
+
+
+@dataclass(frozen=True)
+class Band:
+    """What lies between two lines of a figure.
+
+    Attributes:
+        label: What it is, in the legend.
+        kind: Its class in the page's style: ``a`` or ``b``.
+        x: (n,), ascending.
+        low: (n,), the lower edge. A place where an edge is not finite is left out.
+        high: (n,), the upper edge.
+    """
+
+    label: str
+    kind: str
+    x: Array
+    low: Array
+    high: Array
 
 
 def drawn(*measures: Array) -> Array:
@@ -61,7 +80,9 @@ def drawn(*measures: Array) -> Array:
     return np.unique(np.concatenate(found))
 
 
-def figure(caption: str, lines: Sequence[Line], x_label: str, logarithmic: bool = False) -> Html:
+def figure(
+    caption: str, lines: Sequence[Line], x_label: str, logarithmic: bool = False, bands: Sequence[Band] = ()
+) -> Html:
     """Draw lines over one axis.
 
     Args:
@@ -69,6 +90,7 @@ def figure(caption: str, lines: Sequence[Line], x_label: str, logarithmic: bool 
         lines: The lines; those without a finite value are left out.
         x_label: What the horizontal axis counts.
         logarithmic: Whether heights are powers of ten. Zeros lie at the bottom.
+        bands: Areas that are drawn below the lines.
 
     Returns:
         The figure with its legend; the caption alone if there is nothing to draw.
@@ -76,7 +98,10 @@ def figure(caption: str, lines: Sequence[Line], x_label: str, logarithmic: bool 
     shown = [replace(line, y=_drawable(line.y)) for line in lines if np.isfinite(line.y).any()]
     if not shown:
         return element("figure", element("figcaption", f"{caption}: nothing to draw"))
-    axis = _Axis.over([line.y for line in shown], logarithmic)
+    areas = [replace(band, low=_drawable(band.low), high=_drawable(band.high)) for band in bands]
+    axis = _Axis.over(
+        [line.y for line in shown] + [edge for band in areas for edge in (band.low, band.high)], logarithmic
+    )
     last = max(float(line.x[-1]) for line in shown) or 1.0
     marks = [
         element("line", x1=LEFT, x2=WIDTH, y1=f"{at:.1f}", y2=f"{at:.1f}", class_="grid") for at, _ in axis.marks()
@@ -87,13 +112,23 @@ def figure(caption: str, lines: Sequence[Line], x_label: str, logarithmic: bool 
         for at, x, anchor in ((0, LEFT, "start"), (last, WIDTH, "end"))
     ]
     paths = [
+        element("polygon", points=points, class_=f"band {band.kind}")
+        for band in areas
+        if (points := _outline(band, last, axis))
+    ]
+    paths += [
         element("polyline", points=points, class_=f"line {line.kind}")
         for line in shown
         for points in _points(line, last, axis)
     ]
     box = f"0 0 {WIDTH} {HEIGHT}"
     svg = element("svg", *marks, *paths, viewBox=box, role="img", aria_label=caption)
-    legend = [element("span", line.label, class_=f"key {line.kind}") for line in shown]
+    named: list[Line | Band] = [*shown, *areas]
+    legend = [
+        element("span", one.label, class_=f"key {one.kind}{' area' * isinstance(one, Band)}")
+        for one in named
+        if one.label
+    ]
     return element("figure", element("figcaption", caption), svg, element("p", *legend, class_="keys"))
 
 
@@ -139,6 +174,15 @@ class _Axis:
             named = [(value, f"{value:.3g}") for value in np.linspace(self.low, self.high, 3).tolist()]
         for value, name in named:
             yield float(self.heights(np.array([value]))[0]), name
+
+
+def _outline(band: Band, last: float, axis: _Axis) -> str:
+    """The corners of a band, along its lower edge and back along the upper one; "" without any."""
+    low, high = axis.heights(band.low), axis.heights(band.high)
+    kept = np.flatnonzero(np.isfinite(low) & np.isfinite(high))
+    across = LEFT + (WIDTH - LEFT) * np.asarray(band.x, np.float64) / last
+    ways = [(across[at], low[at]) for at in kept] + [(across[at], high[at]) for at in kept[::-1]]
+    return " ".join(f"{x:.1f},{y:.1f}" for x, y in ways)
 
 
 def _points(line: Line, last: float, axis: _Axis) -> Iterator[str]:

@@ -110,11 +110,12 @@ def plain_table(*headings: str) -> Table:
 class Watch:
     """Progress on standard error: a bar in a terminal, else a line for every finished cell.
 
-    With ``cells``, the matrix stands above the bar and fills: verdicts, and how far the runs under way are.
+    With ``cells``, the matrix stands above the bar and fills: verdicts, and how far the runs under way are. Where
+    ``each`` is false, no line is written of a cell.
     """
 
-    def __init__(self, console: Console, total: int, cells: Sequence[Cell] = ()) -> None:
-        self.console, self.cells = console, cells
+    def __init__(self, console: Console, total: int, cells: Sequence[Cell] = (), each: bool = True) -> None:
+        self.console, self.cells, self.each = console, cells, each
         self.waiting: set[Cell] = set()
         self.progress = progress_on(console)
         self.task = self.progress.add_task("cells", total=total, now="")
@@ -152,7 +153,7 @@ class Watch:
     def outcome(self, outcome: Outcome) -> None:
         self.progress.advance(self.task)
         self._put((outcome.folder, outcome.dtype), outcome.implementation, _cell(outcome))
-        if self.live is None and not outcome.cached:
+        if self.live is None and self.each and not outcome.cached:
             self.console.print(f"{outcome.name}: {outcome.judgement.verdict}")
 
     def _put(self, row: tuple[str, str], implementation: str, text: Text) -> None:

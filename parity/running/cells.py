@@ -17,8 +17,8 @@ from parity.suite import Entry, Suite, SuiteError
 class Options:
     """The request of one call of the matrix. Where ``epochs`` or ``lockstep`` is None, each case keeps its own.
 
-    ``timeout`` is the time that a job may take, in seconds. If it is None, it follows from the times of other jobs
-    about the same case.
+    ``seeds`` are those that each case is run with; None is its own. ``timeout`` is the time that a job may take, in
+    seconds. If it is None, it follows from the times of other jobs about the same case.
     """
 
     suite: Suite
@@ -30,6 +30,7 @@ class Options:
     device: str = "cpu"
     epochs: int | None = None
     variant: str | None = None
+    seeds: Sequence[int | None] = (None,)
     lockstep: int | None = None
     deep: int = 0
     jobs: int = 2
@@ -62,7 +63,8 @@ class Options:
     def entries(self) -> list[Entry]:
         """The cases asked for, on the data asked for: of data with a name, if no case is named, all that have them."""
         having = [name for name, entry in self.suite.entries.items() if self.variant in entry.case.variants]
-        return [self.suite.entry(name, self.variant) for name in self.cases or having or self.suite.entries]
+        names = self.cases or having or self.suite.entries
+        return [self.suite.entry(name, self.variant, seed) for name in names for seed in self.seeds]
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CellName:
-    """A cell by its names, under which every process that has the suite finds it. ``data`` is ``Entry.data``."""
+    """A cell by its names, under which every process that has the suite finds it.
+
+    ``data`` is ``Entry.data``, and ``seed`` is the entry's.
+    """
 
     suite: str
     case: str
@@ -31,6 +34,7 @@ class CellName:
     implementation: str
     dtype: str
     device: str
+    seed: int | None = None
 
     @property
     def environment(self) -> Environment:
@@ -47,7 +51,7 @@ class CellName:
         from parity.suite import load_suite
 
         suite = load_suite(self.suite)
-        entry = suite.entry(self.case, self.data)
+        entry = suite.entry(self.case, self.data, self.seed)
         entry = replace(entry, case=entry.case.in_way(self.implementation))
         keep_as_they_are(entry.case)
         return entry, suite.implementation(entry, self.implementation), suite.implementation(entry, suite.reference)

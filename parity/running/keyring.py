@@ -48,10 +48,12 @@ class Keyring:
     def floor_length(self, cell: Cell) -> int:
         """The epochs that the noise floor of a cell's case is measured for.
 
-        A floor grows along the run, so that the one of the case's own length serves every shorter run.
+        A floor grows along the run, so that the one of the case's own length serves every shorter run. No floor of
+        another seed is kept with the suite: that one is measured as far as it is asked for.
         """
         case = cell.entry.case
-        return case.floor_length(max(self.epochs(cell), case.epochs))
+        longest = self.epochs(cell) if cell.entry.seed is not None else max(self.epochs(cell), case.epochs)
+        return case.floor_length(longest)
 
     def key(self, cell: Cell, lockstep: int | None) -> str:
         """A hash of everything that a recorded run depends on."""

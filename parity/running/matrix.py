@@ -111,8 +111,12 @@ class Matrix:
         on_epoch: OnEpoch = lambda cell, epoch, of: None,
         on_outcome: Callable[[Outcome], None] = lambda outcome: None,
         explain: bool = True,
+        keep: Callable[[Outcome], Outcome] = lambda outcome: outcome,
     ) -> list[Outcome]:
-        """Record what is not on disk yet, judge every cell as soon as what it needs is there; in the cells' order."""
+        """Record what is not on disk yet, judge every cell as soon as what it needs is there; in the cells' order.
+
+        ``keep`` says what is kept of an outcome until all are there.
+        """
         with self.executor() as pool:
             waiting = {cell: self._needs(cell, pool, on_epoch) for cell in self.cells}
             failed: dict[Cell, tuple[Outcome, Future[dict[str, Any]]]] = {}
@@ -121,8 +125,10 @@ class Matrix:
                 on_outcome(outcome)
 
             def end(cell: Cell, outcome: Outcome) -> None:
-                outcomes[cell] = outcome
+                outcomes[cell] = keep(outcome)
                 on_outcome(outcome)
+                if not any(other.entry is cell.entry for other in (*waiting, *failed)):
+                    self._recordings.forget(cell)
 
             while waiting or failed:
                 for cell in [cell for cell, needs in waiting.items() if all(need.done() for need in needs.values())]:
@@ -159,7 +165,7 @@ class Matrix:
             wait(recorded.values())
             texts: dict[Cell, Future[str]] = {}
             for cell, run in runs.items():
-                error, name = recorded[run].exception(), self._name(cell)
+                error, name = recorded[run].exception(), self.name(cell)
                 folder = str(run.folder(self.options.out))
                 job = SampleText(name, name.environment, name.resources, folder, **wish)
                 texts[cell] = _failed(error) if error else pool.submit(job)
@@ -203,7 +209,7 @@ class Matrix:
         for error in (floor.exception() for floor in floors):
             if error is not None:
                 return _failed(WorkerError(f"its noise floor: {error}"))
-        name, lockstep = self._name(cell), self.lockstep(cell)
+        name, lockstep = self.name(cell), self.lockstep(cell)
         held = self._keys.floor(cell, lockstep) if lockstep else None
         return pool.submit(Climb(name, name.environment, name.resources, self._keys.floor(cell, None), held))
 
@@ -248,7 +254,7 @@ class Matrix:
         key = self._keys.key(cell, lockstep)
         if not self.options.fresh and self._recordings.has(cell, lockstep, self._deep(cell, lockstep)):
             return _finished(OnDisk(cached=True))
-        case, name, deep = cell.entry.case, self._name(cell), self._deep(cell, lockstep)
+        case, name, deep = cell.entry.case, self.name(cell), self._deep(cell, lockstep)
         meta = {
             "case": cell.entry.folder,
             "implementation": cell.implementation,
@@ -290,7 +296,7 @@ class Matrix:
         self, cell: Cell, lockstep: int | None, floor: FloorFile, pool: Executor, on_epoch: OnEpoch
     ) -> Future[OnDisk]:
         reference = self.reference(cell)
-        name, epochs = self._name(reference), self._keys.floor_length(reference)
+        name, epochs = self.name(reference), self._keys.floor_length(reference)
         dtypes = (cell.dtype,) if cell.dtype in NARROW else DTYPES
         reuse = not self.options.fresh
         job = MeasureFloor(name, name.environment, name.resources, epochs, dtypes, floor, lockstep, reuse)
@@ -324,16 +330,18 @@ class Matrix:
         new = [start for start in missing[:STRETCHES] if paths[start] not in self._submitted]
         if new:
             dtypes = (cell.dtype,) if cell.dtype in NARROW else DTYPES
-            name = self._name(reference)
+            name = self.name(reference)
             job = MeasureStretches(name, name.environment, name.resources, dtypes, floor, lockstep, tuple(new))
             self._before_writing()
             measured = pool.submit(job, lambda progress: on_epoch(reference, progress.done, progress.of))
             self._submitted |= {paths[start]: measured for start in new}
         return {f"floor from epoch {start}": self._submitted[paths[start]] for start in missing[:STRETCHES]}
 
-    def _name(self, cell: Cell) -> CellName:
+    def name(self, cell: Cell) -> CellName:
+        """What a cell is called in every process."""
         entry = cell.entry
-        return CellName(self.suite.package, entry.case.name, entry.data, cell.implementation, cell.dtype, cell.device)
+        package, case = self.suite.package, entry.case.name
+        return CellName(package, case, entry.data, cell.implementation, cell.dtype, cell.device, entry.seed)
 
     def _deep(self, cell: Cell, lockstep: int | None) -> int:
         """How many updates of a run are recorded deeply: of a free run alone, and not of the reference's check."""
@@ -341,7 +349,7 @@ class Matrix:
 
     def _judge(self, cell: Cell, needs: Mapping[str, Future[OnDisk]]) -> Outcome:
         outcome = self._judged(cell, needs)
-        changes = self._changed.get(self._name(cell), ())
+        changes = self._changed.get(self.name(cell), ())
         if not changes:
             return outcome
         named = "; ".join((*changes[:CHANGES], *(["and more"] if len(changes) > CHANGES else [])))
@@ -385,7 +393,7 @@ class Matrix:
 
     def _explain(self, cell: Cell, outcome: Outcome, pool: Executor, on_epoch: OnEpoch) -> Future[dict[str, Any]]:
         """Have a failed cell explained, in a worker of its framework: the run that failed, as it was judged."""
-        name, out = self._name(cell), self.options.out
+        name, out = self.name(cell), self.options.out
         # In lockstep the reference has its check alone, which is no run of its own.
         lockstep = None if self.is_reference(cell) else outcome.judgement.lockstep
         assert outcome.judgement.epoch is not None

@@ -45,6 +45,10 @@ class Recordings:
             self._runs[cell.entry.folder] = Runs(folder, self._known, self.options.suite.reference, cell.entry)
         return self._runs[cell.entry.folder]
 
+    def forget(self, cell: Cell) -> None:
+        """Let go of the recordings of a cell's case, when all of its cells are judged."""
+        self._runs.pop(cell.entry.folder, None)
+
     def has(self, cell: Cell, lockstep: int | None, deep: int) -> bool:
         """Whether a run on disk is the one that is wanted. Only then is it kept: any other will be made again."""
         folder = cell.folder(self.options.out, lockstep)

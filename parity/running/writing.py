@@ -85,8 +85,7 @@ def write_while_training(
     with matrix.executor() as pool:
         texts = {}
         for cell in matrix.cells:
-            entry, package = cell.entry, matrix.suite.package
-            name = CellName(package, entry.case.name, entry.data, cell.implementation, cell.dtype, cell.device)
+            name = matrix.name(cell)
             job = WriteWhileTraining(name, name.environment, name.resources, matrix.epochs(cell), every, **wish)
             texts[cell] = pool.submit(job, told(cell))
         wait(texts.values())

@@ -54,7 +54,7 @@ FRAMEWORK = {
 SLOW = (
     (r"\bpip\b|pre-commit", "installs"),
     (r"\b(tox|pytest|mkdocs|ruff|mypy)\b|\.ci/|-m fixtures", "takes minutes, or a tool that is not the tests'"),
-    (r"parity (prove|bench|floor|sample)\b|--data|--lockstep|--deep|--plot|--dtype|--epochs", "takes minutes"),
+    (r"parity (prove|bench|floor|sample|sweep)\b|--data|--lockstep|--deep|--plot|--dtype|--epochs", "takes minutes"),
     (r"parity run(?! iris-logistic| --suite)|runs/iris-logistic", "takes minutes, or reads what does"),
     (r"--device|--python", "needs a GPU or another environment"),
     (r"\bparity \w+ .*<|GITHUB_STEP_SUMMARY", "needs a server"),

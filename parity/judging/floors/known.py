@@ -9,7 +9,7 @@ from pathlib import Path
 from parity.judging.floors.floor import Floor, mark_of, recorded_floor
 from parity.recording.limits import Budget
 from parity.recording.places import floor_name
-from parity.suite import Entry, Suite, SuiteError
+from parity.suite import Entry, Suite, SuiteError, named
 from parity.trajectory import Trajectory, TrajectoryError
 
 Mark = Callable[[Suite, Entry, int], str]
@@ -29,13 +29,14 @@ class Known:
 
         A user's own data are not looked for: on them the case has no published figures.
         """
-        name, _, variant = folder.partition("@")
+        name, variant, seed = named(folder)
         if self.suite is None or name not in self.suite.entries:
             return None
         entry = self.suite.entry(name)
         if not variant or variant in entry.case.variants:
-            return self.suite.entry(name, variant or None)
-        return replace(entry, case=entry.case.on_other_data(f"on other data, {variant}"), variant=variant)
+            return self.suite.entry(name, variant, seed)
+        case = entry.case.on_other_data(f"on other data, {variant}")
+        return replace(entry, case=case if seed is None else case.seeded(seed), variant=variant, seed=seed)
 
     def entry_of(self, run: Trajectory) -> Entry | None:
         """The case that a recording names; None if it names none, or has other parameters than that case."""

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from parity.mistakes.mistake import Mistake, of_schedule
-from parity.mistakes.planting import altered, in_order, one_by_one
+from parity.mistakes.planting import in_order, one_by_one
 from parity.recording.steps import Phase
+from parity.schedules import altered
 from parity.spec import Case, InOrder, RandomRow, RandomRows, Schedule, Shuffled, ShuffledByLoader
 from parity.trainer import Build, Trained, Trainer, by_segment, predicted, verbs
 from parity.typing import Array, Batches

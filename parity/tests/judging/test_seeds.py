@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parity.judging.seeds import Quantity, compare_seeds, differing, possible, student
+from parity.judging.tensors.correspondence import How, Pairing
 from parity.judging.verdict import Verdict
+from parity.layout import Slot
 from parity.trajectory import Trajectory, TrajectoryError
 from parity.typing import Array
 
@@ -137,6 +140,56 @@ def test_tensors_of_other_names_are_left_out_and_named() -> None:
     found = compare_seeds(one, other)
     assert set(found.values) == {"loss"}
     assert "2 tensors were left out, as dense/kernel" in found.notes[0]
+    assert "no --map says which are the same" in found.notes[0]
+
+
+KERNEL = Pairing((Slot("kernel", "dense/kernel"),), (Slot("kernel", "fc.weight", index=0),), How.MAP)
+
+
+def renamed(runs: list[Trajectory]) -> list[Trajectory]:
+    """The same runs with kernels that are called otherwise and have an axis more."""
+    params = [{"fc.weight": run.params["dense/kernel"][:, None, :]} for run in runs]
+    return [replace(run, params=own) for run, own in zip(runs, params, strict=True)]
+
+
+def test_a_map_says_which_tensors_are_the_same() -> None:
+    one, other = trained(range(8)), trained(range(100, 108))
+    plain, mapped = compare_seeds(one, other), compare_seeds(one, renamed(other), matching=[KERNEL])
+    assert mapped.notes == ()
+    assert mapped.verdict is plain.verdict
+    assert mapped.values["movement of kernel"] == plain.values["movement of dense/kernel"]
+
+
+def test_a_mistake_is_seen_in_a_tensor_of_another_name() -> None:
+    one, other = trained(range(12)), renamed(trained(range(100, 112), scale=1.0))
+    found = compare_seeds(one, other, matching=[KERNEL])
+    assert found.verdict is Verdict.FAIL
+    assert found.values["size of kernel"] <= 0.05
+
+
+def test_what_the_map_does_not_name_is_compared_by_name_or_said() -> None:
+    one, other = trained(range(4)), renamed(trained(range(100, 104)))
+    for run in one:
+        run.params |= {"bias": run.params["dense/kernel"][:, :1], "mask": run.params["dense/kernel"]}
+    for run in other:
+        run.params["bias"] = run.params["fc.weight"][:, 0, :1]
+    found = compare_seeds(one, other, matching=[KERNEL])
+    assert {name.split(" of ")[-1] for name in found.values} == {"loss", "kernel", "bias"}
+    assert found.notes == ("1 tensors were left out, as mask: the map does not name them",)
+
+
+def test_a_map_of_other_runs_is_refused() -> None:
+    one, other = trained(range(4)), renamed(trained(range(100, 104)))
+    turned = Pairing(KERNEL.theirs, KERNEL.ours, How.MAP)
+    misshapen = Pairing((Slot("kernel", "dense/kernel", axes=(1, 0)),), KERNEL.theirs, How.MAP)
+    absent = Pairing((Slot("kernel", "dense"),), KERNEL.theirs, How.MAP)
+    for given_, said in (
+        (turned, "the other way round"),
+        (misshapen, "slots of kernel do not fit"),
+        (absent, "a run of --seeds lacks dense, which the map names"),
+    ):
+        with pytest.raises(TrajectoryError, match=said):
+            compare_seeds(one, other, matching=[given_])
 
 
 @settings(max_examples=40, deadline=None)

@@ -17,7 +17,7 @@ from parity.frameworks import framework_of
 from parity.judging.verdict import Verdict
 from parity.mistakes.catalogue.batches import another_seed
 from parity.proving import experiments, prove
-from parity.proving.experiments import Planted, bisect, cut, plants, varied
+from parity.proving.experiments import Planted, bisect, cut, plants
 from parity.proving.plan import CLEAN_IN, IN_FRAMEWORKS, plan
 from parity.proving.prove import Evidence
 from parity.proving.worker import Clean, Experiment, Prove, Smallest, Subject
@@ -92,11 +92,11 @@ def test_a_change_that_is_never_seen_has_no_smallest() -> None:
 
 def test_another_seed_is_another_run_of_the_same_case() -> None:
     case = SUITE.entry("iris-logistic-minibatch").case
-    one, other = varied(case, 0), varied(case, 1)
+    one, other = case.seeded(0), case.seeded(1)
     for name, value in one.initial().items():
         assert value.shape == other.initial()[name].shape
         assert not np.array_equal(value, other.initial()[name])
-        np.testing.assert_array_equal(value, varied(case, 0).initial()[name])
+        np.testing.assert_array_equal(value, case.seeded(0).initial()[name])
     assert len({one.schedule, other.schedule, case.schedule}) == 3
 
 
@@ -240,7 +240,7 @@ def test_a_schedule_of_a_plain_class_gets_another_seed_and_is_cut() -> None:
                 yield (generator.permutation(rows)[: self.size],)
 
     case = replace(SUITE.entries["iris-logistic"].case, schedule=Mine())
-    assert varied(case, 3).schedule.seed == 1003
+    assert case.seeded(3).schedule.seed == 1003
     assert cut(case).schedule.size < 10**6
     assert (case.schedule.seed, case.schedule.size) == (5, 10**6)
     rows = next(another_seed(case.schedule, 50))

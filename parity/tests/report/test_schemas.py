@@ -26,7 +26,7 @@ from parity.tests.suites import strict_json
 
 OUTPUTS = (
     *("bench", "diff", "explain", "floor", "list", "match", "prove"),
-    *("run", "sample", "semantics", "show", "trajectory"),
+    *("run", "sample", "semantics", "show", "sweep", "trajectory"),
 )
 OPEN = {"bench", "trajectory"}
 """The documents that others add to: pytest-benchmark, and whoever writes a recording."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from unittest import mock
 
+import numpy as np
 import pytest
 
 
@@ -19,6 +20,27 @@ def kept(limit: int) -> int:
     with mock.patch.object(jax_trainer, "MAPPINGS", limit):
         jax_trainer.settle("cpu")
     return int(function._cache_size())
+
+
+def losses_of(rows: int) -> list[float]:
+    """Called where JAX is: the losses of class 0 with probabilities between 0 and 1, compiled as in a run."""
+    import jax
+    import numpy as np
+
+    from parity.trainers.jax_trainer import binary_crossentropy
+
+    p = np.linspace(0, 1, rows + 2)[1:-1]
+    found = jax.jit(binary_crossentropy)(p, np.zeros_like(p))
+    assert found.dtype == np.float64
+    return [float(loss) for loss in found]
+
+
+@pytest.mark.asks(question=losses_of, framework="jax", rows=2001)
+def test_the_loss_of_a_probability_is_right_to_the_last_places(answer: list[float]) -> None:
+    """Where XLA's own log1p is not."""
+    right = -np.log1p(-np.linspace(0, 1, len(answer) + 2)[1:-1])
+    units = np.abs(answer - right) / np.spacing(right)
+    assert units.max() <= 3, f"{units.max():.0f} units in the last place, at {np.argmax(units)} of {len(answer)}"
 
 
 @pytest.mark.asks(question=kept, framework="jax")
