@@ -14,7 +14,8 @@ from parity.frameworks import CORE_PACKAGES, FRAMEWORKS, framework_of, packages_
 from parity.running.executor import Environment
 from parity.running.jobs import FindDevice
 from parity.running.packages import own_path
-from parity.running.pool import Pool, foreign_environment
+from parity.running.pool import Pool
+from parity.running.started import foreign_environment
 
 PYTHON = "the interpreter"
 

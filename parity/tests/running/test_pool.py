@@ -18,7 +18,8 @@ from parity.recording.manifest import read_manifest
 from parity.recording.reader import read
 from parity.running.executor import Environment, Progress, UnrunError, WorkerError
 from parity.running.jobs import CellName, OnDisk, Record
-from parity.running.pool import Pool, worker_environment
+from parity.running.pool import Pool
+from parity.running.started import worker_environment
 from parity.tests import suites
 
 WAIT = 60
