@@ -11,7 +11,6 @@ import typer
 
 from parity.cli.asked import check_device, find_suite, interpreters, matrix_of
 from parity.cli.options import (
-    CORES,
     Cases,
     Data,
     Device,
@@ -24,12 +23,14 @@ from parity.cli.options import (
     Jobs,
     Json,
     LockstepLength,
+    On,
     Out,
     Pythons,
     SuiteName,
     Timeout,
 )
 from parity.cli.output import PAGE, clear_errors, say, write_json, write_page
+from parity.running.on import LOCAL
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -48,7 +49,8 @@ def run(
     epochs: Epochs = None,
     suite: SuiteName = None,
     out: Out = Path("runs"),
-    jobs: Jobs = CORES,
+    jobs: Jobs = None,
+    on: On = LOCAL,
     python: Pythons = None,
     fresh: Fresh = False,
     timeout: Timeout = None,
@@ -99,6 +101,7 @@ def run(
             lockstep=lockstep,
             deep=deep,
             jobs=jobs,
+            on=on,
             timeout=timeout,
             fresh=fresh,
         )
@@ -211,7 +214,6 @@ def show(
             python=python,
             implementations=impl,
             variant=data,
-            jobs=CORES,
         )
         matrix.owed = {}  # A log is shown of what there is; whether a case is whole, 'parity run' says.
         if not impl:
@@ -258,7 +260,8 @@ def floor(
     cases: Cases = None,
     suite: SuiteName = None,
     out: Out = Path("runs"),
-    jobs: Jobs = CORES,
+    jobs: Jobs = None,
+    on: On = LOCAL,
     timeout: Timeout = None,
     python: Pythons = None,
     fresh: Fresh = False,
@@ -292,6 +295,7 @@ def floor(
             variant=data,
             lockstep=lockstep,
             jobs=jobs,
+            on=on,
             timeout=timeout,
             fresh=fresh,
         )

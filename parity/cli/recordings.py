@@ -13,7 +13,6 @@ from typer.core import TyperCommand
 
 from parity.cli.asked import known_suite, matrix_of, offline, suite_of_recordings
 from parity.cli.options import (
-    CORES,
     Accept,
     Data,
     Device,
@@ -167,7 +166,6 @@ def explain(
                 implementations=impl,
                 epochs=epochs,
                 variant=data,
-                jobs=CORES,
             )
             found = _explain_cells(matrix)
     console = make_console(stderr=str(json_file) == "-")

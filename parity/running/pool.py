@@ -14,10 +14,10 @@ from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
 from parity.running.deadlines import Deadlines
-from parity.running.executor import Environment, Job, Progress, Resources, UnrunError, WorkerError
+from parity.running.executor import Environment, Job, Progress, Queued, Resources, UnrunError, WorkerError
 from parity.running.messages import Done, Failed, Task, Told, read, write
 from parity.running.packages import Reach
-from parity.running.started import PRINTED, Started, command, last_line
+from parity.running.started import Started, command, ended
 
 OnEvent = Callable[[Progress], None]
 OnChanged = Callable[[Job[Any], tuple[str, ...]], None]
@@ -46,7 +46,7 @@ class Process(Protocol):
 
     def obituary(self) -> str: ...
 
-    def printed(self) -> int: ...
+    def excess(self) -> str: ...
 
     def last_words(self) -> str: ...
 
@@ -93,21 +93,20 @@ class _Worker:
                 raise WorkerError(answer.message, answer.trace)
             result: T = answer.result
             return result
-        raise (UnrunError if self.killed and not self.over else WorkerError)(
-            self._obituary(), self.process.last_words()
-        )
+        raise self._error(UnrunError if self.killed and not self.over else WorkerError, self._obituary())
 
     def _answer(self, line: str, number: int) -> Told | Failed | Done:
         """An answer to the job of that number: what answers another, or nothing, is no answer to this one."""
         try:
             answer = read(line)
         except ValueError as error:
-            raise WorkerError(
-                f"{self.process.name} cannot be understood: {error}", self.process.last_words()
-            ) from error
+            raise self._error(WorkerError, f"{self.process.name} cannot be understood: {error}") from error
         if not isinstance(answer, Told | Failed | Done) or answer.id != number:
-            raise WorkerError(f"{self.process.name} answered another job than it was given", self.process.last_words())
+            raise self._error(WorkerError, f"{self.process.name} answered another job than it was given")
         return answer
+
+    def _error(self, kind: type[WorkerError], message: str) -> WorkerError:
+        return kind(message, self.process.last_words())
 
     def kill(self, over: str = "") -> None:
         """End the process and what it started; whoever waits for its answer gets an obituary.
@@ -119,9 +118,7 @@ class _Worker:
 
     def _obituary(self) -> str:
         died = self.process.obituary()
-        if self.over:
-            return f"{self.process.name} was {self.over}, and was ended; its last words: {last_line(self.process.last_words())}"
-        return died
+        return ended(self.process.name, self.over, self.process.last_words()) if self.over else died
 
 
 class Pool:
@@ -149,6 +146,7 @@ class Pool:
         self._crowded = 0
         self._waiting: dict[Environment, deque[tuple[Job[Any], OnEvent, Future[Any]]]] = defaultdict(deque)
         self._busy: dict[Environment, int] = defaultdict(int)
+        self._idle: dict[Environment, int] = defaultdict(int)
         self._condition = threading.Condition()
         self._closed = False
         self._workers: dict[_Worker, _Running | None] = {}
@@ -219,7 +217,7 @@ class Pool:
                     if worker is not None and self._crowded:
                         self._retire(worker)
                         worker = None
-                    self._condition.wait()
+                    self._wait(worker)
                 if self._closed or choice is None:
                     return
                 job, on_event, future = self._waiting[choice].popleft()
@@ -253,13 +251,24 @@ class Pool:
                 else:
                     future.set_exception(error)
 
+    def _wait(self, worker: _Worker | None) -> None:
+        if worker is None:
+            self._condition.wait()
+            return
+        self._idle[worker.environment] += 1
+        self._condition.wait()
+        self._idle[worker.environment] -= 1
+
     def _run(self, worker: _Worker, job: Job[T], on_event: OnEvent) -> T:
         begun = time.monotonic()
         running = _Running(job, begun, begun)
 
         def heard(progress: Progress) -> None:
             running.heard = time.monotonic()
-            on_event(progress)
+            if isinstance(progress, Queued):
+                running.begun = running.heard
+            else:
+                on_event(progress)
 
         with self._condition:
             self._workers[worker] = running
@@ -270,7 +279,7 @@ class Pool:
         finally:
             with self._condition:
                 self._workers[worker] = None
-        self.deadlines.learn(job.resources.about, time.monotonic() - begun)
+        self.deadlines.learn(job.resources.about, time.monotonic() - running.begun)
         return result
 
     def _watch(self) -> None:
@@ -285,8 +294,7 @@ class Pool:
                 over = self.deadlines.why_over(running.job.resources.about, now - running.begun, now - running.heard)
                 with self._condition:
                     if self._workers.get(worker) is running:  # or it has just ended by itself
-                        if (printed := worker.process.printed()) > PRINTED:
-                            over = f"printing without end, {printed >> 20} MiB by now"
+                        over = worker.process.excess() or over
                         if over:
                             worker.kill(over)
 
@@ -297,7 +305,7 @@ class Pool:
         open_to_us = {
             wanted: len(queue)
             for wanted, queue in self._waiting.items()
-            if len(queue) > self._start_another * self._busy[wanted]
+            if len(queue) > max(self._start_another * self._busy[wanted], self._idle[wanted])
         }
         return max(open_to_us, key=lambda wanted: open_to_us[wanted]) if open_to_us else None
 

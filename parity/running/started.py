@@ -115,19 +115,24 @@ class Started:
         code = self.process.wait()
         if code < 0:
             return f"{self.name} died of {signal.Signals(-code).name}"
-        return f"{self.name} ended with status {code}: {last_line(self.last_words())}"
+        return f"{self.name} ended with status {code}: {_last_line(self.last_words())}"
 
-    def printed(self) -> int:
-        """How many bytes it has printed."""
-        return os.fstat(self._errors.fileno()).st_size
+    def excess(self) -> str:
+        """What it does without end, so that it is to be ended; "" where it does not."""
+        printed = os.fstat(self._errors.fileno()).st_size
+        return f"printing without end, {printed >> 20} MiB by now" if printed > PRINTED else ""
 
     def last_words(self) -> str:
         """The end of what it has printed."""
         return last_words(self._errors)
 
 
-def last_line(text: str) -> str:
-    """The last line of what a process has printed."""
+def ended(name: str, over: str, printed: str) -> str:
+    """What is said of a process that was ended for what it did."""
+    return f"{name} was {over}, and was ended; its last words: {_last_line(printed)}"
+
+
+def _last_line(text: str) -> str:
     return (text.strip().splitlines()[-1:] or ["it said nothing"])[0]
 
 
