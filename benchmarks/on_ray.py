@@ -61,7 +61,10 @@ def rate(executor: Executor, job: Sleep | Multiply, jobs: int) -> float:
 
 
 def measured(executor: Executor, workers: int, times: int, jobs: int) -> list[float]:
-    """Jobs a second that sleep, that compute and that do nothing; then the seconds until every worker has begun."""
+    """Jobs a second that sleep, that compute and that do nothing; then the seconds until every worker has begun.
+
+    At last the milliseconds that this process itself spends on a job.
+    """
     with executor:
         begun = time.perf_counter()
         for future in [executor.submit(Sleep(2.0)) for _ in range(workers)]:
@@ -84,16 +87,16 @@ def main(jobs: int = 100) -> None:
         pool.submit(Multiply(1)).result()
         times = int(1000 * SECONDS / pool.submit(Multiply(1000)).result())
     print(f"{os.cpu_count()} cores; {1000 * SECONDS:g} ms of sleep, or {times} products of {SIZE} × {SIZE} matrices\n")
-    print("| workers | | sleep | compute | nothing | begun after |")
-    print("|---|---|---|---|---|---|")
+    print("| workers | | sleep | compute | nothing | begun after | here, each |")
+    print("|---|---|---|---|---|---|---|")
     quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
     for workers in WORKERS:
         found = {"pool": measured(Pool(workers, start_another=0), workers, times, jobs)}
-        ray.init(num_cpus=workers, object_store_memory=200 << 20, **quiet)
+        ray.init("local", num_cpus=workers, object_store_memory=200 << 20, **quiet)
         found["Ray"] = measured(RayExecutor(jobs=workers), workers, times, jobs)
         ray.shutdown()
-        for name, (*rates, started) in found.items():
-            figures = (*(f"{rate:.1f}/s" for rate in rates), f"{started:.1f} s")
+        for name, (*rates, started, each) in found.items():
+            figures = (*(f"{rate:.1f}/s" for rate in rates), f"{started:.1f} s", f"{each:.1f} ms")
             print("|", " | ".join((str(workers), name, *figures)), "|", flush=True)
 
 

@@ -78,6 +78,7 @@ def run(
       parity run
       parity run iris-logistic --impl torch --impl keras
       parity run char-gru --lockstep 10 --json result.json
+      parity run --on ray
     """
     from parity.judging.folder import whole_folder
     from parity.judging.outcome import as_json, total

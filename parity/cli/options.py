@@ -10,17 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from parity.cli.output import fail
-from parity.running.on import OnError, check
 from parity.running.variables import variable
-
-
-def _check_on(on: str) -> str:
-    try:
-        check(on)
-    except OnError as error:
-        fail(str(error))
-    return on
-
 
 Cases = Annotated[list[str] | None, typer.Argument(metavar="[CASE]...", help="Cases to run; all of them by default.")]
 SuiteName = Annotated[
@@ -69,7 +59,6 @@ On = Annotated[
     typer.Option(
         "--on",
         metavar="local|ray[://HOST:PORT]",
-        callback=_check_on,
         help="Where jobs run: on this machine, or on the nodes of a Ray cluster: the one at that address, else the one "
         "that Ray finds here, else one that is begun on this machine.",
     ),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -50,15 +50,16 @@ def moved(task: str, old: str, new: str) -> str:
 
 
 def states(root: Path, names: Iterable[str]) -> dict[str, object]:
-    """What lies where these paths do, by its own path: files and whole folders, in what state; nothing hidden.
+    """What lies at these paths, each a file or a folder, and in what state, by path.
 
-    What lies beside a path counts too: a job of several floors names the first alone.
+    Files beside them count too, but for hidden ones: a job of several floors names the first alone.
     """
     found: dict[str, object] = {}
-    for folder in dict.fromkeys((root / name).parent for name in names):
-        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-            if not path.name.startswith("."):
-                found[path.relative_to(root).as_posix()] = {(str(file), *_state(file)) for file in _files(path)}
+    for path in (root / name for name in names):
+        beside = (one for one in path.parent.iterdir() if one.is_file()) if path.parent.is_dir() else ()
+        for one in (path, *sorted(beside)):
+            if not one.name.startswith(".") and (inside := {(str(file), *_state(file)) for file in _files(one)}):
+                found[one.relative_to(root).as_posix()] = inside
     return found
 
 
@@ -89,7 +90,7 @@ def put(root: Path, piece: Piece) -> None:
         file.write(piece.data)
 
 
-@contextmanager
+@contextlib.contextmanager
 def staged(root: Path) -> Iterator[Path]:
     """A folder below ``root`` for what is not whole yet."""
     root.mkdir(parents=True, exist_ok=True)
@@ -106,13 +107,21 @@ def settle(stage: Path, root: Path, names: Iterable[str]) -> None:
             with file.open("rb") as opened:
                 os.fsync(opened.fileno())
         with alone(target):
-            old = target.with_name(f".{target.name}.old")
-            if target.is_dir():
-                shutil.rmtree(old, ignore_errors=True)
-                os.rename(target, old)
+            old, partial = target.with_name(f".{target.name}.old"), partial_path(target)
+            if target.is_dir() or source.is_dir():
+                _remove(old)
+                with contextlib.suppress(FileNotFoundError):
+                    os.rename(target, old)
             os.replace(source, target)
-            for left in (old, partial_path(target)):
-                shutil.rmtree(left, ignore_errors=True)
+            _remove(old)
+            _remove(partial)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -57,6 +57,7 @@ SLOW = (
     (r"parity (prove|bench|floor|sample)\b|--data|--lockstep|--deep|--plot|--dtype|--epochs", "takes minutes"),
     (r"parity run(?! iris-logistic| --suite)|runs/iris-logistic", "takes minutes, or reads what does"),
     (r"--device|--python", "needs a GPU or another environment"),
+    (r"\bray (start|stop)\b|--on ray", "needs a cluster"),
     (r"\bparity \w+ .*<|GITHUB_STEP_SUMMARY", "needs a server"),
 )
 """What makes a shell block one that is parsed and not run: a pattern, and why."""
@@ -272,7 +273,7 @@ def parsed(command: str, folder: Path) -> Iterator[str]:
     elif name == "python" or "/" in name:
         paths = [word for word in words if "/" in word and not word.startswith("runs")]
         yield from (f"no file {path}" for path in paths if not (ROOT / path).exists())
-    elif shutil.which(name) is None and name not in ("pre-commit", "ruff", "mypy", "mkdocs", "fixtures"):
+    elif shutil.which(name) is None and name not in ("pre-commit", "ruff", "mypy", "mkdocs", "fixtures", "ray"):
         yield f"no command {name}"
 
 
