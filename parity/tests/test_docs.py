@@ -420,7 +420,7 @@ def test_what_the_code_writes_into_pages_is_markdown_of_all_that_it_knows() -> N
     group: Any = typer.main.get_command(app)
     assert re.findall(r"^## parity (\w+)$", page, re.MULTILINE) == list(group.commands)
     assert "| `--noise RUN` |" in page
-    assert "the number of cores" in page
+    assert "| `--on local|ray[://HOST:PORT]` |" in page
     page = write("<!-- parity: mistakes -->")
     known = {one.name for entry in load_suite("impls").entries.values() for one in mistakes_for(entry)}
     known |= {one.name for one in REPLAYED}
