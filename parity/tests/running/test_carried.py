@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parity.running import carried
@@ -30,6 +30,7 @@ def files(root: Path) -> dict[str, bytes]:
     return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
 
 
+@settings(deadline=None)  # a disk may be busy
 @given(old=TREES, new=TREES, size=st.integers(1, 30))
 def test_what_is_carried_arrives_as_it_was_and_leaves_what_it_does_not_name(old: dict, new: dict, size: int) -> None:
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
