@@ -94,8 +94,6 @@ def command(name: str, one: Any) -> Iterator[str]:
 
 
 def shown_default(parameter: Any) -> str:
-    if parameter.name == "jobs":
-        return "the number of cores"  # of the reader's machine, not of the one that built this page
     return str(parameter.default if parameter.default is not True else parameter.opts[0])
 
 

@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from parity.cli.options import variable
 from parity.cli.output import check_writable, fail
+from parity.running.variables import variable
 
 if TYPE_CHECKING:
     from parity.judging.floors.known import Known

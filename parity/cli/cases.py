@@ -11,7 +11,6 @@ import typer
 
 from parity.cli.asked import check_device, find_suite, interpreters, matrix_of
 from parity.cli.options import (
-    CORES,
     Cases,
     Data,
     Deep,
@@ -25,12 +24,14 @@ from parity.cli.options import (
     Jobs,
     Json,
     LockstepLength,
+    On,
     Out,
     Pythons,
     SuiteName,
     Timeout,
 )
 from parity.cli.output import PAGE, clear_errors, say, write_json, write_page
+from parity.running.on import LOCAL
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -49,7 +50,8 @@ def run(
     epochs: Epochs = None,
     suite: SuiteName = None,
     out: Out = Path("runs"),
-    jobs: Jobs = CORES,
+    jobs: Jobs = None,
+    on: On = LOCAL,
     python: Pythons = None,
     fresh: Fresh = False,
     timeout: Timeout = None,
@@ -74,6 +76,7 @@ def run(
       parity run
       parity run iris-logistic --impl torch --impl keras
       parity run char-gru --lockstep 10 --json result.json
+      parity run --on ray
     """
     from parity.judging.folder import whole_folder
     from parity.judging.outcome import as_json, total
@@ -97,6 +100,7 @@ def run(
             lockstep=lockstep,
             deep=deep,
             jobs=jobs,
+            on=on,
             timeout=timeout,
             fresh=fresh,
         )
@@ -209,7 +213,6 @@ def show(
             python=python,
             implementations=impl,
             variant=data,
-            jobs=CORES,
         )
         matrix.owed = {}  # A log is shown of what there is; whether a case is whole, 'parity run' says.
         if not impl:
@@ -256,7 +259,8 @@ def floor(
     cases: Cases = None,
     suite: SuiteName = None,
     out: Out = Path("runs"),
-    jobs: Jobs = CORES,
+    jobs: Jobs = None,
+    on: On = LOCAL,
     timeout: Timeout = None,
     python: Pythons = None,
     fresh: Fresh = False,
@@ -290,6 +294,7 @@ def floor(
             variant=data,
             lockstep=lockstep,
             jobs=jobs,
+            on=on,
             timeout=timeout,
             fresh=fresh,
         )

@@ -8,14 +8,16 @@ from typing import Annotated, Any
 import typer
 
 from parity.cli.asked import find_suite, interpreters
-from parity.cli.options import CORES, Impls, Jobs, Json, Pythons, SuiteName, Timeout
+from parity.cli.options import Impls, Jobs, Json, On, Pythons, SuiteName, Timeout
 from parity.cli.output import check_writable, clear_errors, fail, write, write_json
+from parity.running.on import LOCAL
 
 
 def prove(
     subset: Annotated[bool, typer.Option("--subset", help="A representative part, within a minute.")] = False,
     suite: SuiteName = None,
-    jobs: Jobs = CORES,
+    jobs: Jobs = None,
+    on: On = LOCAL,
     timeout: Timeout = None,
     python: Pythons = None,
     json_file: Json = None,
@@ -46,7 +48,7 @@ def prove(
             check_page(page_file)
         found, pythons = find_suite(suite), interpreters(python)
         with report.Steps(make_console(stderr=True)) as steps:
-            evidence = prove_suite(found, subset, jobs, pythons, timeout, steps.plan, steps.step, steps.job)
+            evidence = prove_suite(found, subset, jobs, pythons, timeout, steps.plan, steps.step, steps.job, on)
     report.print_evidence(make_console(stderr=str(json_file) == "-"), evidence)
     write_json(json_file, evidence.as_json())
     if page_file is not None:

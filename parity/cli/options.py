@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from parity.cli.output import fail
+from parity.running.variables import variable
 
 Cases = Annotated[list[str] | None, typer.Argument(metavar="[CASE]...", help="Cases to run; all of them by default.")]
 SuiteName = Annotated[
@@ -48,7 +48,21 @@ Epochs = Annotated[
     int | None, typer.Option("--epochs", min=1, metavar="N", help="Train N epochs instead of the case's own number.")
 ]
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where trajectories go and are found again.")]
-Jobs = Annotated[int, typer.Option("--jobs", min=1, metavar="N", help="Worker processes at a time.")]
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        "--jobs", min=1, metavar="N", help="Worker processes at a time; else as many as there are cores where they run."
+    ),
+]
+On = Annotated[
+    str,
+    typer.Option(
+        "--on",
+        metavar="local|ray[://HOST:PORT]",
+        help="Where jobs run: on this machine, or on the nodes of a Ray cluster: the one at that address, else the one "
+        "that Ray finds here, else one that is begun on this machine.",
+    ),
+]
 Pythons = Annotated[
     list[str] | None,
     typer.Option(
@@ -105,20 +119,6 @@ Map = Annotated[
 
 
 @contextlib.contextmanager
-def variable(name: str, value: str) -> Iterator[None]:
-    """Set a variable meanwhile, for this process and the workers that it starts."""
-    before = os.environ.get(name)
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
-
-
-@contextlib.contextmanager
 def _limited(times: float) -> Iterator[None]:
     """Raise the limits of all readings meanwhile, in this process and the workers that it starts."""
     from parity.recording.limits import OPTION, VARIABLE, allowed
@@ -157,4 +157,3 @@ LockstepLength = Annotated[
         "--lockstep", min=1, metavar="N", help="Also restart from the reference's exact state every N epochs."
     ),
 ]
-CORES = max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)

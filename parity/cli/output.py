@@ -82,12 +82,13 @@ def clear_errors() -> Iterator[None]:
     """End with one line on an error that the user can mend. Any other error is ours and keeps its traceback."""
     from parity.report.page import PageError
     from parity.report.plot import PlotError
+    from parity.running.on import OnError
     from parity.suite import SuiteError
     from parity.trajectory import TrajectoryError
 
     try:
         yield
-    except (SuiteError, TrajectoryError, PlotError, PageError) as error:
+    except (SuiteError, TrajectoryError, PlotError, PageError, OnError) as error:
         fail(str(error))
 
 

@@ -11,7 +11,6 @@ import typer
 
 from parity.cli.asked import known_suite, matrix_of, offline, suite_of_recordings
 from parity.cli.options import (
-    CORES,
     Accept,
     Data,
     Device,
@@ -166,7 +165,6 @@ def explain(
                 implementations=impl,
                 epochs=epochs,
                 variant=data,
-                jobs=CORES,
             )
             found = _explain_cells(matrix)
     console = make_console(stderr=str(json_file) == "-")

@@ -10,7 +10,6 @@ import typer
 
 from parity.cli.asked import matrix_of
 from parity.cli.options import (
-    CORES,
     Cases,
     Data,
     Deep,
@@ -23,12 +22,14 @@ from parity.cli.options import (
     Jobs,
     Json,
     LockstepLength,
+    On,
     Out,
     Pythons,
     SuiteName,
     Timeout,
 )
 from parity.cli.output import clear_errors, write, write_json
+from parity.running.on import LOCAL
 
 if TYPE_CHECKING:
     from parity.judging.outcome import Outcome
@@ -47,7 +48,8 @@ def sweep(
     epochs: Epochs = None,
     suite: SuiteName = None,
     out: Out = Path("runs/sweep"),
-    jobs: Jobs = CORES,
+    jobs: Jobs = None,
+    on: On = LOCAL,
     python: Pythons = None,
     fresh: Fresh = False,
     timeout: Timeout = None,
@@ -75,6 +77,7 @@ def sweep(
       parity sweep iris-logistic --seeds 64
       parity sweep iris-logistic linear-gd --impl torch --dtype float64 --page sweep.html
       parity sweep iris-logistic --impl torch --seeds 1 --from 7
+      parity sweep --seeds 64 --on ray
     """
     from parity.judging.verdict import EXIT_STATUS
     from parity.report.page import check_page
@@ -100,6 +103,7 @@ def sweep(
             lockstep=lockstep,
             deep=deep,
             jobs=jobs,
+            on=on,
             timeout=timeout,
             fresh=fresh,
             seeds=range(first, first + seeds),

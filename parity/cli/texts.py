@@ -10,7 +10,6 @@ import typer
 
 from parity.cli.asked import matrix_of
 from parity.cli.options import (
-    CORES,
     Data,
     ElseFloat64,
     Epochs,
@@ -48,7 +47,7 @@ def sample(
     epochs: Epochs = None,
     suite: SuiteName = None,
     out: Out = Path("runs"),
-    jobs: Jobs = CORES,
+    jobs: Jobs = None,
     timeout: Timeout = None,
     python: Pythons = None,
     data: Data = None,

@@ -25,8 +25,8 @@ from parity.proving.worker import Experiment, Plants, SmallestSeen
 from parity.recording.steps import Phase
 from parity.running.deadlines import Deadlines
 from parity.running.executor import Environment, Progress, WorkerError
+from parity.running.on import LOCAL, executor
 from parity.running.packages import reach_of
-from parity.running.pool import Pool
 from parity.running.versions import Versions
 from parity.suite import Suite, SuiteError
 
@@ -110,21 +110,22 @@ class Evidence:
 def prove(
     suite: Suite,
     subset: bool = False,
-    jobs: int = 2,
+    jobs: int | None = None,
     pythons: Mapping[str, str] | None = None,
     timeout: float | None = None,
     on_plan: Callable[[int], None] = lambda jobs: None,
     on_step: Callable[[str], None] = lambda name: None,
     on_job: Callable[[str], None] = lambda name: None,
+    on: str = LOCAL,
 ) -> Evidence:
-    """Plant, leave alone and measure, in worker processes. Frameworks that are not installed are left out.
+    """Plant, leave alone and measure, in worker processes, where ``on`` says; leave out frameworks not installed.
 
     SuiteError where the reference cannot be asked which mistakes fit it.
     """
     begun = time.monotonic()
     versions = Versions(pythons or {})
     evidence = Evidence(subset)
-    with Pool(jobs, pythons, reach_of(suite.package), Deadlines(timeout)) as pool:
+    with executor(on, jobs, pythons, reach_of(suite.package), Deadlines(timeout)) as pool:
         try:
             planned = pool.submit(Plan(suite.package, subset, Environment(framework_of(suite.reference).name))).result()
         except WorkerError as error:

@@ -10,6 +10,7 @@ from pathlib import Path
 from parity.dtypes import DTYPES
 from parity.frameworks import FRAMEWORKS, framework_of
 from parity.recording.places import folder_name
+from parity.running.on import LOCAL
 from parity.suite import Entry, Suite, SuiteError
 
 
@@ -18,7 +19,8 @@ class Options:
     """The request of one call of the matrix. Where ``epochs`` or ``lockstep`` is None, each case keeps its own.
 
     ``seeds`` are those that each case is run with; None is its own. ``timeout`` is the time that a job may take, in
-    seconds. If it is None, it follows from the times of other jobs about the same case.
+    seconds. If it is None, it follows from the times of other jobs about the same case. ``on`` is where jobs are done,
+    ``jobs`` how many at a time: see ``parity.running.on``.
     """
 
     suite: Suite
@@ -33,7 +35,8 @@ class Options:
     seeds: Sequence[int | None] = (None,)
     lockstep: int | None = None
     deep: int = 0
-    jobs: int = 2
+    jobs: int | None = None
+    on: str = LOCAL
     pythons: Mapping[str, str] = field(default_factory=dict)
     fresh: bool = False
     timeout: float | None = None

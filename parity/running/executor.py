@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -38,6 +39,11 @@ class Progress:
     of: int = 0
 
 
+@dataclass(frozen=True)
+class Queued(Progress):
+    """The job waits for a machine that has room for it: its time has not begun."""
+
+
 Emit = Callable[[Progress], None]
 T_co = TypeVar("T_co", covariant=True)
 T = TypeVar("T")
@@ -67,6 +73,15 @@ class WorkerError(RuntimeError):
 
 class UnrunError(WorkerError):
     """A job that nothing was done for, or that we ended ourselves: this says nothing of what it would have come to."""
+
+
+def out_of_room(error: BaseException | None) -> bool:
+    """Whether an error comes of a disk, or a share of one, that is full."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 class Executor(Protocol):

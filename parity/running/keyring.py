@@ -14,7 +14,7 @@ from parity.recording.places import CHECKED, floor_name
 from parity.running.cells import Cell, Options
 from parity.running.jobs import FloorFile
 from parity.running.keys import fingerprint, harness_code, mark
-from parity.running.pool import worker_environment
+from parity.running.started import worker_environment
 from parity.running.versions import Versions
 
 READ_BY_FRAMEWORKS = (

@@ -39,8 +39,8 @@ from parity.running.jobs import (
 )
 from parity.running.keyring import Keyring
 from parity.running.keys import hyper_parameters
+from parity.running.on import executor
 from parity.running.packages import reach_of
-from parity.running.pool import Pool
 from parity.running.recordings import Recordings, check_there
 from parity.running.versions import Versions
 from parity.suite import SuiteError
@@ -87,10 +87,11 @@ class Matrix:
             return self.options.lockstep
         return None if asserts_parameters(case, cell.dtype) else case.stretch
 
-    def executor(self) -> Executor:
-        """What this matrix's jobs are done by."""
-        deadlines = Deadlines(self.options.timeout, self._seconds)
-        return Pool(self.options.jobs, self.options.pythons, self._reach, deadlines, self._note_changes)
+    def executor(self, root: Path | None = None) -> Executor:
+        """What this matrix's jobs are done by, which read and write in the folder of results, or in ``root``."""
+        options, deadlines = self.options, Deadlines(self.options.timeout, self._seconds)
+        where = root or options.out
+        return executor(options.on, options.jobs, options.pythons, self._reach, deadlines, self._note_changes, where)
 
     def _note_changes(self, job: Job[Any], changes: tuple[str, ...]) -> None:
         cell = getattr(job, "cell", None)
@@ -181,7 +182,7 @@ class Matrix:
             raise SuiteError(
                 f"{self.suite.package} does not say where its floors are kept: set FLOORS in its __init__.py"
             )
-        with self.executor() as pool:
+        with self.executor(self.suite.floors) as pool:
             jobs = {}
             for cell in {(cell.entry.folder, cell.dtype): cell for cell in self.cells}.values():
                 for lockstep in dict.fromkeys((None, self.lockstep(cell))):

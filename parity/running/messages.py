@@ -46,12 +46,16 @@ class Done:
 
 @dataclass(frozen=True)
 class Failed:
-    """The job of that number has failed: why, in a line, and the traceback; and left its process changed, or not."""
+    """The job of that number has failed: why, in a line, and the traceback; and left its process changed, or not.
+
+    ``full``: a disk of its machine had no room left.
+    """
 
     id: int
     message: str
     trace: str
     changed: tuple[str, ...] = ()
+    full: bool = False
 
 
 Answer = Told | Done | Failed
@@ -71,6 +75,11 @@ def read(line: str) -> Any:
         return record(encodable(json.loads(line)))
     except (ImportError, AttributeError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{line[:80].strip()!r} is no message of ours: {error}") from error
+
+
+def is_last(line: str) -> bool:
+    """Whether a worker answers no more of a job after this line, which does not just say how far the job is."""
+    return not line.startswith(_TOLD)
 
 
 def plain(value: Any) -> Any:
@@ -109,6 +118,9 @@ def encodable(value: Any) -> Any:
 
 def _name(value: Any) -> str:
     return f"{type(value).__module__}:{type(value).__qualname__}"
+
+
+_TOLD = json.dumps({TYPE: _name(Told(0, Progress()))}).removesuffix("}")
 
 
 def _type(name: str) -> Any:

@@ -4,26 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
-import os
-import signal
-import subprocess
-import sys
-import tempfile
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from types import TracebackType
-from typing import IO, Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from parity.frameworks import COMMON, FRAMEWORKS
 from parity.running.deadlines import Deadlines
-from parity.running.executor import Environment, Job, Progress, UnrunError, WorkerError
+from parity.running.executor import Environment, Job, Progress, Queued, Resources, UnrunError, WorkerError
 from parity.running.messages import Done, Failed, Task, Told, read, write
-from parity.running.packages import HERE, Reach, own_path
+from parity.running.packages import Reach
+from parity.running.started import Started, command, ended
 
 OnEvent = Callable[[Progress], None]
 OnChanged = Callable[[Job[Any], tuple[str, ...]], None]
@@ -31,27 +25,34 @@ OnChanged = Callable[[Job[Any], tuple[str, ...]], None]
 T = TypeVar("T")
 START_ANOTHER = 4
 """So many jobs must wait for a framework before a second process of it is worth its import."""
-LAST_WORDS = 8192
-"""So many bytes of what a worker has printed are looked at when it has failed."""
-LINE = 64 << 20
-"""An answer of more characters than this is none."""
-PRINTED = 1 << 30
-"""A worker that has printed more bytes than this prints without end."""
 WATCH = 0.2
 """Seconds between two looks at whether a job is to be given up."""
 
 
-def worker_environment(framework: str, path: Sequence[str] = (), device: str = "cpu") -> dict[str, str]:
-    """The environment variables of a framework's process: this one's, the framework's, and ``path`` before all."""
-    settings = next(known.environment_on(device) for known in FRAMEWORKS if known.name == framework)
-    found = [entry for entry in (*dict.fromkeys(path), os.environ.get("PYTHONPATH", "")) if entry]
-    search = {"PYTHONPATH": os.pathsep.join(found)} if found else {}
-    return {**os.environ, **COMMON, **settings, **search, "PYTHONHASHSEED": "0"}
+class Process(Protocol):
+    """A worker process, on this machine or another: ``parity.running.started.Started`` says what each of these does."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def alive(self) -> bool: ...
+
+    def answers(self, task: str, resources: Resources) -> Iterator[str]: ...
+
+    def kill(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def obituary(self) -> str: ...
+
+    def excess(self) -> str: ...
+
+    def last_words(self) -> str: ...
 
 
-def foreign_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """The same for another interpreter: without what says where this one finds its packages."""
-    return {name: value for name, value in environment.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
+Start = Callable[[Environment], Process]
+"""Begins a process for jobs of that environment; WorkerError where it cannot."""
 
 
 @dataclass
@@ -71,43 +72,16 @@ class _Worker:
 
     _numbers = itertools.count(1)
 
-    def __init__(self, environment: Environment, python: str | None, reach: Reach, on_changed: OnChanged) -> None:
+    def __init__(self, environment: Environment, start: Start, on_changed: OnChanged) -> None:
         self.environment, self.usable, self._on_changed = environment, True, on_changed
         self.killed, self.over = False, ""
-        variables = worker_environment(environment.framework, device=environment.device)
-        if python is None:
-            reach = replace(reach, folders=(*reach.folders, *own_path()))
-        else:
-            variables = foreign_environment(variables)
-        told = asdict(reach) | asdict(environment)
-        self.errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the process
-        # Without -P the folder of that file would come first of all. In a session of its own: Ctrl-C reaches the parent
-        # alone, which then ends its workers itself.
-        try:
-            self.process = subprocess.Popen(
-                [python or sys.executable, "-P", str(HERE / "running" / "begin.py"), json.dumps(told)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self.errors,
-                encoding="utf-8",
-                errors="backslashreplace",
-                env=variables,
-                start_new_session=True,
-            )
-        except OSError as error:
-            self.errors.close()
-            raise WorkerError(f"the {environment.framework} worker cannot be started: {error}") from error
+        self.process = start(environment)
 
     def run(self, job: Job[T], on_event: OnEvent) -> T:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
         number = next(self._numbers)
         task = write(Task(number, job))
         self.usable = False  # until the job has been answered to its end
-        with contextlib.suppress(BrokenPipeError):
-            self.process.stdin.write(task)
-            self.process.stdin.flush()
-        while line := self.process.stdout.readline(LINE):
+        for line in self.process.answers(task, job.resources):
             answer = self._answer(line, number)
             if isinstance(answer, Told):
                 on_event(answer.progress)
@@ -119,18 +93,20 @@ class _Worker:
                 raise WorkerError(answer.message, answer.trace)
             result: T = answer.result
             return result
-        raise (UnrunError if self.killed and not self.over else WorkerError)(self._obituary(), self._stderr())
+        raise self._error(UnrunError if self.killed and not self.over else WorkerError, self._obituary())
 
     def _answer(self, line: str, number: int) -> Told | Failed | Done:
         """An answer to the job of that number: what answers another, or nothing, is no answer to this one."""
-        name = f"the {self.environment.framework} worker"
         try:
             answer = read(line)
         except ValueError as error:
-            raise WorkerError(f"{name} cannot be understood: {error}", self._stderr()) from error
+            raise self._error(WorkerError, f"{self.process.name} cannot be understood: {error}") from error
         if not isinstance(answer, Told | Failed | Done) or answer.id != number:
-            raise WorkerError(f"{name} answered another job than it was given", self._stderr())
+            raise self._error(WorkerError, f"{self.process.name} answered another job than it was given")
         return answer
+
+    def _error(self, kind: type[WorkerError], message: str) -> WorkerError:
+        return kind(message, self.process.last_words())
 
     def kill(self, over: str = "") -> None:
         """End the process and what it started; whoever waits for its answer gets an obituary.
@@ -138,38 +114,11 @@ class _Worker:
         ``over`` says why, where it is the job's own fault.
         """
         self.killed, self.over = True, self.over or over
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-
-    def stop(self) -> None:
-        self.kill()
-        self.process.wait()
-        for stream in (self.process.stdin, self.process.stdout, self.errors):
-            if stream is not None:
-                with contextlib.suppress(BrokenPipeError):
-                    stream.close()
+        self.process.kill()
 
     def _obituary(self) -> str:
-        code, name = self.process.wait(), f"the {self.environment.framework} worker"
-        last = (self._stderr().strip().splitlines()[-1:] or ["it said nothing"])[0]
-        if self.over:
-            return f"{name} was {self.over}, and was ended; its last words: {last}"
-        if code < 0:
-            return f"{name} died of {signal.Signals(-code).name}"
-        return f"{name} ended with status {code}: {last}"
-
-    def printed(self) -> int:
-        """How many bytes the process has printed."""
-        return os.fstat(self.errors.fileno()).st_size
-
-    def _stderr(self) -> str:
-        return last_words(self.errors)
-
-
-def last_words(printed: IO[bytes]) -> str:
-    """The end of what a process has printed; no more of it is read."""
-    printed.seek(max(0, printed.seek(0, os.SEEK_END) - LAST_WORDS))
-    return printed.read().decode(errors="replace")
+        died = self.process.obituary()
+        return ended(self.process.name, self.over, self.process.last_words()) if self.over else died
 
 
 class Pool:
@@ -177,7 +126,9 @@ class Pool:
 
     ``pythons`` names the interpreter for a framework where it is not this one, ``reach`` what workers must find beside
     that interpreter's packages. ``deadlines`` says when a job is given up. ``on_changed`` is told of a job that has
-    changed what its process keeps, before the job's future has its result; that process does no other job.
+    changed what its process keeps, before the job's future has its result; that process does no other job. ``start``
+    begins the processes elsewhere than on this machine. ``start_another``: so many jobs must wait for an environment
+    before another process of it is begun.
     """
 
     def __init__(
@@ -187,11 +138,15 @@ class Pool:
         reach: Reach | None = None,
         deadlines: Deadlines | None = None,
         on_changed: OnChanged = lambda job, changes: None,
+        start: Start | None = None,
+        start_another: int = START_ANOTHER,
     ) -> None:
-        self._on_changed = on_changed
+        self._on_changed, self._start, self._start_another = on_changed, start or self._begin, start_another
         self.pythons, self.reach, self.deadlines = dict(pythons or {}), reach or Reach(), deadlines or Deadlines()
+        self._crowded = 0
         self._waiting: dict[Environment, deque[tuple[Job[Any], OnEvent, Future[Any]]]] = defaultdict(deque)
         self._busy: dict[Environment, int] = defaultdict(int)
+        self._idle: dict[Environment, int] = defaultdict(int)
         self._condition = threading.Condition()
         self._closed = False
         self._workers: dict[_Worker, _Running | None] = {}
@@ -237,14 +192,32 @@ class Pool:
         for thread in self._threads:
             thread.join()
         for worker in workers:
-            worker.stop()
+            worker.process.stop()
+
+    @contextlib.contextmanager
+    def crowded(self) -> Iterator[None]:
+        """Meanwhile keep no process that has nothing to do: another waits for its room."""
+        with self._condition:
+            self._crowded += 1
+            self._condition.notify_all()
+        try:
+            yield
+        finally:
+            with self._condition:
+                self._crowded -= 1
+
+    def _begin(self, environment: Environment) -> Process:
+        return Started(command(environment, self.pythons.get(environment.framework), self.reach))
 
     def _slot(self) -> None:
         worker: _Worker | None = None
         while True:
             with self._condition:
                 while not (choice := self._choose(worker)) and not self._closed:
-                    self._condition.wait()
+                    if worker is not None and self._crowded:
+                        self._retire(worker)
+                        worker = None
+                    self._wait(worker)
                 if self._closed or choice is None:
                     return
                 job, on_event, future = self._waiting[choice].popleft()
@@ -258,7 +231,7 @@ class Pool:
             result, error = None, None
             try:
                 if worker is None:
-                    worker = _Worker(choice, self.pythons.get(choice.framework), self.reach, self._on_changed)
+                    worker = _Worker(choice, self._start, self._on_changed)
                 result = self._run(worker, job, on_event)
             except Exception as caught:
                 # Whatever goes wrong here is the job's result: a slot that died silently would hang the run.
@@ -267,7 +240,7 @@ class Pool:
                 with self._condition:
                     if worker is None:
                         self._busy[choice] -= 1
-                    elif not worker.usable or worker.process.poll() is not None:
+                    elif not worker.usable or not worker.process.alive:
                         # Half an answer may wait in the pipe: another job must not take it for its own.
                         self._retire(worker)
                         worker = None
@@ -278,13 +251,24 @@ class Pool:
                 else:
                     future.set_exception(error)
 
+    def _wait(self, worker: _Worker | None) -> None:
+        if worker is None:
+            self._condition.wait()
+            return
+        self._idle[worker.environment] += 1
+        self._condition.wait()
+        self._idle[worker.environment] -= 1
+
     def _run(self, worker: _Worker, job: Job[T], on_event: OnEvent) -> T:
         begun = time.monotonic()
         running = _Running(job, begun, begun)
 
         def heard(progress: Progress) -> None:
             running.heard = time.monotonic()
-            on_event(progress)
+            if isinstance(progress, Queued):
+                running.begun = running.heard
+            else:
+                on_event(progress)
 
         with self._condition:
             self._workers[worker] = running
@@ -295,7 +279,7 @@ class Pool:
         finally:
             with self._condition:
                 self._workers[worker] = None
-        self.deadlines.learn(job.resources.about, time.monotonic() - begun)
+        self.deadlines.learn(job.resources.about, time.monotonic() - running.begun)
         return result
 
     def _watch(self) -> None:
@@ -310,8 +294,7 @@ class Pool:
                 over = self.deadlines.why_over(running.job.resources.about, now - running.begun, now - running.heard)
                 with self._condition:
                     if self._workers.get(worker) is running:  # or it has just ended by itself
-                        if worker.printed() > PRINTED:
-                            over = f"printing without end, {worker.printed() >> 20} MiB by now"
+                        over = worker.process.excess() or over
                         if over:
                             worker.kill(over)
 
@@ -322,11 +305,11 @@ class Pool:
         open_to_us = {
             wanted: len(queue)
             for wanted, queue in self._waiting.items()
-            if len(queue) > START_ANOTHER * self._busy[wanted]
+            if len(queue) > max(self._start_another * self._busy[wanted], self._idle[wanted])
         }
         return max(open_to_us, key=lambda wanted: open_to_us[wanted]) if open_to_us else None
 
     def _retire(self, worker: _Worker) -> None:
         self._busy[worker.environment] -= 1
         self._workers.pop(worker, None)
-        worker.stop()
+        worker.process.stop()

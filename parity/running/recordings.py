@@ -20,7 +20,7 @@ from parity.running.jobs import OnDisk
 from parity.running.keyring import Keyring
 from parity.running.keys import mark
 from parity.running.packages import Reach, own_path
-from parity.running.pool import foreign_environment, worker_environment
+from parity.running.started import foreign_environment, worker_environment
 from parity.trajectory import Trajectory, TrajectoryError
 
 AGAIN, PAUSE = 3, 0.1

@@ -14,7 +14,8 @@ from parity.frameworks import CORE_PACKAGES, FRAMEWORKS, framework_of, packages_
 from parity.running.executor import Environment
 from parity.running.jobs import FindDevice
 from parity.running.packages import own_path
-from parity.running.pool import Pool, foreign_environment
+from parity.running.pool import Pool
+from parity.running.started import foreign_environment
 
 PYTHON = "the interpreter"
 
@@ -92,6 +93,13 @@ def _before_asking(versions: Versions, label: str) -> Availability:
 
 def _versions(python: str | None) -> dict[str, str | None]:
     """The versions installed where workers look: in the interpreter ``python``, or in this one if it is None."""
+    if python is None:
+        return versions_in(sys.executable, own_path(), os.environ)
+    return versions_in(python, (), foreign_environment(os.environ))
+
+
+def versions_in(interpreter: str, path: Sequence[str], variables: Mapping[str, str]) -> dict[str, str | None]:
+    """The versions installed in an interpreter and in the folders of ``path``; OSError if it cannot be run."""
     packages = sorted({*CORE_PACKAGES, *(p for f in FRAMEWORKS for names in f.packages.values() for p in names)})
     code = (
         "import json, platform, sys, importlib.metadata as m\n"
@@ -101,11 +109,9 @@ def _versions(python: str | None) -> dict[str, str | None]:
         "    except m.PackageNotFoundError: return None\n"
         "print(json.dumps({p: version(p) for p in sys.argv[3:]} | {sys.argv[2]: platform.python_version()}))"
     )
-    interpreter, path = python or sys.executable, json.dumps([] if python else own_path())
-    environment = foreign_environment(os.environ) if python else None
-    command = [interpreter, "-P", "-c", code, path, PYTHON, *packages]
+    command = [interpreter, "-P", "-c", code, json.dumps(list(path)), PYTHON, *packages]
     try:
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=60)
+        done = subprocess.run(command, env=dict(variables), capture_output=True, text=True, check=True, timeout=60)
         return dict(json.loads(done.stdout))
     except (OSError, subprocess.SubprocessError) as error:
         raise OSError(f"the interpreter {interpreter} cannot be run: {error}") from error

@@ -21,7 +21,7 @@ import traceback
 from dataclasses import replace
 from typing import Any, TextIO
 
-from parity.running.executor import Environment, Job, Progress
+from parity.running.executor import Environment, Job, Progress, out_of_room
 from parity.running.messages import Done, Failed, Told, record, write
 from parity.running.packages import Reach
 from parity.running.process import Process
@@ -107,7 +107,7 @@ class Answering:
             done: Done | Failed = Done(number, job.run(self.emit))
         except Exception as error:
             # The cell is lost, not the worker; the parent reports the error as the cell's reason.
-            done = Failed(number, _reason(error, job), traceback.format_exc())
+            done = Failed(number, _reason(error, job), traceback.format_exc(), full=out_of_room(error))
         if os.getpid() != self._pid:
             os._exit(1)  # forked from this one within the job, which goes on here
         try:

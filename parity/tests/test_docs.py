@@ -34,7 +34,7 @@ from parity.frameworks import FRAMEWORKS
 from parity.mistakes.catalogue import mistakes_for
 from parity.mistakes.catalogue.replayed import REPLAYED
 from parity.nn.table import read
-from parity.running.pool import worker_environment
+from parity.running.started import worker_environment
 from parity.suite import load_suite
 
 ROOT = Path(__file__).parents[2]
@@ -57,6 +57,7 @@ SLOW = (
     (r"parity (prove|bench|floor|sample|sweep)\b|--data|--lockstep|--deep|--plot|--dtype|--epochs", "takes minutes"),
     (r"parity run(?! iris-logistic| --suite)|runs/iris-logistic", "takes minutes, or reads what does"),
     (r"--device|--python", "needs a GPU or another environment"),
+    (r"\bray (start|stop)\b|--on ray", "needs a cluster"),
     (r"\bparity \w+ .*<|GITHUB_STEP_SUMMARY", "needs a server"),
 )
 """What makes a shell block one that is parsed and not run: a pattern, and why."""
@@ -272,7 +273,7 @@ def parsed(command: str, folder: Path) -> Iterator[str]:
     elif name == "python" or "/" in name:
         paths = [word for word in words if "/" in word and not word.startswith("runs")]
         yield from (f"no file {path}" for path in paths if not (ROOT / path).exists())
-    elif shutil.which(name) is None and name not in ("pre-commit", "ruff", "mypy", "mkdocs", "fixtures"):
+    elif shutil.which(name) is None and name not in ("pre-commit", "ruff", "mypy", "mkdocs", "fixtures", "ray"):
         yield f"no command {name}"
 
 
@@ -419,7 +420,7 @@ def test_what_the_code_writes_into_pages_is_markdown_of_all_that_it_knows() -> N
     group: Any = typer.main.get_command(app)
     assert re.findall(r"^## parity (\w+)$", page, re.MULTILINE) == list(group.commands)
     assert "| `--noise RUN` |" in page
-    assert "the number of cores" in page
+    assert "| `--on local|ray[://HOST:PORT]` |" in page
     page = write("<!-- parity: mistakes -->")
     known = {one.name for entry in load_suite("impls").entries.values() for one in mistakes_for(entry)}
     known |= {one.name for one in REPLAYED}

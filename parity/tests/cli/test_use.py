@@ -34,6 +34,11 @@ WRONG_USE = [
     (["run", "--python", "torch="], "FRAMEWORK=PATH"),
     (["run", "--python", "torch=/no/such/python"], "/no/such/python is not an interpreter"),
     (["run", "--python", f"pytorch={sys.executable}"], "unknown framework 'pytorch'"),
+    *(
+        ([command, "--on", on], f"--on takes local, ray or ray://HOST:PORT, not '{on}'")
+        for command in ("run", "prove", "floor")
+        for on in ("dask", "ray://")
+    ),
     (["run", "--no-such-option"], "--no-such-option"),
     (["show", "no-such-case"], "unknown case 'no-such-case'"),
     (["show", "iris-logistic", "--impl", "pytorch"], "unknown implementation 'pytorch'"),

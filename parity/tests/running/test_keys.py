@@ -19,7 +19,8 @@ from parity.recording.reader import read
 from parity.running.jobs import CellName, Record
 from parity.running.keys import fingerprint, harness, hyper_parameters, mark, said, steady
 from parity.running.messages import Task, write
-from parity.running.pool import Pool, worker_environment
+from parity.running.pool import Pool
+from parity.running.started import worker_environment
 from parity.spec import Sgd
 from parity.suite import Entry, Suite, SuiteError, load_suite
 from parity.tests import toy

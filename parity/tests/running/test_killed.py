@@ -14,7 +14,7 @@ from parity.recording.places import partial_path
 from parity.recording.reader import read
 from parity.running.jobs import CellName, Record
 from parity.running.messages import Task, write
-from parity.running.pool import worker_environment
+from parity.running.started import worker_environment
 from parity.tests.running.test_resume import assert_same
 
 pytestmark = pytest.mark.slow  # each starts processes of its own

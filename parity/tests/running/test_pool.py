@@ -18,7 +18,8 @@ from parity.recording.manifest import read_manifest
 from parity.recording.reader import read
 from parity.running.executor import Environment, Progress, UnrunError, WorkerError
 from parity.running.jobs import CellName, OnDisk, Record
-from parity.running.pool import Pool, worker_environment
+from parity.running.pool import Pool
+from parity.running.started import worker_environment
 from parity.tests import suites
 
 WAIT = 60
@@ -228,6 +229,35 @@ def test_nothing_is_taken_after_closing(suite: str, tmp_path: Path) -> None:
     pool.close()
     with pytest.raises(RuntimeError, match="closed"):
         pool.submit(job(suite, tmp_path / "a"))
+
+
+def test_a_process_that_has_nothing_to_do_is_used_before_another_is_begun(suite: str, tmp_path: Path) -> None:
+    """Also where every job may have a process of its own."""
+    with Pool(2, start_another=0) as pool:
+        for name in ("a", "b", "c"):
+            pool.submit(job(suite, tmp_path / name)).result(WAIT)
+        assert len(set(pids(tmp_path))) == 1
+
+
+def test_every_job_that_waits_may_have_a_process_of_its_own(suite: str, tmp_path: Path) -> None:
+    with Pool(2, start_another=0) as pool:
+        stuck = pool.submit(job(suite, tmp_path / "stuck", "numpy-stuck"))
+        wait_for(tmp_path / suite / "toy" / "pid", stuck)
+        pool.submit(job(suite, tmp_path / "a")).result(WAIT)
+        assert not stuck.done()
+
+
+def test_a_process_that_has_nothing_to_do_ends_where_another_needs_its_room(suite: str, tmp_path: Path) -> None:
+    with Pool(1) as pool:
+        pool.submit(job(suite, tmp_path / "a")).result(WAIT)
+        (first,) = pids(tmp_path)
+        with pool.crowded():
+            limit = time.monotonic() + WAIT
+            while alive(first):
+                assert time.monotonic() < limit, "it goes on"
+                time.sleep(0.01)
+        pool.submit(job(suite, tmp_path / "b")).result(WAIT)
+        assert pids(tmp_path)[0] == first != pids(tmp_path)[1]
 
 
 def test_frameworks_do_not_share_a_process(suite: str, tmp_path: Path) -> None:

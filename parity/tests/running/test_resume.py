@@ -15,7 +15,7 @@ from parity.recording.places import partial_path
 from parity.recording.reader import read
 from parity.running.jobs import CellName, Record
 from parity.running.messages import Task, write
-from parity.running.pool import worker_environment
+from parity.running.started import worker_environment
 from parity.trainer import State
 from parity.trajectory import Trajectory
 from parity.typing import Params
