@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import typer
 
-from parity.cli import cases, evidence, match, recordings, seeds, semantics, sweep, texts
+from parity.cli import cases, evidence, match, recordings, seeds, semantics, sketch, sweep, texts
 from parity.cli.output import OURS, UNHEARD, check_heard, fail, is_unheard, say, unheard
 
 # Plain help: drawing it with rich would cost more than importing NumPy.
@@ -35,6 +35,7 @@ app.command()(evidence.prove)
 app.command()(evidence.bench)
 app.command(cls=seeds.Several)(recordings.diff)
 app.command()(match.match)
+app.command()(sketch.sketch)
 app.command()(semantics.semantics)
 app.command()(cases.floor)
 

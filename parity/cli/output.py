@@ -124,9 +124,9 @@ def write_json(path: Path | None, content: Any) -> None:
     write(path, json.dumps(_finite(content), indent=1, allow_nan=False) + "\n")
 
 
-def write(path: Path, text: str) -> None:
+def write(path: Path, content: str | bytes) -> None:
     """Write a file whole, or to standard output where its name is -."""
-    data = text.encode()
+    data = content.encode() if isinstance(content, str) else content
     if str(path) == "-":
         typer.echo(data, nl=False)
     elif why := _refused(path, data):

@@ -266,7 +266,9 @@ def diff(
     a: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[A", help="A trajectory's folder, a checkpoint, or a folder of runs.", show_default=False
+            metavar="[A",
+            help="A trajectory's folder, a checkpoint or a sketch of one, or a folder of runs.",
+            show_default=False,
         ),
     ] = None,
     b: Annotated[Path | None, typer.Argument(metavar="B]", help="What it is held against.", show_default=False)] = None,
@@ -300,7 +302,8 @@ def diff(
 
     Two checkpoints of any size are compared as they are read, in little memory. --shards joins those whose ranks saved
     a file each: a statement names tensors and their axes, in brackets those that are split over an axis of the mesh,
-    which may come first, as 'dp=2 tp=4;'. All other tensors must be equal in all ranks.
+    which may come first, as 'dp=2 tp=4;'. All other tensors must be equal in all ranks. Of a checkpoint that lies
+    elsewhere, name the sketch that 'parity sketch' made of it there.
 
     Runs that cannot share a seed part from the first update. --seeds and --against take several of each implementation
     and ask whether both are the same in distribution: a difference is shown by permutation, equivalence by how far the

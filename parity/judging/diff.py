@@ -25,6 +25,7 @@ from parity.judging.moments import EPOCH, moment, unit_of
 from parity.judging.policy import asserts_parameters
 from parity.judging.preflight import preflight
 from parity.judging.shared import only_snapshots, shared
+from parity.judging.sketches import held_by_sketches
 from parity.judging.tensors.aligned import aligned_floor, finer, in_common
 from parity.judging.tensors.correspondence import Correspondence, first_few, read_map
 from parity.judging.tensors.matched import (
@@ -45,6 +46,7 @@ from parity.judging.updates.single import Defect
 from parity.judging.updates.zeros import as_notes, moved_by_rounding_alone, without
 from parity.judging.verdict import Evidence, Judgement, Verdict, judge, sighted
 from parity.recording.artefacts import ReplicasError, is_artefact, open_run, shards_of
+from parity.recording.artefacts.sketched import is_sketch
 from parity.recording.format import MANIFEST
 from parity.recording.limits import FOLDER, Budget
 from parity.recording.manifest import read_manifest
@@ -205,9 +207,12 @@ def compare(
     Two checkpoints whose tensors have the same names are compared as they are read, in memory that does not grow with
     them: see ``parity.judging.checkpoints``.
 
+    A sketch of a checkpoint, as ``parity sketch`` makes it, is compared as far as it reaches: see
+    ``parity.judging.sketches``.
+
     Args:
-        a: The folder of a recorded run, or a checkpoint.
-        b: The folder of the run that it is held against, or another checkpoint.
+        a: The folder of a recorded run, a checkpoint, or a sketch of one.
+        b: The folder of the run that it is held against, another checkpoint or a sketch.
         noise: Folders of repetitions of either run with its roundings stirred, for runs without a noise floor.
         known: The suite that knows the runs' case. It alone may say that a case's parameters are asserted in lockstep
             only, and its noise floors come before those that lie beside the runs.
@@ -238,6 +243,11 @@ def compare(
     if shards and not any(shards_of(side, shards) for side in (a, b)):
         raise TrajectoryError(f"{a} and {b}: neither holds shards of ranks, as rank0.safetensors, to be joined")
     try:
+        if sketched := [side for side in (a, b) if is_sketch(side)]:
+            if noise or accept or matching:
+                raise TrajectoryError(f"{sketched[0]}: is a sketch, which takes no --noise, --accept or --map")
+            by = held_by_sketches(a, b, begin, shards)
+            return Comparison(a, b, by.judgement, *by.worst, by.notes, by.preflight)
         both = None if noise or accept or matching else opened_checkpoints(a, b, shards)
         if both is None:
             return opened(a, b, noise, matching, budget, shards).compare(known, accept)

@@ -181,7 +181,7 @@ class _Worker:
                 self._found.scales = _larger(self._found.scales, scales)
                 return
         else:
-            scales = [float(np.abs(_numbers(side, of.narrow)).max()) for side, of in ((x, pair.a), (y, pair.b))]
+            scales = [float(np.abs(numbers_of(side, of.narrow)).max()) for side, of in ((x, pair.a), (y, pair.b))]
         self._found.scales = _larger(self._found.scales, [scale if np.isfinite(scale) else np.nan for scale in scales])
         self._tell(pair, start, x, y)
 
@@ -195,7 +195,7 @@ class _Worker:
         for first in range(0, x.size, blocks.BLOCK):
             piece = slice(first, first + blocks.BLOCK)
             one, other = (
-                _numbers(side[piece], of.narrow).astype(dtype, copy=False)
+                numbers_of(side[piece], of.narrow).astype(dtype, copy=False)
                 for side, of, dtype in zip((x, y), (pair.a, pair.b), self._dtypes, strict=True)
             )
             self._found.tally.add(blocks.Block(slice(0, 1), start + first, one, other), None, self._scratch)
@@ -205,7 +205,8 @@ def _larger(one: Sequence[float], other: Sequence[float]) -> list[float]:
     return [float(np.maximum(*two)) for two in zip(one, other, strict=True)]
 
 
-def _numbers(bits: Array, narrow: bool) -> Array:
+def numbers_of(bits: Array, narrow: bool) -> Array:
+    """What was read of a tensor as numbers that NumPy reckons with; ``narrow`` of those that are bfloat16's bits."""
     return unpacked(bits) if narrow else bits.astype(bits.dtype.newbyteorder("="), copy=False)
 
 
@@ -236,7 +237,7 @@ def fingerprint_of(side: Placed, dtype: str) -> Fingerprint:
     out = np.empty(BYTES // side.dtype.itemsize, side.dtype)
     for block in blocks_of(side.shape, out.size):
         side.read(block, out[: block.size])
-        of_block = fingerprint(rounded(_numbers(out[: block.size], side.narrow), dtype))
+        of_block = fingerprint(rounded(numbers_of(out[: block.size], side.narrow), dtype))
         found = Fingerprint(*((one + other) % 2**64 for one, other in zip(found, of_block, strict=True)))
     return found
 
@@ -247,5 +248,5 @@ def number_at(side: Placed, place: int, dtype: str = "") -> Any:
     rows = slice(int(index[-1]), int(index[-1]) + 1)
     out = np.empty(1, side.dtype)
     side.read(Block(tuple(map(int, index[:-1])), rows, place, (1,)), out)
-    found = _numbers(out, side.narrow)[0]
+    found = numbers_of(out, side.narrow)[0]
     return carrier(dtype).type(found) if dtype else found

@@ -7,7 +7,7 @@ that of a recording is.
 from parity.recording.artefacts.artefact import Artefact, Series
 from parity.recording.artefacts.ranks import ReplicasError, ranks_in
 from parity.recording.artefacts.reading import read_artefact
-from parity.recording.artefacts.runs import as_trajectory, dtype_of, is_artefact, open_run, shards_of
+from parity.recording.artefacts.runs import as_trajectory, dtype_of, is_artefact, narrowest, open_run, shards_of
 
 __all__ = [
     "Artefact",
@@ -16,6 +16,7 @@ __all__ = [
     "as_trajectory",
     "dtype_of",
     "is_artefact",
+    "narrowest",
     "open_run",
     "ranks_in",
     "read_artefact",

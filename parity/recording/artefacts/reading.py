@@ -20,6 +20,7 @@ from parity.recording.artefacts import (
     torch_files,
 )
 from parity.recording.artefacts.artefact import Artefact
+from parity.recording.artefacts.sketched import is_sketch
 from parity.recording.artefacts.stored import archive_of
 from parity.recording.files import opened
 from parity.recording.limits import Budget
@@ -119,6 +120,11 @@ def _by_content(path: Path, head: bytes, budget: Budget) -> Read:
     if head.startswith(b"\x89HDF\r\n\x1a\n"):
         return h5.read_h5
     if head[8:9] == b"{":
+        if is_sketch(path):
+            raise TrajectoryError(
+                f"{path}: is a sketch of a checkpoint, and holds no tensors: 'parity diff' takes it beside a "
+                "checkpoint or another sketch"
+            )
         return safetensors_files.read_safetensors
     if tensorboard.MARK in path.name:
         return lambda path, budget: tensorboard.read_events(path, [path], budget)

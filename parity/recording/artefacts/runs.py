@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -150,9 +150,17 @@ def dtype_of(entries: Mapping[str, Entry]) -> str:
         >>> dtype_of({"bias": narrow})
         'bfloat16'
     """
-    names = {"bfloat16" if entry.narrow else entry.dtype.name for entry in entries.values()}
+    return narrowest({"bfloat16" if entry.narrow else entry.dtype.name for entry in entries.values()})
+
+
+def narrowest(names: Set[str]) -> str:
+    """Name the narrowest dtype of a run that holds all numbers of some floating-point dtypes exactly.
+
+    >>> narrowest({"float16"}), narrowest({"float16", "bfloat16"})
+    ('float16', 'float32')
+    """
     if len(names) == 1 and names <= set(KNOWN):
-        return names.pop()
+        return next(iter(names))
     return "float32" if names <= {"float32", "float16", "bfloat16"} else "float64"
 
 

@@ -18,16 +18,14 @@ SECONDS = 60
 MEMORY = 512 << 20
 """The memory that a command may take, with Python and NumPy."""
 SCRIPT = """
-import pathlib, re, sys
+import sys
 from parity.cli.main import main
 sys.argv = ["parity", *sys.argv[1:]]
 try:
     main()
 finally:
-    # Not the resources' maximum, in which Linux counts what the process was forked from.
-    status = pathlib.Path("/proc/self/status")
-    peak = re.search(r"VmHWM:\\s*(\\d+) kB", status.read_text()) if status.exists() else None
-    print("peak", int(peak[1]) << 10 if peak else 0, file=sys.stderr)
+    from parity.tests.memory import peak
+    print("peak", peak(), file=sys.stderr)
 """
 
 
