@@ -22,9 +22,9 @@ from parity.running.jobs import CellName, FloorFile, MeasureFloor, OnDisk, Recor
 from parity.running.on import OnError, executor
 from parity.running.pool import Pool
 from parity.running.ray_executor import RayExecutor
+from parity.tests.running.nodes import Nodes
 
 ray = pytest.importorskip("ray", reason="what the extra ray brings")
-from ray.cluster_utils import Cluster  # noqa: E402
 
 WAIT = 120
 NODE = {"num_cpus": 1, "object_store_memory": 100 << 20, "include_dashboard": False}
@@ -78,13 +78,14 @@ class Job:
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        cluster = Cluster(initialize_head=True, head_node_args=NODE)
-        cluster.add_node(**NODE)
-        yield cluster
-        cluster.shutdown()
+def cluster() -> Iterator[Nodes]:
+    nodes = Nodes()
+    try:
+        for _ in range(2):
+            nodes.add(**NODE)
+        yield nodes
+    finally:
+        nodes.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +111,7 @@ def make(kind: Any, tmp_path: Path) -> Callable[..., Any]:
 
 
 @pytest.fixture(scope="module")
-def on_ray(cluster: Any, kind: Any) -> Iterator[RayExecutor]:
+def on_ray(cluster: Nodes, kind: Any) -> Iterator[RayExecutor]:
     """One for the last tests of this module: what it keeps leaves no room for another."""
     with RayExecutor(cluster.address) as executor:
         yield executor
@@ -180,7 +181,7 @@ def left(root: Path) -> dict[str, Any]:
 
 
 def test_recordings_are_those_of_the_pool_bit_for_bit_on_nodes_with_and_without_the_folder(
-    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here, shared, carried = (tmp_path / name for name in ("here", "shared", "carried"))
     with RayExecutor(cluster.address, root=shared) as executor:
@@ -207,7 +208,7 @@ def test_recordings_are_those_of_the_pool_bit_for_bit_on_nodes_with_and_without_
     assert left(carried) == {name: value for name, value in expected.items() if "torch" not in name}
 
 
-def test_a_job_whose_disk_is_full_goes_to_another_node(cluster: Any, make: Callable[..., Any]) -> None:
+def test_a_job_whose_disk_is_full_goes_to_another_node(cluster: Nodes, make: Callable[..., Any]) -> None:
     with RayExecutor(cluster.address, jobs=1) as executor:
         assert executor.submit(make("a", "full_at_first")).result(WAIT) == 1
         (full,) = executor._cluster._full
@@ -220,10 +221,10 @@ def test_a_job_whose_disk_is_full_goes_to_another_node(cluster: Any, make: Calla
 
 
 def test_a_job_whose_node_is_lost_is_done_by_another_that_idle_workers_make_room_on(
-    cluster: Any, make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    cluster: Nodes, make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(ray_executor, "ROOM", 1.0)
-    node = cluster.add_node(**NODE)
+    node = cluster.add(**NODE)
     with RayExecutor(cluster.address) as executor:
         # One core a node, hence one job a node.
         jobs = [make(told, "waits") for told in ("a", "b", "c")]
@@ -231,9 +232,9 @@ def test_a_job_whose_node_is_lost_is_done_by_another_that_idle_workers_make_room
         for job in jobs:
             begun(job)
         workers = {running.job.told: worker.process for worker, running in executor._pool._workers.items() if running}
-        (lost,) = [job for job in jobs if workers[job.told]._place.node == node.node_id]
+        (lost,) = [job for job in jobs if workers[job.told]._place.node == node]
         (pid,) = begun(lost)
-        cluster.remove_node(node, allow_graceful=False)
+        cluster.remove(node)
         gone(pid)
         for job in jobs:
             end(job)
@@ -241,7 +242,7 @@ def test_a_job_whose_node_is_lost_is_done_by_another_that_idle_workers_make_room
     assert capsys.readouterr() == ("", "")
 
 
-def test_closing_ends_what_runs_and_cancels_what_waits(cluster: Any, make: Callable[..., Any]) -> None:
+def test_closing_ends_what_runs_and_cancels_what_waits(cluster: Nodes, make: Callable[..., Any]) -> None:
     with RayExecutor(cluster.address, jobs=1) as executor:
         job = make("a", "waits")
         running, waiting = executor.submit(job), executor.submit(make("b"))
@@ -256,7 +257,7 @@ def test_closing_ends_what_runs_and_cancels_what_waits(cluster: Any, make: Calla
         executor.submit(job)
 
 
-def test_a_node_with_other_versions_is_refused(cluster: Any, make: Callable[..., Any]) -> None:
+def test_a_node_with_other_versions_is_refused(cluster: Nodes, make: Callable[..., Any]) -> None:
     with RayExecutor(cluster.address) as executor:
         versions = executor._cluster._versions
         versions._known[None] = versions._of("numpy") | {"numpy": "1.0"}

@@ -112,7 +112,7 @@ def test_a_proof_plans_in_a_worker_of_the_reference(
             refused.set_exception(WorkerError("nothing is planted here"))
             return refused
 
-    monkeypatch.setattr(prove, "Pool", Only)
+    monkeypatch.setattr("parity.running.pool.Pool", Only)
     evidence = prove.prove(load_suite(package), subset=True, jobs=1)
     assert asked[0] == Plan(package, True, Environment("jax"))
     assert len(evidence.failures) == len(asked) - 1 > 0
