@@ -333,10 +333,11 @@ def diff(
         fail("--page belongs to --seeds: 'parity explain A B --page FILE' makes a page of two recordings")
     if a is None or b is None:
         fail("name two recordings, A and B, or several with --seeds and --against")
-    if shards and not (is_artefact(a) and is_artefact(b)):
+    checkpoints = is_artefact(a) and is_artefact(b)
+    if shards and not checkpoints:
         fail("--shards belongs to two checkpoints: a recording is not sharded by rank")
     with clear_errors(), offline(), bytes_read(make_console(stderr=True)) as begin:
-        if is_artefact(a) and is_artefact(b):
+        if checkpoints:
             found = compare(a, b, noise or (), accept=accept or (), matching=map_file, begin=begin, shards=shards)
             comparisons = [found]
         else:

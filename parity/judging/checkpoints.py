@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
+from pathlib import Path
 
 import numpy as np
 
@@ -18,13 +19,13 @@ from parity.dtypes import coarsest, rounded
 from parity.judging.compare import Difference, difference_of
 from parity.judging.floors.floor import Source
 from parity.judging.moments import EPOCH
-from parity.judging.streamed import Pair, Progress, fingerprint_of, measure, number_at, size_of
+from parity.judging.streamed import Pair, Progress, fingerprint_of, measure, number_at
 from parity.judging.tensors.correspondence import first_few
 from parity.judging.verdict import Evidence, Judgement, Verdict, coarse, judge_evidence
 from parity.recording.artefacts import Artefact, as_trajectory, dtype_of, is_artefact, read_artefact, shards_of
 from parity.recording.artefacts.artefact import Entry
 from parity.recording.limits import Budget
-from parity.recording.placed import Placed
+from parity.recording.placed import Placed, size_of
 from parity.tolerance import FACTOR, ROUNDINGS, least_floor
 from parity.trajectory import Trajectory
 
@@ -60,7 +61,7 @@ class Checkpoints:
     def as_runs(self) -> tuple[Trajectory, Trajectory]:
         """Take them for runs, which are read whole. LimitError if they are too large for that."""
         for one, budget in zip((self.a, self.b), self.budgets, strict=True):
-            Budget().spend(one.path, size=max(budget.on_disk, sum(map(_size, _floats(one).values()))))
+            Budget().spend(one.path, size=max(budget.on_disk, sum(map(size_of, _floats(one).values()))))
         return as_trajectory(self.a), as_trajectory(self.b)
 
 
@@ -118,10 +119,6 @@ def held(both: Checkpoints, begin: Begin = unwatched) -> Held | None:
 
 def _floats(artefact: Artefact) -> Mapping[str, Entry]:
     return {name: entry for name, entry in artefact.tensors.entries.items() if entry.dtype.kind == "f"}
-
-
-def _size(entry: Entry) -> int:
-    return int(np.prod(entry.shape, dtype=object)) * entry.dtype.itemsize
 
 
 def _pairs(both: Checkpoints) -> list[Pair]:
@@ -205,12 +202,10 @@ def _with_the_rest(both: Checkpoints, pairs: Sequence[Pair], judgement: Judgemen
         judgement = replace(judgement, verdict=Verdict.FAIL, reason=f"integers differ: {first_few(differs)}")
     elif differs:
         notes.append(f"integers differ, too: {first_few(differs)}")
-    left_out = [f"{one.path}: {note}" for one in (both.a, both.b) for note in one.notes]
     compared = {pair.name for pair in pairs}
-    for which, one in (("first", both.a), ("second", both.b)):
-        alone = [name for name in one.tensors if name not in compared]
-        if alone:
-            left_out.append(f"not compared of the {which} checkpoint: {first_few(alone)}")
+    left_out = not_compared(
+        [(one.path, one.notes, [name for name in one.tensors if name not in compared]) for one in (both.a, both.b)]
+    )
     if judgement.verdict is Verdict.PASS and (doubt := coarse(judgement, coarsest(*dtypes))):
         reason = f"agrees, but the comparison would not see a gross mistake: {doubt}"
         judgement = replace(judgement, verdict=Verdict.INCONCLUSIVE, reason=reason)
@@ -220,8 +215,21 @@ def _with_the_rest(both: Checkpoints, pairs: Sequence[Pair], judgement: Judgemen
     notes += left_out
     if both.a.state or both.b.state:
         notes.append("the model's tensors are compared, and not the optimizer's state")
-    before = () if dtypes[0] == dtypes[1] else (f"dtype differs: {dtypes[0]} and {dtypes[1]}",)
-    return Held(judgement, worst, tuple(notes), before)
+    return Held(judgement, worst, tuple(notes), before_comparing(dtypes))
+
+
+def not_compared(sides: Sequence[tuple[Path, Sequence[str], Sequence[str]]]) -> list[str]:
+    """Say what keeps a PASS away: of the first and the second side its path, its notes and what is alone in it."""
+    found = [f"{path}: {note}" for path, notes, _ in sides for note in notes]
+    for which, (_, _, alone) in zip(("first", "second"), sides, strict=True):
+        if alone:
+            found.append(f"not compared of the {which} checkpoint: {first_few(alone)}")
+    return found
+
+
+def before_comparing(dtypes: tuple[str, str]) -> tuple[str, ...]:
+    """Say what differs before anything is compared."""
+    return () if dtypes[0] == dtypes[1] else (f"dtype differs: {dtypes[0]} and {dtypes[1]}",)
 
 
 def _sides(pairs: Sequence[Pair]) -> tuple[list[Placed], list[Placed]]:

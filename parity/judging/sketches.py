@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from parity.judging.checkpoints import Begin, Held, unwatched
+from parity.judging.checkpoints import Begin, Held, before_comparing, not_compared, unwatched
 from parity.judging.floors.floor import Source
 from parity.judging.sketching import sketch_of
 from parity.judging.tensors.correspondence import first_few
@@ -80,8 +80,13 @@ def held_by_sketches(a: Path, b: Path, begin: Begin = unwatched, shards: str = "
     same = [name for name in one.tensors if name in other.tensors and _alike(one.tensors[name], other.tensors[name])]
     found = [_apart(name, one.tensors[name], other.tensors[name], dtypes, len(same)) for name in same]
     apart = sorted((each for each in found if each), key=lambda each: (each.fails, each.share), reverse=True)
-    left_out = _left_out((a, one), (b, other), set(same))
-    before = () if dtypes[0] == dtypes[1] else (f"dtype differs: {dtypes[0]} and {dtypes[1]}",)
+    sides, compared = ((a, one, other), (b, other, one)), set(same)
+    left_out = not_compared(
+        [
+            (path, mine.notes, [_why(name, mine, its) for name in mine.tensors if name not in compared])
+            for path, mine, its in sides
+        ]
+    )
     judgement = _judged(apart, len(same), left_out, _elsewhere(apart, one, other))
     if same and not apart:
         left_out = [f"{len(same)} of {len(same)} tensors have equal SHA-256, and so are equal to the bit", *left_out]
@@ -93,7 +98,7 @@ def held_by_sketches(a: Path, b: Path, begin: Begin = unwatched, shards: str = "
             f"{len(same) - len(apart)} of {len(same)} tensors are equal to the bit; of others {FACTOR * ROUNDINGS} "
             f"roundings of the largest value are allowed, in {' and '.join(dict.fromkeys(dtypes))}"
         )
-    return Held(judgement, (None, None, None), (*notes, *left_out), before)
+    return Held(judgement, (None, None, None), (*notes, *left_out), before_comparing(dtypes))
 
 
 def _dtypes(sketch: Sketch) -> frozenset[str]:
@@ -164,18 +169,6 @@ def _judged(apart: Sequence[Apart], count: int, left_out: Sequence[str], elsewhe
     else:
         verdict = Verdict.PASS
     return Judgement(verdict, ratio, 0, name, reason, source=Source.ROUNDING)
-
-
-def _left_out(a: tuple[Path, Sketch], b: tuple[Path, Sketch], compared: set[str]) -> list[str]:
-    """What could not be compared, in words: it keeps a PASS away."""
-    found = [f"{path}: {note}" for path, sketch in (a, b) for note in sketch.notes]
-    for which, (_, sketch), (_, partner) in (("first", a, b), ("second", b, a)):
-        alone = [name for name in sketch.tensors if name not in compared]
-        if alone:
-            found.append(
-                f"not compared of the {which} checkpoint: {first_few([_why(n, sketch, partner) for n in alone])}"
-            )
-    return found
 
 
 def _why(name: str, sketch: Sketch, partner: Sketch) -> str:

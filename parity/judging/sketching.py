@@ -10,12 +10,12 @@ import numpy as np
 
 from parity.dtypes import packed
 from parity.judging.checkpoints import Begin, unwatched
-from parity.judging.streamed import BYTES, THREADS, Progress, numbers_of, size_of
+from parity.judging.streamed import BYTES, THREADS, Progress, numbers_of
 from parity.recording.artefacts import Artefact
 from parity.recording.artefacts.artefact import Entry
 from parity.recording.artefacts.sketched import Sketch, Sketched
 from parity.recording.limits import Budget
-from parity.recording.placed import Placed, blocks_of
+from parity.recording.placed import Placed, blocks_of, size_of
 from parity.recording.projected import BUCKETS, ROWS, Projection
 from parity.trajectory import TrajectoryError
 from parity.typing import Array

@@ -21,7 +21,7 @@ from parity.dtypes import carrier, rounded, unpacked
 from parity.judging import blocks
 from parity.judging.blocks import Tally, Types, scratch_arrays
 from parity.judging.tensors.fingerprint import Fingerprint, fingerprint
-from parity.recording.placed import Block, Loaded, Placed, blocks_of
+from parity.recording.placed import Block, Loaded, Placed, blocks_of, size_of
 from parity.typing import Array
 
 BYTES = 1 << 19
@@ -65,11 +65,6 @@ class Pair:
                 self.tally = found.tally
             else:
                 self.tally.join(found.tally)
-
-
-def size_of(side: Placed) -> int:
-    """The bytes of a tensor."""
-    return int(np.prod(side.shape, dtype=object)) * side.dtype.itemsize
 
 
 def measure(pairs: Sequence[Pair], dtypes: tuple[str, str], progress: Progress = lambda size, name: None) -> None:

@@ -51,8 +51,8 @@ def blocks_of(shape: tuple[int, ...], most: int) -> Iterator[Block]:
             yield Block(indices, rows, start, (rows.stop - first, *shape[cut + 1 :]))
 
 
-class Placed(Protocol):
-    """A tensor that is read block by block."""
+class Shaped(Protocol):
+    """A tensor of which it is known how large it is."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -61,8 +61,17 @@ class Placed(Protocol):
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """The dtype of what is read; of bfloat16 numbers that of their bits."""
+        """The dtype of what is read; of bfloat16 numbers that are read block by block, that of their bits."""
         ...
+
+
+def size_of(tensor: Shaped) -> int:
+    """The bytes of a tensor."""
+    return math.prod(tensor.shape) * tensor.dtype.itemsize
+
+
+class Placed(Shaped, Protocol):
+    """A tensor that is read block by block."""
 
     @property
     def narrow(self) -> bool:

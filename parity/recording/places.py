@@ -36,6 +36,12 @@ def partial_path(folder: str | os.PathLike[str]) -> Path:
     return folder.with_name(f".{folder.name}.partial")
 
 
+def old_path(folder: str | os.PathLike[str]) -> Path:
+    """Where an earlier result waits while another moves to ``folder``."""
+    folder = Path(os.path.abspath(folder))
+    return folder.with_name(f".{folder.name}.old")
+
+
 def failure_path(folder: Path) -> Path:
     """The file with the reason why the last attempt at a run failed. A run in ``folder`` is then an older one."""
     folder = Path(os.path.abspath(folder))

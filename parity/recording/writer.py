@@ -33,7 +33,7 @@ from parity.recording.format import (
     made,
 )
 from parity.recording.manifest import read_manifest
-from parity.recording.places import keep_failure, partial_path
+from parity.recording.places import keep_failure, old_path, partial_path
 from parity.recording.reader import read
 from parity.trainer import State
 from parity.trajectory import Chunk, Stack, TrajectoryError, check_chunk, merged
@@ -74,7 +74,7 @@ class Writer:
     ) -> None:
         self.folder = Path(os.path.abspath(folder))
         self.partial = partial_path(folder)
-        self._old = self.folder.with_name(f".{self.folder.name}.old")
+        self._old = old_path(folder)
         self._meta = dict(meta)
         self._mark = _mark(self._meta)
         check_optional(self._meta, self.folder)

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from parity.recording.lock import alone
-from parity.recording.places import partial_path
+from parity.recording.places import old_path, partial_path
 
 PIECE = 8 << 20
 """The most bytes of a file that travel at once."""
@@ -107,7 +107,7 @@ def settle(stage: Path, root: Path, names: Iterable[str]) -> None:
             with file.open("rb") as opened:
                 os.fsync(opened.fileno())
         with alone(target):
-            old, partial = target.with_name(f".{target.name}.old"), partial_path(target)
+            old, partial = old_path(target), partial_path(target)
             if target.is_dir() or source.is_dir():
                 _remove(old)
                 with contextlib.suppress(FileNotFoundError):

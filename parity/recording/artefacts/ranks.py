@@ -28,7 +28,7 @@ from parity.recording.artefacts.joined import Piece, joined
 from parity.recording.artefacts.safetensors_files import read_safetensors
 from parity.recording.artefacts.torch_files import read_torch
 from parity.recording.limits import Budget
-from parity.recording.placed import Placed, blocks_of
+from parity.recording.placed import Placed, blocks_of, size_of
 from parity.trajectory import TrajectoryError
 
 RANK = re.compile(r"rank[-_]?([0-9]{1,6})(?![0-9])")
@@ -224,11 +224,6 @@ def _whole(
         for chunk, rank in owners.items()
     ]
     return pieces, replicas
-
-
-def size_of(entry: Entry) -> int:
-    """The bytes of a tensor."""
-    return math.prod(entry.shape) * entry.dtype.itemsize
 
 
 def _place(indices: Sequence[int], sizes: Sequence[int]) -> int:
