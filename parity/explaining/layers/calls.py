@@ -24,7 +24,7 @@ from parity.typing import Array, Params
 SPATIAL = frozenset(
     (
         *("conv", "conv_transpose", "max_pool", "average_pool", "global_average_pool"),
-        *("batch_norm", "group_norm", "instance_norm"),
+        *("batch_norm", "group_norm", "instance_norm", "response_norm", "upsample"),
     )
 )
 """The kinds whose channels come first in torch."""
@@ -46,8 +46,9 @@ GUESSED: tuple[tuple[str, Mapping[str, Any]], ...] = (
     *((kind, {}) for kind in ("gelu_sigmoid", "relu", "relu6", "silu", "tanh", "sigmoid", "hard_sigmoid")),
     *((kind, {}) for kind in ("hard_swish", "elu", "selu", "mish", "softplus", "softmax", "log_softmax", "identity")),
     *(("leaky_relu", {"negative_slope": slope}) for slope in (0.01, 0.1, 0.2, 0.3)),
+    *(("positions", {"interleaved": interleaved}) for interleaved in (True, False)),
 )
-"""The activations that a function without a layer may be, with their settings."""
+"""What a function without a layer may be, with its settings: an activation, or positions that are added."""
 MOST, FEW = 400_000, 20_000
 """Of so many values a replay is made; where a layer gave more, some of its examples or channels stand for all. Of a
 function that gives each value a new one, a few tell."""
@@ -192,6 +193,9 @@ def calls_of(alignment: Alignment, found: Taken, partner: Layer | None) -> Itera
             continue
         if kind == "recurrent" and found.output.ndim == 2:
             settings["last"] = True
+        if kind == "upsample":
+            first = str(found.flow.run.meta.get("implementation", "")).startswith("torch")
+            settings["output_size"] = found.output.shape[2:] if first else found.output.shape[1:-1]
         if kind == "global_average_pool":
             settings["keepdims"] = found.output.ndim == found.inputs[0].ndim
         for params in _params(alignment, found, partner, bare):
@@ -223,7 +227,9 @@ def attended(sides: tuple[Dataflow, Dataflow], side: int, tensor: Tensor, labels
     values = [one for one in known if one is not None and one.dtype.kind == "f" and np.isfinite(one).all()]
     if tensor.values is None or len(values) != len(known) or len(values) not in (1, 3):
         return None
-    if values[0].ndim not in (3, 4) or values[0].size != tensor.values.size * (3 if len(values) == 1 else 1):
+    if values[0].ndim not in (3, 4) or any(one.ndim != values[0].ndim for one in values):
+        return None
+    if max(one.size for one in values) != tensor.values.size * (3 if len(values) == 1 else 1):
         return None
     if not tensor.floor or not np.isfinite(tensor.values).all():
         return None
@@ -234,7 +240,7 @@ def attended(sides: tuple[Dataflow, Dataflow], side: int, tensor: Tensor, labels
 
 def attention_calls(found: Taken) -> Iterator[Seen]:
     """List the calls of attention that may have made what was given: of so many heads, causal or not, turned or not."""
-    first = found.inputs[0]
+    first = max(found.inputs, key=lambda one: one.size)
     width = first.shape[-1] // (3 if len(found.inputs) == 1 else 1)
     if first.ndim == 4:
         counts = [first.shape[2]]
@@ -248,14 +254,28 @@ def attention_calls(found: Taken) -> Iterator[Seen]:
             if rotary and (width // heads) % 2:
                 continue
             for order in orders:
+                if len(order) == len(found.inputs) and not _may_attend([found.inputs[place] for place in order], heads):
+                    continue
                 settings = {"heads": heads, "order": order, "causal": causal, "rotary": rotary}
                 yield found.seen(Call(kind="attend", settings=settings))
+
+
+def _may_attend(parts: Sequence[Array], heads: int) -> bool:
+    """Tell whether query, key and value have such shapes: keys may be for several heads each."""
+    query, key, value = parts
+    if key.shape != value.shape or query.size < key.size:
+        return False
+    if query.ndim == 4:
+        return query.shape[2] % key.shape[2] == 0
+    width = query.shape[-1] // heads
+    return key.shape[-1] % width == 0 and heads % (key.shape[-1] // width) == 0
 
 
 def _heads(inputs: Sequence[Array], heads: int, order: Sequence[int]) -> tuple[Array, ...]:
     """Query, key and value as (batch, steps, heads, width)."""
     parts = np.split(inputs[0], 3, -1) if len(inputs) == 1 else [inputs[place] for place in order]
-    return tuple(one if one.ndim == 4 else one.reshape(*one.shape[:2], heads, -1) for one in parts)
+    width = parts[0].shape[-1] // heads
+    return tuple(one if one.ndim == 4 else one.reshape(*one.shape[:2], -1, width) for one in parts)
 
 
 def _rows(table: Array | None, found: Taken) -> Array | None:
@@ -301,6 +321,16 @@ def _settings(layer: Layer) -> Iterator[dict[str, Any]]:
         return
     if kind == "average_pool":
         settings["count_padding"] = said.get("count_include_pad", False) is True
+    if kind in ("max_pool", "average_pool"):
+        settings["ceil_mode"] = said.get("ceil_mode", False) is True
+    if kind == "glu":
+        settings["axis"] = said["dim"] if isinstance(said.get("dim"), int) else -1
+    if kind == "response_norm":
+        settings |= {word: float(said[name]) for word, name in (("alpha", "alpha"), ("beta", "beta"), ("bias", "k"))}
+        settings |= {"radius": said["size"] // 2, "divided": True}
+    if kind == "upsample" and settings.get("method") == "cubic" and not settings.get("antialias"):
+        # torch has another cubic than TensorFlow, on which Keras's layers are.
+        settings |= {"cubic": -0.75, "border": "repeated"} if "mode" in said else {}
     if kind == "conv_transpose":
         settings |= _cut_off(said)
     if kind == "recurrent":

@@ -29,6 +29,7 @@ ALIKE = 3
 UNFIT = (ArithmeticError, AssertionError, AttributeError, IndexError, KeyError, MemoryError, TypeError, ValueError)
 """What NumPy raises where a layer has other parameters or settings than its function. A recording may say anything."""
 ELEMENTWISE = ACTIVATIONS - OVER_AXES - {"prelu"} | {"identity", "gelu_sigmoid"}
+POOLS = ("max_pool", "average_pool")
 FUNCTIONS = 2
 """So many functions may be what a run computes where no layer says it."""
 
@@ -209,8 +210,10 @@ def _computed(call: Call) -> Array | None:
 
 
 def _same_shapes(one: Seen, other: Seen) -> bool:
+    """Tell whether two calls took and gave what has the same shapes; a pool may have one window more than another."""
     inputs = zip(one.call.inputs, other.call.inputs, strict=False)
-    return one.output.shape == other.output.shape and all(a.shape == b.shape for a, b in inputs)
+    gave = one.output.shape == other.output.shape or one.call.kind in POOLS
+    return gave and all(a.shape == b.shape for a, b in inputs)
 
 
 def _replayed(mistake: LayerMistake, seen: Seen) -> tuple[float, str] | None:

@@ -42,6 +42,12 @@ FITTED = {
     "one-of-two-biases-missing": "that of the state",
     "causal-mask-off-by-one": "+1",
     "another-rotary-base": "500000 for 10000",
+    "query-key-and-value-in-another-order": "key, query, value",
+    "attention-within-a-window": "of 3",
+    "another-cubic": "-0.5 for -0.75",
+    "layer-bias-repeated": "4 times",
+    "product-times-a-factor": "one over the root of the width, 0.288675",
+    "hard-sigmoid-in-the-gates": "0.2 x + 0.5",
 }
 """The numbers that are fitted, as the plants have them."""
 
