@@ -14,7 +14,9 @@ import numpy as np
 from parity.typing import Array
 
 Method = Literal["nearest", "linear", "cubic"]
+"""What is made of the values around a place."""
 Places = Literal["half", "corner", "aligned"]
+"""Where the input is read."""
 
 
 def resize(

@@ -15,6 +15,7 @@ import numpy as np
 
 from parity.explaining.layers.alignment import Alignment
 from parity.explaining.layers.calls import OVER_AXES, Seen, Taken, attended, attention_calls, calls_of, taken
+from parity.explaining.layers.chain import in_chain
 from parity.explaining.layers.dataflow import Tensor
 from parity.mistakes.catalogue.replayed import REPLAYED
 from parity.mistakes.layer import LayerMistake
@@ -140,6 +141,37 @@ def named_attention(
     first = attended(alignment.sides, 0, ours, after[0])
     second = attended(alignment.sides, 1, theirs, after[1])
     return None if first is None or second is None else _either(alignment, first, second)
+
+
+def named_in_chain(
+    alignment: Alignment, ours: Tensor, theirs: Tensor, chains: tuple[Sequence[Layer], Sequence[Layer]]
+) -> Named | None:
+    """Name the mistake in one of several layers of a run, which the other run has as functions.
+
+    Args:
+        alignment: The tensors of both runs.
+        ours: What the first run has behind them.
+        theirs: The same of the second.
+        chains: Of each run the layers between the last tensors that agree and these; one run has none.
+
+    Returns:
+        The mistake; None if the layers are not known, or none or too many mistakes explain it.
+    """
+    if bool(chains[0]) == bool(chains[1]):
+        return None
+    side = 0 if chains[0] else 1
+    given, other = (ours, theirs) if side == 0 else (theirs, ours)
+    found = in_chain(alignment, side, chains[side], given, other)
+    if not 0 < len(found) <= ALIKE:
+        return None
+    return Named(
+        names=tuple(mistake.name for mistake, *_ in found),
+        sentences=tuple(mistake.sentence for mistake, *_ in found),
+        said=tuple(said for _, said, *_ in found),
+        which=("second", "first")[side],
+        floors=max(far for *_, far, _ in found),
+        right=max(right for *_, right in found),
+    )
 
 
 def _either(alignment: Alignment, first: Taken, second: Taken) -> Named | None:
