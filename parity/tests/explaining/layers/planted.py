@@ -255,21 +255,21 @@ def _batch_second(torch: Any) -> Any:
     return layer
 
 
-def _hard_gates(torch: Any) -> Any:
-    """An LSTM by hand, with Keras's old hard sigmoid."""
+def _hard_gates(steepness: float) -> Callable[[Any], Any]:
+    """An LSTM by hand, with a hard sigmoid, Keras's old one at 0.2."""
 
     def forward(t: Any, m: Any, x: Any) -> Any:
         h, c, found = x.new_zeros(len(x), 5), x.new_zeros(len(x), 5), []
         for k in range(x.shape[1]):
             sums = x[:, k] @ m.weight_ih_l0.T + m.bias_ih_l0 + h @ m.weight_hh_l0.T + m.bias_hh_l0
             i, f, g, o = sums.chunk(4, 1)
-            i, f, o = ((0.2 * one + 0.5).clamp(0, 1) for one in (i, f, o))
+            i, f, o = ((steepness * one + 0.5).clamp(0, 1) for one in (i, f, o))
             c = f * c + i * g.tanh()
             h = o * c.tanh()
             found.append(h)
         return t.stack(found, 1)
 
-    return _changed(_recurrent("LSTM"), forward)(torch)
+    return _changed(_recurrent("LSTM"), forward)
 
 
 def _resized(**said: Any) -> Callable[[Any], Any]:
@@ -292,11 +292,11 @@ def _by_hand(**said: Any) -> Callable[[Any], Any]:
     return _own(lambda t, x: _resized_by_hand(x, t, **said))
 
 
-def _with_positions(interleaved: bool) -> Callable[[Any], Any]:
+def _with_positions(interleaved: bool, base: float = 10000.0) -> Callable[[Any], Any]:
     """Sines and cosines added before a layer."""
 
     def make(torch: Any) -> Any:
-        angles = torch.arange(STEPS[0])[:, None] / 10000.0 ** (torch.arange(0, WIDTH, 2) / WIDTH)
+        angles = torch.arange(STEPS[0])[:, None] / base ** (torch.arange(0, WIDTH, 2) / WIDTH)
         waves = angles.sin(), angles.cos()
         added = torch.stack(waves, -1).flatten(1) if interleaved else torch.cat(waves, -1)
         return _behind(torch, lambda x: x + added.to(x.dtype))
@@ -377,6 +377,7 @@ def _attention(
     tiled: bool = False,
     window: int = 0,
     sign: int = 1,
+    slope: float = 0.0,
 ) -> Any:
     """Attention as people write it, between a projection and another."""
     heads = 6 if groups else 3
@@ -412,9 +413,13 @@ def _attention(
                     (lambda one: one.repeat(1, times, 1, 1)) if tiled else (lambda one: one.repeat_interleave(times, 1))
                 )
                 key, value = again(key), again(value)
-            if rotary:
+            if rotary == "part":
+                query, key = (torch.cat([turned(one[..., :2]), one[..., 2:]], -1) for one in (query, key))
+            elif rotary:
                 query, key = turned(query), turned(key)
             scores = query @ key.transpose(2, 3) * (scale or query.shape[-1] ** -0.5)
+            if slope:
+                scores = scores - slope * torch.arange(steps).to(x.dtype).flip(0)
             if causal:
                 seen = torch.tril(torch.ones(steps, steps, dtype=torch.bool), offset)
                 seen = seen & ~torch.tril(seen, -window) if window else seen
@@ -745,7 +750,7 @@ PLANTS |= {
     "dropout-left-off": Plant(ROWS, _norm("Dropout", 0.3), _norm("Identity")),
     "batch-taken-for-steps": Plant(STEPS, _recurrent("GRU"), _batch_second),
     "cell-for-hidden-state": Plant(STEPS, partial(_last_step, state=0), partial(_last_step, state=1)),
-    "hard-sigmoid-in-the-gates": Plant(STEPS, _recurrent("LSTM"), _hard_gates),
+    "hard-sigmoid-in-the-gates": Plant(STEPS, _recurrent("LSTM"), _hard_gates(0.2)),
 } | {
     name: Plant(STEPS, partial(_attention, **right), partial(_attention, **right | wrong))
     for name, (right, wrong) in ATTENTION.items()
@@ -753,8 +758,31 @@ PLANTS |= {
 
 OTHERS: dict[str, Plant] = {
     "unexplained": Plant(ROWS, _norm("GELU"), _own(lambda t, x: x * t.sigmoid(1.6 * x))),
+    "resized-by-area": Plant(
+        IMAGE, _norm("Upsample", size=(4, 5), mode="bilinear"), _resized(size=(4, 5), mode="area")
+    ),
+    "pooled-by-a-power": Plant(IMAGE, _norm("MaxPool2d", 2), _norm("LPPool2d", 3, 2)),
+    "attention-with-a-bias": Plant(STEPS, _attention, partial(_attention, slope=0.3)),
+    "rotary-of-a-part": Plant(STEPS, partial(_attention, rotary="halves"), partial(_attention, rotary="part")),
+    "positions-of-another-base": Plant(STEPS, _with_positions(True), _with_positions(True, base=1000.0)),
+    "bias-in-another-order": Plant(ROWS, _linear, _changed(_linear, lambda t, m, x: x @ m.weight.T + m.bias.flip(0))),
+    "kernel-of-unit-length": Plant(
+        ROWS, _linear, _changed(_linear, lambda t, m, x: x @ t.nn.functional.normalize(m.weight, dim=1).T + m.bias)
+    ),
+    "channels-in-a-circle": Plant(
+        IMAGE,
+        _norm("Conv2d", 6, 4, 3),
+        _changed(_norm("Conv2d", 6, 4, 3), lambda t, m, x: t.nn.functional.conv2d(x.roll(1, 1), m.weight, m.bias)),
+    ),
+    "norm-of-another-power": Plant(
+        ROWS,
+        _norm("RMSNorm", WIDTH, eps=1e-6),
+        _of_norm("RMSNorm", lambda t, m, x: x / x.abs().mean(-1, keepdim=True), WIDTH, eps=1e-6),
+        _linear,
+    ),
+    "gates-of-another-steepness": Plant(STEPS, _recurrent("LSTM"), _hard_gates(0.25)),
 }
-"""Layers that differ by no mistake of the catalogue."""
+"""Layers that differ by no mistake of the catalogue, each near to one that is in it."""
 
 
 def recorded(mistake: str, wrong: bool, dtype: str, folder: str) -> str:

@@ -16,7 +16,7 @@ from parity.recording.reader import read
 from parity.running.executor import Environment
 from parity.tests.command import Parity
 from parity.tests.explaining.asked import Runs
-from parity.tests.explaining.layers.planted import PLANTS, recorded, recorded_in_keras
+from parity.tests.explaining.layers.planted import OTHERS, PLANTS, recorded, recorded_in_keras
 from parity.tests.explaining.ports import recorded as ported
 from parity.tests.schemas import held
 from parity.tests.warm import Warm
@@ -140,7 +140,11 @@ def test_a_mistake_is_named_between_frameworks(
     right, wrong = runs("torch", model, dtype="float32"), runs(other, model, mistake, dtype="float32")
     parting = first(wrong, right)
     named = parting.mistake
-    if (other, model, mistake) == ("flax", "images", "relu"):  # there both are functions, of which the results are known
+    if (other, model, mistake) == (
+        "flax",
+        "images",
+        "relu",
+    ):  # there both are functions, of which the results are known
         assert [layer.kind for layer in parting.theirs.with_it] == ["ReLU", "MaxPool2d"]
     assert named is not None
     assert (named.names, named.said) == ((BETWEEN[model, mistake][0],), (BETWEEN[model, mistake][1],))
@@ -178,10 +182,13 @@ def test_explain_says_it_in_text_and_json(mistake: str, both: Both, parity: Pari
     assert f"explained by {mistake}" in found["why"]
 
 
-def test_a_layer_that_no_mistake_explains_is_not_named(both: Both) -> None:
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("other", OTHERS)
+def test_a_layer_that_no_mistake_explains_is_not_named(other: str, dtype: str, both: Both) -> None:
     """The right layer is known, and the other gives what no mistake makes of it."""
-    wrong, right = both("unexplained", "float32")
+    wrong, right = both(other, dtype)
     assert first(wrong, right).mistake is None
+    assert first(right, wrong).mistake is None
 
 
 def test_two_mistakes_that_give_the_same_are_both_said() -> None:
