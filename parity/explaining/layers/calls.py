@@ -229,7 +229,7 @@ def attended(sides: tuple[Dataflow, Dataflow], side: int, tensor: Tensor, labels
         return None
     if values[0].ndim not in (3, 4) or any(one.ndim != values[0].ndim for one in values):
         return None
-    if max(one.size for one in values) != tensor.values.size * (3 if len(values) == 1 else 1):
+    if all(one.size != tensor.values.size * (3 if len(values) == 1 else 1) for one in values):
         return None
     if not tensor.floor or not np.isfinite(tensor.values).all():
         return None
@@ -240,7 +240,8 @@ def attended(sides: tuple[Dataflow, Dataflow], side: int, tensor: Tensor, labels
 
 def attention_calls(found: Taken) -> Iterator[Seen]:
     """List the calls of attention that may have made what was given: of so many heads, causal or not, turned or not."""
-    first = max(found.inputs, key=lambda one: one.size)
+    whole = found.output.size * (3 if len(found.inputs) == 1 else 1)
+    first = next((one for one in found.inputs if one.size == whole), found.inputs[0])
     width = first.shape[-1] // (3 if len(found.inputs) == 1 else 1)
     if first.ndim == 4:
         counts = [first.shape[2]]
@@ -254,28 +255,38 @@ def attention_calls(found: Taken) -> Iterator[Seen]:
             if rotary and (width // heads) % 2:
                 continue
             for order in orders:
-                if len(order) == len(found.inputs) and not _may_attend([found.inputs[place] for place in order], heads):
+                parts = [found.inputs[place] for place in order] if len(found.inputs) == len(order) else []
+                if parts and not _may_attend(parts, found.output, heads):
                     continue
                 settings = {"heads": heads, "order": order, "causal": causal, "rotary": rotary}
                 yield found.seen(Call(kind="attend", settings=settings))
 
 
-def _may_attend(parts: Sequence[Array], heads: int) -> bool:
-    """Tell whether query, key and value have such shapes: keys may be for several heads each."""
+def _may_attend(parts: Sequence[Array], output: Array, heads: int) -> bool:
+    """Tell whether query, key and value have such shapes, and give such an output; keys may be for several heads."""
     query, key, value = parts
-    if key.shape != value.shape or query.size < key.size:
+    if key.shape[:2] != value.shape[:2] or query.shape[0] != key.shape[0]:
         return False
     if query.ndim == 4:
-        return query.shape[2] % key.shape[2] == 0
-    width = query.shape[-1] // heads
-    return key.shape[-1] % width == 0 and heads % (key.shape[-1] // width) == 0
+        groups = key.shape[2]
+        fit = query.shape[2] == heads and value.shape[2] == groups and key.shape[3] == query.shape[3]
+    else:
+        groups, rest = divmod(key.shape[-1] * heads, query.shape[-1])
+        fit = not rest and groups > 0 and query.shape[-1] % heads == 0 and value.shape[-1] % groups == 0
+    if not fit or heads % groups:
+        return False
+    each = value.shape[-1] if value.ndim == 4 else value.shape[-1] // groups
+    return bool(output.size == query.shape[0] * query.shape[1] * heads * each)
 
 
 def _heads(inputs: Sequence[Array], heads: int, order: Sequence[int]) -> tuple[Array, ...]:
     """Query, key and value as (batch, steps, heads, width)."""
     parts = np.split(inputs[0], 3, -1) if len(inputs) == 1 else [inputs[place] for place in order]
-    width = parts[0].shape[-1] // heads
-    return tuple(one if one.ndim == 4 else one.reshape(*one.shape[:2], -1, width) for one in parts)
+    if parts[0].ndim == 4:
+        return tuple(parts)
+    groups = max(1, parts[1].shape[-1] * heads // parts[0].shape[-1])
+    counts = (heads, groups, groups)
+    return tuple(one.reshape(*one.shape[:2], count, -1) for one, count in zip(parts, counts, strict=True))
 
 
 def _rows(table: Array | None, found: Taken) -> Array | None:

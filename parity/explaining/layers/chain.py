@@ -131,5 +131,5 @@ def _sorted_floors(one: Array, other: Array, floor: float) -> float:
     """How far two arrays are from each other if the values of each example may lie in any order."""
     if one.size != other.size or len(one) != len(other):
         return np.inf
-    rows = (np.sort(each.reshape(len(each), -1).astype(np.float64), 1) for each in (one, other))
-    return _floors(*rows, floor)
+    ours, theirs = (np.sort(each.reshape(len(each), -1).astype(np.float64), 1) for each in (one, other))
+    return _floors(ours, theirs, floor)
