@@ -219,6 +219,13 @@ def _attend(call: Call) -> Array:
     )
 
 
+def _gated(call: Call) -> Array:
+    """One half of the features, times an activation of the other, the gate."""
+    halves = call.inputs if len(call.inputs) == 2 else np.split(call.x, 2, -1)
+    place = call.settings.get("gate", 0)
+    return functions.ELEMENTWISE[call.settings["activation"]](halves[place]) * halves[1 - place]
+
+
 FUNCTIONS: Mapping[str, Callable[[Call], Array]] = {
     "identity": lambda call: call.x,
     "relu": lambda call: functions.relu(call.x),
@@ -257,8 +264,12 @@ FUNCTIONS: Mapping[str, Callable[[Call], Array]] = {
     "dropout": _dropout,
     "recurrent": _recurrent,
     "attend": _attend,
+    "gated": _gated,
 }
-"""What each kind computes. ``attend`` is what attention does between its projections, ``identity`` no activation, and
-``positions`` what is added to an embedding."""
+"""What each kind computes.
+
+``attend`` is what attention does between its projections, ``gated`` what a feed-forward network with a gate does,
+``identity`` no activation, and ``positions`` what is added to an embedding.
+"""
 FUSED = frozenset(("linear", "conv", "conv_transpose"))
 """The kinds that Keras lets have an activation within them."""

@@ -14,7 +14,7 @@ from itertools import pairwise
 import numpy as np
 
 from parity.explaining.layers.alignment import Alignment
-from parity.explaining.layers.calls import SPATIAL, Seen, calls_of, taken
+from parity.explaining.layers.calls import SPATIAL, UNFIT, Seen, calls_of, taken
 from parity.explaining.layers.dataflow import Tensor
 from parity.mistakes.catalogue.replayed import REPLAYED
 from parity.mistakes.layer import LayerMistake
@@ -28,8 +28,6 @@ LINKS = ACTIVATIONS - {"prelu", "activation"} | {"max_pool", "average_pool", "up
 """The kinds of layers that are functions elsewhere, without parameters."""
 MOST = 4
 """So many layers may lie behind each other."""
-UNFIT = (ArithmeticError, IndexError, KeyError, TypeError, ValueError)
-"""What NumPy raises where a layer has other settings than its function. A recording may say anything."""
 
 
 @np.errstate(all="ignore")  # a recording may hold any numbers
@@ -51,7 +49,10 @@ def in_chain(
     """
     if not 0 < len(chain) <= MOST or other.values is None or not other.floor or not given.floor:
         return []
-    links = list(_links(alignment, side, chain))
+    try:
+        links = list(_links(alignment, side, chain))
+    except UNFIT:
+        return []
     if len(links) < len(chain) or given.values is None:
         return []
     rows = min(len(link.output) for link in links)  # of a large tensor some examples stand for all
@@ -92,11 +93,7 @@ def _links(alignment: Alignment, side: int, chain: Sequence[Layer]) -> Iterator[
             return
         known = None
         for seen in calls_of(alignment, mine, None):
-            try:
-                fits = _floors(compute(seen.call), seen.output, seen.floor) <= FACTOR
-            except UNFIT:
-                continue
-            if fits:
+            if _floors(compute(seen.call), seen.output, seen.floor) <= FACTOR:
                 known = seen
                 break
         if known is None:

@@ -371,52 +371,48 @@ def _attention(
     joined: bool = True,
     rotary: str = "",
     base: float = 10000.0,
+    groups: int = 3,
+    tiled: bool = False,
+    turns: str = "query key",
+    sign: float = 1.0,
+    mixed: bool = False,
     order: Sequence[int] = (0, 1, 2),
     by_heads: bool = False,
-    groups: int = 0,
-    tiled: bool = False,
     window: int = 0,
-    sign: int = 1,
     slope: float = 0.0,
 ) -> Any:
     """Attention as people write it, between a projection and another."""
-    heads = 6 if groups else 3
+    heads = 3 if groups == 3 else 6
+    sizes = [WIDTH, *2 * [WIDTH * groups // heads]]
 
     class Attention(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.out = torch.nn.Linear(WIDTH, WIDTH)
-            if groups:
-                self.q = torch.nn.Linear(WIDTH, WIDTH)
-                self.k, self.v = (torch.nn.Linear(WIDTH, WIDTH // heads * groups) for _ in range(2))
-            else:
-                self.qkv = torch.nn.Linear(WIDTH, 3 * WIDTH)
+            self.qkv, self.out = torch.nn.Linear(WIDTH, sum(sizes)), torch.nn.Linear(WIDTH, WIDTH)
 
         def forward(self, x: Any) -> Any:
             batch, steps, _ = x.shape
-            if groups:
-                query, key, value = self.q(x), self.k(x), self.v(x)
-            elif by_heads:
-                query, key, value = self.qkv(x).reshape(batch, steps, heads, 3, -1).unbind(3)
-            else:
-                chunks = self.qkv(x).chunk(3, -1)
-                query, key, value = (chunks[place] for place in order)
+            whole = self.qkv(x)
+            parts = whole.split(sizes, -1)
+            if by_heads:
+                parts = [one.flatten(2) for one in whole.reshape(batch, steps, heads, 3, -1).unbind(3)]
+            query, key, value = (parts[place] for place in order)
             if cut:
                 query, key, value = (
                     one.reshape(batch, steps, -1, WIDTH // heads).transpose(1, 2) for one in (query, key, value)
                 )
             else:
                 query, key, value = (one.reshape(batch, heads, steps, -1) for one in (query, key, value))
-            if groups:
-                times = heads // groups
-                again = (
-                    (lambda one: one.repeat(1, times, 1, 1)) if tiled else (lambda one: one.repeat_interleave(times, 1))
-                )
-                key, value = again(key), again(value)
             if rotary == "part":
                 query, key = (torch.cat([turned(one[..., :2]), one[..., 2:]], -1) for one in (query, key))
             elif rotary:
-                query, key = turned(query), turned(key)
+                query = turned(query) if "query" in turns else query
+                key = turned(key) if "key" in turns else key
+                value = turned(value) if "value" in turns else value
+            times = query.shape[1] // key.shape[1]
+            key, value = (
+                one.repeat(1, times, 1, 1) if tiled else one.repeat_interleave(times, 1) for one in (key, value)
+            )
             scores = query @ key.transpose(2, 3) * (scale or query.shape[-1] ** -0.5)
             if slope:
                 scores = scores - slope * torch.arange(steps).to(x.dtype).flip(0)
@@ -430,8 +426,11 @@ def _attention(
 
     def turned(x: Any) -> Any:
         half = x.shape[-1] // 2
-        angles = torch.arange(x.shape[2])[:, None] / base ** (torch.arange(half) / half)
-        cosine, sine = angles.cos().to(x.dtype), sign * angles.sin().to(x.dtype)
+        angles = sign * torch.arange(x.shape[2])[:, None] / base ** (torch.arange(half) / half)
+        if mixed:
+            angles = angles.repeat_interleave(2, 1)
+            return x * angles.cos() + torch.cat((-x[..., half:], x[..., :half]), -1) * angles.sin()
+        cosine, sine = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
         first, second = (x[..., ::2], x[..., 1::2]) if rotary == "interleaved" else x.chunk(2, -1)
         both = first * cosine - second * sine, first * sine + second * cosine
         return torch.stack(both, -1).flatten(-2) if rotary == "interleaved" else torch.cat(both, -1)
@@ -454,13 +453,32 @@ ATTENTION: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "another-rotary-base": ({"rotary": "halves"}, {"base": 500000.0}),
     "query-key-and-value-in-another-order": ({}, {"order": (1, 0, 2)}),
     "projection-cut-by-heads-first": ({}, {"by_heads": True}),
-    "grouped-keys-tiled": ({"groups": 2}, {"tiled": True}),
     "causal-mask-added": ({"causal": False}, {"causal": True}),
     "attention-within-a-window": ({}, {"window": 3}),
-    "rotary-positions-missing": ({"rotary": "halves"}, {"rotary": ""}),
-    "rotary-turned-backwards": ({"rotary": "interleaved"}, {"sign": -1}),
+    "rotary-positions-missing": ({"rotary": "interleaved"}, {"rotary": ""}),
+    "rotary-positions-on-one-side": ({"rotary": "halves", "groups": 2}, {"turns": "query"}),
+    "rotary-positions-on-values": ({"rotary": "halves"}, {"turns": "query key value"}),
+    "rotary-positions-backwards": ({"rotary": "halves", "causal": False}, {"sign": -1.0}),
+    "rotary-frequencies-of-other-pairs": ({"rotary": "halves"}, {"mixed": True}),
+    "groups-of-heads-tiled": ({"groups": 2}, {"tiled": True}),
 }
 """How attention is written that is right, and what the mistake makes of it."""
+
+
+def _gated(torch: Any, activation: str = "silu", gate: int = 0) -> Any:
+    """A gated feed-forward network as people write it."""
+
+    class Gated(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.up, self.gate = torch.nn.Linear(WIDTH, 8), torch.nn.Linear(WIDTH, 8)
+            self.down = torch.nn.Linear(8, WIDTH)
+
+        def forward(self, x: Any) -> Any:
+            halves = self.gate(x), self.up(x)
+            return self.down(getattr(torch.nn.functional, activation)(halves[gate]) * halves[1 - gate])
+
+    return Gated()
 
 
 PLANTS: dict[str, Plant] = {
@@ -751,6 +769,8 @@ PLANTS |= {
     "batch-taken-for-steps": Plant(STEPS, _recurrent("GRU"), _batch_second),
     "cell-for-hidden-state": Plant(STEPS, partial(_last_step, state=0), partial(_last_step, state=1)),
     "hard-sigmoid-in-the-gates": Plant(STEPS, _recurrent("LSTM"), _hard_gates(0.2)),
+    "other-half-is-the-gate": Plant(ROWS, _gated, partial(_gated, gate=1)),
+    "another-activation-in-a-gate": Plant(ROWS, _gated, partial(_gated, activation="gelu")),
 } | {
     name: Plant(STEPS, partial(_attention, **right), partial(_attention, **right | wrong))
     for name, (right, wrong) in ATTENTION.items()

@@ -48,6 +48,8 @@ FITTED = {
     "layer-bias-repeated": "4 times",
     "product-times-a-factor": "one over the root of the width, 0.288675",
     "hard-sigmoid-in-the-gates": "0.2 x + 0.5",
+    "rotary-positions-on-one-side": "the key",
+    "another-activation-in-a-gate": "gelu for silu",
 }
 """The numbers that are fitted, as the plants have them."""
 
