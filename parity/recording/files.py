@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import stat
 from pathlib import Path
 from typing import BinaryIO
@@ -67,6 +68,14 @@ def write_whole(path: Path, data: bytes, root: Path | None = None) -> None:
     except BaseException:
         scratch.unlink(missing_ok=True)
         raise
+
+
+def remove(path: Path) -> None:
+    """Take away a file, a link or a folder with all that is in it, where there is one. No link is followed."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def in_words(size: int) -> str:

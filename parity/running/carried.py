@@ -5,15 +5,15 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from parity.recording.files import remove
 from parity.recording.lock import alone
-from parity.recording.places import old_path, partial_path
+from parity.recording.places import partial_path, put_in_place
 
 PIECE = 8 << 20
 """The most bytes of a file that travel at once."""
@@ -107,21 +107,8 @@ def settle(stage: Path, root: Path, names: Iterable[str]) -> None:
             with file.open("rb") as opened:
                 os.fsync(opened.fileno())
         with alone(target):
-            old, partial = old_path(target), partial_path(target)
-            if target.is_dir() or source.is_dir():
-                _remove(old)
-                with contextlib.suppress(FileNotFoundError):
-                    os.rename(target, old)
-            os.replace(source, target)
-            _remove(old)
-            _remove(partial)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+            put_in_place(source, target)
+            remove(partial_path(target))
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+import threading
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import Future, wait
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 from parity.dtypes import DTYPES, NARROW
@@ -119,37 +122,41 @@ class Matrix:
         ``keep`` says what is kept of an outcome until all are there.
         """
         with self.executor() as pool:
-            waiting = {cell: self._needs(cell, pool, on_epoch) for cell in self.cells}
-            failed: dict[Cell, tuple[Outcome, Future[dict[str, Any]]]] = {}
             outcomes = {cell: _missing(cell, reason) for cell, reason in self.owed.items()}
             for outcome in outcomes.values():
                 on_outcome(outcome)
+            cells = dict.fromkeys(self.cells)
+            left = Counter(cell.entry.folder for cell in cells)
+            # Whatever can go on puts itself here: nobody looks through all that wait.
+            ready: SimpleQueue[tuple[Cell, Callable[[], Outcome | None]]] = SimpleQueue()
 
-            def end(cell: Cell, outcome: Outcome) -> None:
+            def wait_for(cell: Cell, needs: Collection[Future[Any]], then: Callable[[], Outcome | None]) -> None:
+                _when_done(needs, lambda: ready.put((cell, then)))
+
+            def judge(cell: Cell, needs: Mapping[str, Future[OnDisk]]) -> Outcome | None:
+                outcome = self._judge(cell, needs)
+                if stretches := self._stretches(cell, outcome, pool, on_epoch):
+                    both = {**needs, **stretches}
+                    return wait_for(cell, both.values(), lambda: judge(cell, both))
+                if outcome.judgement.verdict is not Verdict.FAIL or not explain:
+                    return outcome
+                # Explained by a worker, as runs are made: the other cells go on meanwhile.
+                explanation = self._explain(cell, outcome, pool, on_epoch)
+                return wait_for(cell, [explanation], lambda: self._explained(cell, outcome, explanation))
+
+            for cell in cells:
+                needs = self._needs(cell, pool, on_epoch)
+                wait_for(cell, needs.values(), partial(judge, cell, needs))
+            while len(outcomes) < len(cells) + len(self.owed):
+                cell, go_on = ready.get()
+                outcome = go_on()
+                if outcome is None:
+                    continue
                 outcomes[cell] = keep(outcome)
                 on_outcome(outcome)
-                if not any(other.entry is cell.entry for other in (*waiting, *failed)):
+                left[cell.entry.folder] -= 1
+                if not left[cell.entry.folder]:
                     self._recordings.forget(cell)
-
-            while waiting or failed:
-                for cell in [cell for cell, needs in waiting.items() if all(need.done() for need in needs.values())]:
-                    needs = waiting.pop(cell)
-                    outcome = self._judge(cell, needs)
-                    if stretches := self._stretches(cell, outcome, pool, on_epoch):
-                        waiting[cell] = needs | stretches
-                    elif outcome.judgement.verdict is Verdict.FAIL and explain:
-                        # Explained by a worker, as runs are made: the other cells go on meanwhile.
-                        failed[cell] = outcome, self._explain(cell, outcome, pool, on_epoch)
-                    else:
-                        end(cell, outcome)
-                for cell in [cell for cell, (_, explanation) in failed.items() if explanation.done()]:
-                    end(cell, self._explained(cell, *failed.pop(cell)))
-                open_needs: set[Future[Any]] = {
-                    need for needs in waiting.values() for need in needs.values() if not need.done()
-                }
-                open_needs |= {explanation for _, explanation in failed.values() if not explanation.done()}
-                if open_needs:
-                    wait(open_needs, timeout=0.5, return_when=FIRST_COMPLETED)
         return [outcomes[cell] for cell in (*self.cells, *self.owed)]
 
     def sample(
@@ -420,6 +427,22 @@ class Matrix:
             return replace(outcome, judgement=replace(outcome.judgement, reason=reason), trace=error.trace)
         keep_explanation(cell.folder(self.options.out), outcome.judgement.reason, found)
         return replace(outcome, explanation=found)
+
+
+def _when_done(futures: Collection[Future[Any]], then: Callable[[], None]) -> None:
+    """Call ``then`` once, as soon as all are done, in the thread that does the last."""
+    left, lock = len(futures), threading.Lock()
+
+    def done(future: Future[Any]) -> None:
+        nonlocal left
+        with lock:
+            left -= 1
+            last = not left
+        if last:
+            then()
+
+    for future in futures:
+        future.add_done_callback(done)
 
 
 def _missing(cell: Cell, reason: str) -> Outcome:
