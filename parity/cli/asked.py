@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from parity.cli.addresses import storage_of
 from parity.cli.output import check_writable, fail
 from parity.running.variables import variable
 
@@ -102,4 +103,4 @@ def matrix_of(
         pythons=interpreters(python),
         **{name: value for name, value in options.items() if value is not None},
     )
-    return Matrix(wanted, partial(check_writable, out))
+    return Matrix(wanted, partial(check_writable, out), storage_of(out))

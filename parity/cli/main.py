@@ -9,6 +9,7 @@ from typing import NoReturn
 import typer
 
 from parity.cli import cases, evidence, match, recordings, seeds, semantics, sketch, sweep, texts
+from parity.cli.addresses import kept_until_the_end
 from parity.cli.output import OURS, UNHEARD, check_heard, fail, is_unheard, say, unheard
 
 # Plain help: drawing it with rich would cost more than importing NumPy.
@@ -48,7 +49,8 @@ def main() -> None:
         signal.signal(signal.SIGHUP, _interrupt)
     check_heard()  # where standard output is closed, a file that is opened would take its place
     try:
-        app(standalone_mode=True)
+        with kept_until_the_end():
+            app(standalone_mode=True)
     except SystemExit as end:
         if end.code == 130:  # typer's answer to Ctrl-C
             fail("stopped; what had finished is on disk", 130)

@@ -7,13 +7,14 @@ from typing import Annotated
 
 import typer
 
+from parity.cli.addresses import there
 from parity.cli.options import Json, Limits, Map, Shards
 from parity.cli.output import clear_errors, write_json
 
 
 def match(
-    a: Annotated[Path, typer.Argument(metavar="A", help="A trajectory's folder, or a checkpoint.")],
-    b: Annotated[Path, typer.Argument(metavar="B", help="Another's, of the same model.")],
+    a: Annotated[Path, typer.Argument(parser=there, metavar="A", help="A trajectory's folder, or a checkpoint.")],
+    b: Annotated[Path, typer.Argument(parser=there, metavar="B", help="Another's, of the same model.")],
     json_file: Json = None,
     map_file: Map = None,
     shards: Shards = "",

@@ -26,6 +26,7 @@ from parity.recording.limits import Budget
 from parity.recording.lock import tidy
 from parity.recording.manifest import read_manifest
 from parity.recording.places import CHECKED, Place, keep_explanation, keep_failure, stretch_name
+from parity.recording.storage import Storage
 from parity.running.cells import Cell, OnEpoch, Options, cells, owed
 from parity.running.deadlines import Deadlines
 from parity.running.executor import Executor, Job, UnrunError, WorkerError
@@ -44,6 +45,7 @@ from parity.running.keyring import Keyring
 from parity.running.keys import hyper_parameters
 from parity.running.on import executor
 from parity.running.packages import reach_of
+from parity.running.publishing import Publisher
 from parity.running.recordings import Recordings, check_there
 from parity.running.versions import Versions
 from parity.suite import SuiteError
@@ -58,11 +60,15 @@ STRETCHES = 20
 class Matrix:
     """One call of ``parity run``: what to record, where it lies, and the judgement of every cell.
 
-    ``before_writing`` is called before anything is recorded or measured, and not where all of it is there.
+    ``before_writing`` is called before anything is recorded or measured, and not where all of it is there. ``storage``
+    gets what is made, where the folder of results is a copy of what lies there.
     """
 
-    def __init__(self, options: Options, before_writing: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, options: Options, before_writing: Callable[[], None] = lambda: None, storage: Storage | None = None
+    ) -> None:
         self._before_writing = before_writing
+        self._publisher = Publisher(options.out, storage)
         self.options, self.suite = options, options.suite
         self.cells = cells(options)
         self.owed = owed(options)
@@ -121,7 +127,7 @@ class Matrix:
 
         ``keep`` says what is kept of an outcome until all are there.
         """
-        with self.executor() as pool:
+        with self._publisher, self.executor() as pool:
             outcomes = {cell: _missing(cell, reason) for cell, reason in self.owed.items()}
             for outcome in outcomes.values():
                 on_outcome(outcome)
@@ -137,23 +143,25 @@ class Matrix:
                 outcome = self._judge(cell, needs)
                 if stretches := self._stretches(cell, outcome, pool, on_epoch):
                     both = {**needs, **stretches}
-                    return wait_for(cell, both.values(), lambda: judge(cell, both))
+                    wait_for(cell, both.values(), lambda: judge(cell, both))
+                    return None
                 if outcome.judgement.verdict is not Verdict.FAIL or not explain:
                     return outcome
                 # Explained by a worker, as runs are made: the other cells go on meanwhile.
                 explanation = self._explain(cell, outcome, pool, on_epoch)
-                return wait_for(cell, [explanation], lambda: self._explained(cell, outcome, explanation))
+                wait_for(cell, [explanation], lambda: self._explained(cell, outcome, explanation))
+                return None
 
             for cell in cells:
                 needs = self._needs(cell, pool, on_epoch)
                 wait_for(cell, needs.values(), partial(judge, cell, needs))
             while len(outcomes) < len(cells) + len(self.owed):
                 cell, go_on = ready.get()
-                outcome = go_on()
-                if outcome is None:
+                ended = go_on()
+                if ended is None:
                     continue
-                outcomes[cell] = keep(outcome)
-                on_outcome(outcome)
+                outcomes[cell] = keep(ended)
+                on_outcome(ended)
                 left[cell.entry.folder] -= 1
                 if not left[cell.entry.folder]:
                     self._recordings.forget(cell)
@@ -167,7 +175,7 @@ class Matrix:
         ``wish`` has the keywords of ``sampling.sample``: prime, length, temperature, seed. ``weights`` names
         the implementation whose trained parameters all of them take, in the cell's dtype; "" is each its own.
         """
-        with self.executor() as pool:
+        with self._publisher, self.executor() as pool:
             runs = {cell: replace(cell, implementation=weights) if weights else cell for cell in self.cells}
             recorded = {run: self._submit(run, None, pool, on_epoch) for run in runs.values()}
             wait(recorded.values())
@@ -247,8 +255,9 @@ class Matrix:
     def _submit(self, cell: Cell, lockstep: int | None, pool: Executor, on_epoch: OnEpoch) -> Future[OnDisk]:
         folder = cell.folder(self.options.out, lockstep)
         if folder not in self._submitted:
-            self._submitted[folder] = self._start(cell, lockstep, folder, pool, on_epoch)
-            self._submitted[folder].add_done_callback(partial(_keep_failure, folder))
+            made = self._start(cell, lockstep, folder, pool, on_epoch)
+            made.add_done_callback(partial(_keep_failure, folder))
+            self._submitted[folder] = self._publisher.after(made, folder)
         return self._submitted[folder]
 
     def _start(
@@ -295,9 +304,10 @@ class Matrix:
         path = Path(floor.path)
         if path not in self._submitted:
             if load(path, floor.mark) is not None and not (self.options.fresh and self._keys.shipped(floor) is None):
-                self._submitted[path] = _finished(OnDisk(cached=True))
+                measured = _finished(OnDisk(cached=True))
             else:
-                self._submitted[path] = self._measure(cell, lockstep, floor, pool, on_epoch)
+                measured = self._measure(cell, lockstep, floor, pool, on_epoch)
+            self._submitted[path] = self._publisher.after(measured, path)
         return self._submitted[path]
 
     def _measure(
@@ -342,6 +352,7 @@ class Matrix:
             job = MeasureStretches(name, name.environment, name.resources, dtypes, floor, lockstep, tuple(new))
             self._before_writing()
             measured = pool.submit(job, lambda progress: on_epoch(reference, progress.done, progress.of))
+            measured = self._publisher.after(measured, *(paths[start] for start in new))
             self._submitted |= {paths[start]: measured for start in new}
         return {f"floor from epoch {start}": self._submitted[paths[start]] for start in missing[:STRETCHES]}
 
@@ -420,12 +431,14 @@ class Matrix:
 
     def _explained(self, cell: Cell, outcome: Outcome, explanation: Future[dict[str, Any]]) -> Outcome:
         """A failed outcome with its explanation; without one, and its reason extended, where explaining failed."""
+        folder = cell.folder(self.options.out)
         try:
             found = explanation.result()
+            keep_explanation(folder, outcome.judgement.reason, found)
+            self._publisher.publish(folder)
         except WorkerError as error:
             reason = f"{outcome.judgement.reason}; it could not be explained: {error}"
             return replace(outcome, judgement=replace(outcome.judgement, reason=reason), trace=error.trace)
-        keep_explanation(cell.folder(self.options.out), outcome.judgement.reason, found)
         return replace(outcome, explanation=found)
 
 

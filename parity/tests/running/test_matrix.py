@@ -1,4 +1,4 @@
-"""The matrix itself: each cell is judged as soon as what it needs is there, in steps that do not grow with the cells."""
+"""The matrix: each cell is judged as soon as what it needs is there, in steps that do not grow with the cells."""
 
 from __future__ import annotations
 
