@@ -75,7 +75,10 @@ On = Annotated[
 Pythons = Annotated[
     list[str] | None,
     typer.Option(
-        "--python", metavar="FRAMEWORK=PATH", help="Run a framework's workers with another environment's interpreter."
+        "--python",
+        metavar="FRAMEWORK=PATH",
+        help="Run a framework's workers with another environment's interpreter; on Ray also with packages of a file "
+        "that ends in .txt, as pip reads it.",
     ),
 ]
 Timeout = Annotated[

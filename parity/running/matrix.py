@@ -43,7 +43,7 @@ from parity.running.jobs import (
 )
 from parity.running.keyring import Keyring
 from parity.running.keys import hyper_parameters
-from parity.running.on import executor
+from parity.running.on import executor, installed_on
 from parity.running.packages import reach_of
 from parity.running.publishing import Publisher
 from parity.running.recordings import Recordings, check_there
@@ -72,7 +72,7 @@ class Matrix:
         self.options, self.suite = options, options.suite
         self.cells = cells(options)
         self.owed = owed(options)
-        self.versions = Versions(options.pythons)
+        self.versions = Versions(options.pythons, installed_on(options.on))
         self._reach = reach_of(self.suite.package)
         self._keys = Keyring(options, self.versions)
         self._recordings = Recordings(options, self._keys, self._reach)
