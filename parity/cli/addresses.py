@@ -3,16 +3,83 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import secrets
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING
+from shutil import rmtree
+from typing import TYPE_CHECKING, NamedTuple, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
     from parity.recording.storage import Storage
 
-_UNTIL_THE_END = contextlib.ExitStack()
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class _Named(NamedTuple):
+    """An address that was named, and whether something must lie there."""
+
+    address: str
+    needed: bool
+
+
+_NAMED: dict[Path, _Named] = {}
+"""By the path that what lies there will have on this machine."""
 _FETCHED: dict[Path, Storage] = {}
-"""What the command has fetched: its path on this machine, and the storage that it came from."""
+_UNTIL_THE_END = contextlib.ExitStack()
+
+
+def there(given: str | Path) -> Path:
+    """The path that is meant; of an address, where ``fetching`` puts what lies there, if anything does."""
+    return _path(given, needed=True)
+
+
+def to_write(given: str | Path) -> Path:
+    """The same of a folder in which results are found and left: nothing need be there yet."""
+    return _path(given, needed=False)
+
+
+def fetching(command: Callable[P, T]) -> Callable[P, T]:
+    """A command that begins when all is fetched that lies at the addresses which were named for it."""
+
+    @wraps(command)
+    def call(*arguments: P.args, **options: P.kwargs) -> T:
+        for value in options.values():
+            for path in value if isinstance(value, list) else [value]:
+                if isinstance(path, Path):
+                    fetch(path)
+        return command(*arguments, **options)
+
+    return call
+
+
+def fetch(path: Path) -> Path:
+    """Fetch what lies at an address to the path that stands for it; the command ends where it cannot be read."""
+    from parity.cli.output import clear_errors, fail
+    from parity.report.foreign import given
+
+    if path not in _NAMED or path in _FETCHED:
+        return path
+    address, needed = _NAMED[path]
+    with clear_errors():
+        from parity.recording.storage import Storage
+
+        storage = Storage(address)
+        _UNTIL_THE_END.enter_context(given(str(path), storage.address))
+        path.parent.mkdir(0o700)
+        _UNTIL_THE_END.callback(rmtree, path.parent, ignore_errors=True)
+        found = storage.fetch(path)
+    if needed and not found:
+        fail(f"{address}: nothing lies there")
+    _FETCHED[path] = storage
+    return path
+
+
+def storage_of(path: Path) -> Storage | None:
+    """Where the folder was fetched from; None where it is no copy."""
+    return _FETCHED.get(path)
 
 
 @contextlib.contextmanager
@@ -22,40 +89,18 @@ def kept_until_the_end() -> Iterator[None]:
         yield
     finally:
         _FETCHED.clear()
+        _NAMED.clear()
         _UNTIL_THE_END.close()
 
 
-def there(given: str | Path) -> Path:
-    """The path that is meant; of an address, the folder or file to which what lies there was fetched.
-
-    The command ends where the address cannot be read, or nothing lies there.
-    """
-    from parity.cli.output import fail
-
-    path = to_write(given)
-    if path in _FETCHED and not path.exists():
-        fail(f"{given}: nothing lies there")
-    return path
-
-
-def to_write(given: str | Path) -> Path:
-    """The same of a folder in which results are found and left: nothing need be there yet."""
+def _path(given: str | Path, needed: bool) -> Path:
     text = str(given)
     if "://" not in text:
         return Path(given)
-    from parity.cli.output import clear_errors
-    from parity.recording.storage import fetched, is_address
-    from parity.report.foreign import given as given_as
+    from parity.recording.storage import is_address, last_name
 
     if not is_address(text):
         return Path(given)
-    with clear_errors():
-        path, storage = _UNTIL_THE_END.enter_context(fetched(text))
-    _UNTIL_THE_END.enter_context(given_as(str(path), storage.address))
-    _FETCHED[path] = storage
+    path = Path(tempfile.gettempdir(), f"parity-{secrets.token_hex(8)}", last_name(text))
+    _NAMED[path] = _Named(text, needed)
     return path
-
-
-def storage_of(path: Path) -> Storage | None:
-    """Where the folder was fetched from; None where it is no copy."""
-    return _FETCHED.get(path)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from parity.cli.addresses import there
+from parity.cli.addresses import fetch, there
 from parity.cli.asked import known_suite, matrix_of, offline, suite_of_recordings
 from parity.cli.options import (
     Accept,
@@ -142,7 +142,7 @@ def explain(
     with clear_errors():
         if len(what) == 2:
             _belongs_to_a_case(impl=impl, dtype=dtype, device=device != "cpu", epochs=epochs, python=python)
-            a, b = there(what[0]), there(what[1])
+            a, b = (fetch(there(one)) for one in what)
             if page_file is not None:
                 check_page(page_file)
             with offline():

@@ -240,9 +240,18 @@ def fetched(address: str) -> Iterator[tuple[Path, Storage]]:
     """
     storage = Storage(address)
     with tempfile.TemporaryDirectory(prefix="parity-", ignore_cleanup_errors=True) as scratch:
-        target = Path(scratch, PurePosixPath(storage.address).name.replace(":", "") or "all")
+        target = Path(scratch, last_name(address))
         storage.fetch(target)
         yield target, storage
+
+
+def last_name(address: str) -> str:
+    """What is called at an address, for a folder or a file of this machine.
+
+    >>> last_name("s3://bucket/runs/"), last_name("memory://")
+    ('runs', 'all')
+    """
+    return ADDRESS.sub("", address).rstrip("/").rpartition("/")[2] or "all"
 
 
 def _joined(folder: str, name: str) -> str:

@@ -167,7 +167,7 @@ def read_ranks(folder: Path, budget: Budget, text: str) -> Artefact:
         if own and any(map(int, own[2].split("_")[1:])):
             raise TrajectoryError(
                 f"{folder}: {name!r:.80} is of a later stage of a pipeline, or of some of the experts, which name what "
-                "they hold as the first does: such are not joined; let Megatron-LM write one stage, or torch_dist"
+                "they hold as the first does: such are not joined; let Megatron-LM write one stage alone"
             )
     for rank in range(max(files) + 1):
         if len(files.get(rank, [])) != 1:

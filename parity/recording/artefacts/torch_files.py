@@ -130,8 +130,10 @@ def tensors_in(archive: Archive, opaque: bool = False) -> dict[str, Entry]:
     tree = machine.run(archive.read(pickles[0], PICKLE_BYTES))
     tree = tree if isinstance(tree, dict | list | tuple) else {"tensor": tree}
     leaves = flattened(path, tree, budget)
+    beside = any(name.startswith(MODEL) for name in leaves)
     for name, value in leaves.items():
-        if isinstance(value, Record) and name.startswith(MODEL) and not name.endswith(EXTRA):
+        of_model = not beside or name.startswith(MODEL)
+        if isinstance(value, Record) and of_model and not name.endswith(EXTRA):
             raise TrajectoryError(f"{path}: {name!r:.80} is a {value.name or 'value'!s:.80}, which is not looked into")
     tensors = {name: value for name, value in leaves.items() if isinstance(value, _Tensor)}
     storages: dict[_Storage, Array | Stored] = {}

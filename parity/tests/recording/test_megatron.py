@@ -139,6 +139,11 @@ def test_an_object_among_the_weights_is_refused(tmp_path: Path) -> None:
     folder = saved(tmp_path / "ranks", model=weights)
     with pytest.raises(TrajectoryError, match=r"'model/inner' is a argparse\.Namespace, which is not looked into"):
         read_artefact(folder, shards="weight: (tp out)")
+    # Where nothing tells the model from the rest, all is the model's.
+    for rank in range(2):
+        torch.save(weights, folder / f"mp_rank_{rank:02d}" / "model_optim_rng.pt")
+    with pytest.raises(TrajectoryError, match=r"'inner' is a argparse\.Namespace, which is not looked into"):
+        read_artefact(folder, shards="weight: (tp out)")
 
 
 def test_a_file_outside_such_a_folder_may_hold_weights_alone(tmp_path: Path) -> None:
