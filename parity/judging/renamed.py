@@ -2,7 +2,7 @@
 
 Sums that no order changes say which tensors hold the same values; each such pair is then held against each other,
 number by number, in each order of the axes. So a tensor that differs has no partner, and is not compared: such
-checkpoints agree, or it is not known. Everything is read in blocks, but for a tensor that lies transposed.
+checkpoints agree, or it is not known. Everything is read in blocks, and what lies transposed in bands.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from parity.judging.tensors.fingerprint import Fingerprint
 from parity.layout import Slot
 from parity.recording.artefacts import dtype_of
 from parity.recording.artefacts.artefact import Entry
-from parity.recording.placed import Loaded, Placed, blocks_of, size_of
+from parity.recording.placed import Placed, Turned, blocks_of, size_of
 
 AXES = 5
 """Of tensors with more axes than this, only those that lie alike are found."""
@@ -120,8 +120,7 @@ def _turned(entry: Entry, axes: tuple[int, ...]) -> Placed:
     """A tensor with its axes in another order."""
     if axes == tuple(sorted(axes)):
         return entry.placed()
-    shape = tuple(entry.shape[axis] for axis in axes)
-    return Loaded(shape, entry.dtype, lambda: np.ascontiguousarray(entry.load().transpose(axes)))
+    return Turned(entry.placed(), axes)
 
 
 def _equal(one: Placed, other: Placed, dtype: str) -> bool:
