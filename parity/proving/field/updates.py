@@ -1,0 +1,198 @@
+"""Pairs whose fault is in an update: optimizers, weight decay, schedules."""
+
+from __future__ import annotations
+
+from parity.proving.field.pair import BY_HAND, Pair
+from parity.proving.field.setup import RATE, UPDATES
+from parity.recording.steps import Phase
+
+_SLOW = 2**-8
+_WARM = 6
+_ADAM = {"optimizer": "adam", "rate": _SLOW}
+_WARMUP = tuple(RATE * min(1.0, (k + 1) / _WARM) for k in range(UPDATES))
+_LATE = tuple(RATE * min(1.0, k / _WARM) for k in range(UPDATES + 1))
+_EPOCH = 8
+"""Updates in an epoch."""
+_STEPS = tuple(RATE * 0.5 ** (k // _EPOCH) for k in range(UPDATES))
+
+UPDATE_PAIRS = (
+    Pair(
+        "rmsprop-epsilon-inside-the-root",
+        "RMSprop adds epsilon to the mean of squares, inside the root, where PyTorch adds it to the root.",
+        "https://github.com/google-deepmind/optax/issues/532",
+        Phase.UPDATE,
+        setup={"optimizer": "rmsprop", "rate": _SLOW},
+        fault={"epsilon_at": "inside"},
+        names=("rmsprop-epsilon-inside-the-root",),
+        words=r"epsilon[^;]*inside|inside[^;]*root",
+    ),
+    Pair(
+        "nadam-without-schedule",
+        "NAdam's momentum is constant, where PyTorch's follows a schedule of its own.",
+        "https://github.com/rwth-i6/returnn/issues/1440",
+        Phase.UPDATE,
+        setup={"optimizer": "nadam", "rate": _SLOW},
+        fault={"variant": "without-schedule"},
+        words=r"[Nn][Aa]dam[^;]*schedule|schedule of[^;]*momentum",
+    ),
+    Pair(
+        "adam-epsilon-before-the-correction",
+        "Adam adds epsilon before the bias is corrected.",
+        "https://github.com/pytorch/pytorch/issues/104857",
+        Phase.UPDATE,
+        setup=_ADAM | {"epsilon": 1e-4},
+        fault={"epsilon_at": "before"},
+        names=("adam-epsilon-before-bias-correction",),
+        by=BY_HAND,
+    ),
+    Pair(
+        "adam-without-bias-correction",
+        "Adam's moments are not corrected for their bias.",
+        "https://github.com/ml-explore/mlx/pull/1640",
+        Phase.UPDATE,
+        setup=_ADAM,
+        fault={"variant": "uncorrected"},
+        names=("adam-without-bias-correction",),
+        by=BY_HAND,
+    ),
+    Pair(
+        "adamw-default-decay",
+        "AdamW decays by optax's default of 1e-4, where PyTorch's is 1e-2.",
+        "https://github.com/jolibrain/deepdetect/issues/1462",
+        Phase.UPDATE,
+        setup=_ADAM | {"decay": 0.01},
+        fault={"decay": 1e-4},
+        names=("another-weight-decay",),
+    ),
+    Pair(
+        "decay-not-on-norms",
+        "The weight decay leaves biases and the norm's scale out.",
+        "https://github.com/NVIDIA/apex/issues/1001",
+        Phase.UPDATE,
+        ("jax", "torch"),
+        setup=_ADAM | {"model": "normalized", "decay": 0.125},
+        fault={"decay_on": "kernels"},
+        where=r"bias|scale|norm",
+        names=("weight-decay-on-some-tensors", "weight-decay-not-on-biases"),
+    ),
+    Pair(
+        "adam-decay-decoupled",
+        "optax's adamw stands for PyTorch's Adam with a weight decay, which is an L2 penalty.",
+        "https://github.com/google-deepmind/optax/issues/417",
+        Phase.UPDATE,
+        setup=_ADAM | {"decay": 0.125, "decay_by": "gradient"},
+        fault={"decay_by": "rate"},
+        names=("decoupled-weight-decay", "weight-decay-through-the-gradient"),
+    ),
+    Pair(
+        "adamw-decay-without-the-rate",
+        "The decoupled weight decay is not multiplied by the learning rate.",
+        "https://github.com/tensorflow/addons/issues/2282",
+        Phase.UPDATE,
+        ("jax", "torch"),
+        setup=_ADAM | {"decay": 2**-6},
+        fault={"decay_by": "itself"},
+        names=("weight-decay-without-learning-rate", "another-weight-decay"),
+        by=BY_HAND,
+    ),
+    Pair(
+        "momentum-dampened",
+        "The gradient enters the velocity times one minus the momentum, as Torch's default was.",
+        "https://github.com/intel/BigDL/issues/1499",
+        Phase.UPDATE,
+        ("jax", "torch"),
+        setup={"momentum": 0.875},
+        fault={"dampening": 0.875},
+        names=("momentum-dampened",),
+        by=BY_HAND,
+    ),
+    Pair(
+        "momentum-dampened-watched",
+        "The same, watched: the optimizer's object says its dampening.",
+        "https://github.com/torch/optim/issues/163",
+        Phase.UPDATE,
+        ("jax", "torch"),
+        setup={"momentum": 0.875},
+        fault={"dampening": 0.875},
+        names=("momentum-dampened",),
+    ),
+    Pair(
+        "nesterov-missing",
+        "The momentum is not Nesterov's.",
+        "https://github.com/andreasveit/densenet-pytorch/pull/5",
+        Phase.UPDATE,
+        ("jax", "torch"),
+        setup={"momentum": 0.875, "nesterov": True},
+        fault={"nesterov": False},
+        names=("nesterov-momentum",),
+    ),
+    Pair(
+        "rate-in-the-velocity",
+        "The velocity keeps gradients times the learning rate that was, under a schedule.",
+        "https://github.com/apache/mxnet/issues/15533",
+        Phase.UPDATE,
+        setup={"momentum": 0.875, "rates": _STEPS},
+        fault={"variant": "rate-in-velocity"},
+        names=("learning-rate-folded-into-the-velocity",),
+    ),
+    Pair(
+        "adagrad-accumulator",
+        "Adagrad's sums of squares begin with 0.1, as in TensorFlow, where PyTorch's begin with 0.",
+        "https://github.com/pytorch/pytorch/pull/6616",
+        Phase.UPDATE,
+        setup={"optimizer": "adagrad", "epsilon": 0.0},
+        fault={"accumulator": 0.1},
+        words=r"begin|accumulator",
+    ),
+    Pair(
+        "amsgrad-of-optax",
+        "AMSGrad takes the largest of corrected second moments, where PyTorch corrects the largest.",
+        "https://github.com/google-deepmind/optax/issues/1389",
+        Phase.UPDATE,
+        setup=_ADAM | {"variant": "amsgrad", "rate": RATE, "clip": ""},
+        fault={"variant": "amsgrad-of-optax"},
+        words=r"AMSGrad|amsgrad",
+    ),
+    Pair(
+        "warm-up-from-zero",
+        "The warm-up begins with a learning rate of zero, an update late.",
+        "https://github.com/meta-pytorch/torchtune/issues/2010",
+        Phase.UPDATE,
+        setup={"optimizer": "adam", "rates": _WARMUP},
+        fault={"rates": _LATE},
+        names=("learning-rate-of-another-update", "another-learning-rate"),
+        by=BY_HAND,
+    ),
+    Pair(
+        "schedule-by-batch",
+        "The schedule steps with each batch, where it was meant to step with each epoch.",
+        "https://github.com/ivadomed/ivadomed/pull/55",
+        Phase.UPDATE,
+        ("jax", "torch"),
+        setup={"rates": _STEPS},
+        fault={"rates": tuple(RATE * 0.5**k for k in range(12))},
+        names=("learning-rate-of-another-update", "another-learning-rate"),
+        words=r"learning rates of",
+    ),
+    Pair(
+        "adam-epsilon-of-keras",
+        "Adam's epsilon is Keras's default, 1e-7.",
+        "https://github.com/keras-team/keras/issues/5092",
+        Phase.UPDATE,
+        setup=_ADAM | {"model": "normalized", "norm": "batch"},
+        fault={"epsilon": 1e-7},
+        names=("adam-epsilon-1e-7", "another-epsilon"),
+        by=BY_HAND,
+    ),
+    Pair(
+        "adamw-epsilon-of-bert",
+        "AdamW's epsilon is 1e-6.",
+        "https://github.com/uds-lsv/bert-stable-fine-tuning/issues/5",
+        Phase.UPDATE,
+        ("jax", "torch"),
+        setup=_ADAM | {"model": "transformer", "loss": "classes", "decay": 0.01},
+        fault={"epsilon": 1e-6},
+        names=("another-epsilon",),
+    ),
+)
+"""Pairs whose fault is first seen in an update."""
