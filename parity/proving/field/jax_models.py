@@ -25,8 +25,8 @@ def activation_of(setup: Setup) -> Any:
 class Model(nn.Module):
     """What all models here know."""
 
-    setup: Setup
-    dtype: str
+    chosen: Setup = Setup()
+    dtype: str = "float32"
 
     @property
     def own(self) -> dict[str, str]:
@@ -36,31 +36,31 @@ class Model(nn.Module):
 class Perceptron(Model):
     @nn.compact
     def __call__(self, x):  # (batch, inputs)
-        x = activation_of(self.setup)(nn.Dense(HIDDEN, name="hidden", **self.own)(x))
+        x = activation_of(self.chosen)(nn.Dense(HIDDEN, name="hidden", **self.own)(x))
         logits = nn.Dense(OUTPUTS, name="head", **self.own)(x)
-        return nn.softmax(logits) if self.setup.softmax else logits
+        return nn.softmax(logits) if self.chosen.softmax else logits
 
 
 class Normalized(Model):
     @nn.compact
     def __call__(self, x):
         x = nn.Dense(HIDDEN, name="hidden", **self.own)(x)
-        if self.setup.norm == "batch":
-            kept = 1 - self.setup.norm_momentum
-            x = nn.BatchNorm(False, momentum=kept, epsilon=self.setup.norm_epsilon, name="norm", **self.own)(x)
+        if self.chosen.norm == "batch":
+            kept = 1 - self.chosen.norm_momentum
+            x = nn.BatchNorm(False, momentum=kept, epsilon=self.chosen.norm_epsilon, name="norm", **self.own)(x)
         else:
-            x = nn.LayerNorm(self.setup.norm_epsilon, name="norm", **self.own)(x)
+            x = nn.LayerNorm(self.chosen.norm_epsilon, name="norm", **self.own)(x)
         return nn.Dense(OUTPUTS, name="head", **self.own)(nn.tanh(x))
 
 
 class Convolutional(Model):
     @nn.compact
     def __call__(self, x):  # (batch, side, side, channels)
-        padding: Any = "SAME" if self.setup.padding == "same" else 1
+        padding: Any = "SAME" if self.chosen.padding == "same" else 1
         x = nn.tanh(nn.Conv(MAPS, (3, 3), 2, padding, name="conv", **self.own)(x))
-        if self.setup.pooling == "average":
-            x = nn.avg_pool(x, (3, 3), (1, 1), ((1, 1), (1, 1)), count_include_pad=self.setup.counted)
-        if self.setup.flatten == "chw":
+        if self.chosen.pooling == "average":
+            x = nn.avg_pool(x, (3, 3), (1, 1), ((1, 1), (1, 1)), count_include_pad=self.chosen.counted)
+        if self.chosen.flatten == "chw":
             x = x.transpose(0, 3, 1, 2)
         return nn.Dense(OUTPUTS, name="head", **self.own)(x.reshape(len(x), -1))
 
@@ -68,9 +68,9 @@ class Convolutional(Model):
 class Resized(Model):
     @nn.compact
     def __call__(self, x):
-        side = SIDE + 4 if self.setup.resize in ("corners", "centres") else SIDE - 3
+        side = SIDE + 4 if self.chosen.resize in ("corners", "centres") else SIDE - 3
         shape = (len(x), side, side, x.shape[-1])
-        x = jax.image.resize(x, shape, "bilinear", antialias=self.setup.resize == "antialias")
+        x = jax.image.resize(x, shape, "bilinear", antialias=self.chosen.resize == "antialias")
         x = nn.tanh(nn.Conv(MAPS, (3, 3), padding="VALID", name="conv", **self.own)(x))
         return nn.Dense(OUTPUTS, name="head", **self.own)(x.mean((1, 2)))
 
@@ -101,14 +101,14 @@ class Attention(Model):
             return nn.Dense(WIDTH, use_bias=False, name=name, **self.own)
 
         q, k, v = (projected(n)(x).reshape(*x.shape[:2], HEADS, -1) for n in ("query", "key", "value"))
-        if self.setup.positions.startswith("rotary"):
-            q, k = rotated(q, self.setup), rotated(k, self.setup)
+        if self.chosen.positions.startswith("rotary"):
+            q, k = rotated(q, self.chosen), rotated(k, self.chosen)
         sizes = {"head": WIDTH // HEADS, "width": WIDTH, "none": 1}
-        scores = jnp.einsum("bqhf,bkhf->bhqk", q, k) / math.sqrt(sizes[self.setup.scale])
+        scores = jnp.einsum("bqhf,bkhf->bhqk", q, k) / math.sqrt(sizes[self.chosen.scale])
         seen = np.tri(LENGTH, dtype=bool)
-        if self.setup.mask == "inverted":
+        if self.chosen.mask == "inverted":
             seen = ~seen | np.eye(LENGTH, dtype=bool)
-        if self.setup.mask != "missing":
+        if self.chosen.mask != "missing":
             scores = jnp.where(seen, scores, -1e9)
         mixed = jnp.einsum("bhqk,bkhf->bqhf", nn.softmax(scores), v).reshape(x.shape)
         return projected("joined")(mixed)
@@ -119,16 +119,16 @@ class Transformer(Model):
     def __call__(self, words):  # (batch, length)
         embedding = nn.Embed(WORDS, WIDTH, name="embedding", **self.own)
         x = embedding(words)
-        if not self.setup.padding_trained:
+        if not self.chosen.padding_trained:
             x = jnp.where((words == 0)[..., None], jax.lax.stop_gradient(x), x)
-        if self.setup.embedding_scaled:
+        if self.chosen.embedding_scaled:
             x = x * math.sqrt(WIDTH)
-        if self.setup.positions in ("interleaved", "halves"):
-            x = x + sinusoids(self.setup).astype(x.dtype)
-        normed = nn.LayerNorm(self.setup.norm_epsilon, name="norm", **self.own)(x)
-        x = x + Attention(self.setup, self.dtype, name="attention")(normed)
-        x = x + activation_of(self.setup)(nn.Dense(WIDTH, name="hidden", **self.own)(x))
-        if self.setup.tied:
+        if self.chosen.positions in ("interleaved", "halves"):
+            x = x + sinusoids(self.chosen).astype(x.dtype)
+        normed = nn.LayerNorm(self.chosen.norm_epsilon, name="norm", **self.own)(x)
+        x = x + Attention(self.chosen, self.dtype, name="attention")(normed)
+        x = x + activation_of(self.chosen)(nn.Dense(WIDTH, name="hidden", **self.own)(x))
+        if self.chosen.tied:
             return embedding.attend(x)
         return nn.Dense(WORDS, use_bias=False, name="head", **self.own)(x)  # (batch, length, words)
 
@@ -138,7 +138,7 @@ class Recurrent(Model):
 
     @nn.compact
     def __call__(self, x):  # (batch, length, inputs)
-        gates = 4 if self.setup.cell == "lstm" else 3
+        gates = 4 if self.chosen.cell == "lstm" else 3
 
         def weight(name, *shape):
             return self.param(name, nn.initializers.zeros, shape, self.dtype)
@@ -150,15 +150,15 @@ class Recurrent(Model):
         for step in range(x.shape[1]):
             ours, theirs = x[:, step] @ taken[0] + taken[1], h @ kept + second
             if gates == 4:
-                parts = dict(zip(self.setup.gates, jnp.split(ours + theirs, 4, -1), strict=True))
+                parts = dict(zip(self.chosen.gates, jnp.split(ours + theirs, 4, -1), strict=True))
                 c = nn.sigmoid(parts["f"]) * c + nn.sigmoid(parts["i"]) * jnp.tanh(parts["g"])
                 h = nn.sigmoid(parts["o"]) * jnp.tanh(c)
                 continue
             (r, z, n), (hr, hz, hn) = jnp.split(ours, 3, -1), jnp.split(theirs, 3, -1)
             r, z = nn.sigmoid(r + hr), nn.sigmoid(z + hz)
-            if not self.setup.reset_after:
+            if not self.chosen.reset_after:
                 hn = (r * h) @ kept[:, 2 * HIDDEN :] + second[2 * HIDDEN :]
-            h = (1 - z) * jnp.tanh(n + (r * hn if self.setup.reset_after else hn)) + z * h
+            h = (1 - z) * jnp.tanh(n + (r * hn if self.chosen.reset_after else hn)) + z * h
         return nn.Dense(OUTPUTS, name="head", **self.own)(h)
 
 

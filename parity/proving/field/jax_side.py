@@ -12,7 +12,20 @@ import optax
 from flax import traverse_util
 
 from parity.proving.field.jax_models import build, placed
-from parity.proving.field.setup import CLASS_WEIGHTS, DEEP, HIDDEN, OUTPUTS, Setup, batches, data_of, weights_of
+from parity.proving.field.setup import (
+    CLASS_WEIGHTS,
+    DEEP,
+    HIDDEN,
+    OUTPUTS,
+    SHADOWS,
+    UPDATES,
+    WATCHED_DEEP,
+    WATCHED_UPDATES,
+    Setup,
+    batches,
+    data_of,
+    weights_of,
+)
 from parity.recorder import Recorder
 from parity.spec import Optimizer
 from parity.watching import watch
@@ -111,8 +124,7 @@ def by_hand(setup: Setup) -> Any:
             product = product * now
             steps = jax.tree.map(
                 lambda g, m, r: (
-                    ((1 - now) / (1 - product) * g + then / (1 - product * then) * m)
-                    / (jnp.sqrt(r / second) + epsilon)
+                    ((1 - now) / (1 - product) * g + then / (1 - product * then) * m) / (jnp.sqrt(r / second) + epsilon)
                 ),
                 gradients,
                 m,
@@ -143,7 +155,6 @@ def run(
     setup: Setup,
     dtype: str,
     by_hand: bool,
-    shadows: int,
     stirred: int | None = None,
     said: Optimizer | None = None,
 ) -> None:
@@ -186,8 +197,8 @@ def run(
         return params, stats, state, loss
 
     if not by_hand:
-        with watch(folder, params, stats, state, shadows=shadows, deep=DEEP) as recording:
-            for rows in batches():
+        with watch(folder, params, stats, state, shadows=SHADOWS, deep=WATCHED_DEEP) as recording:
+            for rows in batches(WATCHED_UPDATES):
                 params, stats, state, _ = recording.step(update, params, stats, state, x[rows], y[rows], rows=rows)
         return
     graded, stepped = jax.jit(graded), jax.jit(stepped)
@@ -198,7 +209,7 @@ def run(
 
     with Recorder(folder, dtype, implementation="jax", deep=DEEP, optimizer=said) as recorder:
         recorder.snapshot(flat())
-        for rows in batches():
+        for rows in batches(UPDATES):
             loss, prediction, moved, gradients = graded(params, stats, x[rows], y[rows])
             named = traverse_util.flatten_dict(gradients, sep="/")
             recorder.step(loss, rows=rows, prediction=prediction, gradients=named, params=flat())

@@ -18,7 +18,11 @@ from parity.proving.field.setup import (
     LENGTH,
     MAPS,
     OUTPUTS,
+    SHADOWS,
     SIDE,
+    UPDATES,
+    WATCHED_DEEP,
+    WATCHED_UPDATES,
     Setup,
     batches,
     data_of,
@@ -54,9 +58,7 @@ def build(setup: Setup) -> Any:
     else:
         x = layers.Dense(HIDDEN, name="hidden")(x)
         if setup.model == "normalized":
-            x = layers.BatchNormalization(
-                momentum=1 - setup.norm_momentum, epsilon=setup.norm_epsilon, name="norm"
-            )(x)
+            x = layers.BatchNormalization(momentum=1 - setup.norm_momentum, epsilon=setup.norm_epsilon, name="norm")(x)
         x = layers.LeakyReLU(setup.slope)(x) if setup.activation == "leaky" else layers.Activation("tanh")(x)
     return keras.Model(begun, layers.Dense(OUTPUTS, name="head")(x))
 
@@ -87,7 +89,6 @@ def run(
     setup: Setup,
     dtype: str,
     by_hand: bool,
-    shadows: int,
     stirred: int | None = None,
     said: Optimizer | None = None,
 ) -> None:
@@ -96,15 +97,13 @@ def run(
     keras.config.set_floatx(dtype)
     keras.config.set_dtype_policy(dtype)
     try:
-        _run(folder, setup, dtype, by_hand, shadows, stirred, said)
+        _run(folder, setup, dtype, by_hand, stirred, said)
     finally:
         keras.config.set_floatx(floatx)
         keras.config.set_dtype_policy(policy)
 
 
-def _run(
-    folder: Path, setup: Setup, dtype: str, by_hand: bool, shadows: int, stirred: int | None, said: Optimizer | None
-) -> None:
+def _run(folder: Path, setup: Setup, dtype: str, by_hand: bool, stirred: int | None, said: Optimizer | None) -> None:
     data, model = data_of(setup, dtype), build(setup)
     load(model, weights_of(setup, dtype, stirred))
     # Keras takes a plain float through float32, whatever the dtype, and not NumPy's.
@@ -125,9 +124,12 @@ def _run(
         optimizer.apply(gradients, trained)
         return loss
 
-    parts = [(rows, tf.constant(data.x[rows]), tf.constant(data.y[rows])) for rows in batches()]
+    parts = [
+        (rows, tf.constant(data.x[rows]), tf.constant(data.y[rows]))
+        for rows in batches(UPDATES if by_hand else WATCHED_UPDATES)
+    ]
     if not by_hand:
-        with watch(folder, model, optimizer, shadows=shadows, deep=DEEP) as recording:
+        with watch(folder, model, optimizer, shadows=SHADOWS, deep=WATCHED_DEEP) as recording:
             for rows, x, y in parts:
                 recording.step(update, x, y, rows=rows)
         return

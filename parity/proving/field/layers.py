@@ -14,7 +14,7 @@ LAYER_PAIRS = (
     Pair(
         "layer-norm-epsilon",
         "LayerNorm's epsilon is flax's default of 1e-6, where PyTorch's is 1e-5.",
-        "https://github.com/google/flax/issues/2195",
+        "https://github.com/OpenNMT/CTranslate2/pull/951",
         Phase.PREDICTION,
         setup=_LAYER,
         fault={"norm_epsilon": 1e-6},

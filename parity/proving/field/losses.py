@@ -18,6 +18,7 @@ LOSS_PAIRS = (
         setup=_WORDS | {"ignored": "left-out"},
         fault={"ignored": "counted"},
         words=r"targets that are ignored",
+        by=BY_HAND,
     ),
     Pair(
         "smooth-l1-divided",
@@ -38,6 +39,7 @@ LOSS_PAIRS = (
         setup=_CLASSES | {"class_weights": "weights"},
         fault={"class_weights": "rows"},
         words=r"weights",
+        by=BY_HAND,
     ),
     Pair(
         "smoothing-over-the-others",
@@ -48,6 +50,7 @@ LOSS_PAIRS = (
         fault={"smoothing_over": "others"},
         names=("label-smoothing",),
         words=r"smooth",
+        by=BY_HAND,
     ),
     Pair(
         "divergence-over-elements",
@@ -59,6 +62,7 @@ LOSS_PAIRS = (
         fault={"reduction": "elements"},
         names=("mean-over-classes",),
         words=r"mean over 3 times as many",
+        by=BY_HAND,
     ),
     Pair(
         "softmax-twice",
@@ -91,6 +95,7 @@ LOSS_PAIRS = (
         fault={"reduction": "sum"},
         names=("sum-for-mean",),
         words=r"24 times",
+        by=BY_HAND,
     ),
 )
 """Pairs whose fault is first seen in the loss, or in what is handed to it."""
@@ -125,11 +130,12 @@ GRADIENT_PAIRS = (
         setup={"clip": "norm"},
         fault={"clip": "scaled"},
         words=r"before they are scaled back",
+        by=BY_HAND,
     ),
     Pair(
         "not-clipped",
         "Gradients are not clipped at all.",
-        "https://github.com/NVIDIA/Megatron-LM/issues/1144",
+        "https://github.com/yandex-research/tabm/issues/20",
         Phase.GRADIENT,
         ("jax", "torch"),
         setup={"clip": "norm"},
@@ -171,7 +177,7 @@ GRADIENT_PAIRS = (
     Pair(
         "padding-row-trained",
         "The row of the padding word is trained.",
-        "https://github.com/keras-team/keras/issues/5392",
+        "https://github.com/keras-team/keras/issues/2897",
         Phase.GRADIENT,
         setup=_WORDS | {"padding_trained": False},
         fault={"padding_trained": True},
@@ -182,7 +188,7 @@ GRADIENT_PAIRS = (
     Pair(
         "head-not-tied",
         "The head is not the embedding's table, though it begins as it.",
-        "https://github.com/paiml/entrenar/issues/314",
+        "https://github.com/dhansmair/flamingo-mini/issues/4",
         Phase.GRADIENT,
         setup=_WORDS | {"tied": True},
         fault={"tied": False},

@@ -7,11 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from parity.spec import Adam, AdamW, Optimizer, Sgd
 from parity.tolerance import stir
 from parity.typing import Array, Params
 
 ROWS, BATCH = 64, 8
 UPDATES, DEEP = 24, 10
+"""Of a run that is recorded by hand: how long it is, and of how many updates everything is recorded."""
+WATCHED_UPDATES, WATCHED_DEEP, SHADOWS = 10, 4, 2
+"""Likewise of a run that is watched, and how many shadows walk beside it: JAX and Keras make a deep update op by op."""
 INPUTS, HIDDEN, OUTPUTS = 6, 8, 3
 SIDE, CHANNELS, MAPS = 8, 2, 3
 WORDS, LENGTH, WIDTH, HEADS = 12, 7, 8, 2
@@ -132,6 +136,24 @@ class Setup:
         return self.rates[min(update, len(self.rates) - 1)] if self.rates else self.rate
 
     @property
+    def said(self) -> Optimizer | None:
+        """What a loop that is recorded by hand says of its optimizer, where the spec has words for it."""
+        if (
+            self.rates
+            or self.nesterov
+            or self.variant
+            or self.decay_on != "all"
+            or self.optimizer not in ("sgd", "adam")
+        ):
+            return None
+        if self.optimizer == "sgd":
+            return Sgd(self.rate, self.momentum)
+        if self.decay_by == "gradient":
+            return None
+        adam = Adam(self.rate, epsilon=self.epsilon)
+        return adam if not self.decay else AdamW(self.rate, epsilon=self.epsilon, weight_decay=self.decay)
+
+    @property
     def labelled(self) -> bool:
         """Whether the loss takes classes."""
         return self.loss == "classes"
@@ -217,7 +239,11 @@ SHAPES = {
     "transformer": {"embedding/table": (WORDS, WIDTH)}
     | {f"{name}/kernel": (WIDTH, WIDTH) for name in ("query", "key", "value", "joined")}
     | {"norm/scale": (WIDTH,), "norm/bias": (WIDTH,), "hidden/kernel": (WIDTH, WIDTH), "hidden/bias": (WIDTH,)},
-    "recurrent": {"cell/input": (INPUTS, 4 * HIDDEN), "cell/recurrent": (HIDDEN, 4 * HIDDEN), "cell/bias": (4 * HIDDEN,)}
+    "recurrent": {
+        "cell/input": (INPUTS, 4 * HIDDEN),
+        "cell/recurrent": (HIDDEN, 4 * HIDDEN),
+        "cell/bias": (4 * HIDDEN,),
+    }
     | _HEAD,
 }
 """The canonical tensors of each model; a head that is not tied begins as the table."""

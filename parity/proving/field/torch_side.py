@@ -9,7 +9,19 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from parity.proving.field.setup import CLASS_WEIGHTS, DEEP, OUTPUTS, Setup, batches, data_of, weights_of
+from parity.proving.field.setup import (
+    CLASS_WEIGHTS,
+    DEEP,
+    OUTPUTS,
+    SHADOWS,
+    UPDATES,
+    WATCHED_DEEP,
+    WATCHED_UPDATES,
+    Setup,
+    batches,
+    data_of,
+    weights_of,
+)
 from parity.proving.field.torch_models import build
 from parity.recorder import Recorder
 from parity.spec import Optimizer
@@ -85,7 +97,6 @@ def run(
     setup: Setup,
     dtype: str,
     by_hand: bool,
-    shadows: int,
     stirred: int | None = None,
     said: Optimizer | None = None,
 ) -> None:
@@ -96,7 +107,6 @@ def run(
         setup: The run's options.
         dtype: The run's.
         by_hand: Whether ``Recorder`` records it, or else ``watch``.
-        shadows: How many stirred runs walk beside a watched one.
         stirred: A seed, if the run is a repetition whose initial weights are stirred.
         said: What ``Recorder`` is told of the optimizer.
     """
@@ -128,12 +138,12 @@ def run(
                 for p in model.parameters():
                     p.mul_(1 - setup.decay)
 
-    rows = [torch.tensor(batch) for batch in batches()]
+    rows = [torch.tensor(batch) for batch in batches(UPDATES if by_hand else WATCHED_UPDATES)]
     if by_hand:
         recorder = Recorder(folder, dtype, implementation="torch", deep=DEEP, optimizer=said)
         _by_hand(recorder, model, rows, backward, update, scheduler.step)
         return
-    with watch(folder, model, optimizer, shadows=shadows, deep=DEEP) as recording:
+    with watch(folder, model, optimizer, shadows=SHADOWS, deep=WATCHED_DEEP) as recording:
         for batch in rows:
 
             def closure(batch: Any = batch) -> Any:

@@ -11,7 +11,7 @@ _WARM = 6
 _ADAM = {"optimizer": "adam", "rate": _SLOW}
 _WARMUP = tuple(RATE * min(1.0, (k + 1) / _WARM) for k in range(UPDATES))
 _LATE = tuple(RATE * min(1.0, k / _WARM) for k in range(UPDATES + 1))
-_EPOCH = 8
+_EPOCH = 2
 """Updates in an epoch."""
 _STEPS = tuple(RATE * 0.5 ** (k // _EPOCH) for k in range(UPDATES))
 
@@ -34,11 +34,12 @@ UPDATE_PAIRS = (
         setup={"optimizer": "nadam", "rate": _SLOW},
         fault={"variant": "without-schedule"},
         words=r"[Nn][Aa]dam[^;]*schedule|schedule of[^;]*momentum",
+        by=BY_HAND,
     ),
     Pair(
         "adam-epsilon-before-the-correction",
         "Adam adds epsilon before the bias is corrected.",
-        "https://github.com/pytorch/pytorch/issues/104857",
+        "https://github.com/karpathy/nanochat/issues/304",
         Phase.UPDATE,
         setup=_ADAM | {"epsilon": 1e-4},
         fault={"epsilon_at": "before"},
@@ -58,22 +59,34 @@ UPDATE_PAIRS = (
     Pair(
         "adamw-default-decay",
         "AdamW decays by optax's default of 1e-4, where PyTorch's is 1e-2.",
-        "https://github.com/jolibrain/deepdetect/issues/1462",
+        "https://github.com/jolibrain/deepdetect/pull/1462",
         Phase.UPDATE,
         setup=_ADAM | {"decay": 0.01},
         fault={"decay": 1e-4},
         names=("another-weight-decay",),
+        by=BY_HAND,
+    ),
+    Pair(
+        "decay-on-norms",
+        "The weight decay takes biases and the norm's scale too, which were to be left out.",
+        "https://github.com/huggingface/transformers/issues/4360",
+        Phase.UPDATE,
+        ("jax", "torch"),
+        setup=_ADAM | {"model": "normalized", "decay": 0.125, "decay_on": "kernels"},
+        fault={"decay_on": "all"},
+        where=r"bias|scale|norm",
+        names=("weight-decay-on-some-tensors", "weight-decay-not-on-biases"),
     ),
     Pair(
         "decay-not-on-norms",
-        "The weight decay leaves biases and the norm's scale out.",
-        "https://github.com/NVIDIA/apex/issues/1001",
+        "The weight decay leaves biases and the norm's scale out, which were to decay.",
+        "https://github.com/huggingface/transformers/issues/4832",
         Phase.UPDATE,
-        ("jax", "torch"),
         setup=_ADAM | {"model": "normalized", "decay": 0.125},
         fault={"decay_on": "kernels"},
         where=r"bias|scale|norm",
         names=("weight-decay-on-some-tensors", "weight-decay-not-on-biases"),
+        by=BY_HAND,
     ),
     Pair(
         "adam-decay-decoupled",
@@ -83,6 +96,7 @@ UPDATE_PAIRS = (
         setup=_ADAM | {"decay": 0.125, "decay_by": "gradient"},
         fault={"decay_by": "rate"},
         names=("decoupled-weight-decay", "weight-decay-through-the-gradient"),
+        by=BY_HAND,
     ),
     Pair(
         "adamw-decay-without-the-rate",
@@ -125,6 +139,7 @@ UPDATE_PAIRS = (
         setup={"momentum": 0.875, "nesterov": True},
         fault={"nesterov": False},
         names=("nesterov-momentum",),
+        by=BY_HAND,
     ),
     Pair(
         "rate-in-the-velocity",
@@ -152,6 +167,7 @@ UPDATE_PAIRS = (
         setup=_ADAM | {"variant": "amsgrad", "rate": RATE, "clip": ""},
         fault={"variant": "amsgrad-of-optax"},
         words=r"AMSGrad|amsgrad",
+        by=BY_HAND,
     ),
     Pair(
         "warm-up-from-zero",
@@ -177,7 +193,7 @@ UPDATE_PAIRS = (
     Pair(
         "adam-epsilon-of-keras",
         "Adam's epsilon is Keras's default, 1e-7.",
-        "https://github.com/keras-team/keras/issues/5092",
+        "https://github.com/juntang-zhuang/Adabelief-Optimizer/pull/12",
         Phase.UPDATE,
         setup=_ADAM | {"model": "normalized", "norm": "batch"},
         fault={"epsilon": 1e-7},
@@ -193,6 +209,7 @@ UPDATE_PAIRS = (
         setup=_ADAM | {"model": "transformer", "loss": "classes", "decay": 0.01},
         fault={"epsilon": 1e-6},
         names=("another-epsilon",),
+        by=BY_HAND,
     ),
 )
 """Pairs whose fault is first seen in an update."""
