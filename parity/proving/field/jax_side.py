@@ -37,7 +37,7 @@ ALPHA = 0.9
 def loss_of(setup: Setup, prediction: Any, y: Any) -> Any:
     """The loss of a batch, a number."""
     if setup.loss == "huber":
-        value = optax.huber_loss(prediction, y, setup.delta).mean()
+        value = optax.huber_loss(prediction, y, delta=setup.delta).mean()
         return value / setup.delta if setup.delta_divides else value
     if setup.loss == "divergence":
         each = optax.kl_divergence(jax.nn.log_softmax(prediction), y)
@@ -179,7 +179,8 @@ def run(
         if setup.parts == 1:
             (loss, (prediction, stats)), gradients = graded(params, stats, x, y)
         else:
-            made = [graded(params, stats, *part) for part in zip(*(jnp.split(of, setup.parts) for of in (x, y)))]
+            halves = [jnp.split(of, setup.parts) for of in (x, y)]
+            made = [graded(params, stats, *part) for part in zip(*halves, strict=True)]
             divided = 1 if setup.parts_joined == "sum" else setup.parts
             gradients = jax.tree.map(lambda *each: sum(each) / divided, *(one[1] for one in made))
             loss = sum(one[0][0] for one in made) / setup.parts

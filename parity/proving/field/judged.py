@@ -1,4 +1,4 @@
-"""Judge a pair's recordings as ``parity diff`` and ``parity explain`` do, and hold what they say against what is right."""
+"""Judge a pair's recordings as ``parity diff`` and ``explain`` do, and hold what they say against what is right."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def _never(entry: Entry, second: bool) -> Mapping[str, Any]:
 def well_located(pair: Pair, said: Mapping[str, Any]) -> bool:
     """Whether an explanation gives the right phase, and the right layer or tensor.
 
-    A running statistic that a forward pass moves is seen in an update or in the state after it, as the recording has it.
+    A running statistic that a forward pass moves is seen in an update or in the state after it, as it was recorded.
 
     Args:
         pair: The pair.

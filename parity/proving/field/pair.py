@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from parity.frameworks import Framework, framework_of
+from parity.frameworks import framework_of
 from parity.recording.steps import Phase
 
 WATCHED, BY_HAND = "watch", "Recorder"
@@ -42,7 +42,7 @@ class Pair:
     differs: str
     address: str
     phase: Phase
-    sides: tuple[str, str] = ("torch", "jax")
+    sides: tuple[str, str] = ("torch", "flax")
     setup: Mapping[str, Any] = field(default_factory=dict)
     fault: Mapping[str, Any] = field(default_factory=dict)
     names: tuple[str, ...] = ()
@@ -57,10 +57,9 @@ class Pair:
         return first.name, second.name
 
     @property
-    def frameworks(self) -> tuple[Framework, Framework]:
-        """What is known of the two frameworks before they are imported."""
-        first, second = map(framework_of, self.sides)
-        return first, second
+    def model(self) -> str:
+        """The name of the model that its runs train."""
+        return str(self.setup.get("model", "perceptron"))
 
     def options(self, wrong: bool) -> dict[str, Any]:
         """What a run is made of.

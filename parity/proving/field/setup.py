@@ -40,7 +40,7 @@ class Setup:
         epsilon_at: ``outside`` the root, ``inside`` it or ``before`` the bias is corrected.
         decay: The weight decay.
         decay_on: ``all`` parameters, or ``kernels``.
-        decay_by: ``rate``: decoupled, times the learning rate; ``itself``: decoupled, alone; ``gradient``: an L2 penalty.
+        decay_by: ``rate`` where it is decoupled, ``itself`` where not times the rate; ``gradient``: an L2 penalty.
         accumulator: What the sum of squares begins with.
         variant: Another form of the optimizer; each side says which it knows.
         clip: How gradients are clipped: not at all, by the ``norm`` of all, by ``tensor``, by ``value``, ``scaled``.
@@ -52,7 +52,7 @@ class Setup:
         delta_divides: Whether Huber's loss is divided by it.
         smoothing: Of labels.
         smoothing_over: ``all`` classes, or the ``others``.
-        ignored: Whether rows whose label is 0 are left out: ``no``, ``left-out``, or ``counted`` in the mean all the same.
+        ignored: Whether rows whose label is 0 are left out: ``no``, ``left-out``, or ``counted`` in the mean.
         class_weights: Whether classes have weights, and what the sum is divided by: ``no``, ``weights``, ``rows``.
         activation: ``tanh``, ``gelu``, ``gelu-tanh`` or ``leaky``.
         slope: Of leaky ReLU.
@@ -148,7 +148,7 @@ class Setup:
             return None
         if self.optimizer == "sgd":
             return Sgd(self.rate, self.momentum)
-        if self.decay_by == "gradient":
+        if self.optimizer != "adam" or self.decay_by == "gradient":
             return None
         adam = Adam(self.rate, epsilon=self.epsilon)
         return adam if not self.decay else AdamW(self.rate, epsilon=self.epsilon, weight_decay=self.decay)
@@ -229,6 +229,7 @@ CLASS_WEIGHTS = (0.5, 1.0, 2.0)
 """Of the classes, where they have some."""
 _DENSE = {"hidden/kernel": (INPUTS, HIDDEN), "hidden/bias": (HIDDEN,)}
 _HEAD = {"head/kernel": (HIDDEN, OUTPUTS), "head/bias": (OUTPUTS,)}
+_LSTM = {"cell/input": (INPUTS, 4 * HIDDEN), "cell/recurrent": (HIDDEN, 4 * HIDDEN), "cell/bias": (4 * HIDDEN,)}
 SHAPES = {
     "perceptron": _DENSE | _HEAD,
     "normalized": _DENSE | {"norm/scale": (HIDDEN,), "norm/bias": (HIDDEN,)} | _HEAD,
