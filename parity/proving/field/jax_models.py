@@ -17,6 +17,8 @@ from parity.typing import Params
 def activation_of(setup: Setup) -> Any:
     if setup.activation == "leaky":
         return lambda x: nn.leaky_relu(x, setup.slope)
+    if setup.activation == "relu":
+        return nn.relu
     if setup.activation.startswith("gelu"):
         return lambda x: nn.gelu(x, approximate=setup.activation == "gelu-tanh")
     return nn.tanh

@@ -39,6 +39,8 @@ def loss_of(setup: Setup, prediction: Any, y: Any) -> Any:
     if setup.loss == "huber":
         value = optax.huber_loss(prediction, y, delta=setup.delta).mean()
         return value / setup.delta if setup.delta_divides else value
+    if setup.loss == "absolute":
+        return jnp.abs(prediction - y).mean()
     if setup.loss == "divergence":
         each = optax.kl_divergence(jax.nn.log_softmax(prediction), y)
         return each.sum() / (y.size if setup.reduction == "elements" else len(y))

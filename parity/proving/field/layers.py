@@ -154,6 +154,16 @@ LAYER_PAIRS = (
         names=("gelu-by-tanh",),
     ),
     Pair(
+        "tanh-for-relu",
+        "An activation is tanh, where ReLU was meant.",
+        "https://github.com/ArabelaTso/DeepFD",
+        Phase.PREDICTION,
+        setup={"activation": "relu"},
+        fault={"activation": "tanh"},
+        where=r"relu|ReLU|tanh|hidden",
+        names=("tanh-for-relu",),
+    ),
+    Pair(
         "leaky-slope",
         "A leaky ReLU has another framework's default slope.",
         "https://github.com/jinyu121/DW2TF/issues/2",

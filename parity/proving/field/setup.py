@@ -29,7 +29,7 @@ class Setup:
 
     Attributes:
         model: ``perceptron``, ``normalized``, ``convolutional``, ``resized``, ``transformer`` or ``recurrent``.
-        loss: ``squared``, ``huber``, ``classes`` or ``divergence``.
+        loss: ``squared``, ``absolute``, ``huber``, ``classes`` or ``divergence``.
         optimizer: A function of the side's module of optimizers.
         rate: The learning rate.
         rates: The learning rate of each update; none where it is constant.
@@ -54,7 +54,8 @@ class Setup:
         smoothing_over: ``all`` classes, or the ``others``.
         ignored: Whether rows whose label is 0 are left out: ``no``, ``left-out``, or ``counted`` in the mean.
         class_weights: Whether classes have weights, and what the sum is divided by: ``no``, ``weights``, ``rows``.
-        activation: ``tanh``, ``gelu``, ``gelu-tanh`` or ``leaky``.
+        frozen: Whether the hidden layer of a perceptron is not trained.
+        activation: ``tanh``, ``relu``, ``gelu``, ``gelu-tanh`` or ``leaky``.
         slope: Of leaky ReLU.
         norm: ``layer``, ``batch`` or ``hand``, which is a layer's written by hand.
         norm_epsilon: The norm's.
@@ -104,6 +105,7 @@ class Setup:
     ignored: str = "no"
     class_weights: str = "no"
     softmax: bool = False
+    frozen: bool = False
     activation: str = "tanh"
     slope: float = 0.25
     norm: str = ""

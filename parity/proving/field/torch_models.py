@@ -28,6 +28,8 @@ from parity.typing import Params
 def activation_of(setup: Setup) -> nn.Module:
     if setup.activation == "leaky":
         return nn.LeakyReLU(setup.slope)
+    if setup.activation == "relu":
+        return nn.ReLU()
     if setup.activation.startswith("gelu"):
         return nn.GELU(approximate="tanh" if setup.activation == "gelu-tanh" else "none")
     return nn.Tanh()
@@ -39,6 +41,7 @@ class Perceptron(nn.Module):
         self.hidden, self.head = nn.Linear(INPUTS, HIDDEN), nn.Linear(HIDDEN, OUTPUTS)
         self.activation = activation_of(setup)
         self.softmax = setup.softmax
+        self.hidden.requires_grad_(not setup.frozen)
 
     def forward(self, x):  # (batch, inputs)
         logits = self.head(self.activation(self.hidden(x)))  # (batch, outputs)

@@ -33,6 +33,8 @@ def loss_of(setup: Setup, prediction: Any, y: Any) -> Any:
     if setup.loss == "huber":
         value = functional.smooth_l1_loss(prediction, y, beta=setup.delta)
         return value if setup.delta_divides else value * setup.delta
+    if setup.loss == "absolute":
+        return functional.l1_loss(prediction, y)
     if setup.loss == "divergence":
         sums = functional.kl_div(prediction.log_softmax(-1), y, reduction="sum")
         return sums / (y.numel() if setup.reduction == "elements" else len(y))
