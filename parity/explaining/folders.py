@@ -135,7 +135,8 @@ def _explain_matched(
     pairs = [(one.run, one.base) for one in held.noise]
     explained = explain_pair(*in_both(held.ours, held.theirs), comparison.judgement, untried, pairs, matched)
     if matched is not None and (lonely := _lonely(a, run, b, other, matched, explained)):
-        also = explained.diagnosis.why(dict(explained.sentences)) if explained.diagnosis.explanations else ""
+        told = explained.diagnosis.explanations or explained.diagnosis.named
+        also = explained.diagnosis.why(dict(explained.sentences)) if told else ""
         lonely = "; ".join(filter(None, (lonely, also)))
         explained = replace(explained, diagnosis=replace(explained.diagnosis, named=lonely))
     found = explained.as_json()
@@ -169,13 +170,16 @@ def _doubtful(
 def _lonely(
     a: Path, run: Trajectory, b: Path, other: Trajectory, matched: Correspondence, explained: Explanation
 ) -> str:
-    """Say which tensor is trained in one run alone, if gradients or updates part.
+    """Say which tensor is trained in one run alone, if gradients or updates part, or a prediction after an update.
 
     What explains a gradient explains it without that tensor; an update may be the first that differs by a little more
     than rounding, where the tensor that is trained in one run alone shows in the next prediction.
     """
     diagnosis, said = explained.diagnosis, list[str]()
-    if diagnosis.named or diagnosis.location.phase not in (Phase.GRADIENT, Phase.UPDATE):
+    location = diagnosis.location
+    # All that both runs have agrees there, and from the first update on that tensor is another.
+    later = location.phase in (Phase.PREDICTION, Phase.LOSS) and (location.epoch, location.batch) != (1, 0)
+    if not later and (diagnosis.named or location.phase not in (Phase.GRADIENT, Phase.UPDATE)):
         return ""
     if diagnosis.explanations and diagnosis.location.phase is Phase.GRADIENT:
         return ""

@@ -37,7 +37,7 @@ class Model(nn.Module):
 
 class Perceptron(Model):
     @nn.compact
-    def __call__(self, x):  # (batch, inputs)
+    def __call__(self, x: Any) -> Any:  # (batch, inputs)
         x = activation_of(self.chosen)(nn.Dense(HIDDEN, name="hidden", **self.own)(x))
         logits = nn.Dense(OUTPUTS, name="head", **self.own)(x)
         return nn.softmax(logits) if self.chosen.softmax else logits
@@ -45,7 +45,7 @@ class Perceptron(Model):
 
 class Normalized(Model):
     @nn.compact
-    def __call__(self, x):
+    def __call__(self, x: Any) -> Any:
         x = nn.Dense(HIDDEN, name="hidden", **self.own)(x)
         if self.chosen.norm == "batch":
             kept = 1 - self.chosen.norm_momentum
@@ -57,7 +57,7 @@ class Normalized(Model):
 
 class Convolutional(Model):
     @nn.compact
-    def __call__(self, x):  # (batch, side, side, channels)
+    def __call__(self, x: Any) -> Any:  # (batch, side, side, channels)
         padding: Any = "SAME" if self.chosen.padding == "same" else 1
         x = nn.tanh(nn.Conv(MAPS, (3, 3), 2, padding, name="conv", **self.own)(x))
         if self.chosen.pooling == "average":
@@ -69,7 +69,7 @@ class Convolutional(Model):
 
 class Resized(Model):
     @nn.compact
-    def __call__(self, x):
+    def __call__(self, x: Any) -> Any:
         side = SIDE + 4 if self.chosen.resize in ("corners", "centres") else SIDE - 3
         shape = (len(x), side, side, x.shape[-1])
         x = jax.image.resize(x, shape, "bilinear", antialias=self.chosen.resize == "antialias")
@@ -98,8 +98,8 @@ def rotated(x: Any, setup: Setup) -> Any:
 
 class Attention(Model):
     @nn.compact
-    def __call__(self, x):  # (batch, length, width)
-        def projected(name):
+    def __call__(self, x: Any) -> Any:  # (batch, length, width)
+        def projected(name: str) -> Any:
             return nn.Dense(WIDTH, use_bias=False, name=name, **self.own)
 
         q, k, v = (projected(n)(x).reshape(*x.shape[:2], HEADS, -1) for n in ("query", "key", "value"))
@@ -118,7 +118,7 @@ class Attention(Model):
 
 class Transformer(Model):
     @nn.compact
-    def __call__(self, words):  # (batch, length)
+    def __call__(self, words: Any) -> Any:  # (batch, length)
         embedding = nn.Embed(WORDS, WIDTH, name="embedding", **self.own)
         x = embedding(words)
         if not self.chosen.padding_trained:
@@ -139,10 +139,10 @@ class Recurrent(Model):
     """A cell written by hand, whose gates lie in one matrix."""
 
     @nn.compact
-    def __call__(self, x):  # (batch, length, inputs)
+    def __call__(self, x: Any) -> Any:  # (batch, length, inputs)
         gates = 4 if self.chosen.cell == "lstm" else 3
 
-        def weight(name, *shape):
+        def weight(name: str, *shape: int) -> Any:
             return self.param(name, nn.initializers.zeros, shape, self.dtype)
 
         taken = weight("cell_input", x.shape[-1], gates * HIDDEN), weight("cell_bias", gates * HIDDEN)

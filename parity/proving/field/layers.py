@@ -63,7 +63,7 @@ LAYER_PAIRS = (
         setup=_BATCH,
         fault={"norm_momentum": 0.0},
         where=r"mean|var|[Nn]orm",
-        names=("another-running-momentum", "running-statistics-not-moved"),
+        names=("another-running-momentum",),
     ),
     Pair(
         "layer-norm-unbiased",

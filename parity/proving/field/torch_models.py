@@ -43,7 +43,7 @@ class Perceptron(nn.Module):
         self.softmax = setup.softmax
         self.hidden.requires_grad_(not setup.frozen)
 
-    def forward(self, x):  # (batch, inputs)
+    def forward(self, x: Any) -> Any:  # (batch, inputs)
         logits = self.head(self.activation(self.hidden(x)))  # (batch, outputs)
         return logits.softmax(-1) if self.softmax else logits
 
@@ -56,7 +56,7 @@ class HandNorm(nn.Module):
         self.weight, self.bias = nn.Parameter(torch.ones(HIDDEN)), nn.Parameter(torch.zeros(HIDDEN))
         self.correction, self.epsilon = correction, epsilon
 
-    def forward(self, x):
+    def forward(self, x: Any) -> Any:
         variance = x.var(-1, keepdim=True, correction=self.correction)
         return self.weight * (x - x.mean(-1, keepdim=True)) / torch.sqrt(variance + self.epsilon) + self.bias
 
@@ -72,7 +72,7 @@ class Normalized(nn.Module):
         else:
             self.norm = nn.LayerNorm(HIDDEN, eps=setup.norm_epsilon)
 
-    def forward(self, x):
+    def forward(self, x: Any) -> Any:
         return self.head(torch.tanh(self.norm(self.hidden(x))))
 
 
@@ -84,7 +84,7 @@ class Convolutional(nn.Module):
         self.pool = nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=setup.counted)
         self.head = nn.Linear(SIDE * SIDE // 4 * MAPS, OUTPUTS)
 
-    def forward(self, x):  # (batch, side, side, channels)
+    def forward(self, x: Any) -> Any:  # (batch, side, side, channels)
         x = x.permute(0, 3, 1, 2)
         x = functional.pad(x, (0, 1, 0, 1)) if self.setup.padding == "same" else x
         x = torch.tanh(self.conv(x))
@@ -100,7 +100,7 @@ class Resized(nn.Module):
         self.conv, self.head = nn.Conv2d(CHANNELS, MAPS, 3), nn.Linear(MAPS, OUTPUTS)
         self.resize = setup.resize
 
-    def forward(self, x):
+    def forward(self, x: Any) -> Any:
         size = (SIDE + 4, SIDE + 4) if self.resize in ("corners", "centres") else (SIDE - 3, SIDE - 3)
         x = functional.interpolate(
             x.permute(0, 3, 1, 2),
@@ -137,8 +137,8 @@ class Attention(nn.Module):
         self.setup = setup
         self.query, self.key, self.value, self.joined = (nn.Linear(WIDTH, WIDTH, bias=False) for _ in range(4))
 
-    def forward(self, x):  # (batch, length, width)
-        def headed(y):  # (batch, head, length, features)
+    def forward(self, x: Any) -> Any:  # (batch, length, width)
+        def headed(y: Any) -> Any:  # (batch, head, length, features)
             return y.unflatten(-1, (HEADS, WIDTH // HEADS)).transpose(1, 2)
 
         q, k, v = headed(self.query(x)), headed(self.key(x)), headed(self.value(x))
@@ -166,7 +166,7 @@ class Transformer(nn.Module):
             self.head.weight = self.embedding.weight
         self.register_buffer("places", sinusoids(setup), persistent=False)
 
-    def forward(self, words):  # (batch, length)
+    def forward(self, words: Any) -> Any:  # (batch, length)
         x = self.embedding(words) * (math.sqrt(WIDTH) if self.setup.embedding_scaled else 1)
         if self.setup.positions in ("interleaved", "halves"):
             x = x + self.places.to(x.dtype)
@@ -183,7 +183,7 @@ class Recurrent(nn.Module):
         if setup.cell == "lstm":
             self.cell.bias_hh_l0.requires_grad_(setup.two_biases)
 
-    def forward(self, x):  # (batch, length, inputs)
+    def forward(self, x: Any) -> Any:  # (batch, length, inputs)
         return self.head(self.cell(x)[0][:, -1])
 
 

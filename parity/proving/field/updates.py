@@ -23,7 +23,6 @@ UPDATE_PAIRS = (
         Phase.UPDATE,
         setup={"optimizer": "rmsprop", "rate": _SLOW},
         fault={"epsilon_at": "inside"},
-        names=("rmsprop-epsilon-inside-the-root",),
         words=r"epsilon[^;]*inside|inside[^;]*root",
     ),
     Pair(
