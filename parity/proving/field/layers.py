@@ -226,7 +226,7 @@ LAYER_PAIRS = (
         setup=_WORDS | {"positions": "interleaved"},
         fault={"positions": "halves"},
         where=r"embedding|norm|sinusoids|position",
-        words=r"position",
+        words=r"position|sines-and-cosines-in-turn|sines-before-cosines",
     ),
     Pair(
         "embedding-not-scaled",

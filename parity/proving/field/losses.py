@@ -17,7 +17,7 @@ LOSS_PAIRS = (
         Phase.LOSS,
         setup=_WORDS | {"ignored": "left-out"},
         fault={"ignored": "counted"},
-        words=r"targets that are ignored",
+        words=r"targets that are ignored|ignored-rows-counted|another-loss-denominator",
         by=BY_HAND,
     ),
     Pair(
@@ -28,7 +28,7 @@ LOSS_PAIRS = (
         ("flax", "torch"),
         setup={"loss": "huber", "delta": 2.0, "delta_divides": False},
         fault={"delta_divides": True},
-        words=r"Huber|constant 2 of its own",
+        words=r"Huber|constant 2 of its own|another-loss-denominator",
         by=BY_HAND,
     ),
     Pair(
@@ -38,7 +38,7 @@ LOSS_PAIRS = (
         Phase.LOSS,
         setup=_CLASSES | {"class_weights": "weights"},
         fault={"class_weights": "rows"},
-        words=r"weights",
+        words=r"weights|another-loss-denominator",
         by=BY_HAND,
     ),
     Pair(
@@ -49,7 +49,7 @@ LOSS_PAIRS = (
         setup=_CLASSES | {"smoothing": 0.125},
         fault={"smoothing_over": "others"},
         names=("label-smoothing",),
-        words=r"smooth",
+        words=r"smooth|another-label-smoothing",
         by=BY_HAND,
     ),
     Pair(
@@ -61,7 +61,7 @@ LOSS_PAIRS = (
         setup={"loss": "divergence"},
         fault={"reduction": "elements"},
         names=("mean-over-classes",),
-        words=r"mean over 3 times as many",
+        words=r"mean over 3 times as many|another-loss-denominator",
         by=BY_HAND,
     ),
     Pair(
@@ -93,7 +93,7 @@ LOSS_PAIRS = (
         ("flax", "torch"),
         fault={"reduction": "sum"},
         names=("sum-for-mean",),
-        words=r"24 times",
+        words=r"24 times|another-loss-denominator",
         by=BY_HAND,
     ),
     Pair(
@@ -104,7 +104,7 @@ LOSS_PAIRS = (
         ("flax", "keras"),
         fault={"reduction": "sum"},
         names=("sum-for-mean",),
-        words=r"24 times",
+        words=r"24 times|another-loss-denominator",
         by=BY_HAND,
     ),
 )
@@ -120,6 +120,7 @@ GRADIENT_PAIRS = (
         fault={"clip": "tensor"},
         names=("clipped-tensor-by-tensor",),
         by=BY_HAND,
+        words=r"clipped-each-by-its-own-norm",
     ),
     Pair(
         "clipped-by-value",
@@ -130,6 +131,7 @@ GRADIENT_PAIRS = (
         setup={"clip": "norm"},
         fault={"clip": "value"},
         names=("clipped-value-by-value",),
+        words=r"clipped-by-value|clipped value by value",
     ),
     Pair(
         "clipped-before-unscaling",
@@ -139,7 +141,7 @@ GRADIENT_PAIRS = (
         ("flax", "torch"),
         setup={"clip": "norm"},
         fault={"clip": "scaled"},
-        words=r"before they are scaled back",
+        words=r"before they are scaled back|another-clipping-threshold",
         by=BY_HAND,
     ),
     Pair(
@@ -161,7 +163,7 @@ GRADIENT_PAIRS = (
         ("flax", "torch"),
         setup=_CLASSES | {"parts": 2},
         fault={"parts_joined": "loss"},
-        words=r"2 micro-batches",
+        words=r"2 micro-batches|micro-batches-added-up",
         by=BY_HAND,
     ),
     Pair(
@@ -171,7 +173,7 @@ GRADIENT_PAIRS = (
         Phase.GRADIENT,
         setup=_CLASSES | {"parts": 2},
         fault={"parts_joined": "sum"},
-        words=r"2 micro-batches or workers",
+        words=r"2 micro-batches or workers|micro-batches-added-up",
         by=BY_HAND,
     ),
     Pair(

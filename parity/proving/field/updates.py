@@ -75,6 +75,7 @@ UPDATE_PAIRS = (
         fault={"decay_on": "all"},
         where=r"bias|scale|norm",
         names=("weight-decay-on-some-tensors", "weight-decay-not-on-biases"),
+        words=r"weight-decay-on-everything",
     ),
     Pair(
         "decay-not-on-norms",
@@ -208,7 +209,7 @@ UPDATE_PAIRS = (
         setup={"rates": _STEPS},
         fault={"rates": tuple(RATE * 0.5**k for k in range(12))},
         names=("learning-rate-of-another-update", "another-learning-rate"),
-        words=r"learning rates of",
+        words=r"learning rates of|schedule-counted-in-epochs|another-schedule",
     ),
     Pair(
         "adam-epsilon-of-keras",
