@@ -221,9 +221,9 @@ GRADIENT_PAIRS = (
     ),
     Pair(
         "two-biases-trained",
-        "Both biases of an LSTM are trained, where the other framework has one: it goes twice as far.",
+        "Both biases of an LSTM are trained, where the other framework has one: their sum goes twice as far.",
         "https://github.com/google/flax/issues/3746",
-        Phase.UPDATE,
+        Phase.GRADIENT,
         ("keras", "torch"),
         setup={"model": "recurrent"},
         fault={"two_biases": True},
