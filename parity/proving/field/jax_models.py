@@ -147,7 +147,7 @@ class Recurrent(Model):
 
         taken = weight("cell_input", x.shape[-1], gates * HIDDEN), weight("cell_bias", gates * HIDDEN)
         kept = weight("cell_recurrent", HIDDEN, gates * HIDDEN)
-        second = weight("cell_recurrent_bias", gates * HIDDEN) if gates == 3 else 0.0
+        second: Any = weight("cell_recurrent_bias", gates * HIDDEN) if gates == 3 else 0.0
         h = c = jnp.zeros((len(x), HIDDEN), self.dtype)
         for step in range(x.shape[1]):
             ours, theirs = x[:, step] @ taken[0] + taken[1], h @ kept + second

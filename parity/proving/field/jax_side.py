@@ -104,12 +104,11 @@ def by_hand(setup: Setup) -> Any:
 
     def init(params: Any) -> Any:
         zeros = jax.tree.map(jnp.zeros_like, params)
-        dtype = jax.tree.leaves(params)[0].dtype
-        return {"count": jnp.zeros((), int), "product": jnp.ones((), dtype), "m": zeros, "v": zeros, "top": zeros}
+        return {"count": jnp.zeros((), int), "product": jnp.ones((), jnp.float32), "m": zeros, "v": zeros, "top": zeros}
 
     def update(gradients: Any, state: Any, params: Any = None) -> Any:
         t, m, v = state["count"] + 1, state["m"], state["v"]
-        dtype = state["product"].dtype
+        dtype = jax.tree.leaves(gradients)[0].dtype
         k = t.astype(dtype)
         m = jax.tree.map(lambda m, g: one * m + (1 - one) * g, m, gradients)
         v = jax.tree.map(lambda v, g: two * v + (1 - two) * g * g, v, gradients)
@@ -123,7 +122,8 @@ def by_hand(setup: Setup) -> Any:
             steps = jax.tree.map(lambda m, r: factor * m / (jnp.sqrt(r) + epsilon), m, root)
         elif setup.optimizer == "nadam":
             now, then = (one * (1 - 0.5 * 0.96 ** (count * 0.004)) for count in (k, k + 1))
-            product = product * now
+            # PyTorch keeps this product in float32, whatever it trains.
+            product = product * now.astype(jnp.float32)
             steps = jax.tree.map(
                 lambda g, m, r: (
                     ((1 - now) / (1 - product) * g + then / (1 - product * then) * m) / (jnp.sqrt(r / second) + epsilon)

@@ -161,19 +161,19 @@ def prove_field(
             while runs:
                 done, _ = wait(runs, timeout=0.5, return_when=FIRST_COMPLETED)
                 for future in done:
-                    job = runs.pop(future)
-                    key = job.pair, job.dtype
+                    ended = runs.pop(future)
+                    key = ended.pair, ended.dtype
                     try:
                         result = future.result()
-                        if isinstance(job, Judge):
+                        if isinstance(ended, Judge):
                             evidence.found.append(result)
                         else:
                             waiting[key] -= 1
                     except WorkerError as error:
-                        evidence.failures.append(f"{_name(job)}: {error}")
-                    on_job(_name(job))
-                    if isinstance(job, Record) and waiting[key] == 0:
-                        judge = Judge(*key, job.folder, Environment("numpy"), Resources(about="field"))
+                        evidence.failures.append(f"{_name(ended)}: {error}")
+                    on_job(_name(ended))
+                    if isinstance(ended, Record) and waiting[key] == 0:
+                        judge = Judge(*key, ended.folder, Environment("numpy"), Resources(about="field"))
                         runs[pool.submit(judge, partial(_told, on_step, _name(judge)))] = judge
     order = [pair.name for pair in PAIRS]
     evidence.found.sort(key=lambda one: (order.index(one.pair), one.dtype))

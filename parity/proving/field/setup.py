@@ -196,8 +196,9 @@ def data_of(setup: Setup, dtype: str) -> Data:
         "resized": (SIDE, SIDE, CHANNELS),
         "recurrent": (LENGTH, INPUTS),
     }.get(setup.model, (INPUTS,))
-    # Small inputs, so that a norm's epsilon matters.
-    x = (generator.normal(size=(ROWS, *shape)) / (16 if setup.model == "normalized" else 1)).astype(dtype)
+    # Small inputs, so that a layer norm's epsilon matters.
+    small = setup.model == "normalized" and setup.norm != "batch"
+    x = (generator.normal(size=(ROWS, *shape)) / (16 if small else 1)).astype(dtype)
     targets = 1.5 * generator.normal(size=(ROWS, OUTPUTS))
     if setup.loss == "divergence":
         targets = np.exp(targets) / np.exp(targets).sum(-1, keepdims=True)

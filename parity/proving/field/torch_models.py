@@ -205,7 +205,8 @@ def build(setup: Setup, weights: Params, dtype: str) -> nn.Module:
         weights: Canonical tensors by name.
         dtype: The run's.
     """
-    model = MODELS[setup.model](setup).to(getattr(torch, dtype))
+    model: nn.Module = MODELS[setup.model](setup)
+    model = model.to(getattr(torch, dtype))
     own = dict(model.named_parameters())
     places = {"kernel": "weight", "scale": "weight", "table": "weight", "bias": "bias", "input": "weight_ih_l0"}
     places |= {"recurrent": "weight_hh_l0", "recurrent_bias": "bias_hh_l0"}
