@@ -130,7 +130,7 @@ def how_named(pair: Pair, said: Mapping[str, Any] | None) -> tuple[str, str]:
     settings = ""
     for parting in _partings(said)[:1]:
         claimed |= set(parting["mistake"]["names"]) if parting["mistake"] else set()
-        settings = ", ".join(parting["differences"])
+        settings = "; ".join((*parting["differences"], parting["pattern"], parting["note"]))
     text = f"{said['why']}; {said['note']}; {settings}; {said['pattern']}"
     if claimed & set(pair.names):
         return RIGHT, ", ".join(sorted(claimed & set(pair.names)))

@@ -64,6 +64,7 @@ LAYER_PAIRS = (
         fault={"norm_momentum": 0.0},
         where=r"mean|var|[Nn]orm",
         names=("another-running-momentum",),
+        words=r"never moves",
     ),
     Pair(
         "layer-norm-unbiased",
@@ -109,6 +110,7 @@ LAYER_PAIRS = (
         fault={"flatten": "chw"},
         where=r"head|[Ff]latten|reshape",
         names=("flattened-in-another-order",),
+        words=r"same values in another order",
     ),
     Pair(
         "borders-counted",
