@@ -124,9 +124,10 @@ def by_hand(setup: Setup) -> Any:
             now, then = (one * (1 - 0.5 * 0.96 ** (count * 0.004)) for count in (k, k + 1))
             # PyTorch keeps this product in float32, whatever it trains.
             product = product * now.astype(jnp.float32)
+            so_far = product.astype(dtype)
             steps = jax.tree.map(
                 lambda g, m, r: (
-                    ((1 - now) / (1 - product) * g + then / (1 - product * then) * m) / (jnp.sqrt(r / second) + epsilon)
+                    ((1 - now) / (1 - so_far) * g + then / (1 - so_far * then) * m) / (jnp.sqrt(r / second) + epsilon)
                 ),
                 gradients,
                 m,

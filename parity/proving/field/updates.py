@@ -219,7 +219,6 @@ UPDATE_PAIRS = (
         setup=_ADAM | {"model": "normalized", "norm": "batch"},
         fault={"epsilon": 1e-7},
         names=("adam-epsilon-1e-7", "another-epsilon"),
-        by=BY_HAND,
     ),
     Pair(
         "adamw-epsilon-of-bert",
