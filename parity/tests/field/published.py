@@ -123,7 +123,7 @@ def in_torch(folder: Path, module: Any, make: Callable[[Any], Any], given: tuple
 def in_flax(folder: Path, lead: Path, model: Any, given: tuple[Any, ...]) -> None:
     inputs = [jnp.asarray(value) for value in given]
     params, optimizer = model.init(jax.random.key(0), *inputs)["params"], optax.sgd(RATE, 0.5)
-    params = transfer(lead, into=params) or params
+    transfer(lead, into=params)
     state = optimizer.init(params)
 
     @jax.jit
@@ -141,9 +141,11 @@ def never(*arguments: Any) -> Any:
     raise AssertionError("no case is known")
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, names: list[str]) -> None:
     with tempfile.TemporaryDirectory() as kept:
         for number, (name, (file, make, given, port)) in enumerate(SUBJECTS.items()):
+            if names and name not in names:
+                continue
             begun, lead = time.perf_counter(), Path(kept, f"{number}-torch")
             try:
                 in_torch(lead, loaded(folder, file), make, given, name)
@@ -161,4 +163,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2:])
