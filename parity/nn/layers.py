@@ -199,6 +199,13 @@ def _attend(call: Call) -> Array:
     )
 
 
+def _gated(call: Call) -> Array:
+    """One half of the features, times an activation of the other, the gate."""
+    halves = call.inputs if len(call.inputs) == 2 else np.split(call.x, 2, -1)
+    place = call.settings.get("gate", 0)
+    return functions.ELEMENTWISE[call.settings["activation"]](halves[place]) * halves[1 - place]
+
+
 FUNCTIONS: Mapping[str, Callable[[Call], Array]] = {
     "identity": lambda call: call.x,
     "relu": lambda call: functions.relu(call.x),
@@ -233,7 +240,12 @@ FUNCTIONS: Mapping[str, Callable[[Call], Array]] = {
     "dropout": _dropout,
     "recurrent": _recurrent,
     "attend": _attend,
+    "gated": _gated,
 }
-"""What each kind computes. ``attend`` is what attention does between its projections, ``identity`` no activation."""
+"""What each kind computes.
+
+``attend`` is what attention does between its projections, ``gated`` what a feed-forward network with a gate does,
+``identity`` no activation.
+"""
 FUSED = frozenset(("linear", "conv", "conv_transpose"))
 """The kinds that Keras lets have an activation within them."""

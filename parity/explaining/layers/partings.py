@@ -15,7 +15,7 @@ from parity.explaining.layers.elementwise import function_of, functions_in_words
 from parity.explaining.layers.frontier import Frontier, passive
 from parity.explaining.layers.gates import gates_in_words
 from parity.explaining.layers.matching import Match, matches, regions
-from parity.explaining.layers.named import Named, named, named_alone, named_attention
+from parity.explaining.layers.named import Named, named, named_alone, named_between
 from parity.explaining.layers.parting import Parting, Place
 from parity.nn import configuration as words
 from parity.recording.layers import CALL, Layer
@@ -152,7 +152,7 @@ class Forward:
             found = named(self.alignment, ours, theirs, (members.get(0, ()), members.get(1, ())))
         if found is None and ours.layer is None and theirs.layer is None:
             reach = [sorted(self.frontier.reach[side].get(t.label, ())) for side, t in enumerate((ours, theirs))]
-            found = named_attention(self.alignment, ours, theirs, (reach[0], reach[1]))
+            found = named_between(self.alignment, ours, theirs, (reach[0], reach[1]))
         return found
 
     def _same_inputs(self, ours: Tensor, theirs: Tensor) -> bool:

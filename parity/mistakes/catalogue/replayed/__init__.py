@@ -7,6 +7,7 @@ from parity.mistakes.catalogue.replayed import (
     attention,
     convolution,
     embedding,
+    gates,
     linear,
     normalization,
     pooling,
@@ -17,6 +18,6 @@ from parity.mistakes.layer import LayerMistake
 
 FAMILIES = (
     *(activations, normalization, linear, convolution, pooling),
-    *(embedding, regularization, recurrent, attention),
+    *(embedding, regularization, recurrent, attention, gates),
 )
 REPLAYED: tuple[LayerMistake, ...] = tuple(mistake for family in FAMILIES for mistake in family.MISTAKES)

@@ -289,26 +289,38 @@ def _attention(
     joined: bool = True,
     rotary: str = "",
     base: float = 10000.0,
+    groups: int = 3,
+    tiled: bool = False,
+    turns: str = "query key",
+    sign: float = 1.0,
+    mixed: bool = False,
 ) -> Any:
     """Attention as people write it, between a projection and another."""
-    heads = 3
+    heads = 3 if groups == 3 else 6
+    sizes = [WIDTH, *2 * [WIDTH * groups // heads]]
 
     class Attention(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.qkv, self.out = torch.nn.Linear(WIDTH, 3 * WIDTH), torch.nn.Linear(WIDTH, WIDTH)
+            self.qkv, self.out = torch.nn.Linear(WIDTH, sum(sizes)), torch.nn.Linear(WIDTH, WIDTH)
 
         def forward(self, x: Any) -> Any:
             batch, steps, _ = x.shape
-            query, key, value = self.qkv(x).chunk(3, -1)
+            query, key, value = self.qkv(x).split(sizes, -1)
             if cut:
                 query, key, value = (
-                    one.reshape(batch, steps, heads, -1).transpose(1, 2) for one in (query, key, value)
+                    one.reshape(batch, steps, -1, WIDTH // heads).transpose(1, 2) for one in (query, key, value)
                 )
             else:
                 query, key, value = (one.reshape(batch, heads, steps, -1) for one in (query, key, value))
             if rotary:
-                query, key = turned(query), turned(key)
+                query = turned(query) if "query" in turns else query
+                key = turned(key) if "key" in turns else key
+                value = turned(value) if "value" in turns else value
+            times = query.shape[1] // key.shape[1]
+            key, value = (
+                one.repeat(1, times, 1, 1) if tiled else one.repeat_interleave(times, 1) for one in (key, value)
+            )
             scores = query @ key.transpose(2, 3) * (scale or query.shape[-1] ** -0.5)
             if causal:
                 seen = torch.tril(torch.ones(steps, steps, dtype=torch.bool), offset)
@@ -319,7 +331,10 @@ def _attention(
 
     def turned(x: Any) -> Any:
         half = x.shape[-1] // 2
-        angles = torch.arange(x.shape[2])[:, None] / base ** (torch.arange(half) / half)
+        angles = sign * torch.arange(x.shape[2])[:, None] / base ** (torch.arange(half) / half)
+        if mixed:
+            angles = angles.repeat_interleave(2, 1)
+            return x * angles.cos() + torch.cat((-x[..., half:], x[..., :half]), -1) * angles.sin()
         cosine, sine = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
         first, second = (x[..., ::2], x[..., 1::2]) if rotary == "interleaved" else x.chunk(2, -1)
         both = first * cosine - second * sine, first * sine + second * cosine
@@ -341,8 +356,30 @@ ATTENTION: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "rotary-interleaved-for-halves": ({"rotary": "halves"}, {"rotary": "interleaved"}),
     "rotary-halves-for-interleaved": ({"rotary": "interleaved"}, {"rotary": "halves"}),
     "another-rotary-base": ({"rotary": "halves"}, {"base": 500000.0}),
+    "rotary-positions-missing": ({"rotary": "interleaved"}, {"rotary": ""}),
+    "rotary-positions-on-one-side": ({"rotary": "halves", "groups": 2}, {"turns": "query"}),
+    "rotary-positions-on-values": ({"rotary": "halves"}, {"turns": "query key value"}),
+    "rotary-positions-backwards": ({"rotary": "halves", "causal": False}, {"sign": -1.0}),
+    "rotary-frequencies-of-other-pairs": ({"rotary": "halves"}, {"mixed": True}),
+    "groups-of-heads-tiled": ({"groups": 2}, {"tiled": True}),
 }
 """How attention is written that is right, and what the mistake makes of it."""
+
+
+def _gated(torch: Any, activation: str = "silu", gate: int = 0) -> Any:
+    """A gated feed-forward network as people write it."""
+
+    class Gated(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.up, self.gate = torch.nn.Linear(WIDTH, 8), torch.nn.Linear(WIDTH, 8)
+            self.down = torch.nn.Linear(8, WIDTH)
+
+        def forward(self, x: Any) -> Any:
+            halves = self.gate(x), self.up(x)
+            return self.down(getattr(torch.nn.functional, activation)(halves[gate]) * halves[1 - gate])
+
+    return Gated()
 
 
 PLANTS: dict[str, Plant] = {
@@ -546,6 +583,8 @@ PLANTS |= {
     "forget-bias-of-one": Plant(STEPS, _recurrent("LSTM"), _with_forget_bias),
     "one-of-two-biases-missing": Plant(STEPS, _recurrent("GRU"), _without_hidden_bias),
     "sequence-reversed": Plant(STEPS, _recurrent("LSTM"), _backwards),
+    "other-half-is-the-gate": Plant(ROWS, _gated, partial(_gated, gate=1)),
+    "another-activation-in-a-gate": Plant(ROWS, _gated, partial(_gated, activation="gelu")),
 } | {
     name: Plant(STEPS, partial(_attention, **right), partial(_attention, **right | wrong))
     for name, (right, wrong) in ATTENTION.items()

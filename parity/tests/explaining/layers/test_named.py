@@ -42,6 +42,8 @@ FITTED = {
     "one-of-two-biases-missing": "that of the state",
     "causal-mask-off-by-one": "+1",
     "another-rotary-base": "500000 for 10000",
+    "rotary-positions-on-one-side": "the key",
+    "another-activation-in-a-gate": "gelu for silu",
 }
 """The numbers that are fitted, as the plants have them."""
 
