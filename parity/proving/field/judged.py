@@ -108,7 +108,8 @@ def well_located(pair: Pair, said: Mapping[str, Any]) -> bool:
     layers = _partings(said)[:1]
     places = [said["place"], *(name for name, _ in said["parts"]), *(layer["sentence"] for layer in layers)]
     # A tensor that is trained in one run alone is no tensor of both, and is named as the cause.
-    places += [said["why"]] if "no partner" in said["why"] or "no gradient of" in said["why"] else []
+    places += [said["why"]] if "no partner" in said["why"] else []
+    places += [said["note"]] if "no gradient of" in said["note"] else []
     if pair.phase == "prediction" and not layers:
         return True  # a run that was recorded by hand has no layers
     return pair.says_where(" ".join(places))

@@ -167,14 +167,15 @@ def _by_hand(
 ) -> None:
     def state() -> dict[str, Any]:
         buffers = {name: b for name, b in model.named_buffers() if name.split(".")[-1].startswith("running")}
-        return dict(model.named_parameters()) | buffers
+        return {name: value.detach().clone() for name, value in (dict(model.named_parameters()) | buffers).items()}
 
     with recorder as recording:
         recording.snapshot(state())
         for batch in rows:
+            begun = state()  # before the forward pass, which moves running statistics
             loss, prediction = backward(batch)
             gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-            recording.step(loss, rows=batch, prediction=prediction, gradients=gradients, params=state())
+            recording.step(loss, rows=batch, prediction=prediction, gradients=gradients, params=begun)
             update()
             recording.snapshot(state())
             after()

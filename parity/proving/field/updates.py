@@ -219,6 +219,7 @@ UPDATE_PAIRS = (
         setup=_ADAM | {"model": "normalized", "norm": "batch"},
         fault={"epsilon": 1e-7},
         names=("adam-epsilon-1e-7", "another-epsilon"),
+        words=r"epsilon 1e-0?7 against",
     ),
     Pair(
         "adamw-epsilon-of-bert",
