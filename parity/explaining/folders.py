@@ -13,7 +13,7 @@ from parity.explaining.explain import Explanation, explain_doubt, explain_pair, 
 from parity.explaining.layers.find import configuration_differences
 from parity.explaining.metrics import metric_alone, recorded_metric
 from parity.explaining.updates.optimizers import Side, departures_in_words
-from parity.explaining.updates.remade import optimizer_said
+from parity.explaining.updates.said import optimizer_said
 from parity.frameworks import known_framework
 from parity.judging.diff import Comparison, are_runs, compare_folders, compare_runs, opened
 from parity.judging.floors.known import Known

@@ -13,16 +13,20 @@ from parity.explaining.location import Location
 from parity.explaining.pairs import in_words
 from parity.explaining.pattern import pattern, times_in_words
 from parity.explaining.replay import Replay
-from parity.explaining.updates.compared import ANOTHER_RATE, SOME_DECAY, apart_in_words, followed_by_both
+from parity.explaining.updates.compared import ANOTHER_RATE, SOME_DECAY, apart_in_words, followed_by_both, set_otherwise
+from parity.explaining.updates.decays import spread_of
 from parity.explaining.updates.fits import Followed, follow
 from parity.explaining.updates.numbers import constants_of, numbers_of, uncontradicted
 from parity.explaining.updates.of_keras import of_keras
 from parity.explaining.updates.ratios import ratio_in_words, ratio_of_steps, spread_of_steps
-from parity.explaining.updates.remade import Updates, class_said, decays_said, is_surrounded, optimizer_said
+from parity.explaining.updates.remade import Updates
+from parity.explaining.updates.rules import beyond_the_spec
+from parity.explaining.updates.rules import in_words as optimizer_in_words
+from parity.explaining.updates.said import class_said, decays_said, optimizer_said
 from parity.judging.comparable import coarser_dtype
 from parity.judging.updates.followed import followed_updates
 from parity.recording.steps import Phase, Step, steps_of
-from parity.spec import Optimizer
+from parity.spec import Optimizer, decay_of
 from parity.tolerance import FACTOR
 from parity.trajectory import Trajectory
 
@@ -70,13 +74,41 @@ class Departure:
 def sides_of(run: Trajectory, other: Trajectory) -> tuple[Side, Side]:
     """Make the sides of a pair. A run that says no optimizer is meant to have the other's."""
 
-    def side(which: str, one: Trajectory, its: Trajectory) -> Side:
-        said, decays = optimizer_said(one), decays_said(one)
-        if said is None:
-            said, decays = optimizer_said(its), decays or decays_said(its)
-        return Side(which, one, steps_of(one), said, decays)
+    both = optimizer_said(run), optimizer_said(other)
+    if both == (None, None):  # what parity.spec has no words for is read only where nothing better is known
+        both = beyond_the_spec(run), beyond_the_spec(other)
 
-    return side("first", run, other), side("second", other, run)
+    def side(which: str, one: Trajectory, own: int) -> Side:
+        said = both[own] if _is_of(both[own], one) else None
+        its, steps = (run, other)[1 - own], steps_of(one)
+        of = one if said is not None else its
+        said = said if said is not None else both[1 - own]
+        said, decays = _masked(of, said, decays_said(one) or (decays_said(its) if of is its else ()))
+        return Side(which, one, steps, said if _is_of(said, one) else None, decays)
+
+    return side("first", run, 0), side("second", other, 1)
+
+
+def _is_of(optimizer: Optimizer | None, run: Trajectory) -> bool:
+    """Tell whether the parameters that an optimizer lets decay are the run's, whose tensors may have other names."""
+    if optimizer is None or not optimizer.decayed:
+        return optimizer is not None
+    return any(decay_of(optimizer, name) for name in run.params) or not getattr(optimizer, "weight_decay", 0.0)
+
+
+def _masked(
+    run: Trajectory, optimizer: Optimizer | None, decays: tuple[float, ...]
+) -> tuple[Optimizer | None, tuple[float, ...]]:
+    """Let an optimizer whose groups decay or do not say which tensors do, as its run's updates show."""
+    steps = steps_of(run)
+    if optimizer is None or not steps or len(decays) != 2 or decays[0] or optimizer.decayed is not None:
+        return optimizer, decays
+    updates = Updates(run, steps, optimizer)
+    found = follow(updates.sample, updates.optimizer)
+    spread = spread_of(found) if found is not None and updates.has_rates(found) else None
+    if spread is None or not spread.touched or abs(spread.value - decays[1]) > spread.unsure:
+        return optimizer, decays
+    return replace(optimizer, decayed=tuple(sorted(spread.touched))), ()
 
 
 def diagnosis_of(location: Location, replays: tuple[Replay, ...] = (), untried: str = "") -> Diagnosis:
@@ -214,12 +246,9 @@ def _named(one: Departure, until: int | None = None) -> tuple[Diagnosis, str]:
     replays, words = numbers_of(updates, found, until) if found is not None else ([], "")
     said += [words] if words else []
     if large != one.first:
-        untried = f"from update {large} on its updates are not those of {updates.optimizer}"
+        untried = f"from update {large} on its updates are not those of {updates.said}"
         return diagnosis_of(place, untried=untried), "; ".join(said)
-    if updates.rates is None:
-        diagnosis = updates.diagnose(one.first, place, until, singly=True)
-    else:
-        diagnosis = diagnosis_of(place, untried="no mistake is replayed on updates whose learning rate changes")
+    diagnosis = updates.diagnose(one.first, place, until, singly=True)
     known = uncontradicted(diagnosis.replays, updates, found, until)
     if not any(replay.explains for replay in (*known, *replays)) and (said_so := of_keras(updates, until)) is not None:
         far = place.check.floors if place.check is not None else None
@@ -229,7 +258,7 @@ def _named(one: Departure, until: int | None = None) -> tuple[Diagnosis, str]:
     if not any(replay.explains for replay in (*known, *replays)):
         replays, more = constants_of(updates, until)
         said += [more] if more else []
-    if not any(replay.explains for replay in (*known, *replays)) and updates.rates is None:
+    if not any(replay.explains for replay in (*known, *replays)):
         diagnosis = updates.diagnose(one.first, place, until)
         known = uncontradicted(diagnosis.replays, updates, found, until)
     if known and known[0].explains:
@@ -295,7 +324,7 @@ def _apart(both: Sequence[Updates]) -> tuple[tuple[Replay, ...], str] | None:
     if one is None or other is None or not apart:
         return None
     names, words = zip(*apart, strict=True)
-    return (Replay(tuple(names), Phase.UPDATE, max(one.floors, other.floors)),), "; ".join(words)
+    return (Replay(tuple(names), Phase.UPDATE, max(one.floors, other.floors)),), "; ".join(filter(None, words))
 
 
 def _with_rounding(found: Followed | None, dtype: str) -> Followed | None:
@@ -320,38 +349,55 @@ def _of_neither(sides: tuple[Side, Side], location: Location) -> Diagnosis:
         why = f"{untrained[0]} has no gradient, hence is no work of the optimizer"
         return diagnosis_of(location, untried=why)
     if ours.optimizer is not None and theirs.optimizer is not None:
-        made = [side.updates(side.optimizer or ours.optimizer) for side in sides]
-        told = any(side.decays for side in sides) or any(updates.rates is not None for updates in made)
-        if told and (apart := _told_apart(sides, location)) is not None:
-            return apart
-        which = (
-            f"{ours.optimizer}" if ours.optimizer == theirs.optimizer else f"{ours.optimizer} and {theirs.optimizer}"
-        )
-        why = f"each run's updates are those of the optimizer that it is meant to have: {which}"
+        mine, its = ours.updates(ours.optimizer), theirs.updates(theirs.optimizer)
+        if (both := _set_otherwise(mine, its, sides)) is not None:
+            replays, words = both
+            note = f"each run's updates are those of the optimizer that it is meant to have, and these differ: {words}"
+            return diagnosis_of(replace(location, note=f"{note}; {UNTOLD}"), replays)
+        told = dict.fromkeys(optimizer_in_words(side.optimizer) for side in sides if side.optimizer is not None)
+        why = f"each run's updates are those of the optimizer that it is meant to have: {' and '.join(told)}"
         if location.check is not None and location.check.agrees:
             why = f"to within rounding {why}; one of its numbers may be another by less than a single update shows"
         return diagnosis_of(location, untried=why)
     return _of_unsaid(sides, location)
 
 
+def _set_otherwise(mine: Updates, its: Updates, sides: tuple[Side, Side]) -> tuple[tuple[Replay, ...], str] | None:
+    """Name, and say, the numbers in which the optimizers of two runs differ, each of which keeps to its own.
+
+    None if they are the same, or if either run's updates are those of the other's numbers just as well.
+    """
+    apart = set_otherwise(mine.said, its.said)
+    crossed = [one.updates(other.optimizer) for one, other in (sides, sides[::-1]) if other.optimizer is not None]
+    if apart and all(updates.departs() is None for updates in crossed):
+        apart = []
+    floors = max(mine.farthest(), its.farthest())
+    masked = any(side.decays for side in sides) or mine.said.decayed is not None or its.said.decayed is not None
+    if mine.scheduled or its.scheduled or masked:
+        found = _apart((mine, its))
+        if found is not None:
+            (replay,), words = found
+            apart = [*apart, *((name, "") for name in replay.names[:-1]), (replay.names[-1], words)]
+            floors = replay.floors if any(side.decays for side in sides) else max(floors, replay.floors)
+    if not apart:
+        return None
+    names, words = zip(*apart, strict=True)
+    return (Replay(tuple(dict.fromkeys(names)), Phase.UPDATE, floors),), "; ".join(filter(None, words))
+
+
 def _of_unsaid(sides: tuple[Side, Side], location: Location) -> Diagnosis:
     """Say what the updates of two runs are, neither of which says its optimizer in the words of ``parity.spec``."""
-    # A plain optimizer that seems to fit one with a schedule, a decay mask or clipping would say wrong numbers.
-    surrounded = any(is_surrounded(side.run) for side in sides)
-    both = None if surrounded else followed_by_both([(side.run, side.steps) for side in sides])
+    both = followed_by_both([(side.run, side.steps) for side in sides])
     if both is not None:
         (one, other), rule, floors = both
         if found := apart_in_words(one, other):
             names, words = zip(*found, strict=True)
-            location = replace(location, note=f"both runs' updates are {rule}: {'; '.join(words)}; {UNTOLD}")
+            text = "; ".join(filter(None, words))
+            location = replace(location, note=f"both runs' updates are {rule}: {text}; {UNTOLD}")
             return diagnosis_of(location, (Replay(tuple(names), Phase.UPDATE, floors),))
     classes = list(dict.fromkeys(filter(None, (class_said(side.run) for side in sides))))
     why = "no update could be made again, because " + (
-        f"parity.spec has no words for {' and '.join(classes)}"
-        if classes
-        else "the optimizer's learning rate changes, its decay leaves parameters out or its gradients are clipped"
-        if surrounded
-        else "neither run says its optimizer"
+        f"parity.spec has no words for {' and '.join(classes)}" if classes else "neither run says its optimizer"
     )
     dtype = coarser_dtype(*(side.run for side in sides))
     ratio = ratio_of_steps(location, dtype)

@@ -7,7 +7,6 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -16,6 +15,9 @@ from parity.explaining.diagnose import Diagnosis, diagnose
 from parity.explaining.location import Location
 from parity.explaining.replay import Replays
 from parity.explaining.updates.fits import Followed, Sample, residuals
+from parity.explaining.updates.given import Norms, asks_to_clip, shortened
+from parity.explaining.updates.rules import made as by_rule
+from parity.explaining.updates.said import with_recorded_rates
 from parity.explaining.walk import Stop, walk
 from parity.frameworks import known_framework
 from parity.judging.floors.floor import Floor, least_floor
@@ -23,11 +25,11 @@ from parity.judging.floors.sight import moved_by_rounding
 from parity.judging.moments import unit_of
 from parity.judging.witness import Check, within_rounding
 from parity.mistakes.catalogue import CATALOGUE
-from parity.mistakes.stepwise import Stepwise, honest
+from parity.mistakes.stepwise import Stepwise
 from parity.nn.updates import slot_names
 from parity.recording.sketch import evenly
 from parity.recording.steps import Lazy, Phase, Step, epochs_and_batches, update_at
-from parity.spec import Adam, AdamW, Case, Dataset, Loss, Optimizer, Sgd, is_plain, optimizer_from
+from parity.spec import Case, Dataset, Loss, Optimizer
 from parity.tolerance import FACTOR
 from parity.trainer import Build, State, Trained, Trainer, Verbs
 from parity.trajectory import Trajectory
@@ -53,15 +55,18 @@ class Updates:
         trained = [name for name in every if name not in zero] or every
         self.shapes = {name: run.params[name].shape[1:] for name in trained}
         self.slots = slot_names(optimizer)
-        self.steps = Lazy(len(steps), lambda number: _selected(steps[number], self.shapes, self.slots))
-        self.run, self.optimizer, self.dtype = run, optimizer, run.meta["dtype"]
+        self.run, self.said, self.dtype = run, optimizer, run.meta["dtype"]
+        self.norms = Norms(steps)
+        if optimizer.clipping is not None and not asks_to_clip(optimizer.clipping, run, self.norms, len(steps)):
+            optimizer = replace(optimizer, clipping=None)
+        self.optimizer = with_recorded_rates(optimizer, run)
+        """The optimizer, which says the run's recorded learning rates, and no clipping of what is clipped already."""
+        self.raw = Lazy(len(steps), lambda number: _selected(steps[number], self.shapes, self.slots))
+        """The updates with the gradients that were recorded."""
         framework = known_framework(str(run.meta.get("implementation", "")))
         self._aside = framework is not None and framework.name in GRADIENTS_ASIDE
         self._samples: dict[int | None, Sample] = {}
         self._replayed: tuple[int | None, tuple[Trajectory, Replays, Floor]] | None = None
-        rates = recorded_rates(run, len(steps))
-        # If the rate does not change, the optimizer says it.
-        self.rates = None if rates is None or not np.ptp(rates) else rates / optimizer.learning_rate
 
     @property
     def sample(self) -> Sample:
@@ -71,14 +76,36 @@ class Updates:
     def sample_until(self, until: int | None) -> Sample:
         """Take the same of the updates before one."""
         if until not in self._samples:
-            self._samples[until] = Sample(self.steps[:until], list(self.shapes), self.dtype, self.slots)
+            norms = None if self.optimizer.clipping is None else self.norms
+            self._samples[until] = Sample(self.raw[:until], list(self.shapes), self.dtype, self.slots, norms)
         return self._samples[until]
 
+    @property
+    def scheduled(self) -> bool:
+        """Tell whether the learning rate changes, as the optimizer says it or as the run recorded it."""
+        return self.optimizer.rates is not None
+
+    def steps_of(self, optimizer: Optimizer) -> Sequence[Step]:
+        """Give the updates with their gradients as an optimizer gets them: clipped, if it clips."""
+        asked = optimizer.clipping
+        if asked is None:
+            return self.raw
+
+        def clipped(number: int) -> Step:
+            step, own, whole = self.raw[number], self.norms(number), self.norms.whole(number)
+            wide = {name: np.asarray(g, np.float64) for name, g in step.gradients.items()}
+            return replace(step, gradients={name: shortened(asked, g, own[name], whole) for name, g in wide.items()})
+
+        return Lazy(len(self.raw), clipped)
+
+    @property
+    def steps(self) -> Sequence[Step]:
+        """The updates with their gradients as the run's own optimizer gets them."""
+        return self.steps_of(self.optimizer)
+
     def expected_rates(self, count: int) -> Array:
-        """Give the learning rates of the first updates: those that the run recorded, else that of its optimizer."""
-        rates = np.ones(count) if self.rates is None else self.rates[:count]
-        expected: Array = self.optimizer.learning_rate * rates
-        return expected
+        """Give the learning rates of the first updates: those that the run recorded, else those of its optimizer."""
+        return self.sample.rates(self.optimizer)[:count]
 
     def has_rates(self, found: Followed) -> bool:
         """Tell whether the learning rates that were fitted to the updates are the expected ones, but for rounding."""
@@ -94,12 +121,16 @@ class Updates:
         far = self._departures()
         return (int(np.argmax(far > FACTOR)), float(np.max(far))) if np.any(far > FACTOR) else None
 
+    def farthest(self) -> float:
+        """Measure how far the update that is farthest from the optimizer's is from it, in noise floors."""
+        return float(np.max(self._departures(), initial=0.0))
+
     @np.errstate(all="ignore")  # a recording may hold any numbers
     def _departures(self) -> Array:
         if not self.shapes or not len(self.steps):
             return np.zeros(0)
         rates = self.expected_rates(len(self.steps))
-        left = residuals(self.sample, self.optimizer, rates)
+        left = residuals(self.sample, self.optimizer)
         left = np.maximum(np.abs(left) - rates[:, None] * self.effect_of_strays(self.optimizer), 0.0)
         far: Array = np.max(self.sample.left(self.sample.after - left), axis=1, initial=0.0)
         return far
@@ -189,8 +220,9 @@ class Updates:
             return
         strays = list(self._strays())
         moved = (0, 1, -1) if any(any(of.values()) for of in strays) else (0,)
-        every = [self._player(optimizer, strays, sign) for sign in moved]
-        for number, step in enumerate(self.steps):
+        steps = self.steps_of(optimizer)
+        every = [self._player(optimizer, steps, strays, sign) for sign in moved]
+        for number, step in enumerate(steps):
             for made in every:
                 if own:
                     made.load(replace(made.export(), params=step.before.params))
@@ -206,15 +238,17 @@ class Updates:
                           for name, of in ends.items()}  # fmt: skip
             yield within_rounding(step.after.params, wanted, self.dtype, times=1 if own else _lost(number + 1))
 
-    def _player(self, optimizer: Optimizer, strays: Sequence[Mapping[str, float]], sign: int) -> Trainer:
+    def _player(
+        self, optimizer: Optimizer, steps: Sequence[Step], strays: Sequence[Mapping[str, float]], sign: int
+    ) -> Trainer:
         """Make the recorded updates with an optimizer, of gradients that are moved as far as they stray, or not."""
 
         def moved(number: int) -> Step:
-            step, far = self.steps[number], strays[number]
+            step, far = steps[number], strays[number]
             return replace(step, gradients={name: value + sign * far[name] for name, value in step.gradients.items()})
 
-        steps = Lazy(len(self.steps), moved) if sign else self.steps
-        return playing(steps, self.rates)(played(steps, optimizer), "float64", "cpu")
+        steps_moved = Lazy(len(steps), moved) if sign else steps
+        return playing(steps_moved)(played(steps_moved, optimizer), "float64", "cpu")
 
     def diagnose(self, number: int, there: Location, until: int | None = None, singly: bool = False) -> Diagnosis:
         """Replay the mistakes in the optimizer on the recorded gradients.
@@ -242,7 +276,7 @@ class Updates:
         # Of many tensors a part of each is enough.
         most = max(1, 4 * SAMPLE // max(4, len(self.shapes)))
         places = {name: _sample(shape, worst.get(name), most) for name, shape in self.shapes.items()}
-        steps = [_selected(step, self.shapes, self.slots, places) for step in self.steps[:until]]
+        steps = [_selected(step, self.shapes, self.slots, places) for step in itertools.islice(self.steps, until)]
         states = [steps[0].before, *(step.after for step in steps)]
         updated = Trajectory(
             {"dtype": self.dtype},
@@ -302,74 +336,6 @@ def _selected(
     return replace(kept, before=state(step.before), gradients=of(step.gradients), after=state(step.after))
 
 
-def optimizer_said(run: Trajectory) -> Optimizer | None:
-    """Read the optimizer that a run declares; None if it declares none, or not in the words of ``parity.spec``.
-
-    None too if its learning rate changes, its decay leaves parameters out or its gradients are clipped: updates are
-    made again here by one rule for all values of all tensors.
-    """
-    found = _said(run)
-    return None if found is None or not is_plain(found) else found
-
-
-def is_surrounded(run: Trajectory) -> bool:
-    """Tell whether a run declares an optimizer with a schedule, a decay mask or clipping: see ``optimizer_said``."""
-    found = _said(run)
-    return found is not None and not is_plain(found)
-
-
-def _said(run: Trajectory) -> Optimizer | None:
-    said = run.meta.get("hyper_parameters")
-    text = said.get("optimizer") if isinstance(said, dict) else None
-    return optimizer_from(text) if isinstance(text, str) else in_our_words(run.meta.get("optimizer"))
-
-
-def decays_said(run: Trajectory) -> tuple[float, ...]:
-    """Read the weight decays of a watched optimizer's groups, if they have several: which decays what, nobody says."""
-    said = run.meta.get("optimizer")
-    groups = said.get("groups") if isinstance(said, dict) else None
-    decays = [group.get("weight_decay") for group in groups or () if isinstance(group, dict)]
-    found = sorted({float(decay) for decay in decays if isinstance(decay, int | float)})
-    return tuple(found) if len(found) > 1 else ()
-
-
-def class_said(run: Trajectory) -> str:
-    """Read the class of the optimizer that a watched run had; empty if nobody watched it."""
-    said = run.meta.get("optimizer")
-    name = said.get("class") if isinstance(said, dict) else None
-    return name.rpartition(".")[2] if isinstance(name, str) else ""
-
-
-def in_our_words(said: Any) -> Optimizer | None:
-    """Say in the words of ``parity.spec`` what a watcher read off a framework's optimizer; None if they do not fit.
-
-    Groups may differ in what decays: then the decay is that of the first group that does.
-    """
-    groups = said.get("groups") if isinstance(said, dict) else None
-    if not isinstance(groups, list) or not groups or not all(isinstance(group, dict) for group in groups):
-        return None
-    kind, decays = str(said.get("class")), [group.get("weight_decay") for group in groups]
-    group = {**groups[0], "weight_decay": next((decay for decay in decays if decay), decays[0])}
-
-    def number(*names: str) -> float:
-        return next((float(group[each]) for each in names if isinstance(group.get(each), int | float)), 0.0)
-
-    # Where the rate is recorded of each update, this one, which may be the last and 0, does not count.
-    rate, decay, name = number("lr", "learning_rate") or 1.0, number("weight_decay"), kind.rpartition(".")[2]
-    if any(group.get(flag) for flag in ("nesterov", "dampening", "amsgrad", "maximize")):
-        return None
-    if name == "SGD" and (kind.startswith("torch.") or not decay):
-        return Sgd(rate, number("momentum"), decay)
-    betas = group.get("betas")
-    # Keras's Adam adds its epsilon elsewhere.
-    if not kind.startswith("torch.") or name not in ("Adam", "AdamW") or not isinstance(betas, list | tuple):
-        return None
-    told = rate, float(betas[0]), float(betas[1]), number("eps")
-    if name == "AdamW" or group.get("decoupled_weight_decay"):
-        return AdamW(*told, decay)
-    return None if decay else Adam(*told)
-
-
 @dataclass(frozen=True)
 class OneByOne:
     """A batch order in which row k is the only batch of epoch k + 1."""
@@ -399,35 +365,24 @@ def playback(steps: Sequence[Step], start: State) -> Verbs:
     )
 
 
-def recorded_rates(run: Trajectory, updates: int) -> Array | None:
-    """Read the learning rate of each update; None if the run did not record them."""
-    found = [run.steps.get(f"{number}/learning_rate") for number in range(updates)]
-    rates = [float(rate) for rate in found if rate is not None and rate.size == 1]
-    return np.array(rates) if rates and len(rates) == updates and np.isfinite(rates).all() else None
-
-
-def playing(steps: Sequence[Step], rates: Array | None = None) -> Build:
-    """Make an implementation of recorded gradients, whose updates NumPy makes with the case's optimizer.
-
-    ``rates`` multiply its learning rate, one in each update.
-    """
-
-    def scheduled(optimizer: Optimizer, name: str, p: Array, g: Array, state: State) -> Array:
-        rate = optimizer.learning_rate * (1.0 if rates is None else float(rates[state.step - 1 - steps[0].number]))
-        return honest(replace(optimizer, learning_rate=rate), name, p, g, state)
+def playing(steps: Sequence[Step]) -> Build:
+    """Make an implementation of recorded gradients, whose updates NumPy makes with the case's optimizer."""
 
     def build(case: Case, dtype: str, device: str) -> Trainer:
         initial, names = case.initial(), slot_names(case.optimizer)
         # A slot that was not recorded begins at zero, as at the beginning of training.
         slots = {f"{slot}/{name}": np.zeros_like(p) for slot in names for name, p in initial.items()}
         begun = State(initial, slots | steps[0].before.slots, steps[0].before.step)
-        return Stepwise(playback(steps, begun), case, dtype, rule=scheduled)
+        return Stepwise(playback(steps, begun), case, dtype, rule=by_rule)
 
     return build
 
 
 def played(steps: Sequence[Step], optimizer: Optimizer) -> Case:
-    """Make a case of recorded updates: row k stands for the batch of update k, and an epoch is one update."""
+    """Make a case of recorded updates: row k stands for the batch of update k, and an epoch is one update.
+
+    The gradients of the steps are clipped already, if the optimizer clips.
+    """
     rows = np.arange(len(steps))
     data = Dataset(rows, rows)
     initial = {name: value.astype(np.float64) for name, value in steps[0].before.params.items()}
@@ -436,7 +391,7 @@ def played(steps: Sequence[Step], optimizer: Optimizer) -> Case:
         data=lambda: data,
         initial=lambda: initial,
         loss=Loss("total", "sum"),
-        optimizer=optimizer,
+        optimizer=replace(optimizer, clipping=None),
         schedule=OneByOne(),
         epochs=len(steps),
     )
