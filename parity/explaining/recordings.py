@@ -14,6 +14,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from parity.explaining import crossentropy
 from parity.explaining.diagnose import Diagnosis
 from parity.explaining.location import Location
 from parity.explaining.pairs import Noise
@@ -32,7 +33,8 @@ from parity.tolerance import least_floor
 from parity.trajectory import Trajectory
 from parity.typing import Array
 
-SENTENCES = {known.name: known.sentence for known in CATALOGUE} | clipping.SENTENCES | statistics.SENTENCES | SAID
+SENTENCES = {known.name: known.sentence for known in CATALOGUE} | clipping.SENTENCES
+SENTENCES |= crossentropy.SENTENCES | statistics.SENTENCES | SAID
 
 
 def explain_steps(
@@ -124,6 +126,8 @@ def _of_gradients(
     clipped = _clipped(sides, location, number, dtype, zero) if location.phase is Phase.GRADIENT else None
     if clipped is not None and clipped.explanations:
         return clipped
+    if location.phase is Phase.LOSS and (of_entropy := _of_entropies(sides, location, number)) is not None:
+        return of_entropy
     both = sides[0].steps[number], sides[1].steps[number]
     words = multiples_in_words(*both, dtype, zero)
     if not words and location.phase is Phase.LOSS:
@@ -137,6 +141,25 @@ def _of_gradients(
         found = replace(found, location=clipped.location)
         words = words or "no mistake is known that clips gradients to these"
     return replace(found, untried=words)
+
+
+def _of_entropies(sides: tuple[Side, Side], location: Location, number: int) -> Diagnosis | None:
+    """Explain a loss by the numbers of both runs' cross-entropies, from one prediction to two losses."""
+    pairs = []
+    until = number + crossentropy.UPDATES
+    for both in zip(*(side.steps[number:until] for side in sides), strict=False):
+        one, other = (
+            crossentropy.entropy_of(step, side.run.meta["dtype"]) for step, side in zip(both, sides, strict=True)
+        )
+        if one is None or other is None:
+            break
+        pairs.append((one, other))
+    names, words = crossentropy.entropies_apart(pairs) if pairs else ([], "")
+    if not names:
+        return None
+    note = f"{words}; which of the two is meant, recordings do not tell"
+    location = replace(location, note="; ".join(filter(None, (location.note, note))))
+    return diagnosis_of(location, (Replay(tuple(names), location.phase, 1.0),))
 
 
 def _clipped(
