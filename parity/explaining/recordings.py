@@ -21,7 +21,7 @@ from parity.explaining.pairs import Noise
 from parity.explaining.replay import Replay
 from parity.explaining.updates import clipping, statistics
 from parity.explaining.updates.compared import SAID, settings_in_words
-from parity.explaining.updates.factors import factors, multiples_in_words, smoothing_in_words
+from parity.explaining.updates.factors import multiples_in_words, smoothing_in_words
 from parity.explaining.updates.optimizers import Side, diagnosis_of, of_updates, sides_of
 from parity.judging.comparable import coarser_dtype
 from parity.judging.floors.sight import moved_by_rounding
@@ -187,9 +187,15 @@ def _clipped(
             times = 1 + clipping.IN_TORCH / (theirs.bound * least_floor(1.0, dtype))
             left = within_rounding(step.gradients, wanted, dtype, times=times)[0].floors
             return diagnosis_of(location, (Replay((name,), location.phase, left),))
-    if how[0] and how[1] and how[0].how == how[1].how == clipping.TOGETHER:
-        times = factors(sides[0].steps[number], sides[1].steps[number], dtype, zero).common
-        return diagnosis_of(location, untried=clipping.bounds_in_words(how[0], how[1], dtype, times))
+    if how[0] and how[1] and how[0].how == how[1].how:
+        ours, theirs = (clipping.without(side.steps[number], zero) for side in sides)
+        apart = clipping.bounds_apart(how[0], how[1], ours, theirs, dtype, before)
+        if apart is not None:
+            name, words, left = apart
+            if not name:
+                return diagnosis_of(location, untried=words)
+            location = replace(location, note=f"{words}; which of the two is meant, recordings do not tell")
+            return diagnosis_of(location, (Replay((name,), location.phase, left),))
     return diagnosis_of(location)
 
 

@@ -29,6 +29,7 @@ SAID = {
     ANOTHER_RATE: "The learning rate is another one.",
     ANOTHER_DECAY: "The weight decay is another one.",
     SOME_DECAY: "The weight decay leaves some tensors out.",
+    "another-clipping-threshold": "Gradients are clipped to another threshold.",
     LATE: "The learning rates are those of earlier or later updates.",
     SCHEDULE: "The learning rates follow another schedule.",
     "another-momentum": "The momentum is another one.",

@@ -93,6 +93,13 @@ class Sample:
             return self.gradients
         return shortened(optimizer.clipping, self.gradients, self.own[:, self.ids], self.whole)
 
+    def sizes(self, optimizer: Optimizer) -> tuple[float, float]:
+        """Give the range in which a limit of the optimizer's clipping matters."""
+        kind = optimizer.clipping.kind if optimizer.clipping is not None else "value"
+        every = {"global_norm": self.whole, "norm": self.own}.get(kind, np.abs(self.gradients))
+        seen = every[every > 0]
+        return (float(np.min(seen)) / 4, float(np.max(seen)) * 1.01) if seen.size else (1.0, 2.0)
+
     def rates(self, optimizer: Optimizer) -> Array:
         """Give the learning rate that an optimizer has in each update."""
         return nn.updates.rates(optimizer, self.done, self.count)
@@ -235,18 +242,23 @@ def fitted(sample: Sample, optimizer: Optimizer, name: str) -> tuple[float, floa
     Args:
         sample: The run.
         optimizer: The optimizer that it is said to have.
-        name: The constant: momentum, beta1, beta2 or epsilon.
+        name: The constant: momentum, beta1, beta2 or epsilon; or ``limit``, that of the clipping.
 
     Returns:
         Its value, and how far rounding may have moved it.
     """
     floors = np.where(sample.floors > 0, sample.floors, np.inf)[:, sample.ids]
+    asked, whole = optimizer.clipping, name in ("epsilon", "limit")
 
     def value(place: float) -> float:
-        return math.exp(place) if name == "epsilon" else -math.expm1(place)
+        return math.exp(place) if whole else -math.expm1(place)
 
     def left(place: float) -> Array:
-        far: Array = residuals(sample, altered(optimizer, **{name: value(place)})) / floors
+        if name == "limit" and asked is not None:
+            other = replace(optimizer, clipping=replace(asked, limit=value(place)))
+        else:
+            other = altered(optimizer, **{name: value(place)})
+        far: Array = residuals(sample, other) / floors
         return far
 
     def square(place: float) -> float:
@@ -257,6 +269,8 @@ def fitted(sample: Sample, optimizer: Optimizer, name: str) -> tuple[float, floa
 
     # Of what is kept, the rest counts, from one to a hundred-thousandth; of epsilon every power of ten.
     grid = np.log(10.0 ** np.arange(-16, 1)) if name == "epsilon" else np.log(10.0 ** np.arange(-5, 0.1, 0.25))
+    if name == "limit":
+        grid = np.linspace(*np.log(sample.sizes(optimizer)), 40)
     least, most = float(2 * grid[0] - grid[1]), float(2 * grid[-1] - grid[-2])
     best = float(min(grid, key=square))
     low, high = best - (grid[1] - grid[0]), best + (grid[1] - grid[0])
@@ -283,7 +297,7 @@ def fitted(sample: Sample, optimizer: Optimizer, name: str) -> tuple[float, floa
         found = moved
     # As many standard errors as a tolerance has noise floors. A change of a logarithm is a share of the number.
     error = math.sqrt(square(found) / max(1, sample.before.size) / (float(np.sum(slope * slope)) or math.inf))
-    return value(found), FACTOR * error * (value(found) if name == "epsilon" else 1 - value(found))
+    return value(found), FACTOR * error * (value(found) if whole else 1 - value(found))
 
 
 def residuals(sample: Sample, optimizer: Optimizer) -> Array:

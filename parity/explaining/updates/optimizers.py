@@ -13,6 +13,7 @@ from parity.explaining.location import Location
 from parity.explaining.pairs import in_words
 from parity.explaining.pattern import pattern, times_in_words
 from parity.explaining.replay import Replay
+from parity.explaining.updates.alternatives import alternatives_of
 from parity.explaining.updates.compared import ANOTHER_RATE, SOME_DECAY, apart_in_words, followed_by_both, set_otherwise
 from parity.explaining.updates.decays import spread_of
 from parity.explaining.updates.fits import Followed, follow
@@ -255,6 +256,10 @@ def _named(one: Departure, until: int | None = None) -> tuple[Diagnosis, str]:
         others = [replay for replay in known if replay.names != said_so[0].names]
         diagnosis = replace(diagnosis, location=place, replays=(said_so[0], *others), untried="")
         return replace(diagnosis, untouched=diagnosis.untouched or far), said_so[1]
+    if not any(replay.explains for replay in (*known, *replays)):
+        others, more = alternatives_of(updates, until)
+        known = sorted((*known, *others), key=lambda replay: replay.floors)
+        said += [more] if more else []
     if not any(replay.explains for replay in (*known, *replays)):
         replays, more = constants_of(updates, until)
         said += [more] if more else []
