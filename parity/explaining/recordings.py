@@ -22,7 +22,8 @@ from parity.explaining.replay import Replay
 from parity.explaining.updates import clipping, statistics
 from parity.explaining.updates.compared import SAID, settings_in_words
 from parity.explaining.updates.factors import multiples_in_words, smoothing_in_words
-from parity.explaining.updates.optimizers import Side, diagnosis_of, of_updates, sides_of
+from parity.explaining.updates.optimizers import diagnosis_of, of_updates
+from parity.explaining.updates.sides import Side, sides_of
 from parity.judging.comparable import coarser_dtype
 from parity.judging.floors.sight import moved_by_rounding
 from parity.judging.witness import within_rounding

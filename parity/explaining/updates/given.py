@@ -1,13 +1,14 @@
-"""Gradients as an optimizer gets them: those that a run recorded, clipped as its optimizer asks."""
+"""Gradients as an optimizer gets them: those that a run recorded, put together and clipped as its optimizer asks."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from parity.dtypes import unit
-from parity.recording.steps import Step
+from parity.recording.steps import Lazy, Step
 from parity.spec import Clipping
 from parity.tolerance import FACTOR
 from parity.trajectory import Trajectory
@@ -76,3 +77,42 @@ def shortened(asked: Clipping | None, gradient: Array, own: Array | float, whole
         asked.limit / np.maximum((own if asked.kind == "norm" else whole) + asked.epsilon, asked.limit)
     )
     return found
+
+
+def accumulated(steps: Sequence[Step]) -> int:
+    """Find of how many gradients a run makes one update: its parameters stay as they are in between.
+
+    Returns:
+        1 if every step is an update, or if steps that move nothing come in no such order.
+    """
+
+    def moved(step: Step) -> bool:
+        return any(not np.array_equal(step.before.params[name], step.after.params[name]) for name in step.gradients)
+
+    first = next((number for number, step in enumerate(steps) if moved(step)), 0)
+    each = first + 1
+    if each < 2 or len(steps) < 2 * each:
+        return 1
+    return each if all(moved(step) == (number % each == first) for number, step in enumerate(steps)) else 1
+
+
+def put_together(steps: Sequence[Step], each: int, last: bool = False) -> Sequence[Step]:
+    """Make one step of every so many, with the mean of their gradients, or with the last one's alone.
+
+    Keras, and a loop whose gradients add up, hand over in the last step what all of them make. What is left over at the
+    end is left out.
+    """
+    if each == 1:
+        return steps
+
+    def update(number: int) -> Step:
+        parts = [steps[number * each + part] for part in range(each)]
+        names = [name for name in parts[0].gradients if all(name in part.gradients for part in parts)]
+        taken = parts[-1:] if last else parts
+        mean = {
+            name: sum(np.asarray(part.gradients[name], np.float64) for part in taken) / len(taken) for name in names
+        }
+        before, after = replace(parts[0].before, step=number), replace(parts[-1].after, step=number + 1)
+        return replace(parts[-1], before=before, after=after, gradients=mean)
+
+    return Lazy(len(steps) // each, update)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,50 +15,22 @@ from parity.explaining.pattern import pattern, times_in_words
 from parity.explaining.replay import Replay
 from parity.explaining.updates.alternatives import alternatives_of
 from parity.explaining.updates.compared import ANOTHER_RATE, SOME_DECAY, apart_in_words, followed_by_both, set_otherwise
-from parity.explaining.updates.decays import spread_of
 from parity.explaining.updates.fits import Followed, follow
 from parity.explaining.updates.numbers import constants_of, numbers_of, uncontradicted
 from parity.explaining.updates.of_keras import of_keras
 from parity.explaining.updates.ratios import ratio_in_words, ratio_of_steps, spread_of_steps
 from parity.explaining.updates.remade import Updates
-from parity.explaining.updates.rules import beyond_the_spec
 from parity.explaining.updates.rules import in_words as optimizer_in_words
-from parity.explaining.updates.said import class_said, decays_said, optimizer_said
+from parity.explaining.updates.said import class_said
+from parity.explaining.updates.sides import Side
 from parity.judging.comparable import coarser_dtype
 from parity.judging.updates.followed import followed_updates
-from parity.recording.steps import Phase, Step, steps_of
-from parity.spec import Optimizer, decay_of
+from parity.recording.steps import Phase
 from parity.tolerance import FACTOR
-from parity.trajectory import Trajectory
 
+BESIDE = 100
+"""What a run departs by from its own optimizer is small beside so many times as much."""
 UNTOLD = "which of the two is meant, recordings do not tell"
-
-
-@dataclass(frozen=True)
-class Side:
-    """One run of a pair."""
-
-    which: str
-    """``first`` or ``second``."""
-    run: Trajectory
-    steps: Sequence[Step]
-    """The updates that it recorded deeply."""
-    optimizer: Optimizer | None
-    """The optimizer that it is meant to have."""
-    decays: Sequence[float] = ()
-    """The weight decays of that optimizer's groups, if it has several."""
-
-    _updates: dict[Optimizer, Updates] = field(default_factory=dict, repr=False, compare=False)
-
-    def updates(self, optimizer: Optimizer) -> Updates:
-        """Make its updates again by an optimizer; of each optimizer once."""
-        if optimizer not in self._updates:
-            self._updates[optimizer] = Updates(self.run, self.steps, optimizer)
-        return self._updates[optimizer]
-
-    def only(self, number: int) -> Side:
-        """Keep one of its updates."""
-        return Side(self.which, self.run, self.steps[number : number + 1], self.optimizer, self.decays)
 
 
 @dataclass(frozen=True)
@@ -70,46 +42,6 @@ class Departure:
     place: Location
     updates: Updates
     side: Side
-
-
-def sides_of(run: Trajectory, other: Trajectory) -> tuple[Side, Side]:
-    """Make the sides of a pair. A run that says no optimizer is meant to have the other's."""
-
-    both = optimizer_said(run), optimizer_said(other)
-    if both == (None, None):  # what parity.spec has no words for is read only where nothing better is known
-        both = beyond_the_spec(run), beyond_the_spec(other)
-
-    def side(which: str, one: Trajectory, own: int) -> Side:
-        said = both[own] if _is_of(both[own], one) else None
-        its, steps = (run, other)[1 - own], steps_of(one)
-        of = one if said is not None else its
-        said = said if said is not None else both[1 - own]
-        said, decays = _masked(of, said, decays_said(one) or (decays_said(its) if of is its else ()))
-        return Side(which, one, steps, said if _is_of(said, one) else None, decays)
-
-    return side("first", run, 0), side("second", other, 1)
-
-
-def _is_of(optimizer: Optimizer | None, run: Trajectory) -> bool:
-    """Tell whether the parameters that an optimizer lets decay are the run's, whose tensors may have other names."""
-    if optimizer is None or not optimizer.decayed:
-        return optimizer is not None
-    return any(decay_of(optimizer, name) for name in run.params) or not getattr(optimizer, "weight_decay", 0.0)
-
-
-def _masked(
-    run: Trajectory, optimizer: Optimizer | None, decays: tuple[float, ...]
-) -> tuple[Optimizer | None, tuple[float, ...]]:
-    """Let an optimizer whose groups decay or do not say which tensors do, as its run's updates show."""
-    steps = steps_of(run)
-    if optimizer is None or not steps or len(decays) != 2 or decays[0] or optimizer.decayed is not None:
-        return optimizer, decays
-    updates = Updates(run, steps, optimizer)
-    found = follow(updates.sample, updates.optimizer)
-    spread = spread_of(found) if found is not None and updates.has_rates(found) else None
-    if spread is None or not spread.touched or abs(spread.value - decays[1]) > spread.unsure:
-        return optimizer, decays
-    return replace(optimizer, decayed=tuple(sorted(spread.touched))), ()
 
 
 def diagnosis_of(location: Location, replays: tuple[Replay, ...] = (), untried: str = "") -> Diagnosis:
@@ -143,6 +75,8 @@ def of_updates(sides: tuple[Side, Side], location: Location, number: int) -> Dia
         floors = location.check.floors if location.check is not None else np.inf
         if _departing_alone(sides) <= FACTOR * floors:
             return None
+    if location.phase is Phase.UPDATE and (settings := _by_settings(sides, location)) is not None:
+        return settings
     found = list(_departures(sides))
     if not found:
         return _of_neither(sides, location) if location.phase is Phase.UPDATE else None
@@ -388,6 +322,27 @@ def _set_otherwise(mine: Updates, its: Updates, sides: tuple[Side, Side]) -> tup
         return None
     names, words = zip(*apart, strict=True)
     return (Replay(tuple(dict.fromkeys(names)), Phase.UPDATE, floors),), "; ".join(filter(None, words))
+
+
+def _by_settings(sides: tuple[Side, Side], location: Location) -> Diagnosis | None:
+    """Name the constants in which two optimizers differ, where all else that a run departs by is small beside that.
+
+    A framework may work out Adam's correction in float32, which shows in its updates, and explains no other beta.
+    """
+    ours, theirs = (side.optimizer for side in sides)
+    apart = set_otherwise(ours, theirs) if ours is not None and theirs is not None else []
+    if not apart or ours is None or theirs is None or not all(len(side.steps) for side in sides):
+        return None
+    own = [sides[0].updates(ours).farthest(), sides[1].updates(theirs).farthest()]
+    crossed = [sides[0].updates(theirs).farthest(), sides[1].updates(ours).farthest()]
+    if max(*own, 1.0) * BESIDE > min(crossed):
+        return None  # there is more to it
+    if not list(_departures(sides)):
+        return None  # each keeps to its own, which is told elsewhere
+    names, words = zip(*apart, strict=True)
+    note = f"the optimizers differ, and each run keeps to its own but for a {BESIDE:g}th of that: {'; '.join(words)}"
+    location = replace(location, note=f"{note}; {UNTOLD}")
+    return diagnosis_of(location, (Replay(tuple(names), Phase.UPDATE, FACTOR),))
 
 
 def _of_unsaid(sides: tuple[Side, Side], location: Location) -> Diagnosis:

@@ -6,7 +6,7 @@ import copy
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -15,8 +15,8 @@ from parity.explaining.diagnose import Diagnosis, diagnose
 from parity.explaining.location import Location
 from parity.explaining.replay import Replays
 from parity.explaining.updates.fits import Followed, Sample, residuals
-from parity.explaining.updates.given import Norms, asks_to_clip, shortened
-from parity.explaining.updates.rules import made as by_rule
+from parity.explaining.updates.given import Norms, accumulated, asks_to_clip, put_together, shortened
+from parity.explaining.updates.played import played, playing
 from parity.explaining.updates.said import with_recorded_rates
 from parity.explaining.walk import Stop, walk
 from parity.frameworks import known_framework
@@ -25,15 +25,14 @@ from parity.judging.floors.sight import moved_by_rounding
 from parity.judging.moments import unit_of
 from parity.judging.witness import Check, within_rounding
 from parity.mistakes.catalogue import CATALOGUE
-from parity.mistakes.stepwise import Stepwise
 from parity.nn.updates import slot_names
 from parity.recording.sketch import evenly
 from parity.recording.steps import Lazy, Phase, Step, epochs_and_batches, update_at
-from parity.spec import Case, Dataset, Loss, Optimizer
+from parity.spec import Optimizer
 from parity.tolerance import FACTOR
-from parity.trainer import Build, State, Trained, Trainer, Verbs
+from parity.trainer import State, Trainer
 from parity.trajectory import Trajectory
-from parity.typing import Array, Batches, Params
+from parity.typing import Array, Params
 
 UPDATES = tuple(known for known in CATALOGUE if known.phase is Phase.UPDATE and not known.at_the_end)
 """The mistakes that a recording of a run's first updates can show."""
@@ -47,6 +46,20 @@ class Updates:
     """A run's recorded updates, made again from its own gradients with the optimizer that it is meant to have."""
 
     def __init__(self, run: Trajectory, steps: Sequence[Step], optimizer: Optimizer) -> None:
+        self.each = accumulated(steps)
+        """Of how many of the run's steps an update is made: here updates are counted, outside steps."""
+        self.run, self.said, self.dtype = run, optimizer, run.meta["dtype"]
+        framework = known_framework(str(run.meta.get("implementation", "")))
+        self._aside = framework is not None and framework.name in GRADIENTS_ASIDE
+        self._take(put_together(steps, self.each))
+        if self.each > 1 and (far := self.farthest()) > FACTOR:
+            self._take(put_together(steps, self.each, last=True))
+            if self.farthest() > far:
+                self._take(put_together(steps, self.each))
+
+    def _take(self, steps: Sequence[Step]) -> None:
+        """Make these updates again, and forget others."""
+        run, optimizer = self.run, self.said
         # The optimizer does not touch a tensor without a gradient, such as running statistics. Where a gradient is zero
         # but for rounding, its update tells nothing.
         moved = [frozenset(step.gradients) for step in steps]
@@ -55,17 +68,15 @@ class Updates:
         trained = [name for name in every if name not in zero] or every
         self.shapes = {name: run.params[name].shape[1:] for name in trained}
         self.slots = slot_names(optimizer)
-        self.run, self.said, self.dtype = run, optimizer, run.meta["dtype"]
         self.norms = Norms(steps)
         if optimizer.clipping is not None and not asks_to_clip(optimizer.clipping, run, self.norms, len(steps)):
             optimizer = replace(optimizer, clipping=None)
-        self.optimizer = with_recorded_rates(optimizer, run)
+        self.optimizer = with_recorded_rates(optimizer, run, self.each)
         """The optimizer, which says the run's recorded learning rates, and no clipping of what is clipped already."""
         self.raw = Lazy(len(steps), lambda number: _selected(steps[number], self.shapes, self.slots))
         """The updates with the gradients that were recorded."""
-        framework = known_framework(str(run.meta.get("implementation", "")))
-        self._aside = framework is not None and framework.name in GRADIENTS_ASIDE
         self._samples: dict[int | None, Sample] = {}
+        self._mistaken: tuple[tuple[int, Location] | None] | None = None
         self._replayed: tuple[int | None, tuple[Trajectory, Replays, Floor]] | None = None
 
     @property
@@ -75,6 +86,7 @@ class Updates:
 
     def sample_until(self, until: int | None) -> Sample:
         """Take the same of the updates before one."""
+        until = self._counted(until)
         if until not in self._samples:
             norms = None if self.optimizer.clipping is None else self.norms
             self._samples[until] = Sample(self.raw[:until], list(self.shapes), self.dtype, self.slots, norms)
@@ -119,7 +131,9 @@ class Updates:
             The first update that departs, and how far the farthest does, in noise floors; None if none departs.
         """
         far = self._departures()
-        return (int(np.argmax(far > FACTOR)), float(np.max(far))) if np.any(far > FACTOR) else None
+        if not np.any(far > FACTOR):
+            return None
+        return int(np.argmax(far > FACTOR)) * self.each + self.each - 1, float(np.max(far))
 
     def farthest(self) -> float:
         """Measure how far the update that is farthest from the optimizer's is from it, in noise floors."""
@@ -146,7 +160,7 @@ class Updates:
         """
         sample = self.sample_until(until)
         effect = np.zeros_like(sample.gradients)
-        strays = np.array([[of[name] for name in sample.names] for of in self._strays(until)])
+        strays = np.array([[of[name] for name in sample.names] for of in self._strays(self._counted(until))])
         if strays.any():
             along, _ = sample.directions(optimizer)
             aside = copy.copy(sample)
@@ -164,8 +178,21 @@ class Updates:
             each = step.strays.get(Phase.GRADIENT, ())
             yield {name: max((one.get(name, 0.0) for one in each), default=0.0) for name in self.shapes}
 
+    def _moments(self) -> Iterator[tuple[int, int]]:
+        """Count the epoch and the batch of the step that ends each update."""
+        return itertools.islice(epochs_and_batches(self.run), self.each - 1, None, self.each)
+
+    def _counted(self, step: int | None) -> int | None:
+        """Count the updates before a step of the run."""
+        return None if step is None else step // self.each
+
     def first_mistaken(self) -> tuple[int, Location] | None:
         """Find the first update whose result is more than 64 roundings from the optimizer's: its number and place."""
+        if self._mistaken is None:
+            self._mistaken = (self._find_mistaken(),)
+        return self._mistaken[0]
+
+    def _find_mistaken(self) -> tuple[int, Location] | None:
         stops = (
             Stop(
                 epoch=epoch,
@@ -176,7 +203,7 @@ class Updates:
                 unit=unit_of(self.run),
             )
             for step, checks, (epoch, batch) in zip(
-                self.steps, self._made(self.optimizer), epochs_and_batches(self.run), strict=False
+                self.steps, self._made(self.optimizer), self._moments(), strict=False
             )
         )
         found, _ = walk(stops)
@@ -194,13 +221,14 @@ class Updates:
             The number of the first update that departs that far; ``first`` if none does.
         """
         far = self._departures()
-        beyond = far > max(far[first], 1.0) / math.sqrt(unit(self.dtype))
-        return int(np.argmax(beyond)) if beyond.any() else first
+        beyond = far > max(far[first // self.each], 1.0) / math.sqrt(unit(self.dtype))
+        return int(np.argmax(beyond)) * self.each + self.each - 1 if beyond.any() else first
 
     def place_of(self, number: int) -> Location:
         """Hold the parameters after one update against the optimizer's, made from the state before it."""
+        number //= self.each
         checks = next(itertools.islice(self._made(self.optimizer, own=True), number, None))
-        epoch, batch = next(itertools.islice(epochs_and_batches(self.run), number, None))
+        epoch, batch = next(itertools.islice(self._moments(), number, None))
         step = self.steps[number]
         unit, params = unit_of(self.run), step.before.params
         stop = Stop(epoch=epoch, batch=batch, checks={}, gradient=step.gradients, params=params, unit=unit)
@@ -208,6 +236,7 @@ class Updates:
 
     def left_by(self, optimizer: Optimizer, until: int | None = None) -> float:
         """Measure how far the results, up to an update, are from another optimizer's, in noise floors."""
+        until = self._counted(until)
         left = [checks[0].floors for checks in itertools.islice(self._made(optimizer), until)]
         return max(left) if left and len(left) == len(self.steps[:until]) else math.inf
 
@@ -264,8 +293,8 @@ class Updates:
         Returns:
             How well each mistake explains the run.
         """
-        updated, replays, floor = self._replays(there, until)
-        there = replace(there, epoch=number + 1, batch=0)
+        updated, replays, floor = self._replays(there, self._counted(until))
+        there = replace(there, epoch=number // self.each + 1, batch=0)
         return diagnose(updated, there, replays, floor, self.dtype, singly=singly)
 
     def _replays(self, there: Location, until: int | None) -> tuple[Trajectory, Replays, Floor]:
@@ -334,64 +363,3 @@ def _selected(
     # A prediction is no part of an update, and might be large.
     kept = replace(step, prediction=np.empty(0))
     return replace(kept, before=state(step.before), gradients=of(step.gradients), after=state(step.after))
-
-
-@dataclass(frozen=True)
-class OneByOne:
-    """A batch order in which row k is the only batch of epoch k + 1."""
-
-    ordered = True
-
-    def epochs(self, rows: int) -> Iterator[Batches]:
-        return ((np.array([row]),) for row in itertools.cycle(range(rows)))
-
-
-def playback(steps: Sequence[Step], start: State) -> Verbs:
-    """Make verbs which return, for row k, what was recorded at update k, whatever the parameters are."""
-
-    def gradients(x: Array, y: Array) -> tuple[float, Params]:
-        step = steps[int(x[0])]
-        return float(step.trained), step.gradients
-
-    def no_model(x: Array) -> Array:
-        raise NotImplementedError("a recorded update has no model to ask")
-
-    def no_training(segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
-        raise NotImplementedError("a recorded update is made again by its rule: see Stepwise")
-
-    # The recorded answers do not depend on the state that is loaded.
-    return Verbs(
-        predict=no_model, gradients=gradients, train=no_training, export=lambda: start, load=lambda state: None
-    )
-
-
-def playing(steps: Sequence[Step]) -> Build:
-    """Make an implementation of recorded gradients, whose updates NumPy makes with the case's optimizer."""
-
-    def build(case: Case, dtype: str, device: str) -> Trainer:
-        initial, names = case.initial(), slot_names(case.optimizer)
-        # A slot that was not recorded begins at zero, as at the beginning of training.
-        slots = {f"{slot}/{name}": np.zeros_like(p) for slot in names for name, p in initial.items()}
-        begun = State(initial, slots | steps[0].before.slots, steps[0].before.step)
-        return Stepwise(playback(steps, begun), case, dtype, rule=by_rule)
-
-    return build
-
-
-def played(steps: Sequence[Step], optimizer: Optimizer) -> Case:
-    """Make a case of recorded updates: row k stands for the batch of update k, and an epoch is one update.
-
-    The gradients of the steps are clipped already, if the optimizer clips.
-    """
-    rows = np.arange(len(steps))
-    data = Dataset(rows, rows)
-    initial = {name: value.astype(np.float64) for name, value in steps[0].before.params.items()}
-    return Case(
-        name="recorded-updates",
-        data=lambda: data,
-        initial=lambda: initial,
-        loss=Loss("total", "sum"),
-        optimizer=replace(optimizer, clipping=None),
-        schedule=OneByOne(),
-        epochs=len(steps),
-    )

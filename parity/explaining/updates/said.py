@@ -74,10 +74,11 @@ def recorded_rates(run: Trajectory) -> Array | None:
     return np.array(rates) if rates and len(rates) == updates and np.isfinite(rates).all() else None
 
 
-def with_recorded_rates(optimizer: Optimizer, run: Trajectory) -> Optimizer:
+def with_recorded_rates(optimizer: Optimizer, run: Trajectory, each: int = 1) -> Optimizer:
     """Give an optimizer that says no schedule the learning rates that its run recorded, if they change.
 
     If they do not change, the optimizer says the rate. A schedule that it says itself is what the run is held to.
+    Of ``each`` so many steps that make one update, the last one's counts.
 
     >>> names = [f"{number}/{what}" for number in (0, 1) for what in ("trained", "learning_rate")]
     >>> steps = {name: np.array(0.5 / (1 + int(name[0]))) for name in names}
@@ -87,4 +88,4 @@ def with_recorded_rates(optimizer: Optimizer, run: Trajectory) -> Optimizer:
     rates = recorded_rates(run) if optimizer.rates is None else None
     if rates is None or not np.ptp(rates):
         return optimizer
-    return replace(optimizer, rates=Listed(tuple(map(float, rates))))
+    return replace(optimizer, rates=Listed(tuple(map(float, rates[each - 1 :: each]))))
