@@ -189,8 +189,8 @@ def _clipped(
             left = within_rounding(step.gradients, wanted, dtype, times=times)[0].floors
             return diagnosis_of(location, (Replay((name,), location.phase, left),))
     if how[0] and how[1] and how[0].how == how[1].how:
-        ours, theirs = (clipping.without(side.steps[number], zero) for side in sides)
-        apart = clipping.bounds_apart(how[0], how[1], ours, theirs, dtype, before)
+        one, another = (clipping.without(side.steps[number], zero) for side in sides)
+        apart = clipping.bounds_apart(how[0], how[1], one, another, dtype, before)
         if apart is not None:
             name, words, left = apart
             if not name:

@@ -270,7 +270,8 @@ def fitted(sample: Sample, optimizer: Optimizer, name: str) -> tuple[float, floa
     # Of what is kept, the rest counts, from one to a hundred-thousandth; of epsilon every power of ten.
     grid = np.log(10.0 ** np.arange(-16, 1)) if name == "epsilon" else np.log(10.0 ** np.arange(-5, 0.1, 0.25))
     if name == "limit":
-        grid = np.linspace(*np.log(sample.sizes(optimizer)), 40)
+        small, large = sample.sizes(optimizer)
+        grid = np.linspace(math.log(small), math.log(large), 40)
     least, most = float(2 * grid[0] - grid[1]), float(2 * grid[-1] - grid[-2])
     best = float(min(grid, key=square))
     low, high = best - (grid[1] - grid[0]), best + (grid[1] - grid[0])

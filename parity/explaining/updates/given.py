@@ -12,7 +12,7 @@ from parity.recording.steps import Lazy, Step
 from parity.spec import Clipping
 from parity.tolerance import FACTOR
 from parity.trajectory import Trajectory
-from parity.typing import Array
+from parity.typing import Array, Params
 
 
 class Norms:
@@ -50,8 +50,9 @@ def asks_to_clip(asked: Clipping, run: Trajectory, norms: Norms, updates: int) -
         return False
     limit = asked.limit * (1 + FACTOR * unit(str(run.meta["dtype"])))
     sizes = {"value": norms.largest, "global_norm": norms.whole}
-    size = sizes.get(asked.kind, lambda number: max(norms(number).values(), default=0.0))
-    return any(size(number) > limit for number in range(updates))
+    size = sizes.get(asked.kind)
+    each = (size(number) if size else max(norms(number).values(), default=0.0) for number in range(updates))
+    return any(one > limit for one in each)
 
 
 def shortened(asked: Clipping | None, gradient: Array, own: Array | float, whole: Array | float) -> Array:

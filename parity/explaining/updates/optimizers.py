@@ -315,8 +315,8 @@ def _set_otherwise(mine: Updates, its: Updates, sides: tuple[Side, Side]) -> tup
     if mine.scheduled or its.scheduled or masked:
         found = _apart((mine, its))
         if found is not None:
-            (replay,), words = found
-            apart = [*apart, *((name, "") for name in replay.names[:-1]), (replay.names[-1], words)]
+            (replay,), text = found
+            apart = [*apart, *((name, "") for name in replay.names[:-1]), (replay.names[-1], text)]
             floors = replay.floors if any(side.decays for side in sides) else max(floors, replay.floors)
     if not apart:
         return None
