@@ -110,9 +110,8 @@ def put_together(steps: Sequence[Step], each: int, last: bool = False) -> Sequen
         parts = [steps[number * each + part] for part in range(each)]
         names = [name for name in parts[0].gradients if all(name in part.gradients for part in parts)]
         taken = parts[-1:] if last else parts
-        mean = {
-            name: sum(np.asarray(part.gradients[name], np.float64) for part in taken) / len(taken) for name in names
-        }
+        every = {name: np.stack([np.asarray(part.gradients[name], np.float64) for part in taken]) for name in names}
+        mean: Params = {name: np.mean(of, axis=0) for name, of in every.items()}
         before, after = replace(parts[0].before, step=number), replace(parts[-1].after, step=number + 1)
         return replace(parts[-1], before=before, after=after, gradients=mean)
 
