@@ -73,7 +73,8 @@ def shortened(asked: Clipping | None, gradient: Array, own: Array | float, whole
     if asked is None:
         return gradient
     if asked.kind == "value":
-        return np.clip(gradient, -asked.limit, asked.limit)
+        cut: Array = np.clip(gradient, -asked.limit, asked.limit)
+        return cut
     found: Array = gradient * (
         asked.limit / np.maximum((own if asked.kind == "norm" else whole) + asked.epsilon, asked.limit)
     )

@@ -13,10 +13,10 @@ import torch
 
 from parity import watch
 from parity.explaining.crossentropy import entropy_of
-from parity.explaining.explain import explain_pair
-from parity.judging.verdict import Judgement, Verdict
+from parity.explaining.pairs import largest_parting
+from parity.explaining.recordings import explain_steps
 from parity.recording.reader import read
-from parity.recording.steps import steps_of
+from parity.recording.steps import Phase, steps_of
 from parity.tests.field.port import explained
 
 F = torch.nn.functional
@@ -227,8 +227,11 @@ def test_a_right_pair_that_rounds_otherwise_gets_no_name(name: str, tmp_path: Pa
     runs = [read(folder) for folder in folders]
     moved = {key: value * (1 + 1e-15) if "/params/" in key else value for key, value in runs[1].steps.items()}
     runs[1] = replace(runs[1], steps=moved)
-    judged = Judgement(Verdict.FAIL, 2.0, 1, "loss", "", None, 1.0)
-    assert explain_pair(*runs, judged, "").as_json()["named"] == []
+    place = largest_parting(*runs)
+    assert place is not None
+    for phase in (Phase.LOSS, Phase.GRADIENT, Phase.UPDATE):
+        found = explain_steps(*runs, replace(place, phase=phase))
+        assert found is None or not found.explanations, found.explanations
 
 
 @pytest.mark.parametrize("channels_first", [False, True])
