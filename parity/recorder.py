@@ -53,10 +53,9 @@ class Recorder:
             explain`` then names the phase in which two runs part.
         optimizer: The optimizer that the run is meant to have, in the words of ``parity.spec``. ``parity explain``
             holds the recorded updates against it, and says by which of its numbers they depart. If the loop has a
-            learning-rate schedule, hand ``learning_rate`` to each step as well; if it clips, hand over the gradients
-            that are clipped already, and those before as ``unclipped``. Of a choice of which parameters decay
-            ``parity.spec`` has no words: leave the optimizer out then, or be told which decay. An optimizer of another
-            kind is left out, too.
+            learning-rate schedule, say it in ``rates`` or hand ``learning_rate`` to each step; if it clips, hand over
+            the gradients that are clipped already, and those before as ``unclipped``; if some parameters alone decay,
+            name them in ``decayed``. An optimizer of another kind is left out.
 
     Raises:
         ValueError: If an argument is not one of those above.

@@ -138,7 +138,24 @@ class WarmupCosine:
     steps: int
 
 
-Rates = StepDecay | LinearWarmup | CosineDecay | WarmupCosine
+@dataclass(frozen=True)
+class Listed:
+    """The learning rates that a run recorded, update by update: what no formula says can be made again all the same.
+
+    No recording is written with it: ``Recorder.step`` takes the learning rate of each update.
+
+    Attributes:
+        values: The rate of each update, from the first on. The last one stays.
+
+    Examples:
+        >>> Sgd(0.1, rates=Listed((0.0, 0.05, 0.1))).rates.values
+        (0.0, 0.05, 0.1)
+    """
+
+    values: tuple[float, ...]
+
+
+Rates = StepDecay | LinearWarmup | CosineDecay | WarmupCosine | Listed
 """Learning rates over time. The names are those of functions in ``parity.nn.learning_rates``, the fields theirs."""
 
 

@@ -14,8 +14,9 @@ from parity.explaining.layers.find import configuration_differences
 from parity.explaining.location import Location
 from parity.explaining.metrics import metric_alone, recorded_metric
 from parity.explaining.pairs import in_words
-from parity.explaining.updates.optimizers import Side, departures_in_words
-from parity.explaining.updates.remade import optimizer_said
+from parity.explaining.updates.optimizers import departures_in_words
+from parity.explaining.updates.said import optimizer_said
+from parity.explaining.updates.sides import Side
 from parity.frameworks import known_framework
 from parity.judging.diff import Comparison, are_runs, compare_folders, compare_runs, opened
 from parity.judging.floors.known import Known

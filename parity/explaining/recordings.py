@@ -14,14 +14,16 @@ from dataclasses import replace
 
 import numpy as np
 
+from parity.explaining import crossentropy
 from parity.explaining.diagnose import Diagnosis
 from parity.explaining.location import Location
 from parity.explaining.pairs import Noise
 from parity.explaining.replay import Replay
 from parity.explaining.updates import clipping, statistics
 from parity.explaining.updates.compared import SAID, settings_in_words
-from parity.explaining.updates.factors import factors, multiples_in_words, smoothing_in_words
-from parity.explaining.updates.optimizers import Side, diagnosis_of, of_updates, sides_of
+from parity.explaining.updates.factors import multiples_in_words, smoothing_in_words
+from parity.explaining.updates.optimizers import diagnosis_of, of_updates
+from parity.explaining.updates.sides import Side, sides_of
 from parity.judging.comparable import coarser_dtype
 from parity.judging.floors.sight import moved_by_rounding
 from parity.judging.witness import within_rounding
@@ -32,7 +34,8 @@ from parity.tolerance import least_floor
 from parity.trajectory import Trajectory
 from parity.typing import Array
 
-SENTENCES = {known.name: known.sentence for known in CATALOGUE} | clipping.SENTENCES | statistics.SENTENCES | SAID
+SENTENCES = {known.name: known.sentence for known in CATALOGUE} | clipping.SENTENCES
+SENTENCES |= crossentropy.SENTENCES | statistics.SENTENCES | SAID
 
 
 def explain_steps(
@@ -136,6 +139,8 @@ def _of_gradients(
     clipped = _clipped(sides, location, number, dtype, zero) if location.phase is Phase.GRADIENT else None
     if clipped is not None and clipped.explanations:
         return clipped
+    if location.phase is Phase.LOSS and (of_entropy := _of_entropies(sides, location, number)) is not None:
+        return of_entropy
     both = sides[0].steps[number], sides[1].steps[number]
     words = multiples_in_words(*both, dtype, zero)
     if not words and location.phase is Phase.LOSS:
@@ -149,6 +154,25 @@ def _of_gradients(
         found = replace(found, location=clipped.location)
         words = words or "no mistake is known that clips gradients to these"
     return replace(found, untried=words)
+
+
+def _of_entropies(sides: tuple[Side, Side], location: Location, number: int) -> Diagnosis | None:
+    """Explain a loss by the numbers of both runs' cross-entropies, from one prediction to two losses."""
+    pairs = []
+    until = number + crossentropy.UPDATES
+    for both in zip(*(side.steps[number:until] for side in sides), strict=False):
+        one, other = (
+            crossentropy.entropy_of(step, side.run.meta["dtype"]) for step, side in zip(both, sides, strict=True)
+        )
+        if one is None or other is None:
+            break
+        pairs.append((one, other))
+    names, words = crossentropy.entropies_apart(pairs) if pairs else ([], "")
+    if not names:
+        return None
+    note = f"{words}; which of the two is meant, recordings do not tell"
+    location = replace(location, note="; ".join(filter(None, (location.note, note))))
+    return diagnosis_of(location, (Replay(tuple(names), location.phase, 1.0),))
 
 
 def _clipped(
@@ -176,9 +200,15 @@ def _clipped(
             times = 1 + clipping.IN_TORCH / (theirs.bound * least_floor(1.0, dtype))
             left = within_rounding(step.gradients, wanted, dtype, times=times)[0].floors
             return diagnosis_of(location, (Replay((name,), location.phase, left),))
-    if how[0] and how[1] and how[0].how == how[1].how == clipping.TOGETHER:
-        times = factors(sides[0].steps[number], sides[1].steps[number], dtype, zero).common
-        return diagnosis_of(location, untried=clipping.bounds_in_words(how[0], how[1], dtype, times))
+    if how[0] and how[1] and how[0].how == how[1].how:
+        one, another = (clipping.without(side.steps[number], zero) for side in sides)
+        apart = clipping.bounds_apart(how[0], how[1], one, another, dtype, before)
+        if apart is not None:
+            name, words, left = apart
+            if not name:
+                return diagnosis_of(location, untried=words)
+            location = replace(location, note=f"{words}; which of the two is meant, recordings do not tell")
+            return diagnosis_of(location, (Replay((name,), location.phase, left),))
     return diagnosis_of(location)
 
 

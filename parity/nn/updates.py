@@ -12,15 +12,27 @@ from typing import Any
 import numpy as np
 
 from parity.nn import clipping, learning_rates
+from parity.rules import Listed
 from parity.spec import Adam, AdamW, CosineDecay, LinearWarmup, Optimizer, Sgd, StepDecay, WarmupCosine, decay_of
 from parity.trainer import State
 from parity.typing import Array, Params
+
+
+def listed(step: int, *, learning_rate: float, values: tuple[float, ...]) -> float:
+    """Give the learning rate that a run recorded of an update; see ``parity.rules.Listed``.
+
+    >>> [listed(step, learning_rate=1.0, values=(0.5, 0.25)) for step in range(3)]
+    [0.5, 0.25, 0.25]
+    """
+    return values[min(step, len(values) - 1)]
+
 
 RATES: Mapping[type, Callable[..., float]] = {
     StepDecay: learning_rates.step_decay,
     LinearWarmup: learning_rates.linear_warmup,
     CosineDecay: learning_rates.cosine_decay,
     WarmupCosine: learning_rates.warmup_cosine,
+    Listed: listed,
 }
 
 

@@ -200,7 +200,11 @@ def optimizer_in_words(parts: list[Part]) -> Optimizer | None:
     """
     if any(part.group for part in parts):
         return None
-    own = [part for part in parts if not part.name.startswith(CLIPS)]
+    # Of how many gradients an update is the mean, the updates themselves tell; but not how that is clipped.
+    whole = [part.name for part in parts]
+    if "MultiSteps" in whole and any(name.startswith(CLIPS) for name in whole[whole.index("MultiSteps") :]):
+        return None
+    own = [part for part in parts if not part.name.startswith((*CLIPS, "MultiSteps"))]
     said, names = {part.name: part.settings for part in own}, [part.name for part in own]
     rate = learning_rate(own, tuple) if names and names[-1] == "scale" else None
     decay = said.get("add_decayed_weights", {}).get("weight_decay", 0.0)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from parity.explaining.updates.factors import SCALE
+from parity.explaining.updates.fits import plainly
+from parity.judging.witness import within_rounding
 from parity.recording.steps import Step
 from parity.tolerance import FACTOR, least_floor
 from parity.trajectory import Trajectory
@@ -16,6 +19,7 @@ from parity.typing import Array, Params
 TOGETHER, EACH, VALUES = "all together", "tensor by tensor", "value by value"
 IN_TORCH = 1e-6
 """What torch adds to a norm before it divides by it: it clips to that much less, relative to the norm."""
+TORCH_EPSILON, ANOTHER_LIMIT = "clipped-by-the-norm-and-1e-6", "another-clipping-threshold"
 MOST_SCALE = 2.0**64
 """No loss is scaled by as much."""
 SENTENCES = {
@@ -37,7 +41,12 @@ class Clipping:
 
     def __str__(self) -> str:
         what = "values" if self.how == VALUES else "norms" if self.how == EACH else "a norm"
-        return f"{self.how}, to {what} of {self.bound:.6g}"
+        return f"{self.how}, to {what} of {self.plainly:.6g}"
+
+    @property
+    def plainly(self) -> float:
+        """The bound with the fewest digits that torch's 1e-6 leaves of it."""
+        return plainly(self.bound, 2 * IN_TORCH) if self.bound > 1e3 * IN_TORCH else self.bound
 
     def near(self, bound: float, dtype: str) -> bool:
         """Tell whether another bound is the same but for rounding, and for what torch adds to a norm."""
@@ -93,33 +102,45 @@ def unclipped(run: Trajectory, number: int) -> Params:
     return {name.removeprefix(start): run.steps[name] for name in run.steps if name.startswith(start)}
 
 
-def bounds_in_words(mine: Clipping, other: Clipping, dtype: str, times: float | None) -> str:
-    """Say how the bounds of two runs differ, both of which clip all gradients together.
+def bounds_apart(
+    mine: Clipping, other: Clipping, step: Step, its: Step, dtype: str, before: Params
+) -> tuple[str, str, float] | None:
+    """Say how the bounds of two runs differ, both of which clip in one way.
+
+    Clipping to the smaller bound what is clipped to the larger one gives the same as clipping to the smaller at once.
 
     Args:
-        mine: The first run's.
-        other: The second's.
+        mine: How the first run clips.
+        other: How the second does.
+        step: The first run's step.
+        its: The second's.
         dtype: The coarser dtype of the two.
-        times: The number by which the first run's gradients are a multiple of the second's; None if they are none.
+        before: The gradients before they were clipped; empty if neither run recorded them.
 
     Returns:
-        A sentence; empty if the gradients differ by more than the bounds.
+        The name of the mistake, empty if there is none for it; a sentence; and what the bounds leave of the gradients,
+        in noise floors. None if the gradients differ by more than the bounds.
     """
-    if times is None or not mine.near(times * other.bound, dtype):
-        return ""
+    pairs = ((mine, step), (other, its))
+    (low, smaller), (high, larger) = sorted(pairs, key=lambda pair: pair[0].bound)
+    wanted = low.of(larger.gradients) if not mine.near(other.bound, dtype) else larger.gradients
+    times = 1 + IN_TORCH / (low.bound * least_floor(1.0, dtype))
+    left = within_rounding(smaller.gradients, wanted, dtype, times=times)[0].floors
+    if left > FACTOR:
+        return None
     if mine.near(other.bound, dtype):
-        return "both runs clip to one norm, and torch adds 1e-6 to what it divides by, which others do not"
-    larger, smaller = max(mine, other, key=_bound), min(mine, other, key=_bound)
-    ratio = larger.bound / max(smaller.bound, np.finfo(np.float64).tiny)
+        text = "both runs clip to one norm, and torch adds 1e-6 to what it divides by, which others do not"
+        whole = math.hypot(*(_norm(g) for g in before.values()))
+        proven = whole > 0 and abs((high.bound / low.bound - 1) * whole - IN_TORCH) <= 1e-3 * IN_TORCH
+        return (TORCH_EPSILON if proven and mine.how != VALUES else "", text, left)
+    ratio = high.bound / max(low.bound, np.finfo(np.float64).tiny)
     scale = round(ratio) if ratio < MOST_SCALE else 0
-    text = f"the first run clips to a norm of {mine.bound:.6g}, the second to {other.bound:.6g}"
-    if scale > 1 and scale & (scale - 1) == 0 and larger.near(scale * smaller.bound, dtype):
+    what = {VALUES: "values", EACH: "norms", TOGETHER: "a norm"}[mine.how]
+    text = f"the first run clips to {what} of {mine.plainly:.6g}, the second to {other.plainly:.6g}"
+    if scale >= SCALE and scale & (scale - 1) == 0 and high.near(scale * low.bound, dtype):
         text += f", as where gradients of a loss scaled by {scale} for float16 are clipped before they are scaled back"
-    return text
-
-
-def _bound(clipping: Clipping) -> float:
-    return clipping.bound
+        return "", text, left
+    return ANOTHER_LIMIT, text, left
 
 
 def clipped_otherwise(step: Step, other: Step, mine: Clipping | None, theirs: Clipping, before: Params) -> Params:
@@ -157,6 +178,11 @@ def _enlarged(step: Step, other: Step, mine: Clipping | None) -> Params:
             ratios.append(float(np.sum(got[kept] * clipped[kept])) / square)
     most = max(ratios, default=1.0)
     return {name: np.asarray(g, np.float64) * most for name, g in other.gradients.items()}
+
+
+def without(step: Step, names: Sequence[str]) -> Step:
+    """Leave the gradients that are rounding alone out of a step."""
+    return replace(step, gradients={name: g for name, g in step.gradients.items() if name not in names})
 
 
 def _norm(values: Array) -> float:

@@ -9,7 +9,8 @@ import numpy as np
 
 from parity.dtypes import unit
 from parity.explaining.pattern import enumerated
-from parity.explaining.updates.fits import Followed, Sample, follow, guesses, plainly
+from parity.explaining.updates.decays import alike, decay_in_words, spread_of
+from parity.explaining.updates.fits import Followed, Sample, constants, follow, guesses, plainly
 from parity.judging.floors.sight import moved_by_rounding
 from parity.nn.updates import slot_names
 from parity.recording.steps import Step
@@ -25,17 +26,20 @@ ANOTHER_RATE, ANOTHER_DECAY, SOME_DECAY = (
 NO_DECAY = "weight-decay-missing"
 LATE, SCHEDULE = "learning-rate-of-another-update", "another-schedule"
 SAID = {
-    ANOTHER_RATE: "The learning rate is not the one that it is said to be.",
-    ANOTHER_DECAY: "The weight decay is not the one that it is said to be.",
+    ANOTHER_RATE: "The learning rate is another one.",
+    ANOTHER_DECAY: "The weight decay is another one.",
     SOME_DECAY: "The weight decay leaves some tensors out.",
+    "another-clipping-threshold": "Gradients are clipped to another threshold.",
     LATE: "The learning rates are those of earlier or later updates.",
     SCHEDULE: "The learning rates follow another schedule.",
-    "another-momentum": "The momentum is not the one that it is said to be.",
-    "another-beta1": "Adam's beta1 is not the one that it is said to be.",
-    "another-beta2": "Adam's beta2 is not the one that it is said to be.",
-    "another-epsilon": "Adam's epsilon is not the one that it is said to be.",
+    "another-momentum": "The momentum is another one.",
+    "another-beta1": "Beta1, what is kept of the first moment, is another one.",
+    "another-beta2": "Beta2, what is kept of the second moment, is another one.",
+    "another-epsilon": "The optimizer's epsilon is another one.",
 }
 SHOWN, SHIFTS = 4, 3
+ALIKE = 1e-6
+"""A number that went through float32 is the same number."""
 WORDS = {"eps": "epsilon", "beta_1": "beta1", "beta_2": "beta2", "b1": "beta1", "b2": "beta2"}
 ASKED = ("momentum", "nesterov", "dampening", "beta1", "beta2", "epsilon", "amsgrad", "weight_decay")
 """The settings that an optimizer of any framework has under one of these names."""
@@ -93,17 +97,57 @@ def apart_in_words(one: Followed, other: Followed) -> list[tuple[str, str]]:
         name = ANOTHER_RATE if None not in rates else LATE if " late" in words else SCHEDULE
         name = "float32-learning-rate" if "float32" in words else name
         found.append((name, words))
+    return found + _decays_apart(one, other)
+
+
+def _decays_apart(one: Followed, other: Followed) -> list[tuple[str, str]]:
     shared = {name: (one.decays[name], other.decays[name]) for name in one.decays if name in other.decays}
     differ = {name: pair for name, pair in shared.items() if abs(pair[0][0] - pair[1][0]) > pair[0][1] + pair[1][1]}
-    if differ:
-        whole = one.decay(), other.decay()
-        if whole[0] is not None and whole[1] is not None:
-            ours, theirs = (plainly(*decay) for decay in whole if decay is not None)
-            found.append((ANOTHER_DECAY, f"the first run's weight decay is {ours:.6g}, the second's {theirs:.6g}"))
-        else:
-            each = [f"{name} {plainly(*mine):.6g} against {plainly(*its):.6g}" for name, (mine, its) in differ.items()]
-            none = any(decay is not None and abs(decay[0]) <= decay[1] for decay in whole)
-            found.append((NO_DECAY if none else SOME_DECAY, f"weight decays differ: {enumerated(each)}"))
+    if not differ:
+        return []
+    mine, its = spread_of(one), spread_of(other)
+    if mine is None or its is None:
+        each = [
+            f"{name} {plainly(*ours):.6g} against {plainly(*theirs):.6g}" for name, (ours, theirs) in differ.items()
+        ]
+        return [(SOME_DECAY, f"weight decays differ: {enumerated(each)}")]
+    split = (mine.touched & its.spared) | (mine.spared & its.touched)
+    if not (split and mine.touched and its.touched):
+        name = ANOTHER_DECAY if mine.touched and its.touched else NO_DECAY
+        return [(name, f"the first run's weight decay is {mine.plain:.6g}, the second's {its.plain:.6g}")]
+    ours, theirs = decay_in_words(mine, one.shapes), decay_in_words(its, other.shapes)
+    text = f"the first run's weight decay is {ours}, the second's {theirs}"
+    return [*([] if alike(mine, its) else [(ANOTHER_DECAY, "")]), (SOME_DECAY, text)]
+
+
+def set_otherwise(one: Optimizer, other: Optimizer) -> list[tuple[str, str]]:
+    """List the constants in which two optimizers of one kind differ: the name of a mistake, and both numbers.
+
+    Args:
+        one: The first run's, as it says it.
+        other: The second's.
+
+    Returns:
+        What differs by more than float32 rounds; learning rates and decays too, as far as neither schedule nor mask
+        says more of them. Nothing if the optimizers are of two kinds.
+
+    Examples:
+        >>> set_otherwise(Sgd(0.1, momentum=0.89), Sgd(0.1, momentum=0.9))
+        [('another-momentum', "the first run's momentum is 0.89, the second's 0.9")]
+    """
+    if type(one) is not type(other):
+        return []
+    names = {name: f"another-{name}" for name in constants(one)}
+    if one.rates is None and other.rates is None:
+        names = {"learning_rate": ANOTHER_RATE} | names
+    if one.decayed is None and other.decayed is None and hasattr(one, "weight_decay"):
+        names |= {"weight_decay": ANOTHER_DECAY}
+    found = []
+    for field, name in names.items():
+        mine, its = float(getattr(one, field)), float(getattr(other, field))
+        if abs(mine - its) > ALIKE * max(abs(mine), abs(its)):
+            word = field.replace("_", " ")
+            found.append((name, f"the first run's {word} is {mine:.6g}, the second's {its:.6g}"))
     return found
 
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 
 from parity import nn
 from parity.dtypes import unit
-from parity.mistakes.catalogue.adam import epsilon_before_the_correction
+from parity.explaining.updates.given import Norms, shortened
+from parity.explaining.updates.rules import RULES, THROUGH_THE_GRADIENT
 from parity.nn.updates import slot_names
 from parity.recording.sketch import evenly
 from parity.recording.steps import Step
-from parity.spec import Adam, AdamW, Optimizer, Sgd
+from parity.spec import Adam, AdamW, Optimizer, Sgd, decay_of
 from parity.tolerance import FACTOR, least_floor
 from parity.trainer import State
 from parity.typing import Array
@@ -24,25 +25,25 @@ MOST = 1 << 13
 CONSTANTS = ("momentum", "beta1", "beta2", "epsilon")
 
 
-@dataclass(frozen=True, repr=False)
-class EpsilonHat(AdamW):
-    """Adam as TF1 and Keras have it, with its epsilon added before the bias is corrected."""
-
-    weight_decay: float = 0.0
-
-
-RULES = nn.UPDATES | {EpsilonHat: epsilon_before_the_correction}
-
-
 class Sample:
-    """Some values of every trained tensor along a run's recorded updates, laid side by side."""
+    """Some values of every trained tensor along a run's recorded updates, laid side by side.
 
-    def __init__(self, steps: Sequence[Step], names: Sequence[str], dtype: str, slots: Sequence[str] = ()) -> None:
+    With ``norms`` an optimizer that clips gets the gradients clipped; without, none does.
+    """
+
+    def __init__(
+        self,
+        steps: Sequence[Step],
+        names: Sequence[str],
+        dtype: str,
+        slots: Sequence[str] = (),
+        norms: Norms | None = None,
+    ) -> None:
         self.names, self.dtype, self.count = tuple(names), dtype, len(steps)
         each = max(1, MOST // max(1, len(names)))
         first = steps[0].before if len(steps) else State({}, {}, 0)  # a step is read anew whenever it is asked for
-        sizes = {name: np.asarray(first.params[name]).size for name in names}
-        places = {name: evenly(size, each) for name, size in sizes.items()}
+        self.shapes = {name: np.shape(first.params[name]) for name in names}
+        places = {name: evenly(math.prod(shape), each) for name, shape in self.shapes.items()}
         self.ids = np.repeat(np.arange(len(names)), [len(places[name]) for name in names])
 
         def flat(values: Mapping[str, Array], slot: str = "") -> Array:
@@ -55,6 +56,10 @@ class Sample:
             self.before[number], self.after[number] = flat(step.before.params), flat(step.after.params)
             self.gradients[number] = flat(step.gradients)
             largest[number] = [float(np.max(np.abs(step.after.params[name]), initial=0.0)) for name in self.names]
+        self.own = self.whole = np.empty((len(steps), 0))
+        if norms is not None:
+            self.own = np.array([[norms(number)[name] for name in self.names] for number in range(len(steps))])
+            self.whole = np.array([[norms.whole(number)] for number in range(len(steps))])
         self.floors = least_floor(largest, dtype)
         """(updates, tensors): the least noise floor of each tensor."""
         begun, self.done = first.slots, first.step
@@ -64,7 +69,8 @@ class Sample:
 
     def directions(self, optimizer: Optimizer) -> tuple[Array, Array]:
         """Make the step of each update at a learning rate of one, and what a weight decay of one adds to it."""
-        plain = altered(optimizer, learning_rate=1.0, **({} if type(optimizer) is Adam else {"weight_decay": 0.0}))
+        plain = replace(optimizer, learning_rate=1.0, rates=None, decayed=None, clipping=None)
+        plain = plain if type(plain) is Adam else altered(plain, weight_decay=0.0)
         rule, nought = RULES[type(plain)], np.zeros(len(self.ids))
 
         def along(values: Array, slots: Mapping[str, Array]) -> Array:
@@ -75,8 +81,33 @@ class Sample:
                 made[number] = -rule(plain, "p", nought, value, state)
             return made
 
+        given = self.given(optimizer)
+        if isinstance(optimizer, THROUGH_THE_GRADIENT):  # then nothing is left of a decay beside the step
+            return along(given + self.decays(optimizer) * self.before, self.slots), np.zeros_like(given)
         decay = along(self.before, {}) if isinstance(optimizer, Sgd) else self.before
-        return along(self.gradients, self.slots), decay
+        return along(given, self.slots), decay
+
+    def given(self, optimizer: Optimizer) -> Array:
+        """Give the gradients as an optimizer gets them: clipped, if it clips."""
+        if optimizer.clipping is None or not self.whole.size:
+            return self.gradients
+        return shortened(optimizer.clipping, self.gradients, self.own[:, self.ids], self.whole)
+
+    def sizes(self, optimizer: Optimizer) -> tuple[float, float]:
+        """Give the range in which a limit of the optimizer's clipping matters."""
+        kind = optimizer.clipping.kind if optimizer.clipping is not None else "value"
+        every = {"global_norm": self.whole, "norm": self.own}.get(kind, np.abs(self.gradients))
+        seen = every[every > 0]
+        return (float(np.min(seen)) / 4, float(np.max(seen)) * 1.01) if seen.size else (1.0, 2.0)
+
+    def rates(self, optimizer: Optimizer) -> Array:
+        """Give the learning rate that an optimizer has in each update."""
+        return nn.updates.rates(optimizer, self.done, self.count)
+
+    def decays(self, optimizer: Optimizer) -> Array:
+        """Give the weight decay that an optimizer has for each value."""
+        found: Array = np.array([decay_of(optimizer, name) for name in self.names])[self.ids]
+        return found
 
     def each(self, values: Array) -> Array:
         """Add up along each tensor: (updates, values) to (updates, tensors)."""
@@ -112,6 +143,8 @@ class Followed:
     """The weight decay of each tensor, and how far rounding may have moved it."""
     floors: float
     """What is left of the updates, in noise floors."""
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """The shapes of the tensors."""
 
     @property
     def rate(self) -> tuple[float, float] | None:
@@ -171,7 +204,7 @@ def follow(sample: Sample, optimizer: Optimizer) -> Followed | None:
         return None
     unsure = 1 / np.sqrt(square) + _of_the_correction(optimizer, sample.dtype) * np.abs(rates)
     decays = _decays(sample, rates, shrinks, squares)
-    return Followed(optimizer, rates, unsure, decays, float(np.max(left, initial=0.0)))
+    return Followed(optimizer, rates, unsure, decays, float(np.max(left, initial=0.0)), sample.shapes)
 
 
 def _of_the_correction(optimizer: Optimizer, dtype: str) -> float:
@@ -194,7 +227,7 @@ def _decays(sample: Sample, rates: Array, shrinks: Array, squares: Array) -> dic
 
 def altered(optimizer: Optimizer, **numbers: float) -> Optimizer:
     """Give an optimizer other numbers."""
-    return type(optimizer)(**asdict(optimizer) | numbers)
+    return replace(optimizer, **numbers)  # type: ignore[arg-type]
 
 
 def constants(optimizer: Optimizer) -> list[str]:
@@ -209,18 +242,23 @@ def fitted(sample: Sample, optimizer: Optimizer, name: str) -> tuple[float, floa
     Args:
         sample: The run.
         optimizer: The optimizer that it is said to have.
-        name: The constant: momentum, beta1, beta2 or epsilon.
+        name: The constant: momentum, beta1, beta2 or epsilon; or ``limit``, that of the clipping.
 
     Returns:
         Its value, and how far rounding may have moved it.
     """
     floors = np.where(sample.floors > 0, sample.floors, np.inf)[:, sample.ids]
+    asked, whole = optimizer.clipping, name in ("epsilon", "limit")
 
     def value(place: float) -> float:
-        return math.exp(place) if name == "epsilon" else -math.expm1(place)
+        return math.exp(place) if whole else -math.expm1(place)
 
     def left(place: float) -> Array:
-        far: Array = residuals(sample, altered(optimizer, **{name: value(place)})) / floors
+        if name == "limit" and asked is not None:
+            other = replace(optimizer, clipping=replace(asked, limit=value(place)))
+        else:
+            other = altered(optimizer, **{name: value(place)})
+        far: Array = residuals(sample, other) / floors
         return far
 
     def square(place: float) -> float:
@@ -231,6 +269,9 @@ def fitted(sample: Sample, optimizer: Optimizer, name: str) -> tuple[float, floa
 
     # Of what is kept, the rest counts, from one to a hundred-thousandth; of epsilon every power of ten.
     grid = np.log(10.0 ** np.arange(-16, 1)) if name == "epsilon" else np.log(10.0 ** np.arange(-5, 0.1, 0.25))
+    if name == "limit":
+        small, large = sample.sizes(optimizer)
+        grid = np.linspace(math.log(small), math.log(large), 40)
     least, most = float(2 * grid[0] - grid[1]), float(2 * grid[-1] - grid[-2])
     best = float(min(grid, key=square))
     low, high = best - (grid[1] - grid[0]), best + (grid[1] - grid[0])
@@ -257,19 +298,14 @@ def fitted(sample: Sample, optimizer: Optimizer, name: str) -> tuple[float, floa
         found = moved
     # As many standard errors as a tolerance has noise floors. A change of a logarithm is a share of the number.
     error = math.sqrt(square(found) / max(1, sample.before.size) / (float(np.sum(slope * slope)) or math.inf))
-    return value(found), FACTOR * error * (value(found) if name == "epsilon" else 1 - value(found))
+    return value(found), FACTOR * error * (value(found) if whole else 1 - value(found))
 
 
-def residuals(sample: Sample, optimizer: Optimizer, rates: Array | None = None) -> Array:
-    """Subtract from the parameters after each update what an optimizer makes of those before it.
-
-    ``rates``, (updates,), are learning rates in the place of the optimizer's one.
-    """
+def residuals(sample: Sample, optimizer: Optimizer) -> Array:
+    """Subtract from the parameters after each update what an optimizer makes of those before it."""
     along, shrinks = sample.directions(optimizer)
-    steps = along + getattr(optimizer, "weight_decay", 0.0) * shrinks
-    left: Array = sample.after - (
-        sample.before - (optimizer.learning_rate if rates is None else rates[:, None]) * steps
-    )
+    steps = along + sample.decays(optimizer) * shrinks
+    left: Array = sample.after - (sample.before - sample.rates(optimizer)[:, None] * steps)
     return left
 
 

@@ -6,9 +6,9 @@ import numpy as np
 
 from parity.dtypes import unit
 from parity.explaining.replay import Replay
-from parity.explaining.updates.compared import ANOTHER_RATE
-from parity.explaining.updates.fits import EpsilonHat
+from parity.explaining.updates.compared import ALIKE, ANOTHER_RATE
 from parity.explaining.updates.remade import Updates
+from parity.explaining.updates.rules import KERAS, EpsilonHat
 from parity.mistakes.catalogue.adam import KERAS_EPSILON
 from parity.recording.steps import Phase
 from parity.spec import Adam
@@ -17,9 +17,6 @@ from parity.trajectory import Trajectory
 from parity.typing import Array
 
 OF_KERAS, EPSILON_HAT = "adam-of-keras", "adam-epsilon-before-bias-correction"
-KERAS = ("keras.", "tf_keras.", "tensorflow.")
-ALIKE = 1e-6
-"""A number that went through float32 is the same number."""
 
 
 def adam_said(run: Trajectory) -> EpsilonHat | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,47 +13,24 @@ from parity.explaining.location import Location
 from parity.explaining.pairs import in_words
 from parity.explaining.pattern import pattern, times_in_words
 from parity.explaining.replay import Replay
-from parity.explaining.updates.compared import ANOTHER_RATE, SOME_DECAY, apart_in_words, followed_by_both
+from parity.explaining.updates.alternatives import alternatives_of
+from parity.explaining.updates.compared import ANOTHER_RATE, SOME_DECAY, apart_in_words, followed_by_both, set_otherwise
 from parity.explaining.updates.fits import Followed, follow
 from parity.explaining.updates.numbers import constants_of, numbers_of, uncontradicted
 from parity.explaining.updates.of_keras import of_keras
 from parity.explaining.updates.ratios import ratio_in_words, ratio_of_steps, spread_of_steps
-from parity.explaining.updates.remade import Updates, class_said, decays_said, is_surrounded, optimizer_said
+from parity.explaining.updates.remade import Updates
+from parity.explaining.updates.rules import in_words as optimizer_in_words
+from parity.explaining.updates.said import class_said
+from parity.explaining.updates.sides import Side
 from parity.judging.comparable import coarser_dtype
 from parity.judging.updates.followed import followed_updates
-from parity.recording.steps import Phase, Step, steps_of
-from parity.spec import Optimizer
+from parity.recording.steps import Phase
 from parity.tolerance import FACTOR
-from parity.trajectory import Trajectory
 
+BESIDE = 100
+"""What a run departs by from its own optimizer is small beside so many times as much."""
 UNTOLD = "which of the two is meant, recordings do not tell"
-
-
-@dataclass(frozen=True)
-class Side:
-    """One run of a pair."""
-
-    which: str
-    """``first`` or ``second``."""
-    run: Trajectory
-    steps: Sequence[Step]
-    """The updates that it recorded deeply."""
-    optimizer: Optimizer | None
-    """The optimizer that it is meant to have."""
-    decays: Sequence[float] = ()
-    """The weight decays of that optimizer's groups, if it has several."""
-
-    _updates: dict[Optimizer, Updates] = field(default_factory=dict, repr=False, compare=False)
-
-    def updates(self, optimizer: Optimizer) -> Updates:
-        """Make its updates again by an optimizer; of each optimizer once."""
-        if optimizer not in self._updates:
-            self._updates[optimizer] = Updates(self.run, self.steps, optimizer)
-        return self._updates[optimizer]
-
-    def only(self, number: int) -> Side:
-        """Keep one of its updates."""
-        return Side(self.which, self.run, self.steps[number : number + 1], self.optimizer, self.decays)
 
 
 @dataclass(frozen=True)
@@ -65,18 +42,6 @@ class Departure:
     place: Location
     updates: Updates
     side: Side
-
-
-def sides_of(run: Trajectory, other: Trajectory) -> tuple[Side, Side]:
-    """Make the sides of a pair. A run that says no optimizer is meant to have the other's."""
-
-    def side(which: str, one: Trajectory, its: Trajectory) -> Side:
-        said, decays = optimizer_said(one), decays_said(one)
-        if said is None:
-            said, decays = optimizer_said(its), decays or decays_said(its)
-        return Side(which, one, steps_of(one), said, decays)
-
-    return side("first", run, other), side("second", other, run)
 
 
 def diagnosis_of(location: Location, replays: tuple[Replay, ...] = (), untried: str = "") -> Diagnosis:
@@ -110,6 +75,8 @@ def of_updates(sides: tuple[Side, Side], location: Location, number: int) -> Dia
         floors = location.check.floors if location.check is not None else np.inf
         if _departing_alone(sides) <= FACTOR * floors:
             return None
+    if location.phase is Phase.UPDATE and (settings := _by_settings(sides, location)) is not None:
+        return settings
     found = list(_departures(sides))
     if not found:
         return _of_neither(sides, location) if location.phase is Phase.UPDATE else None
@@ -214,12 +181,9 @@ def _named(one: Departure, until: int | None = None) -> tuple[Diagnosis, str]:
     replays, words = numbers_of(updates, found, until) if found is not None else ([], "")
     said += [words] if words else []
     if large != one.first:
-        untried = f"from update {large} on its updates are not those of {updates.optimizer}"
+        untried = f"from update {large} on its updates are not those of {updates.said}"
         return diagnosis_of(place, untried=untried), "; ".join(said)
-    if updates.rates is None:
-        diagnosis = updates.diagnose(one.first, place, until, singly=True)
-    else:
-        diagnosis = diagnosis_of(place, untried="no mistake is replayed on updates whose learning rate changes")
+    diagnosis = updates.diagnose(one.first, place, until, singly=True)
     known = uncontradicted(diagnosis.replays, updates, found, until)
     if not any(replay.explains for replay in (*known, *replays)) and (said_so := of_keras(updates, until)) is not None:
         far = place.check.floors if place.check is not None else None
@@ -227,9 +191,13 @@ def _named(one: Departure, until: int | None = None) -> tuple[Diagnosis, str]:
         diagnosis = replace(diagnosis, location=place, replays=(said_so[0], *others), untried="")
         return replace(diagnosis, untouched=diagnosis.untouched or far), said_so[1]
     if not any(replay.explains for replay in (*known, *replays)):
+        others, more = alternatives_of(updates, until)
+        known = sorted((*known, *others), key=lambda replay: replay.floors)
+        said += [more] if more else []
+    if not any(replay.explains for replay in (*known, *replays)):
         replays, more = constants_of(updates, until)
         said += [more] if more else []
-    if not any(replay.explains for replay in (*known, *replays)) and updates.rates is None:
+    if not any(replay.explains for replay in (*known, *replays)):
         diagnosis = updates.diagnose(one.first, place, until)
         known = uncontradicted(diagnosis.replays, updates, found, until)
     if known and known[0].explains:
@@ -295,7 +263,7 @@ def _apart(both: Sequence[Updates]) -> tuple[tuple[Replay, ...], str] | None:
     if one is None or other is None or not apart:
         return None
     names, words = zip(*apart, strict=True)
-    return (Replay(tuple(names), Phase.UPDATE, max(one.floors, other.floors)),), "; ".join(words)
+    return (Replay(tuple(names), Phase.UPDATE, max(one.floors, other.floors)),), "; ".join(filter(None, words))
 
 
 def _with_rounding(found: Followed | None, dtype: str) -> Followed | None:
@@ -320,38 +288,76 @@ def _of_neither(sides: tuple[Side, Side], location: Location) -> Diagnosis:
         why = f"{untrained[0]} has no gradient, hence is no work of the optimizer"
         return diagnosis_of(location, untried=why)
     if ours.optimizer is not None and theirs.optimizer is not None:
-        made = [side.updates(side.optimizer or ours.optimizer) for side in sides]
-        told = any(side.decays for side in sides) or any(updates.rates is not None for updates in made)
-        if told and (apart := _told_apart(sides, location)) is not None:
-            return apart
-        which = (
-            f"{ours.optimizer}" if ours.optimizer == theirs.optimizer else f"{ours.optimizer} and {theirs.optimizer}"
-        )
-        why = f"each run's updates are those of the optimizer that it is meant to have: {which}"
+        mine, its = ours.updates(ours.optimizer), theirs.updates(theirs.optimizer)
+        if (both := _set_otherwise(mine, its, sides)) is not None:
+            replays, words = both
+            note = f"each run's updates are those of the optimizer that it is meant to have, and these differ: {words}"
+            return diagnosis_of(replace(location, note=f"{note}; {UNTOLD}"), replays)
+        told = dict.fromkeys(optimizer_in_words(side.optimizer) for side in sides if side.optimizer is not None)
+        why = f"each run's updates are those of the optimizer that it is meant to have: {' and '.join(told)}"
         if location.check is not None and location.check.agrees:
             why = f"to within rounding {why}; one of its numbers may be another by less than a single update shows"
         return diagnosis_of(location, untried=why)
     return _of_unsaid(sides, location)
 
 
+def _set_otherwise(mine: Updates, its: Updates, sides: tuple[Side, Side]) -> tuple[tuple[Replay, ...], str] | None:
+    """Name, and say, the numbers in which the optimizers of two runs differ, each of which keeps to its own.
+
+    None if they are the same, or if either run's updates are those of the other's numbers just as well.
+    """
+    apart = set_otherwise(mine.said, its.said)
+    crossed = [one.updates(other.optimizer) for one, other in (sides, sides[::-1]) if other.optimizer is not None]
+    if apart and all(updates.departs() is None for updates in crossed):
+        apart = []
+    floors = max(mine.farthest(), its.farthest())
+    masked = any(side.decays for side in sides) or mine.said.decayed is not None or its.said.decayed is not None
+    if mine.scheduled or its.scheduled or masked:
+        found = _apart((mine, its))
+        if found is not None:
+            (replay,), text = found
+            apart = [*apart, *((name, "") for name in replay.names[:-1]), (replay.names[-1], text)]
+            floors = replay.floors if any(side.decays for side in sides) else max(floors, replay.floors)
+    if not apart:
+        return None
+    names, words = zip(*apart, strict=True)
+    return (Replay(tuple(dict.fromkeys(names)), Phase.UPDATE, floors),), "; ".join(filter(None, words))
+
+
+def _by_settings(sides: tuple[Side, Side], location: Location) -> Diagnosis | None:
+    """Name the constants in which two optimizers differ, where all else that a run departs by is small beside that.
+
+    A framework may work out Adam's correction in float32, which shows in its updates, and explains no other beta.
+    """
+    ours, theirs = (side.optimizer for side in sides)
+    apart = set_otherwise(ours, theirs) if ours is not None and theirs is not None else []
+    if not apart or ours is None or theirs is None or not all(len(side.steps) for side in sides):
+        return None
+    own = [sides[0].updates(ours).farthest(), sides[1].updates(theirs).farthest()]
+    crossed = [sides[0].updates(theirs).farthest(), sides[1].updates(ours).farthest()]
+    if max(*own, 1.0) * BESIDE > min(crossed):
+        return None  # there is more to it
+    if not list(_departures(sides)):
+        return None  # each keeps to its own, which is told elsewhere
+    names, words = zip(*apart, strict=True)
+    note = f"the optimizers differ, and each run keeps to its own but for a {BESIDE:g}th of that: {'; '.join(words)}"
+    location = replace(location, note=f"{note}; {UNTOLD}")
+    return diagnosis_of(location, (Replay(tuple(names), Phase.UPDATE, FACTOR),))
+
+
 def _of_unsaid(sides: tuple[Side, Side], location: Location) -> Diagnosis:
     """Say what the updates of two runs are, neither of which says its optimizer in the words of ``parity.spec``."""
-    # A plain optimizer that seems to fit one with a schedule, a decay mask or clipping would say wrong numbers.
-    surrounded = any(is_surrounded(side.run) for side in sides)
-    both = None if surrounded else followed_by_both([(side.run, side.steps) for side in sides])
+    both = followed_by_both([(side.run, side.steps) for side in sides])
     if both is not None:
         (one, other), rule, floors = both
         if found := apart_in_words(one, other):
             names, words = zip(*found, strict=True)
-            location = replace(location, note=f"both runs' updates are {rule}: {'; '.join(words)}; {UNTOLD}")
+            text = "; ".join(filter(None, words))
+            location = replace(location, note=f"both runs' updates are {rule}: {text}; {UNTOLD}")
             return diagnosis_of(location, (Replay(tuple(names), Phase.UPDATE, floors),))
     classes = list(dict.fromkeys(filter(None, (class_said(side.run) for side in sides))))
     why = "no update could be made again, because " + (
-        f"parity.spec has no words for {' and '.join(classes)}"
-        if classes
-        else "the optimizer's learning rate changes, its decay leaves parameters out or its gradients are clipped"
-        if surrounded
-        else "neither run says its optimizer"
+        f"parity.spec has no words for {' and '.join(classes)}" if classes else "neither run says its optimizer"
     )
     dtype = coarser_dtype(*(side.run for side in sides))
     ratio = ratio_of_steps(location, dtype)

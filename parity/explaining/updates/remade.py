@@ -6,8 +6,7 @@ import copy
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 
@@ -16,6 +15,9 @@ from parity.explaining.diagnose import Diagnosis, diagnose
 from parity.explaining.location import Location
 from parity.explaining.replay import Replays
 from parity.explaining.updates.fits import Followed, Sample, residuals
+from parity.explaining.updates.given import Norms, accumulated, asks_to_clip, put_together, shortened
+from parity.explaining.updates.played import played, playing
+from parity.explaining.updates.said import with_recorded_rates
 from parity.explaining.walk import Stop, walk
 from parity.frameworks import known_framework
 from parity.judging.floors.floor import Floor, least_floor
@@ -23,15 +25,14 @@ from parity.judging.floors.sight import moved_by_rounding
 from parity.judging.moments import unit_of
 from parity.judging.witness import Check, within_rounding
 from parity.mistakes.catalogue import CATALOGUE
-from parity.mistakes.stepwise import Stepwise, honest
 from parity.nn.updates import slot_names
 from parity.recording.sketch import evenly
 from parity.recording.steps import Lazy, Phase, Step, epochs_and_batches, update_at
-from parity.spec import Adam, AdamW, Case, Dataset, Loss, Optimizer, Sgd, is_plain, optimizer_from
+from parity.spec import Optimizer
 from parity.tolerance import FACTOR
-from parity.trainer import Build, State, Trained, Trainer, Verbs
+from parity.trainer import State, Trainer
 from parity.trajectory import Trajectory
-from parity.typing import Array, Batches, Params
+from parity.typing import Array, Params
 
 UPDATES = tuple(known for known in CATALOGUE if known.phase is Phase.UPDATE and not known.at_the_end)
 """The mistakes that a recording of a run's first updates can show."""
@@ -45,6 +46,20 @@ class Updates:
     """A run's recorded updates, made again from its own gradients with the optimizer that it is meant to have."""
 
     def __init__(self, run: Trajectory, steps: Sequence[Step], optimizer: Optimizer) -> None:
+        self.each = accumulated(steps)
+        """Of how many of the run's steps an update is made: here updates are counted, outside steps."""
+        self.run, self.said, self.dtype = run, optimizer, run.meta["dtype"]
+        framework = known_framework(str(run.meta.get("implementation", "")))
+        self._aside = framework is not None and framework.name in GRADIENTS_ASIDE
+        self._take(put_together(steps, self.each))
+        if self.each > 1 and (far := self.farthest()) > FACTOR:
+            self._take(put_together(steps, self.each, last=True))
+            if self.farthest() > far:
+                self._take(put_together(steps, self.each))
+
+    def _take(self, steps: Sequence[Step]) -> None:
+        """Make these updates again, and forget others."""
+        run, optimizer = self.run, self.said
         # The optimizer does not touch a tensor without a gradient, such as running statistics. Where a gradient is zero
         # but for rounding, its update tells nothing.
         moved = [frozenset(step.gradients) for step in steps]
@@ -53,15 +68,16 @@ class Updates:
         trained = [name for name in every if name not in zero] or every
         self.shapes = {name: run.params[name].shape[1:] for name in trained}
         self.slots = slot_names(optimizer)
-        self.steps = Lazy(len(steps), lambda number: _selected(steps[number], self.shapes, self.slots))
-        self.run, self.optimizer, self.dtype = run, optimizer, run.meta["dtype"]
-        framework = known_framework(str(run.meta.get("implementation", "")))
-        self._aside = framework is not None and framework.name in GRADIENTS_ASIDE
+        self.norms = Norms(steps)
+        if optimizer.clipping is not None and not asks_to_clip(optimizer.clipping, run, self.norms, len(steps)):
+            optimizer = replace(optimizer, clipping=None)
+        self.optimizer = with_recorded_rates(optimizer, run, self.each)
+        """The optimizer, which says the run's recorded learning rates, and no clipping of what is clipped already."""
+        self.raw = Lazy(len(steps), lambda number: _selected(steps[number], self.shapes, self.slots))
+        """The updates with the gradients that were recorded."""
         self._samples: dict[int | None, Sample] = {}
+        self._mistaken: tuple[tuple[int, Location] | None] | None = None
         self._replayed: tuple[int | None, tuple[Trajectory, Replays, Floor]] | None = None
-        rates = recorded_rates(run, len(steps))
-        # If the rate does not change, the optimizer says it.
-        self.rates = None if rates is None or not np.ptp(rates) else rates / optimizer.learning_rate
 
     @property
     def sample(self) -> Sample:
@@ -70,15 +86,38 @@ class Updates:
 
     def sample_until(self, until: int | None) -> Sample:
         """Take the same of the updates before one."""
+        until = self._counted(until)
         if until not in self._samples:
-            self._samples[until] = Sample(self.steps[:until], list(self.shapes), self.dtype, self.slots)
+            norms = None if self.optimizer.clipping is None else self.norms
+            self._samples[until] = Sample(self.raw[:until], list(self.shapes), self.dtype, self.slots, norms)
         return self._samples[until]
 
+    @property
+    def scheduled(self) -> bool:
+        """Tell whether the learning rate changes, as the optimizer says it or as the run recorded it."""
+        return self.optimizer.rates is not None
+
+    def steps_of(self, optimizer: Optimizer) -> Sequence[Step]:
+        """Give the updates with their gradients as an optimizer gets them: clipped, if it clips."""
+        asked = optimizer.clipping
+        if asked is None:
+            return self.raw
+
+        def clipped(number: int) -> Step:
+            step, own, whole = self.raw[number], self.norms(number), self.norms.whole(number)
+            wide = {name: np.asarray(g, np.float64) for name, g in step.gradients.items()}
+            return replace(step, gradients={name: shortened(asked, g, own[name], whole) for name, g in wide.items()})
+
+        return Lazy(len(self.raw), clipped)
+
+    @property
+    def steps(self) -> Sequence[Step]:
+        """The updates with their gradients as the run's own optimizer gets them."""
+        return self.steps_of(self.optimizer)
+
     def expected_rates(self, count: int) -> Array:
-        """Give the learning rates of the first updates: those that the run recorded, else that of its optimizer."""
-        rates = np.ones(count) if self.rates is None else self.rates[:count]
-        expected: Array = self.optimizer.learning_rate * rates
-        return expected
+        """Give the learning rates of the first updates: those that the run recorded, else those of its optimizer."""
+        return self.sample.rates(self.optimizer)[:count]
 
     def has_rates(self, found: Followed) -> bool:
         """Tell whether the learning rates that were fitted to the updates are the expected ones, but for rounding."""
@@ -92,14 +131,20 @@ class Updates:
             The first update that departs, and how far the farthest does, in noise floors; None if none departs.
         """
         far = self._departures()
-        return (int(np.argmax(far > FACTOR)), float(np.max(far))) if np.any(far > FACTOR) else None
+        if not np.any(far > FACTOR):
+            return None
+        return int(np.argmax(far > FACTOR)) * self.each + self.each - 1, float(np.max(far))
+
+    def farthest(self) -> float:
+        """Measure how far the update that is farthest from the optimizer's is from it, in noise floors."""
+        return float(np.max(self._departures(), initial=0.0))
 
     @np.errstate(all="ignore")  # a recording may hold any numbers
     def _departures(self) -> Array:
         if not self.shapes or not len(self.steps):
             return np.zeros(0)
         rates = self.expected_rates(len(self.steps))
-        left = residuals(self.sample, self.optimizer, rates)
+        left = residuals(self.sample, self.optimizer)
         left = np.maximum(np.abs(left) - rates[:, None] * self.effect_of_strays(self.optimizer), 0.0)
         far: Array = np.max(self.sample.left(self.sample.after - left), axis=1, initial=0.0)
         return far
@@ -115,7 +160,7 @@ class Updates:
         """
         sample = self.sample_until(until)
         effect = np.zeros_like(sample.gradients)
-        strays = np.array([[of[name] for name in sample.names] for of in self._strays(until)])
+        strays = np.array([[of[name] for name in sample.names] for of in self._strays(self._counted(until))])
         if strays.any():
             along, _ = sample.directions(optimizer)
             aside = copy.copy(sample)
@@ -133,8 +178,21 @@ class Updates:
             each = step.strays.get(Phase.GRADIENT, ())
             yield {name: max((one.get(name, 0.0) for one in each), default=0.0) for name in self.shapes}
 
+    def _moments(self) -> Iterator[tuple[int, int]]:
+        """Count the epoch and the batch of the step that ends each update."""
+        return itertools.islice(epochs_and_batches(self.run), self.each - 1, None, self.each)
+
+    def _counted(self, step: int | None) -> int | None:
+        """Count the updates before a step of the run."""
+        return None if step is None else step // self.each
+
     def first_mistaken(self) -> tuple[int, Location] | None:
         """Find the first update whose result is more than 64 roundings from the optimizer's: its number and place."""
+        if self._mistaken is None:
+            self._mistaken = (self._find_mistaken(),)
+        return self._mistaken[0]
+
+    def _find_mistaken(self) -> tuple[int, Location] | None:
         stops = (
             Stop(
                 epoch=epoch,
@@ -145,7 +203,7 @@ class Updates:
                 unit=unit_of(self.run),
             )
             for step, checks, (epoch, batch) in zip(
-                self.steps, self._made(self.optimizer), epochs_and_batches(self.run), strict=False
+                self.steps, self._made(self.optimizer), self._moments(), strict=False
             )
         )
         found, _ = walk(stops)
@@ -163,13 +221,14 @@ class Updates:
             The number of the first update that departs that far; ``first`` if none does.
         """
         far = self._departures()
-        beyond = far > max(far[first], 1.0) / math.sqrt(unit(self.dtype))
-        return int(np.argmax(beyond)) if beyond.any() else first
+        beyond = far > max(far[first // self.each], 1.0) / math.sqrt(unit(self.dtype))
+        return int(np.argmax(beyond)) * self.each + self.each - 1 if beyond.any() else first
 
     def place_of(self, number: int) -> Location:
         """Hold the parameters after one update against the optimizer's, made from the state before it."""
+        number //= self.each
         checks = next(itertools.islice(self._made(self.optimizer, own=True), number, None))
-        epoch, batch = next(itertools.islice(epochs_and_batches(self.run), number, None))
+        epoch, batch = next(itertools.islice(self._moments(), number, None))
         step = self.steps[number]
         unit, params = unit_of(self.run), step.before.params
         stop = Stop(epoch=epoch, batch=batch, checks={}, gradient=step.gradients, params=params, unit=unit)
@@ -177,6 +236,7 @@ class Updates:
 
     def left_by(self, optimizer: Optimizer, until: int | None = None) -> float:
         """Measure how far the results, up to an update, are from another optimizer's, in noise floors."""
+        until = self._counted(until)
         left = [checks[0].floors for checks in itertools.islice(self._made(optimizer), until)]
         return max(left) if left and len(left) == len(self.steps[:until]) else math.inf
 
@@ -189,8 +249,9 @@ class Updates:
             return
         strays = list(self._strays())
         moved = (0, 1, -1) if any(any(of.values()) for of in strays) else (0,)
-        every = [self._player(optimizer, strays, sign) for sign in moved]
-        for number, step in enumerate(self.steps):
+        steps = self.steps_of(optimizer)
+        every = [self._player(optimizer, steps, strays, sign) for sign in moved]
+        for number, step in enumerate(steps):
             for made in every:
                 if own:
                     made.load(replace(made.export(), params=step.before.params))
@@ -206,15 +267,17 @@ class Updates:
                           for name, of in ends.items()}  # fmt: skip
             yield within_rounding(step.after.params, wanted, self.dtype, times=1 if own else _lost(number + 1))
 
-    def _player(self, optimizer: Optimizer, strays: Sequence[Mapping[str, float]], sign: int) -> Trainer:
+    def _player(
+        self, optimizer: Optimizer, steps: Sequence[Step], strays: Sequence[Mapping[str, float]], sign: int
+    ) -> Trainer:
         """Make the recorded updates with an optimizer, of gradients that are moved as far as they stray, or not."""
 
         def moved(number: int) -> Step:
-            step, far = self.steps[number], strays[number]
+            step, far = steps[number], strays[number]
             return replace(step, gradients={name: value + sign * far[name] for name, value in step.gradients.items()})
 
-        steps = Lazy(len(self.steps), moved) if sign else self.steps
-        return playing(steps, self.rates)(played(steps, optimizer), "float64", "cpu")
+        steps_moved = Lazy(len(steps), moved) if sign else steps
+        return playing(steps_moved)(played(steps_moved, optimizer), "float64", "cpu")
 
     def diagnose(self, number: int, there: Location, until: int | None = None, singly: bool = False) -> Diagnosis:
         """Replay the mistakes in the optimizer on the recorded gradients.
@@ -230,8 +293,8 @@ class Updates:
         Returns:
             How well each mistake explains the run.
         """
-        updated, replays, floor = self._replays(there, until)
-        there = replace(there, epoch=number + 1, batch=0)
+        updated, replays, floor = self._replays(there, self._counted(until))
+        there = replace(there, epoch=number // self.each + 1, batch=0)
         return diagnose(updated, there, replays, floor, self.dtype, singly=singly)
 
     def _replays(self, there: Location, until: int | None) -> tuple[Trajectory, Replays, Floor]:
@@ -242,7 +305,7 @@ class Updates:
         # Of many tensors a part of each is enough.
         most = max(1, 4 * SAMPLE // max(4, len(self.shapes)))
         places = {name: _sample(shape, worst.get(name), most) for name, shape in self.shapes.items()}
-        steps = [_selected(step, self.shapes, self.slots, places) for step in self.steps[:until]]
+        steps = [_selected(step, self.shapes, self.slots, places) for step in itertools.islice(self.steps, until)]
         states = [steps[0].before, *(step.after for step in steps)]
         updated = Trajectory(
             {"dtype": self.dtype},
@@ -300,143 +363,3 @@ def _selected(
     # A prediction is no part of an update, and might be large.
     kept = replace(step, prediction=np.empty(0))
     return replace(kept, before=state(step.before), gradients=of(step.gradients), after=state(step.after))
-
-
-def optimizer_said(run: Trajectory) -> Optimizer | None:
-    """Read the optimizer that a run declares; None if it declares none, or not in the words of ``parity.spec``.
-
-    None too if its learning rate changes, its decay leaves parameters out or its gradients are clipped: updates are
-    made again here by one rule for all values of all tensors.
-    """
-    found = _said(run)
-    return None if found is None or not is_plain(found) else found
-
-
-def is_surrounded(run: Trajectory) -> bool:
-    """Tell whether a run declares an optimizer with a schedule, a decay mask or clipping: see ``optimizer_said``."""
-    found = _said(run)
-    return found is not None and not is_plain(found)
-
-
-def _said(run: Trajectory) -> Optimizer | None:
-    said = run.meta.get("hyper_parameters")
-    text = said.get("optimizer") if isinstance(said, dict) else None
-    return optimizer_from(text) if isinstance(text, str) else in_our_words(run.meta.get("optimizer"))
-
-
-def decays_said(run: Trajectory) -> tuple[float, ...]:
-    """Read the weight decays of a watched optimizer's groups, if they have several: which decays what, nobody says."""
-    said = run.meta.get("optimizer")
-    groups = said.get("groups") if isinstance(said, dict) else None
-    decays = [group.get("weight_decay") for group in groups or () if isinstance(group, dict)]
-    found = sorted({float(decay) for decay in decays if isinstance(decay, int | float)})
-    return tuple(found) if len(found) > 1 else ()
-
-
-def class_said(run: Trajectory) -> str:
-    """Read the class of the optimizer that a watched run had; empty if nobody watched it."""
-    said = run.meta.get("optimizer")
-    name = said.get("class") if isinstance(said, dict) else None
-    return name.rpartition(".")[2] if isinstance(name, str) else ""
-
-
-def in_our_words(said: Any) -> Optimizer | None:
-    """Say in the words of ``parity.spec`` what a watcher read off a framework's optimizer; None if they do not fit.
-
-    Groups may differ in what decays: then the decay is that of the first group that does.
-    """
-    groups = said.get("groups") if isinstance(said, dict) else None
-    if not isinstance(groups, list) or not groups or not all(isinstance(group, dict) for group in groups):
-        return None
-    kind, decays = str(said.get("class")), [group.get("weight_decay") for group in groups]
-    group = {**groups[0], "weight_decay": next((decay for decay in decays if decay), decays[0])}
-
-    def number(*names: str) -> float:
-        return next((float(group[each]) for each in names if isinstance(group.get(each), int | float)), 0.0)
-
-    # Where the rate is recorded of each update, this one, which may be the last and 0, does not count.
-    rate, decay, name = number("lr", "learning_rate") or 1.0, number("weight_decay"), kind.rpartition(".")[2]
-    if any(group.get(flag) for flag in ("nesterov", "dampening", "amsgrad", "maximize")):
-        return None
-    if name == "SGD" and (kind.startswith("torch.") or not decay):
-        return Sgd(rate, number("momentum"), decay)
-    betas = group.get("betas")
-    # Keras's Adam adds its epsilon elsewhere.
-    if not kind.startswith("torch.") or name not in ("Adam", "AdamW") or not isinstance(betas, list | tuple):
-        return None
-    told = rate, float(betas[0]), float(betas[1]), number("eps")
-    if name == "AdamW" or group.get("decoupled_weight_decay"):
-        return AdamW(*told, decay)
-    return None if decay else Adam(*told)
-
-
-@dataclass(frozen=True)
-class OneByOne:
-    """A batch order in which row k is the only batch of epoch k + 1."""
-
-    ordered = True
-
-    def epochs(self, rows: int) -> Iterator[Batches]:
-        return ((np.array([row]),) for row in itertools.cycle(range(rows)))
-
-
-def playback(steps: Sequence[Step], start: State) -> Verbs:
-    """Make verbs which return, for row k, what was recorded at update k, whatever the parameters are."""
-
-    def gradients(x: Array, y: Array) -> tuple[float, Params]:
-        step = steps[int(x[0])]
-        return float(step.trained), step.gradients
-
-    def no_model(x: Array) -> Array:
-        raise NotImplementedError("a recorded update has no model to ask")
-
-    def no_training(segments: Sequence[Batches], inputs: Sequence[Array] = ()) -> Trained:
-        raise NotImplementedError("a recorded update is made again by its rule: see Stepwise")
-
-    # The recorded answers do not depend on the state that is loaded.
-    return Verbs(
-        predict=no_model, gradients=gradients, train=no_training, export=lambda: start, load=lambda state: None
-    )
-
-
-def recorded_rates(run: Trajectory, updates: int) -> Array | None:
-    """Read the learning rate of each update; None if the run did not record them."""
-    found = [run.steps.get(f"{number}/learning_rate") for number in range(updates)]
-    rates = [float(rate) for rate in found if rate is not None and rate.size == 1]
-    return np.array(rates) if rates and len(rates) == updates and np.isfinite(rates).all() else None
-
-
-def playing(steps: Sequence[Step], rates: Array | None = None) -> Build:
-    """Make an implementation of recorded gradients, whose updates NumPy makes with the case's optimizer.
-
-    ``rates`` multiply its learning rate, one in each update.
-    """
-
-    def scheduled(optimizer: Optimizer, name: str, p: Array, g: Array, state: State) -> Array:
-        rate = optimizer.learning_rate * (1.0 if rates is None else float(rates[state.step - 1 - steps[0].number]))
-        return honest(replace(optimizer, learning_rate=rate), name, p, g, state)
-
-    def build(case: Case, dtype: str, device: str) -> Trainer:
-        initial, names = case.initial(), slot_names(case.optimizer)
-        # A slot that was not recorded begins at zero, as at the beginning of training.
-        slots = {f"{slot}/{name}": np.zeros_like(p) for slot in names for name, p in initial.items()}
-        begun = State(initial, slots | steps[0].before.slots, steps[0].before.step)
-        return Stepwise(playback(steps, begun), case, dtype, rule=scheduled)
-
-    return build
-
-
-def played(steps: Sequence[Step], optimizer: Optimizer) -> Case:
-    """Make a case of recorded updates: row k stands for the batch of update k, and an epoch is one update."""
-    rows = np.arange(len(steps))
-    data = Dataset(rows, rows)
-    initial = {name: value.astype(np.float64) for name, value in steps[0].before.params.items()}
-    return Case(
-        name="recorded-updates",
-        data=lambda: data,
-        initial=lambda: initial,
-        loss=Loss("total", "sum"),
-        optimizer=optimizer,
-        schedule=OneByOne(),
-        epochs=len(steps),
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -66,6 +67,14 @@ def clipped_otherwise(rule: Any, **changes: Any) -> Any:
 
 TORCH_EPSILON = 1e-6
 """What torch's ``clip_grad_norm_`` adds to the norm."""
+CLIPPED: dict[str, Callable[[Any], Any]] = {
+    "clipping-missing": lambda rule: replace(rule, clipping=None),
+    "clipped-each-by-its-own-norm": partial(clipped_otherwise, kind="norm"),
+    "clipped-by-value": partial(clipped_otherwise, kind="value"),
+    "clipped-by-the-norm-and-1e-6": partial(clipped_otherwise, epsilon=TORCH_EPSILON),
+}
+"""By the name of a mistake, what it makes of an optimizer that clips; the plainest first, where two change the same."""
+BY_EPOCHS = "schedule-counted-in-epochs"
 
 MISTAKES: tuple[Mistake, ...] = (
     Mistake(
@@ -77,7 +86,7 @@ MISTAKES: tuple[Mistake, ...] = (
         how=partial(rate_of_another_step, by_epochs=False),
     ),
     Mistake(
-        name="schedule-counted-in-epochs",
+        name=BY_EPOCHS,
         phase=Phase.UPDATE,
         sentence="The learning-rate schedule counts epochs instead of updates.",
         reference="ace-step/ACE-Step#198; vturrisi/solo-learn#264",
@@ -122,7 +131,7 @@ MISTAKES: tuple[Mistake, ...] = (
         sentence="Each tensor's gradient is clipped by its own norm instead of by the norm of all.",
         reference="keras-team/keras#13575; carpedm20/MemN2N-tensorflow#19",
         applies=clips("global_norm"),
-        how=on_optimizer(partial(clipped_otherwise, kind="norm")),
+        how=on_optimizer(CLIPPED["clipped-each-by-its-own-norm"]),
     ),
     Mistake(
         name="clipped-by-value",
@@ -130,7 +139,7 @@ MISTAKES: tuple[Mistake, ...] = (
         sentence="The elements of gradients are cut off at the limit that is meant for their norm.",
         reference="ymcui/Eval-on-NN-of-RC#3; Happy-Algorithms-League/hal-cgp#210",
         applies=clips("global_norm", "norm"),
-        how=on_optimizer(partial(clipped_otherwise, kind="value")),
+        how=on_optimizer(CLIPPED["clipped-by-value"]),
     ),
     Mistake(
         name="clipping-missing",
@@ -138,7 +147,7 @@ MISTAKES: tuple[Mistake, ...] = (
         sentence="Gradients are not clipped.",
         reference="NVIDIA/OpenSeq2Seq#192; msalhab96/SpeeQ#50",
         applies=clips("global_norm", "norm", "value"),
-        how=on_optimizer(lambda rule: replace(rule, clipping=None)),
+        how=on_optimizer(CLIPPED["clipping-missing"]),
     ),
     Mistake(
         name="clipped-by-the-norm-and-1e-6",
@@ -146,6 +155,6 @@ MISTAKES: tuple[Mistake, ...] = (
         sentence="Gradients are divided by their norm plus 1e-6, as torch's clip_grad_norm_ does.",
         reference="goodfire-ai/spd#643; PyTorch documentation, torch.nn.utils.clip_grad_norm_",
         applies=clips("global_norm", "norm"),
-        how=on_optimizer(partial(clipped_otherwise, epsilon=TORCH_EPSILON)),
+        how=on_optimizer(CLIPPED["clipped-by-the-norm-and-1e-6"]),
     ),
 )

@@ -192,7 +192,7 @@ def test_recorded_learning_rates_are_those_that_an_update_is_held_to(tmp_path: P
     for one, which in ((found, "first"), (turned, "second")):
         assert (one["phase"], one["epoch"]) == ("update", 5)
         assert f"it is the {which} run whose updates" in one["note"]
-        assert "in this update its steps are 2 times that optimizer's, everywhere" in one["why"]
+        assert "in this update its steps are 2 times that optimizer's, everywhere" in one["note"]
 
 
 def test_two_tensors_that_are_trained_as_one_are_said_of_that_one_alone(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from parity.tests.suites import strict_json, write_suite
 SPEC = """
 from dataclasses import replace
 import numpy as np
-from parity.explaining.updates.remade import OneByOne
+from parity.explaining.updates.played import OneByOne
 from parity.spec import Dataset, Policy, Sgd
 from parity.tests import toy
 
