@@ -6,7 +6,6 @@ import hashlib
 import json
 import math
 import os
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -19,7 +18,7 @@ from safetensors.numpy import save
 
 from parity.dtypes import carrier, packed
 from parity.recording import checkpoint
-from parity.recording.files import write_whole
+from parity.recording.files import remove, write_whole
 from parity.recording.format import (
     FLOATS,
     HEADER_BYTES,
@@ -33,7 +32,7 @@ from parity.recording.format import (
     made,
 )
 from parity.recording.manifest import read_manifest
-from parity.recording.places import keep_failure, old_path, partial_path
+from parity.recording.places import keep_failure, old_path, partial_path, put_in_place
 from parity.recording.reader import read
 from parity.trainer import State
 from parity.trajectory import Chunk, Stack, TrajectoryError, check_chunk, merged
@@ -98,12 +97,12 @@ class Writer:
         self.resumed: State | None = None
         if self._old.exists() and not self.folder.exists():
             os.rename(self._old, self.folder)
-        _remove(self._old)
+        remove(self._old)
         if resume:
             self._take_over(shapes)
         if self.resumed is None:
             self._shards, self._last = [], None
-            _remove(self.partial)
+            remove(self.partial)
             self.partial.mkdir(parents=True)
 
     def add(self, chunk: Chunk, steps: Mapping[str, Array] | None = None) -> None:
@@ -165,12 +164,11 @@ class Writer:
             raise ValueError(f"{self.folder}: a trajectory needs at least the snapshot of epoch 0")
         self._thread.shutdown()
         self._write_manifest(complete=True)
-        if self.folder.exists():
-            os.rename(self.folder, self._old)
-        os.rename(self.partial, self.folder)
-        self._finished = True
+        try:
+            put_in_place(self.partial, self.folder)
+        finally:
+            self._finished = not self.partial.exists()
         (self.folder / checkpoint.FILE).unlink(missing_ok=True)
-        _remove(self._old)
         keep_failure(self.folder, "")
 
     @property
@@ -368,10 +366,3 @@ def _write_atomically(path: Path, data: bytes) -> None:
             f"{path.parent} was taken away while this run was written there: let no other run write to the same "
             "folder, and record it again"
         ) from error
-
-
-def _remove(folder: Path) -> None:
-    if folder.is_symlink():
-        folder.unlink()
-    elif folder.exists():
-        shutil.rmtree(folder)

@@ -24,7 +24,7 @@ from parity.typing import Array, Params
 SPATIAL = frozenset(
     (
         *("conv", "conv_transpose", "max_pool", "average_pool", "global_average_pool"),
-        *("batch_norm", "group_norm", "instance_norm"),
+        *("batch_norm", "group_norm", "instance_norm", "response_norm", "upsample"),
     )
 )
 """The kinds whose channels come first in torch."""
@@ -46,14 +46,17 @@ GUESSED: tuple[tuple[str, Mapping[str, Any]], ...] = (
     *((kind, {}) for kind in ("gelu_sigmoid", "relu", "relu6", "silu", "tanh", "sigmoid", "hard_sigmoid")),
     *((kind, {}) for kind in ("hard_swish", "elu", "selu", "mish", "softplus", "softmax", "log_softmax", "identity")),
     *(("leaky_relu", {"negative_slope": slope}) for slope in (0.01, 0.1, 0.2, 0.3)),
+    *(("positions", {"interleaved": interleaved}) for interleaved in (True, False)),
 )
-"""The activations that a function without a layer may be, with their settings."""
+"""What a function without a layer may be, with its settings: an activation, or positions that are added."""
 MOST, FEW = 400_000, 20_000
 """Of so many values a replay is made; where a layer gave more, some of its examples or channels stand for all. Of a
 function that gives each value a new one, a few tell."""
 PRODUCTS = 20_000_000
 """A convolution is replayed for as many channels as so many products give."""
 OVER_AXES = frozenset(("softmax", "log_softmax"))
+UNFIT = (ArithmeticError, AssertionError, AttributeError, IndexError, KeyError, MemoryError, TypeError, ValueError)
+"""What NumPy raises where a layer has other parameters or settings than its function. A recording may say anything."""
 LAYERS = 24
 """Of so many layers of fitting shapes the parameters are tried, where no name says which are a layer's own."""
 
@@ -185,6 +188,9 @@ def calls_of(alignment: Alignment, found: Taken, partner: Layer | None) -> Itera
             continue
         if kind == "recurrent" and found.output.ndim == 2:
             settings["last"] = True
+        if kind == "upsample":
+            first = str(found.flow.run.meta.get("implementation", "")).startswith("torch")
+            settings["output_size"] = found.output.shape[2:] if first else found.output.shape[1:-1]
         if kind == "global_average_pool":
             settings["keepdims"] = found.output.ndim == found.inputs[0].ndim
         for params in _params(alignment, found, partner, bare):
@@ -242,6 +248,16 @@ def _settings(layer: Layer) -> Iterator[dict[str, Any]]:
         return
     if kind == "average_pool":
         settings["count_padding"] = said.get("count_include_pad", False) is True
+    if kind in ("max_pool", "average_pool"):
+        settings["ceil_mode"] = said.get("ceil_mode", False) is True
+    if kind == "glu":
+        settings["axis"] = said["dim"] if isinstance(said.get("dim"), int) else -1
+    if kind == "response_norm":
+        settings |= {word: float(said[name]) for word, name in (("alpha", "alpha"), ("beta", "beta"), ("bias", "k"))}
+        settings |= {"radius": said["size"] // 2, "divided": True}
+    if kind == "upsample" and settings.get("method") == "cubic" and not settings.get("antialias"):
+        # torch has another cubic than TensorFlow, on which Keras's layers are.
+        settings |= {"cubic": -0.75, "border": "repeated"} if "mode" in said else {}
     if kind == "conv_transpose":
         settings |= _cut_off(said)
     if kind == "recurrent":

@@ -15,7 +15,8 @@ import numpy as np
 
 from parity.explaining.layers.alignment import Alignment
 from parity.explaining.layers.between import KINDS, calls_between, seen_between, taken_between
-from parity.explaining.layers.calls import OVER_AXES, Seen, Taken, calls_of, taken
+from parity.explaining.layers.calls import OVER_AXES, UNFIT, Seen, Taken, calls_of, taken
+from parity.explaining.layers.chain import in_chain
 from parity.explaining.layers.dataflow import Tensor
 from parity.mistakes.catalogue.replayed import REPLAYED
 from parity.mistakes.layer import LayerMistake
@@ -27,9 +28,8 @@ from parity.typing import Array
 
 ALIKE = 3
 """So many mistakes may give what was seen; where more do, nothing is said."""
-UNFIT = (ArithmeticError, AssertionError, AttributeError, IndexError, KeyError, MemoryError, TypeError, ValueError)
-"""What NumPy raises where a layer has other parameters or settings than its function. A recording may say anything."""
 ELEMENTWISE = ACTIVATIONS - OVER_AXES - {"prelu"} | {"identity", "gelu_sigmoid"}
+POOLS = ("max_pool", "average_pool")
 FUNCTIONS = 2
 """So many functions may be what a run computes where no layer says it."""
 
@@ -145,6 +145,37 @@ def named_between(
     return None
 
 
+def named_in_chain(
+    alignment: Alignment, ours: Tensor, theirs: Tensor, chains: tuple[Sequence[Layer], Sequence[Layer]]
+) -> Named | None:
+    """Name the mistake in one of several layers of a run, which the other run has as functions.
+
+    Args:
+        alignment: The tensors of both runs.
+        ours: What the first run has behind them.
+        theirs: The same of the second.
+        chains: Of each run the layers between the last tensors that agree and these; one run has none.
+
+    Returns:
+        The mistake; None if the layers are not known, or none or too many mistakes explain it.
+    """
+    if bool(chains[0]) == bool(chains[1]):
+        return None
+    side = 0 if chains[0] else 1
+    given, other = (ours, theirs) if side == 0 else (theirs, ours)
+    found = in_chain(alignment, side, chains[side], given, other)
+    if not 0 < len(found) <= ALIKE:
+        return None
+    return Named(
+        names=tuple(mistake.name for mistake, *_ in found),
+        sentences=tuple(mistake.sentence for mistake, *_ in found),
+        said=tuple(said for _, said, *_ in found),
+        which=("second", "first")[side],
+        floors=max(far for *_, far, _ in found),
+        right=max(right for *_, right in found),
+    )
+
+
 def _either(alignment: Alignment, first: Taken, second: Taken) -> Named | None:
     """Explain the first run by the second, or else the second by the first."""
     layers = first.layer, second.layer
@@ -217,8 +248,10 @@ def _computed(call: Call) -> Array | None:
 
 
 def _same_shapes(one: Seen, other: Seen) -> bool:
+    """Tell whether two calls took and gave what has the same shapes; a pool may have one window more than another."""
     inputs = zip(one.call.inputs, other.call.inputs, strict=False)
-    return one.output.shape == other.output.shape and all(a.shape == b.shape for a, b in inputs)
+    gave = one.output.shape == other.output.shape or one.call.kind in POOLS
+    return gave and all(a.shape == b.shape for a, b in inputs)
 
 
 def _replayed(mistake: LayerMistake, seen: Seen) -> tuple[float, str] | None:

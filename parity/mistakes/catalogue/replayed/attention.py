@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from parity.mistakes.layer import LayerMistake, Made, calls
 from parity.nn.attention import attention
-from parity.nn.layers import Call
+from parity.nn.layers import Call, compute
 from parity.nn.positions import rotary
 from parity.typing import Array
 
@@ -66,6 +67,40 @@ def over_queries(call: Call, seen: Array) -> Iterator[Made]:
     exponential = np.exp(scores - scores.max(-2, keepdims=True))
     weights = exponential / exponential.sum(-2, keepdims=True)
     yield Made(np.einsum("bhqk,bkhv->bqhv", weights, value))
+
+
+def reordered(call: Call, seen: Array) -> Iterator[Made]:
+    """Query, key and value take each other's parts."""
+    names = ("query", "key", "value")
+    for order in list(itertools.permutations(range(3)))[1:]:
+        parts = tuple(call.inputs[place] for place in order)
+        if all(part.shape == one.shape for part, one in zip(parts, call.inputs, strict=True)):
+            again = Call(kind=call.kind, settings=call.settings, inputs=parts)
+            yield Made(compute(again), ", ".join(names[place] for place in order))
+
+
+def cut_by_heads(call: Call, seen: Array) -> Iterator[Made]:
+    """What one projection gives is cut into heads, and each of them into query, key and value."""
+    query, key, value = call.inputs
+    if query.shape == key.shape == value.shape:
+        batch, steps, heads, width = query.shape
+        whole = np.concatenate([one.reshape(batch, steps, -1) for one in call.inputs], -1)
+        parts = np.moveaxis(whole.reshape(batch, steps, heads, 3, width), 3, 0)
+        yield Made(compute(Call(kind=call.kind, settings=call.settings, inputs=tuple(parts))))
+
+
+def in_a_window(call: Call, seen: Array) -> Iterator[Made]:
+    """The first query for which a key is too far away tells how wide the window is."""
+    right = compute(call)
+    if not call.settings.get("causal") or right.shape != seen.shape:
+        return
+    apart = np.abs(right - seen).max((0, 2, 3))  # (queries,)
+    window = int(np.argmax(apart > 1e-3 * apart.max()))
+    if window and apart.max() > 0:
+        steps = np.arange(right.shape[1])
+        query, key, value = turned(call)
+        mask = (steps[:, None] >= steps) & (steps[:, None] - steps < window)
+        yield Made(attention(query, key, value, mask=mask), f"of {window}")
 
 
 def recut(cut: Callable[[Array], Array], join: Callable[[Array], Array]) -> Callable[[Call, Array], Iterator[Made]]:
@@ -295,5 +330,33 @@ MISTAKES: tuple[LayerMistake, ...] = (
         sentence="Grouped keys and values are tiled for the heads instead of repeated one by one.",
         reference="onnx/onnx#7274; mindspore-lab/mindone#1039",
         wrong=groups_tiled,
+    ),
+    LayerMistake(
+        name="query-key-and-value-in-another-order",
+        kinds=("attend",),
+        sentence="Query, key and value are taken for each other.",
+        reference="tenstorrent/tt-mlir#8958",
+        wrong=reordered,
+    ),
+    LayerMistake(
+        name="projection-cut-by-heads-first",
+        kinds=("attend",),
+        sentence="A projection of query, key and value is cut into heads first, as Megatron and GPT-NeoX keep it.",
+        reference="lablup/mlxcel#928; awslabs/slapo#46",
+        wrong=cut_by_heads,
+    ),
+    LayerMistake(
+        name="causal-mask-added",
+        kinds=("attend",),
+        sentence="Attention that should see all keys is causal.",
+        reference="huggingface/transformers#42820; huggingface/transformers#46077",
+        wrong=calls(lambda call: [] if call.settings.get("causal") else [call.set(causal=True)]),
+    ),
+    LayerMistake(
+        name="attention-within-a-window",
+        kinds=("attend",),
+        sentence="Attention sees the last keys alone, where it should see all before.",
+        reference="huggingface/transformers#29777; unslothai/unsloth#8253",
+        wrong=in_a_window,
     ),
 )
