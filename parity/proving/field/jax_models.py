@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from parity.proving.field.setup import HEADS, HIDDEN, LENGTH, MAPS, OUTPUTS, SIDE, WIDTH, WORDS, Setup
+from parity.proving.field.setup import HEADS, HIDDEN, LENGTH, MAPS, OUTPUTS, SIDE, WIDTH, WORDS, Setup, turns
 from parity.typing import Params
 
 
@@ -79,16 +79,13 @@ class Resized(Model):
 
 def sinusoids(setup: Setup) -> Any:
     """The positions (length, width), sines and cosines one after the other or in halves."""
-    angles = np.arange(LENGTH)[:, None] / 100 ** (np.arange(0, WIDTH, 2, dtype=np.float32) / WIDTH)
-    parts = [part(angles.astype(np.float32)) for part in (np.sin, np.cos)]
+    parts = turns(WIDTH)
     return np.concatenate(parts, -1) if setup.positions == "halves" else np.stack(parts, -1).reshape(LENGTH, WIDTH)
 
 
 def rotated(x: Any, setup: Setup) -> Any:
     """Turn pairs of features of each head (batch, length, head, features) by their position."""
-    features = x.shape[-1]
-    angles = np.arange(LENGTH)[:, None] / 100 ** (np.arange(0, features, 2, dtype=np.float32) / features)
-    sine, cosine = (part(angles.astype(np.float32))[:, None].astype(x.dtype) for part in (np.sin, np.cos))
+    sine, cosine = (part[:, None].astype(x.dtype) for part in turns(x.shape[-1]))
     if setup.positions == "rotary-halves":
         one, other = jnp.split(x, 2, -1)
         return jnp.concatenate((one * cosine - other * sine, other * cosine + one * sine), -1)

@@ -228,6 +228,23 @@ def batches(updates: int = UPDATES) -> Iterator[Array]:
         order = order[BATCH:]
 
 
+def turns(features: int) -> tuple[Array, Array]:
+    """Compute sines and cosines of positions in float64, which frameworks round otherwise in float32.
+
+    Args:
+        features: How many features positions have, or are turned by them.
+
+    Returns:
+        Two arrays (length, features / 2).
+
+    Examples:
+        >>> [part.shape for part in turns(4)]
+        [(7, 2), (7, 2)]
+    """
+    angles = np.arange(LENGTH)[:, None] / 100 ** (np.arange(0, features, 2) / features)
+    return np.sin(angles), np.cos(angles)
+
+
 CLASS_WEIGHTS = (0.5, 1.0, 2.0)
 """Of the classes, where they have some."""
 _DENSE = {"hidden/kernel": (INPUTS, HIDDEN), "hidden/bias": (HIDDEN,)}

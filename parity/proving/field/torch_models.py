@@ -21,6 +21,7 @@ from parity.proving.field.setup import (
     WIDTH,
     WORDS,
     Setup,
+    turns,
 )
 from parity.typing import Params
 
@@ -114,16 +115,13 @@ class Resized(nn.Module):
 
 def sinusoids(setup: Setup) -> Any:
     """The positions (length, width), sines and cosines one after the other or in halves."""
-    angles = torch.arange(LENGTH)[:, None] / 100 ** (torch.arange(0, WIDTH, 2) / WIDTH)
-    parts = (angles.sin(), angles.cos())
+    parts = tuple(map(torch.tensor, turns(WIDTH)))
     return torch.cat(parts, -1) if setup.positions == "halves" else torch.stack(parts, -1).flatten(1)
 
 
 def rotated(x: Any, setup: Setup) -> Any:
     """Turn pairs of features of each head (batch, head, length, features) by their position."""
-    features = x.shape[-1]
-    angles = torch.arange(LENGTH)[:, None] / 100 ** (torch.arange(0, features, 2) / features)
-    sine, cosine = angles.sin().to(x.dtype), angles.cos().to(x.dtype)
+    sine, cosine = (torch.tensor(part).to(x.dtype) for part in turns(x.shape[-1]))
     if setup.positions == "rotary-halves":
         one, other = x.chunk(2, -1)
         return torch.cat((one * cosine - other * sine, other * cosine + one * sine), -1)

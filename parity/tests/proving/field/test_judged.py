@@ -27,7 +27,8 @@ PAIR = Pair(
 
 def parting(sentence: str = "norm parts", *names: str, differences: tuple[str, ...] = ()) -> dict[str, Any]:
     mistake = {"names": list(names)} if names else None
-    return {"partings": [{"sentence": sentence, "mistake": mistake, "differences": list(differences)}]}
+    found = {"sentence": sentence, "mistake": mistake, "differences": list(differences), "pattern": "", "note": ""}
+    return {"partings": [found]}
 
 
 def said(**other: Any) -> dict[str, Any]:
