@@ -135,15 +135,15 @@ def differ(one: Any, other: Any) -> bool:
 
 
 @contextmanager
-def changing(told: Callable[[Any], None]) -> Iterator[None]:
-    """Tell of every variable that is about to be changed eagerly."""
+def changing(told: Callable[[Any], None], within: bool = False) -> Iterator[None]:
+    """Tell of every variable that is about to be changed eagerly, or ``within`` a graph that is traced, too."""
     kind = next(each for each in type(tf.Variable(0.0)).__mro__ if "assign_add" in vars(each))
     ways = {name: way for name, way in vars(kind).items() if name.startswith(("assign", "scatter_", "batch_scatter"))}
 
     def telling(way: Any) -> Any:
         @wraps(way)
         def changed(variable: Any, *arguments: Any, **named: Any) -> Any:
-            if not tf.inside_function():
+            if within or not tf.inside_function():
                 told(variable)
             return way(variable, *arguments, **named)
 

@@ -17,6 +17,7 @@ from parity.tolerance import stir
 from parity.typing import Params
 from parity.watching.flow import as_plain
 from parity.watching.keras_layers import Layers, replaced
+from parity.watching.keras_look import Look
 from parity.watching.keras_loop import Loop
 from parity.watching.keras_step import Step, changing, loss_in, loss_of, refuse_iterators
 from parity.watching.seen import Condition, Told, Update
@@ -68,6 +69,8 @@ class KerasWatch:
         self._found: dict[int, tuple[Any, Any]] = {}
         """Variables beyond the model's and the optimizer's that updates change, and what they were before."""
         self._loop = Loop(model, self.optimizer, self._begin_of_loop, self._end_of_loop)
+        self._look = Look(model, self.optimizer, self._name, self._make_step, self._changes)
+        self._seen: Layers | None = None  # of the update that is looked into
 
     def attach(self, told: Told, deep: Callable[[], bool]) -> None:
         self._told, self._deep = told, deep
@@ -88,6 +91,7 @@ class KerasWatch:
                 warnings.warn(OTHER_OPTIMIZER, UserWarning, stacklevel=2)
                 return make(force)
             if model.train_function is None or force:
+                self._look.forget()
                 with self._one_at_a_time():
                     make(force=True)
                 self._compiled, model.train_function = model.train_function, self._train
@@ -308,8 +312,12 @@ class KerasWatch:
         """Make an update eagerly and keep what its layers give; then go ``back`` to where it began."""
         update.before = self.condition()
         seen = Layers(self.model, self._name, *(() if self._generator is None else (self._moved,)))
-        with self._loop.off(), self._looking(back), seen.watching(self.optimizer):
-            result = function()
+        self._seen = seen if self._generator is None else None
+        try:
+            with self._loop.off(), self._looking(back), seen.watching(self.optimizer):
+                result = function()
+        finally:
+            self._seen = None
         self._keep(update, seen)
         return result
 
@@ -343,7 +351,12 @@ class KerasWatch:
             return self._train_step(data)
 
     def _train_step(self, data: Any) -> Any:
-        """Make an update by the model's own step, which Keras hands None where a dataset has an empty optional."""
+        """Make an update by the model's own step, in a graph if that shows the layers as well."""
+        found = self._look.into(data, self._seen) if self._seen is not None else None
+        return self._make_step(data) if found is None else found[0]
+
+    def _make_step(self, data: Any) -> Any:
+        """Call the model's own step, which Keras hands None where a dataset has an empty optional."""
         found = keras.tree.map_structure(lambda x: None if isinstance(x, tf.experimental.Optional) else x, data)
         with self._taking_loss():
             return self.model.train_step(found)
