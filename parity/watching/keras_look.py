@@ -19,6 +19,8 @@ class _Graph:
 
     run: Callable[[Any], tuple[Any, Numbers]]
     traced: Layers
+    changed: list[Any]
+    """The variables that it changes."""
 
 
 class Look:
@@ -50,12 +52,18 @@ class Look:
         """Trace anew what comes: the model was compiled anew."""
         self._graphs.clear()
 
-    def into(self, data: Any, seen: Layers) -> tuple[Any] | None:
+    @property
+    def knows(self) -> bool:
+        """Whether graphs have shown all that was looked into so far."""
+        return bool(self._graphs) and None not in self._graphs.values()
+
+    def into(self, data: Any, seen: Layers, changes: Callable[[Any], None]) -> tuple[Any] | None:
         """Make an update by a graph.
 
         Args:
             data: Its batch.
             seen: Takes what was seen.
+            changes: Is told of each variable that the graph is about to change.
 
         Returns:
             What the model's step gave, alone in a tuple; None if no graph shows the layers, and nothing was done.
@@ -74,6 +82,8 @@ class Look:
                 graph = self._graphs[known]
                 if graph is None:
                     return None
+                for variable in graph.changed:
+                    changes(variable)
                 result, numbers = graph.run(data)
         finally:
             seen.off = False
@@ -83,9 +93,10 @@ class Look:
     def _graph(self, data: Any) -> _Graph | None:
         """Trace an update, unless its layers are called where a graph hides them."""
         kept: list[Layers] = []
-        changes = self._changes()
+        changes, changed = self._changes(), dict[int, Any]()
 
-        def changed(variable: Any) -> None:
+        def told(variable: Any) -> None:
+            changed[id(variable)] = variable
             with tf.init_scope():
                 changes(variable)
 
@@ -97,10 +108,11 @@ class Look:
             gave = [*traced.activations.values()], [*traced.gradients.values()], traced.inputs
             return result, Numbers(*gave, [*traced.of_params.values()])
 
-        run = tf.function(whole, jit_compile=bool(self._model.jit_compile))
-        with changing(changed, within=True):
+        # As Keras compiles its own.
+        run = tf.function(whole, jit_compile=bool(self._model.jit_compile), autograph=False)
+        with changing(told, within=True):
             run.get_concrete_function(data)
-        return None if kept[-1].hidden else _Graph(run, kept[-1])
+        return None if kept[-1].hidden else _Graph(run, kept[-1], list(changed.values()))
 
 
 def _shape(leaf: Any) -> Hashable | None:

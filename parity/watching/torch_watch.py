@@ -117,6 +117,7 @@ class TorchWatch:
         self._settings: dict[tuple[int, str], Any] = {}
         self._changed: set[tuple[int, str]] = set()
         self._aside: Update | None = None
+        self._looks = False  # into an update that is made aside
         self._hooks: list[Any] = []
         self._of_gradients: list[Any] = []
 
@@ -212,6 +213,9 @@ class TorchWatch:
             self._backward(result)
             if needs_closure(self.optimizer):
                 self._step_with_closure(result, function)
+            elif self._looks:  # what the optimizer makes of the gradients is not looked at
+                self._before_step(self.optimizer, (), {})
+                self._after_step(self.optimizer, (), {})
             else:
                 self.optimizer.step()
         elif not self._stepped:
@@ -568,11 +572,11 @@ class TorchWatch:
         """Make the update that comes aside, without the compiler, which hides the layers, and keep what they gave."""
         found: list[Update] = []
         with self.aside(found.append), torch.compiler.set_stance("force_eager"):
-            self.compiled = False
+            self.compiled, self._looks = False, True
             try:
                 self.update(function)
             finally:
-                self.compiled = True
+                self.compiled, self._looks = True, False
         self._aside = found[-1] if found else None  # a gradient scaler may have skipped it
 
 
