@@ -338,7 +338,7 @@ class KerasWatch:
     @contextmanager
     def _looking(self, back: bool, own: bool) -> Iterator[None]:
         """Make an update, by the model's own function if the user's calls it; to go ``back``, leave no trace of it."""
-        # What a known graph changes is known, and saved when it is about to.
+        # Of what a known graph may change, copies are made when it is about to.
         some = own and self._look.knows
         self._saved = {} if some else self.saved()
         drawn = self.random()
@@ -370,10 +370,18 @@ class KerasWatch:
 
     def _train_step(self, data: Any) -> Any:
         """Make an update by the model's own step, in a graph if that shows the layers as well."""
-        found = self._look.into(data, self._seen, self._save) if self._seen is not None else None
+        if self._seen is None:
+            return self._make_step(data)
+        # A graph leaves these as they are, unless it is known to change one, as a step of the user's own may.
+        large = (*self.model.trainable_variables, *(v for held in self._slots().values() for v in held))
+        left = {id(v.value) for v in large}
+        for v in self._held():
+            if id(v) not in left:
+                self._save(v)
+        found = self._look.into(data, self._seen, self._save)
         if found is not None:
             return found[0]
-        for v in self._held() if self._seen is not None else ():
+        for v in self._held():
             self._save(v)
         return self._make_step(data)
 
