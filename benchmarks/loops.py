@@ -62,7 +62,7 @@ def in_torch(compiled: bool, residual: bool) -> Loop:
     def conv(one: int, other: int, size: int = 3, stride: int = 1) -> Any:
         return nn.Conv2d(one, other, size, stride, size // 2)
 
-    class Block(nn.Module):
+    class Block(nn.Module):  # type: ignore[misc,unused-ignore]
         def __init__(self, one: int, other: int, stride: int) -> None:
             super().__init__()
             self.first, self.second = conv(one, other, 3, stride), conv(other, other)

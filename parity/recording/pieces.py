@@ -53,4 +53,5 @@ def pieces_of(tensors: Mapping[str, Array], halves: Collection[str] = ()) -> tup
 
 
 def _bytes(value: Array) -> memoryview:
-    return memoryview(np.ascontiguousarray(value).reshape(-1).view(np.uint8))
+    found: memoryview = np.ascontiguousarray(value).reshape(-1).view(np.uint8).data
+    return found

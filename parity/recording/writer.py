@@ -294,7 +294,7 @@ class Writer:
 
         def passing() -> Iterator[bytes | memoryview]:
             nonlocal size
-            for piece in itertools.chain((header,), pieces):
+            for piece in itertools.chain[bytes | memoryview]((header,), pieces):
                 seen.update(piece)
                 size += len(piece)
                 yield piece

@@ -243,7 +243,8 @@ class JaxWatch:
         numbers, fixed, said = apart(leaves)
 
         def made(*traced: Any) -> Sequence[Any]:
-            return put_together(form, numbers, traced, fixed)
+            every: Sequence[Any] = put_together(form, numbers, traced, fixed)
+            return every
 
         return self._into.compiled((id(function), form, said), function, made, [leaves[k] for k in numbers])
 

@@ -142,7 +142,10 @@ class KerasWatch:
             named = {name: self._moved(each) for name, each in named.items()}
         self._step = Step(self.model, self.optimizer, self._changes())
         try:
-            own = getattr(function, "__self__", None) is self.model and function.__func__ is keras.Model.train_on_batch
+            own = (
+                getattr(function, "__self__", None) is self.model
+                and getattr(function, "__func__", None) is keras.Model.train_on_batch
+            )
             with self._loop.off(), self._step.watching():
                 result = self._updated(self._step, lambda: function(*arguments, **named), own)
             if self._generator is None:

@@ -58,6 +58,6 @@ def needs_closure(optimizer: torch.optim.Optimizer) -> bool:
 
 
 @cache
-def _needs_closure(kind: type[torch.optim.Optimizer]) -> bool:
+def _needs_closure(kind: Any) -> bool:
     closure = inspect.signature(kind.step).parameters.get("closure")
     return closure is not None and closure.default is inspect.Parameter.empty

@@ -86,11 +86,10 @@ def hidden_in_jax(folder: str) -> dict[str, Any]:
     class Model(nn.Module):  # type: ignore[misc,unused-ignore]
         @nn.compact  # type: ignore[untyped-decorator,unused-ignore]
         def __call__(self, x: Any) -> Any:
-            branches = [lambda m, h: nn.Dense(3, name="one")(h), lambda m, h: nn.Dense(3, name="two")(h)]
-            if self.is_mutable_collection("params"):
-                for branch in branches:
-                    branch(self, x)
-            return nn.cond(x.sum() > 0, *branches, self, x)
+            one, two = nn.Dense(3, name="one"), nn.Dense(3, name="two")
+            if self.is_initializing():
+                one(x), two(x)
+            return jax.lax.cond(x.sum() > 0, one, two, x)
 
     model, x = Model(), jnp.ones((2, 3))
     params = model.init(jax.random.key(0), x)
@@ -144,7 +143,7 @@ def in_keras(folder: str) -> dict[str, Any]:
 
     def counted(self: Any, *given: Any) -> Any:
         made = into(self, *given)
-        found.append((made is not None, sum(map(len, (self._graphs,)))))
+        found.append([made is not None, len(self._graphs)])
         return made
 
     said = {}
@@ -153,7 +152,7 @@ def in_keras(folder: str) -> dict[str, Any]:
         for name, how in ways.items():
             found.clear()
             model = network(name == "recurrent")
-            model.compile(keras.optimizers.Adam(0.01, clipnorm=0.1), "mse", metrics=["mae"], **how)
+            model.compile(keras.optimizers.SGD(0.01, clipnorm=0.1), "mse", metrics=["mae"], **how)
             with watch(Path(folder, name), model, deep=STEPS, shadows=0) as run:
                 for each in x:
                     run.step(model.train_on_batch, each, each[:, 0])
@@ -167,9 +166,9 @@ def in_keras(folder: str) -> dict[str, Any]:
 class TestKeras:
     def test_a_graph_is_traced_once_where_it_shows_the_layers(self, answer: dict[str, Any]) -> None:
         said = answer["said"]
-        assert said["graph"] == said["xla"] == [(True, 1)] * STEPS
-        assert said["eager"] == [(False, 0)] * STEPS
-        assert said["recurrent"] == [(False, 1)] * STEPS
+        assert said["graph"] == said["xla"] == [[True, 1]] * STEPS
+        assert said["eager"] == [[False, 0]] * STEPS
+        assert said["recurrent"] == [[False, 1]] * STEPS
 
     @pytest.mark.parametrize("name", ["graph", "xla"])
     def test_all_ways_show_the_same(self, answer: dict[str, Any], name: str) -> None:
