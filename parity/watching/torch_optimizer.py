@@ -54,10 +54,10 @@ def needs_closure(optimizer: torch.optim.Optimizer) -> bool:
         >>> needs_closure(torch.optim.LBFGS([weight])), needs_closure(torch.optim.SGD([weight], lr=0.1))
         (True, False)
     """
-    return _needs_closure(type(optimizer))
+    return _needs_closure(type(optimizer).step)
 
 
 @cache
-def _needs_closure(kind: Any) -> bool:
-    closure = inspect.signature(kind.step).parameters.get("closure")
+def _needs_closure(step: Any) -> bool:
+    closure = inspect.signature(step).parameters.get("closure")
     return closure is not None and closure.default is inspect.Parameter.empty
