@@ -107,8 +107,8 @@ def hidden_in_jax(folder: str) -> dict[str, Any]:
 @pytest.mark.asks(question=hidden_in_jax, framework="jax")
 def test_what_a_compiled_program_would_hide_is_looked_into_op_by_op(answer: dict[str, Any]) -> None:
     names = [layer["name"] for layer in read(Path(answer["folder"], "run")).meta["layers"]]
-    assert "forward/one" in names
-    assert "forward/two" not in names
+    assert any("/one/" in name for name in names)
+    assert not any("/two/" in name for name in names)
 
 
 def in_keras(folder: str) -> dict[str, Any]:
