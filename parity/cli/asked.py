@@ -8,7 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from parity.cli.addresses import storage_of
 from parity.cli.output import check_writable, fail
+from parity.running.requirements import is_requirements
 from parity.running.variables import variable
 
 if TYPE_CHECKING:
@@ -54,13 +56,17 @@ def offline() -> AbstractContextManager[None]:
 
 
 def interpreters(pairs: list[str] | None) -> dict[str, str]:
-    """Framework to interpreter, from ``FRAMEWORK=PATH`` as ``--python`` takes it."""
+    """Framework to interpreter, or to a file of packages, from ``FRAMEWORK=PATH`` as ``--python`` takes it."""
     pythons = {}
     for pair in pairs or []:
         framework, equals, path = pair.partition("=")
         if not equals or not path:
             fail(f"--python takes FRAMEWORK=PATH, not {pair!r}")
-        if not os.access(path, os.X_OK):
+        if is_requirements(path):
+            if not os.path.isfile(path):
+                fail(f"--python {framework}: there is no file {path} of packages")
+            path = os.path.abspath(path)
+        elif not os.access(path, os.X_OK):
             fail(f"--python {framework}: {path} is not an interpreter that can be run")
         pythons[framework] = path
     return pythons
@@ -102,4 +108,4 @@ def matrix_of(
         pythons=interpreters(python),
         **{name: value for name, value in options.items() if value is not None},
     )
-    return Matrix(wanted, partial(check_writable, out))
+    return Matrix(wanted, partial(check_writable, out), storage_of(out))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from parity.cli.addresses import storage_of
 from parity.cli.asked import check_device, find_suite, interpreters, matrix_of
 from parity.cli.options import (
     Cases,
@@ -113,6 +114,9 @@ def run(
     if page:
         # The page is of the whole folder: a call for one case leaves the others on it.
         said = write_page(out / PAGE, lambda: whole_folder(out, matrix.suite, outcomes, mark))
+        if (storage := storage_of(out)) is not None and (out / PAGE).exists():
+            with clear_errors():
+                storage.publish(out / PAGE, PAGE)
         console.print(said, soft_wrap=True)
     raise SystemExit(EXIT_STATUS[total(outcomes)])
 

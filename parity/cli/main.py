@@ -9,6 +9,7 @@ from typing import NoReturn
 import typer
 
 from parity.cli import cases, evidence, match, recordings, seeds, semantics, sketch, sweep, texts
+from parity.cli.addresses import fetching, kept_until_the_end
 from parity.cli.output import OURS, UNHEARD, check_heard, fail, is_unheard, say, unheard
 
 # Plain help: drawing it with rich would cost more than importing NumPy.
@@ -24,20 +25,20 @@ app = typer.Typer(
 )
 
 # In the order in which the help lists them.
-app.command()(cases.run)
-app.command()(sweep.sweep)
-app.command()(recordings.report)
+app.command()(fetching(cases.run))
+app.command()(fetching(sweep.sweep))
+app.command()(fetching(recordings.report))
 app.command("list")(cases.list_cells)
-app.command()(cases.show)
-app.command()(texts.sample)
-app.command()(recordings.explain)
+app.command()(fetching(cases.show))
+app.command()(fetching(texts.sample))
+app.command()(fetching(recordings.explain))
 app.command()(evidence.prove)
 app.command()(evidence.bench)
-app.command(cls=seeds.Several)(recordings.diff)
-app.command()(match.match)
-app.command()(sketch.sketch)
+app.command(cls=seeds.Several)(fetching(recordings.diff))
+app.command()(fetching(match.match))
+app.command()(fetching(sketch.sketch))
 app.command()(semantics.semantics)
-app.command()(cases.floor)
+app.command()(fetching(cases.floor))
 
 
 def main() -> None:
@@ -48,7 +49,8 @@ def main() -> None:
         signal.signal(signal.SIGHUP, _interrupt)
     check_heard()  # where standard output is closed, a file that is opened would take its place
     try:
-        app(standalone_mode=True)
+        with kept_until_the_end():
+            app(standalone_mode=True)
     except SystemExit as end:
         if end.code == 130:  # typer's answer to Ctrl-C
             fail("stopped; what had finished is on disk", 130)

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from parity.cli.addresses import there, to_write
 from parity.cli.output import fail
 from parity.running.variables import variable
 
@@ -47,7 +48,15 @@ Device = Annotated[
 Epochs = Annotated[
     int | None, typer.Option("--epochs", min=1, metavar="N", help="Train N epochs instead of the case's own number.")
 ]
-Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where trajectories go and are found again.")]
+Out = Annotated[
+    Path,
+    typer.Option(
+        "--out",
+        parser=to_write,
+        metavar="DIR|URL",
+        help="Where trajectories go and are found again: a folder, or shared storage, as s3://BUCKET/FOLDER.",
+    ),
+]
 Jobs = Annotated[
     int | None,
     typer.Option(
@@ -66,7 +75,10 @@ On = Annotated[
 Pythons = Annotated[
     list[str] | None,
     typer.Option(
-        "--python", metavar="FRAMEWORK=PATH", help="Run a framework's workers with another environment's interpreter."
+        "--python",
+        metavar="FRAMEWORK=PATH",
+        help="Run a framework's workers with another environment's interpreter; on Ray also with packages of a file "
+        "that ends in .txt, as pip reads it.",
     ),
 ]
 Timeout = Annotated[
@@ -92,7 +104,12 @@ Data = Annotated[
 ]
 Noise = Annotated[
     list[Path] | None,
-    typer.Option("--noise", metavar="RUN", help="A repetition of A or B with its roundings stirred; may be repeated."),
+    typer.Option(
+        "--noise",
+        parser=there,
+        metavar="RUN",
+        help="A repetition of A or B with its roundings stirred; may be repeated.",
+    ),
 ]
 Accept = Annotated[
     list[str] | None,

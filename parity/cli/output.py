@@ -126,7 +126,9 @@ def write_json(path: Path | None, content: Any) -> None:
 
 def write(path: Path, content: str | bytes) -> None:
     """Write a file whole, or to standard output where its name is -."""
-    data = content.encode() if isinstance(content, str) else content
+    from parity.report.foreign import as_given
+
+    data = as_given(content).encode() if isinstance(content, str) else content
     if str(path) == "-":
         typer.echo(data, nl=False)
     elif why := _refused(path, data):

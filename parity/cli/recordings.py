@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from parity.cli.addresses import fetch, there
 from parity.cli.asked import known_suite, matrix_of, offline, suite_of_recordings
 from parity.cli.options import (
     Accept,
@@ -37,7 +38,9 @@ if TYPE_CHECKING:
 
 
 def report(
-    root: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of runs, as --out names it.")] = Path("runs"),
+    root: Annotated[
+        Path, typer.Argument(parser=there, metavar="DIR", help="A folder of runs, or its address, as --out names it.")
+    ] = Path("runs"),
     form: Annotated[
         str, typer.Option("--format", metavar="html|md|junit|json", help="A page, or what CI reads.")
     ] = "html",
@@ -139,7 +142,7 @@ def explain(
     with clear_errors():
         if len(what) == 2:
             _belongs_to_a_case(impl=impl, dtype=dtype, device=device != "cpu", epochs=epochs, python=python)
-            a, b = Path(what[0]), Path(what[1])
+            a, b = (fetch(there(one)) for one in what)
             if page_file is not None:
                 check_page(page_file)
             with offline():
@@ -266,19 +269,25 @@ def diff(
     a: Annotated[
         Path | None,
         typer.Argument(
+            parser=there,
             metavar="[A",
             help="A trajectory's folder, a checkpoint or a sketch of one, or a folder of runs.",
             show_default=False,
         ),
     ] = None,
-    b: Annotated[Path | None, typer.Argument(metavar="B]", help="What it is held against.", show_default=False)] = None,
+    b: Annotated[
+        Path | None, typer.Argument(parser=there, metavar="B]", help="What it is held against.", show_default=False)
+    ] = None,
     noise: Noise = None,
     seeds: Annotated[
         list[Path] | None,
-        typer.Option("--seeds", metavar="RUN…", help="Runs of one implementation, each with a seed of its own."),
+        typer.Option(
+            "--seeds", parser=there, metavar="RUN…", help="Runs of one implementation, each with a seed of its own."
+        ),
     ] = None,
     against: Annotated[
-        list[Path] | None, typer.Option("--against", metavar="RUN…", help="Runs of another, likewise, for --seeds.")
+        list[Path] | None,
+        typer.Option("--against", parser=there, metavar="RUN…", help="Runs of another, likewise, for --seeds."),
     ] = None,
     json_file: Json = None,
     suite: SuiteName = None,

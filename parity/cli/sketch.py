@@ -7,12 +7,15 @@ from typing import Annotated
 
 import typer
 
+from parity.cli.addresses import there
 from parity.cli.options import Limits, Shards
 from parity.cli.output import check_file, clear_errors, fail, say, write
 
 
 def sketch(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A checkpoint, or a folder of shards.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(parser=there, metavar="CHECKPOINT", help="A checkpoint, or a folder of shards.")
+    ],
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where the sketch goes.", show_default=False)],
     shards: Shards = "",
     limits: Limits = None,

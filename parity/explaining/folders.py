@@ -11,7 +11,9 @@ import numpy as np
 
 from parity.explaining.explain import Explanation, explain_doubt, explain_pair, explain_recorded
 from parity.explaining.layers.find import configuration_differences
+from parity.explaining.location import Location
 from parity.explaining.metrics import metric_alone, recorded_metric
+from parity.explaining.pairs import in_words
 from parity.explaining.updates.optimizers import Side, departures_in_words
 from parity.explaining.updates.remade import optimizer_said
 from parity.frameworks import known_framework
@@ -25,7 +27,7 @@ from parity.judging.verdict import Verdict
 from parity.recording.artefacts import open_run
 from parity.recording.layers import layers_of
 from parity.recording.reader import read
-from parity.recording.steps import Phase, steps_of
+from parity.recording.steps import Phase, steps_of, update_at
 from parity.suite import Entry, Suite, SuiteError, named
 from parity.tolerance import FACTOR
 from parity.trajectory import Trajectory, TrajectoryError
@@ -33,6 +35,8 @@ from parity.trajectory import Trajectory, TrajectoryError
 UNDECIDED = "the verdict is INCONCLUSIVE, and mistakes are replayed on the case of a run that fails"
 SET_OTHERWISE = "layers are set otherwise"
 """What a note on settings begins with."""
+TIED = "are they tied in one run alone?"
+"""What the correspondence asks of tensors that begin alike."""
 NAMED = 2
 """So many pairs of layers that differ in the same settings are named."""
 Replay = Callable[[Entry, bool], Mapping[str, Any]]
@@ -135,9 +139,14 @@ def _explain_matched(
     pairs = [(one.run, one.base) for one in held.noise]
     explained = explain_pair(*in_both(held.ours, held.theirs), comparison.judgement, untried, pairs, matched)
     if matched is not None and (lonely := _lonely(a, run, b, other, matched, explained)):
-        also = explained.diagnosis.why(dict(explained.sentences)) if explained.diagnosis.explanations else ""
-        lonely = "; ".join(filter(None, (lonely, also)))
-        explained = replace(explained, diagnosis=replace(explained.diagnosis, named=lonely))
+        diagnosis = explained.diagnosis
+        told = diagnosis.explanations or diagnosis.named
+        also = diagnosis.why(dict(explained.sentences)) if told else ""
+        diagnosis = replace(diagnosis, named="; ".join(filter(None, (lonely, also))))
+        if _later(diagnosis.location, run):
+            there = _where_trained(diagnosis.location)
+            diagnosis = replace(diagnosis, location=there, pattern="")
+        explained = replace(explained, diagnosis=diagnosis)
     found = explained.as_json()
     found["matched"] = matched.as_json() if matched is not None else None
     if matched is not None and (pairing := matched.pairing_of(str(found["parameter"]))):
@@ -169,13 +178,14 @@ def _doubtful(
 def _lonely(
     a: Path, run: Trajectory, b: Path, other: Trajectory, matched: Correspondence, explained: Explanation
 ) -> str:
-    """Say which tensor is trained in one run alone, if gradients or updates part.
+    """Say which tensor is trained in one run alone, if gradients or updates part, or a prediction after an update.
 
     What explains a gradient explains it without that tensor; an update may be the first that differs by a little more
     than rounding, where the tensor that is trained in one run alone shows in the next prediction.
     """
     diagnosis, said = explained.diagnosis, list[str]()
-    if diagnosis.named or diagnosis.location.phase not in (Phase.GRADIENT, Phase.UPDATE):
+    location = diagnosis.location
+    if not _later(location, run) and (diagnosis.named or location.phase not in (Phase.GRADIENT, Phase.UPDATE)):
         return ""
     if diagnosis.explanations and diagnosis.location.phase is Phase.GRADIENT:
         return ""
@@ -194,7 +204,24 @@ def _lonely(
                 f"{name} of {folder} is trained, and has no partner in {beside}"
                 + (f": it begins as {twin} does, which the other run may have tied to it" if twin else "")
             )
-    return "; ".join(said[:2])
+    tied = [line for line in matched.lines if TIED in line] if said and _later(location, run) else []
+    return "; ".join((*tied, *said[:2]))
+
+
+def _later(location: Location, run: Trajectory) -> bool:
+    """Tell whether the prediction after the first update is what parts: all that both runs have agrees before it."""
+    later = location.phase in (Phase.PREDICTION, Phase.LOSS)
+    return later and update_at(run, location.epoch, location.batch) == 1
+
+
+def _where_trained(location: Location) -> Location:
+    """Give the first update, in which a tensor has a gradient in one run alone, as the place of what follows of it."""
+    early = (Phase.STATE, Phase.BATCH, Phase.PREDICTION, Phase.LOSS)
+    agreed = {phase: floors for phase, floors in location.agreed.items() if phase in early}
+    others = (in_words(location), *location.others)
+    return Location(
+        phase=Phase.GRADIENT, epoch=1, batch=0, agreed=agreed, note=location.note, others=others, unit=location.unit
+    )
 
 
 def with_departures(comparison: Comparison, run: Trajectory, other: Trajectory) -> Comparison:

@@ -97,9 +97,21 @@ def _of_untrained(sides: tuple[Side, Side], location: Location) -> Diagnosis | N
     found = statistics.moves(first.run, second.run, first.steps, second.steps, name, dtype)
     if found is None:
         why = f"{name} is not trained: both runs begin with one value of it, and a forward pass moves it otherwise"
+        still = [side.which for side in sides if _stays(side, name)]
+        if len(still) == 1:
+            why = (
+                f"{name} of the {still[0]} run never moves; recordings do not tell which it is: a momentum that takes "
+                "nothing of a batch, evaluation mode, or new statistics that are not kept"
+            )
         return diagnosis_of(location, untried=why)
     location = replace(location, note="; ".join(filter(None, (location.note, f"{name}: {found}"))))
     return diagnosis_of(location, (Replay((found.name,), location.phase, found.floors),))
+
+
+def _stays(side: Side, name: str) -> bool:
+    """Tell whether a statistic of a run is the same in all that was recorded deeply, of two updates at least."""
+    values = [np.asarray(step.before.params[name]) for step in side.steps if name in step.before.params]
+    return len(values) > 1 and all(np.array_equal(values[0], value) for value in values)
 
 
 def _values_in_words(values: Array) -> str:

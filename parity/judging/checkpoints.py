@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -55,13 +55,13 @@ class Checkpoints:
     @property
     def fit(self) -> bool:
         """Whether both hold the same floating-point tensors, of the same shapes, by the same names."""
-        shapes = [{name: entry.shape for name, entry in _floats(one).items()} for one in (self.a, self.b)]
+        shapes = [{name: entry.shape for name, entry in floats(one).items()} for one in (self.a, self.b)]
         return shapes[0] == shapes[1] != {}
 
     def as_runs(self) -> tuple[Trajectory, Trajectory]:
         """Take them for runs, which are read whole. LimitError if they are too large for that."""
         for one, budget in zip((self.a, self.b), self.budgets, strict=True):
-            Budget().spend(one.path, size=max(budget.on_disk, sum(map(size_of, _floats(one).values()))))
+            Budget().spend(one.path, size=max(budget.on_disk, sum(map(size_of, floats(one).values()))))
         return as_trajectory(self.a), as_trajectory(self.b)
 
 
@@ -109,15 +109,17 @@ def held(both: Checkpoints, begin: Begin = unwatched) -> Held | None:
     pairs = _pairs(both)
     for one, budget, side in zip((both.a, both.b), both.budgets, ("a", "b"), strict=True):
         budget.check_streamed(one.path, sum(size_of(getattr(pair, side)) for pair in pairs))
-    dtypes = dtype_of(_floats(both.a)), dtype_of(_floats(both.b))
+    dtypes = dtype_of(floats(both.a)), dtype_of(floats(both.b))
     measure(pairs, dtypes, begin(sum(pair.size for pair in pairs)))
-    judgement = _judged(pairs, dtypes)
+    judgement = judged(pairs, dtypes)
     if judgement.verdict is Verdict.FAIL and _may_be_others(pairs, dtypes):
         return None
-    return _with_the_rest(both, pairs, judgement, dtypes)
+    names = {pair.name for pair in pairs}
+    return with_the_rest(both, pairs, judgement, dtypes, (names, names))
 
 
-def _floats(artefact: Artefact) -> Mapping[str, Entry]:
+def floats(artefact: Artefact) -> Mapping[str, Entry]:
+    """The floating-point tensors of a checkpoint, by name."""
     return {name: entry for name, entry in artefact.tensors.entries.items() if entry.dtype.kind == "f"}
 
 
@@ -133,7 +135,7 @@ def _pairs(both: Checkpoints) -> list[Pair]:
     ]
 
 
-def _judged(pairs: Sequence[Pair], dtypes: tuple[str, str]) -> Judgement:
+def judged(pairs: Sequence[Pair], dtypes: tuple[str, str]) -> Judgement:
     """Judge the floating-point tensors as ``parity.judging.diff`` judges those of two runs' beginning."""
     measured = [pair for pair in pairs if pair.whole]
     distances, floors = {}, {}
@@ -183,8 +185,14 @@ def _worst(
     return largest("absolute"), largest("relative"), largest("ulp")
 
 
-def _with_the_rest(both: Checkpoints, pairs: Sequence[Pair], judgement: Judgement, dtypes: tuple[str, str]) -> Held:
-    """Add what is no floating-point number, or could not be compared: it keeps a PASS away."""
+def with_the_rest(
+    both: Checkpoints,
+    pairs: Sequence[Pair],
+    judgement: Judgement,
+    dtypes: tuple[str, str],
+    compared: tuple[Collection[str], Collection[str]],
+) -> Held:
+    """Add what is no floating-point number, or was not ``compared`` of a side, by its name: it keeps a PASS away."""
     notes = []
     worst = _worst(pairs, dtypes)
     if any(worst) or judgement.verdict is Verdict.FAIL:
@@ -202,9 +210,11 @@ def _with_the_rest(both: Checkpoints, pairs: Sequence[Pair], judgement: Judgemen
         judgement = replace(judgement, verdict=Verdict.FAIL, reason=f"integers differ: {first_few(differs)}")
     elif differs:
         notes.append(f"integers differ, too: {first_few(differs)}")
-    compared = {pair.name for pair in pairs}
     left_out = not_compared(
-        [(one.path, one.notes, [name for name in one.tensors if name not in compared]) for one in (both.a, both.b)]
+        [
+            (one.path, one.notes, [name for name in one.tensors if name not in names])
+            for one, names in zip((both.a, both.b), compared, strict=True)
+        ]
     )
     if judgement.verdict is Verdict.PASS and (doubt := coarse(judgement, coarsest(*dtypes))):
         reason = f"agrees, but the comparison would not see a gross mistake: {doubt}"

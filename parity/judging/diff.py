@@ -24,6 +24,7 @@ from parity.judging.floors.sight import widest
 from parity.judging.moments import EPOCH, moment, unit_of
 from parity.judging.policy import asserts_parameters
 from parity.judging.preflight import preflight
+from parity.judging.renamed import held_under_other_names
 from parity.judging.shared import only_snapshots, shared
 from parity.judging.sketches import held_by_sketches
 from parity.judging.tensors.aligned import aligned_floor, finer, in_common
@@ -48,7 +49,7 @@ from parity.judging.verdict import Evidence, Judgement, Verdict, judge, sighted
 from parity.recording.artefacts import ReplicasError, is_artefact, open_run, shards_of
 from parity.recording.artefacts.sketched import is_sketch
 from parity.recording.format import MANIFEST
-from parity.recording.limits import FOLDER, Budget
+from parity.recording.limits import FOLDER, Budget, LimitError
 from parity.recording.manifest import read_manifest
 from parity.recording.places import CHECKED, LOCKSTEP, RUN, kept_failure
 from parity.recording.reader import superseded
@@ -257,7 +258,14 @@ def compare(
     if found is not None:
         return Comparison(a, b, found.judgement, *found.worst, found.notes, found.preflight)
     # The tensors have other names or layouts. Values tell which are the same, and all are looked at together.
-    ours, theirs = both.as_runs()
+    try:
+        ours, theirs = both.as_runs()
+    except LimitError:
+        renamed = held_under_other_names(both, begin)
+        if renamed is None:
+            raise
+        found, same = renamed
+        return Comparison(a, b, found.judgement, *found.worst, found.notes, found.preflight, matched=same)
     return Opened(a, ours, b, theirs, (), inferred(ours, theirs), budget).compare(known)
 
 

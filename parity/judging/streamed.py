@@ -21,7 +21,7 @@ from parity.dtypes import carrier, rounded, unpacked
 from parity.judging import blocks
 from parity.judging.blocks import Tally, Types, scratch_arrays
 from parity.judging.tensors.fingerprint import Fingerprint, fingerprint
-from parity.recording.placed import Block, Loaded, Placed, blocks_of, size_of
+from parity.recording.placed import Block, Loaded, Placed, Turned, blocks_of, size_of
 from parity.typing import Array
 
 BYTES = 1 << 19
@@ -104,11 +104,11 @@ def measure(pairs: Sequence[Pair], dtypes: tuple[str, str], progress: Progress =
 
 
 def _units(pairs: Sequence[Pair]) -> Generator[tuple[Pair, tuple[Block, ...]]]:
-    """What one thread measures at a time, in order. A tensor that is loaded whole is read by one thread alone."""
+    """What one thread measures at a time, in order. What is kept in memory meanwhile is read by one thread alone."""
     for pair in pairs:
         width = max(pair.a.dtype.itemsize, pair.b.dtype.itemsize)
         cut = blocks_of(pair.a.shape, BYTES // width)
-        if isinstance(pair.a, Loaded) or isinstance(pair.b, Loaded):
+        if isinstance(pair.a, Loaded | Turned) or isinstance(pair.b, Loaded | Turned):
             yield pair, tuple(cut)
             continue
         while some := tuple(itertools.islice(cut, AT_ONCE)):

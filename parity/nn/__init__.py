@@ -53,6 +53,7 @@ from parity.nn.normalization import (
     instance_norm,
     layer_norm,
     layer_norm_backward,
+    local_response_norm,
     rms_norm,
 )
 from parity.nn.pooling import (
@@ -67,6 +68,7 @@ from parity.nn.pooling import (
     max_pool_backward,
 )
 from parity.nn.regularization import dropout, dropout_backward
+from parity.nn.resizing import resize
 from parity.nn.updates import UPDATES, adam, clipped, decayed, rate, rates, rule_at, sgd, slot_names
 
 __all__ = [
@@ -117,6 +119,7 @@ __all__ = [
     "layer_norm",
     "layer_norm_backward",
     "leaky_relu",
+    "local_response_norm",
     "log_sigmoid",
     "log_softmax",
     "log_softmax_backward",
@@ -131,6 +134,7 @@ __all__ = [
     "relu",
     "relu6",
     "relu_backward",
+    "resize",
     "rms_norm",
     "rule_at",
     "selu",

@@ -34,7 +34,9 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "flatten": ("Flatten", "Unflatten", "Reshape", "Permute"),
     "add": ("Add",),
     "concatenate": ("Concatenate",),
-    "upsample": ("Upsample", "UpSampling"),
+    "upsample": ("Upsample", "UpSampling", "Resizing"),
+    "response_norm": ("LocalResponseNorm",),
+    "glu": ("GLU",),
     "activation": ("Activation",),
     "relu": ("ReLU",),
     "gelu": ("GELU", "NewGELU"),
@@ -125,6 +127,8 @@ ASKED: Mapping[str, tuple[str, ...]] = {
     "max_pool": ("kernel_size", "stride", "padding"),
     "average_pool": ("kernel_size", "stride", "padding"),
     "pad": ("padding",),
+    "upsample": ("method", "places", "antialias"),
+    "response_norm": ("alpha",),
     "gelu": ("approximate",),
     "leaky_relu": ("negative_slope",),
     "elu": ("alpha",),
@@ -134,6 +138,11 @@ CONVOLVES = frozenset(("kernel_size", "filters", "features", "out_channels"))
 """A convolution has one of these settings at least."""
 SQUARE = ("stride", "dilation", "kernel_size")
 SPELLED = {"swish": "silu", "linear": ""}
+METHODS = {
+    "nearest": "nearest", "nearest-exact": "nearest", "linear": "linear", "bilinear": "linear", "trilinear": "linear",
+    "bicubic": "cubic",
+}  # fmt: skip
+"""How frameworks call the ways to resize, in the words of ``parity.nn.resizing``."""
 CELLS = ("LSTM", "GRU", "RNN")
 """What recurrent layers compute in each step, by a part of their class's name."""
 GATES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
@@ -204,6 +213,8 @@ def in_common_words(kind: str, said: Mapping[str, Any]) -> Configuration:
             settings["uses_running_statistics"] = not said["training"] and bool(said.get("track_running_stats", True))
     if common == "recurrent":
         settings |= _of_cell(kind, said)
+    if common == "upsample":
+        settings |= _of_resize(said)
     if "depthwise" in kind.lower():
         settings.pop("groups", None)  # as many as channels, whatever it says
     if common == "gelu":
@@ -256,6 +267,16 @@ def _of_cell(kind: str, said: Mapping[str, Any]) -> dict[str, Any]:
         found["bidirectional"] = "merge_mode" in said
     if cell == "GRU" and owner in ("torch", "flax"):
         found["reset_after"] = True
+    return found
+
+
+def _of_resize(said: Mapping[str, Any]) -> dict[str, Any]:
+    """How a layer resizes. Of the nearest value torch and Keras read the same place if the factor is a whole number."""
+    method = METHODS.get(str(said.get("mode", said.get("interpolation", ""))), "")
+    found: dict[str, Any] = {"method": method} if method else {}
+    if method in ("linear", "cubic"):
+        found |= {"places": "aligned" if said.get("align_corners") is True else "half"}
+        found |= {"antialias": said.get("antialias") is True}
     return found
 
 

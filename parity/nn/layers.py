@@ -14,7 +14,7 @@ import numpy as np
 
 from parity.nn import activations as functions
 from parity.nn import attention as attending
-from parity.nn import convolution, linear, normalization, pooling, positions, recurrent, regularization
+from parity.nn import convolution, linear, normalization, pooling, positions, recurrent, regularization, resizing
 from parity.typing import Array, Params
 
 
@@ -150,9 +150,29 @@ def _pool(call: Call) -> Array:
     settings = call.settings
     size = settings["kernel_size"]
     where = {"kernel_size": size, "stride": settings.get("stride", size), "padding": settings.get("padding", "VALID")}
+    where["ceil_mode"] = bool(settings.get("ceil_mode", False))
     if call.kind == "max_pool":
         return pooling.max_pool(call.x, **where)
     return pooling.average_pool(call.x, **where, count_padding=settings.get("count_padding", False))
+
+
+def _resize(call: Call) -> Array:
+    settings = call.settings
+    how = {word: settings[word] for word in ("places", "antialias", "cubic", "border") if word in settings}
+    return resizing.resize(call.x, output_size=settings["output_size"], method=settings["method"], **how)
+
+
+def _response_norm(call: Call) -> Array:
+    words = ("radius", "alpha", "beta", "bias", "divided")
+    return normalization.local_response_norm(call.x, **{word: call.settings[word] for word in words})
+
+
+def _positions(call: Call) -> Array:
+    """Sines and cosines added to (batch, steps, width)."""
+    _, steps, width = call.x.shape
+    at = np.arange(steps) + call.settings.get("start", 0)
+    interleaved = bool(call.settings.get("interleaved", True))
+    return call.x + positions.sinusoidal_positions(at, width, interleaved=interleaved)
 
 
 def _global_pool(call: Call) -> Array:
@@ -199,6 +219,13 @@ def _attend(call: Call) -> Array:
     )
 
 
+def _gated(call: Call) -> Array:
+    """One half of the features, times an activation of the other, the gate."""
+    halves = call.inputs if len(call.inputs) == 2 else np.split(call.x, 2, -1)
+    place = call.settings.get("gate", 0)
+    return functions.ELEMENTWISE[call.settings["activation"]](halves[place]) * halves[1 - place]
+
+
 FUNCTIONS: Mapping[str, Callable[[Call], Array]] = {
     "identity": lambda call: call.x,
     "relu": lambda call: functions.relu(call.x),
@@ -226,6 +253,10 @@ FUNCTIONS: Mapping[str, Callable[[Call], Array]] = {
     "rms_norm": _rms_norm,
     "group_norm": _group_norm,
     "instance_norm": _group_norm,
+    "response_norm": _response_norm,
+    "glu": lambda call: functions.glu(call.x, axis=call.settings.get("axis", -1)),
+    "upsample": _resize,
+    "positions": _positions,
     "max_pool": _pool,
     "average_pool": _pool,
     "global_average_pool": _global_pool,
@@ -233,7 +264,12 @@ FUNCTIONS: Mapping[str, Callable[[Call], Array]] = {
     "dropout": _dropout,
     "recurrent": _recurrent,
     "attend": _attend,
+    "gated": _gated,
 }
-"""What each kind computes. ``attend`` is what attention does between its projections, ``identity`` no activation."""
+"""What each kind computes.
+
+``attend`` is what attention does between its projections, ``gated`` what a feed-forward network with a gate does,
+``identity`` no activation, and ``positions`` what is added to an embedding.
+"""
 FUSED = frozenset(("linear", "conv", "conv_transpose"))
 """The kinds that Keras lets have an activation within them."""

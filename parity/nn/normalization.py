@@ -273,3 +273,38 @@ def _normal_backward(d_normal: Array, normal: Array, inverse: Array, axes: tuple
     """The gradient of x, from that of (x - mean) · inverse, where mean and inverse deviation are those of x."""
     along = (d_normal * normal).mean(axes, keepdims=True)
     return inverse * (d_normal - d_normal.mean(axes, keepdims=True) - normal * along)
+
+
+def local_response_norm(
+    x: Array, *, radius: int, alpha: float, beta: float, bias: float, divided: bool = False
+) -> Array:
+    """Divide each value by a power of what its channel's neighbours are.
+
+    The formula is x / (bias + alpha Σ x²)^beta, over the channels that are no farther than the radius. torch takes the
+    number of channels ``size`` = 2 · radius + 1, and divides alpha by it: with TensorFlow's alpha it hardly normalizes.
+
+    Args:
+        x: ``(batch, *sizes, channels)``, of any dtype.
+        radius: How many channels on each side count; beyond the first and the last there is nothing.
+        alpha: The factor of the squares.
+        beta: The power.
+        bias: What is added to the squares.
+        divided: Whether alpha is divided by the number of channels, as in torch and Caffe.
+
+    Returns:
+        The normalized input, in its shape.
+
+    Source:
+        Krizhevsky, Sutskever & Hinton 2012, "ImageNet classification with deep convolutional neural networks", section
+        3.3, which does not divide; the documentation of ``torch.nn.LocalResponseNorm``.
+
+    Examples:
+        >>> x = np.array([[1.0, 2.0, 2.0]])
+        >>> local_response_norm(x, radius=1, alpha=1.0, beta=0.5, bias=0.0).round(3).tolist()
+        [[0.447, 0.667, 0.707]]
+    """
+    channels = x.shape[-1]
+    places = np.arange(channels)
+    near = np.abs(places[:, None] - places) <= radius
+    share = alpha / (2 * radius + 1) if divided else alpha
+    return x / (bias + share * (x * x) @ near.astype(x.dtype)) ** beta

@@ -1,6 +1,8 @@
 """Pooling: the largest value or the mean of windows, of bins, or of all places. Channels are the last axis.
 
 ``padding`` is as in ``parity.nn.convolution``; what is added is never the largest, and counts in a mean if told so.
+With ``ceil_mode`` a window that begins within the input, or the padding before it, may end beyond it; what lies there
+is no part of the window.
 """
 
 from __future__ import annotations
@@ -13,7 +15,9 @@ from parity.nn.convolution import Padding, sides
 from parity.typing import Array
 
 
-def max_pool(x: Array, *, kernel_size: Sequence[int], stride: Sequence[int], padding: Padding) -> Array:
+def max_pool(
+    x: Array, *, kernel_size: Sequence[int], stride: Sequence[int], padding: Padding, ceil_mode: bool = False
+) -> Array:
     """Give the largest value of each window.
 
     Args:
@@ -21,6 +25,7 @@ def max_pool(x: Array, *, kernel_size: Sequence[int], stride: Sequence[int], pad
         kernel_size: The window's sizes.
         stride: How far it moves along each axis.
         padding: SAME, VALID, or the numbers before and after each axis.
+        ceil_mode: Whether a last window may end beyond the input.
 
     Returns:
         ``(batch, *output sizes, channels)``.
@@ -29,13 +34,21 @@ def max_pool(x: Array, *, kernel_size: Sequence[int], stride: Sequence[int], pad
         >>> x = np.array([3.0, 1.0, 2.0, 5.0]).reshape(1, 4, 1)
         >>> max_pool(x, kernel_size=(2,), stride=(2,), padding="VALID").ravel().tolist()
         [3.0, 5.0]
+        >>> max_pool(x, kernel_size=(3,), stride=(2,), padding="VALID", ceil_mode=True).ravel().tolist()
+        [3.0, 5.0]
     """
-    windows, _ = _windows(x, kernel_size, stride, padding, -np.inf)
+    windows, _ = _windows(x, kernel_size, stride, padding, -np.inf, ceil_mode)
     return windows.max(-1)
 
 
 def max_pool_backward(
-    d_output: Array, x: Array, *, kernel_size: Sequence[int], stride: Sequence[int], padding: Padding
+    d_output: Array,
+    x: Array,
+    *,
+    kernel_size: Sequence[int],
+    stride: Sequence[int],
+    padding: Padding,
+    ceil_mode: bool = False,
 ) -> Array:
     """Give the gradient of ``max_pool``: the first of the largest values of a window gets it.
 
@@ -45,6 +58,7 @@ def max_pool_backward(
         kernel_size: As forward.
         stride: As forward.
         padding: As forward.
+        ceil_mode: As forward.
 
     Returns:
         The gradient of ``x``, in its shape.
@@ -54,7 +68,7 @@ def max_pool_backward(
         >>> max_pool_backward(d, x, kernel_size=(2,), stride=(2,), padding="VALID").ravel().tolist()
         [1.0, 0.0, 0.0, 1.0]
     """
-    windows, added = _windows(x, kernel_size, stride, padding, -np.inf)
+    windows, added = _windows(x, kernel_size, stride, padding, -np.inf, ceil_mode)
     largest = windows.argmax(-1)  # (batch, *output sizes, channels)
     return _scattered(lambda place: np.where(largest == place, d_output, 0), x, kernel_size, stride, added)
 
@@ -66,6 +80,7 @@ def average_pool(
     stride: Sequence[int],
     padding: Padding,
     count_padding: bool = False,
+    ceil_mode: bool = False,
 ) -> Array:
     """Give the mean of each window.
 
@@ -75,6 +90,7 @@ def average_pool(
         stride: How far it moves along each axis.
         padding: SAME, VALID, or the numbers before and after each axis.
         count_padding: Whether the zeros that padding adds count in the mean.
+        ceil_mode: Whether a last window may end beyond the input.
 
     Returns:
         ``(batch, *output sizes, channels)``.
@@ -86,8 +102,8 @@ def average_pool(
         >>> average_pool(x, kernel_size=(2,), stride=(1,), padding=one, count_padding=True).ravel().tolist()
         [1.5, 2.0]
     """
-    windows, _ = _windows(x, kernel_size, stride, padding, 0)
-    return windows.sum(-1) / _counted(x, kernel_size, stride, padding, count_padding)
+    windows, _ = _windows(x, kernel_size, stride, padding, 0, ceil_mode)
+    return windows.sum(-1) / _counted(x, kernel_size, stride, padding, count_padding, ceil_mode)
 
 
 def average_pool_backward(
@@ -98,6 +114,7 @@ def average_pool_backward(
     stride: Sequence[int],
     padding: Padding,
     count_padding: bool = False,
+    ceil_mode: bool = False,
 ) -> Array:
     """Give the gradient of ``average_pool``.
 
@@ -108,6 +125,7 @@ def average_pool_backward(
         stride: As forward.
         padding: As forward.
         count_padding: As forward.
+        ceil_mode: As forward.
 
     Returns:
         The gradient of ``x``, in its shape.
@@ -117,8 +135,8 @@ def average_pool_backward(
         >>> average_pool_backward(d, x, kernel_size=(2,), stride=(2,), padding="VALID").ravel().tolist()
         [0.5, 0.5, 0.5, 0.5]
     """
-    _, added = _windows(x, kernel_size, stride, padding, 0)
-    share = d_output / _counted(x, kernel_size, stride, padding, count_padding)
+    _, added = _windows(x, kernel_size, stride, padding, 0, ceil_mode)
+    share = d_output / _counted(x, kernel_size, stride, padding, count_padding, ceil_mode)
     return _scattered(lambda place: share, x, kernel_size, stride, added)
 
 
@@ -215,23 +233,55 @@ def _binned(x: Array, output_size: Sequence[int], reduce: Callable[..., Array]) 
 
 
 def _windows(
-    x: Array, kernel_size: Sequence[int], stride: Sequence[int], padding: Padding, filler: float
+    x: Array,
+    kernel_size: Sequence[int],
+    stride: Sequence[int],
+    padding: Padding,
+    filler: float,
+    ceil_mode: bool = False,
+    counted: float | None = None,
 ) -> tuple[Array, list[tuple[int, int]]]:
-    """What each window sees, (batch, *output sizes, channels, places), and what was added around."""
-    added = sides(padding, x.shape[1:-1], kernel_size, stride)
-    padded = np.pad(x, [(0, 0), *added, (0, 0)], constant_values=filler)
+    """What each window sees, (batch, *output sizes, channels, places), and what was added around.
+
+    ``counted`` is what padding holds, if that is not what lies beyond it.
+    """
+    around = sides(padding, x.shape[1:-1], kernel_size, stride)
+    added = around
+    if ceil_mode:
+        spans = zip(x.shape[1:-1], around, kernel_size, stride, strict=True)
+        added = [
+            (before, after + _beyond(size, before, after, window, step))
+            for size, (before, after), window, step in spans
+        ]
+    more = [(0, one[1] - other[1]) for one, other in zip(added, around, strict=True)]
+    padded = np.pad(x, [(0, 0), *around, (0, 0)], constant_values=filler if counted is None else counted)
+    padded = np.pad(padded, [(0, 0), *more, (0, 0)], constant_values=filler)
     every = np.lib.stride_tricks.sliding_window_view(padded, tuple(kernel_size), tuple(range(1, x.ndim - 1)))
     seen = every[:, *(slice(None, None, step) for step in stride)]  # (batch, *output sizes, channels, *kernel_size)
     return seen.reshape(*seen.shape[: x.ndim], -1), added
 
 
+def _beyond(size: int, before: int, after: int, window: int, step: int) -> int:
+    """How far the last window that begins before the padding behind ends beyond it."""
+    whole = size + before + after
+    last = -(-max(0, whole - window) // step) * step
+    last -= step if last >= size + before else 0
+    return max(0, last + window - whole)
+
+
 def _counted(
-    x: Array, kernel_size: Sequence[int], stride: Sequence[int], padding: Padding, count_padding: bool
+    x: Array,
+    kernel_size: Sequence[int],
+    stride: Sequence[int],
+    padding: Padding,
+    count_padding: bool,
+    ceil_mode: bool,
 ) -> Array | int:
     """How many values each window's mean is over."""
-    if count_padding:
+    if count_padding and not ceil_mode:
         return int(np.prod(kernel_size))
-    return _windows(np.ones_like(x), kernel_size, stride, padding, 0)[0].sum(-1)
+    ones = np.ones_like(x)
+    return _windows(ones, kernel_size, stride, padding, 0, ceil_mode, float(count_padding))[0].sum(-1)
 
 
 def _scattered(

@@ -25,7 +25,7 @@ from parity.proving.worker import Experiment, Plants, SmallestSeen
 from parity.recording.steps import Phase
 from parity.running.deadlines import Deadlines
 from parity.running.executor import Environment, Progress, WorkerError
-from parity.running.on import LOCAL, executor
+from parity.running.on import LOCAL, executor, installed_on
 from parity.running.packages import reach_of
 from parity.running.versions import Versions
 from parity.suite import Suite, SuiteError
@@ -123,7 +123,7 @@ def prove(
     SuiteError where the reference cannot be asked which mistakes fit it.
     """
     begun = time.monotonic()
-    versions = Versions(pythons or {})
+    versions = Versions(pythons or {}, installed_on(on))
     evidence = Evidence(subset)
     with executor(on, jobs, pythons, reach_of(suite.package), Deadlines(timeout)) as pool:
         try:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import stat
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from parity.trajectory import TrajectoryError
@@ -75,6 +76,34 @@ def write_pieces(path: Path, pieces: Iterable[bytes | memoryview], root: Path | 
     except BaseException:
         scratch.unlink(missing_ok=True)
         raise
+
+
+def remove(path: Path) -> None:
+    """Take away a file, a link or a folder with all that is in it, where there is one. No link is followed."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def files_in(path: Path) -> list[Path]:
+    """The file, or all those in the folder; no link is followed."""
+    found = sorted(path.rglob("*")) if path.is_dir() and not path.is_symlink() else [path]
+    return [file for file in found if file.is_file() and not file.is_symlink()]
+
+
+def state_of(path: Path) -> frozenset[tuple[object, ...]]:
+    """In what state the file is, or all in the folder: one that was written since is in another."""
+    found = ((str(file), file.stat()) for file in files_in(path))
+    return frozenset((name, known.st_ino, known.st_size, known.st_mtime_ns) for name, known in found)
+
+
+def inside(path: str) -> PurePosixPath:
+    """A path that someone else names, below a folder of ours: ValueError if it may lead out of that."""
+    found = PurePosixPath(path)
+    if not found.parts or found.is_absolute() or ".." in found.parts or "\\" in path or "\0" in path:
+        raise ValueError(f"{path!r:.80} is no path below a folder")
+    return found
 
 
 def in_words(size: int) -> str:

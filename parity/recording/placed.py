@@ -13,6 +13,9 @@ import numpy as np
 from parity.recording.mapped import File
 from parity.typing import Array
 
+BAND = 16 << 20
+"""So many bytes of a tensor that lies in another order are in memory at a time, or one of its rows."""
+
 
 class Block(NamedTuple):
     """A box of a tensor whose numbers follow each other in C order: some indices, then a slice, then whole axes."""
@@ -130,3 +133,43 @@ class Loaded:
     def files(self) -> set[File]:
         """None that can be named."""
         return set()
+
+
+class Turned:
+    """A tensor with its axes in another order, as ``numpy.transpose`` takes them. A band of it is kept in memory."""
+
+    def __init__(self, tensor: Placed, axes: tuple[int, ...]) -> None:
+        self._tensor, self._axes, self._lock = tensor, axes, Lock()
+        self.shape = tuple(tensor.shape[axis] for axis in axes)
+        self.dtype, self.narrow = tensor.dtype, tensor.narrow
+        self._rows = slice(0, 0)
+        self._band: Array = np.empty(0, tensor.dtype)
+
+    def read(self, block: Block, out: Array) -> None:
+        """Fill ``out`` with a block; one that lies in the band of the last one is not read again."""
+        first, rest = (block.indices[0], (*block.indices[1:], block.rows)) if block.indices else (None, ())
+        rows = block.rows if first is None else slice(first, first + 1)
+        with self._lock:
+            if not (self._rows.start <= rows.start and rows.stop <= self._rows.stop):
+                self._take(rows)
+            at = self._rows.start
+            found = self._band[rows.start - at : rows.stop - at] if first is None else self._band[first - at][rest]
+            out.reshape(block.shape)[...] = found
+
+    def files(self) -> set[File]:
+        """Those of the tensor."""
+        return self._tensor.files()
+
+    def _take(self, rows: slice) -> None:
+        """Read the band that begins with these rows: of each part of the tensor before its axis a run along that."""
+        shape, axis = self._tensor.shape, self._axes[0]
+        each = math.prod(shape) // shape[axis] * self.dtype.itemsize
+        stop = min(shape[axis], max(rows.stop, rows.start + BAND // each))
+        self._rows, run = slice(rows.start, stop), (stop - rows.start, *shape[axis + 1 :])
+        band = np.empty((*shape[:axis], *run), self.dtype)
+        flat = band.reshape(-1, math.prod(run))
+        after = math.prod(shape[axis + 1 :])
+        for number, indices in enumerate(np.ndindex(shape[:axis])):
+            start = (number * shape[axis] + rows.start) * after
+            self._tensor.read(Block(indices, self._rows, start, run), flat[number])
+        self._band = band.transpose(self._axes)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from parity.dtypes import KNOWN, NARROW
-from parity.recording.files import NEW, opened, read_whole, write_whole
+from parity.recording.files import NEW, opened, read_whole, remove, write_whole
 from parity.recording.format import MANIFEST
 from parity.trajectory import Trajectory, TrajectoryError
 
@@ -40,6 +40,20 @@ def old_path(folder: str | os.PathLike[str]) -> Path:
     """Where an earlier result waits while another moves to ``folder``."""
     folder = Path(os.path.abspath(folder))
     return folder.with_name(f".{folder.name}.old")
+
+
+def put_in_place(source: Path, target: Path) -> None:
+    """Move a file or a folder to its place: a reader sees the earlier one there or the new one, whole.
+
+    An earlier folder waits at ``old_path`` meanwhile, and is taken away.
+    """
+    old = old_path(target)
+    if target.is_dir() or source.is_dir():
+        remove(old)
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(target, old)
+    os.replace(source, target)
+    remove(old)
 
 
 def failure_path(folder: Path) -> Path:

@@ -7,7 +7,6 @@ import itertools
 import json
 import math
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -19,7 +18,7 @@ import numpy as np
 
 from parity.dtypes import carrier, packed
 from parity.recording import checkpoint
-from parity.recording.files import write_pieces, write_whole
+from parity.recording.files import remove, write_pieces, write_whole
 from parity.recording.format import (
     FLOATS,
     HEADER_BYTES,
@@ -34,7 +33,7 @@ from parity.recording.format import (
 )
 from parity.recording.manifest import read_manifest
 from parity.recording.pieces import pieces_of
-from parity.recording.places import keep_failure, old_path, partial_path
+from parity.recording.places import keep_failure, old_path, partial_path, put_in_place
 from parity.recording.reader import read
 from parity.trainer import State
 from parity.trajectory import Chunk, Stack, TrajectoryError, check_chunk, merged
@@ -99,12 +98,12 @@ class Writer:
         self.resumed: State | None = None
         if self._old.exists() and not self.folder.exists():
             os.rename(self._old, self.folder)
-        _remove(self._old)
+        remove(self._old)
         if resume:
             self._take_over(shapes)
         if self.resumed is None:
             self._shards, self._last = [], None
-            _remove(self.partial)
+            remove(self.partial)
             self.partial.mkdir(parents=True)
 
     def add(self, chunk: Chunk, steps: Mapping[str, Array] | None = None) -> None:
@@ -166,12 +165,11 @@ class Writer:
             raise ValueError(f"{self.folder}: a trajectory needs at least the snapshot of epoch 0")
         self._thread.shutdown()
         self._write_manifest(complete=True)
-        if self.folder.exists():
-            os.rename(self.folder, self._old)
-        os.rename(self.partial, self.folder)
-        self._finished = True
+        try:
+            put_in_place(self.partial, self.folder)
+        finally:
+            self._finished = not self.partial.exists()
         (self.folder / checkpoint.FILE).unlink(missing_ok=True)
-        _remove(self._old)
         keep_failure(self.folder, "")
 
     @property
@@ -366,10 +364,3 @@ def _in_its_place(write: Callable[[Path, Any], None], path: Path, data: Any) -> 
             f"{path.parent} was taken away while this run was written there: let no other run write to the same "
             "folder, and record it again"
         ) from error
-
-
-def _remove(folder: Path) -> None:
-    if folder.is_symlink():
-        folder.unlink()
-    elif folder.exists():
-        shutil.rmtree(folder)

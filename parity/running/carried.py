@@ -5,15 +5,15 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
+from parity.recording.files import files_in, inside, remove, state_of
 from parity.recording.lock import alone
-from parity.recording.places import old_path, partial_path
+from parity.recording.places import partial_path, put_in_place
 
 PIECE = 8 << 20
 """The most bytes of a file that travel at once."""
@@ -58,8 +58,8 @@ def states(root: Path, names: Iterable[str]) -> dict[str, object]:
     for path in (root / name for name in names):
         beside = (one for one in path.parent.iterdir() if one.is_file()) if path.parent.is_dir() else ()
         for one in (path, *sorted(beside)):
-            if not one.name.startswith(".") and (inside := {(str(file), *_state(file)) for file in _files(one)}):
-                found[one.relative_to(root).as_posix()] = inside
+            if not one.name.startswith(".") and (state := state_of(one)):
+                found[one.relative_to(root).as_posix()] = state
     return found
 
 
@@ -71,7 +71,7 @@ def changed(before: Mapping[str, object], now: Mapping[str, object]) -> list[str
 def pieces(root: Path, paths: Iterable[str]) -> Iterator[Piece]:
     """All files of these, each a file or a folder; what is not there is left out."""
     for path in paths:
-        for file in _files(root / path):
+        for file in files_in(root / path):
             first = True
             with file.open("rb") as opened:
                 while (data := opened.read(PIECE)) or first:
@@ -81,10 +81,7 @@ def pieces(root: Path, paths: Iterable[str]) -> Iterator[Piece]:
 
 def put(root: Path, piece: Piece) -> None:
     """Write a piece below ``root``; ValueError for a path that leads out of it."""
-    path = PurePosixPath(piece.path)
-    if path.is_absolute() or ".." in path.parts:
-        raise ValueError(f"{piece.path}: no path of a file that is brought here")
-    target = root / path
+    target = root / inside(piece.path)
     target.parent.mkdir(parents=True, exist_ok=True)
     with target.open("wb" if piece.first else "ab") as file:
         file.write(piece.data)
@@ -103,25 +100,12 @@ def settle(stage: Path, root: Path, names: Iterable[str]) -> None:
     """Move what has been brought to its place, whole: a reader sees the old file or folder, or the new one."""
     for name in states(stage, names):
         source, target = stage / name, root / name
-        for file in _files(source):
+        for file in files_in(source):
             with file.open("rb") as opened:
                 os.fsync(opened.fileno())
         with alone(target):
-            old, partial = old_path(target), partial_path(target)
-            if target.is_dir() or source.is_dir():
-                _remove(old)
-                with contextlib.suppress(FileNotFoundError):
-                    os.rename(target, old)
-            os.replace(source, target)
-            _remove(old)
-            _remove(partial)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+            put_in_place(source, target)
+            remove(partial_path(target))
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -130,14 +114,3 @@ def _texts(value: Any) -> Iterator[str]:
     elif isinstance(value, (list, dict)):
         for one in value.values() if isinstance(value, dict) else value:
             yield from _texts(one)
-
-
-def _files(path: Path) -> list[Path]:
-    """The file, or those in the folder; no link is followed."""
-    found = sorted(path.rglob("*")) if path.is_dir() and not path.is_symlink() else [path]
-    return [file for file in found if file.is_file() and not file.is_symlink()]
-
-
-def _state(file: Path) -> tuple[int, int, int]:
-    found = file.stat()
-    return found.st_ino, found.st_size, found.st_mtime_ns

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+import threading
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import Future, wait
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 from parity.dtypes import DTYPES, NARROW
@@ -23,6 +26,7 @@ from parity.recording.limits import Budget
 from parity.recording.lock import tidy
 from parity.recording.manifest import read_manifest
 from parity.recording.places import CHECKED, Place, keep_explanation, keep_failure, stretch_name
+from parity.recording.storage import Storage
 from parity.running.cells import Cell, OnEpoch, Options, cells, owed
 from parity.running.deadlines import Deadlines
 from parity.running.executor import Executor, Job, UnrunError, WorkerError
@@ -39,8 +43,9 @@ from parity.running.jobs import (
 )
 from parity.running.keyring import Keyring
 from parity.running.keys import hyper_parameters
-from parity.running.on import executor
+from parity.running.on import executor, installed_on
 from parity.running.packages import reach_of
+from parity.running.publishing import Publisher
 from parity.running.recordings import Recordings, check_there
 from parity.running.versions import Versions
 from parity.suite import SuiteError
@@ -55,15 +60,19 @@ STRETCHES = 20
 class Matrix:
     """One call of ``parity run``: what to record, where it lies, and the judgement of every cell.
 
-    ``before_writing`` is called before anything is recorded or measured, and not where all of it is there.
+    ``before_writing`` is called before anything is recorded or measured, and not where all of it is there. ``storage``
+    gets what is made, where the folder of results is a copy of what lies there.
     """
 
-    def __init__(self, options: Options, before_writing: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, options: Options, before_writing: Callable[[], None] = lambda: None, storage: Storage | None = None
+    ) -> None:
         self._before_writing = before_writing
+        self._publisher = Publisher(options.out, storage)
         self.options, self.suite = options, options.suite
         self.cells = cells(options)
         self.owed = owed(options)
-        self.versions = Versions(options.pythons)
+        self.versions = Versions(options.pythons, installed_on(options.on))
         self._reach = reach_of(self.suite.package)
         self._keys = Keyring(options, self.versions)
         self._recordings = Recordings(options, self._keys, self._reach)
@@ -118,38 +127,44 @@ class Matrix:
 
         ``keep`` says what is kept of an outcome until all are there.
         """
-        with self.executor() as pool:
-            waiting = {cell: self._needs(cell, pool, on_epoch) for cell in self.cells}
-            failed: dict[Cell, tuple[Outcome, Future[dict[str, Any]]]] = {}
+        with self._publisher, self.executor() as pool:
             outcomes = {cell: _missing(cell, reason) for cell, reason in self.owed.items()}
             for outcome in outcomes.values():
                 on_outcome(outcome)
+            cells = dict.fromkeys(self.cells)
+            left = Counter(cell.entry.folder for cell in cells)
+            # Whatever can go on puts itself here: nobody looks through all that wait.
+            ready: SimpleQueue[tuple[Cell, Callable[[], Outcome | None]]] = SimpleQueue()
 
-            def end(cell: Cell, outcome: Outcome) -> None:
-                outcomes[cell] = keep(outcome)
-                on_outcome(outcome)
-                if not any(other.entry is cell.entry for other in (*waiting, *failed)):
+            def wait_for(cell: Cell, needs: Collection[Future[Any]], then: Callable[[], Outcome | None]) -> None:
+                _when_done(needs, lambda: ready.put((cell, then)))
+
+            def judge(cell: Cell, needs: Mapping[str, Future[OnDisk]]) -> Outcome | None:
+                outcome = self._judge(cell, needs)
+                if stretches := self._stretches(cell, outcome, pool, on_epoch):
+                    both = {**needs, **stretches}
+                    wait_for(cell, both.values(), lambda: judge(cell, both))
+                    return None
+                if outcome.judgement.verdict is not Verdict.FAIL or not explain:
+                    return outcome
+                # Explained by a worker, as runs are made: the other cells go on meanwhile.
+                explanation = self._explain(cell, outcome, pool, on_epoch)
+                wait_for(cell, [explanation], lambda: self._explained(cell, outcome, explanation))
+                return None
+
+            for cell in cells:
+                needs = self._needs(cell, pool, on_epoch)
+                wait_for(cell, needs.values(), partial(judge, cell, needs))
+            while len(outcomes) < len(cells) + len(self.owed):
+                cell, go_on = ready.get()
+                ended = go_on()
+                if ended is None:
+                    continue
+                outcomes[cell] = keep(ended)
+                on_outcome(ended)
+                left[cell.entry.folder] -= 1
+                if not left[cell.entry.folder]:
                     self._recordings.forget(cell)
-
-            while waiting or failed:
-                for cell in [cell for cell, needs in waiting.items() if all(need.done() for need in needs.values())]:
-                    needs = waiting.pop(cell)
-                    outcome = self._judge(cell, needs)
-                    if stretches := self._stretches(cell, outcome, pool, on_epoch):
-                        waiting[cell] = needs | stretches
-                    elif outcome.judgement.verdict is Verdict.FAIL and explain:
-                        # Explained by a worker, as runs are made: the other cells go on meanwhile.
-                        failed[cell] = outcome, self._explain(cell, outcome, pool, on_epoch)
-                    else:
-                        end(cell, outcome)
-                for cell in [cell for cell, (_, explanation) in failed.items() if explanation.done()]:
-                    end(cell, self._explained(cell, *failed.pop(cell)))
-                open_needs: set[Future[Any]] = {
-                    need for needs in waiting.values() for need in needs.values() if not need.done()
-                }
-                open_needs |= {explanation for _, explanation in failed.values() if not explanation.done()}
-                if open_needs:
-                    wait(open_needs, timeout=0.5, return_when=FIRST_COMPLETED)
         return [outcomes[cell] for cell in (*self.cells, *self.owed)]
 
     def sample(
@@ -160,7 +175,7 @@ class Matrix:
         ``wish`` has the keywords of ``sampling.sample``: prime, length, temperature, seed. ``weights`` names
         the implementation whose trained parameters all of them take, in the cell's dtype; "" is each its own.
         """
-        with self.executor() as pool:
+        with self._publisher, self.executor() as pool:
             runs = {cell: replace(cell, implementation=weights) if weights else cell for cell in self.cells}
             recorded = {run: self._submit(run, None, pool, on_epoch) for run in runs.values()}
             wait(recorded.values())
@@ -240,8 +255,9 @@ class Matrix:
     def _submit(self, cell: Cell, lockstep: int | None, pool: Executor, on_epoch: OnEpoch) -> Future[OnDisk]:
         folder = cell.folder(self.options.out, lockstep)
         if folder not in self._submitted:
-            self._submitted[folder] = self._start(cell, lockstep, folder, pool, on_epoch)
-            self._submitted[folder].add_done_callback(partial(_keep_failure, folder))
+            made = self._start(cell, lockstep, folder, pool, on_epoch)
+            made.add_done_callback(partial(_keep_failure, folder))
+            self._submitted[folder] = self._publisher.after(made, folder)
         return self._submitted[folder]
 
     def _start(
@@ -288,9 +304,10 @@ class Matrix:
         path = Path(floor.path)
         if path not in self._submitted:
             if load(path, floor.mark) is not None and not (self.options.fresh and self._keys.shipped(floor) is None):
-                self._submitted[path] = _finished(OnDisk(cached=True))
+                measured = _finished(OnDisk(cached=True))
             else:
-                self._submitted[path] = self._measure(cell, lockstep, floor, pool, on_epoch)
+                measured = self._measure(cell, lockstep, floor, pool, on_epoch)
+            self._submitted[path] = self._publisher.after(measured, path)
         return self._submitted[path]
 
     def _measure(
@@ -335,6 +352,7 @@ class Matrix:
             job = MeasureStretches(name, name.environment, name.resources, dtypes, floor, lockstep, tuple(new))
             self._before_writing()
             measured = pool.submit(job, lambda progress: on_epoch(reference, progress.done, progress.of))
+            measured = self._publisher.after(measured, *(paths[start] for start in new))
             self._submitted |= {paths[start]: measured for start in new}
         return {f"floor from epoch {start}": self._submitted[paths[start]] for start in missing[:STRETCHES]}
 
@@ -413,13 +431,31 @@ class Matrix:
 
     def _explained(self, cell: Cell, outcome: Outcome, explanation: Future[dict[str, Any]]) -> Outcome:
         """A failed outcome with its explanation; without one, and its reason extended, where explaining failed."""
+        folder = cell.folder(self.options.out)
         try:
             found = explanation.result()
+            keep_explanation(folder, outcome.judgement.reason, found)
+            self._publisher.publish(folder)
         except WorkerError as error:
             reason = f"{outcome.judgement.reason}; it could not be explained: {error}"
             return replace(outcome, judgement=replace(outcome.judgement, reason=reason), trace=error.trace)
-        keep_explanation(cell.folder(self.options.out), outcome.judgement.reason, found)
         return replace(outcome, explanation=found)
+
+
+def _when_done(futures: Collection[Future[Any]], then: Callable[[], None]) -> None:
+    """Call ``then`` once, as soon as all are done, in the thread that does the last."""
+    left, lock = len(futures), threading.Lock()
+
+    def done(future: Future[Any]) -> None:
+        nonlocal left
+        with lock:
+            left -= 1
+            last = not left
+        if last:
+            then()
+
+    for future in futures:
+        future.add_done_callback(done)
 
 
 def _missing(cell: Cell, reason: str) -> Outcome:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from parity.running.requirements import Installed, is_requirements, nowhere
 
 if TYPE_CHECKING:
     from parity.running.deadlines import Deadlines
@@ -37,6 +40,15 @@ def check(on: str) -> None:
         raise OnError("--on ray needs Ray: python -m pip install 'cross-framework-parity[ray]'")
 
 
+def installed_on(on: str) -> Installed:
+    """What says which versions workers find there that have packages of their own."""
+    if on == LOCAL:
+        return nowhere
+    from parity.running.ray_cluster import installed_with
+
+    return partial(installed_with, on.partition("://")[2])
+
+
 def executor(
     on: str = LOCAL,
     jobs: int | None = None,
@@ -55,6 +67,8 @@ def executor(
 
     check(on)
     if on == LOCAL:
+        if files := [python for python in (pythons or {}).values() if is_requirements(python)]:
+            raise OnError(f"the packages of {files[0]} are installed on a Ray cluster alone: add --on {RAY}")
         return Pool(jobs or cores(), pythons, reach, deadlines, on_changed)
     from parity.running.ray_cluster import ClusterError
     from parity.running.ray_executor import RayExecutor

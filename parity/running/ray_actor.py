@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,11 +33,13 @@ LOOK = 1.0
 class Wanted:
     """What an actor is told. ``gpus``: its worker sees those GPUs that Ray gives it.
 
+    ``own``: the worker runs in the actor's own interpreter, which has packages that Ray has installed for it.
     ``root`` is the folder of results, "" where no job has any; the file ``mark`` lies there with ``secret`` in it, so
     that a node knows whether it has the same folder. ``folder`` is the caller's current one.
     """
 
     command: Command
+    own: bool
     gpus: bool
     root: str
     mark: str
@@ -67,7 +70,10 @@ class Actor:
     def __init__(self, wanted: Wanted) -> None:
         with contextlib.suppress(OSError):  # where a node lacks it, its own folder does
             os.chdir(wanted.folder)
-        self._wanted = replace(wanted, command=here(wanted.command, wanted.gpus))
+        begun = here(wanted.command, wanted.gpus)
+        if wanted.own:
+            begun = replace(begun, arguments=(sys.executable, *begun.arguments[1:]))
+        self._wanted = replace(wanted, command=begun)
         self._started: Started | None = None
         self._refused, self._over = "", ""
         self._scratch: Path | None = None
@@ -79,11 +85,11 @@ class Actor:
         self._scratch = None if shares else Path(tempfile.mkdtemp(prefix="parity-"))
         return Place(ray.get_runtime_context().get_node_id(), shares)
 
-    def installed(self, interpreter: str, path: Sequence[str]) -> Mapping[str, str | None]:
-        """The versions that the interpreter finds on this node; OSError where it cannot be run."""
+    def installed(self, path: Sequence[str]) -> Mapping[str, str | None]:
+        """The versions that the worker's interpreter finds on this node; OSError where it cannot be run."""
         from parity.running.versions import versions_in
 
-        return versions_in(interpreter, path, self._wanted.command.variables)
+        return versions_in(self._wanted.command.arguments[0], path, self._wanted.command.variables)
 
     def take(self, piece: Piece) -> None:
         """Have a file for the next task."""
@@ -148,6 +154,14 @@ class Actor:
             self._started.stop()
         if self._scratch is not None:
             shutil.rmtree(self._scratch, ignore_errors=True)
+
+
+def installed() -> Mapping[str, str | None]:
+    """The versions that a worker in this process's interpreter finds."""
+    from parity.running.started import foreign_environment
+    from parity.running.versions import versions_in
+
+    return versions_in(sys.executable, (), foreign_environment(os.environ))
 
 
 def here(command: Command, gpus: bool) -> Command:

@@ -11,13 +11,15 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from parity.frameworks import FRAMEWORKS
 from parity.running.executor import Environment, Resources, UnrunError
 from parity.running.packages import HERE, Reach, clone, own_path
-from parity.running.ray_actor import Actor, Wanted
+from parity.running.ray_actor import Actor, Wanted, installed
+from parity.running.requirements import is_requirements, lines_of
 from parity.running.started import command
 from parity.running.variables import variable
 from parity.running.versions import PYTHON, Versions
@@ -40,7 +42,7 @@ class Cluster:
     def __init__(self, address: str, pythons: Mapping[str, str], reach: Reach, root: Path | None) -> None:
         self._address, self._pythons, self._reach = address, pythons, reach
         self.root = str(root) if root is not None else ""
-        self._versions = Versions(pythons)
+        self._versions = Versions(pythons, partial(installed_with, address))
         self._lock = threading.Lock()
         self._right: set[tuple[str, str, str]] = set()
         self._full: set[str] = set()
@@ -65,12 +67,11 @@ class Cluster:
         """A new actor for such jobs, on any node that has room, and room on its disk."""
         import ray
 
-        known = clone()
-        # A node finds this package where this machine does; Ray's own interpreter there must be told.
-        search = {"PYTHONPATH": os.pathsep.join(filter(None, (str(HERE.parent), os.environ.get("PYTHONPATH", ""))))}
+        python = self._pythons.get(environment.framework)
         mark, secret = self._marked()
         wanted = Wanted(
-            command(environment, self._pythons.get(environment.framework), self._reach),
+            command(environment, python, self._reach),
+            is_requirements(python),
             resources.gpus > 0,
             self.root,
             mark,
@@ -84,9 +85,13 @@ class Cluster:
             num_gpus=resources.gpus,
             max_concurrency=2,  # a worker is ended while its answers are waited for
             memory=resources.memory or None,
-            runtime_env={"env_vars": search} if known is not None else None,
+            runtime_env=_runtime(python),
             label_selector={"ray.io/node-id": f"!in({','.join(sorted(avoided))})"} if avoided else None,
         ).remote(wanted)
+
+    def python(self, environment: Environment) -> str:
+        """The interpreter, or the file of packages, that is named for its workers; "" for this one's."""
+        return self._pythons.get(environment.framework, "")
 
     def avoid(self, node: str) -> None:
         """Begin no actor on a node whose disk is full, as long as there is another."""
@@ -106,13 +111,13 @@ class Cluster:
 
         python = self._pythons.get(environment.framework)
         known = next(known for known in FRAMEWORKS if known.name == environment.framework)
-        interpreter, path = python or sys.executable, [] if python else list(own_path())
+        interpreter, path = python or sys.executable, () if python else own_path()
         if (node, interpreter, environment.framework) in self._right:
             return
         here = {PYTHON: self._versions.python(next(iter(known.packages)))}
         for label in known.packages:
             here |= self._versions.of(label)
-        there = ray.get(actor.installed.remote(interpreter, path))
+        there = ray.get(actor.installed.remote(path))
         for name, version in here.items():
             if there[name] != version:
                 raise UnrunError(
@@ -135,6 +140,41 @@ class Cluster:
                         file.write(self._mark[1])
                         file.flush()
             return self._mark
+
+
+def _runtime(python: str | None) -> dict[str, Any] | None:
+    """What an actor's process finds beside what its node has: this package, and those of a file of packages."""
+    # A node finds this package where this machine does; Ray's own interpreter there must be told.
+    search = os.pathsep.join(filter(None, (str(HERE.parent), os.environ.get("PYTHONPATH", ""))))
+    found: dict[str, Any] = {"env_vars": {"PYTHONPATH": search}} if clone() is not None else {}
+    if python and is_requirements(python):
+        found["pip"] = list(lines_of(python))
+    return found or None
+
+
+def installed_with(address: str, python: str) -> Mapping[str, str | None]:
+    """The versions that a worker finds on a node of the cluster with the packages of a file, which are installed there.
+
+    OSError, with what pip says, where they cannot be.
+    """
+    import ray
+
+    try:
+        with connected(address):
+            asked: Any = ray.remote(installed)
+            found: Mapping[str, str | None] = ray.get(asked.options(num_cpus=0, runtime_env=_runtime(python)).remote())
+            return found
+    except ClusterError as error:
+        raise OSError(str(error)) from error
+    except ray.exceptions.RuntimeEnvSetupError as error:
+        raise OSError(uninstalled(python, error)) from error
+
+
+def uninstalled(python: str, error: Exception) -> str:
+    """What is said where the packages of a file cannot be installed: the last errors of pip, or of Ray."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    said = [line for line in lines if line.startswith("ERROR:")] or lines[-1:]
+    return f"the packages of {python} cannot be installed on a node: {' '.join(said)}"
 
 
 def alive_nodes() -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ from parity.running.messages import Told, is_last, read, write
 from parity.running.packages import Reach
 from parity.running.pool import OnChanged, OnEvent, Pool
 from parity.running.ray_actor import End, Place
-from parity.running.ray_cluster import Cluster
+from parity.running.ray_cluster import Cluster, uninstalled
 
 ATTEMPTS = 3
 """So many times a job is begun whose machine fails: it goes away, or its disk is full."""
@@ -123,7 +123,7 @@ class _Worker:
     def _attempt(self, task: str, resources: Resources) -> Iterator[str]:
         import ray
 
-        with _failures():
+        with _failures(self._cluster.python(self._environment)):
             place = yield from self._begin(task, resources)
             if place.shares:
                 yield from self._ask(task, place)
@@ -228,7 +228,7 @@ class _Worker:
 
 
 @contextlib.contextmanager
-def _failures() -> Iterator[None]:
+def _failures(python: str) -> Iterator[None]:
     """Tell a machine that fails, by _Lost, from a job or an actor that does, by WorkerError."""
     import ray
 
@@ -238,6 +238,8 @@ def _failures() -> Iterator[None]:
         if out_of_room(error.cause):
             raise _Lost("its disk had no room left") from error
         raise WorkerError(" ".join(str(error.cause).split()), str(error)) from error
+    except ray.exceptions.RuntimeEnvSetupError as error:
+        raise UnrunError(uninstalled(python, error), str(error)) from error
     except ray.exceptions.RayError as error:
         lines = [line.strip() for line in str(error).splitlines()]
         why = next((line for line in lines if "because" in line), lines[0] if lines else "")

@@ -15,6 +15,7 @@ from parity.running.executor import Environment
 from parity.running.jobs import FindDevice
 from parity.running.packages import own_path
 from parity.running.pool import Pool
+from parity.running.requirements import Installed, is_requirements, nowhere
 from parity.running.started import foreign_environment
 
 PYTHON = "the interpreter"
@@ -34,10 +35,13 @@ class Availability:
 
 
 class Versions:
-    """Installed versions. Each interpreter is asked once, and no framework is imported."""
+    """Installed versions. Each interpreter is asked once, and no framework is imported.
 
-    def __init__(self, pythons: Mapping[str, str]) -> None:
-        self.pythons = pythons
+    ``installed`` says them of a file of packages: see ``parity.running.requirements``.
+    """
+
+    def __init__(self, pythons: Mapping[str, str], installed: Installed = nowhere) -> None:
+        self.pythons, self._installed = pythons, installed
         self._known: dict[str | None, dict[str, str | None]] = {}
 
     def of(self, implementation: str) -> dict[str, str | None]:
@@ -52,7 +56,8 @@ class Versions:
     def _of(self, implementation: str) -> dict[str, str | None]:
         python = self.pythons.get(framework_of(implementation).name)
         if python not in self._known:
-            self._known[python] = _versions(python)
+            known = self._installed(python) if python and is_requirements(python) else _versions(python)
+            self._known[python] = dict(known)
         return self._known[python]
 
     def availability(self, implementation: str) -> Availability:
@@ -65,6 +70,8 @@ class Versions:
             return Availability(implementation, framework.name, True)
         where = self.pythons.get(framework.name, sys.executable)
         hint = f"'{where} -m pip install {' '.join(missing)}'"
+        if is_requirements(where):
+            hint = f"add {' and '.join(missing)} to {where}"
         return Availability(implementation, framework.name, False, f"{', '.join(missing)} not installed: {hint}")
 
 

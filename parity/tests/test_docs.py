@@ -56,9 +56,9 @@ SLOW = (
     (r"\b(tox|pytest|mkdocs|ruff|mypy)\b|\.ci/|-m fixtures", "takes minutes, or a tool that is not the tests'"),
     (r"parity (prove|bench|floor|sample|sweep)\b|--data|--lockstep|--deep|--plot|--dtype|--epochs", "takes minutes"),
     (r"parity run(?! iris-logistic| --suite)|runs/iris-logistic", "takes minutes, or reads what does"),
-    (r"--device|--python", "needs a GPU or another environment"),
+    (r"--device|--python|iter_\d", "needs a GPU or another environment, or what another program has written"),
     (r"\bray (start|stop)\b|--on ray", "needs a cluster"),
-    (r"\bparity \w+ .*<|GITHUB_STEP_SUMMARY", "needs a server"),
+    (r"\bparity \w+ .*<|GITHUB_STEP_SUMMARY|s3://", "needs a server"),
 )
 """What makes a shell block one that is parsed and not run: a pattern, and why."""
 

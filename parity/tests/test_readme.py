@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from parity.mistakes.catalogue import mistakes_for
+from parity.mistakes.catalogue.replayed import REPLAYED
 from parity.suite import load_suite
 
 ROOT = Path(__file__).parents[2]
@@ -25,6 +26,8 @@ def test_the_mistakes_are_as_many_as_is_said() -> None:
     for text in (README, PROOF, CHANGELOG):
         said = re.findall(r"(\d+)\s+of\s+them|which of (\d+) porting\s+mistakes", text)
         assert {int(one or other) for one, other in said} == {len(known)}
+        layers = re.findall(r"(\d+)(?:\s+mistakes)?\s+in\s+(?:layers|activations)", text)
+        assert set(map(int, layers)) == {len(REPLAYED)}
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from parity.typing import Array, Params
 SPATIAL = frozenset(
     (
         *("conv", "conv_transpose", "max_pool", "average_pool", "global_average_pool"),
-        *("batch_norm", "group_norm", "instance_norm"),
+        *("batch_norm", "group_norm", "instance_norm", "response_norm", "upsample"),
     )
 )
 """The kinds whose channels come first in torch."""
@@ -46,15 +46,17 @@ GUESSED: tuple[tuple[str, Mapping[str, Any]], ...] = (
     *((kind, {}) for kind in ("gelu_sigmoid", "relu", "relu6", "silu", "tanh", "sigmoid", "hard_sigmoid")),
     *((kind, {}) for kind in ("hard_swish", "elu", "selu", "mish", "softplus", "softmax", "log_softmax", "identity")),
     *(("leaky_relu", {"negative_slope": slope}) for slope in (0.01, 0.1, 0.2, 0.3)),
+    *(("positions", {"interleaved": interleaved}) for interleaved in (True, False)),
 )
-"""The activations that a function without a layer may be, with their settings."""
+"""What a function without a layer may be, with its settings: an activation, or positions that are added."""
 MOST, FEW = 400_000, 20_000
 """Of so many values a replay is made; where a layer gave more, some of its examples or channels stand for all. Of a
 function that gives each value a new one, a few tell."""
-PRODUCTS, QUERIES = 20_000_000, 64
-"""A convolution is replayed for as many channels as so many products give, attention for so many queries."""
-HEADS, ROTARY = (1, 2, 3, 4, 6, 8, 12, 16, 20, 24, 32), ("halves", "interleaved")
+PRODUCTS = 20_000_000
+"""A convolution is replayed for as many channels as so many products give."""
 OVER_AXES = frozenset(("softmax", "log_softmax"))
+UNFIT = (ArithmeticError, AssertionError, AttributeError, IndexError, KeyError, MemoryError, TypeError, ValueError)
+"""What NumPy raises where a layer has other parameters or settings than its function. A recording may say anything."""
 LAYERS = 24
 """Of so many layers of fitting shapes the parameters are tried, where no name says which are a layer's own."""
 
@@ -72,7 +74,7 @@ class Taken:
         floor: The noise floor of the output.
         strayed: The noise floor of the first input.
         padded: What a layer before it adds around the first input, which is not in that input then.
-        attends: Whether it is what attention takes and gives between its projections.
+        between: What it may be if it lies between projections: ``attend`` or ``gated``; empty if it does not.
     """
 
     flow: Dataflow
@@ -83,7 +85,7 @@ class Taken:
     floor: float
     strayed: float = 0.0
     padded: Any = None
-    attends: bool = False
+    between: str = ""
 
     def takes_the_same(self, other: Taken) -> bool:
         """Tell whether the first inputs hold the same values, in whatever order."""
@@ -98,12 +100,6 @@ class Taken:
         inputs = tuple(_wide(one, turned) for one in self.inputs)
         if call.kind == "embedding":  # nobody recorded which rows were taken
             inputs = call.inputs
-        if call.kind == "attend":
-            inputs = _heads(inputs, call.settings["heads"], call.settings["order"])
-            output = self.output.astype(np.float64).reshape(*inputs[0].shape[:3], -1)
-            if output.shape[1] > 2 * QUERIES:
-                inputs, output = (inputs[0][:, :QUERIES], *inputs[1:]), output[:, :QUERIES]
-            return Seen(replace(call, inputs=inputs), output, self.floor)
         if call.kind == "recurrent" and call.settings.get("time_major"):
             inputs = tuple(np.swapaxes(one, 0, 1) for one in inputs)
             output = self.output.astype(np.float64)
@@ -192,6 +188,9 @@ def calls_of(alignment: Alignment, found: Taken, partner: Layer | None) -> Itera
             continue
         if kind == "recurrent" and found.output.ndim == 2:
             settings["last"] = True
+        if kind == "upsample":
+            first = str(found.flow.run.meta.get("implementation", "")).startswith("torch")
+            settings["output_size"] = found.output.shape[2:] if first else found.output.shape[1:-1]
         if kind == "global_average_pool":
             settings["keepdims"] = found.output.ndim == found.inputs[0].ndim
         for params in _params(alignment, found, partner, bare):
@@ -204,58 +203,6 @@ def calls_of(alignment: Alignment, found: Taken, partner: Layer | None) -> Itera
             if kind == "dropout" and np.any(found.output == 0):
                 call = call.holding(mask=_wide(found.output, False) != 0)
             yield found.seen(call)
-
-
-def attended(sides: tuple[Dataflow, Dataflow], side: int, tensor: Tensor, labels: Sequence[str]) -> Taken | None:
-    """Say what attention took between its projections, if they are query, key and value, or one tensor of them all.
-
-    Args:
-        sides: The updates of both runs.
-        side: Of which run, 0 or 1.
-        tensor: What it gave.
-        labels: The last tensors before it that agree.
-
-    Returns:
-        It; None if that is none such.
-    """
-    flow = sides[side]
-    known = [flow.tensors[label].values for label in sorted(labels, key=lambda label: flow.tensors[label].place)]
-    values = [one for one in known if one is not None and one.dtype.kind == "f" and np.isfinite(one).all()]
-    if tensor.values is None or len(values) != len(known) or len(values) not in (1, 3):
-        return None
-    if values[0].ndim not in (3, 4) or values[0].size != tensor.values.size * (3 if len(values) == 1 else 1):
-        return None
-    if not tensor.floor or not np.isfinite(tensor.values).all():
-        return None
-    examples = 2 if len(values[0]) > 2 else len(values[0])
-    inputs = tuple(one[:examples] for one in values)
-    return Taken(flow, side, None, inputs, tensor.values[:examples], tensor.floor, attends=True)
-
-
-def attention_calls(found: Taken) -> Iterator[Seen]:
-    """List the calls of attention that may have made what was given: of so many heads, causal or not, turned or not."""
-    first = found.inputs[0]
-    width = first.shape[-1] // (3 if len(found.inputs) == 1 else 1)
-    if first.ndim == 4:
-        counts = [first.shape[2]]
-    else:
-        counts = [heads for heads in HEADS if width % heads == 0 and heads <= width]
-    orders = (
-        ((0, 1, 2),) if len(found.inputs) == 1 else ((0, 1, 2), (1, 0, 2), (0, 2, 1), (2, 1, 0), (1, 2, 0), (2, 0, 1))
-    )
-    for heads in counts:
-        for causal, rotary in ((True, ""), (False, ""), *((c, r) for c in (True, False) for r in ROTARY)):
-            if rotary and (width // heads) % 2:
-                continue
-            for order in orders:
-                settings = {"heads": heads, "order": order, "causal": causal, "rotary": rotary}
-                yield found.seen(Call(kind="attend", settings=settings))
-
-
-def _heads(inputs: Sequence[Array], heads: int, order: Sequence[int]) -> tuple[Array, ...]:
-    """Query, key and value as (batch, steps, heads, width)."""
-    parts = np.split(inputs[0], 3, -1) if len(inputs) == 1 else [inputs[place] for place in order]
-    return tuple(one if one.ndim == 4 else one.reshape(*one.shape[:2], heads, -1) for one in parts)
 
 
 def _rows(table: Array | None, found: Taken) -> Array | None:
@@ -301,6 +248,16 @@ def _settings(layer: Layer) -> Iterator[dict[str, Any]]:
         return
     if kind == "average_pool":
         settings["count_padding"] = said.get("count_include_pad", False) is True
+    if kind in ("max_pool", "average_pool"):
+        settings["ceil_mode"] = said.get("ceil_mode", False) is True
+    if kind == "glu":
+        settings["axis"] = said["dim"] if isinstance(said.get("dim"), int) else -1
+    if kind == "response_norm":
+        settings |= {word: float(said[name]) for word, name in (("alpha", "alpha"), ("beta", "beta"), ("bias", "k"))}
+        settings |= {"radius": said["size"] // 2, "divided": True}
+    if kind == "upsample" and settings.get("method") == "cubic" and not settings.get("antialias"):
+        # torch has another cubic than TensorFlow, on which Keras's layers are.
+        settings |= {"cubic": -0.75, "border": "repeated"} if "mode" in said else {}
     if kind == "conv_transpose":
         settings |= _cut_off(said)
     if kind == "recurrent":

@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 
 from parity.explaining.layers.alignment import Alignment
-from parity.explaining.layers.calls import OVER_AXES, Seen, Taken, attended, attention_calls, calls_of, taken
+from parity.explaining.layers.between import KINDS, calls_between, seen_between, taken_between
+from parity.explaining.layers.calls import OVER_AXES, UNFIT, Seen, Taken, calls_of, taken
+from parity.explaining.layers.chain import in_chain
 from parity.explaining.layers.dataflow import Tensor
 from parity.mistakes.catalogue.replayed import REPLAYED
 from parity.mistakes.layer import LayerMistake
@@ -26,9 +28,8 @@ from parity.typing import Array
 
 ALIKE = 3
 """So many mistakes may give what was seen; where more do, nothing is said."""
-UNFIT = (ArithmeticError, AssertionError, AttributeError, IndexError, KeyError, MemoryError, TypeError, ValueError)
-"""What NumPy raises where a layer has other parameters or settings than its function. A recording may say anything."""
 ELEMENTWISE = ACTIVATIONS - OVER_AXES - {"prelu"} | {"identity", "gelu_sigmoid"}
+POOLS = ("max_pool", "average_pool")
 FUNCTIONS = 2
 """So many functions may be what a run computes where no layer says it."""
 
@@ -122,23 +123,57 @@ def named_alone(alignment: Alignment, side: int, tensor: Tensor) -> Named | None
 
 
 @np.errstate(all="ignore")  # a recording may hold any numbers
-def named_attention(
+def named_between(
     alignment: Alignment, ours: Tensor, theirs: Tensor, after: tuple[Sequence[str], Sequence[str]]
 ) -> Named | None:
-    """Name the mistake in attention that is written by hand, between its projections and the layer that follows.
+    """Name the mistake in attention, or in a gate, that is written by hand between projections and the next layer.
 
     Args:
         alignment: The tensors of both runs.
-        ours: What the layer behind attention takes in the first run.
+        ours: What the layer behind takes in the first run.
         theirs: The same in the second.
         after: Of each run the last tensors before it that agree.
 
     Returns:
-        The mistake; None if it is no attention, or none or too many mistakes explain it.
+        The mistake; None if it is neither, or none or too many mistakes explain it.
     """
-    first = attended(alignment.sides, 0, ours, after[0])
-    second = attended(alignment.sides, 1, theirs, after[1])
-    return None if first is None or second is None else _either(alignment, first, second)
+    for kind in KINDS:
+        first, second = taken_between(alignment, kind, (ours, theirs), after)
+        found = None if first is None or second is None else _either(alignment, first, second)
+        if found is not None:
+            return found
+    return None
+
+
+def named_in_chain(
+    alignment: Alignment, ours: Tensor, theirs: Tensor, chains: tuple[Sequence[Layer], Sequence[Layer]]
+) -> Named | None:
+    """Name the mistake in one of several layers of a run, which the other run has as functions.
+
+    Args:
+        alignment: The tensors of both runs.
+        ours: What the first run has behind them.
+        theirs: The same of the second.
+        chains: Of each run the layers between the last tensors that agree and these; one run has none.
+
+    Returns:
+        The mistake; None if the layers are not known, or none or too many mistakes explain it.
+    """
+    if bool(chains[0]) == bool(chains[1]):
+        return None
+    side = 0 if chains[0] else 1
+    given, other = (ours, theirs) if side == 0 else (theirs, ours)
+    found = in_chain(alignment, side, chains[side], given, other)
+    if not 0 < len(found) <= ALIKE:
+        return None
+    return Named(
+        names=tuple(mistake.name for mistake, *_ in found),
+        sentences=tuple(mistake.sentence for mistake, *_ in found),
+        said=tuple(said for _, said, *_ in found),
+        which=("second", "first")[side],
+        floors=max(far for *_, far, _ in found),
+        right=max(right for *_, right in found),
+    )
 
 
 def _either(alignment: Alignment, first: Taken, second: Taken) -> Named | None:
@@ -156,7 +191,7 @@ def _explained(alignment: Alignment, mine: Taken, other: Taken, partner: Layer |
     found: dict[str, tuple[LayerMistake, float, str]] = {}
     right = 0.0
     try:
-        fitting = [(known, mine.seen(known), apart) for known, apart in _known(alignment, other, partner)]
+        fitting = [(known, _seen(mine, known), apart) for known, apart in _known(alignment, other, partner)]
     except UNFIT:
         return None
     for known, seen, apart in fitting:
@@ -165,7 +200,7 @@ def _explained(alignment: Alignment, mine: Taken, other: Taken, partner: Layer |
             seen = Seen(known, seen.output, seen.floor)
         # Which value is which does not matter where each is made of its own.
         own = known.kind in ELEMENTWISE
-        alike = mine.takes_the_same(other) if own else _same_shapes(seen, other.seen(known))
+        alike = mine.takes_the_same(other) if own else _same_shapes(seen, _seen(other, known))
         if not alike or _floors(_computed(seen.call), seen) <= FACTOR:
             continue
         right = max(right, apart)
@@ -188,9 +223,9 @@ def _explained(alignment: Alignment, mine: Taken, other: Taken, partner: Layer |
 
 def _known(alignment: Alignment, other: Taken, partner: Layer | None) -> Iterator[tuple[Call, float]]:
     """The call that a layer is proven to be, or the few functions that may be one; with how far its replay is."""
-    guessed = not other.attends and (other.layer is None or other.layer.common.kind in ("", "activation"))
+    guessed = not other.between and (other.layer is None or other.layer.common.kind in ("", "activation"))
     fitting = []
-    for seen in attention_calls(other) if other.attends else calls_of(alignment, other, partner):
+    for seen in calls_between(other) if other.between else calls_of(alignment, other, partner):
         floors = _floors(_computed(seen.call), seen)
         if floors <= FACTOR:
             fitting.append((seen.call, floors))
@@ -198,6 +233,10 @@ def _known(alignment: Alignment, other: Taken, partner: Layer | None) -> Iterato
                 break
     if len(fitting) <= FUNCTIONS:
         yield from fitting
+
+
+def _seen(found: Taken, call: Call) -> Seen:
+    return seen_between(found, call) if found.between else found.seen(call)
 
 
 def _computed(call: Call) -> Array | None:
@@ -209,8 +248,10 @@ def _computed(call: Call) -> Array | None:
 
 
 def _same_shapes(one: Seen, other: Seen) -> bool:
+    """Tell whether two calls took and gave what has the same shapes; a pool may have one window more than another."""
     inputs = zip(one.call.inputs, other.call.inputs, strict=False)
-    return one.output.shape == other.output.shape and all(a.shape == b.shape for a, b in inputs)
+    gave = one.output.shape == other.output.shape or one.call.kind in POOLS
+    return gave and all(a.shape == b.shape for a, b in inputs)
 
 
 def _replayed(mistake: LayerMistake, seen: Seen) -> tuple[float, str] | None:

@@ -15,7 +15,7 @@ from parity.explaining.layers.elementwise import function_of, functions_in_words
 from parity.explaining.layers.frontier import Frontier, passive
 from parity.explaining.layers.gates import gates_in_words
 from parity.explaining.layers.matching import Match, matches, regions
-from parity.explaining.layers.named import Named, named, named_alone, named_attention
+from parity.explaining.layers.named import Named, named, named_alone, named_between, named_in_chain
 from parity.explaining.layers.parting import Parting, Place
 from parity.nn import configuration as words
 from parity.recording.layers import CALL, Layer
@@ -123,6 +123,10 @@ class Forward:
 
     def _alone(self, side: int, tensor: Tensor, match: Match | None) -> Parting:
         """A layer that one run has alone."""
+        if (other := self._in_its_place(side, tensor)) is not None:
+            found = self._of_match(Match(0.0, *((tensor, other) if side == 0 else (other, tensor)), certain=False))
+            said = "they take other values, each made of values that agree"
+            return replace(found, note="; ".join(filter(None, (said, found.note))))
         place = self._place(side, tensor)
         note = ""
         if match is not None:
@@ -143,6 +147,29 @@ class Forward:
             certain=match is not None,
         )
 
+    def _in_its_place(self, side: int, tensor: Tensor) -> Tensor | None:
+        """Give what that layer of the other run gave which holds the same tensors, and is taken by the same layer."""
+        if tensor.layer is None:
+            return None
+        holding, takers = self.alignment.holding, [self._takers(each) for each in (0, 1)]
+        for other in self.sides[1 - side].tensors.values():
+            ours, theirs = (tensor, other) if side == 0 else (other, tensor)
+            if other.size != tensor.size or not holding.together(ours.layer, theirs.layer):
+                continue
+            if any(holding.same(one, two) for one in takers[0](ours) for two in takers[1](theirs)):
+                return other
+        return None
+
+    def _takers(self, side: int) -> Callable[[Tensor], list[Layer]]:
+        """Which layers of a side take a tensor."""
+        flow = self.sides[side]
+
+        def takers(tensor: Tensor) -> list[Layer]:
+            following = [flow.tensors[label].layer for label in flow.below[tensor.label]]
+            return [layer for layer in following if layer is not None]
+
+        return takers
+
     def _named(
         self, match: Match, ours: Tensor, theirs: Tensor, members: Mapping[int, tuple[Layer, ...]]
     ) -> Named | None:
@@ -152,7 +179,10 @@ class Forward:
             found = named(self.alignment, ours, theirs, (members.get(0, ()), members.get(1, ())))
         if found is None and ours.layer is None and theirs.layer is None:
             reach = [sorted(self.frontier.reach[side].get(t.label, ())) for side, t in enumerate((ours, theirs))]
-            found = named_attention(self.alignment, ours, theirs, (reach[0], reach[1]))
+            found = named_between(self.alignment, ours, theirs, (reach[0], reach[1]))
+        if found is None and match.region:
+            chains = self._region(0, ours).with_it, self._region(1, theirs).with_it
+            found = named_in_chain(self.alignment, ours, theirs, chains)
         return found
 
     def _same_inputs(self, ours: Tensor, theirs: Tensor) -> bool:

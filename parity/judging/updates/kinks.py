@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from parity.judging.updates.single import coarser
+from parity.judging.witness import in_one_order
 from parity.recording.steps import Step, steps_of
 from parity.tolerance import FACTOR, ROUNDINGS, least_floor
 from parity.trajectory import Trajectory
@@ -48,8 +49,9 @@ def bent_at(step: Step, other: Step, dtype: str) -> str:
     """Name the layer in which a few values within rounding of zero pass a gradient on in one run alone; or "".
 
     Where ReLU bends, what it gives differs by rounding, and the gradient that it passes on by all of it. So a layer's
-    values agree, up to the order of axes, its gradients have other numbers of zeros, and at least as many of its values
-    are as close to zero as the runs are to each other.
+    values agree, up to the order of axes, its gradients are zero in other places, and at least as many values of that
+    layer, or of another of its size, are as close to zero as the runs are to each other: what bends may be the ReLU of
+    a sum, which is no value of the layer that was added.
     """
     partners: dict[int, list[tuple[Array, Array]]] = {}
     for name, values in other.activations.items():
@@ -65,11 +67,17 @@ def bent_at(step: Step, other: Step, dtype: str) -> str:
             # A layer within, as BatchNorm, may be coarser than what the model gives, which was judged before.
             if not far <= FACTOR * allowed:
                 continue
-            zeros = abs(np.count_nonzero(step.activation_gradients[name]) - np.count_nonzero(gradient))
-            near = np.count_nonzero((np.abs(ours) <= max(allowed, far)) & (ours != 0))
-            if 0 < zeros <= near:
+            laid = in_one_order(step.activation_gradients[name], gradient)
+            zeros = 0 if laid is None else np.count_nonzero((laid[0] == 0) != (laid[1] == 0))
+            if 0 < zeros <= _near_zero((step, other), values.size, max(allowed, far)):
                 return name
     return ""
+
+
+def _near_zero(steps: tuple[Step, Step], size: int, near: float) -> int:
+    """Count the values that are nearly zero, and not zero, in that layer of a size which has the most of them."""
+    alike = (v for step in steps for v in step.activations.values() if v.size == size and v.dtype.kind == "f")
+    return max((int(np.count_nonzero((v != 0) & (np.abs(v) <= near))) for v in alike), default=0)
 
 
 def _crossed(a: Step, b: Step, near: float) -> Iterator[str]:

@@ -66,6 +66,8 @@ class Machine:
         records: The classes of which objects may be made, empty, and then filled. Each is a ``Record``, a key of a
             dictionary too.
         instructions: So many it may have; ``INSTRUCTIONS`` unless told.
+        opaque: Whether what it makes of any other class, or has any other function make, is a ``Record`` too, which
+            nobody looks into.
     """
 
     def __init__(
@@ -77,9 +79,11 @@ class Machine:
         persistent: Function,
         records: Container[str] = (),
         instructions: int | None = None,
+        opaque: bool = False,
     ) -> None:
         self._path, self._budget, self._functions, self._names = path, budget, functions, names
         self._persistent, self._records, self._most = persistent, records, instructions or INSTRUCTIONS
+        self._opaque = opaque
         self._stack: list[Any] = []
         self._memo: dict[int, Any] = {}
 
@@ -108,6 +112,8 @@ class Machine:
 
     def _do(self, code: str, argument: Any) -> None:
         stack = self._stack
+        if self._opaque and self._skips(code):
+            return
         if code in LITERALS:
             stack.append(argument)
         elif code in CONSTANTS:
@@ -163,16 +169,38 @@ class Machine:
         elif code not in IGNORED:
             self._refuse(f"has the instruction {code}")
 
+    def _skips(self, code: str) -> bool:
+        """Do an instruction that makes an object which is not looked into; False where it makes no such."""
+        stack = self._stack
+        if code == "REDUCE" and not (isinstance(named := stack[-2], Named) and named.name in self._functions):
+            stack[-2:] = [Record(named.name if isinstance(named, Named) else "")]
+        elif code in ("NEWOBJ", "NEWOBJ_EX"):
+            count = 2 if code == "NEWOBJ" else 3
+            named = stack[-count]
+            stack[-count:] = [Record(named.name if isinstance(named, Named) else "")]
+        elif code == "EMPTY_SET":
+            stack.append(Record("set"))
+        elif code == "FROZENSET":
+            self._marked()
+            stack.append(Record("frozenset"))
+        elif code == "ADDITEMS":
+            self._marked()
+        else:
+            return False
+        return True
+
     def _set(self, pairs: list[Any]) -> None:
         found = self._of(dict)
         for key, value in zip(pairs[::2], pairs[1::2], strict=True):
             # A tuple of tuples may be so deep that its hash ends the process.
-            if not isinstance(key, str | int | float | Record | None):
+            # What is named is a key in what an optimizer keeps by dtype.
+            if not isinstance(key, str | int | float | Record | None) and not (self._opaque and type(key) is Named):
                 self._refuse("has a dictionary whose keys are neither texts nor numbers")
             found[key] = value
 
     def _name(self, name: str) -> None:
-        if name not in self._functions and name not in self._records and not self._names(name):
+        known = name in self._functions or name in self._records or self._names(name)
+        if not known and not self._opaque:
             self._refuse(f"names {name!r:.100}")
         self._stack.append(Named(name))
 
@@ -194,7 +222,10 @@ class Machine:
         return value
 
     def _of(self, kind: type) -> Any:
-        if type(value := self._top()) is not kind:
+        value = self._top()
+        if self._opaque and type(value) is Record:
+            return kind()  # what is put into it is let go
+        if type(value) is not kind:
             raise ValueError(f"a {type(value).__name__} is no {kind.__name__}")
         return value
 

@@ -17,7 +17,7 @@ import itertools
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,14 +26,21 @@ import numpy as np
 from parity.recording.artefacts.artefact import Artefact, Entry, Tensors
 from parity.recording.artefacts.joined import Piece, joined
 from parity.recording.artefacts.safetensors_files import read_safetensors
-from parity.recording.artefacts.torch_files import read_torch
+from parity.recording.artefacts.torch_files import read_torch, read_training
 from parity.recording.limits import Budget
 from parity.recording.placed import Placed, blocks_of, size_of
 from parity.trajectory import TrajectoryError
 
 RANK = re.compile(r"rank[-_]?([0-9]{1,6})(?![0-9])")
 """What is in the name of a rank's file."""
-READERS = {".safetensors": read_safetensors, **dict.fromkeys((".pt", ".pth", ".bin"), read_torch)}
+MEGATRON = re.compile(r"mp_rank_([0-9]{2,6})((_[0-9]{3,6})*)")
+"""The folder that Megatron-LM gives a rank of tensor parallelism; numbers of stages and of experts may follow.
+
+``get_checkpoint_name`` in https://github.com/NVIDIA/Megatron-LM/blob/main/megatron/training/checkpointing.py.
+"""
+OF_THE_OPTIMIZER = ("optim", "distrib_optim")
+"""How the names of files in such a folder begin that hold no weights."""
+READERS = {".safetensors": read_safetensors, **dict.fromkeys((".pt", ".pth", ".bin", ".ckpt"), read_torch)}
 AXIS = re.compile(r"\(([^()]*)\)|([A-Za-z_]\w*)\[([^\[\]]*)\]|([A-Za-z_]\w*)")
 NAME = re.compile(r"[A-Za-z_]\w*")
 SIZE = re.compile(r"([A-Za-z_]\w*)=([1-9][0-9]{0,5})")
@@ -121,9 +128,14 @@ def _wrong(statement: str, what: str) -> TrajectoryError:
 
 
 def ranks_in(folder: Path) -> dict[int, list[str]]:
-    """The names of the files in a folder that a rank saved, by rank."""
+    """The names of the files in a folder that a rank saved, by rank: they may lie in a folder of the rank's own."""
     found: dict[int, list[str]] = {}
     for name in sorted(os.listdir(folder)):
+        if (own := MEGATRON.fullmatch(name)) and os.path.isdir(folder / name):
+            files = sorted(os.listdir(folder / name))
+            weights = [file for file in files if not file.startswith(OF_THE_OPTIMIZER) and Path(file).suffix in READERS]
+            found.setdefault(int(own[1]), []).extend(f"{name}/{file}" for file in weights)
+            continue
         rank = RANK.search(name)
         if rank and Path(name).suffix in READERS:
             found.setdefault(int(rank[1]), []).append(name)
@@ -139,7 +151,8 @@ def read_ranks(folder: Path, budget: Budget, text: str) -> Artefact:
         text: How they are split: see ``parsed_shards``.
 
     Returns:
-        The whole tensors. What each rank holds beside the model's tensors is left out.
+        The whole tensors. What each rank holds beside the model's, as an optimizer's state, is not joined: its name
+        begins with that of the rank's file.
 
     Raises:
         ReplicasError: If ranks that should hold the same numbers do not; the message names the rank and the tensor.
@@ -149,12 +162,19 @@ def read_ranks(folder: Path, budget: Budget, text: str) -> Artefact:
     files = ranks_in(folder)
     if not files:
         raise TrajectoryError(f"{folder}: holds no file of a rank, as rank0.safetensors or mp_rank_00.pt")
+    for name in itertools.chain.from_iterable(files.values()):
+        own = MEGATRON.fullmatch(name.partition("/")[0])
+        if own and any(map(int, own[2].split("_")[1:])):
+            raise TrajectoryError(
+                f"{folder}: {name!r:.80} is of a later stage of a pipeline, or of some of the experts, which name what "
+                "they hold as the first does: such are not joined; let Megatron-LM write one stage alone"
+            )
     for rank in range(max(files) + 1):
         if len(files.get(rank, [])) != 1:
             raise TrajectoryError(f"{folder}: rank {rank} has {len(files.get(rank, []))} files, not one")
     mesh = _mesh(folder, sizes, rules, len(files))
     names = [files[rank][0] for rank in range(len(files))]
-    ranks = [READERS[Path(name).suffix](folder / name, budget, folder) for name in names]
+    ranks = [_reader(name)(folder / name, budget, folder) for name in names]
     held = [rank.tensors.entries for rank in ranks]
     for name, entries in zip(names, held, strict=True):
         if other := sorted(entries.keys() ^ held[0].keys()):
@@ -177,10 +197,19 @@ def read_ranks(folder: Path, budget: Budget, text: str) -> Artefact:
     budget.check_streamed(folder, sum(size_of(held[rank][name]) for name, *two in replicas for rank in two))
     for name, *two in replicas:
         _check_replica(folder, name, *((names[rank], held[rank][name]) for rank in two))
-    notes = [note for rank in ranks for note in rank.notes]
-    if any(rank.state for rank in ranks):
-        notes.append("what each rank holds beside the model's tensors, as an optimizer's state, is not joined")
-    return Artefact(folder, f"shards of {len(ranks)} ranks", Tensors(found), notes=tuple(dict.fromkeys(notes)))
+    notes = dict.fromkeys(note for rank in ranks for note in rank.notes)
+    state = {
+        f"{name}/{of}": entry
+        for name, rank in zip(names, ranks, strict=True)
+        for of, entry in rank.state.entries.items()
+    }
+    return Artefact(folder, f"shards of {len(ranks)} ranks", Tensors(found), Tensors(state), notes=tuple(notes))
+
+
+def _reader(name: str) -> Callable[[Path, Budget, Path], Artefact]:
+    """What reads a rank's file. Megatron-LM's holds all of a training, with objects of its own classes."""
+    read = READERS[Path(name).suffix]
+    return read_training if read is read_torch and "/" in name else read
 
 
 def _mesh(folder: Path, sizes: Mapping[str, int], rules: Sequence[Rule], ranks: int) -> dict[str, int]:

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from parity.dtypes import unpacked
-from parity.recording.artefacts.artefact import Artefact, Entry, checkpoint, flattened, values_of
+from parity.recording.artefacts.artefact import WRAPPERS, Artefact, Entry, checkpoint, flattened, values_of
 from parity.recording.artefacts.index import Entries
-from parity.recording.artefacts.pickled import Function, Machine
+from parity.recording.artefacts.pickled import Function, Machine, Record
 from parity.recording.artefacts.stored import Archive, archive_of
 from parity.recording.format import VALUES
 from parity.recording.limits import Budget
@@ -21,6 +21,9 @@ from parity.recording.placed import Region
 from parity.trajectory import TrajectoryError
 from parity.typing import Array
 
+MODEL = tuple(f"{name}/" for name in WRAPPERS)
+EXTRA = "_extra_state"
+"""The end of the names under which Transformer Engine keeps what is no weight, as scales of eight-bit numbers."""
 PICKLE_BYTES = 64 << 20
 """The size of the largest pickle that is taken apart; it holds names and shapes, no values."""
 STORAGES = {
@@ -96,14 +99,26 @@ def read_torch(path: Path, budget: Budget, root: Path | None = None) -> Artefact
     return checkpoint(path, "PyTorch checkpoint", torch_entries(path, budget, root)[0])
 
 
+def read_training(path: Path, budget: Budget, root: Path | None = None) -> Artefact:
+    """Read what ``torch.save`` wrote of a training: beside the tensors, objects of any class, which are not made.
+
+    TrajectoryError if such an object stands among the model's tensors, but for what an engine keeps of its layers.
+    """
+    with archive_of(path, budget, root) as archive:
+        return checkpoint(path, "PyTorch checkpoint", tensors_in(archive, opaque=True))
+
+
 def torch_entries(path: Path, budget: Budget, root: Path | None = None) -> Entries:
     """Its tensors by name."""
     with archive_of(path, budget, root) as archive:
         return tensors_in(archive), {}
 
 
-def tensors_in(archive: Archive) -> dict[str, Entry]:
-    """The tensors of an open archive by name; one that stands for itself is called ``tensor``."""
+def tensors_in(archive: Archive, opaque: bool = False) -> dict[str, Entry]:
+    """The tensors of an open archive by name; one that stands for itself is called ``tensor``.
+
+    ``opaque``: objects of other classes may stand beside the model.
+    """
     path, budget = archive.path, archive.budget
     pickles = [name for name in archive.entries if name == "data.pkl" or name.endswith("/data.pkl")]
     if len(pickles) != 1:
@@ -111,10 +126,15 @@ def tensors_in(archive: Archive) -> dict[str, Entry]:
     folder = pickles[0].removesuffix("data.pkl")
     order = f"{folder}byteorder"
     big = order in archive.entries and archive.read(order, 16) == b"big"
-    machine = Machine(path, budget, FUNCTIONS, NAMED.__contains__, _persistent)
+    machine = Machine(path, budget, FUNCTIONS, NAMED.__contains__, _persistent, opaque=opaque)
     tree = machine.run(archive.read(pickles[0], PICKLE_BYTES))
     tree = tree if isinstance(tree, dict | list | tuple) else {"tensor": tree}
     leaves = flattened(path, tree, budget)
+    beside = any(name.startswith(MODEL) for name in leaves)
+    for name, value in leaves.items():
+        of_model = not beside or name.startswith(MODEL)
+        if isinstance(value, Record) and of_model and not name.endswith(EXTRA):
+            raise TrajectoryError(f"{path}: {name!r:.80} is a {value.name or 'value'!s:.80}, which is not looked into")
     tensors = {name: value for name, value in leaves.items() if isinstance(value, _Tensor)}
     storages: dict[_Storage, Array | Stored] = {}
     return {name: _entry(archive, folder, big, name, value, storages) for name, value in tensors.items()}

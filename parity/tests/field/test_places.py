@@ -241,3 +241,41 @@ def test_runs_that_agree_and_follow_another_optimizer_than_they_say_are_told(par
     for name in ("a", "b"):
         run(tmp_path / name, step=sgd(), said=Sgd(0.1))
     assert "is not that of" not in parity("diff", tmp_path / "a", tmp_path / "b").out
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_a_statistic_that_never_moves_is_said_and_not_named(dtype: str, tmp_path: Path) -> None:
+    one = Normalized(dtype, momentum=0.0).run(tmp_path / "a", sgd(), None)
+    found = explained(one, Normalized(dtype).run(tmp_path / "b", sgd(), None))
+    assert "norm/mean of the first run never moves" in found["why"]
+    assert found["named"] == []
+
+
+def biased(folder: Path, second: bool) -> Path:
+    """Record a linear model with one bias, or with two of which the second begins with zeros."""
+    generator = np.random.default_rng(4)
+    x, y = generator.normal(size=(32, 3)), generator.normal(size=(32, 2))
+    params = {"kernel": generator.normal(size=(3, 2)), "bias": generator.normal(size=2)}
+    params |= {"other/bias": np.zeros(2)} if second else {}
+    with Recorder(folder, "float64", deep=6) as recording:
+        recording.snapshot(params)
+        for number in range(8):
+            rows = np.arange(number, number + 16)
+            prediction = x[rows] @ params["kernel"] + sum(p for name, p in params.items() if name != "kernel")
+            back = 2 * (prediction - y[rows]) / prediction.size
+            gradients = {name: x[rows].T @ back if name == "kernel" else back.sum(0) for name in params}
+            loss = float(np.mean((prediction - y[rows]) ** 2))
+            recording.step(loss, rows=rows, prediction=prediction, gradients=gradients, params=params)
+            params = {name: p - 0.1 * gradients[name] for name, p in params.items()}
+            recording.snapshot(params)
+    return folder
+
+
+def test_a_tensor_that_is_trained_in_one_run_alone_is_the_place_of_what_follows_of_it(tmp_path: Path) -> None:
+    """Every tensor of both runs agrees after the first update; the second prediction parts."""
+    one, other = biased(tmp_path / "two", True), biased(tmp_path / "one", False)
+    for found in (explained(one, other), explained(other, one)):
+        assert (found["phase"], found["epoch"], found["batch"]) == ("gradient", 1, 0)
+        assert "other/bias of" in found["why"]
+        assert "is trained, and has no partner" in found["why"]
+        assert found["others"][0].startswith("epoch 2, batch 0, prediction")

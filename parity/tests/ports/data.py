@@ -28,6 +28,13 @@ def _text(draw: np.random.RandomState) -> tuple[Any, ...]:
     return text[:, :-1], text[:, 1:]
 
 
+def _lines(draw: np.random.RandomState) -> tuple[Any, ...]:
+    """Lines of unequal lengths; a target of -100 behind the end of each."""
+    text = (np.arange(11) * draw.randint(1, 5, (BATCH, 1)) + draw.randint(0, 19, (BATCH, 1))) % 19
+    ended = np.arange(10) >= draw.randint(4, 11, (BATCH, 1))
+    return text[:, :-1], np.where(ended, -100, text[:, 1:])
+
+
 def _sentences(draw: np.random.RandomState) -> tuple[Any, ...]:
     """Words from 1 on, 0 behind the end of each sentence; their lengths, and the label."""
     lengths, labels = draw.randint(2, 11, BATCH), draw.randint(0, 3, BATCH)
@@ -40,4 +47,4 @@ def _maps(draw: np.random.RandomState) -> tuple[Any, ...]:
     return x, (x.sum(-1, keepdims=True) > 0).astype(np.float32)
 
 
-GIVEN = {"resnet": _images, "gpt": _text, "lstm": _sentences, "unet": _maps}
+GIVEN = {"resnet": _images, "gpt": _text, "llama": _lines, "lstm": _sentences, "unet": _maps}

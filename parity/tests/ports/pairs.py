@@ -30,7 +30,7 @@ from parity.tests.ports.weights import carried, wrong
 from parity.tests.warm import Warm
 from parity.trajectory import TrajectoryError
 
-MODELS = ("resnet", "gpt", "lstm", "unet")
+MODELS = ("resnet", "gpt", "llama", "lstm", "unet")
 PROCESS = {"torch": "torch", "linen": "jax", "nnx": "jax", "keras": "keras"}
 """The process in which a port is at home."""
 STEPS = 50

@@ -18,6 +18,7 @@ from parity.tests.warm import Warm
 CONSTANTS = {
     "resnet": ("RATE", "EPSILON", "DECAY"),
     "gpt": ("RATE", "EPSILON", "DECAY"),
+    "llama": ("RATE", "EPSILON", "DECAY"),
     "lstm": ("RATE",),
     "unet": ("RATE", "EPSILON"),
 }

@@ -20,7 +20,13 @@ from parity.tolerance import FACTOR, least_floor
 slow = pytest.mark.slow
 QUICK = "lstm"
 """The model that compiles fastest."""
-FOLLOWED = {"resnet": "norm-epsilon", "gpt": "norm-epsilon", "unet": "adam-epsilon", "lstm": "clip-per-tensor"}
+FOLLOWED = {
+    "resnet": "norm-epsilon",
+    "gpt": "norm-epsilon",
+    "llama": "norm-epsilon",
+    "unet": "adam-epsilon",
+    "lstm": "clip-per-tensor",
+}
 """A mistake of each model that is caught where one port follows another."""
 
 
@@ -97,6 +103,9 @@ def test_each_mistake_fails(
     said = judged(wrong.made(warm, lambda: tmp_path_factory.mktemp("port")).result(), right[other], mistake)
     assert said.verdict is Verdict.FAIL, (pair, said)
     assert not said.wrongly
+    if mistake.model == "llama":
+        assert (said.phase_right, said.layer_right) == (True, True), said.words
+        assert said.cause_right == bool(mistake.cause), said.words
 
 
 @pytest.fixture(scope="module")

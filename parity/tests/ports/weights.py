@@ -15,8 +15,18 @@ from parity.layout import Layout, Slot, to_canonical, to_framework
 from parity.typing import Params
 
 FRAMEWORKS = ("torch", "linen", "nnx", "keras")
-TORCH = {"linear": (1, 0), "conv": (3, 2, 0, 1)}
-"""The axes of torch's kernels: channels come first there."""
+FLAT = (0, (2, 1))
+AXES: dict[str, dict[str, tuple[int | tuple[int, ...], ...]]] = {
+    "linear": {"torch": (1, 0)},
+    "conv": {"torch": (3, 2, 0, 1)},
+    "heads": {"torch": ((2, 1), 0), "linen": (0, 2, 1), "nnx": FLAT, "keras": FLAT},
+    "mixed": {"torch": (2, (0, 1)), "nnx": ((0, 1), 2), "keras": ((0, 1), 2)},
+}
+"""The axes of each kind of kernel where they are not the canonical ones: channels come first in torch."""
+SHAPES = {"heads": (16, 4, 8), "mixed": (4, 4, 16)}
+"""The canonical shape of kernels whose axes are merged: width, width of a head and head; head, its width and width."""
+BLOCKS = {"heads": (4, 2, 2)}
+"""How many of the last axis each tensor has, where they are not equally many: heads of queries, keys and values."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +159,32 @@ def _unet(mistake: str) -> Iterator[Row]:
     yield from rows(LAST)
 
 
-ROWS = {"gpt": _gpt, "resnet": _resnet, "lstm": _lstm, "unet": _unet}
+LLAMA = """
+embed/embedding | | tok_embeddings.weight | embed/embedding | embed/embedding | embed/embeddings
+head/kernel | linear | output.weight | head/kernel | head/kernel | head/kernel
+norm/scale | | norm.weight | norm/scale | norm/scale | norm/{scale}
+"""
+DECODER = """
+block_{k}/norm_1/scale | | layers.{k}.attention_norm.weight | block_{k}/norm_1/scale | blocks/{k}/norm_1/scale | block_{k}/norm_1/{scale}
+block_{k}/norm_2/scale | | layers.{k}.ffn_norm.weight | block_{k}/norm_2/scale | blocks/{k}/norm_2/scale | block_{k}/norm_2/{scale}
+block_{k}/qkv/kernel | heads | {torch} | {linen} | blocks/{k}/attention/qkv/kernel | {linen}
+block_{k}/out/kernel | mixed | layers.{k}.attention.wo.weight | block_{k}/attention/out/kernel | blocks/{k}/attention/out/kernel | block_{k}/attention/out/kernel
+block_{k}/gate_up/kernel | linear | layers.{k}.feed_forward.w1.weight + layers.{k}.feed_forward.w3.weight | block_{k}/mlp/gate/kernel + block_{k}/mlp/up/kernel | blocks/{k}/mlp/gate_up/kernel | block_{k}/mlp/gate/kernel + block_{k}/mlp/up/kernel
+block_{k}/down/kernel | linear | layers.{k}.feed_forward.w2.weight | block_{k}/mlp/down/kernel | blocks/{k}/mlp/down/kernel | block_{k}/mlp/down/kernel
+"""  # noqa: E501
+
+
+def _llama(mistake: str) -> Iterator[Row]:
+    scale = "gamma" if mistake == "norm-centred" else "scale"
+    unused = "norm/scale" if mistake == "last-norm" else ""
+    yield from (row for row in rows(LLAMA, scale=scale) if row.canonical != unused)
+    for k in range(2):
+        torch = " + ".join(f"layers.{k}.attention.w{part}.weight" for part in "qkv")
+        linen = " + ".join(f"block_{k}/attention/{part}/kernel" for part in QKV)
+        yield from rows(DECODER, k=k, torch=torch, linen=linen, scale=scale)
+
+
+ROWS = {"gpt": _gpt, "llama": _llama, "resnet": _resnet, "lstm": _lstm, "unet": _unet}
 
 
 def layout(model: str, framework: str, mistake: str = "") -> Layout:
@@ -157,14 +192,17 @@ def layout(model: str, framework: str, mistake: str = "") -> Layout:
     place, found = FRAMEWORKS.index(framework), []
     for row in ROWS[model](mistake):
         names = row.names[place].split(" + ")
-        axes = TORCH.get(row.kind) if framework == "torch" else None
+        axes, blocks = AXES.get(row.kind, {}).get(framework), BLOCKS.get(row.kind, len(names))
         for number, name in enumerate(names):
-            block = (number, len(names)) if len(names) > 1 else None
+            block = (number, blocks) if len(names) > 1 else None
+            shape = SHAPES.get(row.kind)
+            if shape and isinstance(blocks, tuple) and block:
+                shape = (*shape[:-1], blocks[number])
             # Whoever takes the gates for others does so in what is carried over and in what is compared.
             swapped = mistake == "gate-order" and framework in ("nnx", "keras") and row.canonical.startswith("lstm/")
             gates = (0, 2, 1, 3) if swapped else None
             if name != "-":
-                found.append(Slot(row.canonical, name, axes=axes, block=block, gates=gates))
+                found.append(Slot(row.canonical, name, axes=axes, block=block, gates=gates, shape=shape))
     return found
 
 

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from parity.recording.files import opened, read_whole, write_whole
+from parity.recording.files import opened, read_whole, remove, write_whole
 from parity.recording.header import read_tensors
+from parity.recording.places import old_path, put_in_place
 from parity.trajectory import TrajectoryError
 
 
@@ -117,3 +118,39 @@ def test_a_file_is_written_whole_or_not_at_all(folder: Path, monkeypatch: pytest
     finally:
         os.umask(old)
     assert (folder / "file").stat().st_mode & 0o777 == 0o640
+
+
+def test_whatever_lies_there_is_taken_away_and_no_link_is_followed(folder: Path, secret: Path) -> None:
+    (folder / "tree" / "inner").mkdir(parents=True)
+    (folder / "tree" / "inner" / "file").write_bytes(b"")
+    (folder / "file").write_bytes(b"")
+    (folder / "link").symlink_to(secret)
+    (folder / "to a folder").symlink_to(secret.parent)
+    (folder / "to nothing").symlink_to("absent")
+    for path in [*folder.iterdir(), folder / "absent"]:
+        remove(path)
+    assert list(folder.iterdir()) == []
+    assert secret.read_bytes() == b"not of this folder"
+
+
+@pytest.mark.parametrize("before", ["nothing", "a file", "a folder"])
+@pytest.mark.parametrize("new", ["a file", "a folder"])
+def test_what_is_put_in_place_takes_the_place_of_whatever_was_there(folder: Path, before: str, new: str) -> None:
+    def make(path: Path, kind: str, data: bytes) -> None:
+        if kind == "a folder":
+            path.mkdir()
+            path = path / "inner"
+        if kind != "nothing":
+            path.write_bytes(data)
+
+    def made(path: Path) -> bytes:
+        return (path / "inner" if path.is_dir() else path).read_bytes()
+
+    source, target = folder / "source", folder / "target"
+    make(target, before, b"old")
+    make(old_path(target), "a folder", b"what a writer that was ended has left")
+    make(source, new, b"new")
+    put_in_place(source, target)
+    assert made(target) == b"new"
+    assert target.is_dir() == (new == "a folder")
+    assert list(folder.iterdir()) == [target]

@@ -25,7 +25,7 @@ from parity.tests.schemas import SCHEMAS, held, validator
 from parity.tests.suites import strict_json
 
 OUTPUTS = (
-    *("bench", "diff", "explain", "floor", "list", "match", "prove"),
+    *("bench", "diff", "explain", "field", "floor", "list", "match", "prove"),
     *("run", "sample", "semantics", "show", "sweep", "trajectory"),
 )
 OPEN = {"bench", "trajectory"}

@@ -54,7 +54,7 @@ def test_what_is_carried_arrives_as_it_was_and_leaves_what_it_does_not_name(old:
 def test_no_file_is_put_elsewhere(tmp_path: Path, path: str) -> None:
     root = tmp_path / "root"
     root.mkdir()
-    with pytest.raises(ValueError, match="no path of a file that is brought here"):
+    with pytest.raises(ValueError, match="is no path below a folder"):
         put(root, Piece(path, b"", True))
     assert list(tmp_path.rglob("*")) == [root]
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from parity.frameworks import framework_of
 from parity.judging.floors.floor import mark_of_run
-from parity.judging.updates.followed import bent_at, by_gradients, followed_updates, judge_followed
+from parity.judging.updates.followed import as_sums, bent_at, by_gradients, followed_updates, judge_followed
 from parity.judging.verdict import Verdict
 from parity.recording.reader import read
 from parity.recording.steps import Step, steps_of
@@ -21,6 +21,7 @@ from parity.running.executor import Environment
 from parity.tests.command import Parity
 from parity.tests.warm import Warm
 from parity.tests.watching.ports import PORTS, STEPS, WRONG, trained
+from parity.tolerance import least_floor
 from parity.trainer import State
 
 FEW = 4
@@ -215,11 +216,41 @@ class TestBend:
         moved[1, 2], bent[1, 2] = -1e-8, 0
         assert bent_at(self.seen(self.VALUES, self.GRADIENT), self.seen(moved.T, bent.T), "float32") == "norm"
 
+    def test_a_sign_of_a_sum_is_recognized_at_the_layer_that_was_added(self) -> None:
+        """The norm's own values are far from zero where the sum, which ReLU takes, is not."""
+        sums, moved, bent = self.VALUES.copy(), self.VALUES.copy(), self.GRADIENT.copy()
+        moved[1, 2], bent[1, 2] = 0, 0
+        added = np.where(np.abs(sums) < 1e-6, 0.75, sums)
+        steps = [
+            step(activations={"norm": added, "relu": given}, activation_gradients={"norm": gradient})
+            for given, gradient in ((sums, self.GRADIENT), (moved, bent))
+        ]
+        assert bent_at(steps[0], steps[1], "float32") == "norm"
+        assert bent_at(steps[1], steps[0], "float32") == "norm"
+
+    def test_two_signs_that_leave_the_number_of_zeros_as_it_is_are_recognized(self) -> None:
+        values, bent = self.VALUES.copy(), self.GRADIENT.copy()
+        values[0, 0] = -1e-8
+        bent[0, 0], bent[1, 2] = 1.0, 0
+        assert bent_at(self.seen(values, self.GRADIENT), self.seen(values, bent), "float32") == "norm"
+
     def test_a_gradient_that_is_lost_elsewhere_is_not(self) -> None:
         lost = self.GRADIENT.copy()
         lost[0, 2] = lost[1, 0] = 0
         assert not bent_at(self.seen(self.VALUES, self.GRADIENT), self.seen(self.VALUES, lost), "float32")
         assert not bent_at(self.seen(self.VALUES, self.GRADIENT), self.seen(self.VALUES, self.GRADIENT), "float32")
+
+
+def test_a_sum_is_as_coarse_as_its_terms() -> None:
+    """Added in another order, terms that cancel give another sum: as frameworks do, and shadows of one do not."""
+    terms = np.random.RandomState(0).normal(size=(8, 64, 4)).astype(np.float32)
+    terms -= terms.mean((0, 1))
+    sums = np.cumsum(terms.reshape(-1, 4), 0)[-1]
+    given = step(gradients={"bias": sums, "kernel": np.ones((4, 4))}, activation_gradients={"norm": terms})
+    exact = terms.sum((0, 1), dtype=np.float64)
+    floors = as_sums(given, "float32")
+    assert floors.keys() == {"bias"}
+    assert least_floor(np.abs(sums).max(), "float32") < np.abs(sums - exact).max() < 2 * floors["bias"]
 
 
 FINITE = st.floats(-10, 10).filter(lambda value: value == 0 or abs(value) > 1e-6)

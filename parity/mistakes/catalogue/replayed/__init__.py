@@ -7,16 +7,19 @@ from parity.mistakes.catalogue.replayed import (
     attention,
     convolution,
     embedding,
+    gates,
     linear,
     normalization,
     pooling,
+    positions,
     recurrent,
     regularization,
+    resizing,
 )
 from parity.mistakes.layer import LayerMistake
 
 FAMILIES = (
-    *(activations, normalization, linear, convolution, pooling),
-    *(embedding, regularization, recurrent, attention),
+    *(activations, normalization, linear, convolution, pooling, resizing),
+    *(embedding, positions, regularization, recurrent, attention, gates),
 )
 REPLAYED: tuple[LayerMistake, ...] = tuple(mistake for family in FAMILIES for mistake in family.MISTAKES)

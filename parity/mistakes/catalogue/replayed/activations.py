@@ -78,6 +78,12 @@ def another_temperature(call: Call, seen: Array) -> Iterator[Made]:
             yield from fitted(temperature, 1.0, "temperature", lambda t: compute(call.set(temperature=t)))
 
 
+def halves_swapped(call: Call) -> list[Call]:
+    axis = call.settings.get("axis", -1)
+    first, second = np.split(call.x, 2, axis)
+    return [Call(kind=call.kind, settings=call.settings, inputs=(np.concatenate([second, first], axis),))]
+
+
 def old_hard_sigmoid(call: Call, seen: Array) -> Iterator[Made]:
     yield Made(np.clip(0.2 * call.x + 0.5, 0, 1))
 
@@ -247,6 +253,27 @@ MISTAKES: tuple[LayerMistake, ...] = (
         sentence="A softmax has another temperature.",
         reference="huawei-noah/Pretrained-Language-Model#11",
         wrong=another_temperature,
+    ),
+    LayerMistake(
+        name="sigmoid-for-softmax",
+        kinds=("softmax",),
+        sentence="A sigmoid of each value takes the place of a softmax over all.",
+        reference="hunkim/DeepLearningZeroToAll#51",
+        wrong=becomes("sigmoid"),
+    ),
+    LayerMistake(
+        name="softmax-for-sigmoid",
+        kinds=("sigmoid",),
+        sentence="A softmax takes the place of the sigmoid; of one value it is 1.",
+        reference="AstraZeneca/chemicalx#78",
+        wrong=becomes("softmax"),
+    ),
+    LayerMistake(
+        name="gate-and-value-swapped",
+        kinds=("glu",),
+        sentence="A gated linear unit takes the first half for the gate instead of the second.",
+        reference="ooples/AiDotNet.Tensors#46; tgo-app-dev/vpipe#2",
+        wrong=calls(halves_swapped),
     ),
     LayerMistake(
         name="activation-missing",

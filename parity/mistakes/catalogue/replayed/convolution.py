@@ -42,7 +42,38 @@ def symmetric(call: Call) -> list[Call]:
     """As much before as behind, if the right padding adds more behind, as SAME does at a stride."""
     size, _, dilation = sizes_of(call)
     even = [(span // 2, span // 2) for span in spans(size, dilation)]
-    return [] if added(call) == even else [call.set(padding=even)]
+    now = added(call)
+    return [] if now == even or any(before > behind for before, behind in now) else [call.set(padding=even)]
+
+
+def all_before(call: Call) -> list[Call]:
+    """All zeros before a sequence, if the right padding adds as many behind it."""
+    now = added(call)
+    even = len(now) == 1 and now[0][0] == now[0][1] > 0
+    return [call.set(padding=[(sum(now[0]), 0)])] if even else []
+
+
+def half_before(call: Call) -> list[Call]:
+    """As many zeros before a sequence as behind it, if the right padding adds all before."""
+    now = added(call)
+    if len(now) != 1 or now[0][1] or not now[0][0]:
+        return []
+    return [call.set(padding=[(now[0][0] // 2, now[0][0] - now[0][0] // 2)])]
+
+
+def channels_reversed(call: Call) -> list[Call]:
+    if call.x.shape[-1] < 2:
+        return []
+    return [Call(kind=call.kind, settings=call.settings, inputs=(call.x[..., ::-1],), params=call.params)]
+
+
+def outputs_strided(call: Call, seen: Array) -> Iterator[Made]:
+    """The outputs of a group, which lie beside each other, lie as far apart as there are groups, or the reverse."""
+    groups, outputs = call.settings.get("groups", 1), call.params["kernel"].shape[-1]
+    if 1 < groups < outputs:
+        right = compute(call)
+        for cut in (groups, outputs // groups):
+            yield Made(right[..., np.arange(outputs).reshape(cut, -1).T.ravel()])
 
 
 def flipped(call: Call) -> list[Call]:
@@ -164,6 +195,34 @@ MISTAKES: tuple[LayerMistake, ...] = (
         sentence="The groups of a convolution are not of neighbouring channels.",
         reference="Tencent/ncnn#300",
         wrong=calls(groups_strided),
+    ),
+    LayerMistake(
+        name="outputs-of-groups-in-turn",
+        kinds=("conv",),
+        sentence="The outputs of a grouped convolution lie in another order: the first of each group, then the second.",
+        reference="onnx/onnx-tensorflow#306",
+        wrong=outputs_strided,
+    ),
+    LayerMistake(
+        name="channels-reversed",
+        kinds=("conv",),
+        sentence="The channels of an image come in the reverse order, as blue, green and red for red, green and blue.",
+        reference="amdegroot/ssd.pytorch#44; wasidennis/AdaptSegNet#68",
+        wrong=calls(channels_reversed),
+    ),
+    LayerMistake(
+        name="causal-for-same-padding",
+        kinds=("conv",),
+        sentence="A convolution over a sequence sees the past alone, where it should see as much of the future.",
+        reference="philipperemy/keras-tcn#25; locuslab/TCN#8",
+        wrong=calls(all_before),
+    ),
+    LayerMistake(
+        name="same-for-causal-padding",
+        kinds=("conv",),
+        sentence="A convolution over a sequence sees the future, where it should see the past alone.",
+        reference="MarkusThill/bioma-tcn-ae#4; maxim5/time-series-machine-learning#12",
+        wrong=calls(half_before),
     ),
     LayerMistake(
         name="transposed-convolution-shifted",

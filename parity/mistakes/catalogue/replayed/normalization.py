@@ -172,6 +172,31 @@ def centred(call: Call) -> list[Call]:
     return [Call(kind="layer_norm", settings=call.settings, inputs=call.inputs, params=call.params)]
 
 
+def cut_without_a_transpose(call: Call, seen: Array) -> Iterator[Made]:
+    """Groups are cut from what lies beside each other in memory, where channels are last: places, not channels."""
+    cut = call.x.reshape(len(call.x), call.settings["groups"], -1)  # (batch, groups, values)
+    centred = cut - cut.mean(2, keepdims=True)
+    yield Made(finished(call, centred / np.sqrt(cut.var(2, keepdims=True) + call.settings["epsilon"])))
+
+
+def multiplied(call: Call, seen: Array) -> Iterator[Made]:
+    cut = parts(call)
+    yield Made(finished(call, cut.centred * np.sqrt(cut.variance + call.settings["epsilon"])))
+
+
+def by_the_length(call: Call, seen: Array) -> Iterator[Made]:
+    """The length as it is, or times the root of the width, which is what the root mean square should be divided by."""
+    cut = parts(call)
+    length = np.sqrt(cut.variance * cut.count)
+    normal = cut.centred / np.where(length > 0, length, 1)
+    yield Made(finished(call, normal), "")
+    yield Made(finished(call, normal / np.sqrt(cut.count)), "times the root of the width")
+
+
+def not_divided(call: Call) -> list[Call]:
+    return [call.set(divided=False)] if call.settings["divided"] else []
+
+
 def other_groups(call: Call, seen: Array) -> Iterator[Made]:
     channels, now = call.x.shape[-1], call.settings["groups"]
     for groups in (one for one in range(1, channels + 1) if channels % one == 0 and one != now):
@@ -301,6 +326,34 @@ MISTAKES: tuple[LayerMistake, ...] = (
         sentence="A group norm has another number of groups.",
         reference="hpcaitech/ColossalAI#3109; athon2/BraTS2018_NvNet#5",
         wrong=other_groups,
+    ),
+    LayerMistake(
+        name="groups-cut-without-a-transpose",
+        kinds=("group_norm",),
+        sentence="A group norm cuts its groups by a reshape where channels are last, which mixes channels and places.",
+        reference="tensorflow/addons#751; titu1994/Keras-Group-Normalization#6",
+        wrong=cut_without_a_transpose,
+    ),
+    LayerMistake(
+        name="norm-multiplied-by-the-root",
+        kinds=("rms_norm",),
+        sentence="An RMS norm multiplies by the root mean square instead of dividing by it.",
+        reference="mosaicml/llm-foundry#371",
+        wrong=multiplied,
+    ),
+    LayerMistake(
+        name="norm-by-the-length",
+        kinds=("rms_norm",),
+        sentence="An RMS norm divides by a vector's length, the root of its width left out or on the wrong side.",
+        reference="kyegomez/zeta#180",
+        wrong=by_the_length,
+    ),
+    LayerMistake(
+        name="response-norm-alpha-not-divided",
+        kinds=("response_norm",),
+        sentence="A local response norm does not divide alpha by the number of channels, as TensorFlow's.",
+        reference="heuritech/convnets-keras#6; ethereon/caffe-tensorflow#173",
+        wrong=calls(not_divided),
     ),
     LayerMistake(
         name="normalization-missing",

@@ -32,6 +32,14 @@ def padded_with_zeros(call: Call, seen: Array) -> Iterator[Made]:
         yield Made(compute(bare.set(padding="VALID")))
 
 
+def means(call: Call) -> list[Call]:
+    return [as_kind(call, "average_pool").set(count_padding=counts) for counts in (False, True)]
+
+
+def otherwise_ended(call: Call) -> list[Call]:
+    return [call.set(ceil_mode=not call.settings.get("ceil_mode", False))]
+
+
 def largest(call: Call, seen: Array) -> Iterator[Made]:
     yield Made(call.x.max(tuple(range(1, call.x.ndim - 1))).reshape(seen.shape))
 
@@ -57,6 +65,20 @@ MISTAKES: tuple[LayerMistake, ...] = (
         sentence="The largest value of each window takes the place of its mean.",
         reference="d2l-ai/d2l-en#1571",
         wrong=calls(lambda call: [as_kind(call, "max_pool")]),
+    ),
+    LayerMistake(
+        name="average-for-max-pooling",
+        kinds=("max_pool",),
+        sentence="The mean of each window takes the place of its largest value.",
+        reference="jvanvugt/pytorch-unet#3; titu1994/Fully-Connected-DenseNets-Semantic-Segmentation#9",
+        wrong=calls(means),
+    ),
+    LayerMistake(
+        name="another-ceil-mode",
+        kinds=("max_pool", "average_pool"),
+        sentence="A last window that ends beyond the input counts, as in Caffe, where it should not, or the reverse.",
+        reference="shuangshuangguo/caffe2pytorch-tsn#1; torch/nn#116",
+        wrong=calls(otherwise_ended),
     ),
     LayerMistake(
         name="max-pooling-padded-with-zeros",

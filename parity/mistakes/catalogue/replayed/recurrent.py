@@ -8,6 +8,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from parity.mistakes.layer import LayerMistake, Made, calls
+from parity.mistakes.planting import replaced
+from parity.nn import recurrent
+from parity.nn.activations import hard_sigmoid
 from parity.nn.layers import Call, compute
 from parity.typing import Array
 
@@ -56,6 +59,33 @@ def reversed_steps(call: Call, seen: Array) -> Iterator[Made]:
         yield Made(other[:, ::-1], "outputs in that order")
 
 
+def steps_for_rows(call: Call, seen: Array) -> Iterator[Made]:
+    """The steps of all rows at once are read as one row's."""
+    turned = Call(kind=call.kind, settings=call.settings, inputs=(np.swapaxes(call.x, 0, 1),), params=call.params)
+    found = np.swapaxes(compute(turned.set(last=False)), 0, 1)
+    yield Made(found[:, -1] if call.settings.get("last") else found)
+
+
+def cell_for_hidden(call: Call, seen: Array) -> Iterator[Made]:
+    """Of an LSTM whose last step alone is used."""
+    p = call.params
+    if call.settings["cell"] == "LSTM" and call.settings.get("last"):
+        given = p["kernel"], p["recurrent_kernel"], p.get("bias"), p.get("recurrent_bias")
+        yield Made(recurrent.lstm(call.x, *given, reverse=bool(call.settings.get("reverse")))[2])
+
+
+def hard_gates(call: Call, seen: Array) -> Iterator[Made]:
+    """As Keras had them by default before version 2.3, or as it has them now if they are asked for."""
+    if call.settings["cell"] != "RNN":
+        for gate, said in ((old_hard_sigmoid, "0.2 x + 0.5"), (hard_sigmoid, "x / 6 + 0.5")):
+            with replaced(recurrent, {"sigmoid": gate}):
+                yield Made(compute(call), said)
+
+
+def old_hard_sigmoid(x: Array) -> Array:
+    return np.clip(0.2 * x + 0.5, 0, 1)
+
+
 MISTAKES: tuple[LayerMistake, ...] = (
     LayerMistake(
         name="gates-in-another-order",
@@ -91,5 +121,26 @@ MISTAKES: tuple[LayerMistake, ...] = (
         sentence="A recurrent layer reads its sequence from the other end.",
         reference="qjadud1994/CRNN-Keras#26; onnx/keras-onnx#523",
         wrong=reversed_steps,
+    ),
+    LayerMistake(
+        name="batch-taken-for-steps",
+        kinds=("recurrent",),
+        sentence="A recurrent layer takes the examples of a batch for the steps of a sequence.",
+        reference="AndersonJo/dqn-pytorch#1; pytorch/pytorch#1538",
+        wrong=steps_for_rows,
+    ),
+    LayerMistake(
+        name="cell-for-hidden-state",
+        kinds=("recurrent",),
+        sentence="An LSTM's cell state takes the place of its output, as where (h, c) is read as (c, h).",
+        reference="microsoft/nni#2839",
+        wrong=cell_for_hidden,
+    ),
+    LayerMistake(
+        name="hard-sigmoid-in-the-gates",
+        kinds=("recurrent",),
+        sentence="The gates of a recurrent layer have a hard sigmoid, as Keras's had before version 2.3.",
+        reference="tensorflow/tensorflow#47495; minimaxir/textgenrnn#153",
+        wrong=hard_gates,
     ),
 )

@@ -44,6 +44,10 @@ def keep_probability(call: Call, seen: Array) -> Iterator[Made]:
         yield Made(np.where(found[0], call.x / right, 0))
 
 
+def left_off(call: Call, seen: Array) -> Iterator[Made]:
+    yield Made(call.x)
+
+
 MISTAKES: tuple[LayerMistake, ...] = (
     LayerMistake(
         name="dropout-left-on",
@@ -51,6 +55,13 @@ MISTAKES: tuple[LayerMistake, ...] = (
         sentence="Dropout is on where it should be off.",
         reference="Academic-Hammer/SciTSR#16; pytorch/pytorch#26338",
         wrong=left_on,
+    ),
+    LayerMistake(
+        name="dropout-left-off",
+        kinds=("dropout",),
+        sentence="Dropout is off where it should be on, as after an evaluation that nobody ended.",
+        reference="google-research/vision_transformer#19; shubhamagarwal92/mmd#14",
+        wrong=left_off,
     ),
     LayerMistake(
         name="dropout-not-rescaled",

@@ -239,6 +239,88 @@ def _with_weights(kind: str, change: Callable[[Any, str, Any], Any]) -> Callable
     return make
 
 
+def _last_step(torch: Any, state: int) -> Any:
+    """An LSTM's last output, or what lies there in its states: 0 for the hidden one, 1 for the cell's."""
+
+    class Last(torch.nn.LSTM):  # type: ignore[misc,name-defined]
+        def forward(self, x: Any) -> Any:
+            return super().forward(x)[1][state][0]
+
+    return Last(WIDTH, 5, batch_first=True)
+
+
+def _batch_second(torch: Any) -> Any:
+    layer = _recurrent("GRU")(torch)
+    layer.batch_first = False
+    return layer
+
+
+def _hard_gates(steepness: float) -> Callable[[Any], Any]:
+    """An LSTM by hand, with a hard sigmoid, Keras's old one at 0.2."""
+
+    def forward(t: Any, m: Any, x: Any) -> Any:
+        h, c, found = x.new_zeros(len(x), 5), x.new_zeros(len(x), 5), []
+        for k in range(x.shape[1]):
+            sums = x[:, k] @ m.weight_ih_l0.T + m.bias_ih_l0 + h @ m.weight_hh_l0.T + m.bias_hh_l0
+            i, f, g, o = sums.chunk(4, 1)
+            i, f, o = ((steepness * one + 0.5).clamp(0, 1) for one in (i, f, o))
+            c = f * c + i * g.tanh()
+            h = o * c.tanh()
+            found.append(h)
+        return t.stack(found, 1)
+
+    return _changed(_recurrent("LSTM"), forward)
+
+
+def _resized(**said: Any) -> Callable[[Any], Any]:
+    """A resize by a function."""
+    return lambda torch: of_function(torch, lambda x: torch.nn.functional.interpolate(x, **said))
+
+
+def _resized_by_hand(x: Any, torch: Any, **said: Any) -> Any:
+    """As another framework resizes, of which torch has no function: by the matrices of both axes."""
+    from parity.nn.resizing import resize
+
+    def matrix(size: int, wanted: int) -> Any:
+        eye = np.eye(size)[..., None]  # (batch, size, channels)
+        return torch.tensor(resize(eye, output_size=(wanted,), **said)[..., 0].T, dtype=x.dtype)
+
+    return torch.einsum("ph,nchw,qw->ncpq", matrix(x.shape[2], 2 * x.shape[2]), x, matrix(x.shape[3], 2 * x.shape[3]))
+
+
+def _by_hand(**said: Any) -> Callable[[Any], Any]:
+    return _own(lambda t, x: _resized_by_hand(x, t, **said))
+
+
+def _with_positions(interleaved: bool, base: float = 10000.0) -> Callable[[Any], Any]:
+    """Sines and cosines added before a layer."""
+
+    def make(torch: Any) -> Any:
+        angles = torch.arange(STEPS[0])[:, None] / base ** (torch.arange(0, WIDTH, 2) / WIDTH)
+        waves = angles.sin(), angles.cos()
+        added = torch.stack(waves, -1).flatten(1) if interleaved else torch.cat(waves, -1)
+        return _behind(torch, lambda x: x + added.to(x.dtype))
+
+    return make
+
+
+def _grouped_by_memory(torch: Any, module: Any, x: Any) -> Any:
+    """A group norm where channels are last, whose groups are cut by a reshape."""
+    last = x.permute(0, 2, 3, 1)
+    cut = last.reshape(len(x), 2, -1)
+    normal = (_centre(cut, 2) / (cut.var(2, False, keepdim=True) + module.eps).sqrt()).reshape(last.shape)
+    return (normal * module.weight + module.bias).permute(0, 3, 1, 2)
+
+
+def _then_mean(torch: Any, module: Any) -> Any:
+    """A layer before a mean of all places, for which the size does not matter."""
+    return torch.nn.Sequential(module, torch.nn.AdaptiveAvgPool2d(1))
+
+
+def _sequence(torch: Any) -> Any:
+    return torch.nn.Conv1d(STEPS[0], STEPS[0], 1)
+
+
 def _with_gates(kind: str, order: Sequence[int]) -> Callable[[Any], Any]:
     return _with_weights(kind, lambda t, name, value: t.cat([value.chunk(len(order))[gate] for gate in order]))
 
@@ -289,29 +371,54 @@ def _attention(
     joined: bool = True,
     rotary: str = "",
     base: float = 10000.0,
+    groups: int = 3,
+    tiled: bool = False,
+    turns: str = "query key",
+    sign: float = 1.0,
+    mixed: bool = False,
+    order: Sequence[int] = (0, 1, 2),
+    by_heads: bool = False,
+    window: int = 0,
+    slope: float = 0.0,
 ) -> Any:
     """Attention as people write it, between a projection and another."""
-    heads = 3
+    heads = 3 if groups == 3 else 6
+    sizes = [WIDTH, *2 * [WIDTH * groups // heads]]
 
     class Attention(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.qkv, self.out = torch.nn.Linear(WIDTH, 3 * WIDTH), torch.nn.Linear(WIDTH, WIDTH)
+            self.qkv, self.out = torch.nn.Linear(WIDTH, sum(sizes)), torch.nn.Linear(WIDTH, WIDTH)
 
         def forward(self, x: Any) -> Any:
             batch, steps, _ = x.shape
-            query, key, value = self.qkv(x).chunk(3, -1)
+            whole = self.qkv(x)
+            parts = whole.split(sizes, -1)
+            if by_heads:
+                parts = [one.flatten(2) for one in whole.reshape(batch, steps, heads, 3, -1).unbind(3)]
+            query, key, value = (parts[place] for place in order)
             if cut:
                 query, key, value = (
-                    one.reshape(batch, steps, heads, -1).transpose(1, 2) for one in (query, key, value)
+                    one.reshape(batch, steps, -1, WIDTH // heads).transpose(1, 2) for one in (query, key, value)
                 )
             else:
                 query, key, value = (one.reshape(batch, heads, steps, -1) for one in (query, key, value))
-            if rotary:
-                query, key = turned(query), turned(key)
+            if rotary == "part":
+                query, key = (torch.cat([turned(one[..., :2]), one[..., 2:]], -1) for one in (query, key))
+            elif rotary:
+                query = turned(query) if "query" in turns else query
+                key = turned(key) if "key" in turns else key
+                value = turned(value) if "value" in turns else value
+            times = query.shape[1] // key.shape[1]
+            key, value = (
+                one.repeat(1, times, 1, 1) if tiled else one.repeat_interleave(times, 1) for one in (key, value)
+            )
             scores = query @ key.transpose(2, 3) * (scale or query.shape[-1] ** -0.5)
+            if slope:
+                scores = scores - slope * torch.arange(steps).to(x.dtype).flip(0)
             if causal:
                 seen = torch.tril(torch.ones(steps, steps, dtype=torch.bool), offset)
+                seen = seen & ~torch.tril(seen, -window) if window else seen
                 hidden = torch.tensor(torch.finfo(scores.dtype).min)
                 scores = torch.where(seen != inverted, scores, hidden)
             found = torch.softmax(scores, axis) @ value
@@ -319,7 +426,10 @@ def _attention(
 
     def turned(x: Any) -> Any:
         half = x.shape[-1] // 2
-        angles = torch.arange(x.shape[2])[:, None] / base ** (torch.arange(half) / half)
+        angles = sign * torch.arange(x.shape[2])[:, None] / base ** (torch.arange(half) / half)
+        if mixed:
+            angles = angles.repeat_interleave(2, 1)
+            return x * angles.cos() + torch.cat((-x[..., half:], x[..., :half]), -1) * angles.sin()
         cosine, sine = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
         first, second = (x[..., ::2], x[..., 1::2]) if rotary == "interleaved" else x.chunk(2, -1)
         both = first * cosine - second * sine, first * sine + second * cosine
@@ -341,8 +451,34 @@ ATTENTION: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "rotary-interleaved-for-halves": ({"rotary": "halves"}, {"rotary": "interleaved"}),
     "rotary-halves-for-interleaved": ({"rotary": "interleaved"}, {"rotary": "halves"}),
     "another-rotary-base": ({"rotary": "halves"}, {"base": 500000.0}),
+    "query-key-and-value-in-another-order": ({}, {"order": (1, 0, 2)}),
+    "projection-cut-by-heads-first": ({}, {"by_heads": True}),
+    "causal-mask-added": ({"causal": False}, {"causal": True}),
+    "attention-within-a-window": ({}, {"window": 3}),
+    "rotary-positions-missing": ({"rotary": "interleaved"}, {"rotary": ""}),
+    "rotary-positions-on-one-side": ({"rotary": "halves", "groups": 2}, {"turns": "query"}),
+    "rotary-positions-on-values": ({"rotary": "halves"}, {"turns": "query key value"}),
+    "rotary-positions-backwards": ({"rotary": "halves", "causal": False}, {"sign": -1.0}),
+    "rotary-frequencies-of-other-pairs": ({"rotary": "halves"}, {"mixed": True}),
+    "groups-of-heads-tiled": ({"groups": 2}, {"tiled": True}),
 }
 """How attention is written that is right, and what the mistake makes of it."""
+
+
+def _gated(torch: Any, activation: str = "silu", gate: int = 0) -> Any:
+    """A gated feed-forward network as people write it."""
+
+    class Gated(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.up, self.gate = torch.nn.Linear(WIDTH, 8), torch.nn.Linear(WIDTH, 8)
+            self.down = torch.nn.Linear(8, WIDTH)
+
+        def forward(self, x: Any) -> Any:
+            halves = self.gate(x), self.up(x)
+            return self.down(getattr(torch.nn.functional, activation)(halves[gate]) * halves[1 - gate])
+
+    return Gated()
 
 
 PLANTS: dict[str, Plant] = {
@@ -546,6 +682,95 @@ PLANTS |= {
     "forget-bias-of-one": Plant(STEPS, _recurrent("LSTM"), _with_forget_bias),
     "one-of-two-biases-missing": Plant(STEPS, _recurrent("GRU"), _without_hidden_bias),
     "sequence-reversed": Plant(STEPS, _recurrent("LSTM"), _backwards),
+    "corners-aligned-in-a-resize": Plant(
+        IMAGE,
+        _norm("Upsample", scale_factor=2, mode="bilinear"),
+        _resized(scale_factor=2, mode="bilinear", align_corners=True),
+    ),
+    "corners-not-aligned-in-a-resize": Plant(
+        IMAGE,
+        _norm("Upsample", scale_factor=2, mode="bilinear", align_corners=True),
+        _resized(scale_factor=2, mode="bilinear"),
+    ),
+    "half-pixels-left-out-of-a-resize": Plant(
+        IMAGE, _norm("Upsample", scale_factor=2, mode="bilinear"), _by_hand(method="linear", places="corner")
+    ),
+    "nearest-for-bilinear": Plant(
+        IMAGE, _norm("Upsample", scale_factor=2, mode="bilinear"), _norm("Upsample", scale_factor=2, mode="nearest")
+    ),
+    "another-antialiasing": Plant(
+        IMAGE, _norm("Upsample", size=(4, 5), mode="bilinear"), _resized(size=(4, 5), mode="bilinear", antialias=True)
+    ),
+    "another-cubic": Plant(IMAGE, _norm("Upsample", scale_factor=2, mode="bicubic"), _by_hand(method="cubic")),
+    "sines-before-cosines": Plant(STEPS, _with_positions(True), _with_positions(False)),
+    "sines-and-cosines-in-turn": Plant(STEPS, _with_positions(False), _with_positions(True)),
+    "sigmoid-for-softmax": Plant(ROWS, _norm("Softmax", -1), _norm("Sigmoid")),
+    "softmax-for-sigmoid": Plant(ROWS, _norm("Sigmoid"), _norm("Softmax", -1)),
+    "gate-and-value-swapped": Plant(
+        ROWS, _norm("GLU"), _own(lambda t, x: x.chunk(2, -1)[0].sigmoid() * x.chunk(2, -1)[1])
+    ),
+    "groups-cut-without-a-transpose": Plant(
+        EVEN, _norm("GroupNorm", 2, 6), _changed(_norm("GroupNorm", 2, 6), _grouped_by_memory)
+    ),
+    "norm-multiplied-by-the-root": Plant(
+        ROWS,
+        _norm("RMSNorm", WIDTH, eps=1e-6),
+        _of_norm("RMSNorm", lambda t, m, x: x * (x.square().mean(-1, keepdim=True) + m.eps).sqrt(), WIDTH, eps=1e-6),
+        _linear,
+    ),
+    "norm-by-the-length": Plant(
+        ROWS,
+        _norm("RMSNorm", WIDTH, eps=1e-6),
+        _of_norm("RMSNorm", lambda t, m, x: t.nn.functional.normalize(x, dim=-1), WIDTH, eps=1e-6),
+        _linear,
+    ),
+    "response-norm-alpha-not-divided": Plant(
+        IMAGE, _norm("LocalResponseNorm", 5, 0.1), _norm("LocalResponseNorm", 5, 0.5)
+    ),
+    "layer-bias-repeated": Plant(ROWS, _linear, _changed(_linear, lambda t, m, x: x @ m.weight.T + 4 * m.bias)),
+    "product-times-a-factor": Plant(
+        ROWS, _linear, _changed(_linear, lambda t, m, x: x @ m.weight.T * WIDTH**-0.5 + m.bias)
+    ),
+    "outputs-of-groups-in-turn": Plant(
+        IMAGE,
+        _norm("Conv2d", 6, 6, 3, groups=2),
+        _changed(
+            _norm("Conv2d", 6, 6, 3, groups=2),
+            lambda t, m, x: t.nn.functional.conv2d(x, m.weight, m.bias, groups=2)[:, [0, 3, 1, 4, 2, 5]],
+        ),
+    ),
+    "channels-reversed": Plant(
+        IMAGE,
+        _norm("Conv2d", 6, 4, 3),
+        _changed(_norm("Conv2d", 6, 4, 3), lambda t, m, x: t.nn.functional.conv2d(x.flip(1), m.weight, m.bias)),
+    ),
+    "causal-for-same-padding": Plant(
+        STEPS,
+        _norm("Conv1d", 5, 4, 3, padding=1),
+        _changed(
+            _norm("Conv1d", 5, 4, 3, padding=1),
+            lambda t, m, x: t.nn.functional.conv1d(t.nn.functional.pad(x, (2, 0)), m.weight, m.bias),
+        ),
+        _sequence,
+    ),
+    "same-for-causal-padding": Plant(
+        STEPS,
+        lambda t: t.nn.Sequential(t.nn.ZeroPad1d((2, 0)), t.nn.Conv1d(5, 4, 3)),
+        lambda t: t.nn.Sequential(t.nn.ZeroPad1d((1, 1)), t.nn.Conv1d(5, 4, 3)),
+        _sequence,
+    ),
+    "average-for-max-pooling": Plant(IMAGE, _norm("MaxPool2d", 2), _norm("AvgPool2d", 2)),
+    "another-ceil-mode": Plant(
+        EVEN,
+        lambda t: _then_mean(t, t.nn.MaxPool2d(3, 2, ceil_mode=True)),
+        lambda t: _then_mean(t, t.nn.MaxPool2d(3, 2)),
+    ),
+    "dropout-left-off": Plant(ROWS, _norm("Dropout", 0.3), _norm("Identity")),
+    "batch-taken-for-steps": Plant(STEPS, _recurrent("GRU"), _batch_second),
+    "cell-for-hidden-state": Plant(STEPS, partial(_last_step, state=0), partial(_last_step, state=1)),
+    "hard-sigmoid-in-the-gates": Plant(STEPS, _recurrent("LSTM"), _hard_gates(0.2)),
+    "other-half-is-the-gate": Plant(ROWS, _gated, partial(_gated, gate=1)),
+    "another-activation-in-a-gate": Plant(ROWS, _gated, partial(_gated, activation="gelu")),
 } | {
     name: Plant(STEPS, partial(_attention, **right), partial(_attention, **right | wrong))
     for name, (right, wrong) in ATTENTION.items()
@@ -553,8 +778,31 @@ PLANTS |= {
 
 OTHERS: dict[str, Plant] = {
     "unexplained": Plant(ROWS, _norm("GELU"), _own(lambda t, x: x * t.sigmoid(1.6 * x))),
+    "resized-by-area": Plant(
+        IMAGE, _norm("Upsample", size=(4, 5), mode="bilinear"), _resized(size=(4, 5), mode="area")
+    ),
+    "pooled-by-a-power": Plant(IMAGE, _norm("MaxPool2d", 2), _norm("LPPool2d", 3, 2)),
+    "attention-with-a-bias": Plant(STEPS, _attention, partial(_attention, slope=0.3)),
+    "rotary-of-a-part": Plant(STEPS, partial(_attention, rotary="halves"), partial(_attention, rotary="part")),
+    "positions-of-another-base": Plant(STEPS, _with_positions(True), _with_positions(True, base=1000.0)),
+    "bias-in-another-order": Plant(ROWS, _linear, _changed(_linear, lambda t, m, x: x @ m.weight.T + m.bias.flip(0))),
+    "kernel-of-unit-length": Plant(
+        ROWS, _linear, _changed(_linear, lambda t, m, x: x @ t.nn.functional.normalize(m.weight, dim=1).T + m.bias)
+    ),
+    "channels-in-a-circle": Plant(
+        IMAGE,
+        _norm("Conv2d", 6, 4, 3),
+        _changed(_norm("Conv2d", 6, 4, 3), lambda t, m, x: t.nn.functional.conv2d(x.roll(1, 1), m.weight, m.bias)),
+    ),
+    "norm-of-another-power": Plant(
+        ROWS,
+        _norm("RMSNorm", WIDTH, eps=1e-6),
+        _of_norm("RMSNorm", lambda t, m, x: x / x.abs().mean(-1, keepdim=True), WIDTH, eps=1e-6),
+        _linear,
+    ),
+    "gates-of-another-steepness": Plant(STEPS, _recurrent("LSTM"), _hard_gates(0.25)),
 }
-"""Layers that differ by no mistake of the catalogue."""
+"""Layers that differ by no mistake of the catalogue, each near to one that is in it."""
 
 
 def recorded(mistake: str, wrong: bool, dtype: str, folder: str) -> str:

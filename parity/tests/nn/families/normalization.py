@@ -39,6 +39,14 @@ def asked(draw: Any, least: int, most: int, **words: Any) -> Asked:
     return Asked(configuration, arrays)
 
 
+@st.composite
+def asked_locally(draw: Any) -> Asked:
+    shape = (2, *(3, 2)[: draw(st.integers(1, 2))], 6)
+    x = np.random.default_rng(draw(st.integers(0, 99))).normal(0, 2, shape)
+    words = {"radius": (1, 2), "alpha": (1e-4, 0.5), "beta": (0.5, 0.75), "bias": (1.0, 2.0)}
+    return Asked({word: draw(st.sampled_from(values)) for word, values in words.items()}, {"x": x})
+
+
 def batch_norm_backward(d_results: Arrays, arrays: Arrays, results: Arrays, configuration: Any) -> Arrays:
     passed = {word: value for word, value in configuration.items() if word not in ("momentum", "unbiased")}
     given = {name: value for name, value in arrays.items() if name != "bias"}
@@ -75,4 +83,5 @@ FUNCTIONS = (
     Function(
         nn.rms_norm, asked(2, 4, epsilon=EPSILONS, axes=st.integers(1, 2), shifted=st.just(False)), trained=TRAINED[:2]
     ),
+    Function(nn.local_response_norm, asked_locally()),
 )

@@ -11,6 +11,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from parity.nn import optimizers as nn
+from parity.nn import rarer_optimizers as rarer
 from parity.tests.nn.conformance import Array, Asked, Function
 
 STEPS = 5
@@ -36,23 +37,30 @@ def in_float32(asked: Asked) -> bool:
 
 
 @st.composite
-def asked(draw: Any, *numbers: str, **words: Any) -> Asked:
+def asked(
+    draw: Any,
+    *numbers: str,
+    steps: int = STEPS,
+    shapes: tuple[tuple[int, ...], ...] = ((3,), (2, 3)),
+    **words: Any,
+) -> Asked:
     """A parameter, a gradient and a learning rate for each step, and the configuration.
 
     ``numbers`` are drawn as ``NUMBERS`` says; a function of the configuration so far gives a strategy for a word.
     """
     others = draw(st.booleans())
     rate, *settings = (draw(st.sampled_from(NUMBERS[name][others])) for name in ("learning_rate", *numbers))
-    rates = tuple(rate * factor for factor in draw(st.sampled_from([(1, 1, 1, 1, 1), (1, 1, 0.5, 0.5, 2)])))
+    factors = draw(st.sampled_from([(1,) * steps, (1, 1, 0.5, 0.5, *(2,) * (steps - 4))]))
+    rates = tuple(rate * factor for factor in factors)
     configuration: dict[str, Any] = {"learning_rates": rates, **dict(zip(numbers, settings, strict=True))}
     for word, values in words.items():
         configuration[word] = draw(values(configuration) if callable(values) else values)
-    shape = draw(st.sampled_from([(3,), (2, 3)]))
+    shape = draw(st.sampled_from(shapes))
     random = np.random.default_rng(draw(st.integers(0, 99)))
     size = draw(st.sampled_from([1.0, 1e-3]))  # with the small one epsilon is seen
     return Asked(
         configuration,
-        {"parameter": random.normal(0, 1, shape), "gradients": random.normal(0, size, (STEPS, *shape))},
+        {"parameter": random.normal(0, 1, shape), "gradients": random.normal(0, size, (steps, *shape))},
     )
 
 
@@ -139,5 +147,43 @@ FUNCTIONS = (
             epsilon_scale=st.sampled_from([2.0**-10, 0.001]),
             clip_threshold=st.sampled_from([1.0, 2.0]),
         ),
+    ),
+    function(
+        rarer.radam,
+        asked("beta1", "epsilon", "weight_decay", steps=8, beta2=st.sampled_from([0.9375, 0.999, 0.9])),
+        *MOMENTS,
+    ),
+    function(
+        rarer.rprop,
+        asked(
+            eta_minus=st.sampled_from([0.5, 0.4]),
+            eta_plus=st.sampled_from([1.25, 1.2]),
+            least_step=st.sampled_from([2.0**-20, 0.0625, 0.2]),
+            largest_step=st.sampled_from([0.375, 50.0]),
+        ),
+        "step_size",
+    ),
+    function(
+        rarer.ftrl,
+        asked(
+            learning_rate_power=st.sampled_from([-0.5, -0.5, -0.75, 0.0]),
+            initial_sum_of_squares=st.sampled_from([0.125, 0.1]),
+            l1=st.sampled_from([0.0, 0.5, 0.1]),
+            l2=st.sampled_from([0.0, 0.25]),
+            l2_shrinkage=st.sampled_from([0.0, 0.25]),
+            beta=st.sampled_from([0.0, 1.0]),
+        ),
+        *("sum_of_squares", "linear"),
+    ),
+    function(
+        rarer.muon,
+        asked(
+            *("momentum", "epsilon", "weight_decay"),
+            shapes=((2, 3), (4, 2)),
+            newton_schulz_steps=st.integers(1, 5),
+            nesterov=st.booleans(),
+            scale=st.sampled_from(["width", "rms"]),
+        ),
+        "momentum",
     ),
 )

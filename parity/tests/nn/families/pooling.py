@@ -27,7 +27,16 @@ def windows(draw: Any, **words: Any) -> Asked:
     sizes = st.sampled_from([(2,) * rank, (3,) * rank, (3, 2, 2)[:rank]])
     strides = st.sampled_from([(1,) * rank, (2,) * rank, (1, 2, 2)[:rank]])
     configuration = {"kernel_size": draw(sizes), "stride": draw(strides), "padding": draw(padding(rank))}
+    words |= {"ceil_mode": st.sampled_from([False, False, True])}
     return Asked(configuration | {word: draw(value) for word, value in words.items()}, apart(draw, rank))
+
+
+def ceiled(asked: Asked) -> bool:
+    return bool(asked.configuration["ceil_mode"])
+
+
+BEYOND = {"windows that end beyond the input": ceiled}
+"""What torch alone can say."""
 
 
 @st.composite
@@ -50,7 +59,7 @@ def backward(function: Callable[..., Any]) -> Callable[..., Arrays]:
 
 
 TIED = {"x": np.ones((1, 2, 1))}
-WINDOW = {"kernel_size": (2,), "stride": (2,), "padding": "VALID"}
+WINDOW = {"kernel_size": (2,), "stride": (2,), "padding": "VALID", "ceil_mode": False}
 FUNCTIONS = (
     Function(nn.max_pool, windows(), backward=backward(nn.max_pool_backward), kinks=Asked(WINDOW, TIED)),
     Function(nn.average_pool, windows(count_padding=st.booleans()), backward=backward(nn.average_pool_backward)),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from parity.tests.ports.mistakes import gpt, lstm, resnet, unet
+from parity.tests.ports.mistakes import gpt, llama, lstm, resnet, unet
 from parity.tests.ports.mistakes.mistake import Mistake
 
 __all__ = ["MISTAKES", "Mistake"]
 
-MISTAKES = (*resnet.MISTAKES, *gpt.MISTAKES, *lstm.MISTAKES, *unet.MISTAKES)
+MISTAKES = (*resnet.MISTAKES, *gpt.MISTAKES, *llama.MISTAKES, *lstm.MISTAKES, *unet.MISTAKES)

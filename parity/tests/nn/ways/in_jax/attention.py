@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import linen
+from flax import linen, nnx
 
 from parity.dtypes import unit
 from parity.tests.nn.conformance import Departure, Way
@@ -46,6 +46,32 @@ def multi_head_attention(
     return {"output": layer.apply({"params": own}, query, value, mask=mask)}
 
 
+def nnx_multi_head_attention(
+    query: Any, value: Any, mask: Any = None, *, heads: int, groups: int, causal: bool, **weights: Any
+) -> dict[str, Any]:
+    has = "query_bias" in weights
+    layer = nnx.MultiHeadAttention(
+        heads,
+        query.shape[-1],
+        heads * WIDTH,
+        in_kv_features=value.shape[-1],
+        num_kv_heads=groups,
+        use_bias=has,
+        param_dtype=query.dtype,
+        decode=False,
+        rngs=nnx.Rngs(0),
+    )
+    for name in ("query", "key", "value", "out"):
+        own = getattr(layer, name)
+        theirs = "output" if name == "out" else name
+        kernel = weights[f"{theirs}_kernel"]
+        own.kernel.set_value(kernel.reshape(heads, WIDTH, -1) if name == "out" else in_heads(kernel))
+        if has:
+            bias = weights[f"{theirs}_bias"]
+            own.bias.set_value(bias if name == "out" else in_heads(bias))
+    return {"output": layer(query, value, mask=mask, is_causal=causal)}
+
+
 def grouped(asked: Any) -> bool:
     return asked.arrays["key"].shape[2] != asked.arrays["query"].shape[2]
 
@@ -79,5 +105,18 @@ WAYS = (
         ("flax.linen.MultiHeadDotProductAttention",),
         multi_head_attention,
         {"fewer keys than heads": lambda asked: asked.configuration["groups"] != asked.configuration["heads"]},
+    ),
+    Way(
+        "multi_head_attention",
+        ("flax.nnx.MultiHeadAttention",),
+        nnx_multi_head_attention,
+        departures=(
+            Departure(
+                "a softmax in float32",
+                "The softmax is computed in float32, also of float64.",
+                size=16 * unit("float32"),
+            ),
+        ),
+        words={"num_heads": "heads", "num_kv_heads": "groups"},
     ),
 )

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from parity.dtypes import unit
-from parity.tests.nn.conformance import Departure, Way
+from parity.tests.nn.conformance import Departure, Way, resolve
 
 
 def way(
@@ -21,6 +21,8 @@ def way(
     *departures: Departure,
     cannot: Mapping[str, Any] | None = None,
     fixed: Mapping[str, Any] | None = None,
+    scheduled: bool = True,
+    **more: Any,
 ) -> Way:
     """How an optimizer is made of common words, by its own names of them, and what it calls its slots."""
 
@@ -29,19 +31,24 @@ def way(
         if "momentum" in own:
             own["momentum"] = own["momentum"] or None  # with 0 there would be a velocity
         rates = jnp.asarray(learning_rates)
-        optimizer = getattr(optax, name)(lambda count: rates[count], **own)
+        optimizer = resolve(f"optax.{name}")((lambda count: rates[count]) if scheduled else learning_rates[0], **own)
         state = optimizer.init(parameter)
         path = []
         for gradient in gradients:
             updates, state = optimizer.update(gradient, state, parameter)
             parameter = optax.apply_updates(parameter, updates)
             path.append(parameter)
-        kept = {slot: optax.tree.get(state, theirs) for slot, theirs in slots.items()}
+        kept = {slot: optax.tree.get(state, theirs, filtering=held) for slot, theirs in slots.items()}
         missing = jnp.zeros_like(parameter)
         return {"parameters": jnp.stack(path), **{k: missing if v is None else v for k, v in kept.items()}}
 
     named = {"learning_rate": "learning_rate", **words}
-    return Way(function, (f"optax.{name}",), call, cannot or {}, departures, named)
+    return Way(function, (f"optax.{name}",), call, cannot or {}, departures, named, **more)
+
+
+def held(path: Any, value: Any) -> bool:
+    """Of parameters that another optimizer of a partition has, a state has a mask."""
+    return not isinstance(value, optax.MaskedNode)
 
 
 def rmsprop(**given: Any) -> dict[str, Any]:
@@ -72,6 +79,32 @@ RMSPROP = way(
     ),
     cannot=NO_DECAY,
 )
+MUON = way(
+    "muon",
+    "contrib.muon",
+    {
+        "beta": "momentum",
+        "eps": "epsilon",
+        "ns_steps": "newton_schulz_steps",
+        "nesterov": "nesterov",
+        "consistent_rms": "scale",
+        **DECAY,
+    },
+    {"momentum": "mu"},
+    Departure(
+        "corrected momentum",
+        "Momentum and gradient are corrected for the momentum's having begun with 0 before they are added up: in the "
+        "first steps the gradient weighs otherwise.",
+        like={"corrected": True},
+    ),
+    measured=lambda: {"scale": "width"},  # None stands for it
+)
+
+
+def muon(*, scale: str, **given: Any) -> dict[str, Any]:
+    return MUON.call(scale={"width": None, "rms": 0.2}[scale], **given)
+
+
 WAYS = (
     way(
         "sgd",
@@ -167,4 +200,36 @@ WAYS = (
         cannot={"another least scale than 0.001": lambda asked: asked.configuration["epsilon_scale"] != 0.001},
         fixed={"min_dim_size_to_factor": 1},
     ),
+    way(
+        "radam",
+        "radam",
+        ADAM,
+        MOMENTS,
+        cannot=NO_DECAY,
+    ),
+    way(
+        "rprop",
+        "rprop",
+        {
+            "eta_minus": "eta_minus",
+            "eta_plus": "eta_plus",
+            "min_step_size": "least_step",
+            "max_step_size": "largest_step",
+        },
+        {"step_size": "step_sizes"},
+        Departure(
+            "the first step has no bounds",
+            "A step size is held within its bounds only where it changes: the learning rate, which is the first one, "
+            "may be beyond them.",
+            like={"first_bounded": False},
+        ),
+        Departure(
+            "a step late",
+            "Each step is made when the next gradient comes, and not at all if the sign has changed by then: the first "
+            "update moves nothing.",
+            like={"late": True},
+        ),
+        scheduled=False,
+    ),
+    replace(MUON, call=muon),
 )

@@ -9,13 +9,16 @@ import jax.numpy as jnp
 from flax import linen
 
 from parity.tests.nn.conformance import Way
+from parity.tests.nn.families.pooling import BEYOND
 
 
-def max_pool(x: Any, *, kernel_size: Any, stride: Any, padding: Any) -> dict[str, Any]:
+def max_pool(x: Any, *, kernel_size: Any, stride: Any, padding: Any, ceil_mode: bool) -> dict[str, Any]:
     return {"output": linen.max_pool(x, kernel_size, stride, padding)}
 
 
-def average_pool(x: Any, *, kernel_size: Any, stride: Any, padding: Any, count_padding: bool) -> dict[str, Any]:
+def average_pool(
+    x: Any, *, kernel_size: Any, stride: Any, padding: Any, ceil_mode: bool, count_padding: bool
+) -> dict[str, Any]:
     return {"output": linen.avg_pool(x, kernel_size, stride, padding, count_include_pad=count_padding)}
 
 
@@ -25,11 +28,12 @@ def stride(pool: Any) -> dict[str, Any]:
 
 
 WAYS = (
-    Way("max_pool", ("flax.linen.max_pool",), max_pool, measured=partial(stride, linen.max_pool)),
+    Way("max_pool", ("flax.linen.max_pool",), max_pool, BEYOND, measured=partial(stride, linen.max_pool)),
     Way(
         "average_pool",
         ("flax.linen.avg_pool",),
         average_pool,
+        BEYOND,
         measured=partial(stride, linen.avg_pool),
         words={"count_include_pad": "count_padding"},
     ),

@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import linen
+from flax import linen, nnx
 
 from parity.tests.nn.conformance import Asked, Departure, Way
 from parity.tests.nn.families.recurrent import STEPS, UNITS, of_end
@@ -129,24 +129,115 @@ ON = Departure(
     when=lambda asked: "lengths" in asked.arrays and not asked.configuration["reverse"],
 )
 BASE = "flax.linen."
+
+
+# Cells of nnx hold their weights, and its ``RNN`` is a loop around one.
+
+
+@partial(jax.jit, static_argnames=("kind", "reverse", "activation"))
+def run_nnx(
+    kind: Any, weights: Any, x: Any, states: Any, lengths: Any, reverse: bool, activation: Any = None
+) -> tuple[Any, Any]:
+    """As ``run``, of a cell of nnx with these weights by the names of its attributes."""
+    # SimpleCell alone computes in float32 unless its dtype is said, and its loop refuses a state of float64 then.
+    chosen = {"activation_fn": activation, "dtype": x.dtype} if activation else {}
+    cell = kind(x.shape[-1], UNITS, param_dtype=x.dtype, rngs=nnx.Rngs(0), **chosen)
+    for name, values in weights.items():
+        for role, value in values.items():
+            getattr(getattr(cell, name), role).set_value(value)
+    layer = nnx.RNN(cell, return_carry=True, reverse=reverse, keep_order=True)
+    state, output = layer(x, initial_carry=states, seq_lengths=lengths)
+    return state, counted(output, lengths) if reverse else output
+
+
+def nnx_rnn(
+    x: Any,
+    kernel: Any,
+    recurrent_kernel: Any,
+    bias: Any,
+    initial_hidden: Any,
+    lengths: Any = None,
+    *,
+    activation: str,
+    reverse: bool,
+) -> dict[str, Any]:
+    weights = {"dense_i": dense(kernel, bias), "dense_h": dense(recurrent_kernel)}
+    function = {"tanh": linen.tanh, "relu": linen.relu}[activation]
+    hidden, output = run_nnx(nnx.SimpleCell, weights, x, initial_hidden, all_if_none(x, lengths), reverse, function)
+    return {"output": output, "hidden": hidden}
+
+
+def nnx_lstm(kind: Any) -> Any:
+    def call(
+        x: Any,
+        kernel: Any,
+        recurrent_kernel: Any,
+        bias: Any,
+        initial_hidden: Any,
+        initial_cell: Any,
+        lengths: Any = None,
+        *,
+        reverse: bool,
+        forget_bias: float,
+    ) -> dict[str, Any]:
+        if kind is nnx.LSTMCell:
+            weights = lstm_weights(kernel, recurrent_kernel, bias)
+            weights["if_"] = weights.pop("if")  # a word of Python's
+        else:
+            weights = {"dense_i": dense(kernel), "dense_h": dense(recurrent_kernel, bias)}
+        states = initial_cell, initial_hidden
+        (last, hidden), output = run_nnx(kind, weights, x, states, all_if_none(x, lengths), reverse)
+        return {"output": output, "hidden": hidden, "cell": last}
+
+    return call
+
+
+def nnx_gru(
+    x: Any,
+    kernel: Any,
+    recurrent_kernel: Any,
+    bias: Any,
+    initial_hidden: Any,
+    lengths: Any = None,
+    *,
+    reset_after: bool,
+    reverse: bool,
+) -> dict[str, Any]:
+    weights = {"dense_i": dense(kernel, bias), "dense_h": dense(recurrent_kernel)}
+    hidden, output = run_nnx(nnx.GRUCell, weights, x, initial_hidden, all_if_none(x, lengths), reverse)
+    return {"output": output, "hidden": hidden}
+
+
+CONSTANT = {"a constant in the forget gate": lambda asked: asked.configuration["forget_bias"] != 0}
+BEFORE = {"a reset before the kernel": lambda asked: not asked.configuration["reset_after"]}
 WAYS = (
     Way("rnn", (BASE + "SimpleCell",), rnn, NOT_ONE, (ON,), words={"activation_fn": "activation"}),
     Way(
         "lstm",
         (BASE + "OptimizedLSTMCell",),
         lstm,
-        {**NOT_ONE, "a constant in the forget gate": lambda asked: asked.configuration["forget_bias"] != 0},
+        {**NOT_ONE, **CONSTANT},
         (ON,),
     ),
     Way(
         "gru",
         (BASE + "GRUCell",),
         gru,
-        {
-            "other than two biases": lambda asked: not has_two(asked),
-            "a reset before the kernel": lambda asked: not asked.configuration["reset_after"],
-        },
+        {"other than two biases": lambda asked: not has_two(asked), **BEFORE},
         (ON,),
     ),
     Way("bidirectional", (BASE + "Bidirectional",), bidirectional),
+    Way(
+        "rnn",
+        ("flax.nnx.SimpleCell",),
+        nnx_rnn,
+        NOT_ONE,
+        (ON,),
+        words={"activation_fn": "activation"},
+    ),
+    *(
+        Way("lstm", (f"flax.nnx.{kind.__name__}",), nnx_lstm(kind), {**NOT_ONE, **CONSTANT}, (ON,))
+        for kind in (nnx.LSTMCell, nnx.OptimizedLSTMCell)
+    ),
+    Way("gru", ("flax.nnx.GRUCell",), nnx_gru, {**NOT_ONE, **BEFORE}, (ON,)),
 )

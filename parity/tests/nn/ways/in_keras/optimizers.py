@@ -45,6 +45,7 @@ def way(
     *departures: Departure,
     fixed: Mapping[str, Any] | None = None,
     cannot: Mapping[str, Any] | None = None,
+    **more: Any,
 ) -> Way:
     """How an optimizer is made of common words, by its own names of them, and what it calls its slots."""
 
@@ -67,7 +68,7 @@ def way(
 
     # Adafactor's decay has the other sign, which a table of defaults would not say.
     named = {"learning_rate": "learning_rate"} | {name: word for name, word in words.items() if word != "decay_rate"}
-    return Way(function, (f"keras.optimizers.{kind.__name__}",), call, cannot or {}, departures, named)
+    return Way(function, (f"keras.optimizers.{kind.__name__}",), call, cannot or {}, departures, named, **more)
 
 
 def sgd(**given: Any) -> dict[str, Any]:
@@ -95,6 +96,38 @@ SGD = way(
     FLOAT32,
     cannot={"dampening": lambda asked: bool(asked.configuration["dampening"])},
 )
+MUON = way(
+    "muon",
+    optimizers.Muon,
+    {
+        "momentum": "momentum",
+        "ns_steps": "newton_schulz_steps",
+        "nesterov": "nesterov",
+        "rms_rate": "scale",
+        **DECAY,
+    },
+    {"momentum": "momentum"},
+    Departure(
+        "momentum adds gradients up",
+        "The momentum adds gradients up, and is no average of them; the direction is the same.",
+        like={"averaged": False},
+    ),
+    Departure(
+        "no scale by the width",
+        "Without rms_rate, the step is not multiplied by √max(1, out / in).",
+        like={"scale": "none"},
+        when=lambda asked: asked.configuration["scale"] == "width",
+    ),
+    Departure("epsilon is 1e-7", "What is added to the norm cannot be set.", like={"epsilon": 1e-7}),
+    FLOAT32,
+    measured=lambda: {"scale": "rms"},  # for a number
+)
+
+
+def muon(*, scale: str, **given: Any) -> dict[str, Any]:
+    return MUON.call(scale={"width": None, "rms": 0.2}[scale], **given)
+
+
 WAYS = (
     replace(SGD, call=sgd),
     way(
@@ -192,4 +225,19 @@ WAYS = (
         {},
         FLOAT32,
     ),
+    way(
+        "ftrl",
+        optimizers.Ftrl,
+        {
+            "learning_rate_power": "learning_rate_power",
+            "initial_accumulator_value": "initial_sum_of_squares",
+            "l1_regularization_strength": "l1",
+            "l2_regularization_strength": "l2",
+            "l2_shrinkage_regularization_strength": "l2_shrinkage",
+            "beta": "beta",
+        },
+        {"sum_of_squares": "accumulator", "linear": "linear"},
+        FLOAT32,
+    ),
+    replace(MUON, call=muon),
 )

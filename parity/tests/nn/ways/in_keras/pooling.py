@@ -10,12 +10,15 @@ import tensorflow as tf
 from keras import layers
 
 from parity.tests.nn.conformance import Asked, Way
+from parity.tests.nn.families.pooling import BEYOND
 from parity.tests.nn.ways.in_keras.convolution import named
 from parity.tests.nn.ways.of_tensorflow import COUNTED, explicit, three_axes
 
 
 def windows(kind: str) -> Any:
-    def pool(x: Any, *, kernel_size: Any, stride: Any, padding: str, count_padding: bool = False) -> dict[str, Any]:
+    def pool(
+        x: Any, *, kernel_size: Any, stride: Any, padding: str, ceil_mode: bool, count_padding: bool = False
+    ) -> dict[str, Any]:
         layer = getattr(layers, f"{kind}{len(x.shape) - 2}D")(kernel_size, stride, padding.lower(), dtype=x.dtype)
         return {"output": layer(x)}
 
@@ -50,7 +53,7 @@ def stride(kind: str) -> dict[str, Any]:
     return {"stride": "kernel_size" if getattr(layers, f"{kind}1D")(3)(tf.ones((1, 9, 1))).shape[1] == 3 else 1}
 
 
-EXPLICIT = {"explicit padding": explicit}
+EXPLICIT = {"explicit padding": explicit, **BEYOND}
 # A window longer than the input gives nothing, and the gradient of nothing, MaxPoolGrad's, is not set to zeros.
 ONE = {
     "one bin along an axis (its gradient is memory that nothing was written to)": lambda asked: (

@@ -48,6 +48,10 @@ def fused(
     return {"output": output, "running_mean": mean, "running_variance": variance}
 
 
+def local_response_norm(x: Any, *, radius: int, alpha: float, beta: float, bias: float) -> dict[str, Any]:
+    return {"output": tf.nn.local_response_normalization(x, radius, bias, alpha, beta)}
+
+
 UNBIASED = Departure(
     "unbiased running variance",
     "The running variance takes up the unbiased variance, n / (n - 1) times that which normalizes the batch.",
@@ -70,6 +74,14 @@ WAYS = (
             "no scale": lambda asked: "scale" not in asked.arrays,
         },
         departures=(UNBIASED,),
+        dtype="float32",
+    ),
+    Way(
+        "local_response_norm",
+        ("tensorflow.compat.v1.nn.local_response_normalization",),
+        local_response_norm,
+        cannot={"other than two spatial axes": lambda asked: asked.arrays["x"].ndim != 4},
+        words={"depth_radius": "radius"},
         dtype="float32",
     ),
 )

@@ -134,4 +134,18 @@ WAYS = (
         FLOAT32,
         cannot=NO_DECAY,
     ),
+    way(
+        "ftrl",
+        tf.train.FtrlOptimizer,
+        {
+            "learning_rate_power": "learning_rate_power",
+            "initial_accumulator_value": "initial_sum_of_squares",
+            "l1_regularization_strength": "l1",
+            "l2_regularization_strength": "l2",
+            "l2_shrinkage_regularization_strength": "l2_shrinkage",
+            "beta": "beta",
+        },
+        {"sum_of_squares": "accum", "linear": "linear"},
+        FLOAT32,
+    ),
 )

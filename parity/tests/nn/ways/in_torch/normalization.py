@@ -53,6 +53,10 @@ def rms_norm(x: Any, scale: Any = None, *, epsilon: float, axes: int) -> dict[st
     return {"output": functional_call(layer, there(weight=scale), (x,))}
 
 
+def local_response_norm(x: Any, *, radius: int, alpha: float, beta: float, bias: float) -> dict[str, Any]:
+    return {"output": last(nn.LocalResponseNorm(2 * radius + 1, alpha, beta, bias)(first(x)))}
+
+
 def epsilon() -> dict[str, Any]:
     """What is added to the square of a small x, from x² / (x² + ε), the square of what becomes of it."""
     x = torch.tensor([1e-8], dtype=torch.float64)
@@ -79,4 +83,17 @@ WAYS = (
     Way("group_norm", ("torch.nn.GroupNorm",), group_norm, departures=(FAST,)),
     Way("instance_norm", tuple(f"torch.nn.InstanceNorm{n}d" for n in (1, 2, 3)), instance_norm),
     Way("rms_norm", ("torch.nn.RMSNorm",), rms_norm, measured=epsilon),
+    Way(
+        "local_response_norm",
+        ("torch.nn.LocalResponseNorm",),
+        local_response_norm,
+        departures=(
+            Departure(
+                "alpha is divided",
+                "Alpha is divided by the number of channels that count.",
+                like={"divided": True},
+            ),
+        ),
+        words={"k": "bias"},
+    ),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,10 +20,9 @@ def way(function: str, kind: type, words: Mapping[str, str], slots: Mapping[str,
     def call(parameter: Any, gradients: Any, *, learning_rates: tuple[float, ...], **settings: Any) -> dict[str, Any]:
         p = torch.nn.Parameter(parameter.clone())
         own = {name: settings[word] for name, word in words.items() if word in settings} | fixed
-        if "betas" in words:
-            own["betas"] = settings["beta1"], settings["beta2"]
+        own |= {name: tuple(settings[one] for one in word.split(", ")) for name, word in words.items() if ", " in word}
         if "beta2_decay" in own:  # Adafactor's
-            own |= {"beta2_decay": -own["beta2_decay"], "eps": (settings["epsilon"], settings["epsilon_scale"])}
+            own["beta2_decay"] *= -1
         optimizer = kind([p], lr=learning_rates[0], **own)
         path = []
         for gradient, rate in zip(gradients, learning_rates, strict=True):
@@ -47,6 +47,38 @@ DECAY = {"weight_decay": "weight_decay"}
 ADAM = {"betas": "beta1, beta2", "eps": "epsilon", **DECAY}
 MOMENTS = {"first_moment": "exp_avg", "second_moment": "exp_avg_sq"}
 NO_ROOT = {"epsilon under the root": lambda asked: bool(asked.configuration["epsilon_root"])}
+MUON = way(
+    "muon",
+    optim.Muon,
+    {
+        "momentum": "momentum",
+        "eps": "epsilon",
+        "ns_steps": "newton_schulz_steps",
+        "nesterov": "nesterov",
+        "adjust_lr_fn": "scale",
+        **DECAY,
+    },
+    {"momentum": "momentum_buffer"},
+    departures=(
+        Departure("least norm", "Epsilon is the least norm, and is not added to it.", like={"least_norm": True}),
+        Departure(
+            "orthogonal in bfloat16",
+            "The polynomial is computed in bfloat16, whatever the parameter's dtype.",
+            size=0.25,  # eight bits; each of up to five steps makes what was lost three times as large
+            results=("parameters",),
+        ),
+    ),
+    measured=lambda: {"scale": "width"},  # None stands for it
+)
+
+
+def muon(*, parameter: Any, gradients: Any, scale: str, **settings: Any) -> dict[str, Any]:
+    """torch's kernels are (out, in)."""
+    function = {"width": "original", "rms": "match_rms_adamw"}[scale]
+    found = MUON.call(parameter.T.contiguous(), gradients.swapaxes(-1, -2).contiguous(), scale=function, **settings)
+    return {name: value.swapaxes(-1, -2) for name, value in found.items()}
+
+
 WAYS = (
     way(
         "sgd",
@@ -138,4 +170,25 @@ WAYS = (
             ),
         ),
     ),
+    way(
+        "radam",
+        optim.RAdam,
+        ADAM,
+        MOMENTS,
+        departures=(
+            Departure(
+                "epsilon hat",
+                "Epsilon is added to the root of the second moment before that is corrected for having begun with 0, "
+                "which torch's own Adam does not do.",
+                like={"epsilon_hat": True},
+            ),
+        ),
+    ),
+    way(
+        "rprop",
+        optim.Rprop,
+        {"etas": "eta_minus, eta_plus", "step_sizes": "least_step, largest_step"},
+        {"step_size": "step_size"},
+    ),
+    replace(MUON, call=muon),
 )

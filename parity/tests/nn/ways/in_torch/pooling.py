@@ -14,11 +14,11 @@ from parity.tests.nn.ways.in_torch.convolution import uneven
 
 def windows(kind: str) -> Any:
     def pool(
-        x: Any, *, kernel_size: Any, stride: Any, padding: Any, count_padding: bool | None = None
+        x: Any, *, kernel_size: Any, stride: Any, padding: Any, ceil_mode: bool, count_padding: bool | None = None
     ) -> dict[str, Any]:
         sizes = 0 if padding == "VALID" else tuple(before for before, _ in padding)
         counted = {} if count_padding is None else {"count_include_pad": count_padding}
-        layer = getattr(nn, f"{kind}{x.ndim - 2}d")(kernel_size, stride, sizes, **counted)
+        layer = getattr(nn, f"{kind}{x.ndim - 2}d")(kernel_size, stride, sizes, ceil_mode=ceil_mode, **counted)
         return {"output": last(layer(first(x)))}
 
     return pool
