@@ -56,6 +56,7 @@ class Recorder:
             learning-rate schedule, say it in ``rates`` or hand ``learning_rate`` to each step; if it clips, hand over
             the gradients that are clipped already, and those before as ``unclipped``; if some parameters alone decay,
             name them in ``decayed``. An optimizer of another kind is left out.
+        copied: Whether tensors are copied when they are handed over. Without it, nobody may change them any more.
 
     Raises:
         ValueError: If an argument is not one of those above.
@@ -86,6 +87,7 @@ class Recorder:
         layout: Layout | None = None,
         deep: int = 0,
         optimizer: Optimizer | None = None,
+        copied: bool = True,
     ) -> None:
         dtype = dtype_name(dtype)
         if not isinstance(deep, int | np.integer) or deep < 0:
@@ -107,7 +109,7 @@ class Recorder:
             meta["settings"] = settings_of(implementation, device)
         if optimizer is not None:
             meta["hyper_parameters"] = {"optimizer": repr(in_python(optimizer))}
-        self.dtype, self.layout, self.deep = dtype, layout, deep
+        self.dtype, self.layout, self.deep, self._copied = dtype, layout, deep, copied
         # A loss may be beyond float16, in which nobody adds one up.
         self._of_losses = "float32" if dtype == "float16" else dtype
         self._writer = Writer(folder, meta)
@@ -204,12 +206,12 @@ class Recorder:
                     self._unmoved({name: now[name] for name in trained})
                 found: Params = {"loss": kept, "trained": kept}
                 if prediction is not None:
-                    found["prediction"] = _numbers("the prediction", prediction)
+                    found["prediction"] = _numbers("the prediction", prediction, self._copied)
                 found |= {f"gradients/{name}": g for name, g in trained.items()}
                 if seen is not None:
                     found["rows"] = seen
                 if inputs:
-                    found["batch"] = np.stack([sketch(_numbers("an input", each)) for each in inputs])
+                    found["batch"] = np.stack([sketch(_numbers("an input", each, copied=False)) for each in inputs])
                 if learning_rate is not None:
                     found["learning_rate"] = np.array(learning_rate, np.float64)
                 if unclipped is not None:
@@ -218,7 +220,9 @@ class Recorder:
                     ("activations", activations),
                     ("activation_gradients", activation_gradients),
                 ):
-                    found |= {f"{kind}/{name}": _numbers(name, each) for name, each in (tensors or {}).items()}
+                    found |= {
+                        f"{kind}/{name}": _numbers(name, each, self._copied) for name, each in (tensors or {}).items()
+                    }
                 found |= {f"strays/{name}": np.asarray(far, np.float64) for name, far in (strays or {}).items()}
                 if after is not None:
                     found |= {f"{AFTER}{name}": g for name, g in self._named(self._params(after), after_slots).items()}
@@ -393,7 +397,7 @@ class Recorder:
         for name, value in flat(tensors, what):
             if name in arrays:
                 raise ValueError(f"two of the {what} are called {name}")
-            arrays[name] = as_array(value)
+            arrays[name] = as_array(value, self._copied)
         if self.layout is None:
             return arrays
         known = {slot.framework for slot in self.layout}
@@ -430,9 +434,9 @@ class Recorder:
         return state if stated else {}
 
 
-def _numbers(what: str, value: Any) -> Array:
-    """Copy a tensor of numbers; ValueError if it holds anything else."""
-    array = as_array(value)
+def _numbers(what: str, value: Any, copied: bool) -> Array:
+    """Bring a tensor of numbers to NumPy; ValueError if it holds anything else."""
+    array = as_array(value, copied)
     dtype_of_numbers(what, array)
     return array
 

@@ -6,6 +6,7 @@ import os
 import secrets
 import shutil
 import stat
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
@@ -49,11 +50,17 @@ def read_whole(path: Path, most: int, root: Path | None = None) -> bytes:
 
 
 def write_whole(path: Path, data: bytes, root: Path | None = None) -> None:
-    """Write a file in one step: a reader sees the old file or the new one, even after a power cut.
+    """Write a file in one step: see ``write_pieces``, of which this is the one that has a single piece."""
+    write_pieces(path, (data,), root)
 
-    Nothing is written through a link. A link at ``path`` is replaced by the file; the scratch file has a random name,
-    so that nobody can put a link there. ``root`` is the folder that ``path`` must lie in after all links of its folder.
-    OSError if the file cannot be written, TrajectoryError if a link of its folder leaves ``root``.
+
+def write_pieces(path: Path, pieces: Iterable[bytes | memoryview], root: Path | None = None) -> None:
+    """Write a file piece by piece, and put it in its place in one step: a reader sees the old file or the new one.
+
+    That holds after a power cut, too. Nothing is written through a link. A link at ``path`` is replaced by the file;
+    the scratch file has a random name, so that nobody can put a link there. ``root`` is the folder that ``path`` must
+    lie in after all links of its folder. OSError if the file cannot be written, TrajectoryError if a link of its folder
+    leaves ``root``.
     """
     folder = target_of(path.parent, root)
     scratch = folder / f".{path.name[:100]}.{secrets.token_hex(8)}.tmp"
@@ -61,7 +68,8 @@ def write_whole(path: Path, data: bytes, root: Path | None = None) -> None:
     handle = os.open(scratch, NEW, 0o666)
     try:
         with open(handle, "wb") as file:
-            file.write(data)
+            for piece in pieces:
+                file.write(piece)
             file.flush()
             os.fsync(file.fileno())
         os.replace(scratch, folder / path.name)

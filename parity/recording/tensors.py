@@ -45,19 +45,31 @@ def flat(tensors: Any, what: str, prefix: str = "") -> Iterator[tuple[str, Any]]
 
 def dtype_of_numbers(what: str, value: Array) -> str:
     """The name of the dtype of what must be numbers, integers as the float64 that holds them."""
+    if value.dtype == np.float32:  # NumPy takes a while to say a name
+        return "float32"
     if value.dtype.kind not in "fiub":
         raise ValueError(f"{what} is {value.dtype}: it must be numbers")
     return value.dtype.name if value.dtype.kind == "f" else "float64"
 
 
-def as_array(value: Any) -> Array:
-    """A copy in NumPy, bfloat16 in float32, which holds it exactly."""
+def as_array(value: Any, copied: bool = True) -> Array:
+    """Bring a tensor to NumPy, bfloat16 in float32, which holds it exactly.
+
+    Args:
+        value: Of any framework.
+        copied: Without it, the array may share the memory of a tensor that nobody changes.
+
+    Returns:
+        An array of the same shape, of floats or of int64.
+    """
     if hasattr(value, "detach"):  # torch: away from its graph and its device
         value = value.detach().cpu()
         value = value.float() if str(value.dtype) == "torch.bfloat16" else value
     if callable(getattr(value, "numpy", None)):  # of a TensorFlow scalar NumPy by itself makes no array
         value = value.numpy()
-    array = np.array(value)
+    array = np.array(value) if copied else np.asarray(value)
+    if array.dtype in (np.float32, np.float64):
+        return array
     if array.dtype.kind in "iub":  # as safetensors and the format have them
         return array.astype(np.int64)
     return array.astype(np.float32) if array.dtype.name == "bfloat16" else array

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import save
 
 from parity.dtypes import carrier, packed
 from parity.recording import checkpoint
-from parity.recording.files import remove, write_whole
+from parity.recording.files import remove, write_pieces, write_whole
 from parity.recording.format import (
     FLOATS,
     HEADER_BYTES,
@@ -32,6 +32,7 @@ from parity.recording.format import (
     made,
 )
 from parity.recording.manifest import read_manifest
+from parity.recording.pieces import pieces_of
 from parity.recording.places import keep_failure, old_path, partial_path, put_in_place
 from parity.recording.reader import read
 from parity.trainer import State
@@ -280,16 +281,24 @@ class Writer:
             tensors |= {f"metrics/{name}": each.astype(np.float64, copy=False) for name, each in whole.metrics.items()}
             ends = {"first_epoch": int(whole.epochs[0]), "last_epoch": int(whole.epochs[-1])}
         tensors |= {f"steps/{name}": value for name, value in steps.items()}
-        halves = [name for name in tensors if dtype == "bfloat16" and name.startswith(("loss", "params/"))]
+        halves = {name for name in tensors if dtype == "bfloat16" and name.startswith(("loss", "params/"))}
         tensors |= {name: packed(tensors[name]) for name in halves}
-        data = _as_bfloat16(save({name: np.asarray(value, order="C") for name, value in tensors.items()}), halves)
-        if int.from_bytes(data[:8], "little") > HEADER_BYTES:
+        header, pieces = pieces_of(tensors, halves)
+        if len(header) - 8 > HEADER_BYTES:
             raise ValueError(
                 f"{len(tensors)} tensors in one shard could not be read again: record fewer updates deeply"
             )
-        name = f"{len(self._shards):05d}.safetensors"
-        _write_atomically(self.partial / name, data)
-        shard = {"file": name, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data), **ends}
+        name, size, seen = f"{len(self._shards):05d}.safetensors", 0, hashlib.sha256()
+
+        def passing() -> Iterator[bytes | memoryview]:
+            nonlocal size
+            for piece in itertools.chain[bytes | memoryview]((header,), pieces):
+                seen.update(piece)
+                size += len(piece)
+                yield piece
+
+        _in_its_place(write_pieces, self.partial / name, passing())
+        shard = {"file": name, "sha256": seen.hexdigest(), "bytes": size, **ends}
         self._shards = [*self._shards, shard]
 
     def _write_manifest(self, complete: bool) -> None:
@@ -332,22 +341,6 @@ def write(
             done = end
 
 
-def _as_bfloat16(data: bytes, names: Sequence[str]) -> bytes:
-    """Declare the named tensors of a safetensors file, which hold two-byte integers, to be bfloat16.
-
-    safetensors can write that type, but it takes the types from NumPy, which lacks it.
-    """
-    if not names:
-        return data
-    length = int.from_bytes(data[:8], "little")
-    header = json.loads(data[8 : 8 + length])
-    for name in names:
-        header[name]["dtype"] = "BF16"
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text + data[8 + length :]
-
-
 def _mark(meta: Mapping[str, Any]) -> str:
     """What a checkpoint bears, so that it is taken by a run of the same key alone that depends on the same files."""
     depends = json.dumps(meta.get("depends"), sort_keys=True)
@@ -355,12 +348,17 @@ def _mark(meta: Mapping[str, Any]) -> str:
 
 
 def _write_atomically(path: Path, data: bytes) -> None:
-    """Replace a file in one step: a reader sees the old file or the new one, even after a power cut.
+    """Replace a file in one step: a reader sees the old file or the new one, even after a power cut."""
+    _in_its_place(write_whole, path, data)
+
+
+def _in_its_place(write: Callable[[Path, Any], None], path: Path, data: Any) -> None:
+    """Write a file by one of ``parity.recording.files``.
 
     TrajectoryError if the folder is gone, as when another writer to the same place removed it.
     """
     try:
-        write_whole(path, data)
+        write(path, data)
     except FileNotFoundError as error:
         raise TrajectoryError(
             f"{path.parent} was taken away while this run was written there: let no other run write to the same "

@@ -157,6 +157,10 @@ def tapped(tensor: Any, name: Hashable, values: dict[Any, Any], gradients: dict[
 
     ``always`` keeps its numbers where none does, too. Returns the tensor.
     """
+    if not inside(tensor)[1]:
+        if always:
+            values[name] = numbers_of(tensor)
+        return tensor
 
     def forward(x: Any) -> tuple[Any, None]:
         values[name] = numbers_of(x)
@@ -166,9 +170,24 @@ def tapped(tensor: Any, name: Hashable, values: dict[Any, Any], gradients: dict[
         gradients[name] = numbers_of(gradient)
         return (gradient,)
 
-    identity = jax.custom_vjp(lambda x: forward(x)[0] if always else x)
+    identity = jax.custom_vjp(lambda x: forward(x)[0])
     identity.defvjp(forward, backward)
     return identity(tensor)
+
+
+@contextmanager
+def traced_in(numbers: Any) -> Iterator[None]:
+    """Take the tracers of the program that is traced for numbers: it computes them, and can return them."""
+    leaves = jax.tree.leaves(numbers)
+    _programs.append(next((leaf._trace for leaf in leaves if isinstance(leaf, jax.core.Tracer)), None))
+    try:
+        yield
+    finally:
+        _programs.pop()
+
+
+_programs: list[Any] = []
+"""The traces of the programs that are looked into."""
 
 
 def inside(tensor: Any) -> tuple[Any, bool]:
@@ -180,7 +199,8 @@ def inside(tensor: Any) -> tuple[Any, bool]:
         elif hasattr(tensor, "primal"):
             tensor, differentiated = tensor.primal, True
         else:
-            return None, differentiated
+            ours = bool(_programs) and getattr(tensor, "_trace", None) is _programs[-1]
+            return (tensor if ours else None), differentiated
     return tensor, differentiated
 
 

@@ -10,6 +10,7 @@ import jax
 from flax import nnx
 from flax.nnx import graphlib
 
+from parity.watching.jax_look import Seen, apart, put_together
 from parity.watching.jax_loss import differentiated
 from parity.watching.jax_nnx_layers import mark
 from parity.watching.jax_places import Place
@@ -125,6 +126,22 @@ class NnxWatch(JaxWatch):
                 mark(copy)
         rest = super()._copied([None if k in copies else each for k, each in enumerate(given)])
         return [copies.get(k, each) for k, each in enumerate(rest)]
+
+    def _seen_whole(self, function: Callable[..., Any], given: Sequence[Any]) -> Seen | None:
+        objects = [k for k, each in enumerate(given) if graphlib.is_graph_node(each)]
+        graph, state = nnx.split(tuple(given[k] for k in objects))
+        rest = [None if k in objects else each for k, each in enumerate(given)]
+        leaves, form = jax.tree.flatten((state, rest))
+        numbers, fixed, said = apart(leaves)
+        model = next(k for k in objects if given[k] is self._watched[0])
+
+        def made(*traced: Any) -> Sequence[Any]:
+            state, rest = put_together(form, numbers, traced, fixed)
+            copies = dict(zip(objects, nnx.merge(graph, state), strict=True))
+            mark(copies[model])
+            return [copies.get(k, each) for k, each in enumerate(rest)]
+
+        return self._into.compiled((id(function), graph, form, said), function, made, [leaves[k] for k in numbers])
 
     def _places(self, trees: Sequence[Any]) -> list[Place]:
         found: list[Place] = []

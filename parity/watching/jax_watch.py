@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import functools
-import inspect
-import sys
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import jax
@@ -16,10 +14,9 @@ import numpy as np
 
 from parity.recording.layers import Layer
 from parity.typing import Params
-from parity.watching.jax_calls import Calls
-from parity.watching.jax_layers import Layers
+from parity.watching.jax_look import Look, Seen, apart, identity, is_compiled, put_together
 from parity.watching.jax_loss import differentiated, loss_at
-from parity.watching.jax_optax import Part, clipped, described, learning_rate, parts_of, unknown_rate
+from parity.watching.jax_optax import Part, described, learning_rate, unknown_rate
 from parity.watching.jax_places import Place, at, besides, places_of, put
 from parity.watching.jax_state import named_alike, sort
 from parity.watching.jax_stir import moved_tree, stirred, within
@@ -50,8 +47,7 @@ class JaxWatch:
         self._layers: list[Layer] = []
         self._trained: set[str] | None = None
         self._parts: list[Part] = []
-        self._without_modules = False
-        self._wanted: frozenset[int] | None = None
+        self._into = Look()
         self._seed: int | None = None
         self._stirred: dict[Any, tuple[Any, Callable[..., Any]]] = {}
         self._updates = 0
@@ -165,7 +161,7 @@ class JaxWatch:
         if not named:
             return function, arguments
         names, count = tuple(named), len(arguments)
-        known = _identity(function), names, count
+        known = identity(function), names, count
         if known not in self._called or self._called[known][0] is not function:
 
             @functools.wraps(function)
@@ -177,7 +173,7 @@ class JaxWatch:
 
     def _run(self, function: Callable[..., Any], given: Sequence[Any], places: Sequence[Place]) -> Any:
         """Make the run's own update; keep what shadows are called with if it takes the memory of its batch."""
-        self._given, known = None, _identity(function)
+        self._given, known = None, identity(function)
         if self._followed and self._takes.get(known, True):
             self._given = _copied(besides(given, places))
         result = function(*given)
@@ -187,15 +183,12 @@ class JaxWatch:
 
     def _run_stirred(self, function: Callable[..., Any], given: Sequence[Any], places: Sequence[Place]) -> Any:
         leaves, form = jax.tree.flatten(self._moved(given, places))
-        numbers = [k for k, leaf in enumerate(leaves) if _is_number(leaf)]
-        fixed = {k: leaf for k, leaf in enumerate(leaves) if not _is_number(leaf)}
-        shapes = [(np.shape(leaves[k]), str(getattr(leaves[k], "dtype", type(leaves[k])))) for k in numbers]
-        known = id(function), form, str(shapes), tuple((k, _fixed(leaf)) for k, leaf in fixed.items())
+        numbers, fixed, said = apart(leaves)
+        known = id(function), form, said
         if known not in self._stirred:
 
             def called(*moved: Any) -> Any:
-                every = {**fixed, **dict(zip(numbers, moved, strict=True))}
-                return function(*jax.tree.unflatten(form, [every[k] for k in range(len(every))]))
+                return function(*put_together(form, numbers, moved, fixed))
 
             # With the function, or another could have its id one day.
             self._stirred[known] = function, stirred(called, *(leaves[k] for k in numbers))
@@ -224,53 +217,59 @@ class JaxWatch:
             self.notes.append(note)
 
     def _look(self, update: Update, function: Callable[..., Any], given: Sequence[Any]) -> None:
-        """Make the update op by op, and keep what its layers give and its optimizer is given."""
-        modules, calls = Layers(), Calls(self._wanted)
-        if not self._without_modules:
-            copied = self._copied(given)
-            with modules.watching(), nnx_watched(modules):
-                function(*copied)
-            self._without_modules = not modules.found
-        seen: Layers | Calls = modules
-        if self._without_modules:
-            seen, copied = calls, self._copied(given)
-            with modules.watching(), calls.watching():
-                function(*copied)
-            if calls.missed:
-                self._wanted = None
-                self._look(update, function, given)
-                return
-            self._wanted = frozenset(calls.used)
-        if modules.updates > 1:
+        """Make the update aside, and keep what its layers give and its optimizer is given."""
+        seen = self._seen_whole(function, given) if is_compiled(self._own(function)) else None
+        if seen is None:
+            seen = self._into.op_by_op(function, lambda: self._copied(given))
+        if seen.updates > 1:
             raise ValueError(
-                f"step takes a function that makes one update of what is watched, and this one made {modules.updates}: "
+                f"step takes a function that makes one update of what is watched, and this one made {seen.updates}: "
                 "where jax.lax.scan makes several, hand run.step the function of one, in a loop over the batches"
             )
         for note in seen.notes:
             self._note(note)
-        update.activations, update.activation_gradients = dict(seen.activations), dict(seen.gradients)
-        update.prediction = seen.prediction
+        numbers = seen.numbers
+        update.activations = dict(zip(seen.activations, numbers.activations, strict=True))
+        update.activation_gradients = dict(zip(seen.gradients, numbers.gradients, strict=True))
+        update.prediction = update.activations[seen.predicted] if seen.predicted is not None else None
         if self._seed is None:
-            self._layers = seen.found
-        batch = besides(copied, self._places(given))
-        update.inputs = modules.inputs or [leaf for leaf in jax.tree.leaves(batch) if np.ndim(leaf)]
-        self._take_gradients(update, modules, calls.of_params[0] if len(calls.of_params) == 1 else None)
-        modules.forget()
-        calls.forget()
+            self._layers = seen.layers
+        update.inputs = numbers.inputs or [leaf for leaf in jax.tree.leaves(self._batch_of(given)) if np.ndim(leaf)]
+        self._take_gradients(update, seen)
 
-    def _take_gradients(self, update: Update, modules: Layers, given_back: Any) -> None:
+    def _seen_whole(self, function: Callable[..., Any], given: Sequence[Any]) -> Seen | None:
+        """Look into an update in one compiled program, or give None."""
+        leaves, form = jax.tree.flatten(list(given))
+        numbers, fixed, said = apart(leaves)
+
+        def made(*traced: Any) -> Sequence[Any]:
+            every: Sequence[Any] = put_together(form, numbers, traced, fixed)
+            return every
+
+        return self._into.compiled((id(function), form, said), function, made, [leaves[k] for k in numbers])
+
+    def _take_gradients(self, update: Update, seen: Seen) -> None:
         """Keep the gradients as the optimizer got them, and as differentiation gave them if something changed them."""
-        before = self._gradients_in(modules.of_params if given_back is None else given_back)
-        update.gradients = before
-        if modules.optimizer is not None:
-            transformation, *given_to = modules.optimizer
-            self._parts = parts_of(transformation)
-            update.gradients = self._gradients_in(clipped(self._parts, *given_to))
+        before = update.gradients = self._gradients_in(seen.numbers.given_back)
+        self._parts = seen.parts or self._parts
+        if seen.numbers.clipped is not None:
+            update.gradients = self._gradients_in(seen.numbers.clipped)
         if update.gradients:
             self._trained = set(update.gradients)
         both = [name for name in before if name in update.gradients]
-        if any(not np.array_equal(before[name], update.gradients[name]) for name in both):
+        if any(
+            before[name] is not update.gradients[name] and not np.array_equal(before[name], update.gradients[name])
+            for name in both
+        ):
             update.unclipped = update.gradients | before
+
+    def _batch_of(self, given: Sequence[Any]) -> Any:
+        """Copy what an update is called with, but for the state."""
+        return _copied(besides(given, self._places(given)))
+
+    def _own(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Give the user's function, where it is called by position alone."""
+        return next((own for own, called in self._called.values() if called is function), function)
 
     def _gradients_in(self, tree: Any) -> dict[str, Any]:
         """Name what a tree of gradients holds, as far as these are names of parameters."""
@@ -299,7 +298,7 @@ class JaxWatch:
     ) -> Any:
         """Find the loss, where it was before if the results have the same form."""
         leaves, form = jax.tree.flatten(results)
-        known = form, _identity(function)
+        known = form, identity(function)
         if known not in self._loss_at:
             self._loss_at[known] = loss_at(results, again)
         return leaves[self._loss_at[known]]
@@ -316,15 +315,6 @@ class JaxWatch:
         return self._places_of[form]
 
 
-def nnx_watched(modules: Layers) -> AbstractContextManager[None]:
-    """Let ``modules`` know of the calls of nnx modules, too, if anybody has imported nnx."""
-    if "flax.nnx" not in sys.modules:
-        return nullcontext()
-    from parity.watching.jax_nnx_layers import calls_seen
-
-    return calls_seen(modules)
-
-
 def _listed(result: Any) -> list[Any]:
     return list(result) if isinstance(result, tuple | list) and not hasattr(result, "_fields") else [result]
 
@@ -336,17 +326,3 @@ def _copied(tree: Any) -> Any:
 
 def _is_gone(leaf: Any) -> bool:
     return isinstance(leaf, jax.Array) and leaf.is_deleted()
-
-
-def _is_number(leaf: Any) -> bool:
-    """Say whether an argument is traced, and no switch as ``train=True`` is, on which code branches."""
-    return isinstance(leaf, jax.Array | np.ndarray | np.generic | int | float | complex) and not isinstance(leaf, bool)
-
-
-def _fixed(leaf: Any) -> Hashable:
-    return leaf if isinstance(leaf, bool | str) else id(leaf)
-
-
-def _identity(function: Callable[..., Any]) -> Hashable:
-    """What tells functions apart, also such as a loop makes anew for each update."""
-    return getattr(inspect.unwrap(function), "__code__", None) or id(function)

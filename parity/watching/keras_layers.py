@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from functools import wraps
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -41,6 +42,11 @@ class Layers:
         self.prediction: Any = None
         self.inputs: list[Any] = []
         self.of_params: dict[str, Any] = {}
+        self.hidden = False
+        """Whether a layer was called within a loop or a branch of a graph, out of which no tensor comes."""
+        self.off = False
+        """Whether the calls that are made now are seen by another."""
+        self._graph: Any = None
         self._model, self._name_of = model, name_of
         self._known = {id(layer): layer for layer in model._flatten_layers()}
 
@@ -58,17 +64,36 @@ class Layers:
     @contextmanager
     def watching(self, optimizer: Any) -> Iterator[None]:
         """Watch every layer of the model that is called, and the gradients of which the optimizer makes its update."""
-        call, eager = keras.layers.Layer.__call__, tf.config.functions_run_eagerly()
+        with self._calls(), self.applying(optimizer), eagerly(True):
+            yield
 
+    @contextmanager
+    def tracing(self, optimizer: Any) -> Iterator[None]:
+        """Watch likewise while an update is traced into the graph of a ``tf.function``, without the update itself."""
+        self._graph = tf.compat.v1.get_default_graph()
+        nothing = {"_backend_update_step": _do_nothing, "_apply_weight_decay": _do_nothing}
+        with self._calls(), replaced(optimizer, **nothing), self.applying(optimizer):
+            yield
+
+    def take(self, traced: Layers, numbers: Numbers) -> None:
+        """Take what was seen while an update was traced, and the numbers that its graph gave."""
+        self.activations = dict(zip(traced.activations, numbers.activations, strict=True))
+        self.gradients = dict(zip(traced.gradients, numbers.gradients, strict=True))
+        self.of_params = dict(zip(traced.of_params, numbers.of_params, strict=True))
+        self.inputs, self._flow.found = list(numbers.inputs), traced.found
+        same = (name for name, each in traced.activations.items() if each is traced.prediction)
+        self.prediction = self.activations.get(next(same, ""))
+
+    @contextmanager
+    def _calls(self) -> Iterator[None]:
+        call = keras.layers.Layer.__call__
+
+        @wraps(call)
         def called(layer: Any, *arguments: Any, **named: Any) -> Any:
-            return self.called(call, layer, arguments, named)
+            return call(layer, *arguments, **named) if self.off else self.called(call, layer, arguments, named)
 
-        with replaced(keras.layers.Layer, __call__=called), self.applying(optimizer):
-            tf.config.run_functions_eagerly(True)
-            try:
-                yield
-            finally:
-                tf.config.run_functions_eagerly(eager)
+        with replaced(keras.layers.Layer, __call__=called):
+            yield
 
     @contextmanager
     def applying(self, optimizer: Any) -> Iterator[None]:
@@ -97,6 +122,9 @@ class Layers:
         return self._called(layer, lambda *a, **n: call(layer, *a, **n), arguments, named)
 
     def _tap(self, tensor: Any, name: str) -> Any:
+        if self._graph is not None and getattr(tensor, "graph", self._graph) is not self._graph:
+            self.hidden = True
+            return tensor
         if not self._taps:
             self.activations[name] = tensor
             return tensor
@@ -136,6 +164,30 @@ class Layers:
             self.prediction = next((self.activations[each] for each in call.outputs), None)
         call.end(type(layer).__name__, configuration(layer) | base_of(type(layer)))
         return output
+
+
+class Numbers(NamedTuple):
+    """The tensors of an update."""
+
+    activations: list[Any]
+    gradients: list[Any]
+    inputs: list[Any]
+    of_params: list[Any]
+
+
+@contextmanager
+def eagerly(whether: bool) -> Iterator[None]:
+    """Run what is a ``tf.function`` op by op, or as its graph."""
+    before = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(whether)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(before)
+
+
+def _do_nothing(*arguments: Any) -> None:
+    """Stand in the place of what changes variables."""
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import wraps
+from functools import cache, wraps
 from typing import Any
 
 import keras
@@ -48,7 +48,7 @@ class Step:
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Watch the function while it runs."""
-        functions, layers = type(tf.function(lambda: None)), keras.layers.Layer
+        functions, layers = _kind_of_functions(), keras.layers.Layer
         base = next(kind for kind in keras.optimizers.Optimizer.__mro__ if "apply" in vars(kind))
         run, call, apply = functions.__call__, layers.__call__, base.apply
         mine = (self._optimizer, getattr(self._optimizer, "inner_optimizer", None))
@@ -134,16 +134,29 @@ def differ(one: Any, other: Any) -> bool:
     return not np.allclose(a, b, rtol=0.0, atol=least, equal_nan=True)
 
 
+@cache
+def _kind_of_functions() -> Any:
+    return type(tf.function(lambda: None))
+
+
+@cache
+def _ways_to_change() -> tuple[Any, dict[str, Any]]:
+    """The class of TensorFlow's variables, and its methods that change one."""
+    with tf.init_scope():
+        kind = next(each for each in type(tf.Variable(0.0)).__mro__ if "assign_add" in vars(each))
+    begin = ("assign", "scatter_", "batch_scatter")
+    return kind, {name: way for name, way in vars(kind).items() if name.startswith(begin)}
+
+
 @contextmanager
-def changing(told: Callable[[Any], None]) -> Iterator[None]:
-    """Tell of every variable that is about to be changed eagerly."""
-    kind = next(each for each in type(tf.Variable(0.0)).__mro__ if "assign_add" in vars(each))
-    ways = {name: way for name, way in vars(kind).items() if name.startswith(("assign", "scatter_", "batch_scatter"))}
+def changing(told: Callable[[Any], None], within: bool = False) -> Iterator[None]:
+    """Tell of every variable that is about to be changed eagerly, or ``within`` a graph that is traced, too."""
+    kind, ways = _ways_to_change()
 
     def telling(way: Any) -> Any:
         @wraps(way)
         def changed(variable: Any, *arguments: Any, **named: Any) -> Any:
-            if not tf.inside_function():
+            if within or not tf.inside_function():
                 told(variable)
             return way(variable, *arguments, **named)
 

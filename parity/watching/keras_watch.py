@@ -17,6 +17,7 @@ from parity.tolerance import stir
 from parity.typing import Params
 from parity.watching.flow import as_plain
 from parity.watching.keras_layers import Layers, replaced
+from parity.watching.keras_look import Look
 from parity.watching.keras_loop import Loop
 from parity.watching.keras_step import Step, changing, loss_in, loss_of, refuse_iterators
 from parity.watching.seen import Condition, Told, Update
@@ -67,7 +68,11 @@ class KerasWatch:
         """What the last update that ``step`` was handed was given."""
         self._found: dict[int, tuple[Any, Any]] = {}
         """Variables beyond the model's and the optimizer's that updates change, and what they were before."""
+        self._known: dict[int, Any] = {}
         self._loop = Loop(model, self.optimizer, self._begin_of_loop, self._end_of_loop)
+        self._look = Look(model, self.optimizer, self._name, self._make_step, self._changes)
+        self._saved: dict[int, tuple[Any, Any]] = {}
+        self._seen: Layers | None = None  # of the update that is looked into
 
     def attach(self, told: Told, deep: Callable[[], bool]) -> None:
         self._told, self._deep = told, deep
@@ -88,6 +93,7 @@ class KerasWatch:
                 warnings.warn(OTHER_OPTIMIZER, UserWarning, stacklevel=2)
                 return make(force)
             if model.train_function is None or force:
+                self._look.forget()
                 with self._one_at_a_time():
                     make(force=True)
                 self._compiled, model.train_function = model.train_function, self._train
@@ -107,10 +113,10 @@ class KerasWatch:
             self.model.train_function = None
 
     def condition(self) -> Condition:
-        params = {self._name(v): np.array(v) for v in self.model.variables if self._is_float(v)}
+        params = {self._name(v): v.value.numpy() for v in self.model.variables if self._is_float(v)}
         trained = list(self.optimizer._trainable_variables)
         slots = {
-            slot: {self._name(p): np.array(v) / times for v, p in zip(held, trained, strict=True)}
+            slot: {self._name(p): _over(v.value.numpy(), times) for v, p in zip(held, trained, strict=True)}
             for slot, (held, times) in self._in_words().items()
         }
         return Condition(params=params, slots=slots)
@@ -136,8 +142,12 @@ class KerasWatch:
             named = {name: self._moved(each) for name, each in named.items()}
         self._step = Step(self.model, self.optimizer, self._changes())
         try:
+            own = (
+                getattr(function, "__self__", None) is self.model
+                and getattr(function, "__func__", None) is keras.Model.train_on_batch
+            )
             with self._loop.off(), self._step.watching():
-                result = self._updated(self._step, lambda: function(*arguments, **named))
+                result = self._updated(self._step, lambda: function(*arguments, **named), own)
             if self._generator is None:
                 self._batch = self._step.batch
             else:
@@ -146,7 +156,7 @@ class KerasWatch:
             self._step = None
         return result
 
-    def _updated(self, step: Step, function: Callable[[], Any]) -> Any:
+    def _updated(self, step: Step, function: Callable[[], Any], own: bool) -> Any:
         if self._generator is not None and self._deep():
             self._loss.assign(np.nan)
             update = Update()
@@ -154,7 +164,7 @@ class KerasWatch:
             # A function of the user's own may not ask the model for its loss.
             self._end(update, loss_of(result) if np.isnan(self._loss.numpy()) else self._loss.value())
             return result
-        begun = self._begin(function)
+        begun = self._begin(function, own)
         aside, step.batch = step.batch, []
         self._inside = True
         try:
@@ -247,9 +257,9 @@ class KerasWatch:
             if hasattr(iterator, "get_next"):
                 data = iterator.get_next()
                 iterator = iter(tf.data.Dataset.from_tensors(data))
-            begun = self._begin(lambda: self._train_step(data))
+            begun = self._begin(lambda: self._train_step(data), own=True)
         else:
-            begun = self._begin(lambda: None)
+            begun = self._begin(lambda: None, own=True)
         with taking, self._loop.off(), self._one_at_a_time(), self._taking_loss():
             result = self._compiled(iterator)
         # What is compiled says it once, when it is traced.
@@ -280,13 +290,16 @@ class KerasWatch:
         finally:
             self.model.steps_per_execution = several
 
-    def _begin(self, again: Callable[[], Any]) -> Update:
-        """Begin an update; a deep one is made aside first, so that its layers are seen."""
+    def _begin(self, again: Callable[[], Any], own: bool) -> Update:
+        """Begin an update; a deep one is made aside first, so that its layers are seen.
+
+        ``own`` says that it is the model's, and changes nothing that this does not.
+        """
         update = self._begun = Update()
         if not self._deep():
             return update
         update.learning_rate = self._rate()
-        self._see(update, again)
+        self._see(update, again, own=own)
         return update
 
     def _begin_of_loop(self) -> tuple[Update, Layers | None]:
@@ -304,12 +317,16 @@ class KerasWatch:
     def _rate(self) -> float:
         return float(np.asarray(self.optimizer.learning_rate))
 
-    def _see(self, update: Update, function: Callable[[], Any], back: bool = True) -> Any:
-        """Make an update eagerly and keep what its layers give; then go ``back`` to where it began."""
+    def _see(self, update: Update, function: Callable[[], Any], back: bool = True, own: bool = False) -> Any:
+        """Make an update so that its layers are seen, and keep what they give; then go ``back`` to where it began."""
         update.before = self.condition()
         seen = Layers(self.model, self._name, *(() if self._generator is None else (self._moved,)))
-        with self._loop.off(), self._looking(back), seen.watching(self.optimizer):
-            result = function()
+        self._seen = seen if self._generator is None else None
+        try:
+            with self._loop.off(), self._looking(back, own), seen.watching(self.optimizer):
+                result = function()
+        finally:
+            self._seen = None
         self._keep(update, seen)
         return result
 
@@ -322,18 +339,30 @@ class KerasWatch:
         seen.forget()
 
     @contextmanager
-    def _looking(self, back: bool) -> Iterator[None]:
+    def _looking(self, back: bool, own: bool) -> Iterator[None]:
         """Make an update, by the model's own function if the user's calls it; to go ``back``, leave no trace of it."""
-        saved, drawn = self.saved(), self.random()
+        # Of what a known graph may change, copies are made when it is about to.
+        some = own and self._look.knows
+        self._saved = {} if some else self.saved()
+        drawn = self.random()
         mine, self.model.train_function = getattr(self.model, "train_function", None), self._plain
         try:
             with changing(self._changes()):
                 yield
         finally:
             self.model.train_function = mine
+            if back and some:
+                for v, value in self._saved.values():
+                    v.assign(value)
+            elif back:
+                self.go_to(self._saved)
             if back:
-                self.go_to(saved)
                 self.draw_from(drawn)
+            self._saved = {}
+
+    def _save(self, variable: Any) -> None:
+        """Save a variable that is about to be changed aside."""
+        self._saved.setdefault(id(variable), (variable, variable.numpy()))
 
     def _plain(self, iterator: Any) -> Any:
         if hasattr(iterator, "get_next"):
@@ -343,7 +372,24 @@ class KerasWatch:
             return self._train_step(data)
 
     def _train_step(self, data: Any) -> Any:
-        """Make an update by the model's own step, which Keras hands None where a dataset has an empty optional."""
+        """Make an update by the model's own step, in a graph if that shows the layers as well."""
+        if self._seen is None:
+            return self._make_step(data)
+        # A graph leaves these as they are, unless it is known to change one, as a step of the user's own may.
+        large = (*self.model.trainable_variables, *(v for held in self._slots().values() for v in held))
+        left = {id(v.value) for v in large}
+        for v in self._held():
+            if id(v) not in left:
+                self._save(v)
+        found = self._look.into(data, self._seen, self._save)
+        if found is not None:
+            return found[0]
+        for v in self._held():
+            self._save(v)
+        return self._make_step(data)
+
+    def _make_step(self, data: Any) -> Any:
+        """Call the model's own step, which Keras hands None where a dataset has an empty optional."""
         found = keras.tree.map_structure(lambda x: None if isinstance(x, tf.experimental.Optional) else x, data)
         with self._taking_loss():
             return self.model.train_step(found)
@@ -355,13 +401,13 @@ class KerasWatch:
 
     def _changes(self) -> Callable[[Any], None]:
         """Take note of each variable that an update is about to change, if it is not among those that are held."""
-        held: set[int] = set()
 
         def changes(variable: Any) -> None:
-            if not held:
-                held.update(map(id, (self._loss, *self._held())))
-            if id(variable) not in held and id(variable) not in self._found:
+            if id(variable) not in self._known:
+                self._known = {id(v): v for v in (self._loss, *self._held())}
+            if id(variable) not in self._known:
                 self._found[id(variable)] = variable, variable.numpy()
+                self._known[id(variable)] = variable
 
         return changes
 
@@ -406,3 +452,7 @@ class KerasWatch:
         if isinstance(value, tf.Tensor) and value.dtype.is_floating:
             return tf.constant(stir(value.numpy(), self._generator, value.dtype.name))
         return value
+
+
+def _over(value: Any, times: float) -> Any:
+    return value if times == 1.0 else value / times

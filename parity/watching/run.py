@@ -57,7 +57,10 @@ class Watched:
         self._lead = None if follow is None else Lead(follow, adapter, layout)
         deep = (DEEP if self._lead is None else len(self._lead)) if deep is None else deep
         self._followed = 0 if self._lead is None else min(deep, len(self._lead))
-        self._recorder = Recorder(folder, adapter.dtype, implementation=adapter.framework, layout=layout, deep=deep)
+        # What an adapter gives is its own: nobody changes it later.
+        self._recorder = Recorder(
+            folder, adapter.dtype, implementation=adapter.framework, layout=layout, deep=deep, copied=False
+        )
         self._shadows = [Shadow(adapter, number, self._canonical) for number in range(shadows)]
         self._named = None if layout is None else {slot.framework for slot in layout}
         self._left_out: set[str] = set()
@@ -251,4 +254,4 @@ class Watched:
         if self._keep == "values":
             return tensors
         summed = sketch if self._keep == "sketch" else digest
-        return {name: summed(as_array(value)) for name, value in tensors.items()}
+        return {name: summed(as_array(value, copied=False)) for name, value in tensors.items()}

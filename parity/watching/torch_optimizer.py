@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from functools import cache
 from typing import Any
 
 import torch
@@ -53,5 +54,10 @@ def needs_closure(optimizer: torch.optim.Optimizer) -> bool:
         >>> needs_closure(torch.optim.LBFGS([weight])), needs_closure(torch.optim.SGD([weight], lr=0.1))
         (True, False)
     """
-    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    return _needs_closure(type(optimizer).step)
+
+
+@cache
+def _needs_closure(step: Any) -> bool:
+    closure = inspect.signature(step).parameters.get("closure")
     return closure is not None and closure.default is inspect.Parameter.empty

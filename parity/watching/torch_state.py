@@ -15,6 +15,10 @@ Settings = dict[tuple[int, str], Any]
 """An optimizer's settings: the number of the group and the setting's name, and its value."""
 
 
+PLAIN = (bool, int, float, str, type(None))
+"""What is never changed in place."""
+
+
 @dataclass(frozen=True)
 class Saved:
     """All that an update changes: what the module, the optimizer and its scalers hold, but for random numbers."""
@@ -49,7 +53,7 @@ class Call:
 def settings_of(optimizer: torch.optim.Optimizer) -> Settings:
     """Copy all that an optimizer's groups hold beside their parameters."""
     return {
-        (number, name): copy.deepcopy(value)
+        (number, name): value if _is_plain(value) else copy.deepcopy(value)
         for number, group in enumerate(optimizer.param_groups)
         for name, value in group.items()
         if name != "params"
@@ -77,7 +81,13 @@ def differing(one: Settings, other: Settings) -> set[tuple[int, str]]:
     return (one.keys() ^ other.keys()) | {key for key in both if not _same(one[key], other[key])}
 
 
+def _is_plain(value: Any) -> bool:
+    return type(value) in PLAIN or (type(value) is tuple and all(type(each) in PLAIN for each in value))
+
+
 def _same(one: Any, other: Any) -> bool:
+    if _is_plain(one) and type(one) is type(other) and one == other:
+        return True
     if isinstance(one, Tensor) and isinstance(other, Tensor):
         return one.shape == other.shape and bool((one == other).all())
     return bool(np.all(one == other))

@@ -101,6 +101,7 @@ class TorchWatch:
         self._by_grad: list[Tensor] = []
         self._pending: tuple[list[tuple[Tensor | None, int]], Tensor | None, bool] | None = None
         self._unclipped: dict[str, Tensor] = {}
+        self._as_left: dict[str, tuple[Tensor, int]] = {}  # the gradients that those are copies of
         self._scale: Tensor | None = None
         self._scaling = False
         self._scalers: list[Any] = []
@@ -116,6 +117,7 @@ class TorchWatch:
         self._settings: dict[tuple[int, str], Any] = {}
         self._changed: set[tuple[int, str]] = set()
         self._aside: Update | None = None
+        self._looks = False  # into an update that is made aside
         self._hooks: list[Any] = []
         self._of_gradients: list[Any] = []
 
@@ -211,6 +213,9 @@ class TorchWatch:
             self._backward(result)
             if needs_closure(self.optimizer):
                 self._step_with_closure(result, function)
+            elif self._looks:  # what the optimizer makes of the gradients is not looked at
+                self._before_step(self.optimizer, (), {})
+                self._after_step(self.optimizer, (), {})
             else:
                 self.optimizer.step()
         elif not self._stepped:
@@ -358,7 +363,8 @@ class TorchWatch:
     def _left(self, p: Tensor) -> None:
         """The backward pass has left a gradient, or added to one."""
         if p.grad is not None:  # else another hook has used it up
-            self._unclipped[self._held.names[id(p)]] = p.grad.detach().clone()
+            name = self._held.names[id(p)]
+            self._unclipped[name], self._as_left[name] = p.grad.detach().clone(), (p.grad, p.grad._version)
 
     # What the listener is told: see ``torch_calls.Listener``.
 
@@ -468,7 +474,7 @@ class TorchWatch:
         if self._stepping is not None and len(self._losses) > self._stepping:
             self._freeze()
             return
-        self._losses, self._by_vectors, self._by_grad, self._unclipped = [], [], [], {}
+        self._losses, self._by_vectors, self._by_grad, self._unclipped, self._as_left = [], [], [], {}, {}
         self._close(self._passes[:-1])
         self._passes = self._passes[-1:]
         for each in self._passes:
@@ -530,17 +536,22 @@ class TorchWatch:
         if update.before is None:
             return
         before = self._unclipped
-        found = {name: p.grad.detach().clone() for name, p in self._held.params.items() if p.grad is not None} or dict(
-            before
-        )
+        grads = {name: p.grad for name, p in self._held.params.items() if p.grad is not None}
+        found = {name: self._copy_of(name, grad) for name, grad in grads.items()} or dict(before)
         scale = getattr(self.optimizer, "grad_scale", None)  # of an optimizer that divides by it itself
         if scale is not None:
             found = {name: divided(value, scale) for name, value in found.items()}
         if self._scale is not None:
             before = {name: divided(value, self._scale) for name, value in before.items()}
         update.gradients = found
-        if any(name in before and not torch.equal(before[name], found[name]) for name in found):
+        both = ((before[name], found[name]) for name in found if name in before)
+        if any(one is not other and not torch.equal(one, other) for one, other in both):
             update.unclipped = {name: before.get(name, value) for name, value in found.items()}
+
+    def _copy_of(self, name: str, gradient: Tensor) -> Tensor:
+        """Copy a gradient, unless nobody has changed it since the backward pass left it, of which there is a copy."""
+        grad, version = self._as_left.get(name, (None, 0))
+        return self._unclipped[name] if grad is gradient and gradient._version == version else gradient.detach().clone()
 
     def _close(self, passes: Sequence[Pass]) -> None:
         for each in passes:
@@ -552,7 +563,7 @@ class TorchWatch:
         self._close(self._passes)
         for hook in self._of_gradients:
             hook.remove()
-        self._passes, self._of_gradients, self._unclipped = [], [], {}
+        self._passes, self._of_gradients, self._unclipped, self._as_left = [], [], {}, {}
         self._losses, self._by_vectors, self._by_grad, self._pending = [], [], [], None
         self._called = self._frozen = self._scaling = False
         self._scale = None
@@ -561,11 +572,11 @@ class TorchWatch:
         """Make the update that comes aside, without the compiler, which hides the layers, and keep what they gave."""
         found: list[Update] = []
         with self.aside(found.append), torch.compiler.set_stance("force_eager"):
-            self.compiled = False
+            self.compiled, self._looks = False, True
             try:
                 self.update(function)
             finally:
-                self.compiled = True
+                self.compiled, self._looks = True, False
         self._aside = found[-1] if found else None  # a gradient scaler may have skipped it
 
 

@@ -273,10 +273,13 @@ def held_on_to(folder: str, framework: str) -> list[int]:
     """Called where a framework is: how many tensors live after each of some deep updates, with nothing collected."""
     import gc
 
+    from parity import recorder
+    from parity.recording import writer
     from parity.watching import watch
 
     watched, updated, alive = {"torch": in_torch_alone, "jax": in_jax_alone, "tensorflow": in_keras_alone}[framework]()
-    found = []
+    found, sizes = [], (recorder.SHARD_BYTES, writer.SHARD_BYTES)
+    recorder.SHARD_BYTES = writer.SHARD_BYTES = 1  # else what waits to be written is held on to, as it should be
     with watch(Path(folder, "run"), *watched, deep=14, shadows=0) as run:
         updated(run)
         gc.collect()
@@ -287,6 +290,7 @@ def held_on_to(folder: str, framework: str) -> list[int]:
                 found.append(alive())
         finally:
             gc.enable()
+            recorder.SHARD_BYTES, writer.SHARD_BYTES = sizes
     return found
 
 
