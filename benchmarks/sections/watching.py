@@ -20,7 +20,7 @@ def watching(result: Result) -> Section | None:
         "compile what shows the layers, stands by itself.",
         f"What is good: a deep update at most {words.ratio(DEEP_LIMIT)} × a plain one, a later one at most "
         f"{words.ratio(WATCHING_LIMIT)} ×. What is compiled is made once more to show its layers, in a program of its "
-        "own: there a deep update takes twice as long at least.",
+        "own, which about doubles what a deep update takes.",
     ]
     numbers = (
         "plain",
