@@ -44,7 +44,7 @@ from parity.judging.updates.departures import DEPARTURES, Accepted, accepted, na
 from parity.judging.updates.followed import has_followed, judge_followed
 from parity.judging.updates.settled import settled
 from parity.judging.updates.single import Defect
-from parity.judging.updates.zeros import as_notes, moved_by_rounding_alone, without
+from parity.judging.updates.zeros import as_notes, following, moved_by_rounding_alone, without
 from parity.judging.verdict import Evidence, Judgement, Verdict, judge, sighted
 from parity.recording.artefacts import ReplicasError, is_artefact, open_run, shards_of
 from parity.recording.artefacts.sketched import is_sketch
@@ -343,6 +343,7 @@ def compare_runs(
     taken = accepted(cut[0].run, cut[1].run, departures)
     run, other = taken.run, cut[1].run
     zeros = moved_by_rounding_alone(run, other)
+    followers = following(run, other, zeros)
     floors, said = floors_of(sides, cut, noise, recorded, zeros)
     if ours.meta["dtype"] == theirs.meta["dtype"]:
         floors = finer(floors, common.layouts, (run, other))
@@ -356,7 +357,8 @@ def compare_runs(
         left = set(run.params) - variances.keys()
         run, other, both = only(run, left), only(other, left), both.only(left)
         said.append(_on_variances(variances))
-    said += as_notes(zeros)
+    said += as_notes(zeros, followers)
+    zeros |= {name: np.ones(run.params[name].shape[1:], bool) for name in followers}
     # How far shadows strayed is known of whole tensors alone.
     whole = {name for name, which in zeros.items() if which.all() or both.source is Source.SHADOWS}
     freed = without(run, other, zeros)

@@ -6,7 +6,8 @@ of such a gradient, so that two right runs part there by all that it moves.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -90,6 +91,53 @@ def moved_by_rounding_alone(ours: Trajectory, theirs: Trajectory) -> Params:
     return found
 
 
+@np.errstate(all="ignore")  # a recording may hold any numbers
+def following(ours: Trajectory, theirs: Trajectory, zeros: Params) -> dict[str, str]:
+    """Find the running means that part because a bias parts which rounding alone moves.
+
+    BatchNorm takes a bias before it off again, and keeps it in its running mean. So what two runs' running means part
+    by is, after each recorded update, a mixture of what it was and of what the biases part by, with one momentum; and
+    never more than these have parted by.
+
+    Args:
+        ours: The run that is judged.
+        theirs: The run that it is held against.
+        zeros: The values that rounding alone moves: see ``moved_by_rounding_alone``.
+
+    Returns:
+        The name of the bias for each running mean.
+    """
+    biases = [name for name, which in zeros.items() if which.all() and which.ndim == 1]
+    steps = list(zip(steps_of(ours), steps_of(theirs), strict=False)) if biases else []
+    trained = {name for pair in steps for step in pair for name in step.gradients}
+    dtype, found = coarser_dtype(ours, theirs), dict[str, str]()
+    for name in ours.params.keys() & theirs.params.keys() - trained:
+        far = {each: np.asarray(ours.params[each][:], np.float64) - theirs.params[each][:] for each in (name, *biases)
+               if ours.params[each].shape == theirs.params[each].shape == ours.params[name].shape}  # fmt: skip
+        allowed = FACTOR * float(least_floor(np.max(np.abs(theirs.params[name][:]), initial=0.0), dtype))
+        for bias in far.keys() - {name}:
+            bound = 2 * np.maximum.accumulate(np.abs(far[bias])) + allowed
+            if np.all(np.abs(far[name]) <= bound) and _mixes(steps, name, bias, allowed):
+                found[name] = bias
+                break
+    return found
+
+
+def _mixes(steps: Sequence[tuple[Step, Step]], mean: str, bias: str, allowed: float) -> bool:
+    """Tell whether the distance of two running means becomes that of two biases, by one share in each update."""
+    apart = [
+        [np.asarray(one.before.params[name], np.float64) - other.before.params[name] for name in (mean, bias)]
+        for one, other in steps
+        if all(name in step.before.params for step in (one, other) for name in (mean, bias))
+    ]
+    if len(apart) != len(steps) or len(steps) < 3:
+        return False
+    moved = np.stack([after[0] - before[0] for before, after in itertools.pairwise(apart)])
+    pulled = np.stack([before[1] - before[0] for before in apart[:-1]])
+    share = float(np.sum(moved * pulled) / np.sum(pulled * pulled))
+    return 0 < share <= 1 and bool(np.max(np.abs(moved - share * pulled)) <= allowed < np.max(np.abs(pulled)))
+
+
 def without(run: Trajectory, other: Trajectory, zeros: Mapping[str, Array]) -> Trajectory:
     """Give a run whose marked values are those of another run."""
     params = {name: Without(stack, other.params[name], zeros[name]) if name in zeros else stack
@@ -125,9 +173,12 @@ def by_rounding(name: str) -> str:
     return f"{name} is moved by rounding alone, because its gradient is: it decides nothing"
 
 
-def as_notes(zeros: Mapping[str, Array]) -> list[str]:
-    """Say which values only rounding moves."""
-    return [
+def as_notes(zeros: Mapping[str, Array], followers: Mapping[str, str]) -> list[str]:
+    """Say which values only rounding moves, and which follow these."""
+    said = [
+        f"{name} follows {bias}, which rounding alone moves: it decides nothing" for name, bias in followers.items()
+    ]
+    return said + [
         by_rounding(name)
         if which.all()
         else f"{np.count_nonzero(which)} of {which.size} values of {name} are moved by rounding alone, because their "

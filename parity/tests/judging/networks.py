@@ -33,6 +33,8 @@ class Loop:
     added: float = 0.0
     """Beside the norm of the gradients, where they are clipped."""
     unbiased: bool = False
+    momentum: float = 0.0
+    """The share of a batch in the running mean of the norm over the batch; without it none is kept."""
     epochs: int = 5
     deep: int = 20
     seed: int = 0
@@ -69,12 +71,13 @@ class Loop:
 
     def _train(self, folder: Path, x: Array, y: Array, params: Params) -> None:
         real = np.dtype(self.dtype).type
-        variance = np.ones(HIDDEN, self.dtype)
+        variance, mean = np.ones(HIDDEN, self.dtype), np.zeros(HIDDEN, self.dtype)
         moments = {name: (np.zeros_like(value), np.zeros_like(value)) for name, value in params.items()}
         update = 0
 
         def state() -> Params:
             every = params | ({"norm/variance": variance} if self.axis == 0 else {})
+            every |= {"norm/mean": mean} if self.momentum else {}
             return {name: value for name, value in every.items() if name != self.without}
 
         with Recorder(folder, self.dtype, deep=self.deep) as run:
@@ -99,6 +102,9 @@ class Loop:
                         unclipped=before,
                     )
                     update += 1
+                    if self.momentum:
+                        z = self._matmul(x[rows], params["hidden/kernel"]) + params["hidden/bias"]
+                        mean = mean + real(self.momentum) * (self._mean(z, 0)[0] - mean)
                     factor = real(2 if update > self.faster_from else 1)
                     for name, g in gradients.items():
                         params[name] = params[name] - factor * self._way(params[name], g, moments, name, update)

@@ -87,6 +87,17 @@ def test_a_gradient_that_is_rounding_alone_decides_nothing_and_hides_nothing(tmp
     assert wrong.judgement.verdict is Verdict.FAIL
 
 
+def test_a_running_mean_that_follows_such_a_bias_decides_nothing_and_hides_nothing(tmp_path: Path) -> None:
+    kept = ADAM.with_(momentum=0.1)
+    right = held(tmp_path, kept, kept.with_(other=True))
+    assert right.judgement.verdict is Verdict.PASS, right.judgement
+    assert any("norm/mean follows hidden/bias" in note for note in right.notes)
+    for wrong in ({"momentum": 0.11}, {"momentum": 0.9}, {"rate": ADAM.rate * 0.99}):
+        found = held(tmp_path, kept, kept.with_(other=True, **wrong))
+        assert found.judgement.verdict is Verdict.FAIL, wrong
+        assert not any("norm/mean follows" in note for note in found.notes) or "rate" in wrong
+
+
 def test_one_value_of_a_tensor_may_be_moved_by_rounding_alone(tmp_path: Path) -> None:
     """As a key's bias under softmax is, a third of a tensor that is trained."""
     a, b = (read(loop.record(tmp_path / n)) for n, loop in (("a", ADAM), ("b", ADAM.with_(other=True))))
