@@ -297,7 +297,8 @@ def _positions(ours: Array, theirs: Array, allowed: float) -> str:
     for axis in range(1, ours.ndim):
         end = agreeing_end(unequal, axis)
         if end == "first":
-            return f"the first position along axis {axis} agrees and no other does, as under another scale or mask"
+            first = f"the first position along axis {axis} agrees and no other does"
+            return f"{first}, as where scale, mask or positions are others"
         if end == "last":
             return f"the last position along axis {axis} agrees and no other does, as without a causal mask"
         parts = unequal.any(axis=tuple(other for other in range(ours.ndim) if other != axis))
