@@ -9,14 +9,14 @@ has of the loss, τ what smoothing gives to each class. Of a gradient that is no
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 
 from parity.dtypes import unit
-from parity.explaining.updates.fits import plainly
+from parity.explaining.updates.fits import golden, plainly
 from parity.nn.activations import log_softmax
 from parity.recording.steps import Step
 from parity.tolerance import FACTOR, ROUNDINGS
@@ -252,7 +252,7 @@ def _temperature(given: Array, back: Array) -> float | None:
 
     grid = np.linspace(math.log(COLDEST), math.log(HOTTEST), 41)
     best = min(grid, key=square)
-    best = _golden(square, best - (grid[1] - grid[0]), best + (grid[1] - grid[0]))
+    best = golden(square, best - (grid[1] - grid[0]), best + (grid[1] - grid[0]), 1e-6)
     # Squares are flat at their least: the residuals themselves tell the last digits.
     for _ in range(6):
         here, one, other = left(best), left(best + 1e-5), left(best - 1e-5)
@@ -264,23 +264,6 @@ def _temperature(given: Array, back: Array) -> float | None:
             break
         best = moved
     return math.exp(best) if math.isfinite(square(best)) else None
-
-
-def _golden(square: Callable[[float], float], low: float, high: float) -> float:
-    """Find the least value of a function by the golden section."""
-    golden = (math.sqrt(5) - 1) / 2
-    one, two = high - golden * (high - low), low + golden * (high - low)
-    of_one, of_two = square(one), square(two)
-    while high - low > 1e-6:
-        if of_one < of_two:
-            high, two, of_two = two, one, of_one
-            one = high - golden * (high - low)
-            of_one = square(one)
-        else:
-            low, one, of_one = one, two, of_two
-            two = low + golden * (high - low)
-            of_two = square(two)
-    return (low + high) / 2
 
 
 def entropies_apart(pairs: Sequence[tuple[Entropy, Entropy]]) -> tuple[list[str], str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
@@ -235,6 +235,37 @@ def constants(optimizer: Optimizer) -> list[str]:
     return [one.name for one in fields(optimizer) if one.name in CONSTANTS]
 
 
+def golden(square: Callable[[float], float], low: float, high: float, width: float) -> float:
+    """Find the least value of a function of one number by the golden section.
+
+    Args:
+        square: The function, which has one least value between the two ends.
+        low: The lower end.
+        high: The upper end.
+        width: How far off the result may be.
+
+    Returns:
+        The number that makes it least.
+
+    Examples:
+        >>> round(golden(lambda x: (x - 2) ** 2, 0.0, 5.0, 1e-4), 3)
+        2.0
+    """
+    part = (math.sqrt(5) - 1) / 2
+    one, two = high - part * (high - low), low + part * (high - low)
+    of_one, of_two = square(one), square(two)
+    while high - low > width:
+        if of_one < of_two:
+            high, two, of_two = two, one, of_one
+            one = high - part * (high - low)
+            of_one = square(one)
+        else:
+            low, one, of_one = one, two, of_two
+            two = low + part * (high - low)
+            of_two = square(two)
+    return (low + high) / 2
+
+
 @np.errstate(all="ignore")  # a recording may hold any numbers
 def fitted(sample: Sample, optimizer: Optimizer, name: str) -> tuple[float, float]:
     """Find the value of one constant that leaves the least of all updates, if all else is as it is said to be.
@@ -274,20 +305,8 @@ def fitted(sample: Sample, optimizer: Optimizer, name: str) -> tuple[float, floa
         grid = np.linspace(math.log(small), math.log(large), 40)
     least, most = float(2 * grid[0] - grid[1]), float(2 * grid[-1] - grid[-2])
     best = float(min(grid, key=square))
-    low, high = best - (grid[1] - grid[0]), best + (grid[1] - grid[0])
-    golden = (math.sqrt(5) - 1) / 2
-    one, two = high - golden * (high - low), low + golden * (high - low)
-    of_one, of_two = square(one), square(two)
-    while high - low > 1e-3 * (grid[1] - grid[0]):
-        if of_one < of_two:
-            high, two, of_two = two, one, of_one
-            one = high - golden * (high - low)
-            of_one = square(one)
-        else:
-            low, one, of_one = one, two, of_two
-            two = low + golden * (high - low)
-            of_two = square(two)
-    found = min((best, one, two), key=square)
+    step = float(grid[1] - grid[0])
+    found = min((best, golden(square, best - step, best + step, 1e-3 * step)), key=square)
     # Squares are flat at their least: the residuals themselves, which are all but linear there, tell the last digits.
     aside, slope = 1e-4, np.zeros(0)
     for _ in range(3):
