@@ -87,11 +87,13 @@ def _of_decays(updates: Updates, found: Followed, until: int | None) -> tuple[li
     others = {name for name in shapes if bool(meant[name]) != (name in spread.touched)}
     if not spread.touched:  # nothing decays, and what is left out says nothing
         another, others = True, set()
+    elif not any(meant.values()):  # nothing should, so that no tensor was chosen
+        others = set()
     value = spread.plain if another else wanted
     better = replace(_decaying(optimizer, value), decayed=tuple(sorted(spread.touched)))
     left = updates.left_by(better, until)
     said = [f"its weight decay is {value:.6g}, not {wanted:.6g}"] if another else []
-    if others:
+    if others or (another and spread.touched and spread.spared):
         on = "it" if another else f"its weight decay of {wanted:.6g}"
         touched, spared = (tensors_in_words(names, shapes) for names in (spread.touched, spread.spared))
         said.append(f"{on} is on {touched}" + (f" and not on {spared}" if spread.spared else ""))
