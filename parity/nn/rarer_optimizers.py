@@ -119,7 +119,7 @@ def rprop(
     sign, old = np.sign(gradient), slots.get("sign", np.zeros_like(parameter))
     size = slots.get("step_size", np.full_like(parameter, learning_rate))
     turned = sign * old
-    factor = np.where(turned > 0, eta_plus, np.where(turned < 0, eta_minus, 1.0))
+    factor = np.where(turned > 0, eta_plus, np.where(turned < 0, eta_minus, 1.0)).astype(parameter.dtype)
     bounded = np.clip(size * factor, least_step, largest_step)
     bounded = bounded if first_bounded else np.where(turned == 0, size, bounded)
     sign = np.where(turned < 0, 0, sign)

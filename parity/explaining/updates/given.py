@@ -93,7 +93,8 @@ def accumulated(steps: Sequence[Step]) -> int:
 
     first = next((number for number, step in enumerate(steps) if moved(step)), 0)
     each = first + 1
-    if each < 2 or len(steps) < 2 * each:
+    # A step that moves nothing, and one that does, may be a warm-up's beginning: a third tells.
+    if each < 2 or len(steps) <= each:
         return 1
     return each if all(moved(step) == (number % each == first) for number, step in enumerate(steps)) else 1
 
