@@ -6,25 +6,23 @@ from __future__ import annotations
 import sys
 import time
 
-from parity.tests.fuzzing.fuzz import Found, fuzz
+from parity.tests.fuzzing.fuzz import Found, asked, fuzz
 
 MEMORY = 256
 """The MiB that the process may grow by."""
 
 
 def main(arguments: list[str]) -> int:
-    count, seed = (*arguments, *("200000", "0")[len(arguments) :])
-    one = count.startswith("=")
-    numbers = range(int(count[1:]), int(count[1:]) + 1) if one else range(int(count))
+    numbers, seed = asked(arguments, 200_000, "Change recordings at random. Status 1 if a mutation goes wrong.")
     begun = time.perf_counter()
 
     def progress(number: int, found: Found) -> None:
         if number in found.crashes and len(found.crashes) <= 20:
             print(f"{number} crashed:\n{found.crashes[number]}", flush=True)
         if number % 5000 == 0:
-            print(f"{number:,} of {count} in {time.perf_counter() - begun:.0f} s: {found}", flush=True)
+            print(f"{number:,} of {len(numbers):,} in {time.perf_counter() - begun:.0f} s: {found}", flush=True)
 
-    found = fuzz(numbers, int(seed), progress)
+    found = fuzz(numbers, seed, progress)
     print(f"{len(numbers):,} mutations with seed {seed} in {time.perf_counter() - begun:.0f} s: {found}")
     kinds: dict[str, list[int]] = {}
     for number, trace in found.crashes.items():

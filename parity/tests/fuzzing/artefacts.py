@@ -30,7 +30,7 @@ from parity.recording.artefacts.artefact import Entry
 from parity.recording.artefacts.tensorboard import masked_crc
 from parity.recording.limits import Budget
 from parity.recording.placed import Placed, blocks_of
-from parity.tests.fuzzing.fuzz import SECONDS, fuzz
+from parity.tests.fuzzing.fuzz import SECONDS, asked, fuzz
 from parity.tests.fuzzing.subjects import Tree, files_of, put
 from parity.tests.recording.distributed_by_hand import boxes, write_distributed
 from parity.trajectory import TrajectoryError
@@ -293,8 +293,7 @@ def _record_changed(data: bytes, random: Random) -> bytes:
 
 def main(arguments: list[str]) -> int:
     """Make mutations. Status 1 if one goes wrong."""
-    count, seed = (*arguments, *("20000", "0")[len(arguments) :])
-    numbers = range(int(count[1:]), int(count[1:]) + 1) if count.startswith("=") else range(int(count))
+    numbers, seed = asked(arguments, 20_000, "Change checkpoints and logs at random. Status 1 if one goes wrong.")
 
     def make(scratch: Path) -> Artefacts:
         (scratch / "written").mkdir()
@@ -306,7 +305,7 @@ def main(arguments: list[str]) -> int:
         if number % 1000 == 0:
             print(f"{number:,}: {found}", flush=True)
 
-    found = fuzz(numbers, int(seed), progress, make)
+    found = fuzz(numbers, seed, progress, make)
     print(found)
     return 0 if found.sound else 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import io
 import json
@@ -44,6 +45,21 @@ EXPLAINED = 0.3
 PAGES = 25
 """One folder in so many is written as a page, too."""
 Progress = Callable[[int, "Found"], None]
+
+
+def asked(arguments: list[str], count: int, about: str) -> tuple[range, int]:
+    """Read a command's arguments: which mutations are made, and their seed. It ends where these are none."""
+    parser = argparse.ArgumentParser(description=about)
+    many = "how many mutations, or =NUMBER for one of them alone (default: %(default)s)"
+    parser.add_argument("count", metavar="COUNT", type=_numbers, nargs="?", default=str(count), help=many)
+    parser.add_argument("seed", metavar="SEED", type=int, nargs="?", default=0, help="default: %(default)s")
+    given = parser.parse_args(arguments)
+    return given.count, given.seed
+
+
+def _numbers(text: str) -> range:
+    number = int(text.removeprefix("="))
+    return range(number, number + 1) if text.startswith("=") else range(number)
 
 
 class Fuzzer(Protocol):
