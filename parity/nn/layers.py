@@ -221,9 +221,8 @@ def _attend(call: Call) -> Array:
 
 def _gated(call: Call) -> Array:
     """One half of the features, times an activation of the other, the gate."""
-    halves = call.inputs if len(call.inputs) == 2 else np.split(call.x, 2, -1)
-    place = call.settings.get("gate", 0)
-    return functions.ELEMENTWISE[call.settings["activation"]](halves[place]) * halves[1 - place]
+    place = call.settings["gate"]
+    return functions.ELEMENTWISE[call.settings["activation"]](call.inputs[place]) * call.inputs[1 - place]
 
 
 FUNCTIONS: Mapping[str, Callable[[Call], Array]] = {

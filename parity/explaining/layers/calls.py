@@ -95,8 +95,7 @@ class Taken:
 
     def seen(self, call: Call) -> Seen:
         """Say what was taken and given, as a call of a kind would have it; its own inputs count for nothing."""
-        first = str(self.flow.run.meta.get("implementation", "")).startswith("torch")
-        turned = first and call.kind in SPATIAL
+        turned = self.flow.channels_first and call.kind in SPATIAL
         inputs = tuple(_wide(one, turned) for one in self.inputs)
         if call.kind == "embedding":  # nobody recorded which rows were taken
             inputs = call.inputs
@@ -121,6 +120,18 @@ class Seen:
     call: Call
     output: Array
     floor: float
+
+    def floors(self, output: Array | None) -> float:
+        """How far another output is from what was given, in noise floors."""
+        return floors_apart(output, self.output, self.floor)
+
+
+def floors_apart(one: Array | None, other: Array, floor: float) -> float:
+    """How far two arrays are from each other, in noise floors; infinite without one, or with another shape."""
+    if one is None or one.shape != other.shape:
+        return np.inf
+    far = float(np.max(np.abs(one - other), initial=0.0)) / floor
+    return far if np.isfinite(far) else np.inf
 
 
 def taken(flow: Dataflow, side: int, tensor: Tensor, members: Sequence[Layer] = ()) -> Taken | None:
@@ -189,8 +200,8 @@ def calls_of(alignment: Alignment, found: Taken, partner: Layer | None) -> Itera
         if kind == "recurrent" and found.output.ndim == 2:
             settings["last"] = True
         if kind == "upsample":
-            first = str(found.flow.run.meta.get("implementation", "")).startswith("torch")
-            settings["output_size"] = found.output.shape[2:] if first else found.output.shape[1:-1]
+            shape = found.output.shape
+            settings["output_size"] = shape[2:] if found.flow.channels_first else shape[1:-1]
         if kind == "global_average_pool":
             settings["keepdims"] = found.output.ndim == found.inputs[0].ndim
         for params in _params(alignment, found, partner, bare):

@@ -14,7 +14,7 @@ from itertools import pairwise
 import numpy as np
 
 from parity.explaining.layers.alignment import Alignment
-from parity.explaining.layers.calls import SPATIAL, UNFIT, Seen, calls_of, taken
+from parity.explaining.layers.calls import SPATIAL, UNFIT, Seen, calls_of, floors_apart, taken
 from parity.explaining.layers.dataflow import Tensor
 from parity.mistakes.catalogue.replayed import REPLAYED
 from parity.mistakes.layer import LayerMistake
@@ -57,8 +57,8 @@ def in_chain(
         return []
     rows = min(len(link.output) for link in links)  # of a large tensor some examples stand for all
     links = [_first(link, rows) for link in links]
-    right = max(_floors(compute(link.call), link.output, link.floor) for link in links)
-    turned = str(alignment.sides[side].run.meta.get("implementation", "")).startswith("torch")
+    right = max(link.floors(compute(link.call)) for link in links)
+    turned = alignment.sides[side].channels_first
     last = links[-1].output
     if (
         _sorted_floors(last, given.values[:rows], given.floor) > FACTOR
@@ -93,7 +93,7 @@ def _links(alignment: Alignment, side: int, chain: Sequence[Layer]) -> Iterator[
             return
         known = None
         for seen in calls_of(alignment, mine, None):
-            if _floors(compute(seen.call), seen.output, seen.floor) <= FACTOR:
+            if seen.floors(compute(seen.call)) <= FACTOR:
                 known = seen
                 break
         if known is None:
@@ -117,16 +117,9 @@ def _through(links: Sequence[Seen], value: Array, turned: bool) -> Array:
     return value
 
 
-def _floors(one: Array, other: Array, floor: float) -> float:
-    if one.shape != other.shape:
-        return np.inf
-    far = float(np.max(np.abs(one - other), initial=0.0)) / floor
-    return far if np.isfinite(far) else np.inf
-
-
 def _sorted_floors(one: Array, other: Array, floor: float) -> float:
     """How far two arrays are from each other if the values of each example may lie in any order."""
     if one.size != other.size or len(one) != len(other):
         return np.inf
     ours, theirs = (np.sort(each.reshape(len(each), -1).astype(np.float64), 1) for each in (one, other))
-    return _floors(ours, theirs, floor)
+    return floors_apart(ours, theirs, floor)

@@ -109,6 +109,11 @@ class Dataflow:
         self._alike: dict[bytes, str] = {}
         self._fill()
 
+    @property
+    def channels_first(self) -> bool:
+        """Tell whether the run's framework has channels before places, as torch has."""
+        return str(self.run.meta.get("implementation", "")).startswith("torch")
+
     @cached_property
     def params(self) -> dict[str, Array]:
         """The parameters and buffers from which the update began, by name."""

@@ -195,13 +195,13 @@ def _explained(alignment: Alignment, mine: Taken, other: Taken, partner: Layer |
     except UNFIT:
         return None
     for known, seen, apart in fitting:
-        if known.kind == "linear" and _floors(_computed(seen.call), seen) <= FACTOR:
+        if known.kind == "linear" and seen.floors(_computed(seen.call)) <= FACTOR:
             # The layer is right, and takes its values in another order than the other run's.
             seen = Seen(known, seen.output, seen.floor)
         # Which value is which does not matter where each is made of its own.
         own = known.kind in ELEMENTWISE
         alike = mine.takes_the_same(other) if own else _same_shapes(seen, _seen(other, known))
-        if not alike or _floors(_computed(seen.call), seen) <= FACTOR:
+        if not alike or seen.floors(_computed(seen.call)) <= FACTOR:
             continue
         right = max(right, apart)
         for mistake in REPLAYED:
@@ -226,7 +226,7 @@ def _known(alignment: Alignment, other: Taken, partner: Layer | None) -> Iterato
     guessed = not other.between and (other.layer is None or other.layer.common.kind in ("", "activation"))
     fitting = []
     for seen in calls_between(other) if other.between else calls_of(alignment, other, partner):
-        floors = _floors(_computed(seen.call), seen)
+        floors = seen.floors(_computed(seen.call))
         if floors <= FACTOR:
             fitting.append((seen.call, floors))
             if not guessed:
@@ -257,7 +257,7 @@ def _same_shapes(one: Seen, other: Seen) -> bool:
 def _replayed(mistake: LayerMistake, seen: Seen) -> tuple[float, str] | None:
     """How far a mistake's replay is from what was seen, in floors, and what was fitted; None if that is too far."""
     try:
-        made = [(_floors(one.output, seen), one.said) for one in mistake.wrong(seen.call, seen.output)]
+        made = [(seen.floors(one.output), one.said) for one in mistake.wrong(seen.call, seen.output)]
     except UNFIT:
         return None
     least = min((floors for floors, _ in made), default=np.inf)
@@ -265,10 +265,3 @@ def _replayed(mistake: LayerMistake, seen: Seen) -> tuple[float, str] | None:
         return None
     # Rounder numbers come first: one that fits as well as any is what somebody wrote.
     return next(one for one in made if one[0] <= max(1.0, 2 * least))
-
-
-def _floors(output: Array | None, seen: Seen) -> float:
-    if output is None or output.shape != seen.output.shape:
-        return np.inf
-    far = float(np.max(np.abs(output - seen.output), initial=0.0)) / seen.floor
-    return far if np.isfinite(far) else np.inf

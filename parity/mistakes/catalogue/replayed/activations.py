@@ -84,8 +84,9 @@ def halves_swapped(call: Call) -> list[Call]:
     return [Call(kind=call.kind, settings=call.settings, inputs=(np.concatenate([second, first], axis),))]
 
 
-def old_hard_sigmoid(call: Call, seen: Array) -> Iterator[Made]:
-    yield Made(np.clip(0.2 * call.x + 0.5, 0, 1))
+def old_hard_sigmoid(x: Array) -> Array:
+    """As Keras had it before version 3."""
+    return np.clip(0.2 * x + 0.5, 0, 1)
 
 
 def unchanged(call: Call, seen: Array) -> Iterator[Made]:
@@ -189,14 +190,14 @@ MISTAKES: tuple[LayerMistake, ...] = (
         kinds=("hard_sigmoid",),
         sentence="The hard sigmoid is 0.2 x + 0.5, as Keras had it, instead of x / 6 + 0.5.",
         reference="tensorflow/tensorflow#65381",
-        wrong=old_hard_sigmoid,
+        wrong=lambda call, seen: (Made(old_hard_sigmoid(call.x)),),
     ),
     LayerMistake(
         name="hard-sigmoid-for-sigmoid",
         kinds=("sigmoid",),
         sentence="A hard sigmoid, either of the two, takes the place of the sigmoid.",
         reference="keras-team/keras#9112",
-        wrong=lambda call, seen: (Made(functions.hard_sigmoid(call.x)), *old_hard_sigmoid(call, seen)),
+        wrong=lambda call, seen: (Made(functions.hard_sigmoid(call.x)), Made(old_hard_sigmoid(call.x))),
     ),
     LayerMistake(
         name="silu-for-hard-silu",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -107,10 +108,8 @@ def recut(cut: Callable[[Array], Array], join: Callable[[Array], Array]) -> Call
     """Cut (batch, steps, width) into heads otherwise, and join what they get otherwise."""
 
     def wrong(call: Call, seen: Array) -> Iterator[Made]:
-        causal = call.settings.get("causal", False)
-        again = Call(kind=call.kind, settings=call.settings, inputs=tuple(cut(one) for one in call.inputs))
-        found = attention(*turned(again), causal=causal)
-        yield Made(join(found).reshape(seen.shape))
+        again = replace(call, inputs=tuple(cut(one) for one in call.inputs))
+        yield Made(join(compute(again)).reshape(seen.shape))
 
     return wrong
 
@@ -135,8 +134,7 @@ def other_base(call: Call, seen: Array) -> Iterator[Made]:
     if call.settings.get("rotary"):
         for base in (*BASES, 10000.0):
             if base != now:
-                causal = call.settings.get("causal", False)
-                yield Made(attention(*turned(call.set(base=base)), causal=causal), f"{base:g} for {now:g}")
+                yield Made(compute(call.set(base=base)), f"{base:g} for {now:g}")
 
 
 def rotated(call: Call, x: Array, backwards: bool = False) -> Array:
@@ -154,7 +152,7 @@ def rotary_parts(
     def wrong(call: Call, seen: Array) -> Iterator[Made]:
         if call.settings.get("rotary"):
             for parts, said in change(call):
-                yield Made(attention(*parts, causal=call.settings.get("causal", False)), said)
+                yield Made(compute(replace(call.set(rotary=""), inputs=parts)), said)
 
     return wrong
 
@@ -201,7 +199,7 @@ def groups_tiled(call: Call, seen: Array) -> Iterator[Made]:
     times = query.shape[2] // key.shape[2]
     if times > 1 and key.shape[2] > 1:
         key, value = (np.tile(one, (1, 1, times, 1)) for one in (key, value))
-        yield Made(attention(query, key, value, causal=call.settings.get("causal", False)))
+        yield Made(compute(replace(call.set(rotary=""), inputs=(query, key, value))))
 
 
 MISTAKES: tuple[LayerMistake, ...] = (

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from parity.mistakes.catalogue.replayed.activations import old_hard_sigmoid
 from parity.mistakes.layer import LayerMistake, Made, calls
 from parity.mistakes.planting import replaced
 from parity.nn import recurrent
@@ -80,10 +81,6 @@ def hard_gates(call: Call, seen: Array) -> Iterator[Made]:
         for gate, said in ((old_hard_sigmoid, "0.2 x + 0.5"), (hard_sigmoid, "x / 6 + 0.5")):
             with replaced(recurrent, {"sigmoid": gate}):
                 yield Made(compute(call), said)
-
-
-def old_hard_sigmoid(x: Array) -> Array:
-    return np.clip(0.2 * x + 0.5, 0, 1)
 
 
 MISTAKES: tuple[LayerMistake, ...] = (

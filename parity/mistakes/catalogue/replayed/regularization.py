@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from parity.mistakes.layer import LayerMistake, Made, fitted
+from parity.mistakes.layer import LayerMistake, Made, becomes, fitted
 from parity.nn.layers import Call
 from parity.typing import Array
 
@@ -44,10 +44,6 @@ def keep_probability(call: Call, seen: Array) -> Iterator[Made]:
         yield Made(np.where(found[0], call.x / right, 0))
 
 
-def left_off(call: Call, seen: Array) -> Iterator[Made]:
-    yield Made(call.x)
-
-
 MISTAKES: tuple[LayerMistake, ...] = (
     LayerMistake(
         name="dropout-left-on",
@@ -61,7 +57,7 @@ MISTAKES: tuple[LayerMistake, ...] = (
         kinds=("dropout",),
         sentence="Dropout is off where it should be on, as after an evaluation that nobody ended.",
         reference="google-research/vision_transformer#19; shubhamagarwal92/mmd#14",
-        wrong=left_off,
+        wrong=becomes("identity"),
     ),
     LayerMistake(
         name="dropout-not-rescaled",
