@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -151,24 +152,20 @@ class Forward:
         """Give what that layer of the other run gave which holds the same tensors, and is taken by the same layer."""
         if tensor.layer is None:
             return None
-        holding, takers = self.alignment.holding, [self._takers(each) for each in (0, 1)]
+        holding = self.alignment.holding
         for other in self.sides[1 - side].tensors.values():
             ours, theirs = (tensor, other) if side == 0 else (other, tensor)
             if other.size != tensor.size or not holding.together(ours.layer, theirs.layer):
                 continue
-            if any(holding.same(one, two) for one in takers[0](ours) for two in takers[1](theirs)):
+            takers = itertools.product(self._takers(0, ours), self._takers(1, theirs))
+            if any(holding.same(one, two) for one, two in takers):
                 return other
         return None
 
-    def _takers(self, side: int) -> Callable[[Tensor], list[Layer]]:
-        """Which layers of a side take a tensor."""
+    def _takers(self, side: int, tensor: Tensor) -> list[Layer | None]:
+        """The layers of a side that take a tensor; None of a function."""
         flow = self.sides[side]
-
-        def takers(tensor: Tensor) -> list[Layer]:
-            following = [flow.tensors[label].layer for label in flow.below[tensor.label]]
-            return [layer for layer in following if layer is not None]
-
-        return takers
+        return [flow.tensors[label].layer for label in flow.below[tensor.label]]
 
     def _named(
         self, match: Match, ours: Tensor, theirs: Tensor, members: Mapping[int, tuple[Layer, ...]]

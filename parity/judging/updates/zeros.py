@@ -107,17 +107,23 @@ def following(ours: Trajectory, theirs: Trajectory, zeros: Params) -> dict[str, 
     Returns:
         The name of the bias for each running mean.
     """
-    biases = [name for name, which in zeros.items() if which.all() and which.ndim == 1]
+    both = {name for name in ours.params.keys() & theirs.params if ours.params[name].shape == theirs.params[name].shape}
+    biases = [name for name, which in zeros.items() if name in both and which.all() and which.ndim == 1]
     steps = list(zip(steps_of(ours), steps_of(theirs), strict=False)) if biases else []
     trained = {name for pair in steps for step in pair for name in step.gradients}
     dtype, found = coarser_dtype(ours, theirs), dict[str, str]()
-    for name in ours.params.keys() & theirs.params.keys() - trained:
-        far = {each: np.asarray(ours.params[each][:], np.float64) - theirs.params[each][:] for each in (name, *biases)
-               if ours.params[each].shape == theirs.params[each].shape == ours.params[name].shape}  # fmt: skip
+
+    def apart(name: str) -> Array:
+        far: Array = np.abs(np.asarray(ours.params[name][:], np.float64) - theirs.params[name][:])
+        return far
+
+    bounds = {bias: 2 * np.maximum.accumulate(apart(bias)) for bias in biases}
+    for name in both - trained if bounds else ():
+        far = apart(name)
         allowed = FACTOR * float(least_floor(np.max(np.abs(theirs.params[name][:]), initial=0.0), dtype))
-        for bias in far.keys() - {name}:
-            bound = 2 * np.maximum.accumulate(np.abs(far[bias])) + allowed
-            if np.all(np.abs(far[name]) <= bound) and _mixes(steps, name, bias, allowed):
+        for bias, bound in bounds.items():
+            within = bound.shape == far.shape and bool(np.all(far <= bound + allowed))
+            if within and _mixes(steps, name, bias, allowed):
                 found[name] = bias
                 break
     return found
