@@ -9,6 +9,7 @@ import numpy as np
 
 from parity.dtypes import unit
 from parity.explaining.pattern import enumerated
+from parity.explaining.updates.clipping import ANOTHER_LIMIT
 from parity.explaining.updates.decays import alike, decay_in_words, spread_of
 from parity.explaining.updates.fits import Followed, Sample, constants, follow, guesses, plainly
 from parity.judging.floors.sight import moved_by_rounding
@@ -29,7 +30,7 @@ SAID = {
     ANOTHER_RATE: "The learning rate is another one.",
     ANOTHER_DECAY: "The weight decay is another one.",
     SOME_DECAY: "The weight decay leaves some tensors out.",
-    "another-clipping-threshold": "Gradients are clipped to another threshold.",
+    ANOTHER_LIMIT: "Gradients are clipped to another threshold.",
     LATE: "The learning rates are those of earlier or later updates.",
     SCHEDULE: "The learning rates follow another schedule.",
     "another-momentum": "The momentum is another one.",
