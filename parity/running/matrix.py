@@ -444,6 +444,9 @@ class Matrix:
 
 def _when_done(futures: Collection[Future[Any]], then: Callable[[], None]) -> None:
     """Call ``then`` once, as soon as all are done, in the thread that does the last."""
+    if not futures:
+        then()
+        return
     left, lock = len(futures), threading.Lock()
 
     def done(future: Future[Any]) -> None:
