@@ -225,7 +225,8 @@ class Forward:
                 )
         elif self.alignment.relation(ours, theirs)[0] is Relation.REORDERED:
             note = "they are the same values in another order"
-        note = "; ".join(filter(None, (note, functions_in_words(self.sides, ours, theirs))))
+        sizes = f"they give {ours.size:,} and {theirs.size:,} values" if ours.size != theirs.size else ""
+        note = "; ".join(filter(None, (note, sizes, functions_in_words(self.sides, ours, theirs))))
         floor = floor_of(ours, theirs) or 1.0
         lying = None
         if ours.values is not None and theirs.values is not None:
