@@ -16,8 +16,9 @@ from parity.explaining.layers.elementwise import function_of, functions_in_words
 from parity.explaining.layers.frontier import Frontier, passive
 from parity.explaining.layers.gates import gates_in_words
 from parity.explaining.layers.matching import Match, matches, regions
-from parity.explaining.layers.named import Named, named, named_alone, named_between, named_in_chain
+from parity.explaining.layers.named import Named, named, named_alone, named_between, named_in_attention, named_in_chain
 from parity.explaining.layers.parting import Parting, Place
+from parity.explaining.layers.states import states_in_words
 from parity.nn import configuration as words
 from parity.recording.layers import CALL, Layer
 from parity.tolerance import FACTOR
@@ -67,7 +68,7 @@ class Forward:
                 (side, each)
                 for side, tensor in ((0, best.ours), (1, best.theirs))
                 for each in self.frontier.between(side, tensor)
-                if not passive(each)
+                if not passive(each) or (each.moved and not any(self.alignment.agrees(side, one) for one in each.sources))
             ]
             lone = next(iter(extra), None)
             place = best.ours.place / max(1, len(self.sides[0].tensors))
@@ -132,7 +133,7 @@ class Forward:
         note = ""
         if match is not None:
             both = " ↔ ".join(t.layer.name if t.layer else t.label for t in (match.ours, match.theirs))
-            note = f"what comes after it, {both}, has a partner and parts"
+            note = "; ".join(filter(None, (self._states(match), f"what comes after it, {both}, has a partner and parts")))
         if (made := function_of(self.sides[side], tensor)) is not None and tensor.layer is None:
             note = "; ".join(filter(None, (f"it computes {made[0]}", note)))
         if kind_of(tensor) in words.RANDOM:
@@ -147,6 +148,17 @@ class Forward:
             mistake=self._left_out(side, tensor, match),
             certain=match is not None,
         )
+
+    def _states(self, match: Match) -> str:
+        """Say which states of a recurrent layer the layers of both runs take."""
+        taken = [
+            next((flow.tensors[label] for label in t.layer.inputs if label in flow.tensors), None) if t.layer else None
+            for flow, t in zip(self.sides, (match.ours, match.theirs), strict=True)
+        ]
+        if taken[0] is None or taken[1] is None:
+            return ""
+        given = [t for flow in self.sides for t in flow.tensors.values()]
+        return states_in_words(given, taken[0], taken[1], FACTOR * floor_of(taken[0], taken[1]))
 
     def _in_its_place(self, side: int, tensor: Tensor) -> Tensor | None:
         """Give what that layer of the other run gave which holds the same tensors, and is taken by the same layer."""
@@ -177,6 +189,10 @@ class Forward:
         if found is None and ours.layer is None and theirs.layer is None:
             reach = [sorted(self.frontier.reach[side].get(t.label, ())) for side, t in enumerate((ours, theirs))]
             found = named_between(self.alignment, ours, theirs, (reach[0], reach[1]))
+        if found is None and sum(kind_of(one) == "attention" for one in (ours, theirs)) == 1:
+            whole = 0 if kind_of(ours) == "attention" else 1
+            given, last = (ours, theirs) if whole == 0 else (theirs, ours)
+            found = named_in_attention(self.alignment, whole, given, last, members.get(1 - whole, ()))
         if found is None and match.region:
             chains = self._region(0, ours).with_it, self._region(1, theirs).with_it
             found = named_in_chain(self.alignment, ours, theirs, chains)
