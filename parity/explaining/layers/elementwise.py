@@ -54,7 +54,10 @@ def function_of(flow: Dataflow, tensor: Tensor) -> tuple[str, float] | None:
         The function's name, and how far its replay is from the tensor, in noise floors; None if no function is within
         the tolerance, or more than two.
     """
-    source = flow.tensors.get(tensor.sources[0]) if len(tensor.sources) == 1 else None
+    sources = [flow.tensors[label] for label in tensor.sources]
+    # A recurrent layer gives its last states beside the sequence.
+    of_one_layer = bool(sources) and sources[0].layer is not None and len({id(one.layer) for one in sources}) == 1
+    source = max(sources, key=lambda one: one.size) if len(sources) == 1 or of_one_layer else None
     if source is None or source.values is None or tensor.values is None:
         return None
     if source.values.size > tensor.values.size and tensor.floor and _finite(source.values, tensor.values):

@@ -177,22 +177,21 @@ def named_in_chain(
     )
 
 
-def named_in_attention(
-    alignment: Alignment, whole: int, given: Tensor, last: Tensor, members: Sequence[Layer]
-) -> Named | None:
+def named_in_attention(alignment: Alignment, whole: int, given: Tensor, members: Sequence[Layer]) -> Named | None:
     """Name the mistake in attention that one run has as one layer, and the other as several projections.
 
     Args:
         alignment: The tensors of both runs.
         whole: Which run has it as one layer, 0 or 1.
         given: What that layer gave.
-        last: What the last projection of the other run gave.
-        members: The other projections.
+        members: The layers of the other run that do what it does, its projections among them, in order.
 
     Returns:
         The mistake; None if attention is not proven, or none or too many mistakes explain it.
     """
-    explained = named_in_projections(alignment, whole, given, last, members)
+    linear = [layer for layer in members if layer.common.kind == "linear" and layer.outputs]
+    last = alignment.sides[1 - whole].tensors.get(linear[-1].outputs[0]) if linear else None
+    explained = None if last is None else named_in_projections(alignment, whole, given, last, linear[:-1])
     if explained is None or len(explained[0]) > ALIKE:
         return None
     found, right, wrong = explained

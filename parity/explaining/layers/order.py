@@ -27,7 +27,9 @@ def order_in_words(alignment: Alignment) -> str:
         A sentence; empty if no two layers are in another order.
     """
     same, sharing = _one_anothers(alignment)
-    for ((first, theirs), (second, others)), turned in itertools.product(itertools.product(same, sharing), (False, True)):
+    for ((first, theirs), (second, others)), turned in itertools.product(
+        itertools.product(same, sharing), (False, True)
+    ):
         if _nested(first, second) or _nested(theirs, others):
             continue
         one, two = ((first, second), (others, theirs)) if not turned else ((second, first), (theirs, others))

@@ -68,7 +68,8 @@ class Forward:
                 (side, each)
                 for side, tensor in ((0, best.ours), (1, best.theirs))
                 for each in self.frontier.between(side, tensor)
-                if not passive(each) or (each.moved and not any(self.alignment.agrees(side, one) for one in each.sources))
+                if not passive(each)
+                or (each.moved and not any(self.alignment.agrees(side, one) for one in each.sources))
             ]
             lone = next(iter(extra), None)
             place = best.ours.place / max(1, len(self.sides[0].tensors))
@@ -133,7 +134,9 @@ class Forward:
         note = ""
         if match is not None:
             both = " ↔ ".join(t.layer.name if t.layer else t.label for t in (match.ours, match.theirs))
-            note = "; ".join(filter(None, (self._states(match), f"what comes after it, {both}, has a partner and parts")))
+            note = "; ".join(
+                filter(None, (self._states(match), f"what comes after it, {both}, has a partner and parts"))
+            )
         if (made := function_of(self.sides[side], tensor)) is not None and tensor.layer is None:
             note = "; ".join(filter(None, (f"it computes {made[0]}", note)))
         if kind_of(tensor) in words.RANDOM:
@@ -192,7 +195,10 @@ class Forward:
         if found is None and sum(kind_of(one) == "attention" for one in (ours, theirs)) == 1:
             whole = 0 if kind_of(ours) == "attention" else 1
             given, last = (ours, theirs) if whole == 0 else (theirs, ours)
-            found = named_in_attention(self.alignment, whole, given, last, members.get(1 - whole, ()))
+            projections = [*members.get(1 - whole, ()), *([last.layer] if last.layer is not None else [])]
+            if len(projections) < 2:  # a module of the user's own holds them
+                projections = list(self._region(1 - whole, last).with_it)
+            found = named_in_attention(self.alignment, whole, given, projections)
         if found is None and match.region:
             chains = self._region(0, ours).with_it, self._region(1, theirs).with_it
             found = named_in_chain(self.alignment, ours, theirs, chains)
@@ -210,6 +216,10 @@ class Forward:
         after = None if match is None else (match.theirs if side == 0 else match.ours).layer
         if after is None or len(tensor.sources) != 1:
             return None
+        if tensor.layer is not None and self.alignment.holding.has_partner(
+            side, tensor.layer, self.sides[1 - side].layers
+        ):
+            return None  # the other run has it elsewhere
         handed = self.frontier.unmoved(1 - side, set(after.inputs) & self.sides[1 - side].tensors.keys())
         if not handed & self.alignment.partners[side].get(tensor.sources[0], set()):
             return None

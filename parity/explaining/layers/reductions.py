@@ -32,8 +32,8 @@ def reduction_of(source: Array, given: Array, floor: float) -> tuple[str, float]
         floor: The noise floor of them.
 
     Returns:
-        What was taken, in words, and how far it is from what was given, in noise floors; None if it is none of these, or
-        more than one.
+        What was taken, in words, and how far it is from what was given, in noise floors; None if it is none of these,
+        or more than one.
 
     Examples:
         >>> tokens = np.arange(24.0).reshape(2, 3, 4)

@@ -1,4 +1,4 @@
-"""Say after which steps of a sequence two runs take a recurrent layer's state, as the last one or the last valid one."""
+"""Say after which steps two runs take a recurrent layer's state, as the last one or the last that is valid."""
 
 from __future__ import annotations
 
