@@ -1,4 +1,4 @@
-"""What is said of models as people port them: layers in another order, what is taken of an axis"""
+"""What is said of models as people port them: layers in another order, and what is taken of an axis."""
 
 from __future__ import annotations
 
