@@ -269,7 +269,7 @@ def test_every_module_that_a_worker_imports_for_a_run_is_in_its_key(
     cell = CellName("impls", "iris-logistic", None, "numpy", dtype, "cpu")
     deep = 2 if dtype == "float64" and not lockstep else 0
     job = Record(cell, cell.environment, cell.resources, 2, str(tmp_path / "run"), {"dtype": "float64"}, lockstep, deep)
-    begin = Path(package.__file__).parent / "running" / "worker.py"
+    begin = Path(package.__file__).parent / "running" / "workers" / "worker.py"
     done = subprocess.run(
         [sys.executable, "-c", f"import parity.running.workers.worker\n{RECORD}", write(Task(1, job))],
         env=worker_environment("numpy", sys.path),
