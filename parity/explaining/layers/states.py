@@ -22,13 +22,14 @@ def states_in_words(sequences: Iterable[Tensor], ours: Tensor, theirs: Tensor, a
     Returns:
         A sentence; empty if either holds anything else, or both the same.
     """
+    if ours.values is None or theirs.values is None:
+        return ""
     for sequence in sequences:
         if kind_of(sequence) != "recurrent" or sequence.layer is None or sequence.values is None:
             continue
-        if ours.values is None or theirs.values is None:
-            continue
         for halves in (1, 2):
-            one, other = (steps_of_states(sequence.values, t.values, halves, allowed) for t in (ours, theirs))
+            one = steps_of_states(sequence.values, ours.values, halves, allowed)
+            other = steps_of_states(sequence.values, theirs.values, halves, allowed)
             if one is None or other is None or np.array_equal(one, other):
                 continue
             last = sequence.values.shape[1] - 1

@@ -39,7 +39,7 @@ UNSEEN_PAIRS = (
         setup=_BLOCK,
         fault={"strided": "first"},
         where=r"first",
-        words=r"stride \(1, 1\) against \(2, 2\)",
+        words=r"stride \(2, 2\) against \(1, 1\)",
     ),
     Pair(
         "dilation-dropped",
@@ -50,7 +50,7 @@ UNSEEN_PAIRS = (
         fault={"dilation": 1},
         where=r"second",
         names=("another-dilation",),
-        words=r"dilation \(2, 2\) against \(1, 1\)",
+        words=r"dilation \(1, 1\) against \(2, 2\)",
     ),
     Pair(
         "group-size-for-groups",
@@ -61,7 +61,7 @@ UNSEEN_PAIRS = (
         fault={"norm_groups": 2},
         where=r"[Nn]orm",
         names=("another-number-of-groups",),
-        words=r"groups 4 against 2",
+        words=r"groups 2 against 4",
     ),
     Pair(
         "batch-norm-in-evaluation",
