@@ -36,7 +36,7 @@ def reduction_of(source: Array, given: Array, floor: float) -> tuple[str, float]
         or more than one.
 
     Examples:
-        >>> tokens = np.arange(24.0).reshape(2, 3, 4)
+        >>> tokens = np.sin(np.arange(24.0)).reshape(2, 3, 4)
         >>> reduction_of(tokens, tokens.mean(1), 1e-15)
         ('the mean along axis 1', 0.0)
         >>> reduction_of(tokens, tokens[:, 2], 1e-15)
