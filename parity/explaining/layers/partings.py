@@ -14,6 +14,7 @@ from parity.explaining.layers.arrangement import nearest
 from parity.explaining.layers.dataflow import Dataflow, Tensor, kind_of
 from parity.explaining.layers.elementwise import function_of, functions_in_words
 from parity.explaining.layers.frontier import Frontier, passive
+from parity.explaining.layers.functions.described import between_in_words
 from parity.explaining.layers.gates import gates_in_words
 from parity.explaining.layers.matching import Match, matches, regions
 from parity.explaining.layers.named import Named, named, named_alone, named_between, named_in_chain
@@ -133,8 +134,13 @@ class Forward:
         if match is not None:
             both = " ↔ ".join(t.layer.name if t.layer else t.label for t in (match.ours, match.theirs))
             note = f"what comes after it, {both}, has a partner and parts"
-        if (made := function_of(self.sides[side], tensor)) is not None and tensor.layer is None:
-            note = "; ".join(filter(None, (f"it computes {made[0]}", note)))
+        computed = ""
+        if match is not None and tensor.layer is None:
+            other = match.theirs if side == 0 else match.ours
+            computed = self._between(*((tensor, other) if side == 0 else (other, tensor)))
+        if (made := function_of(self.sides[side], tensor)) is not None and tensor.layer is None and not computed:
+            computed = f"it computes {made[0]}"
+        note = "; ".join(filter(None, (computed, note)))
         if kind_of(tensor) in words.RANDOM:
             note = "; ".join(filter(None, ("it is on, and the other run has none that is", note)))
         return Parting(
@@ -225,7 +231,8 @@ class Forward:
                 )
         elif self.alignment.relation(ours, theirs)[0] is Relation.REORDERED:
             note = "they are the same values in another order"
-        note = "; ".join(filter(None, (note, functions_in_words(self.sides, ours, theirs))))
+        computed = functions_in_words(self.sides, ours, theirs) or self._between(ours, theirs)
+        note = "; ".join(filter(None, (note, computed)))
         floor = floor_of(ours, theirs) or 1.0
         lying = None
         if ours.values is not None and theirs.values is not None:
@@ -244,6 +251,20 @@ class Forward:
             mistake=self._named(match, ours, theirs, members),
             certain=certain,
         )
+
+    def _between(self, ours: Tensor, theirs: Tensor) -> str:
+        """Say what functions made each of two tensors, or what two layers take, if it is made of what agrees."""
+        both = [self._made(side, tensor) for side, tensor in enumerate((ours, theirs))]
+        if both[0] is None or both[1] is None or all(tensor.layer is not None for tensor in both if tensor):
+            return ""
+        return between_in_words(self.alignment, both[0], both[1])
+
+    def _made(self, side: int, tensor: Tensor) -> Tensor | None:
+        """A tensor that a function made; of a layer's output the one tensor that it takes, if that has no partner."""
+        if tensor.layer is None:
+            return tensor
+        taken = [self.sides[side].tensors[label] for label in tensor.layer.inputs if label in self.sides[side].tensors]
+        return taken[0] if len(taken) == 1 else None
 
     def _after_activation(self, match: Match) -> tuple[Tensor, Tensor, dict[int, tuple[Layer, ...]]] | None:
         """If one layer has an activation within it, and the other's comes after it, hold what both give in the end."""

@@ -1,0 +1,178 @@
+"""Say what each of two runs computes between its layers, where both are known and differ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from parity.explaining.layers.alignment import Alignment
+from parity.explaining.layers.dataflow import Dataflow, Tensor
+from parity.explaining.layers.functions.form import Form, Given, Source
+from parity.explaining.layers.functions.joins import joins
+from parity.explaining.layers.functions.picked import picked
+from parity.explaining.layers.functions.positions import positions
+from parity.explaining.layers.functions.resized import METHODS, last, resized_together, resizes
+from parity.explaining.layers.functions.sums import sums
+from parity.recording.steps import steps_of
+from parity.typing import Array
+
+FAMILIES = (sums, positions, picked, joins, resizes)
+"""The plainest first."""
+NEAR, LATER = 12, 3
+"""So many of the nearest tensors before are tried as sources, and on so many later updates each function is held."""
+ALIKE = 3
+"""So many functions may make what was given; where more do, nothing is said."""
+MOST = 8_000_000
+"""Larger tensors are not looked at."""
+
+
+def between_in_words(alignment: Alignment, ours: Tensor, theirs: Tensor) -> str:
+    """Say what each run computed that a layer takes.
+
+    Args:
+        alignment: The tensors of both runs.
+        ours: What the layer takes in the first run.
+        theirs: The same in the second.
+
+    Returns:
+        A sentence; empty if no function is known of either, or if both are one.
+    """
+    together = _resized(alignment, ours, theirs)
+    if together:
+        return together
+    sides = [functions_of(alignment, side, tensor) for side, tensor in enumerate((ours, theirs))]
+    keys = [{form.key for form in forms} for forms in sides]
+    if keys[0] & keys[1] or not (sides[0] and sides[1]):
+        return ""
+    said = [_in_words(forms) for forms in sides]
+    return f"the first run computes {said[0]}, the second {said[1]}"
+
+
+def _in_words(forms: Sequence[Form]) -> str:
+    floors = max(form.floors for form in forms)
+    return f"{' or '.join(form.words for form in forms)} (replay agrees to {floors:.2g} of the noise floor)"
+
+
+@np.errstate(all="ignore")  # a recording may hold any numbers
+def functions_of(alignment: Alignment, side: int, tensor: Tensor) -> list[Form]:
+    """Find the functions that made a tensor in every update that was recorded.
+
+    Args:
+        alignment: The tensors of both runs.
+        side: Of which run, 0 or 1.
+        tensor: What was made.
+
+    Returns:
+        The functions of the plainest family that has any, at most ``ALIKE``; none if it has more.
+    """
+    pairs = _sources(alignment, side, tensor)
+    itself = tensor.sources[0] if tensor.moved else tensor.label
+    same = next((number for number, one in pairs if one.label in (itself, tensor.label)), None)
+    if same is not None:
+        return [Form(("sum", (same, "1")), itself, 0.0)]
+    given = _given(alignment.sides[side], tensor, pairs)
+    if given is None:
+        return []
+    later = [one for one in _later(alignment.sides[side], given) if one is not None]
+    for family in FAMILIES:
+        for forms in family(given):
+            kept = [form for form in forms if all(_again(form, family, one) for one in later)]
+            if kept:
+                return kept if len(kept) <= ALIKE else []
+    return []
+
+
+def _again(form: Form, family: object, given: Given) -> bool:
+    """Tell whether a function makes what was given in another update, too."""
+    assert callable(family)
+    return any(_lasting(one) == _lasting(form) for forms in family(given) for one in forms)
+
+
+def _lasting(form: Form) -> tuple[object, ...]:
+    """What of a function is the same in every update: which place of each example is taken is not."""
+    return (*form.key[:2], form.key[-1]) if form.key[:2] == ("picked", "places") else form.key
+
+
+def _sources(alignment: Alignment, side: int, tensor: Tensor) -> list[tuple[int, Tensor]]:
+    """The tensors that agree and come before one, the nearest first, numbered as both runs have them."""
+    numbers: dict[str, int] = {}
+    for number, (label, partners) in enumerate(alignment.partners[0].items()):
+        # What holds several of the other run's, side by side, is none of them.
+        whole = [
+            one for one in partners if alignment.sides[1].tensors[one].size == alignment.sides[0].tensors[label].size
+        ]
+        for one in whole if side else [label] if whole else []:
+            numbers.setdefault(one, number)
+    tensors = alignment.sides[side].tensors
+    found = [
+        (number, tensors[label])
+        for label, number in numbers.items()
+        if _usable(tensors[label]) and (tensors[label].place < tensor.place or label == tensor.label)
+    ]
+    found = sorted(found, key=lambda one: -one[1].place)
+    once = dict(reversed(found))
+    return sorted(once.items(), key=lambda one: -one[1].place)[:NEAR]
+
+
+def _usable(tensor: Tensor) -> bool:
+    values = tensor.values
+    return values is not None and values.dtype.kind == "f" and 1 < values.size <= MOST and bool(np.ptp(values))
+
+
+def _given(flow: Dataflow, tensor: Tensor, pairs: Iterable[tuple[int, Tensor]]) -> Given | None:
+    if not _usable(tensor) or not tensor.floor or not np.isfinite(tensor.values).all():  # type: ignore[arg-type]
+        return None
+    sources = tuple(Source(number, one) for number, one in pairs if np.isfinite(one.values).all())  # type: ignore[arg-type]
+    tables = tuple((name, np.asarray(value, np.float64)) for name, value in flow.params.items() if value.ndim == 2)
+    return Given(tensor, sources, tables, flow.channels_first)
+
+
+def _later(flow: Dataflow, given: Given) -> Iterable[Given | None]:
+    """The same tensors in later updates, as far as they were recorded."""
+    steps = flow.run.steps
+    for number in range(len(steps_of(flow.run))):
+        prefix = f"{number}/activations/"
+        if number == flow.number or number > flow.number + LATER or f"{prefix}{given.made.label}" not in steps:
+            continue
+        made = _at(given.made, steps[f"{prefix}{given.made.label}"])
+        known = [(one, steps.get(f"{prefix}{one.tensor.label}")) for one in given.sources]
+        sources = tuple(replace(one, tensor=_at(one.tensor, value)) for one, value in known if value is not None)
+        tables = tuple(
+            (name, np.asarray(steps.get(f"{number}/params/{name}", value), np.float64)) for name, value in given.tables
+        )
+        usable = _usable(made) and all(_usable(one.tensor) for one in sources)
+        yield Given(made, sources, tables, given.channels_first) if usable else None
+
+
+def _at(tensor: Tensor, values: Array) -> Tensor:
+    """A tensor with the values of another update."""
+    largest = float(np.max(np.abs(tensor.values), initial=0.0)) if tensor.values is not None else 0.0
+    now = float(np.max(np.abs(values), initial=0.0))
+    return replace(tensor, values=values, floor=tensor.floor * max(1.0, now / largest if largest else 1.0))
+
+
+def _resized(alignment: Alignment, ours: Tensor, theirs: Tensor) -> str:
+    """Say how both runs resize the input of their models, of which nobody recorded more than a sketch."""
+    inputs = [flow.run.steps.get(f"{flow.number}/batch") for flow in alignment.sides]
+    if ours.values is None or theirs.values is None or ours.values.ndim != 4 or theirs.values.ndim != 4:
+        return ""
+    if inputs[0] is None or inputs[1] is None or len(inputs[0]) != 1 or len(inputs[1]) != 1:
+        return ""
+    if ours.sources or theirs.sources or not np.allclose(inputs[0], inputs[1], rtol=1e-5):
+        return ""
+    first, second = (
+        last(one, flow.channels_first) for one, flow in zip((ours.values, theirs.values), alignment.sides, strict=True)
+    )
+    floor = max(ours.floor, theirs.floor)
+    if first.shape != second.shape or not floor:
+        return ""
+    found = resized_together(first, second, int(inputs[0][0][0]), floor)
+    if not 0 < len(found) <= ALIKE:
+        return ""
+    said = [" or ".join(dict.fromkeys(METHODS[pair[which]][0] for pair in found)) for which in (0, 1)]
+    return (
+        f"the first run resizes its input {said[0]}, the second {said[1]} (what both see of it agrees to "
+        f"{max(far for *_, far in found):.2g} of the noise floor)"
+    )
