@@ -168,11 +168,36 @@ def _response_norm(call: Call) -> Array:
 
 
 def _positions(call: Call) -> Array:
-    """Sines and cosines added to (batch, steps, width)."""
+    """Sines and cosines added to (batch, steps, width), either times a number."""
     _, steps, width = call.x.shape
     at = np.arange(steps) + call.settings.get("start", 0)
-    interleaved = bool(call.settings.get("interleaved", True))
-    return call.x + positions.sinusoidal_positions(at, width, interleaved=interleaved)
+    interleaved, base = bool(call.settings.get("interleaved", True)), float(call.settings.get("base", 10000.0))
+    waves = positions.sinusoidal_positions(at, width, base=base, interleaved=interleaved)
+    return call.settings.get("factor", 1.0) * call.x + call.settings.get("times", 1.0) * waves
+
+
+def _sum(call: Call) -> Array:
+    """Tensors of one shape, each times a factor; with an activation around all, or of the first or second alone."""
+    factors: tuple[float, ...] = call.settings.get("factors", (1.0,) * len(call.inputs))
+    where = call.settings.get("where", "")
+    activation = functions.ELEMENTWISE[call.settings["activation"]] if where else np.asarray
+    terms = [factor * term for factor, term in zip(factors, call.inputs, strict=True)]
+    for number, place in enumerate(("first", "second")):
+        if where == place:
+            terms[number] = activation(terms[number])
+    found = sum(terms[1:], terms[0])
+    return activation(found) if where == "around" else found
+
+
+def _place(call: Call) -> Array:
+    """What is made of a sequence (batch, steps, width): one place, another of each example, or all of them."""
+    place, x = call.settings["place"], call.x
+    if place == "each":
+        return x[np.arange(len(x)), call.settings["places"]]
+    together = {"mean": np.mean, "sum": np.sum, "largest": np.max}
+    if place in together:
+        return np.asarray(together[place](x, 1))
+    return x[:, {"first": 0, "last": -1}.get(place, place)]
 
 
 def _global_pool(call: Call) -> Array:
@@ -264,11 +289,15 @@ FUNCTIONS: Mapping[str, Callable[[Call], Array]] = {
     "recurrent": _recurrent,
     "attend": _attend,
     "gated": _gated,
+    "sum": _sum,
+    "side_by_side": lambda call: np.concatenate(call.inputs, call.settings.get("axis", -1)),
+    "place": _place,
 }
 """What each kind computes.
 
 ``attend`` is what attention does between its projections, ``gated`` what a feed-forward network with a gate does,
-``identity`` no activation, and ``positions`` what is added to an embedding.
+``identity`` no activation, and ``positions`` what is added to an embedding. ``sum``, ``side_by_side`` and ``place`` are
+what models compute between their layers: a residual connection, a concatenation, and what is taken of a sequence.
 """
 FUSED = frozenset(("linear", "conv", "conv_transpose"))
 """The kinds that Keras lets have an activation within them."""

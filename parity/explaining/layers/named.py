@@ -18,6 +18,7 @@ from parity.explaining.layers.between import KINDS, calls_between, seen_between,
 from parity.explaining.layers.calls import OVER_AXES, UNFIT, Seen, Taken, calls_of, taken
 from parity.explaining.layers.chain import in_chain
 from parity.explaining.layers.dataflow import Tensor
+from parity.explaining.layers.functions.described import Between
 from parity.mistakes.catalogue.replayed import REPLAYED
 from parity.mistakes.layer import LayerMistake
 from parity.nn.configuration import ACTIVATIONS
@@ -174,6 +175,40 @@ def named_in_chain(
         floors=max(far for *_, far, _ in found),
         right=max(right for *_, right in found),
     )
+
+
+@np.errstate(all="ignore")  # a recording may hold any numbers
+def named_function(found: Between) -> Named | None:
+    """Name the mistake that makes what one run computes between its layers of what the other does.
+
+    Args:
+        found: The functions of both runs.
+
+    Returns:
+        The mistake; None if none or too many mistakes explain it.
+    """
+    for mine, which in ((0, "first"), (1, "second")):
+        if not found.made or found.made[mine].values is None:
+            continue
+        made, floor = np.asarray(found.made[mine].values, np.float64), found.made[mine].floor
+        names: dict[str, tuple[LayerMistake, float, str]] = {}
+        for form in (form for form in found.sides[1 - mine] if form.call is not None):
+            seen = Seen(form.call, made, floor)
+            for mistake in REPLAYED:
+                if form.call.kind in mistake.kinds and mistake.name not in names:
+                    replayed = _replayed(mistake, seen)
+                    if replayed is not None:
+                        names[mistake.name] = mistake, *replayed
+        if 0 < len(names) <= ALIKE:
+            return Named(
+                names=tuple(names),
+                sentences=tuple(mistake.sentence for mistake, *_ in names.values()),
+                said=tuple(said for *_, said in names.values()),
+                which=which,
+                floors=max(floors for _, floors, _ in names.values()),
+                right=max(form.floors for form in found.sides[1 - mine]),
+            )
+    return None
 
 
 def _either(alignment: Alignment, first: Taken, second: Taken) -> Named | None:

@@ -14,10 +14,10 @@ from parity.explaining.layers.arrangement import nearest
 from parity.explaining.layers.dataflow import Dataflow, Tensor, kind_of
 from parity.explaining.layers.elementwise import function_of, functions_in_words
 from parity.explaining.layers.frontier import Frontier, passive
-from parity.explaining.layers.functions.described import between_in_words
+from parity.explaining.layers.functions.described import Between, between
 from parity.explaining.layers.gates import gates_in_words
 from parity.explaining.layers.matching import Match, matches, regions
-from parity.explaining.layers.named import Named, named, named_alone, named_between, named_in_chain
+from parity.explaining.layers.named import Named, named, named_alone, named_between, named_function, named_in_chain
 from parity.explaining.layers.parting import Parting, Place
 from parity.nn import configuration as words
 from parity.recording.layers import CALL, Layer
@@ -134,10 +134,11 @@ class Forward:
         if match is not None:
             both = " ↔ ".join(t.layer.name if t.layer else t.label for t in (match.ours, match.theirs))
             note = f"what comes after it, {both}, has a partner and parts"
-        computed = ""
+        known = None
         if match is not None and tensor.layer is None:
             other = match.theirs if side == 0 else match.ours
-            computed = self._between(*((tensor, other) if side == 0 else (other, tensor)))
+            known = self._between(*((tensor, other) if side == 0 else (other, tensor)))
+        computed = known.words if known is not None else ""
         if (made := function_of(self.sides[side], tensor)) is not None and tensor.layer is None and not computed:
             computed = f"it computes {made[0]}"
         note = "; ".join(filter(None, (computed, note)))
@@ -150,7 +151,7 @@ class Forward:
             inputs=self._inputs(side, tensor),
             output=float("inf"),
             note=note,
-            mistake=self._left_out(side, tensor, match),
+            mistake=self._left_out(side, tensor, match) or (named_function(known) if known is not None else None),
             certain=match is not None,
         )
 
@@ -231,7 +232,8 @@ class Forward:
                 )
         elif self.alignment.relation(ours, theirs)[0] is Relation.REORDERED:
             note = "they are the same values in another order"
-        computed = functions_in_words(self.sides, ours, theirs) or self._between(ours, theirs)
+        known = self._between(ours, theirs)
+        computed = functions_in_words(self.sides, ours, theirs) or (known.words if known is not None else "")
         note = "; ".join(filter(None, (note, computed)))
         floor = floor_of(ours, theirs) or 1.0
         lying = None
@@ -248,16 +250,16 @@ class Forward:
             differences=tuple(differences),
             pattern=pattern,
             note=note,
-            mistake=self._named(match, ours, theirs, members),
+            mistake=self._named(match, ours, theirs, members) or (named_function(known) if known is not None else None),
             certain=certain,
         )
 
-    def _between(self, ours: Tensor, theirs: Tensor) -> str:
-        """Say what functions made each of two tensors, or what two layers take, if it is made of what agrees."""
+    def _between(self, ours: Tensor, theirs: Tensor) -> Between | None:
+        """Find what functions made each of two tensors, or what two layers take, if it is made of what agrees."""
         both = [self._made(side, tensor) for side, tensor in enumerate((ours, theirs))]
         if both[0] is None or both[1] is None or all(tensor.layer is not None for tensor in both if tensor):
-            return ""
-        return between_in_words(self.alignment, both[0], both[1])
+            return None
+        return between(self.alignment, both[0], both[1])
 
     def _made(self, side: int, tensor: Tensor) -> Tensor | None:
         """A tensor that a function made; of a layer's output the one tensor that it takes, if that has no partner."""

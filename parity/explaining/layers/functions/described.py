@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -28,8 +28,23 @@ MOST = 8_000_000
 """Larger tensors are not looked at."""
 
 
-def between_in_words(alignment: Alignment, ours: Tensor, theirs: Tensor) -> str:
-    """Say what each run computed that a layer takes.
+@dataclass(frozen=True)
+class Between:
+    """What two runs compute that a layer takes.
+
+    Attributes:
+        words: Both functions, in a sentence.
+        sides: The functions of either run; none where they are told together alone.
+        made: What each gave.
+    """
+
+    words: str
+    sides: tuple[tuple[Form, ...], tuple[Form, ...]] = ((), ())
+    made: tuple[Tensor, ...] = ()
+
+
+def between(alignment: Alignment, ours: Tensor, theirs: Tensor) -> Between | None:
+    """Find what each run computed that a layer takes.
 
     Args:
         alignment: The tensors of both runs.
@@ -37,17 +52,16 @@ def between_in_words(alignment: Alignment, ours: Tensor, theirs: Tensor) -> str:
         theirs: The same in the second.
 
     Returns:
-        A sentence; empty if no function is known of either, or if both are one.
+        Both functions; None if no function is known of either, or if both are one.
     """
     together = _resized(alignment, ours, theirs)
     if together:
-        return together
-    sides = [functions_of(alignment, side, tensor) for side, tensor in enumerate((ours, theirs))]
-    keys = [{form.key for form in forms} for forms in sides]
-    if keys[0] & keys[1] or not (sides[0] and sides[1]):
-        return ""
-    said = [_in_words(forms) for forms in sides]
-    return f"the first run computes {said[0]}, the second {said[1]}"
+        return Between(together)
+    first, second = (functions_of(alignment, side, tensor) for side, tensor in enumerate((ours, theirs)))
+    if {form.key for form in first} & {form.key for form in second} or not (first and second):
+        return None
+    words = f"the first run computes {_in_words(first)}, the second {_in_words(second)}"
+    return Between(words, (tuple(first), tuple(second)), (ours, theirs))
 
 
 def _in_words(forms: Sequence[Form]) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from parity.explaining.layers.dataflow import Tensor
+from parity.nn.layers import Call
 from parity.recording.sketch import evenly
 from parity.tolerance import FACTOR
 from parity.typing import Array
@@ -24,11 +25,14 @@ class Form:
         key: What it is, the same for both runs: its family, then numbers, words, and which of the sources it takes.
         words: What it is, with the run's own names of the sources.
         floors: How far its replay is from what was recorded, in noise floors.
+        call: The function in the words of ``parity.nn.layers``, with what it took; None where mistakes are not replayed
+            on it.
     """
 
     key: tuple[object, ...]
     words: str
     floors: float
+    call: Call | None = None
 
 
 @dataclass(frozen=True)
@@ -99,8 +103,3 @@ def places_of(size: int) -> tuple[Array, Array]:
 def fits(floors: float) -> bool:
     """Tell whether a replay is what was recorded."""
     return floors <= FACTOR
-
-
-def joined(words: Sequence[str]) -> str:
-    """Join words by "and"."""
-    return " and ".join(words)

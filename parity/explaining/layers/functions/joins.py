@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from parity.explaining.layers.functions.form import Form, Given, Source, apart, fits
+from parity.nn.layers import Call, compute
 from parity.typing import Array
 
 MOST, NEAR = 4, 10
@@ -51,6 +52,7 @@ def _parts(given: Given, made: Array, axis: int, start: int) -> list[tuple[Sourc
 
 def _form(given: Given, made: Array, axis: int, parts: tuple[Source, ...]) -> Iterator[Form]:
     if 1 < len(parts) <= MOST:
-        far = apart(np.concatenate([part.values for part in parts], axis), made, given.made.floor)
+        call = Call(kind="side_by_side", settings={"axis": axis}, inputs=tuple(part.values for part in parts))
+        far = apart(compute(call), made, given.made.floor)
         words = " before ".join(part.tensor.label for part in parts)
-        yield Form(("joined", *(part.number for part in parts)), f"{words}, side by side", far)
+        yield Form(("joined", *(part.number for part in parts)), f"{words}, side by side", far, call)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 from parity.explaining.layers.functions.form import Form, Given, Source, apart, fits
+from parity.nn.layers import Call
 from parity.tolerance import FACTOR
 from parity.typing import Array
 
@@ -47,7 +49,8 @@ def _of(given: Given, source: Source, values: Array, made: Array) -> Iterator[Fo
     ):
         far = apart(replayed, made, given.made.floor)
         if fits(far):
-            yield Form(("picked", what, source.number), f"{word} of {name}", far)
+            call = Call(kind="place", settings={"place": what}, inputs=(values,))
+            yield Form(("picked", what, source.number), f"{word} of {name}", far, call)
     near = np.abs(values - made[:, None]).max(2) <= FACTOR * given.made.floor  # (batch, places)
     if not near.any(1).all():
         return
@@ -57,8 +60,11 @@ def _of(given: Given, source: Source, values: Array, made: Array) -> Iterator[Fo
     if len(common):
         place = int(common[-1] if common[-1] == last else common[0])
         words = {0: "the first place", last: "the last place"}.get(place, f"place {place}")
-        yield Form(("picked", "place", place if place < last else "last", source.number), f"{words} of {name}", far)
+        which: Any = {0: "first", last: "last"}.get(place, place)
+        call = Call(kind="place", settings={"place": which}, inputs=(values,))
+        yield Form(("picked", "place", which, source.number), f"{words} of {name}", far, call)
     elif near.sum(1).max() == 1:
         shown = ", ".join(str(place) for place in places[:4]) + (", …" if len(places) > 4 else "")
         words = f"another place of each example ({shown}) of {name}"
-        yield Form(("picked", "places", tuple(places.tolist()), source.number), words, far)
+        call = Call(kind="place", settings={"place": "each", "places": places}, inputs=(values,))
+        yield Form(("picked", "places", tuple(places.tolist()), source.number), words, far, call)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 from parity.explaining.layers.functions.form import Form, Given, apart, fits
 from parity.explaining.updates.fits import plainly
+from parity.nn.layers import Call
 from parity.nn.positions import sinusoidal_positions
 from parity.tolerance import FACTOR
 from parity.typing import Array
@@ -45,8 +47,12 @@ def positions(given: Given) -> Iterator[list[Form]]:
             continue
         before = source.tensor.label if factor == 1 else f"{factor:.6g} {source.tensor.label}"
         key = ("positions", source.number, f"{factor:.5g}")
-        made = list(_sinusoids(given, table)) or list(_rows(given, table)) or [(("table",), "another table", 0.0)]
-        found += [Form((*key, *what), f"{before} + {words}", far) for what, words, far in made]
+        for what, words, far, settings in _sinusoids(given, table):
+            call = Call(kind="positions", settings={**settings, "factor": factor}, inputs=(values,))
+            found.append(Form((*key, *what), f"{before} + {words}", far, call))
+        if not found:
+            made = list(_rows(given, table)) or [(("table",), "another table", 0.0)]
+            found += [Form((*key, *what), f"{before} + {words}", far) for what, words, far in made]
     yield found
 
 
@@ -86,12 +92,13 @@ def sinusoids_of(table: Array, floor: float) -> Iterator[tuple[bool, int, float,
                 break
 
 
-def _sinusoids(given: Given, table: Array) -> Iterator[tuple[tuple[object, ...], str, float]]:
+def _sinusoids(given: Given, table: Array) -> Iterator[tuple[tuple[object, ...], str, float, dict[str, Any]]]:
     for interleaved, start, base, times, far in sinusoids_of(table, given.made.floor):
         order = "sines and cosines in turn" if interleaved else "sines before cosines"
         number = "" if times == 1 else f"{times:.6g} times "
         words = f"{number}positions of {order} (base {base:.6g}, from place {start})"
-        yield (interleaved, start, f"{base:.5g}", f"{times:.5g}"), words, far
+        settings = {"interleaved": interleaved, "start": start, "base": base, "times": times}
+        yield (interleaved, start, f"{base:.5g}", f"{times:.5g}"), words, far, settings
 
 
 def _rows(given: Given, table: Array) -> Iterator[tuple[tuple[object, ...], str, float]]:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from parity.explaining.layers.functions.form import Form, Given, apart, fits
+from parity.nn.layers import Call
 from parity.nn.resizing import resize
 from parity.tolerance import FACTOR
 from parity.typing import Array
@@ -70,7 +71,11 @@ def resizes(given: Given) -> Iterator[list[Form]]:
         for words, settings in _told_apart(x.shape[1:3], made.shape[1:3]):
             far = apart(resize(x[few], output_size=made.shape[1:3], **settings), made[few], given.made.floor)
             if fits(far):
-                found.append(Form(("resized", words, source.number), f"{source.tensor.label} resized {words}", far))
+                said = {**settings, "output_size": made.shape[1:3]}
+                # Where the channels are first, mistakes are replayed on nothing: what was seen lies otherwise.
+                call = Call(kind="upsample", settings=said, inputs=(x,)) if not ours else None
+                words_of = f"{source.tensor.label} resized {words}"
+                found.append(Form(("resized", words, source.number), words_of, far, call))
     yield found
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from parity.explaining.layers.functions.form import Form, Given, Source, apart, fits, places_of
 from parity.explaining.updates.fits import plainly
 from parity.nn.activations import ELEMENTWISE
+from parity.nn.layers import Call
 from parity.typing import Array
 
 NEAR = 6
@@ -54,7 +55,8 @@ def _times(given: Given, terms: tuple[Source, ...]) -> Iterator[Form]:
     parts = sorted(zip(terms, said, strict=True), key=lambda part: part[0].tensor.place)
     words = " + ".join(_term(term, number) for term, number in parts)
     key = tuple(sorted((term.number, f"{number:.5g}") for term, number in parts))
-    yield Form(("sum", *key), words, far)
+    call = Call(kind="sum", settings={"factors": tuple(n for _, n in parts)}, inputs=tuple(t.values for t, _ in parts))
+    yield Form(("sum", *key), words, far, call)
 
 
 def _term(source: Source, number: float) -> str:
@@ -89,4 +91,5 @@ def _activated(given: Given, pair: tuple[Source, Source]) -> Iterator[Form]:
             if fits(far):
                 said = f"{text}{name}({names[1]})" if where == "second" else f"{name}{text}"
                 place = {"around": "around", "first": str(one.number), "second": str(two.number)}[where]
-                yield Form(("activated", name, place, *sorted((one.number, two.number))), said, far)
+                call = Call(kind="sum", settings={"activation": name, "where": where}, inputs=(one.values, two.values))
+                yield Form(("activated", name, place, *sorted((one.number, two.number))), said, far, call)

@@ -22,12 +22,15 @@ class Between:
         right: ``(torch, layers, x)`` to what the last layer takes; ``layers`` are three of one width.
         wrong: The same with the mistake.
         said: What must be said of the first run, which is wrong, and of the second.
+        names: The mistake that is named in the first run, and what is named of the pair the other way round, if it is
+            the first run's there too.
         given: What the model is given: ``steps``, ``words`` or ``images``.
     """
 
     right: Callable[[Any, Any, Any], Any]
     wrong: Callable[[Any, Any, Any], Any]
     said: tuple[str, str]
+    names: tuple[str, ...] = ()
     given: str = "steps"
 
 
@@ -71,46 +74,111 @@ def _resized(**settings: Any) -> Callable[[Any, Any, Any], Any]:
 
 BETWEEN: dict[str, Between] = {
     "residual missing": Between(
-        _residual(lambda t, x, y: x + y), _residual(lambda t, x, y: y), ("layers.1", "layers.0 + layers.1")
+        _residual(lambda t, x, y: x + y),
+        _residual(lambda t, x, y: y),
+        ("layers.1", "layers.0 + layers.1"),
+        names=("residual-missing",),
     ),
     "residual scaled": Between(
         _residual(lambda t, x, y: x + y),
         _residual(lambda t, x, y: x + 0.5 * y),
         ("layers.0 + 0.5 layers.1", "layers.0 + layers.1"),
+        names=("residual-times-a-factor",),
     ),
     "residual before the activation": Between(
         _residual(lambda t, x, y: x + t.relu(y)),
         _residual(lambda t, x, y: t.relu(x + y)),
         ("relu(layers.0 + layers.1)", "layers.0 + relu(layers.1)"),
+        names=("activation-after-the-residual", "activation-before-the-residual"),
     ),
     "concatenated the other way": Between(
         _residual(lambda t, x, y: t.cat((x, y), -1)),
         _residual(lambda t, x, y: t.cat((y, x), -1)),
         ("layers.1 before layers.0", "layers.0 before layers.1"),
+        names=("concatenated-in-another-order", "concatenated-in-another-order"),
     ),
     "last for last valid": Between(
-        _last_valid, lambda t, f, x: f[0](x)[:, -1], ("the last place", "another place of each example"),
+        _last_valid,
+        lambda t, f, x: f[0](x)[:, -1],
+        ("the last place", "another place of each example"),
+        names=("last-for-last-valid-place",),
     ),
     "mean for first": Between(
-        lambda t, f, x: f[0](x)[:, 0], lambda t, f, x: f[0](x).mean(1), ("the mean over places", "the first place")
+        lambda t, f, x: f[0](x)[:, 0],
+        lambda t, f, x: f[0](x).mean(1),
+        ("the mean over places", "the first place"),
+        names=("mean-for-one-place", "one-place-for-the-mean"),
     ),
-    "positions in halves": Between(_positions(), _positions(False), ("sines before cosines", "sines and cosines in turn")),
+    "positions in halves": Between(
+        _positions(),
+        _positions(False),
+        ("sines before cosines", "sines and cosines in turn"),
+        names=("sines-before-cosines", "sines-and-cosines-in-turn"),
+    ),
     "positions of another base": Between(
-        _positions(), _positions(base=100.0), ("base 100", "base 10000"),
+        _positions(),
+        _positions(base=100.0),
+        ("base 100", "base 10000"),
     ),
-    "positions begin with 1": Between(_positions(), _positions(start=1), ("from place 1", "from place 0")),
+    "positions begin with 1": Between(
+        _positions(), _positions(start=1), ("from place 1", "from place 0"), names=("positions-begin-elsewhere",)
+    ),
     "positions twice": Between(_positions(), _positions(times=2.0), ("2 times", "sines and cosines in turn")),
     "positions missing": Between(_positions(), _positions(times=0.0), ("layers.0", "sines and cosines in turn")),
     "embedding scaled": Between(
-        _positions(scaled=math.sqrt(WIDTH)), _positions(), ("layers.0 +", "2.44949 layers.0 +"), "words"
+        _positions(scaled=math.sqrt(WIDTH)), _positions(), ("layers.0 +", "2.44949 layers.0 +"), given="words"
     ),
-    "learned positions one on": Between(_learned(0), _learned(1), ("rows 1 to 7 of table", "rows 0 to 6 of table")),
-    "corners": Between(_resized(), _resized(align_corners=True), ("corners aligned", "half-pixel"), "images"),
-    "nearest": Between(_resized(), _resized(mode="nearest"), ("nearest", "bilinear"), "images"),
+    "learned positions one on": Between(
+        _learned(0), _learned(1), ("rows 1 to 7 of layers.table", "rows 0 to 6 of layers.table")
+    ),
+    "corners": Between(
+        _resized(),
+        _resized(align_corners=True),
+        ("corners aligned", "half-pixel"),
+        given="images",
+        names=("corners-aligned-in-a-resize", "corners-not-aligned-in-a-resize"),
+    ),
+    "nearest": Between(
+        _resized(), _resized(mode="nearest"), ("nearest", "bilinear"), given="images", names=("nearest-for-bilinear",)
+    ),
     "antialias": Between(
-        _resized(size=(3, 3)), _resized(size=(3, 3), antialias=True), ("with antialiasing", "without"), "images"
+        _resized(size=(3, 3)),
+        _resized(size=(3, 3), antialias=True),
+        ("with antialiasing", "bilinear, half-pixel"),
+        given="images",
+        names=("another-antialiasing", "another-antialiasing"),
     ),
-}  # fmt: skip
+}
+"""What is planted: each named where a name is given, and said in words in any case."""
+
+
+def _valid_mean(t: Any, f: Any, x: Any) -> Any:
+    states, lengths = f[0](x), t.tensor([3, 7, 5, 2, 7, 4, 6, 1])
+    seen = (t.arange(STEPS) < lengths[:, None])[..., None].to(states.dtype)
+    return (states * seen).sum(1) / seen.sum(1)
+
+
+def _frequencies(t: Any, f: Any, x: Any) -> Any:
+    """Positions whose waves are no powers of one base."""
+    angles = np.arange(STEPS)[:, None] / np.array([1.0, 7.0, 19.0])
+    return f[0](x) + t.tensor(np.concatenate((np.sin(angles), np.cos(angles)), -1)).to(x.dtype)
+
+
+OTHERS: dict[str, Between] = {
+    "mean of valid places": Between(lambda t, f, x: f[0](x).mean(1), _valid_mean, ("", "")),
+    "median for mean": Between(lambda t, f, x: f[0](x).mean(1), lambda t, f, x: f[0](x).median(1)[0], ("", "")),
+    "resized by area": Between(_resized(size=(3, 3)), _resized(size=(3, 3), mode="area"), ("", ""), given="images"),
+    "a product for a sum": Between(_residual(lambda t, x, y: x + y), _residual(lambda t, x, y: x * y), ("", "")),
+    "another gate": Between(
+        _residual(lambda t, x, y: x + t.relu(y)), _residual(lambda t, x, y: x + y * t.sigmoid(1.6 * y)), ("", "")
+    ),
+    "normalized sum": Between(
+        _residual(lambda t, x, y: x + y),
+        _residual(lambda t, x, y: (x + y) / (x + y).norm(dim=-1, keepdim=True)),
+        ("", ""),
+    ),
+}
+"""Functions that are near to those that are known: nothing is named, and nothing is said that was not computed."""
 
 
 def trained(name: str, wrong: bool, folder: Path, dtype: str) -> None:
@@ -119,7 +187,7 @@ def trained(name: str, wrong: bool, folder: Path, dtype: str) -> None:
 
     from parity.watching import watch
 
-    plant = BETWEEN[name]
+    plant = {**BETWEEN, **OTHERS}[name]
 
     class Model(torch.nn.Module):
         def __init__(self) -> None:
@@ -147,3 +215,10 @@ def trained(name: str, wrong: bool, folder: Path, dtype: str) -> None:
             x = torch.randn(shape).to(getattr(torch, dtype))
             x = torch.randint(0, WORDS, (8, STEPS)) if plant.given == "words" else x
             run.step(lambda x=x: model(x).square().mean())
+
+
+def recorded(name: str, wrong: bool, dtype: str, folder: str) -> str:
+    """Called where torch is: train a model, and give the folder of its run."""
+    where = Path(folder, "run")
+    trained(name, wrong, where, dtype)
+    return str(where)
