@@ -165,6 +165,8 @@ def _of_losses(sides: tuple[Side, Side], location: Location, number: int) -> Dia
     found = losses_apart(steps, (first.run.meta["dtype"], second.run.meta["dtype"]))
     if found is None:
         return None
+    if not found.names:
+        return diagnosis_of(location, untried=found.words)
     note = f"{found.words}; which of the two is meant, recordings do not tell"
     location = replace(location, note="; ".join(filter(None, (location.note, note))))
     return diagnosis_of(location, (Replay(found.names, location.phase, 1.0),))

@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+import numpy as np
+
 from parity.dtypes import unit
-from parity.explaining.losses import crossentropy, errors, weights
+from parity.explaining.losses import crossentropy, errors, last_layer, weights
 from parity.explaining.losses.given import NEEDED, gradient_of
 from parity.recording.steps import Step
 
@@ -23,7 +25,7 @@ class Apart:
     """In what two losses differ.
 
     Attributes:
-        names: The mistakes, all of which are made.
+        names: The mistakes, all of which are made; none where no mistake is proven, and words alone say what is seen.
         words: What either loss is.
     """
 
@@ -49,7 +51,28 @@ def losses_apart(steps: Sequence[tuple[Step, Step]], dtypes: tuple[str, str]) ->
         found = _held(steps, dtypes, read, apart)  # type: ignore[arg-type]
         if found is not None:
             return found
-    return _of_errors(steps, dtypes)
+    return _of_errors(steps, dtypes) or _of_last_layers(steps, dtypes)
+
+
+def _of_last_layers(steps: Sequence[tuple[Step, Step]], dtypes: tuple[str, str]) -> Apart | None:
+    """Tell the losses by the gradients of the last layer's parameters, where those for predictions are missing."""
+    if not steps or all(gradient_of(step) is not None for step in steps[0]):
+        return None
+    sides = list(zip(*steps, strict=True))
+    first, second = (last_layer.smoothing_of(side, dtype) for side, dtype in zip(sides, dtypes, strict=True))
+    if first is not None and second is not None and np.array_equal(first.counts, second.counts):
+        unsure = first.unsure + second.unsure
+        if abs(first.share - second.share) > unsure:
+            name, words = crossentropy.smoothings_apart(first.share, second.share, first.outputs, unsure)
+            return Apart((name,), words)
+    signs = [last_layer.signs_of(side, dtype) for side, dtype in zip(sides, dtypes, strict=True)]
+    for which, mine, other in (("first", *signs), ("second", *signs[::-1])):
+        if mine is not None and other is None:
+            name, count = mine
+            where = f"in each of {len(steps)} updates of the {which} run"
+            what = f"the gradients of {name} are whole multiples of 1/{count}, as those of absolute errors are"
+            return Apart((), f"{where} {what}, and the other's are not")
+    return _held(steps, dtypes, last_layer.labelled, weights.weights_apart)
 
 
 def _held(

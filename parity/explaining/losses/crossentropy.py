@@ -277,7 +277,8 @@ def entropies_apart(pairs: Sequence[tuple[Entropy, Entropy]]) -> tuple[list[str]
         text = f"divides its logits by {one.temperature:.6g}, the second by {other.temperature:.6g}"
         found.append((TEMPERATURE, f"the first run {text}"))
     if abs(one.smoothing - other.smoothing) > one.unsure + other.unsure:
-        found.append(_smoothings(one, other))
+        unsure = one.unsure + other.unsure
+        found.append(smoothings_apart(one.smoothing, other.smoothing, one.outputs, unsure))
     if any(mine.counted != its.counted for mine, its in pairs):
         text = f"{one.counted} count in the first run, {other.counted} in the second"
         found.append((NOT_IGNORED, f"of {len(one.classes)} rows {text}"))
@@ -288,22 +289,30 @@ def entropies_apart(pairs: Sequence[tuple[Entropy, Entropy]]) -> tuple[list[str]
     return [name for name, _ in found], "; ".join(text for _, text in found)
 
 
-def _smoothings(one: Entropy, other: Entropy) -> tuple[str, str]:
+def smoothings_apart(one: float, other: float, outputs: int, unsure: float) -> tuple[str, str]:
     """Name how labels are smoothed in two runs.
 
     Over the other classes alone, a share e is that of e K / (K - 1) over all K classes. Where that is a number which
     somebody may have written, nothing tells whether it was.
+
+    Args:
+        one: The first run's share, over all classes.
+        other: The second run's.
+        outputs: How many classes there are.
+        unsure: How far rounding may have moved them.
+
+    Returns:
+        The mistake's name, and both shares in words.
     """
-    text = f"labels are smoothed by {one.smoothing:.6g} in the first run, by {other.smoothing:.6g} in the second"
-    if not one.smoothing or not other.smoothing:
+    text = f"labels are smoothed by {one:.6g} in the first run, by {other:.6g} in the second"
+    if not one or not other:
         return SMOOTHING, text
     for mine, its in ((one, other), (other, one)):
-        others = its.smoothing * its.outputs / (its.outputs - 1)
-        if abs(mine.smoothing - others) <= mine.unsure + its.unsure:
-            said = f"{its.smoothing:.6g} over the other classes alone"
-            if abs(mine.smoothing - round(mine.smoothing, 2)) <= mine.unsure:
+        if abs(mine - its * outputs / (outputs - 1)) <= unsure:
+            said = f"{its:.6g} over the other classes alone"
+            if abs(mine - round(mine, 2)) <= unsure:
                 return ANOTHER_SMOOTHING, f"{text}, which may be {said}"
-            return OVER_OTHERS, f"{text}, as {said} is of {mine.outputs}"
+            return OVER_OTHERS, f"{text}, as {said} is of {outputs}"
     return ANOTHER_SMOOTHING, text
 
 
