@@ -17,7 +17,7 @@ import numpy as np
 from parity.explaining.diagnose import Diagnosis
 from parity.explaining.location import Location
 from parity.explaining.losses.apart import SENTENCES as OF_LOSSES
-from parity.explaining.losses.apart import UPDATES, losses_apart
+from parity.explaining.losses.apart import UPDATES, losses_apart, missing
 from parity.explaining.pairs import Noise
 from parity.explaining.replay import Replay
 from parity.explaining.updates import clipping, statistics
@@ -143,6 +143,9 @@ def _of_gradients(
     if location.phase is Phase.LOSS and (of_loss := _of_losses(sides, location, number)) is not None:
         return of_loss
     both = sides[0].steps[number], sides[1].steps[number]
+    if location.phase is Phase.LOSS and (lacking := missing([both])):
+        location = replace(location, note="; ".join(filter(None, (location.note, lacking))))
+        tried = replace(tried, location=location) if tried is not None else None
     words = multiples_in_words(*both, dtype, zero)
     if not words and location.phase is Phase.LOSS:
         words = smoothing_in_words(*both, dtype)

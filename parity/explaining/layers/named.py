@@ -16,6 +16,7 @@ import numpy as np
 from parity.explaining.layers.alignment import Alignment
 from parity.explaining.layers.between import KINDS, calls_between, seen_between, taken_between
 from parity.explaining.layers.calls import OVER_AXES, UNFIT, Seen, Taken, calls_of, taken
+from parity.explaining.layers.cells import alone, in_cell
 from parity.explaining.layers.chain import in_chain
 from parity.explaining.layers.dataflow import Tensor
 from parity.explaining.layers.functions.described import Between
@@ -164,7 +165,14 @@ def named_in_chain(
         return None
     side = 0 if chains[0] else 1
     given, other = (ours, theirs) if side == 0 else (theirs, ours)
-    found = in_chain(alignment, side, chains[side], given, other)
+    cell = alone(chains[side])
+    if cell is None:
+        found = in_chain(alignment, side, chains[side], given, other)
+    else:
+        key = side, cell.name, other.label
+        if key not in alignment.cells:  # to search for inputs takes seconds
+            alignment.cells[key] = in_cell(alignment, side, cell, other)
+        found = alignment.cells[key]
     if not 0 < len(found) <= ALIKE:
         return None
     return Named(
