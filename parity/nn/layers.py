@@ -180,7 +180,7 @@ def _sum(call: Call) -> Array:
     """Tensors of one shape, each times a factor; with an activation around all, or of the first or second alone."""
     factors: tuple[float, ...] = call.settings.get("factors", (1.0,) * len(call.inputs))
     where = call.settings.get("where", "")
-    activation = functions.ELEMENTWISE[call.settings["activation"]] if where else np.asarray
+    activation = functions.ELEMENTWISE[call.settings.get("activation", "relu")]
     terms = [factor * term for factor, term in zip(factors, call.inputs, strict=True)]
     for number, place in enumerate(("first", "second")):
         if where == place:
@@ -194,9 +194,8 @@ def _place(call: Call) -> Array:
     place, x = call.settings["place"], call.x
     if place == "each":
         return x[np.arange(len(x)), call.settings["places"]]
-    together = {"mean": np.mean, "sum": np.sum, "largest": np.max}
-    if place in together:
-        return np.asarray(together[place](x, 1))
+    if place in ("mean", "sum", "largest"):
+        return np.asarray({"mean": x.mean, "sum": x.sum, "largest": x.max}[place](1))
     return x[:, {"first": 0, "last": -1}.get(place, place)]
 
 
@@ -230,6 +229,33 @@ def _recurrent(call: Call) -> Array:
     else:
         found = recurrent.rnn(call.x, *given, reverse=reverse, activation=settings.get("activation") or "tanh")[0]
     return found[:, 0 if reverse else -1] if settings.get("last") else found
+
+
+def recurrent_step(call: Call, x: Array, hidden: Array, cell: Array) -> tuple[Array, Array]:
+    """Take one step of a recurrent layer.
+
+    Args:
+        call: The layer; its inputs count for nothing.
+        x: What the step takes, (batch, features).
+        hidden: The state before it, (batch, units).
+        cell: The cell's state before it, of the same shape, for those that have one.
+
+    Returns:
+        Both states after it.
+
+    Examples:
+        >>> params = {"kernel": np.ones((1, 1)), "recurrent_kernel": np.ones((1, 1))}
+        >>> call = Call(kind="recurrent", settings={"cell": "RNN", "activation": "relu"}, params=params)
+        >>> recurrent_step(call, np.ones((1, 1)), np.ones((1, 1)), np.zeros((1, 1)))[0].tolist()
+        [[2.0]]
+    """
+    p, settings = call.params, call.settings
+    given = p["kernel"], p["recurrent_kernel"], p.get("bias"), p.get("recurrent_bias")
+    if settings["cell"] == "LSTM":
+        return recurrent.lstm(x[:, None], *given, hidden, cell)[1:]
+    if settings["cell"] == "GRU":
+        return recurrent.gru(x[:, None], *given, hidden, reset_after=settings.get("reset_after", True))[1], cell
+    return recurrent.rnn(x[:, None], *given, hidden, activation=settings.get("activation") or "tanh")[1], cell
 
 
 def _attend(call: Call) -> Array:

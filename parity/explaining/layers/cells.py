@@ -17,8 +17,7 @@ from parity.explaining.layers.calls import UNFIT, Seen, Taken, calls_of
 from parity.explaining.layers.dataflow import Tensor
 from parity.mistakes.catalogue.replayed import REPLAYED
 from parity.mistakes.layer import LayerMistake
-from parity.nn import recurrent
-from parity.nn.layers import Call, compute
+from parity.nn.layers import Call, compute, recurrent_step
 from parity.recording.layers import Layer
 from parity.tolerance import FACTOR
 from parity.typing import Array
@@ -62,7 +61,7 @@ def in_cell(
     wanted = other.values[:ROWS].astype(np.float64)
     stirred = states + tensor.floor * np.random.default_rng(0).choice((-1.0, 1.0), states.shape)
     taken = Taken(flow, side, layer, (states,), states, tensor.floor)
-    tried: list[list[tuple[object, ...]]] = []
+    tried: list[list[tuple[str, tuple[int, ...], float]]] = []
     try:
         for seen in calls_of(alignment, taken, None):
             call = seen.call
@@ -140,20 +139,7 @@ def inputs_of(call: Call, states: Array, floor: float) -> tuple[Array, Array]:
 
 def _step(call: Call, hidden: Array, cell: Array) -> Callable[[Array], tuple[Array, Array]]:
     """One step of a layer, as a function of its input (batch, features)."""
-    p = call.params
-    given = p["kernel"], p["recurrent_kernel"], p.get("bias"), p.get("recurrent_bias")
-
-    def one(x: Array) -> tuple[Array, Array]:
-        if call.settings["cell"] == "LSTM":
-            _, state, moved = recurrent.lstm(x[:, None], *given, hidden, cell)
-            return state, moved
-        if call.settings["cell"] == "GRU":
-            after = bool(call.settings.get("reset_after", True))
-            return recurrent.gru(x[:, None], *given, hidden, reset_after=after)[1], cell
-        activation = call.settings.get("activation") or "tanh"
-        return recurrent.rnn(x[:, None], *given, hidden, activation=activation)[1], cell
-
-    return one
+    return lambda x: recurrent_step(call, x, hidden, cell)
 
 
 def _solved(call: Call, before: tuple[Array, Array], wanted: Array, floor: float) -> tuple[Array, Array]:

@@ -200,10 +200,10 @@ def named_function(found: Between) -> Named | None:
             continue
         made, floor = np.asarray(found.made[mine].values, np.float64), found.made[mine].floor
         names: dict[str, tuple[LayerMistake, float, str]] = {}
-        for form in (form for form in found.sides[1 - mine] if form.call is not None):
-            seen = Seen(form.call, made, floor)
+        for call in (form.call for form in found.sides[1 - mine] if form.call is not None):
+            seen = Seen(call, made, floor)
             for mistake in REPLAYED:
-                if form.call.kind in mistake.kinds and mistake.name not in names:
+                if call.kind in mistake.kinds and mistake.name not in names:
                     replayed = _replayed(mistake, seen)
                     if replayed is not None:
                         names[mistake.name] = mistake, *replayed

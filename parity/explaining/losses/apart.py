@@ -44,14 +44,9 @@ def losses_apart(steps: Sequence[tuple[Step, Step]], dtypes: tuple[str, str]) ->
         The difference, of which each update is proof; None if it is not known.
     """
     steps = steps[:UPDATES]
-    for read, apart in (
-        (crossentropy.entropy_of, crossentropy.entropies_apart),
-        (weights.weighted_of, weights.weights_apart),
-    ):
-        found = _held(steps, dtypes, read, apart)  # type: ignore[arg-type]
-        if found is not None:
-            return found
-    return _of_errors(steps, dtypes) or _of_last_layers(steps, dtypes)
+    found = _held(steps, dtypes, crossentropy.entropy_of, crossentropy.entropies_apart)
+    found = found or _held(steps, dtypes, weights.weighted_of, weights.weights_apart)
+    return found or _of_errors(steps, dtypes) or _of_last_layers(steps, dtypes)
 
 
 def _of_last_layers(steps: Sequence[tuple[Step, Step]], dtypes: tuple[str, str]) -> Apart | None:
@@ -66,7 +61,7 @@ def _of_last_layers(steps: Sequence[tuple[Step, Step]], dtypes: tuple[str, str])
             name, words = crossentropy.smoothings_apart(first.share, second.share, first.outputs, unsure)
             return Apart((name,), words)
     signs = [last_layer.signs_of(side, dtype) for side, dtype in zip(sides, dtypes, strict=True)]
-    for which, mine, other in (("first", *signs), ("second", *signs[::-1])):
+    for which, mine, other in (("first", signs[0], signs[1]), ("second", signs[1], signs[0])):
         if mine is not None and other is None:
             name, count = mine
             where = f"in each of {len(steps)} updates of the {which} run"

@@ -99,7 +99,7 @@ def weighted_of(step: Step, dtype: str) -> Weighted | None:
 
 def _fitted(form: Form, back: Array, loss: float, dtype: str, smoothed: bool) -> Weighted | None:
     """Fit each row's share, and one smoothing of all if it is asked for; None if that does not make the gradients."""
-    counts, outputs = back.any(-1), back.shape[1]
+    counts, outputs = np.asarray(back.any(-1)), back.shape[1]
     if smoothed and outputs < 3:  # two classes cannot tell a smoothed label from a lighter row
         return None
     logarithm, first, second, back = (each[counts] for each in (*form, back))
@@ -136,7 +136,7 @@ def _fitted(form: Form, back: Array, loss: float, dtype: str, smoothed: bool) ->
     # Of a row that is almost right little is left to tell its share by.
     sure = float(np.min(np.abs(made).max(-1)))
     unsure = FACTOR * rounding / max(sure, 1e-6)
-    all_shares, classes = np.zeros(len(counts)), np.full(len(counts), -1)
+    all_shares, classes = np.zeros(np.size(counts)), np.full(np.size(counts), -1)
     all_shares[counts], classes[counts] = shares, own.argmax(-1)
     return Weighted(all_shares, classes, each * outputs, unsure, outputs)
 
@@ -160,10 +160,10 @@ def weights_apart(pairs: Sequence[tuple[Weighted, Weighted]]) -> tuple[list[str]
         return [], ""
     if uniform[0] != uniform[1]:
         which, mine = ("second", 1) if uniform[0] else ("first", 0)
-        weights = _weights([pair[mine] for pair in pairs])
-        if weights is None:
+        own = _weights([pair[mine] for pair in pairs])
+        if own is None:
             return [OF_ROWS], f"the {which} run's rows have weights of their own, the other's count alike"
-        return [MISSING], f"{_in_words(which, weights)}, the other's count alike"
+        return [MISSING], f"{_in_words(which, own)}, the other's count alike"
     weights = [_weights([pair[side] for pair in pairs]) for side in (0, 1)]
     near = 2 * max(one.unsure for pair in pairs for one in pair)
     ratios = [(mine.shares[mine.classes >= 0] / its.shares[mine.classes >= 0]) for mine, its in pairs]

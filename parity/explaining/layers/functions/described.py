@@ -182,10 +182,23 @@ def _resized(alignment: Alignment, ours: Tensor, theirs: Tensor) -> str:
     floor = max(ours.floor, theirs.floor)
     if first.shape != second.shape or not floor:
         return ""
-    found = resized_together(first, second, int(inputs[0][0][0]), floor)
+    size = int(inputs[0][0][0])
+    found = resized_together(first, second, size, floor)
+    for number in range(alignment.sides[0].number + 1, alignment.sides[0].number + 1 + LATER if found else 0):
+        one, two = (
+            flow.run.steps.get(f"{number}/activations/{tensor.label}")
+            for flow, tensor in zip(alignment.sides, (ours, theirs), strict=True)
+        )
+        if one is None or two is None or one.shape != ours.values.shape or two.shape != theirs.values.shape:
+            break
+        one, two = (last(each, flow.channels_first) for each, flow in zip((one, two), alignment.sides, strict=True))
+        # The batch is another one, and both runs are given the same.
+        again = {pair[:2] for pair in resized_together(one, two, size, 2 * floor)}
+        found = [pair for pair in found if pair[:2] in again]
     if not 0 < len(found) <= ALIKE:
         return ""
-    said = [" or ".join(dict.fromkeys(METHODS[pair[which]][0] for pair in found)) for which in (0, 1)]
+    numbers = [[pair[0] for pair in found], [pair[1] for pair in found]]
+    said = [" or ".join(dict.fromkeys(METHODS[number][0] for number in some)) for some in numbers]
     return (
         f"the first run resizes its input {said[0]}, the second {said[1]} (what both see of it agrees to "
         f"{max(far for *_, far in found):.2g} of the noise floor)"

@@ -140,7 +140,8 @@ def _sizes(size: int, others: int, height: int, width: int) -> tuple[int, int] |
 
 def _map(old: int, new: int, settings: Mapping[str, Any]) -> Array:
     """The matrix (new, old) that resizes along one axis."""
-    return resize(np.eye(old)[None], output_size=(new,), **settings)[0]
+    matrix: Array = resize(np.eye(old)[None], output_size=(new,), **settings)[0]
+    return matrix
 
 
 def _outside(matrix: Array) -> Array:

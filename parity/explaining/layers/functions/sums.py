@@ -75,8 +75,8 @@ def _activated(given: Given, pair: tuple[Source, Source]) -> Iterator[Form]:
         x, y = (source.values.reshape(-1)[places] for source in (one, two))
         function = ELEMENTWISE[name]
         if where == "around":
-            return function(x + y)
-        return function(x) + y if where == "first" else x + function(y)
+            return np.asarray(function(x + y))
+        return np.asarray(function(x) + y if where == "first" else x + function(y))
 
     words = {
         "around": f"({names[0]} + {names[1]})",
