@@ -194,8 +194,10 @@ def _place(call: Call) -> Array:
     place, x = call.settings["place"], call.x
     if place == "each":
         return x[np.arange(len(x)), call.settings["places"]]
-    if place in ("mean", "sum", "largest"):
-        return np.asarray({"mean": x.mean, "sum": x.sum, "largest": x.max}[place](1))
+    if place == "mean":
+        return np.asarray(x.mean(1))
+    if place in ("sum", "largest"):
+        return np.asarray(x.sum(1) if place == "sum" else x.max(1))
     return x[:, {"first": 0, "last": -1}.get(place, place)]
 
 
