@@ -24,8 +24,10 @@ NEAR, LATER = 12, 3
 """So many of the nearest tensors before are tried as sources, and on so many later updates each function is held."""
 ALIKE = 3
 """So many functions may make what was given; where more do, nothing is said."""
-MOST = 8_000_000
+MOST = 64_000_000
 """Larger tensors are not looked at."""
+ENOUGH, FEWEST = 500_000, 2
+"""Of so many values a function is told, and of so few examples at least."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def functions_of(alignment: Alignment, side: int, tensor: Tensor) -> list[Form]:
     given = _given(alignment.sides[side], tensor, pairs)
     if given is None:
         return []
-    later = [one for one in _later(alignment.sides[side], given) if one is not None]
+    later = [one for one in _later(alignment.sides[side], tensor, pairs, given) if one is not None]
     for family in FAMILIES:
         for forms in family(given):
             kept = [form for form in forms if all(_again(form, family, one) for one in later)]
@@ -136,28 +138,48 @@ def _usable(tensor: Tensor) -> bool:
 
 
 def _given(flow: Dataflow, tensor: Tensor, pairs: Iterable[tuple[int, Tensor]]) -> Given | None:
-    if not _usable(tensor) or not tensor.floor or not np.isfinite(tensor.values).all():  # type: ignore[arg-type]
+    if not _usable(tensor) or not tensor.floor:
         return None
-    sources = tuple(Source(number, one) for number, one in pairs if np.isfinite(one.values).all())  # type: ignore[arg-type]
     tables = tuple((name, np.asarray(value, np.float64)) for name, value in flow.params.items() if value.ndim == 2)
-    return Given(tensor, sources, tables, flow.channels_first)
+    return _cut(tensor, pairs, tables, flow.channels_first)
 
 
-def _later(flow: Dataflow, given: Given) -> Iterable[Given | None]:
+def _cut(
+    made: Tensor, pairs: Iterable[tuple[int, Tensor]], tables: tuple[tuple[str, Array], ...], channels_first: bool
+) -> Given | None:
+    """Let a few examples of large tensors stand for all; None if what was given is not finite."""
+    assert made.values is not None
+    count = len(made.values)
+    rows = max(FEWEST, ENOUGH * count // made.size)
+    few = [(number, _first(one, count, rows)) for number, one in pairs]
+    sources = tuple(
+        Source(number, one) for number, one in few if one.values is not None and np.isfinite(one.values).all()
+    )
+    made = _first(made, count, rows)
+    return Given(made, sources, tables, channels_first) if np.isfinite(made.values).all() else None  # type: ignore[arg-type]
+
+
+def _first(tensor: Tensor, count: int, rows: int) -> Tensor:
+    """The first examples of a tensor of so many."""
+    values = tensor.values
+    return tensor if values is None or len(values) != count else replace(tensor, values=values[:rows])
+
+
+def _later(flow: Dataflow, tensor: Tensor, pairs: Sequence[tuple[int, Tensor]], given: Given) -> Iterable[Given | None]:
     """The same tensors in later updates, as far as they were recorded."""
     steps = flow.run.steps
     for number in range(len(steps_of(flow.run))):
         prefix = f"{number}/activations/"
-        if number == flow.number or number > flow.number + LATER or f"{prefix}{given.made.label}" not in steps:
+        if number == flow.number or number > flow.number + LATER or f"{prefix}{tensor.label}" not in steps:
             continue
-        made = _at(given.made, steps[f"{prefix}{given.made.label}"])
-        known = [(one, steps.get(f"{prefix}{one.tensor.label}")) for one in given.sources]
-        sources = tuple(replace(one, tensor=_at(one.tensor, value)) for one, value in known if value is not None)
+        made = _at(tensor, steps[f"{prefix}{tensor.label}"])
+        known = [(number, one, steps.get(f"{prefix}{one.label}")) for number, one in pairs]
+        sources = [(number, _at(one, value)) for number, one, value in known if value is not None]
         tables = tuple(
             (name, np.asarray(steps.get(f"{number}/params/{name}", value), np.float64)) for name, value in given.tables
         )
-        usable = _usable(made) and all(_usable(one.tensor) for one in sources)
-        yield Given(made, sources, tables, given.channels_first) if usable else None
+        usable = _usable(made) and all(_usable(one) for _, one in sources)
+        yield _cut(made, sources, tables, given.channels_first) if usable else None
 
 
 def _at(tensor: Tensor, values: Array) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -47,7 +48,7 @@ class Source:
     number: int
     tensor: Tensor
 
-    @property
+    @cached_property
     def values(self) -> Array:
         """Its values in float64."""
         assert self.tensor.values is not None
@@ -70,7 +71,7 @@ class Given:
     tables: tuple[tuple[str, Array], ...]
     channels_first: bool
 
-    @property
+    @cached_property
     def values(self) -> Array:
         """What it gave, in float64."""
         assert self.made.values is not None

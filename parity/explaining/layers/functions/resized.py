@@ -36,8 +36,8 @@ METHODS: tuple[tuple[str, Mapping[str, Any]], ...] = (
     ("bicubic, half-pixel, with antialiasing", {"method": "cubic", "antialias": True}),
 )
 """The ways to resize, in words and in those of ``parity.nn.resizing``."""
-SIDE = 512
-"""Larger images are not looked at."""
+SIDE, UNKNOWN = 512, 64
+"""Larger images are not looked at; nor larger ones of which the source is not known, which takes longer."""
 EXAMPLES = 16
 """So many images and channels stand for all."""
 TOGETHER = 8
@@ -94,7 +94,7 @@ def resized_together(first: Array, second: Array, size: int, floor: float) -> li
     """
     batch, height, width, channels = first.shape
     sizes = _sizes(size, batch * channels, height, width)
-    if sizes is None or max(*sizes, height, width) > SIDE:
+    if sizes is None or max(*sizes, height, width) > UNKNOWN:
         return []
     few = slice(max(1, EXAMPLES // channels))
     images = [np.moveaxis(each[few].astype(np.float64), -1, 1) for each in (first, second)]  # (batch, channels, h, w)
@@ -111,7 +111,9 @@ def resized_together(first: Array, second: Array, size: int, floor: float) -> li
             continue
         if all(np.allclose(one, two) for one, two in zip(maps[i], maps[j], strict=True)):
             continue
-        shared = [_shared(one, two) for one, two in zip(maps[i], maps[j], strict=True)]
+        shared = [_shared(maps[i][0], maps[j][0])]
+        square = sizes[0] == sizes[1] and height == width
+        shared.append(shared[0] if square else _shared(maps[i][1], maps[j][1]))
         one, two = (
             shared[0][which].T @ image @ shared[1][which] for which, image in enumerate(images)
         )  # each (batch, channels, shared, shared)
