@@ -14,9 +14,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from parity.explaining import crossentropy
 from parity.explaining.diagnose import Diagnosis
 from parity.explaining.location import Location
+from parity.explaining.losses.apart import SENTENCES as OF_LOSSES
+from parity.explaining.losses.apart import UPDATES, losses_apart, missing
 from parity.explaining.pairs import Noise
 from parity.explaining.replay import Replay
 from parity.explaining.updates import clipping, statistics
@@ -35,7 +36,7 @@ from parity.trajectory import Trajectory
 from parity.typing import Array
 
 SENTENCES = {known.name: known.sentence for known in CATALOGUE} | clipping.SENTENCES
-SENTENCES |= crossentropy.SENTENCES | statistics.SENTENCES | SAID
+SENTENCES |= OF_LOSSES | statistics.SENTENCES | SAID
 
 
 def explain_steps(
@@ -139,9 +140,12 @@ def _of_gradients(
     clipped = _clipped(sides, location, number, dtype, zero) if location.phase is Phase.GRADIENT else None
     if clipped is not None and clipped.explanations:
         return clipped
-    if location.phase is Phase.LOSS and (of_entropy := _of_entropies(sides, location, number)) is not None:
-        return of_entropy
+    if location.phase is Phase.LOSS and (of_loss := _of_losses(sides, location, number)) is not None:
+        return of_loss
     both = sides[0].steps[number], sides[1].steps[number]
+    if location.phase is Phase.LOSS and (lacking := missing([both])):
+        location = replace(location, note="; ".join(filter(None, (location.note, lacking))))
+        tried = replace(tried, location=location) if tried is not None else None
     words = multiples_in_words(*both, dtype, zero)
     if not words and location.phase is Phase.LOSS:
         words = smoothing_in_words(*both, dtype)
@@ -156,23 +160,19 @@ def _of_gradients(
     return replace(found, untried=words)
 
 
-def _of_entropies(sides: tuple[Side, Side], location: Location, number: int) -> Diagnosis | None:
-    """Explain a loss by the numbers of both runs' cross-entropies, from one prediction to two losses."""
-    pairs = []
-    until = number + crossentropy.UPDATES
-    for both in zip(*(side.steps[number:until] for side in sides), strict=False):
-        one, other = (
-            crossentropy.entropy_of(step, side.run.meta["dtype"]) for step, side in zip(both, sides, strict=True)
-        )
-        if one is None or other is None:
-            break
-        pairs.append((one, other))
-    names, words = crossentropy.entropies_apart(pairs) if pairs else ([], "")
-    if not names:
+def _of_losses(sides: tuple[Side, Side], location: Location, number: int) -> Diagnosis | None:
+    """Explain a loss by what both runs' losses are, from one prediction to two losses."""
+    first, second = sides
+    until = number + UPDATES
+    steps = list(zip(first.steps[number:until], second.steps[number:until], strict=False))
+    found = losses_apart(steps, (first.run.meta["dtype"], second.run.meta["dtype"]))
+    if found is None:
         return None
-    note = f"{words}; which of the two is meant, recordings do not tell"
+    if not found.names:
+        return diagnosis_of(location, untried=found.words)
+    note = f"{found.words}; which of the two is meant, recordings do not tell"
     location = replace(location, note="; ".join(filter(None, (location.note, note))))
-    return diagnosis_of(location, (Replay(tuple(names), location.phase, 1.0),))
+    return diagnosis_of(location, (Replay(found.names, location.phase, 1.0),))
 
 
 def _clipped(

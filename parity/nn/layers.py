@@ -168,11 +168,37 @@ def _response_norm(call: Call) -> Array:
 
 
 def _positions(call: Call) -> Array:
-    """Sines and cosines added to (batch, steps, width)."""
+    """Sines and cosines added to (batch, steps, width), either times a number."""
     _, steps, width = call.x.shape
     at = np.arange(steps) + call.settings.get("start", 0)
-    interleaved = bool(call.settings.get("interleaved", True))
-    return call.x + positions.sinusoidal_positions(at, width, interleaved=interleaved)
+    interleaved, base = bool(call.settings.get("interleaved", True)), float(call.settings.get("base", 10000.0))
+    waves = positions.sinusoidal_positions(at, width, base=base, interleaved=interleaved)
+    return call.settings.get("factor", 1.0) * call.x + call.settings.get("times", 1.0) * waves
+
+
+def _sum(call: Call) -> Array:
+    """Tensors of one shape, each times a factor; with an activation around all, or of the first or second alone."""
+    factors: tuple[float, ...] = call.settings.get("factors", (1.0,) * len(call.inputs))
+    where = call.settings.get("where", "")
+    activation = functions.ELEMENTWISE[call.settings.get("activation", "relu")]
+    terms = [factor * term for factor, term in zip(factors, call.inputs, strict=True)]
+    for number, place in enumerate(("first", "second")):
+        if where == place:
+            terms[number] = activation(terms[number])
+    found = sum(terms[1:], terms[0])
+    return activation(found) if where == "around" else found
+
+
+def _place(call: Call) -> Array:
+    """What is made of a sequence (batch, steps, width): one place, another of each example, or all of them."""
+    place, x = call.settings["place"], call.x
+    if place == "each":
+        return x[np.arange(len(x)), call.settings["places"]]
+    if place == "mean":
+        return np.asarray(x.mean(1))
+    if place in ("sum", "largest"):
+        return np.asarray(x.sum(1) if place == "sum" else x.max(1))
+    return x[:, {"first": 0, "last": -1}.get(place, place)]
 
 
 def _global_pool(call: Call) -> Array:
@@ -205,6 +231,33 @@ def _recurrent(call: Call) -> Array:
     else:
         found = recurrent.rnn(call.x, *given, reverse=reverse, activation=settings.get("activation") or "tanh")[0]
     return found[:, 0 if reverse else -1] if settings.get("last") else found
+
+
+def recurrent_step(call: Call, x: Array, hidden: Array, cell: Array) -> tuple[Array, Array]:
+    """Take one step of a recurrent layer.
+
+    Args:
+        call: The layer; its inputs count for nothing.
+        x: What the step takes, (batch, features).
+        hidden: The state before it, (batch, units).
+        cell: The cell's state before it, of the same shape, for those that have one.
+
+    Returns:
+        Both states after it.
+
+    Examples:
+        >>> params = {"kernel": np.ones((1, 1)), "recurrent_kernel": np.ones((1, 1))}
+        >>> call = Call(kind="recurrent", settings={"cell": "RNN", "activation": "relu"}, params=params)
+        >>> recurrent_step(call, np.ones((1, 1)), np.ones((1, 1)), np.zeros((1, 1)))[0].tolist()
+        [[2.0]]
+    """
+    p, settings = call.params, call.settings
+    given = p["kernel"], p["recurrent_kernel"], p.get("bias"), p.get("recurrent_bias")
+    if settings["cell"] == "LSTM":
+        return recurrent.lstm(x[:, None], *given, hidden, cell)[1:]
+    if settings["cell"] == "GRU":
+        return recurrent.gru(x[:, None], *given, hidden, reset_after=settings.get("reset_after", True))[1], cell
+    return recurrent.rnn(x[:, None], *given, hidden, activation=settings.get("activation") or "tanh")[1], cell
 
 
 def _attend(call: Call) -> Array:
@@ -264,11 +317,15 @@ FUNCTIONS: Mapping[str, Callable[[Call], Array]] = {
     "recurrent": _recurrent,
     "attend": _attend,
     "gated": _gated,
+    "sum": _sum,
+    "side_by_side": lambda call: np.concatenate(call.inputs, call.settings.get("axis", -1)),
+    "place": _place,
 }
 """What each kind computes.
 
 ``attend`` is what attention does between its projections, ``gated`` what a feed-forward network with a gate does,
-``identity`` no activation, and ``positions`` what is added to an embedding.
+``identity`` no activation, and ``positions`` what is added to an embedding. ``sum``, ``side_by_side`` and ``place`` are
+what models compute between their layers: a residual connection, a concatenation, and what is taken of a sequence.
 """
 FUSED = frozenset(("linear", "conv", "conv_transpose"))
 """The kinds that Keras lets have an activation within them."""

@@ -11,6 +11,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 
@@ -73,6 +74,8 @@ class Alignment:
         """Each tensor with its nearest partner in order."""
         self.partners: tuple[dict[str, set[str]], dict[str, set[str]]] = {}, {}
         """Of each side's tensors, all that agree with it on the other side."""
+        self.cells: dict[tuple[int, str, str], Any] = {}
+        """What is known already of recurrent cells that one run has written by hand."""
         self._align()
         self._part_identities()
         self._fuse(0)

@@ -92,7 +92,7 @@ class Dataflow:
     def __init__(self, run: Trajectory, number: int) -> None:
         self.layers = whole(list(layers_of(run)))
         self.dtype: str = run.meta["dtype"]
-        self.run, self._number = run, number
+        self.run, self.number = run, number
         self._kept = self._named("activations")
         self._sketched = bool(self._kept) and all(map(_is_sketch, self._kept.values()))
         self.tensors: dict[str, Tensor] = {}
@@ -140,13 +140,13 @@ class Dataflow:
         return found
 
     def _named(self, kind: str) -> dict[str, Array]:
-        prefix = f"{self._number}/{kind}/"
+        prefix = f"{self.number}/{kind}/"
         names = [name for name in self.run.steps if name.startswith(prefix)]
         return {name.removeprefix(prefix): self.run.steps[name] for name in names}
 
     def _fill(self) -> None:
         gradients = self._named("activation_gradients")
-        batch = self.run.steps.get(f"{self._number}/batch")
+        batch = self.run.steps.get(f"{self.number}/batch")
         for number, row in enumerate(() if batch is None else batch):
             label = f"input-{number}"
             if (label in self._takers or self._untaken) and label not in self._kept:
@@ -162,7 +162,7 @@ class Dataflow:
                 terms = self._sums.get(label, ())
                 sources = self._made_of(place, layer) if given else [] if terms else self._function_of(summed)
                 self._add(label, whole, summed, gradients.get(label), [*sources, *terms])
-        said = self.run.steps.get(f"{self._number}/prediction")
+        said = self.run.steps.get(f"{self.number}/prediction")
         if said is not None and said.size and self.tensors and (summed := sketch(said)).tobytes() not in self._alike:
             self._add(PREDICTION, said, summed, None, self._function_of(summed))
 
@@ -249,7 +249,7 @@ class Dataflow:
         return claimed or list(self.tensors)[-1:]
 
     def _floor(self, name: str, values: Array | None) -> float:
-        strayed = self.run.steps.get(f"{self._number}/strays/{name}")
+        strayed = self.run.steps.get(f"{self.number}/strays/{name}")
         least = 0.0 if values is None else least_floor(largest(values), self.dtype)
         return float(np.max(() if strayed is None else strayed[np.isfinite(strayed)], initial=least))
 

@@ -16,8 +16,10 @@ import numpy as np
 from parity.explaining.layers.alignment import Alignment
 from parity.explaining.layers.between import KINDS, calls_between, seen_between, taken_between
 from parity.explaining.layers.calls import OVER_AXES, UNFIT, Seen, Taken, calls_of, taken
+from parity.explaining.layers.cells import alone, in_cell
 from parity.explaining.layers.chain import in_chain
 from parity.explaining.layers.dataflow import Tensor
+from parity.explaining.layers.functions.described import Between
 from parity.explaining.layers.projected import named_in_projections
 from parity.mistakes.catalogue.replayed import REPLAYED
 from parity.mistakes.layer import LayerMistake
@@ -164,7 +166,14 @@ def named_in_chain(
         return None
     side = 0 if chains[0] else 1
     given, other = (ours, theirs) if side == 0 else (theirs, ours)
-    found = in_chain(alignment, side, chains[side], given, other)
+    cell = alone(chains[side])
+    if cell is None:
+        found = in_chain(alignment, side, chains[side], given, other)
+    else:
+        key = side, cell.name, other.label
+        if key not in alignment.cells:  # to search for inputs takes seconds
+            alignment.cells[key] = in_cell(alignment, side, cell, other)
+        found = alignment.cells[key]
     if not 0 < len(found) <= ALIKE:
         return None
     return Named(
@@ -203,6 +212,40 @@ def named_in_attention(alignment: Alignment, whole: int, given: Tensor, members:
         floors=max(floors for _, floors, _ in found.values()),
         right=right,
     )
+
+
+@np.errstate(all="ignore")  # a recording may hold any numbers
+def named_function(found: Between) -> Named | None:
+    """Name the mistake that makes what one run computes between its layers of what the other does.
+
+    Args:
+        found: The functions of both runs.
+
+    Returns:
+        The mistake; None if none or too many mistakes explain it.
+    """
+    for mine, which in ((0, "first"), (1, "second")):
+        if not found.made or found.made[mine].values is None:
+            continue
+        made, floor = np.asarray(found.made[mine].values, np.float64), found.made[mine].floor
+        names: dict[str, tuple[LayerMistake, float, str]] = {}
+        for call in (form.call for form in found.sides[1 - mine] if form.call is not None):
+            seen = Seen(call, made, floor)
+            for mistake in REPLAYED:
+                if call.kind in mistake.kinds and mistake.name not in names:
+                    replayed = _replayed(mistake, seen)
+                    if replayed is not None:
+                        names[mistake.name] = mistake, *replayed
+        if 0 < len(names) <= ALIKE:
+            return Named(
+                names=tuple(names),
+                sentences=tuple(mistake.sentence for mistake, *_ in names.values()),
+                said=tuple(said for *_, said in names.values()),
+                which=which,
+                floors=max(floors for _, floors, _ in names.values()),
+                right=max(form.floors for form in found.sides[1 - mine]),
+            )
+    return None
 
 
 def _either(alignment: Alignment, first: Taken, second: Taken) -> Named | None:

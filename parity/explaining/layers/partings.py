@@ -14,9 +14,18 @@ from parity.explaining.layers.arrangement import nearest
 from parity.explaining.layers.dataflow import Dataflow, Tensor, kind_of
 from parity.explaining.layers.elementwise import function_of, functions_in_words
 from parity.explaining.layers.frontier import Frontier, passive
+from parity.explaining.layers.functions.described import Between, between
 from parity.explaining.layers.gates import gates_in_words
 from parity.explaining.layers.matching import Match, matches, regions
-from parity.explaining.layers.named import Named, named, named_alone, named_between, named_in_attention, named_in_chain
+from parity.explaining.layers.named import (
+    Named,
+    named,
+    named_alone,
+    named_between,
+    named_function,
+    named_in_attention,
+    named_in_chain,
+)
 from parity.explaining.layers.parting import Parting, Place
 from parity.explaining.layers.states import states_in_words
 from parity.nn import configuration as words
@@ -134,11 +143,17 @@ class Forward:
         note = ""
         if match is not None:
             both = " ↔ ".join(t.layer.name if t.layer else t.label for t in (match.ours, match.theirs))
-            note = "; ".join(
-                filter(None, (self._states(match), f"what comes after it, {both}, has a partner and parts"))
-            )
-        if (made := function_of(self.sides[side], tensor)) is not None and tensor.layer is None:
-            note = "; ".join(filter(None, (f"it computes {made[0]}", note)))
+            note = f"what comes after it, {both}, has a partner and parts"
+        known = None
+        if match is not None and tensor.layer is None:
+            other = match.theirs if side == 0 else match.ours
+            known = self._between(*((tensor, other) if side == 0 else (other, tensor)))
+        computed = known.words if known is not None else ""
+        if match is not None and not computed:
+            note = "; ".join(filter(None, (self._states(match), note)))
+        if (made := function_of(self.sides[side], tensor)) is not None and tensor.layer is None and not computed:
+            computed = f"it computes {made[0]}"
+        note = "; ".join(filter(None, (computed, note)))
         if kind_of(tensor) in words.RANDOM:
             note = "; ".join(filter(None, ("it is on, and the other run has none that is", note)))
         return Parting(
@@ -148,7 +163,7 @@ class Forward:
             inputs=self._inputs(side, tensor),
             output=float("inf"),
             note=note,
-            mistake=self._left_out(side, tensor, match),
+            mistake=self._left_out(side, tensor, match) or (named_function(known) if known is not None else None),
             certain=match is not None,
         )
 
@@ -251,8 +266,10 @@ class Forward:
                 )
         elif self.alignment.relation(ours, theirs)[0] is Relation.REORDERED:
             note = "they are the same values in another order"
+        known = self._between(ours, theirs)
+        computed = functions_in_words(self.sides, ours, theirs) or (known.words if known is not None else "")
         sizes = f"they give {ours.size:,} and {theirs.size:,} values" if ours.size != theirs.size else ""
-        note = "; ".join(filter(None, (note, sizes, functions_in_words(self.sides, ours, theirs))))
+        note = "; ".join(filter(None, (note, sizes, computed)))
         floor = floor_of(ours, theirs) or 1.0
         lying = None
         if ours.values is not None and theirs.values is not None:
@@ -268,9 +285,23 @@ class Forward:
             differences=tuple(differences),
             pattern=pattern,
             note=note,
-            mistake=self._named(match, ours, theirs, members),
+            mistake=self._named(match, ours, theirs, members) or (named_function(known) if known is not None else None),
             certain=certain,
         )
+
+    def _between(self, ours: Tensor, theirs: Tensor) -> Between | None:
+        """Find what functions made each of two tensors, or what two layers take, if it is made of what agrees."""
+        both = [self._made(side, tensor) for side, tensor in enumerate((ours, theirs))]
+        if both[0] is None or both[1] is None or all(tensor.layer is not None for tensor in both if tensor):
+            return None
+        return between(self.alignment, both[0], both[1])
+
+    def _made(self, side: int, tensor: Tensor) -> Tensor | None:
+        """A tensor that a function made; of a layer's output the one tensor that it takes, if that has no partner."""
+        if tensor.layer is None:
+            return tensor
+        taken = [self.sides[side].tensors[label] for label in tensor.layer.inputs if label in self.sides[side].tensors]
+        return taken[0] if len(taken) == 1 else None
 
     def _after_activation(self, match: Match) -> tuple[Tensor, Tensor, dict[int, tuple[Layer, ...]]] | None:
         """If one layer has an activation within it, and the other's comes after it, hold what both give in the end."""

@@ -174,6 +174,8 @@ def _causes(found: Factors, step: Step) -> Iterator[str]:
     larger = max(number, 1 / number) if number else math.inf
     whole = round(larger) if larger < 1 << 53 else 0
     if whole < 2 or not found.alike(larger, float(whole)):
+        if of_loss:
+            yield from _counted(found, number, step)
         return
     if of_loss:
         for what, count in _counts(step):
@@ -186,6 +188,20 @@ def _causes(found: Factors, step: Step) -> Iterator[str]:
     elif whole >= SCALE and whole & (whole - 1) == 0:
         yield f"gradients of a loss that was scaled by {whole} for float16, not scaled back or clipped before"
     yield f"{whole} micro-batches or workers, whose {'losses' if of_loss else 'gradients'} are added up, not averaged"
+
+
+def _counted(found: Factors, number: float, step: Step) -> Iterator[str]:
+    """List what may make a loss a multiple by the quotient of two counts, one of which is of all rows."""
+    for what, count in _counts(step):
+        for which, other, times in (("second", "first", number), ("first", "second", 1 / number)):
+            whole = round(times * count)
+            if not 2 <= whole <= 4 * count or not found.alike(times * count, float(whole)):
+                continue
+            mean = f"a mean over {count} ({what}) in the {other} run"
+            if whole < count:
+                yield f"{mean} and over {whole} in the {which}, as where targets that are ignored count in the mean"
+            yield f"{mean}, where the {which} divides by the sum of weights, {whole}"
+            return
 
 
 def _counts(step: Step) -> Iterator[tuple[str, int]]:

@@ -132,6 +132,7 @@ LAYER_PAIRS = (
         setup={"model": "resized", "resize": "plain"},
         fault={"resize": "antialias"},
         where=r"resize|conv|input",
+        names=("another-antialiasing",),
         words=r"antialias",
     ),
     Pair(
@@ -143,6 +144,7 @@ LAYER_PAIRS = (
         setup={"model": "resized", "resize": "centres"},
         fault={"resize": "corners"},
         where=r"resize|conv|input",
+        names=("corners-aligned-in-a-resize",),
         words=r"corner",
     ),
     Pair(
@@ -228,7 +230,8 @@ LAYER_PAIRS = (
         setup=_WORDS | {"positions": "interleaved"},
         fault={"positions": "halves"},
         where=r"embedding|norm|sinusoids|position",
-        words=r"position|sines-and-cosines-in-turn|sines-before-cosines",
+        names=("sines-before-cosines",),
+        words=r"positions of sines before cosines",
     ),
     Pair(
         "embedding-not-scaled",

@@ -1,4 +1,4 @@
-"""Pairs that were written before their author had looked into the catalogue of mistakes, from what people report."""
+"""Pairs after faults that were first written without looking into the catalogue of mistakes, from what people report."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from parity import watch
-from parity.explaining.crossentropy import entropy_of
+from parity.explaining.losses.crossentropy import entropy_of
 from parity.explaining.pairs import largest_parting
 from parity.explaining.recordings import explain_steps
 from parity.recording.reader import read

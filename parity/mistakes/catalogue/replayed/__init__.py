@@ -7,6 +7,7 @@ from parity.mistakes.catalogue.replayed import (
     attention,
     convolution,
     embedding,
+    functions,
     gates,
     linear,
     normalization,
@@ -20,6 +21,6 @@ from parity.mistakes.layer import LayerMistake
 
 FAMILIES = (
     *(activations, normalization, linear, convolution, pooling, resizing),
-    *(embedding, positions, regularization, recurrent, attention, gates),
+    *(embedding, positions, regularization, recurrent, attention, gates, functions),
 )
 REPLAYED: tuple[LayerMistake, ...] = tuple(mistake for family in FAMILIES for mistake in family.MISTAKES)

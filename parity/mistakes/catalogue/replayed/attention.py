@@ -61,9 +61,11 @@ def over_the_batch(call: Call, seen: Array) -> Iterator[Made]:
 def mask_inverted(call: Call, seen: Array) -> Iterator[Made]:
     if call.settings.get("causal"):
         query, key, value = turned(call)
-        mask = ~np.tril(np.ones((query.shape[1], key.shape[1]), bool))
+        every = np.ones((query.shape[1], key.shape[1]), bool)
         for without in ("mean", "zero"):
-            yield Made(attention(query, key, value, mask=mask, without_keys=without))
+            yield Made(attention(query, key, value, mask=~np.tril(every), without_keys=without))
+        # Somebody may have kept each query's own place, so that none is left without a key.
+        yield Made(attention(query, key, value, mask=np.triu(every)), "but for a query's own place")
 
 
 def over_queries(call: Call, seen: Array) -> Iterator[Made]:

@@ -16,6 +16,7 @@ from parity.recording.reader import read
 from parity.running.executor import Environment
 from parity.tests.command import Parity
 from parity.tests.explaining.asked import Runs
+from parity.tests.explaining.layers.between import BETWEEN as BETWEEN_LAYERS
 from parity.tests.explaining.layers.planted import OTHERS, PLANTS, recorded, recorded_in_keras
 from parity.tests.explaining.ports import recorded as ported
 from parity.tests.schemas import held
@@ -87,7 +88,8 @@ IN_KERAS = "symmetric-for-same-padding"
 
 
 def test_every_mistake_in_a_layer_is_planted() -> None:
-    assert {mistake.name for mistake in REPLAYED} == {*PLANTS, IN_KERAS}
+    between = {name for plant in BETWEEN_LAYERS.values() for name in plant.names}
+    assert {mistake.name for mistake in REPLAYED} == {*PLANTS, IN_KERAS} | between
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -16,12 +16,14 @@ from typing import NamedTuple
 import numpy as np
 
 from parity.dtypes import unit
+from parity.explaining.losses.given import gradient_of
 from parity.explaining.updates.fits import golden, plainly
 from parity.nn.activations import log_softmax
 from parity.recording.steps import Step
 from parity.tolerance import FACTOR, ROUNDINGS
 from parity.typing import Array
 
+OVER_OTHERS = "smoothing-over-the-other-classes"
 TEMPERATURE, SMOOTHING, ANOTHER_SMOOTHING = "another-temperature", "label-smoothing", "another-label-smoothing"
 DENOMINATOR, IGNORED_COUNTED, NOT_IGNORED = "another-loss-denominator", "ignored-rows-counted", "rows-not-ignored"
 ADDED_UP = "micro-batches-added-up"
@@ -30,6 +32,7 @@ SENTENCES = {
     TEMPERATURE: "The logits are divided by another temperature before their softmax.",
     SMOOTHING: "Labels are smoothed in one run alone.",
     ANOTHER_SMOOTHING: "Labels are smoothed by another share.",
+    OVER_OTHERS: "Labels are smoothed over the other classes alone in one run, over all classes in the other.",
     DENOMINATOR: "The losses of a batch's rows are added up and divided by another number.",
     IGNORED_COUNTED: "A mean is taken over all rows, those that are ignored among them, instead of those that count.",
     NOT_IGNORED: "Rows that one run leaves out of its loss count in the other's.",
@@ -100,7 +103,7 @@ def entropy_of(step: Step, dtype: str) -> Entropy | None:
         The numbers, which make the recorded loss and the recorded gradient of the prediction to rounding.
     """
     prediction = np.asarray(step.prediction, np.float64)
-    gradient = _gradient_of(step)
+    gradient = gradient_of(step)
     if gradient is None or prediction.ndim < 2 or not np.isfinite(prediction).all() or not gradient.any():
         return None
     for axis in dict.fromkeys((prediction.ndim - 1, 1)):
@@ -115,18 +118,8 @@ def entropy_of(step: Step, dtype: str) -> Entropy | None:
     return None
 
 
-def _gradient_of(step: Step) -> Array | None:
-    """Find the loss's gradient for the prediction among those of the layers."""
-    given = (
-        np.asarray(gradient, np.float64)
-        for layer, gradient in step.activation_gradients.items()
-        if gradient.shape == step.prediction.shape and np.array_equal(step.activations.get(layer, ()), step.prediction)
-    )
-    return next((gradient for gradient in given if np.isfinite(gradient).all()), None)
-
-
 def _fitted(given: Array, back: Array, loss: float, dtype: str) -> Entropy | None:
-    for form in _forms(given):
+    for form in forms_of(given):
         if (found := _explained(form, back, loss, dtype, 1.0)) is not None:
             return found
     if not _sums_to_zero(back, dtype):
@@ -147,7 +140,7 @@ def _of_logits(given: Array) -> Form:
     return Form(logarithm, np.exp(logarithm), np.ones_like(given))
 
 
-def _forms(given: Array) -> Iterator[Form]:
+def forms_of(given: Array) -> Iterator[Form]:
     """List what a prediction may be."""
     if np.all(given >= 0) and np.allclose(given.sum(-1), 1, rtol=1e-5):
         logarithm = np.log(np.maximum(given, np.finfo(np.float64).tiny))
@@ -284,9 +277,8 @@ def entropies_apart(pairs: Sequence[tuple[Entropy, Entropy]]) -> tuple[list[str]
         text = f"divides its logits by {one.temperature:.6g}, the second by {other.temperature:.6g}"
         found.append((TEMPERATURE, f"the first run {text}"))
     if abs(one.smoothing - other.smoothing) > one.unsure + other.unsure:
-        name = ANOTHER_SMOOTHING if one.smoothing and other.smoothing else SMOOTHING
-        text = f"by {one.smoothing:.6g} in the first run, by {other.smoothing:.6g} in the second"
-        found.append((name, f"labels are smoothed {text}"))
+        unsure = one.unsure + other.unsure
+        found.append(smoothings_apart(one.smoothing, other.smoothing, one.outputs, unsure))
     if any(mine.counted != its.counted for mine, its in pairs):
         text = f"{one.counted} count in the first run, {other.counted} in the second"
         found.append((NOT_IGNORED, f"of {len(one.classes)} rows {text}"))
@@ -295,6 +287,33 @@ def entropies_apart(pairs: Sequence[tuple[Entropy, Entropy]]) -> tuple[list[str]
         return _accumulated(pairs) if not found else ([], "")
     found += _denominators(pairs)
     return [name for name, _ in found], "; ".join(text for _, text in found)
+
+
+def smoothings_apart(one: float, other: float, outputs: int, unsure: float) -> tuple[str, str]:
+    """Name how labels are smoothed in two runs.
+
+    Over the other classes alone, a share e is that of e K / (K - 1) over all K classes. Where that is a number which
+    somebody may have written, nothing tells whether it was.
+
+    Args:
+        one: The first run's share, over all classes.
+        other: The second run's.
+        outputs: How many classes there are.
+        unsure: How far rounding may have moved them.
+
+    Returns:
+        The mistake's name, and both shares in words.
+    """
+    text = f"labels are smoothed by {one:.6g} in the first run, by {other:.6g} in the second"
+    if not one or not other:
+        return SMOOTHING, text
+    for mine, its in ((one, other), (other, one)):
+        if abs(mine - its * outputs / (outputs - 1)) <= unsure:
+            said = f"{its:.6g} over the other classes alone"
+            if abs(mine - round(mine, 2)) <= unsure:
+                return ANOTHER_SMOOTHING, f"{text}, which may be {said}"
+            return OVER_OTHERS, f"{text}, as {said} is of {outputs}"
+    return ANOTHER_SMOOTHING, text
 
 
 def _near(one: float, other: float) -> bool:
