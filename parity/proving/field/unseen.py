@@ -1,4 +1,4 @@
-"""Pairs after faults that were first written without looking into the catalogue of mistakes, from what people report."""
+"""Pairs after faults that were first written without looking into the catalogue of mistakes, from public reports."""
 
 from __future__ import annotations
 
