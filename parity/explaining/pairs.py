@@ -15,7 +15,7 @@ from parity.explaining.walk import Agreed, Stop, all_agree, parting, walk
 from parity.judging.comparable import coarser_dtype
 from parity.judging.moments import unit_of
 from parity.judging.updates.followed import another_batch, followed_updates, taken_apart, trained_alone
-from parity.judging.updates.zeros import moved_by_rounding_alone, step_without
+from parity.judging.updates.zeros import rounding_of, step_without, together
 from parity.judging.witness import Check, apart, as_expected, in_one_order, take_apart
 from parity.recording.steps import NOTHING, Phase, Step, epochs_and_batches, steps_of, update_at
 from parity.tolerance import FACTOR, least_floor
@@ -187,7 +187,8 @@ class Pairs:
 
     def __init__(self, a: Trajectory, b: Trajectory, dtype: str, noise: Noise) -> None:
         self.a, self.b, self.dtype, self.noise = a, b, dtype, noise
-        self.zeros, self.unit = moved_by_rounding_alone(a, b), unit_of(a, b)
+        rounding, self.unit = rounding_of(a, b), unit_of(a, b)
+        self.zeros = together(rounding.perhaps, rounding.zeros)
         self.alike = frozenset(
             name
             for name, values in a.params.items()
