@@ -10,7 +10,7 @@ import numpy as np
 
 from parity.dtypes import unit
 from parity.explaining.location import Location
-from parity.explaining.updates.drift import from_drift
+from parity.explaining.updates.drift import from_drift, from_update
 from parity.explaining.walk import Agreed, Stop, all_agree, parting, walk
 from parity.judging.comparable import coarser_dtype
 from parity.judging.moments import unit_of
@@ -64,7 +64,7 @@ def walk_pair(a: Trajectory, b: Trajectory, noise: Noise | None = None) -> Locat
         return _first_of(losses or statistics, statistics if losses else ()) or all_agree(count, agreed)
     strayed = agreed.get(Phase.STATE, 0.0)
     if strayed > 1:
-        found = from_drift(found, a, b, pairs.stops()) or found
+        found = from_update(found, a, b, pairs.stops()) or from_drift(found, a, b, pairs.stops()) or found
     early = found.phase in (Phase.PREDICTION, Phase.LOSS, Phase.GRADIENT, Phase.BATCH)
     if found.parts and early and strayed > 1 and not noise.at(update_at(a, found.epoch, found.batch)):
         note = (

@@ -42,6 +42,7 @@ from parity.judging.tensors.matching import inferred
 from parity.judging.updates.defects import defects, losses
 from parity.judging.updates.departures import DEPARTURES, Accepted, accepted, named, widened
 from parity.judging.updates.followed import has_followed, judge_followed
+from parity.judging.updates.late import in_step
 from parity.judging.updates.settled import settled
 from parity.judging.updates.single import Defect
 from parity.judging.updates.zeros import as_notes, doubted, rounding_of, together, without
@@ -341,13 +342,13 @@ def compare_runs(
     assert not isinstance(parts, str)
     *cut, left_out = parts
     taken = accepted(cut[0].run, cut[1].run, departures)
-    run, other = taken.run, cut[1].run
+    run, other, late = in_step(taken.run, cut[1].run)
     rounding = rounding_of(run, other)
     zeros, followers = rounding.zeros, rounding.followers
     floors, said = floors_of(sides, cut, noise, recorded, zeros)
     if ours.meta["dtype"] == theirs.meta["dtype"]:
         floors = finer(floors, common.layouts, (run, other))
-    said = [*pairings, *said, *_on_parameters(sides, params)]
+    said = [*pairings, *said, *late, *_on_parameters(sides, params)]
     if doubt := _unfit(((a, cut[0].run), (b, other)), floors):
         return Comparison(a, b, Judgement(Verdict.INCONCLUSIVE, reason=doubt), None, None, None, tuple(said), before)
     both = widened(_of_both(floors), other, taken.roundings)
