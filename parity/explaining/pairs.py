@@ -61,7 +61,8 @@ def walk_pair(a: Trajectory, b: Trajectory, noise: Noise | None = None) -> Locat
     statistics = [place for place in beside.values() if place.phase is not Phase.LOSS]
     losses = [place for place in beside.values() if place.phase is Phase.LOSS]
     if found is None:
-        return _first_of(losses or statistics, statistics if losses else ()) or all_agree(count, agreed)
+        beside_all = _first_of(losses or statistics, statistics if losses else ())
+        return beside_all or from_update(None, a, b, pairs.stops()) or all_agree(count, agreed)
     strayed = agreed.get(Phase.STATE, 0.0)
     if strayed > 1:
         found = from_update(found, a, b, pairs.stops()) or from_drift(found, a, b, pairs.stops()) or found

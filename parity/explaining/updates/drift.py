@@ -58,14 +58,14 @@ def from_drift(found: Location, a: Trajectory, b: Trajectory, stops: Iterable[St
     return stop.at(Phase.UPDATE, (check,), note=note)
 
 
-def from_update(found: Location, a: Trajectory, b: Trajectory, stops: Iterable[Stop]) -> Location | None:
+def from_update(found: Location | None, a: Trajectory, b: Trajectory, stops: Iterable[Stop]) -> Location | None:
     """Find an update that its gradients do not explain, before the place where the runs part by more than a tolerance.
 
     A tolerance follows from the largest value of a tensor, and an update of small values may be wrong within it: what
     each value's gradients explain is narrower.
 
     Args:
-        found: The place where the runs part first.
+        found: The place where the runs part first; None if each tolerance is kept.
         a: The first run.
         b: The second run.
         stops: Their updates from the first on.
@@ -73,18 +73,20 @@ def from_update(found: Location, a: Trajectory, b: Trajectory, stops: Iterable[S
     Returns:
         The place of that update; None if gradients explain all of them up to the place.
     """
-    number = update_at(a, found.epoch, found.batch)
     if not begin_alike(a, b):
         return None
     defect = next(of_updates(a, b), None)
-    if defect is None or defect.update >= number:
+    if defect is None or (found is not None and defect.update >= update_at(a, found.epoch, found.batch)):
         return None
     stop = next(itertools.islice(stops, defect.update, None), None)
     checks = stop.checks.get(Phase.UPDATE, ()) if stop is not None else ()
     check = next((each for each in checks if not isinstance(each, str) and each.tensor == defect.tensor), None)
     if stop is None or check is None:
         return None
-    return stop.at(Phase.UPDATE, (check,), note=f"{defect.sentence}; {found.place} is the first beyond its tolerance")
+    note = defect.sentence
+    if found is not None:
+        note = f"{note}; {found.place} is the first beyond its tolerance"
+    return stop.at(Phase.UPDATE, (check,), note=note)
 
 
 def _farthest(stop: Stop, phase: Phase) -> Check | None:
