@@ -17,9 +17,9 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from parity.recording.layers import Layer
 from parity.typing import Params
 from parity.watching.seen import Condition, Told, Update
-from parity.watching.torch_calls import in_backward, leave, listen, unscaled
-from parity.watching.torch_held import Held
-from parity.watching.torch_layers import (
+from parity.watching.torch.calls import in_backward, leave, listen, unscaled
+from parity.watching.torch.held import Held
+from parity.watching.torch.layers import (
     Layers,
     Stirring,
     divided,
@@ -28,8 +28,8 @@ from parity.watching.torch_layers import (
     returned_loss,
     tensors,
 )
-from parity.watching.torch_optimizer import described, needs_closure, optimizer_in_words
-from parity.watching.torch_state import (
+from parity.watching.torch.optimizer import described, needs_closure, optimizer_in_words
+from parity.watching.torch.state import (
     Call,
     Saved,
     another_batch,

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from parity.dtypes import unit
-from parity.watching.keras_layers import replaced
+from parity.watching.keras.layers import replaced
 from parity.watching.seen import Tensors
 
 OTHER_OPTIMIZER = (

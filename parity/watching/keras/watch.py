@@ -16,10 +16,10 @@ from parity.recording.layers import Layer
 from parity.tolerance import stir
 from parity.typing import Params
 from parity.watching.flow import as_plain
-from parity.watching.keras_layers import Layers, replaced
-from parity.watching.keras_look import Look
-from parity.watching.keras_loop import Loop
-from parity.watching.keras_step import Step, changing, loss_in, loss_of, refuse_iterators
+from parity.watching.keras.layers import Layers, replaced
+from parity.watching.keras.look import Look
+from parity.watching.keras.loop import Loop
+from parity.watching.keras.step import Step, changing, loss_in, loss_of, refuse_iterators
 from parity.watching.seen import Condition, Told, Update
 
 SLOTS = {"momentums": "first_moment", "velocities": "second_moment"}
