@@ -381,11 +381,12 @@ def compare_runs(
             notes += filter(None, [wide])
         return found, notes
 
-    judgement, notes = held_without(zeros)
+    judgement, shown = held_without(zeros)
     if judgement.verdict is Verdict.FAIL and rounding.perhaps:
         freed, fewer = held_without(together(rounding.perhaps, zeros))
-        judgement, notes = doubted(freed, judgement, rounding.perhaps), fewer
-    said += notes
+        if freed.verdict is not Verdict.FAIL:
+            judgement, shown = doubted(freed, rounding.perhaps), fewer
+    said += shown
     said += [f"passes with what is accepted: {each}" for each in taken.said]
     if judgement.verdict is Verdict.FAIL:
         others = [each for each in DEPARTURES.values() if each not in departures]

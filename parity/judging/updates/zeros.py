@@ -304,19 +304,16 @@ def by_rounding(name: str) -> str:
     return f"{name} is moved by rounding alone, because its gradient is: it decides nothing"
 
 
-def doubted(freed: Judgement, found: Judgement, perhaps: Mapping[str, Array]) -> Judgement:
+def doubted(freed: Judgement, perhaps: Mapping[str, Array]) -> Judgement:
     """Keep back a FAIL that comes of nothing but what may be rounding.
 
     Args:
-        freed: The judgement without the values that may be moved by rounding alone.
-        found: The judgement with them.
+        freed: The judgement without the values that may be moved by rounding alone, which does not fail.
         perhaps: These values: see ``Rounding``.
 
     Returns:
-        ``found``, unless it alone fails: then an INCONCLUSIVE one that says what would tell.
+        An INCONCLUSIVE judgement that says what would tell.
     """
-    if found.verdict is not Verdict.FAIL or freed.verdict is Verdict.FAIL:
-        return found
     names = ", ".join(sorted(perhaps))
     several = len(perhaps) > 1
     reason = (

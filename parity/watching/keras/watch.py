@@ -15,15 +15,12 @@ import tensorflow as tf
 from parity.recording.layers import Layer
 from parity.tolerance import stir
 from parity.typing import Params
-from parity.watching.flow import as_plain
+from parity.watching.keras.held import Held
 from parity.watching.keras.layers import Layers, replaced
 from parity.watching.keras.look import Look
 from parity.watching.keras.loop import Loop
 from parity.watching.keras.step import Step, changing, loss_in, loss_of, refuse_iterators
 from parity.watching.seen import Condition, Told, Update
-
-SLOTS = {"momentums": "first_moment", "velocities": "second_moment"}
-"""Names of the slots of Keras's Adam in the words of ``parity.spec``. Others keep their own."""
 
 OTHER_OPTIMIZER = (
     "the model was compiled within the watched block, with another optimizer than the watched one, whose updates are "
@@ -58,6 +55,7 @@ class KerasWatch:
         if len(kinds) > 1:
             raise ValueError(f"the model's weights are of several dtypes, {', '.join(sorted(kinds))}: give it one")
         self.dtype = kinds.pop()
+        self._held = Held(model, self.optimizer)
         self.notes: list[str] = []
         self._layers: list[Layer] = []
         self._generator: np.random.Generator | None = None
@@ -70,7 +68,7 @@ class KerasWatch:
         """Variables beyond the model's and the optimizer's that updates change, and what they were before."""
         self._known: dict[int, Any] = {}
         self._loop = Loop(model, self.optimizer, self._begin_of_loop, self._end_of_loop)
-        self._look = Look(model, self.optimizer, self._name, self._make_step, self._changes)
+        self._look = Look(model, self.optimizer, self._held.name, self._make_step, self._changes)
         self._saved: dict[int, tuple[Any, Any]] = {}
         self._seen: Layers | None = None  # of the update that is looked into
 
@@ -113,26 +111,16 @@ class KerasWatch:
             self.model.train_function = None
 
     def condition(self) -> Condition:
-        params = {self._name(v): v.value.numpy() for v in self.model.variables if self._is_float(v)}
-        trained = list(self.optimizer._trainable_variables)
-        slots = {
-            slot: {self._name(p): _over(v.value.numpy(), times) for v, p in zip(held, trained, strict=True)}
-            for slot, (held, times) in self._in_words().items()
-        }
-        return Condition(params=params, slots=slots)
+        return self._held.condition()
 
     def buffers(self) -> list[str]:
-        trained = {id(v) for v in self.model.trainable_variables}
-        return [self._name(v) for v in self.model.variables if self._is_float(v) and id(v) not in trained]
+        return self._held.buffers()
 
     def layers(self) -> list[Layer]:
         return self._layers
 
     def describe(self) -> dict[str, Any]:
-        kind, said = type(self.optimizer), self.optimizer.get_config()
-        group = {name: as_plain(value) for name, value in said.items() if as_plain(value) is not None}
-        found = {"optimizer": {"class": f"{kind.__module__}.{kind.__qualname__}", "groups": [group]}}
-        return found | ({"notes": self.notes} if self.notes else {})
+        return {"optimizer": self._held.described()} | ({"notes": self.notes} if self.notes else {})
 
     def update(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Any:
         refuse_iterators((*arguments, *named.values()))
@@ -177,10 +165,10 @@ class KerasWatch:
         return result
 
     def saved(self) -> Any:
-        return {id(v): (v, v.numpy()) for v in self._held()}
+        return {id(v): (v, v.numpy()) for v in self._every()}
 
     def go_to(self, saved: Any) -> None:
-        later = [v for v in self._held() if id(v) not in saved]
+        later = [v for v in self._every() if id(v) not in saved]
         unknown = {id(v) for v in later} - self._found.keys()
         for metric in self.model.metrics:
             # Keras makes the variables of metrics in the first update that it makes.
@@ -190,13 +178,7 @@ class KerasWatch:
             v.assign(value)
 
     def load(self, params: Params, slots: Mapping[str, Params]) -> None:
-        for v in self.model.variables:
-            if (name := self._name(v)) in params and self._is_float(v):
-                v.assign(params[name])
-        for slot, (held, times) in self._in_words().items():
-            for v, p in zip(held, self.optimizer._trainable_variables, strict=True):
-                if (name := self._name(p)) in slots.get(slot, {}):
-                    v.assign(slots[slot][name] * times)
+        self._held.load(params, slots)
 
     def random(self) -> Any:
         # Keras's own layers draw from seeds that are among the model's variables.
@@ -226,7 +208,7 @@ class KerasWatch:
 
     def stir(self) -> None:
         assert self._generator is not None
-        for v in (*self.model.trainable_variables, *(v for held in self._slots().values() for v in held)):
+        for v in self._held.moves():
             v.assign(stir(np.asarray(v), self._generator, self.dtype))
 
     def _train(self, iterator: Any) -> Any:
@@ -307,7 +289,7 @@ class KerasWatch:
         if not self._deep():
             return update, None
         update.learning_rate, update.before = self._rate(), self.condition()
-        return update, Layers(self.model, self._name, taps=False)
+        return update, Layers(self.model, self._held.name, taps=False)
 
     def _end_of_loop(self, update: Update, seen: Layers | None) -> None:
         if seen is not None:
@@ -320,7 +302,7 @@ class KerasWatch:
     def _see(self, update: Update, function: Callable[[], Any], back: bool = True, own: bool = False) -> Any:
         """Make an update so that its layers are seen, and keep what they give; then go ``back`` to where it began."""
         update.before = self.condition()
-        seen = Layers(self.model, self._name, *(() if self._generator is None else (self._moved,)))
+        seen = Layers(self.model, self._held.name, *(() if self._generator is None else (self._moved,)))
         self._seen = seen if self._generator is None else None
         try:
             with self._loop.off(), self._looking(back, own), seen.watching(self.optimizer):
@@ -376,15 +358,14 @@ class KerasWatch:
         if self._seen is None:
             return self._make_step(data)
         # A graph leaves these as they are, unless it is known to change one, as a step of the user's own may.
-        large = (*self.model.trainable_variables, *(v for held in self._slots().values() for v in held))
-        left = {id(v.value) for v in large}
-        for v in self._held():
+        left = {id(v.value) for v in self._held.moves()}
+        for v in self._every():
             if id(v) not in left:
                 self._save(v)
         found = self._look.into(data, self._seen, self._save)
         if found is not None:
             return found[0]
-        for v in self._held():
+        for v in self._every():
             self._save(v)
         return self._make_step(data)
 
@@ -404,46 +385,17 @@ class KerasWatch:
 
         def changes(variable: Any) -> None:
             if id(variable) not in self._known:
-                self._known = {id(v): v for v in (self._loss, *self._held())}
+                self._known = {id(v): v for v in (self._loss, *self._every())}
             if id(variable) not in self._known:
                 self._found[id(variable)] = variable, variable.numpy()
                 self._known[id(variable)] = variable
 
         return changes
 
-    def _slots(self) -> dict[str, list[Any]]:
-        """The optimizer's lists of variables, one for each that it trains, by their own name."""
-        trained = list(self.optimizer._trainable_variables)
-        found = {}
-        for name, held in vars(self.optimizer).items():
-            if name != "_trainable_variables" and isinstance(held, list) and len(held) == len(trained):
-                shapes = [getattr(v, "shape", None) for v in held if hasattr(v, "assign")]
-                if shapes == [p.shape for p in trained]:
-                    found[name.strip("_")] = held
-        return found
-
-    def _in_words(self) -> dict[str, tuple[list[Any], float]]:
-        """The slots in the words of ``parity.spec``, each with how many times as large the optimizer keeps it."""
-        found = {}
-        momentum = getattr(self.optimizer, "momentum", None)
-        for slot, held in self._slots().items():
-            if momentum is not None and slot == "momentums" and not hasattr(self.optimizer, "_velocities"):
-                # Keras's SGD keeps the step itself, where the spec keeps what the learning rate multiplies.
-                found["momentum"] = held, -float(np.asarray(self.optimizer.learning_rate))
-            else:
-                found[SLOTS.get(slot, slot)] = held, 1.0
-        return found
-
-    def _held(self) -> list[Any]:
-        every = (*self.model.variables, *self.optimizer.variables, *self.model.metrics_variables)
-        values = (*(v.value for v in every), *(v for v, _ in self._found.values()))
+    def _every(self) -> list[Any]:
+        """All variables that an update may change, those that were found to be changed among them."""
+        values = (*self._held.values(), *(v for v, _ in self._found.values()))
         return list({id(v): v for v in values}.values())
-
-    def _name(self, variable: Any) -> str:
-        return str(variable.path).removeprefix(f"{self.model.path or self.model.name}/")
-
-    def _is_float(self, variable: Any) -> bool:
-        return "float" in str(variable.dtype)
 
     def _moved(self, value: Any) -> Any:
         assert self._generator is not None
@@ -452,7 +404,3 @@ class KerasWatch:
         if isinstance(value, tf.Tensor) and value.dtype.is_floating:
             return tf.constant(stir(value.numpy(), self._generator, value.dtype.name))
         return value
-
-
-def _over(value: Any, times: float) -> Any:
-    return value if times == 1.0 else value / times

@@ -14,6 +14,16 @@ from parity.watching.torch.calls import unscaled
 from parity.watching.torch.held import Held
 from parity.watching.torch.layers import Layers, divided, prediction_of, tensors
 
+NOT_CALLED = (
+    "an update was made, and the watched module was not called before it: watch the module that your loop calls, as "
+    "model(x), with gradients on and within the closure if step is handed one. What is compiled hides the "
+    "call: compile the module itself, and watch what torch.compile gave"
+)
+NO_BACKWARD = (
+    "an update was made, and no backward pass reached the parameters of the watched module since it was called: call "
+    "loss.backward(), torch.autograd.backward or torch.autograd.grad before optimizer.step()"
+)
+
 
 @dataclass
 class Pass:
@@ -187,6 +197,20 @@ class Ongoing:
         both = ((before[name], found[name]) for name in found if name in before)
         if any(one is not other and not torch.equal(one, other) for one, other in both):
             update.unclipped = {name: before.get(name, value) for name, value in found.items()}
+
+    def finished(self) -> tuple[Update, Layers | None]:
+        """Give what was seen of the update that the optimizer has made, with its loss.
+
+        Raises:
+            ValueError: If the module was not called before it, or no backward pass reached the parameters.
+        """
+        if (loss := self.loss) is None or not self._passes:
+            raise ValueError(NO_BACKWARD if self._passes else NOT_CALLED)
+        update, layers = self._passes[0].update, self._passes[0].layers
+        if not update.gradients:
+            self.take_gradients(update)
+        update.loss = loss
+        return update, layers
 
     def forget(self) -> None:
         """Let go of an update that is over, or that was none."""

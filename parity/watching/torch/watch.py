@@ -23,7 +23,7 @@ from parity.watching.torch.layers import (
     returned_loss,
     tensors,
 )
-from parity.watching.torch.ongoing import Ongoing, Pass
+from parity.watching.torch.ongoing import NOT_CALLED, Ongoing, Pass
 from parity.watching.torch.optimizer import described, needs_closure, optimizer_in_words
 from parity.watching.torch.state import (
     Call,
@@ -46,15 +46,6 @@ COMPILED = (
 
 
 AGAIN = "step calls the closure once more for each shadow"
-NOT_CALLED = (
-    "an update was made, and the watched module was not called before it: watch the module that your loop calls, as "
-    "model(x), with gradients on and within the closure if step is handed one. What is compiled hides the "
-    "call: compile the module itself, and watch what torch.compile gave"
-)
-NO_BACKWARD = (
-    "an update was made, and no backward pass reached the parameters of the watched module since it was called: call "
-    "loss.backward(), torch.autograd.backward or torch.autograd.grad before optimizer.step()"
-)
 ANOTHER_BATCH = (
     f"the closure took another batch when it was called again, and {AGAIN}: take the batch outside of the closure, as "
     "x, y = next(batches), and let the closure use x and y; the same goes for numbers of a torch.Generator of your own"
@@ -370,13 +361,7 @@ class TorchWatch:
             self.skipped = True
             self._ongoing.forget()
             return
-        seen = self._ongoing.seen
-        if seen is None or (loss := self._ongoing.loss) is None:
-            raise ValueError(NOT_CALLED if seen is None else NO_BACKWARD)
-        update, layers = seen.update, seen.layers
-        if not update.gradients:
-            self._ongoing.take_gradients(update)
-        update.loss = loss
+        update, layers = self._ongoing.finished()
         rates = [float(group["lr"]) for group in self.optimizer.param_groups if "lr" in group]
         if rates and self._stirring is None:
             update.learning_rate = rates[0]
