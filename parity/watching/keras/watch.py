@@ -19,7 +19,7 @@ from parity.watching.keras.held import Held
 from parity.watching.keras.layers import Layers, replaced
 from parity.watching.keras.look import Look
 from parity.watching.keras.loop import Loop
-from parity.watching.keras.step import Step, changing, loss_in, loss_of, refuse_iterators
+from parity.watching.keras.step import Calls, Step, changing, loss_in, loss_of, refuse_iterators
 from parity.watching.seen import Condition, Told, Update
 
 OTHER_OPTIMIZER = (
@@ -59,9 +59,11 @@ class KerasWatch:
         self.notes: list[str] = []
         self._layers: list[Layer] = []
         self._generator: np.random.Generator | None = None
+        self._repeated = False  # every update is made again, in shadows
         self._made: Update | None = None
         self._inside = False
         self._step: Step | None = None
+        self._calls = Calls(self.optimizer)
         self._batch: list[Any] = []
         """What the last update that ``step`` was handed was given."""
         self._found: dict[int, tuple[Any, Any]] = {}
@@ -101,6 +103,7 @@ class KerasWatch:
         hooks = {"compute_loss": compute_loss, "make_train_function": make_train_function}
         self._attached.enter_context(replaced(model, **hooks))
         self._attached.enter_context(self._loop.watching())
+        self._attached.enter_context(self._calls.watching())
         if model.compiled and model.optimizer is self.optimizer:
             # What was compiled before does not know of the loss that is kept.
             model.make_train_function(force=True)
@@ -124,17 +127,18 @@ class KerasWatch:
 
     def update(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Any:
         refuse_iterators((*arguments, *named.values()))
-        self._made, self._inside = None, False
         if self._generator is not None:
             arguments = tuple(self._moved(each) for each in arguments)
             named = {name: self._moved(each) for name, each in named.items()}
-        self._step = Step(self.model, self.optimizer, self._changes())
+        # Without shadows, which begin with the first update, a later update is made once.
+        self._step = Step(self.model, self._changes(), keeps=self._repeated or self._made is None or self._deep())
+        self._made, self._inside = None, False
         try:
             own = (
                 getattr(function, "__self__", None) is self.model
                 and getattr(function, "__func__", None) is keras.Model.train_on_batch
             )
-            with self._loop.off(), self._step.watching():
+            with self._loop.off(), self._calls.of(self._step):
                 result = self._updated(self._step, lambda: function(*arguments, **named), own)
             if self._generator is None:
                 self._batch = self._step.batch
@@ -198,7 +202,7 @@ class KerasWatch:
         saved, drawn, before, made = self.saved(), self.random(), self._told, self._made
         self._told = told
         if seed is not None:
-            self._generator = np.random.default_rng(seed)
+            self._repeated, self._generator = True, np.random.default_rng(seed)
         try:
             yield
         finally:
