@@ -270,7 +270,11 @@ class KerasWatch:
     @contextmanager
     def _one_at_a_time(self) -> Iterator[None]:
         """Make one update in an execution."""
-        several, self.model.steps_per_execution = self.model.steps_per_execution, 1
+        several = self.model.steps_per_execution
+        if several == 1:  # Keras takes its time to set an attribute of a model
+            yield
+            return
+        self.model.steps_per_execution = 1
         try:
             yield
         finally:
