@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,9 @@ class Held:
 
     def __init__(self, model: Any, optimizer: Any) -> None:
         self._model, self._optimizer = model, optimizer
+        self._found: dict[int, tuple[Any, Any]] = {}
+        """Variables beyond the model's and the optimizer's that updates change, and what they were before."""
+        self._known: dict[int, Any] = {}
 
     def values(self) -> list[Any]:
         """List the model's, the optimizer's and the metrics' variables, as TensorFlow has them."""
@@ -65,6 +68,38 @@ class Held:
             for v, p in zip(held, self._optimizer._trainable_variables, strict=True):
                 if (name := self.name(p)) in slots.get(slot, {}):
                     v.assign(slots[slot][name] * times)
+
+    def saved(self) -> Any:
+        """Copy all that an update changes."""
+        return {id(v): (v, v.numpy()) for v in self.every()}
+
+    def go_to(self, saved: Any) -> None:
+        """Bring all of it back."""
+        later = [v for v in self.every() if id(v) not in saved]
+        unknown = {id(v) for v in later} - self._found.keys()
+        for metric in self._model.metrics:
+            # Keras makes the variables of metrics in the first update that it makes.
+            if any(id(v.value) in unknown for v in metric.variables):
+                metric.reset_state()
+        for v, value in (*(self._found[id(v)] for v in later if id(v) in self._found), *saved.values()):
+            v.assign(value)
+
+    def every(self) -> list[Any]:
+        """All variables that an update may change, those that were found to be changed among them."""
+        values = (*self.values(), *(v for v, _ in self._found.values()))
+        return list({id(v): v for v in values}.values())
+
+    def changes(self, beside: Any) -> Callable[[Any], None]:
+        """Note each variable that an update is about to change, unless it is held already or ``beside`` that."""
+
+        def changes(variable: Any) -> None:
+            if id(variable) not in self._known:
+                self._known = {id(v): v for v in (beside, *self.every())}
+            if id(variable) not in self._known:
+                self._found[id(variable)] = variable, variable.numpy()
+                self._known[id(variable)] = variable
+
+        return changes
 
     def slots(self) -> dict[str, list[Any]]:
         """The optimizer's lists of variables, one for each that it trains, by their own name."""

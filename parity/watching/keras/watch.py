@@ -66,9 +66,6 @@ class KerasWatch:
         self._calls = Calls(self.optimizer)
         self._batch: list[Any] = []
         """What the last update that ``step`` was handed was given."""
-        self._found: dict[int, tuple[Any, Any]] = {}
-        """Variables beyond the model's and the optimizer's that updates change, and what they were before."""
-        self._known: dict[int, Any] = {}
         self._loop = Loop(model, self.optimizer, self._begin_of_loop, self._end_of_loop)
         self._look = Look(model, self.optimizer, self._held.name, self._make_step, self._changes)
         self._saved: dict[int, tuple[Any, Any]] = {}
@@ -169,17 +166,10 @@ class KerasWatch:
         return result
 
     def saved(self) -> Any:
-        return {id(v): (v, v.numpy()) for v in self._every()}
+        return self._held.saved()
 
     def go_to(self, saved: Any) -> None:
-        later = [v for v in self._every() if id(v) not in saved]
-        unknown = {id(v) for v in later} - self._found.keys()
-        for metric in self.model.metrics:
-            # Keras makes the variables of metrics in the first update that it makes.
-            if any(id(v.value) in unknown for v in metric.variables):
-                metric.reset_state()
-        for v, value in (*(self._found[id(v)] for v in later if id(v) in self._found), *saved.values()):
-            v.assign(value)
+        self._held.go_to(saved)
 
     def load(self, params: Params, slots: Mapping[str, Params]) -> None:
         self._held.load(params, slots)
@@ -367,13 +357,13 @@ class KerasWatch:
             return self._make_step(data)
         # A graph leaves these as they are, unless it is known to change one, as a step of the user's own may.
         left = {id(v.value) for v in self._held.moves()}
-        for v in self._every():
+        for v in self._held.every():
             if id(v) not in left:
                 self._save(v)
         found = self._look.into(data, self._seen, self._save)
         if found is not None:
             return found[0]
-        for v in self._every():
+        for v in self._held.every():
             self._save(v)
         return self._make_step(data)
 
@@ -389,21 +379,7 @@ class KerasWatch:
         self._told(update)
 
     def _changes(self) -> Callable[[Any], None]:
-        """Take note of each variable that an update is about to change, if it is not among those that are held."""
-
-        def changes(variable: Any) -> None:
-            if id(variable) not in self._known:
-                self._known = {id(v): v for v in (self._loss, *self._every())}
-            if id(variable) not in self._known:
-                self._found[id(variable)] = variable, variable.numpy()
-                self._known[id(variable)] = variable
-
-        return changes
-
-    def _every(self) -> list[Any]:
-        """All variables that an update may change, those that were found to be changed among them."""
-        values = (*self._held.values(), *(v for v, _ in self._found.values()))
-        return list({id(v): v for v in values}.values())
+        return self._held.changes(beside=self._loss)
 
     def _moved(self, value: Any) -> Any:
         assert self._generator is not None
