@@ -22,8 +22,9 @@ from parity.judging.diff import Comparison, are_runs, compare_folders, compare_r
 from parity.judging.floors.known import Known
 from parity.judging.floors.repetition import Repetition, repetitions
 from parity.judging.shared import in_both
-from parity.judging.tensors.aligned import in_common
+from parity.judging.tensors.aligned import InCommon, in_common
 from parity.judging.tensors.correspondence import Correspondence
+from parity.judging.updates.late import in_step
 from parity.judging.verdict import Verdict
 from parity.recording.artefacts import open_run
 from parity.recording.layers import layers_of
@@ -138,7 +139,7 @@ def _explain_matched(
     """Explain two recorded runs without a reference, in the layouts in which their tensors are matched."""
     held = in_common(run, other, noise, matched, comparison.left_out)
     pairs = [(one.run, one.base) for one in held.noise]
-    explained = explain_pair(*in_both(held.ours, held.theirs), comparison.judgement, untried, pairs, matched)
+    explained = explain_pair(*_in_step(held), comparison.judgement, untried, pairs, matched)
     if matched is not None and (lonely := _lonely(a, run, b, other, matched, explained)):
         diagnosis = explained.diagnosis
         told = diagnosis.explanations or diagnosis.named
@@ -156,6 +157,12 @@ def _explain_matched(
     return found
 
 
+def _in_step(held: InCommon) -> tuple[Trajectory, Trajectory]:
+    """Cut two runs to what both hold, each of it at the same moment."""
+    one, other, _ = in_step(*in_both(held.ours, held.theirs))
+    return one, other
+
+
 def _doubtful(
     comparison: Comparison,
     run: Trajectory,
@@ -167,7 +174,7 @@ def _doubtful(
     held = in_common(run, other, noise, matched, comparison.left_out)
     try:
         pairs = [(one.run, one.base) for one in held.noise]
-        found = explain_doubt(*in_both(held.ours, held.theirs), UNDECIDED, pairs, matched)
+        found = explain_doubt(*_in_step(held), UNDECIDED, pairs, matched)
     except ValueError as error:
         said = f"no single updates were looked at, because the deep recordings do not fit each other: {error}"
         return replace(comparison, notes=(*comparison.notes, said)), None

@@ -10,12 +10,12 @@ import numpy as np
 
 from parity.dtypes import unit
 from parity.explaining.location import Location
-from parity.explaining.updates.drift import from_drift
+from parity.explaining.updates.drift import from_drift, from_update
 from parity.explaining.walk import Agreed, Stop, all_agree, parting, walk
 from parity.judging.comparable import coarser_dtype
 from parity.judging.moments import unit_of
 from parity.judging.updates.followed import another_batch, followed_updates, taken_apart, trained_alone
-from parity.judging.updates.zeros import moved_by_rounding_alone, step_without
+from parity.judging.updates.zeros import rounding_of, step_without, together
 from parity.judging.witness import Check, apart, as_expected, in_one_order, take_apart
 from parity.recording.steps import NOTHING, Phase, Step, epochs_and_batches, steps_of, update_at
 from parity.tolerance import FACTOR, least_floor
@@ -61,10 +61,11 @@ def walk_pair(a: Trajectory, b: Trajectory, noise: Noise | None = None) -> Locat
     statistics = [place for place in beside.values() if place.phase is not Phase.LOSS]
     losses = [place for place in beside.values() if place.phase is Phase.LOSS]
     if found is None:
-        return _first_of(losses or statistics, statistics if losses else ()) or all_agree(count, agreed)
+        beside_all = _first_of(losses or statistics, statistics if losses else ())
+        return beside_all or from_update(None, a, b, pairs.stops()) or all_agree(count, agreed)
     strayed = agreed.get(Phase.STATE, 0.0)
     if strayed > 1:
-        found = from_drift(found, a, b, pairs.stops()) or found
+        found = from_update(found, a, b, pairs.stops()) or from_drift(found, a, b, pairs.stops()) or found
     early = found.phase in (Phase.PREDICTION, Phase.LOSS, Phase.GRADIENT, Phase.BATCH)
     if found.parts and early and strayed > 1 and not noise.at(update_at(a, found.epoch, found.batch)):
         note = (
@@ -187,7 +188,8 @@ class Pairs:
 
     def __init__(self, a: Trajectory, b: Trajectory, dtype: str, noise: Noise) -> None:
         self.a, self.b, self.dtype, self.noise = a, b, dtype, noise
-        self.zeros, self.unit = moved_by_rounding_alone(a, b), unit_of(a, b)
+        rounding, self.unit = rounding_of(a, b), unit_of(a, b)
+        self.zeros = together(rounding.perhaps, rounding.zeros)
         self.alike = frozenset(
             name
             for name, values in a.params.items()

@@ -42,9 +42,10 @@ from parity.judging.tensors.matching import inferred
 from parity.judging.updates.defects import defects, losses
 from parity.judging.updates.departures import DEPARTURES, Accepted, accepted, named, widened
 from parity.judging.updates.followed import has_followed, judge_followed
+from parity.judging.updates.late import in_step
 from parity.judging.updates.settled import settled
 from parity.judging.updates.single import Defect
-from parity.judging.updates.zeros import as_notes, following, moved_by_rounding_alone, without
+from parity.judging.updates.zeros import as_notes, doubted, rounding_of, together, without
 from parity.judging.verdict import Evidence, Judgement, Verdict, judge, sighted
 from parity.recording.artefacts import ReplicasError, is_artefact, open_run, shards_of
 from parity.recording.artefacts.sketched import is_sketch
@@ -341,13 +342,13 @@ def compare_runs(
     assert not isinstance(parts, str)
     *cut, left_out = parts
     taken = accepted(cut[0].run, cut[1].run, departures)
-    run, other = taken.run, cut[1].run
-    zeros = moved_by_rounding_alone(run, other)
-    followers = following(run, other, zeros)
+    run, other, late = in_step(taken.run, cut[1].run)
+    rounding = rounding_of(run, other)
+    zeros, followers = rounding.zeros, rounding.followers
     floors, said = floors_of(sides, cut, noise, recorded, zeros)
     if ours.meta["dtype"] == theirs.meta["dtype"]:
         floors = finer(floors, common.layouts, (run, other))
-    said = [*pairings, *said, *_on_parameters(sides, params)]
+    said = [*pairings, *said, *late, *_on_parameters(sides, params)]
     if doubt := _unfit(((a, cut[0].run), (b, other)), floors):
         return Comparison(a, b, Judgement(Verdict.INCONCLUSIVE, reason=doubt), None, None, None, tuple(said), before)
     both = widened(_of_both(floors), other, taken.roundings)
@@ -358,25 +359,34 @@ def compare_runs(
         run, other, both = only(run, left), only(other, left), both.only(left)
         said.append(_on_variances(variances))
     said += as_notes(zeros, followers)
-    zeros |= {name: np.ones(run.params[name].shape[1:], bool) for name in followers}
-    # How far shadows strayed is known of whole tensors alone.
-    whole = {name for name, which in zeros.items() if which.all() or both.source is Source.SHADOWS}
-    freed = without(run, other, zeros)
-    judgement = _judged(freed, other, both, params)
-    if matched is not None:
-        judgement = as_far_as_matched(judgement, freed, other, both, matched, judge_alike)
-        judgement = where_search_ended(without_partner(judgement, alone), matched)
-    if both.source not in (Source.SUITE, Source.BESIDE) and not any(side.meta.get("lockstep") for _, side in sides):
-        shown = _single_updates(run, other, noise, taken, zeros)
-        measured = both.source is not Source.ROUNDING
-        judgement = settled(judgement, shown, freed, other, measured)
-        said += [defect.sentence for defect in shown if defect.sentence not in judgement.reason]
+    zeros = rounding.decides_nothing(run.params)
     coarser = coarser_dtype(*(side for _, side in sides))
-    judgement = sighted(judgement, other, whole, coarser, _within_the_calmest(freed, other, both, params))
-    if judgement.verdict is Verdict.PASS and both.source in (Source.REPETITIONS, Source.SHADOWS):
-        said += filter(
-            None, [widest({name: FACTOR * f for name, f in both.params.items() if name not in whole}, other)]
-        )
+    free = both.source not in (Source.SUITE, Source.BESIDE) and not any(s.meta.get("lockstep") for _, s in sides)
+
+    def held_without(zeros: Params) -> tuple[Judgement, list[str]]:
+        # How far shadows strayed is known of whole tensors alone.
+        whole = {name for name, which in zeros.items() if which.all() or both.source is Source.SHADOWS}
+        freed, shown = without(run, other, zeros), list[Defect]()
+        found = _judged(freed, other, both, params)
+        if matched is not None:
+            found = as_far_as_matched(found, freed, other, both, matched, judge_alike)
+            found = where_search_ended(without_partner(found, alone), matched)
+        if free:
+            shown = _single_updates(run, other, noise, taken, zeros)
+            found = settled(found, shown, freed, other, both.source is not Source.ROUNDING)
+        notes = [defect.sentence for defect in shown if defect.sentence not in found.reason]
+        found = sighted(found, other, whole, coarser, _within_the_calmest(freed, other, both, params))
+        if found.verdict is Verdict.PASS and both.source in (Source.REPETITIONS, Source.SHADOWS):
+            wide = widest({name: FACTOR * f for name, f in both.params.items() if name not in whole}, other)
+            notes += filter(None, [wide])
+        return found, notes
+
+    judgement, shown = held_without(zeros)
+    if judgement.verdict is Verdict.FAIL and rounding.perhaps:
+        freed, fewer = held_without(together(rounding.perhaps, zeros))
+        if freed.verdict is not Verdict.FAIL:
+            judgement, shown = doubted(freed, rounding.perhaps), fewer
+    said += shown
     said += [f"passes with what is accepted: {each}" for each in taken.said]
     if judgement.verdict is Verdict.FAIL:
         others = [each for each in DEPARTURES.values() if each not in departures]

@@ -54,6 +54,7 @@ FRAMEWORK = {
 SLOW = (
     (r"\bpip\b|pre-commit", "installs"),
     (r"\b(tox|pytest|mkdocs|ruff|mypy)\b|\.ci/|-m fixtures", "takes minutes, or a tool that is not the tests'"),
+    (r"\bbenchmarks\.\w+", "takes minutes"),
     (r"parity (prove|bench|floor|sample|sweep)\b|--data|--lockstep|--deep|--plot|--dtype|--epochs", "takes minutes"),
     (r"parity run(?! iris-logistic| --suite)|runs/iris-logistic", "takes minutes, or reads what does"),
     (r"--device|--python|iter_\d", "needs a GPU or another environment, or what another program has written"),
@@ -270,6 +271,9 @@ def parsed(command: str, folder: Path) -> Iterator[str]:
                 yield f"no environment {environment}"
     elif name == "pytest":
         yield from wrong_for_pytest(rest)
+    elif name.startswith("benchmarks."):
+        if not ROOT.joinpath(*name.split(".")).with_suffix(".py").exists():
+            yield f"no module {name}"
     elif name == "python" or "/" in name:
         paths = [word for word in words if "/" in word and not word.startswith("runs")]
         yield from (f"no file {path}" for path in paths if not (ROOT / path).exists())

@@ -144,7 +144,9 @@ def is_module(package: str, name: str) -> bool:
 def knows_a_framework(path: Path) -> bool:
     """Whether a module is one framework's own: its trainer, what looks into its users' objects, the field's runs."""
     names = [name.replace("tensorflow", "tf1") for name in ALLOWED]
-    own = room(module_of(path)) in ("trainers", "watching") or path.parent == ROOT / "proving" / "field"
+    if path.parent.parent == ROOT / "watching":
+        return path.parent.name in names
+    own = room(module_of(path)) == "trainers" or path.parent == ROOT / "proving" / "field"
     return own and path.stem.split("_")[0] in names
 
 

@@ -85,25 +85,25 @@ def _adapter(watched: tuple[Any, ...]) -> Adapter:
     within = [each for given in watched for each in (given if isinstance(given, list | tuple) else [given])]
     torchs = any(base.__module__.partition(".")[0] == "torch" for each in within for base in type(each).__mro__)
     if torchs and (len(watched) == 2 or (len(watched) > 2 and "keras" not in roots)):
-        from parity.watching.torch_held import pair_of
-        from parity.watching.torch_watch import TorchWatch
+        from parity.watching.torch.held import pair_of
+        from parity.watching.torch.watch import TorchWatch
 
         return TorchWatch(*pair_of(watched))
     if "keras" in roots and len(watched) in (1, 2):
-        from parity.watching.keras_watch import KerasWatch
+        from parity.watching.keras.watch import KerasWatch
 
         return KerasWatch(*watched)
     if "tensorflow" in roots:
-        from parity.watching.tf1_watch import Tf1Watch
+        from parity.watching.tf1.watch import Tf1Watch
 
         return Tf1Watch(*watched)
     nnx = sys.modules.get("flax.nnx")
     if nnx is not None and len(watched) == 2 and isinstance(watched[1], nnx.Optimizer):
-        from parity.watching.jax_nnx import NnxWatch
+        from parity.watching.jax.nnx import NnxWatch
 
         return NnxWatch(*watched)
     if roots & {"jax", "jaxlib", "flax", "optax"} or any(map(_holds_jax, watched)):
-        from parity.watching.jax_watch import JaxWatch
+        from parity.watching.jax.watch import JaxWatch
 
         return JaxWatch(*watched)
     names = ", ".join(type(each).__name__ for each in watched) or "nothing"

@@ -14,9 +14,9 @@ from parity.trainer import Trainer, innermost
 from parity.typing import Array, Params
 
 WATCHERS = {
-    "parity.trainers.torch_trainer": "parity.watching.torch_inside",
-    "parity.trainers.keras_trainer": "parity.watching.keras_inside",
-    "parity.trainers.jax_trainer": "parity.watching.jax_inside",
+    "parity.trainers.torch_trainer": "parity.watching.torch.inside",
+    "parity.trainers.keras_trainer": "parity.watching.keras.inside",
+    "parity.trainers.jax_trainer": "parity.watching.jax.inside",
 }
 """Who looks into the models of which trainers, by the module of the trainer's class."""
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from parity.explaining.location import Location
 from parity.explaining.walk import Stop
-from parity.judging.updates.defects import losses
+from parity.judging.updates.defects import begin_alike, losses, of_updates
 from parity.judging.witness import Check
 from parity.recording.steps import Phase, update_at
 from parity.trajectory import Trajectory
@@ -55,6 +55,37 @@ def from_drift(found: Location, a: Trajectory, b: Trajectory, stops: Iterable[St
         f"each update agrees within its tolerance, and what they differ by adds up: {found.place} is the first that "
         "does not agree, and the losses up to there follow from the states"
     )
+    return stop.at(Phase.UPDATE, (check,), note=note)
+
+
+def from_update(found: Location | None, a: Trajectory, b: Trajectory, stops: Iterable[Stop]) -> Location | None:
+    """Find an update that its gradients do not explain, before the place where the runs part by more than a tolerance.
+
+    A tolerance follows from the largest value of a tensor, and an update of small values may be wrong within it: what
+    each value's gradients explain is narrower.
+
+    Args:
+        found: The place where the runs part first; None if each tolerance is kept.
+        a: The first run.
+        b: The second run.
+        stops: Their updates from the first on.
+
+    Returns:
+        The place of that update; None if gradients explain all of them up to the place.
+    """
+    if not begin_alike(a, b):
+        return None
+    defect = next(of_updates(a, b), None)
+    if defect is None or (found is not None and defect.update >= update_at(a, found.epoch, found.batch)):
+        return None
+    stop = next(itertools.islice(stops, defect.update, None), None)
+    checks = stop.checks.get(Phase.UPDATE, ()) if stop is not None else ()
+    check = next((each for each in checks if not isinstance(each, str) and each.tensor == defect.tensor), None)
+    if stop is None or check is None:
+        return None
+    note = defect.sentence
+    if found is not None:
+        note = f"{note}; {found.place} is the first beyond its tolerance"
     return stop.at(Phase.UPDATE, (check,), note=note)
 
 

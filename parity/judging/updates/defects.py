@@ -36,7 +36,7 @@ from parity.judging.updates.single import (
     trained_in_both,
     wide,
 )
-from parity.judging.updates.zeros import moved_by_rounding_alone
+from parity.judging.updates.zeros import moved_by_rounding_alone, step_without
 from parity.recording.steps import Phase, steps_of
 from parity.tolerance import FACTOR, ROUNDINGS
 from parity.trajectory import Trajectory
@@ -99,7 +99,7 @@ def defects(
     found = [*_of_losses(losses(ours, theirs, times), noise)]
     found += islice(of_updates(ours, theirs, scalars), 1)
     found += islice(without_gradient(ours, theirs, zeros), 1)
-    found += islice(_of_gradients(ours, theirs, clipped), 1)
+    found += islice(_of_gradients(ours, theirs, zeros, clipped), 1)
     found += islice(beyond_shadows(ours, theirs, zeros, clipped), 1)
     found += islice(_of_buffers(ours, theirs), 1)
     order = list(Phase)
@@ -274,14 +274,15 @@ def _common_factor(ways: Iterable[tuple[Array, Array]], known: float) -> float:
     return factor if abs(factor - 1) <= known else 1.0
 
 
-def _of_gradients(ours: Trajectory, theirs: Trajectory, clipped: float) -> Iterator[Defect]:
+def _of_gradients(ours: Trajectory, theirs: Trajectory, zeros: Params, clipped: float) -> Iterator[Defect]:
     """Yield the gradients that part in every tensor, or in one of them from the start on."""
     u = coarser(ours, theirs)
     # A sum of terms that nearly cancel is known by so much less than its terms.
     limit = 2 * FACTOR * FACTOR * ROUNDINGS * u + 2 * clipped
     firsts: dict[str, list[tuple[float, float]]] = {}
     for k, (a, b) in enumerate(pairs_of(ours, theirs)):
-        names = trained_in_both(a, b)
+        a = step_without(a, b, zeros)
+        names = [name for name in trained_in_both(a, b) if name not in zeros or not zeros[name].all()]
         least = FACTOR * ROUNDINGS * u * max((size_of(b.gradients[name]) for name in names), default=0.0)
         shares, drift = {}, 0.0
         for name in names:

@@ -7,14 +7,17 @@ of such a gradient, so that two right runs part there by all that it moves.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from parity.dtypes import unit
 from parity.judging.comparable import coarser_dtype
 from parity.judging.floors.sight import moved_by_rounding
+from parity.judging.updates.terms import terms_of
+from parity.judging.verdict import Judgement, Verdict
 from parity.recording.steps import Step, steps_of
 from parity.tolerance import FACTOR, least_floor
 from parity.trainer import State
@@ -24,6 +27,11 @@ from parity.typing import Array, Params
 PART = 16
 """Rounding is at least this part of a gradient that is zero but for rounding: two right runs do not agree in it. A
 small gradient in which they agree is a gradient."""
+
+
+MANY = 8
+"""So many random numbers are a multiple of others, but for a PART, with a chance below PART to the power of one less:
+4e-9."""
 
 
 class Without:
@@ -52,43 +60,160 @@ class Without:
         return as_one_array(self, "a stack of two", dtype, copy)
 
 
-@np.errstate(all="ignore")  # a recording may hold any numbers
+@dataclass(frozen=True)
+class Rounding:
+    """The values that rounding alone moves in two runs.
+
+    Attributes:
+        zeros: For each parameter that has any, an array of its shape, true where its gradient is zero but for rounding.
+        perhaps: The same where it may be: nothing recorded tells rounding from a gradient there.
+        followers: The name of the bias, of ``zeros``, that each running mean follows.
+
+    Examples:
+        >>> found = Rounding({"bias": np.array([True])}, {}, {"norm/mean": "bias"})
+        >>> sorted(found.decides_nothing({"norm/mean": np.zeros((2, 3))}))
+        ['bias', 'norm/mean']
+    """
+
+    zeros: Params
+    perhaps: Params
+    followers: Mapping[str, str]
+
+    def decides_nothing(self, params: Mapping[str, Stack]) -> Params:
+        """Mark what cannot decide a verdict, of parameters (S, *shape): zeros, and what follows them."""
+        followers = {name: np.ones(params[name].shape[1:], bool) for name in self.followers if name in params}
+        return self.zeros | followers
+
+
+def rounding_of(ours: Trajectory, theirs: Trajectory) -> Rounding:
+    """Find what rounding alone moves in two runs, as far as both recorded gradients.
+
+    A small gradient in which the runs do not agree is zero but for rounding where a running mean follows its bias: a
+    norm takes off what it keeps there, so that no loss depends on it. Else it only may be, and decides neither way.
+
+    Args:
+        ours: The run that is judged.
+        theirs: The run that it is held against.
+
+    Returns:
+        The values.
+    """
+    zeros = moved_by_rounding_alone(ours, theirs)
+    perhaps = _may_be_rounding(ours, theirs, zeros)
+    followers = following(ours, theirs, together(zeros, perhaps))
+    proven = {name: perhaps.pop(name) for name in set(followers.values()) & perhaps.keys()}
+    return Rounding(together(zeros, proven), perhaps, followers)
+
+
+def together(some: Params, others: Params) -> Params:
+    """Mark what either marks.
+
+    >>> together({"b": np.array([True, False])}, {"b": np.array([False, False]), "c": np.array([True])})
+    {'b': array([ True, False]), 'c': array([ True])}
+    """
+    return some | {name: which | some.get(name, False) for name, which in others.items()}
+
+
 def moved_by_rounding_alone(ours: Trajectory, theirs: Trajectory) -> Params:
     """Mark the values whose gradients are zero but for rounding, as far as both runs recorded gradients.
 
     Returns:
-        For each such parameter an array of its shape, true where rounding alone moves it. Such a value's gradients are
-        within rounding of the largest gradient of their update, in both runs, in every update that both recorded, and
-        the runs agree in them to no better than a PART; or the runs' own noise floors say so of the whole tensor.
+        For each such parameter an array of its shape, true where rounding alone moves it. In every update that both
+        recorded, such a value's gradient is within the rounding of its recorded terms, which cancel, in both runs; or,
+        where the terms were not recorded, of the largest gradient of the update. And the runs agree in it to no better
+        than a PART. Or the runs' own noise floors say so of the whole tensor.
     """
     found = {
         name: np.ones(theirs.params[name].shape[1:], bool)
         for name in moved_by_rounding((ours, theirs))
         if name in theirs.params
     }
-    tiny: dict[str, Array] = {}
-    apart: Params = {}
-    sizes: Params = {}
     coarser = coarser_dtype(ours, theirs)
+
+    def limit(step: Step, name: str, largest: float) -> Array:
+        least = np.asarray(FACTOR * least_floor(largest, coarser))
+        terms = terms_of(step, name, coarser)
+        return least if terms is None else np.maximum(least, np.where(terms.cancel, terms.limit, 0.0))
+
+    return {name: seen.disagree for name, seen in _small(ours, theirs, limit).items() if seen.disagree.any()} | found
+
+
+def _may_be_rounding(ours: Trajectory, theirs: Trajectory, zeros: Params) -> Params:
+    """Mark the values whose gradients may be zero but for rounding, though nothing recorded shows that.
+
+    They are so small beside the largest gradient of their update that terms 1 / sqrt(u) times as large would round to
+    them; the runs agree in them to no better than a PART; and neither run's are a multiple of the other's, as they
+    would be of a mistake that scales them. Recorded terms that are known to add up to more speak against it.
+    """
+    coarser = coarser_dtype(ours, theirs)
+    part = FACTOR * float(least_floor(1.0, coarser)) / np.sqrt(unit(coarser))
+
+    def limit(step: Step, name: str, largest: float) -> Array:
+        terms = terms_of(step, name, coarser)
+        if terms is None:
+            return np.asarray(part * largest)
+        return np.where(terms.total <= part * terms.magnitude, part * largest, 0.0)
+
+    found = {}
+    for name, seen in _small(ours, theirs, limit).items():
+        which = seen.disagree & ~zeros.get(name, np.zeros(seen.disagree.shape, bool))
+        if which.any() and not seen.is_multiple(which):
+            found[name] = which
+    return found
+
+
+@dataclass
+class _Seen:
+    """What was seen of a tensor's gradients in all updates, value by value, in the tensor's shape."""
+
+    tiny: Array
+    apart: Array
+    sizes: Array
+    ours: Array
+    theirs: Array
+    both: Array
+    updates: int = 1
+
+    @property
+    def disagree(self) -> Array:
+        """Which values are small in every update, and agree to no better than a PART."""
+        return np.asarray(self.tiny & (self.apart * PART > self.sizes))
+
+    def is_multiple(self, which: Array) -> bool:
+        """Whether one run's gradients of these values are the other's, times a number, but for a PART."""
+        ours, theirs, both = (float(np.sum(each[which])) for each in (self.ours, self.theirs, self.both))
+        if not ours or not theirs:
+            return True
+        # What is left of either, in squares, once the best multiple of the other is taken off. Few numbers are a
+        # multiple of others by chance.
+        left = 1 - both * both / (ours * theirs)
+        return self.updates * int(np.count_nonzero(which)) >= MANY and left * PART * PART <= 1
+
+
+@np.errstate(all="ignore")  # a recording may hold any numbers
+def _small(ours: Trajectory, theirs: Trajectory, limit: Callable[[Step, str, float], Array]) -> dict[str, _Seen]:
+    """Gather the tensors with values whose gradients are within a limit in every update that both runs recorded."""
+    found: dict[str, _Seen] = {}
     for steps in zip(steps_of(ours), steps_of(theirs), strict=False):
         # No run speaks for another: the largest gradient of one makes none of the other's small.
         sizes_of = [[float(np.max(np.abs(g), initial=0.0)) for g in step.gradients.values()] for step in steps]
-        limit = float(FACTOR * least_floor(min(max(of, default=0.0) for of in sizes_of), coarser))
+        largest = min(max(of, default=0.0) for of in sizes_of)
         one, other = (step.gradients for step in steps)
         for name in one.keys() & other.keys():
             if name not in theirs.params or {one[name].shape, other[name].shape} != {theirs.params[name].shape[1:]}:
                 continue
+            if name in found and not found[name].tiny.any():
+                continue
             a, b = np.asarray(one[name], np.float64), np.asarray(other[name], np.float64)
-            if name not in tiny or tiny[name].any():
-                size = np.maximum(np.abs(a), np.abs(b))
-                tiny[name] = tiny.get(name, True) & (size <= limit)
-                apart[name] = apart.get(name, 0.0) + np.abs(a - b)
-                sizes[name] = sizes.get(name, 0.0) + size
-    for name, small in tiny.items():
-        which = small & (apart[name] * PART > sizes[name])
-        if which.any() and name not in found:
-            found[name] = which
-    return found
+            size = np.maximum(np.abs(a), np.abs(b))
+            now = _Seen(np.ones(a.shape, bool), np.abs(a - b), size, a * a, b * b, a * b)
+            for step in steps:
+                now.tiny = now.tiny & (size <= limit(step, name, largest))
+            if (seen := found.get(name)) is not None:
+                summed = ("apart", "sizes", "ours", "theirs", "both", "updates")
+                now = _Seen(seen.tiny & now.tiny, *(getattr(seen, each) + getattr(now, each) for each in summed))
+            found[name] = now
+    return {name: seen for name, seen in found.items() if seen.tiny.any()}
 
 
 @np.errstate(all="ignore")  # a recording may hold any numbers
@@ -177,6 +302,27 @@ def step_without(step: Step, other: Step, zeros: Mapping[str, Array]) -> Step:
 def by_rounding(name: str) -> str:
     """Say that only rounding moves a tensor."""
     return f"{name} is moved by rounding alone, because its gradient is: it decides nothing"
+
+
+def doubted(freed: Judgement, perhaps: Mapping[str, Array]) -> Judgement:
+    """Keep back a FAIL that comes of nothing but what may be rounding.
+
+    Args:
+        freed: The judgement without the values that may be moved by rounding alone, which does not fail.
+        perhaps: These values: see ``Rounding``.
+
+    Returns:
+        An INCONCLUSIVE judgement that says what would tell.
+    """
+    names = ", ".join(sorted(perhaps))
+    several = len(perhaps) > 1
+    reason = (
+        f"all else agrees, but {names} {'part' if several else 'parts'}, and that may be rounding alone, as of a bias "
+        f"before BatchNorm, because the runs do not agree in {'their' if several else 'its'} small gradients: hand the "
+        "activations and activation_gradients of each layer to Recorder.step, which shows how large the terms are that "
+        "they are sums of, or measure a noise floor"
+    )
+    return replace(freed, verdict=Verdict.INCONCLUSIVE, reason=reason)
 
 
 def as_notes(zeros: Mapping[str, Array], followers: Mapping[str, str]) -> list[str]:

@@ -47,6 +47,14 @@ class Loop:
     """The update from which on the rate is doubled."""
     whole: bool = False
     """Whether gradients are recorded before they are clipped, too."""
+    size: float = 1.0
+    """Of the inputs. Where they are small, what is summed in ``hidden/bias``'s gradient is large beside the others."""
+    layers: bool = False
+    """Whether the hidden layer's output and its gradient are recorded."""
+    late: bool = False
+    """Whether the state is handed over after the forward pass, which has moved the running statistics by then."""
+    bias_times: float = 1.0
+    """By what the gradient of ``hidden/bias`` is multiplied."""
 
     def with_(self, **changes: Any) -> Loop:
         return replace(self, **changes)
@@ -65,7 +73,7 @@ class Loop:
         if self.stirred is not None:
             generator = np.random.default_rng(self.stirred)
             params = {name: stir(value, generator, self.dtype) for name, value in params.items()}
-        x, y = x.astype(self.dtype), y.astype(self.dtype)
+        x, y = (self.size * x).astype(self.dtype), y.astype(self.dtype)
         self._train(folder, x, y, params)
         return folder
 
@@ -87,7 +95,16 @@ class Loop:
                 batches = np.split(order, BATCHES)[: BATCHES - self.dropped]
                 for rows in batches:
                     seen = self._forward_and_back(params, x[rows], y[rows])
-                    loss, prediction, gradients, spread = seen
+                    loss, prediction, gradients, spread, inside = seen
+                    gradients["hidden/bias"] = gradients["hidden/bias"] * real(self.bias_times)
+                    taken = spread * real(len(rows) / (len(rows) - 1)) if self.unbiased else spread
+                    share = real(self.momentum)
+                    moved = (
+                        mean + share * (self._mean(inside["hidden"], 0)[0] - mean),
+                        real(0.9) * variance + real(0.1) * taken,
+                    )
+                    if self.late:
+                        mean, variance = moved
                     before = gradients if self.whole else None
                     if self.clip:
                         norm = np.sqrt(sum((g.astype(np.float64) ** 2).sum() for g in gradients.values()))
@@ -100,16 +117,14 @@ class Loop:
                         gradients={name: g for name, g in gradients.items() if name != self.without},
                         params=state(),
                         unclipped=before,
+                        activations={"hidden": inside["hidden"]} if self.layers else None,
+                        activation_gradients={"hidden": inside["gradient"]} if self.layers else None,
                     )
                     update += 1
-                    if self.momentum:
-                        z = self._matmul(x[rows], params["hidden/kernel"]) + params["hidden/bias"]
-                        mean = mean + real(self.momentum) * (self._mean(z, 0)[0] - mean)
+                    mean, variance = moved
                     factor = real(2 if update > self.faster_from else 1)
                     for name, g in gradients.items():
                         params[name] = params[name] - factor * self._way(params[name], g, moments, name, update)
-                    taken = spread * real(len(rows) / (len(rows) - 1)) if self.unbiased else spread
-                    variance = real(0.9) * variance + real(0.1) * taken
                 run.snapshot(state())
 
     def _way(self, value: Array, g: Array, moments: dict[str, tuple[Array, Array]], name: str, update: int) -> Array:
@@ -135,7 +150,7 @@ class Loop:
         total = np.add.accumulate(turned, axis, dtype=self.dtype).take([-1], axis)
         return total / np.dtype(self.dtype).type(values.shape[axis])
 
-    def _forward_and_back(self, p: Params, x: Array, y: Array) -> tuple[Array, Array, Params, Array]:
+    def _forward_and_back(self, p: Params, x: Array, y: Array) -> tuple[Array, Array, Params, Array, Params]:
         real = np.dtype(self.dtype).type
         z = self._matmul(x, p["hidden/kernel"]) + p["hidden/bias"]
         centred = z - self._mean(z, self.axis)
@@ -158,4 +173,5 @@ class Loop:
             "output/kernel": self._matmul(active.T, back),
             "output/bias": back.sum(0),
         }
-        return loss, prediction, gradients, spread.reshape(-1)[:HIDDEN] if self.axis == 0 else spread
+        spread = spread.reshape(-1)[:HIDDEN] if self.axis == 0 else spread
+        return loss, prediction, gradients, spread, {"hidden": z, "gradient": d_z}

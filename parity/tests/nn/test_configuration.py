@@ -20,7 +20,7 @@ def built(label: str) -> Said:
 def in_torch() -> tuple[dict[str, Any], Any]:
     from torch import nn
 
-    from parity.watching.torch_layers import configuration
+    from parity.watching.torch.layers import configuration
 
     return {
         "batch norm": nn.BatchNorm2d(4, eps=1e-4, momentum=0.2),
@@ -42,7 +42,7 @@ def in_torch() -> tuple[dict[str, Any], Any]:
 def in_flax() -> tuple[dict[str, Any], Any]:
     from flax import linen as nn
 
-    from parity.watching.jax_layers import configuration
+    from parity.watching.jax.layers import configuration
 
     return {
         "batch norm": nn.BatchNorm(use_running_average=False, epsilon=1e-4, momentum=0.8),
@@ -62,7 +62,7 @@ def in_flax() -> tuple[dict[str, Any], Any]:
 def in_keras() -> tuple[dict[str, Any], Any]:
     from keras import layers
 
-    from parity.watching.keras_layers import configuration
+    from parity.watching.keras.layers import configuration
 
     return {
         "batch norm": layers.BatchNormalization(epsilon=1e-4, momentum=0.8),

@@ -21,7 +21,8 @@ def in_jax(folder: str) -> dict[str, Any]:
     import jax.numpy as jnp
     import optax
 
-    from parity.watching import jax_look, watch
+    from parity.watching import watch
+    from parity.watching.jax import look
 
     class Model(nn.Module):  # type: ignore[misc,unused-ignore]
         @nn.compact  # type: ignore[untyped-decorator,unused-ignore]
@@ -42,13 +43,13 @@ def in_jax(folder: str) -> dict[str, Any]:
         updates, state = tx.update(gradients, state, params)
         return optax.apply_updates(params, updates), state, loss
 
-    op_by_op, looked, counts = jax_look.Look.op_by_op, [], {}
+    op_by_op, looked, counts = look.Look.op_by_op, [], {}
 
     def counted(self: Any, function: Any, given: Any) -> Any:
         looked.append(function)
         return op_by_op(self, function, given)
 
-    jax_look.Look.op_by_op = counted
+    look.Look.op_by_op = counted
     try:
         for name, function in (("compiled", jax.jit(update, donate_argnums=(0, 1, 2))), ("plain", update)):
             looked.clear()
@@ -58,7 +59,7 @@ def in_jax(folder: str) -> dict[str, Any]:
                     params, state, _ = run.step(function, params, state, jnp.array(each))
             counts[name] = len(looked)
     finally:
-        jax_look.Look.op_by_op = op_by_op
+        look.Look.op_by_op = op_by_op
     return {"folder": folder, "counts": counts}
 
 
@@ -115,7 +116,8 @@ def in_keras(folder: str) -> dict[str, Any]:
     """Called where Keras is: a model in a graph, compiled by XLA and eager, and a recurrence in a loop of its graph."""
     import keras
 
-    from parity.watching import keras_look, watch
+    from parity.watching import watch
+    from parity.watching.keras import look
 
     def network(recurrent: bool) -> Any:
         keras.utils.set_random_seed(0)
@@ -138,7 +140,7 @@ def in_keras(folder: str) -> dict[str, Any]:
         "eager": {"run_eagerly": True},
         "recurrent": {"jit_compile": False},
     }
-    into, found = keras_look.Look.into, []
+    into, found = look.Look.into, []
 
     def counted(self: Any, *given: Any) -> Any:
         made = into(self, *given)
@@ -146,7 +148,7 @@ def in_keras(folder: str) -> dict[str, Any]:
         return made
 
     said = {}
-    keras_look.Look.into = counted
+    look.Look.into = counted
     try:
         for name, how in ways.items():
             found.clear()
@@ -157,7 +159,7 @@ def in_keras(folder: str) -> dict[str, Any]:
                     run.step(model.train_on_batch, each, each[:, 0])
             said[name] = list(found)
     finally:
-        keras_look.Look.into = into
+        look.Look.into = into
     return {"folder": folder, "said": said}
 
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
@@ -17,23 +14,25 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from parity.recording.layers import Layer
 from parity.typing import Params
 from parity.watching.seen import Condition, Told, Update
-from parity.watching.torch_calls import in_backward, leave, listen, unscaled
-from parity.watching.torch_held import Held
-from parity.watching.torch_layers import (
+from parity.watching.torch.calls import in_backward, leave, listen
+from parity.watching.torch.held import Held
+from parity.watching.torch.layers import (
     Layers,
     Stirring,
-    divided,
     loss_of,
-    prediction_of,
     returned_loss,
     tensors,
 )
-from parity.watching.torch_optimizer import described, needs_closure, optimizer_in_words
-from parity.watching.torch_state import (
+from parity.watching.torch.ongoing import NOT_CALLED, Ongoing, Pass
+from parity.watching.torch.optimizer import described, needs_closure, optimizer_in_words
+from parity.watching.torch.state import (
     Call,
     Saved,
     another_batch,
     differing,
+    drawing_from,
+    random_state,
+    set_random_state,
     set_scaler,
     set_settings,
     settings_of,
@@ -47,27 +46,10 @@ COMPILED = (
 
 
 AGAIN = "step calls the closure once more for each shadow"
-NOT_CALLED = (
-    "an update was made, and the watched module was not called before it: watch the module that your loop calls, as "
-    "model(x), with gradients on and within the closure if step is handed one. What is compiled hides the "
-    "call: compile the module itself, and watch what torch.compile gave"
-)
-NO_BACKWARD = (
-    "an update was made, and no backward pass reached the parameters of the watched module since it was called: call "
-    "loss.backward(), torch.autograd.backward or torch.autograd.grad before optimizer.step()"
-)
 ANOTHER_BATCH = (
     f"the closure took another batch when it was called again, and {AGAIN}: take the batch outside of the closure, as "
     "x, y = next(batches), and let the closure use x and y; the same goes for numbers of a torch.Generator of your own"
 )
-
-
-@dataclass
-class Pass:
-    """What is seen of the module's calls since gradients were cleared, or since the last backward pass."""
-
-    update: Update
-    layers: Layers | None
 
 
 class TorchWatch:
@@ -93,20 +75,8 @@ class TorchWatch:
         self._rates: set[float] = set()
         self._layers: list[Layer] = []
         self._stirring: Stirring | None = None
-        # Of the update that goes on: all calls since gradients were cleared, and those since the last backward pass.
-        self._passes: list[Pass] = []
-        self._called = False  # since the last backward pass
-        self._losses: list[Tensor] = []
-        self._by_vectors: list[Tensor] = []
-        self._by_grad: list[Tensor] = []
-        self._pending: tuple[list[tuple[Tensor | None, int]], Tensor | None, bool] | None = None
-        self._unclipped: dict[str, Tensor] = {}
-        self._as_left: dict[str, tuple[Tensor, int]] = {}  # the gradients that those are copies of
-        self._scale: Tensor | None = None
-        self._scaling = False
+        self._ongoing = Ongoing(self._held, optimizer, self._new_pass)
         self._scalers: list[Any] = []
-        self._stepping: int | None = None  # within the optimizer's step: how many losses there were when it began
-        self._frozen = False  # the optimizer evaluates its closure again, which is no part of the recording
         # Of the function that ``update`` is handed.
         self.skipped = False
         self._stepped = self._asked = self._went_back = False
@@ -119,7 +89,6 @@ class TorchWatch:
         self._aside: Update | None = None
         self._looks = False  # into an update that is made aside
         self._hooks: list[Any] = []
-        self._of_gradients: list[Any] = []
 
     # What the recording asks.
 
@@ -136,7 +105,7 @@ class TorchWatch:
 
     def detach(self) -> None:
         leave(self)
-        self._forget()
+        self._ongoing.forget()
         for hook in self._hooks:
             hook.remove()
 
@@ -177,13 +146,13 @@ class TorchWatch:
         try:
             result = self._update(function)
         except StopIteration as error:
-            self._forget()
+            self._ongoing.forget()
             if not self._asides:
                 raise
             raise ValueError(ANOTHER_BATCH) from error
         except BaseException:
-            self._forget()
-            self._stepping = None
+            self._ongoing.forget()
+            self._ongoing.step_ended()
             raise
         finally:
             self._calling = False
@@ -220,14 +189,14 @@ class TorchWatch:
                 self.optimizer.step()
         elif not self._stepped:
             self.skipped = True
-            self._forget()
+            self._ongoing.forget()
         return result
 
     def _backward(self, result: Any) -> None:
         """Go backward from what the function returned, unless it did."""
         if not self._went_back:
             loss = loss_of(result)
-            if not self._passes:
+            if self._ongoing.seen is None:
                 raise ValueError(NOT_CALLED)
             loss.backward()
 
@@ -250,9 +219,9 @@ class TorchWatch:
                 )
             return loss
 
-        if not self._passes:
+        if self._ongoing.seen is None:
             raise ValueError(NOT_CALLED)
-        self._freeze()
+        self._ongoing.freeze()
         self.optimizer.step(evaluate)
 
     def saved(self) -> Saved:
@@ -265,24 +234,13 @@ class TorchWatch:
         self._held.load(params, slots)
 
     def random(self) -> Any:
-        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
-        return torch.get_rng_state(), cuda, np.random.get_state(), random.getstate()
+        return random_state()
 
     def drawing(self) -> bytes | None:
-        if self._held.device.type not in ("cpu", "cuda"):
-            return None
-        state = (
-            torch.cuda.get_rng_state(self._held.device) if self._held.device.type == "cuda" else torch.get_rng_state()
-        )
-        return bytes(state.numpy().tobytes())
+        return drawing_from(self._held.device)
 
     def draw_from(self, state: Any) -> None:
-        mine, cuda, numpys, pythons = state
-        torch.set_rng_state(mine)
-        if cuda is not None:
-            torch.cuda.set_rng_state_all(cuda)
-        np.random.set_state(numpys)
-        random.setstate(pythons)
+        set_random_state(state)
 
     @contextmanager
     def aside(self, told: Told, seed: int | None = None) -> Iterator[None]:
@@ -299,7 +257,7 @@ class TorchWatch:
             if self._stirring is not None:
                 self._stirring.close()
             self._stirring, self._told = None, before
-            self._forget()
+            self._ongoing.forget()
             self._held.without_gradients()
             self.go_to(saved)
             self.draw_from(drawn)
@@ -313,28 +271,15 @@ class TorchWatch:
     # What the hooks do, in the order of an update.
 
     def _begun(self, model: nn.Module, arguments: Any, named: Any) -> None:
-        """The model is called. If no loss came since gradients were cleared, earlier calls were for something else."""
-        if not torch.is_grad_enabled() or self._frozen:
+        if not torch.is_grad_enabled() or self._ongoing.frozen:
             return
         if self._calling and not self._compared and (self._repeated or self._asides or self.compiled):
             self._compare(list(tensors((arguments, named))))
-        if not self._losses and not self._by_vectors and not self._by_grad:
-            self._forget()
-            self._passes = [self._new_pass()]
-            if self._passes[0].update.before is not None:
-                trained = [p for p in self._held.params.values() if p.requires_grad]
-                self._of_gradients = [p.register_post_accumulate_grad_hook(self._left) for p in trained]
-        elif not self._called:
-            self._close(self._passes[1:])
-            self._passes[1:] = [self._new_pass()]
-        self._called = True
-        if self._passes[0].update.before is not None:
-            given = list(tensors((arguments, named)))
-            copies = [each.detach().clone() for each in given]
-            for each in self._passes:
-                each.update.inputs += copies
-                if each.layers is not None:
-                    each.layers.given(given)
+        self._ongoing.called_with((arguments, named))
+
+    def _predicted(self, model: nn.Module, arguments: Any, output: Any) -> None:
+        if torch.is_grad_enabled():
+            self._ongoing.predicted(output)
 
     def _new_pass(self) -> Pass:
         deep = self._deep()
@@ -350,78 +295,24 @@ class TorchWatch:
         elif another_batch(self._call.given, given):
             raise ValueError(ANOTHER_BATCH)
 
-    def _predicted(self, model: nn.Module, arguments: Any, output: Any) -> None:
-        if not torch.is_grad_enabled() or self._frozen or not self._passes:
-            return
-        if self._passes[0].update.before is not None:
-            said = prediction_of(output).detach().clone()
-            for each in self._passes:
-                each.update.prediction = (
-                    said if each.update.prediction is None else _joined(each.update.prediction, said)
-                )
-
-    def _left(self, p: Tensor) -> None:
-        """The backward pass has left a gradient, or added to one."""
-        if p.grad is not None:  # else another hook has used it up
-            name = self._held.names[id(p)]
-            self._unclipped[name], self._as_left[name] = p.grad.detach().clone(), (p.grad, p.grad._version)
-
-    # What the listener is told: see ``torch_calls.Listener``.
+    # What the listener is told: see ``calls.Listener``.
 
     def backward_begins(self, tensors: Sequence[Any], gradients: Sequence[Any]) -> None:
-        marks = self._marks()
-        if self._losses and all(gradient is None for gradient, _ in marks):
-            self._cleared()
-        if self._frozen or not self._passes:
-            self._pending = marks, None, False
-            return
-        losses, by_vector = [], False
-        for k, tensor in enumerate(tensors):
-            if not isinstance(tensor, Tensor):
-                continue
-            value, scale = unscaled(tensor) if self._scaling else (tensor.detach(), None)
-            self._scale = scale if scale is not None else self._scale
-            gradient = gradients[k] if k < len(gradients) else None
-            by_vector |= tensor.numel() != 1
-            losses.append((value if gradient is None else value * gradient).sum())
-        self._pending = marks, sum(losses[1:], losses[0]).clone() if losses else None, by_vector
+        self._ongoing.backward_begins(tensors, gradients)
 
     def backward_ended(self) -> None:
-        if self._pending is None:
-            return
-        (marks, loss, by_vector), self._pending = self._pending, None
-        reached = any(
-            gradient is not now or version != changed
-            for (gradient, version), (now, changed) in zip(marks, self._marks(), strict=False)
-        )
-        self._went_back |= reached
-        self._settle(reached)
-        if reached and loss is not None:
-            (self._by_vectors if by_vector else self._losses).append(loss)
-            self._called = False
+        self._went_back |= self._ongoing.backward_ended()
 
     def differentiated(
         self, outputs: Sequence[Any], inputs: Sequence[Any], gradients: Sequence[Any], create_graph: bool
     ) -> None:
-        trained = {id(p) for p in self._held.trained()}
-        reached = not create_graph and any(id(each) in trained for each in inputs)
-        self._went_back |= reached
-        self._settle(reached)
-        if reached and self._passes and not self._frozen:
-            for tensor, gradient in zip(outputs, [*gradients, *[None] * len(outputs)], strict=False):
-                if isinstance(tensor, Tensor):
-                    value = tensor.detach()
-                    self._by_grad.append((value if gradient is None else value * gradient).sum())
-            self._called = False
+        self._went_back |= self._ongoing.differentiated(outputs, inputs, gradients, create_graph)
 
     def clears(self, params: Sequence[Tensor]) -> None:
-        if self._passes and not self._frozen:
-            cleared = {id(p) for p in params}
-            if all(id(p) in cleared or p.grad is None for p in self._held.trained()):
-                self._cleared()
+        self._ongoing.clears(params)
 
     def scales(self, scaler: Any) -> None:
-        self._scaling = True
+        self._ongoing.scaled = True
         if all(each is not scaler for each in self._scalers):
             self._scalers.append(scaler)
             if self._call is not None and self._calling:
@@ -440,7 +331,7 @@ class TorchWatch:
         if optimizer is self.optimizer or not (self._calling and self._asides):
             return
         kind = type(optimizer).__name__
-        if self._stepping is not None:
+        if self._ongoing.stepping is not None:
             raise ValueError(
                 f"the watched optimizer lets another one step, {kind}, whose state nobody sees: watch that one, or "
                 "watch with shadows=0"
@@ -450,44 +341,6 @@ class TorchWatch:
             "after step, or watch with shadows=0"
         )
 
-    # What becomes of the losses.
-
-    def _marks(self) -> list[tuple[Tensor | None, int]]:
-        """Every gradient, with what tells whether something was added to it."""
-        grads = [p.grad for p in self._held.trained()]
-        return [(grad, 0 if grad is None else grad._version) for grad in grads]
-
-    def _settle(self, kept: bool) -> None:
-        for each in self._passes:
-            if each.layers is not None and not self._frozen:
-                each.layers.settle(kept)
-
-    def _sum(self) -> Tensor | None:
-        """The loss of the update: of the backward passes that reached the parameters since gradients were cleared."""
-        losses = self._losses or self._by_vectors or self._by_grad
-        return sum(losses[1:], losses[0]) if losses else None
-
-    def _cleared(self) -> None:
-        """Gradients are cleared, so the losses before are none of the update that comes; nor are earlier calls."""
-        if self._frozen:
-            return
-        if self._stepping is not None and len(self._losses) > self._stepping:
-            self._freeze()
-            return
-        self._losses, self._by_vectors, self._by_grad, self._unclipped, self._as_left = [], [], [], {}, {}
-        self._close(self._passes[:-1])
-        self._passes = self._passes[-1:]
-        for each in self._passes:
-            each.update.gradients, each.update.unclipped = {}, {}
-            if each.layers is not None:
-                each.layers.gradients.clear()
-
-    def _freeze(self) -> None:
-        """The first evaluation of the optimizer's closure is over, and is the update's."""
-        self._take_gradients(self._passes[0].update)
-        self._close(self._passes)
-        self._frozen = True
-
     def _before_step(self, optimizer: Any, arguments: Any, named: Any) -> None:
         if in_backward():
             raise ValueError(
@@ -496,77 +349,36 @@ class TorchWatch:
             )
         if self._calling:
             self._changed |= differing(self._settings, settings_of(self.optimizer))
-        self._stepping = len(self._losses)
-        if self._passes and self._sum() is not None and not self._frozen:  # else its closure is called later
-            self._take_gradients(self._passes[0].update)
+        self._ongoing.step_begins()
 
     def _after_step(self, optimizer: Any, arguments: Any, named: Any) -> None:
-        self._stepped, self._stepping = True, None
+        self._stepped = True
+        self._ongoing.step_ended()
         if self._calling:
             self._settings = settings_of(self.optimizer)
         found = getattr(optimizer, "found_inf", None)  # what a scaler says to an optimizer that skips by itself
         if found is not None and float(found):
             self.skipped = True
-            self._forget()
+            self._ongoing.forget()
             return
-        loss = self._sum()
-        if loss is None:
-            raise ValueError(NO_BACKWARD if self._passes else NOT_CALLED)
-        update, layers = self._passes[0].update, self._passes[0].layers
-        if not update.gradients:
-            self._take_gradients(update)
-        update.loss = loss
+        update, layers = self._ongoing.finished()
         rates = [float(group["lr"]) for group in self.optimizer.param_groups if "lr" in group]
         if rates and self._stirring is None:
             update.learning_rate = rates[0]
             self._rates |= set(rates)
         if layers is not None:
-            update.activations, update.activation_gradients = layers.activations, layers.all_gradients(self._scale)
+            update.activations, update.activation_gradients = (
+                layers.activations,
+                layers.all_gradients(self._ongoing.scale),
+            )
             self._layers = layers.found if self._stirring is None else self._layers
         elif self._aside is not None and self._stirring is None:
             update.activations, update.activation_gradients = self._aside.activations, self._aside.activation_gradients
             self._aside = None
         elif self.compiled and update.before is not None and COMPILED not in self.notes:
             self.notes.append(COMPILED)
-        self._forget()
+        self._ongoing.forget()
         self._told(update)
-
-    def _take_gradients(self, update: Update) -> None:
-        """Keep the gradients as the optimizer gets them, and as the backward pass left them; none of them scaled."""
-        if update.before is None:
-            return
-        before = self._unclipped
-        grads = {name: p.grad for name, p in self._held.params.items() if p.grad is not None}
-        found = {name: self._copy_of(name, grad) for name, grad in grads.items()} or dict(before)
-        scale = getattr(self.optimizer, "grad_scale", None)  # of an optimizer that divides by it itself
-        if scale is not None:
-            found = {name: divided(value, scale) for name, value in found.items()}
-        if self._scale is not None:
-            before = {name: divided(value, self._scale) for name, value in before.items()}
-        update.gradients = found
-        both = ((before[name], found[name]) for name in found if name in before)
-        if any(one is not other and not torch.equal(one, other) for one, other in both):
-            update.unclipped = {name: before.get(name, value) for name, value in found.items()}
-
-    def _copy_of(self, name: str, gradient: Tensor) -> Tensor:
-        """Copy a gradient, unless nobody has changed it since the backward pass left it, of which there is a copy."""
-        grad, version = self._as_left.get(name, (None, 0))
-        return self._unclipped[name] if grad is gradient and gradient._version == version else gradient.detach().clone()
-
-    def _close(self, passes: Sequence[Pass]) -> None:
-        for each in passes:
-            if each.layers is not None:
-                each.layers.close()
-
-    def _forget(self) -> None:
-        """Let go of an update that is over, or that was none."""
-        self._close(self._passes)
-        for hook in self._of_gradients:
-            hook.remove()
-        self._passes, self._of_gradients, self._unclipped, self._as_left = [], [], {}, {}
-        self._losses, self._by_vectors, self._by_grad, self._pending = [], [], [], None
-        self._called = self._frozen = self._scaling = False
-        self._scale = None
 
     def _look_without_the_compiler(self, function: Callable[[], Any]) -> None:
         """Make the update that comes aside, without the compiler, which hides the layers, and keep what they gave."""
@@ -578,10 +390,3 @@ class TorchWatch:
             finally:
                 self.compiled, self._looks = True, False
         self._aside = found[-1] if found else None  # a gradient scaler may have skipped it
-
-
-def _joined(whole: Tensor, said: Tensor) -> Tensor:
-    """Put predictions behind each other, of batches that are padded to other lengths too."""
-    if whole.ndim and whole.ndim == said.ndim and whole.shape[1:] == said.shape[1:]:
-        return torch.cat([whole, said])
-    return torch.cat([whole.reshape(-1), said.reshape(-1)])

@@ -7,8 +7,8 @@ import sys
 from parity.trainers.jax_trainer import JaxTrainer
 from parity.typing import Array
 from parity.watching.inside import Inside
-from parity.watching.jax_layers import Layers
-from parity.watching.jax_look import nnx_watched
+from parity.watching.jax.layers import Layers
+from parity.watching.jax.look import nnx_watched
 
 
 def look(trainer: JaxTrainer, x: Array, y: Array) -> Inside | None:

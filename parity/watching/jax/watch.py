@@ -14,12 +14,12 @@ import numpy as np
 
 from parity.recording.layers import Layer
 from parity.typing import Params
-from parity.watching.jax_look import Look, Seen, apart, identity, is_compiled, put_together
-from parity.watching.jax_loss import differentiated, loss_at
-from parity.watching.jax_optax import Part, described, learning_rate, unknown_rate
-from parity.watching.jax_places import Place, at, besides, places_of, put
-from parity.watching.jax_state import named_alike, sort
-from parity.watching.jax_stir import moved_tree, stirred, within
+from parity.watching.jax.look import Look, Seen, apart, identity, is_compiled, put_together
+from parity.watching.jax.loss import differentiated, loss_at
+from parity.watching.jax.optax import Part, described, learning_rate, unknown_rate
+from parity.watching.jax.places import Place, at, besides, places_of, put
+from parity.watching.jax.state import named_alike, sort
+from parity.watching.jax.stir import moved_tree, stirred, within
 from parity.watching.seen import Condition, Told, Update
 
 

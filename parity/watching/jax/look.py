@@ -18,9 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from parity.recording.layers import Layer
-from parity.watching.jax_calls import Calls
-from parity.watching.jax_layers import LATER, Layers, traced_in
-from parity.watching.jax_optax import Part, clipped, parts_of
+from parity.watching.jax.calls import Calls
+from parity.watching.jax.layers import LATER, Layers, traced_in
+from parity.watching.jax.optax import Part, clipped, parts_of
 
 BRANCHES = frozenset(("cond", "while"))
 """What decides by numbers, of which there are none yet while a program is traced: layers within are hidden then."""
@@ -184,7 +184,7 @@ def nnx_watched(modules: Layers) -> AbstractContextManager[None]:
     """Let ``modules`` know of the calls of nnx modules, too, if anybody has imported nnx."""
     if "flax.nnx" not in sys.modules:
         return nullcontext()
-    from parity.watching.jax_nnx_layers import calls_seen
+    from parity.watching.jax.nnx_layers import calls_seen
 
     return calls_seen(modules)
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from parity.spec import Adam, AdamW, Optimizer, Sgd
-from parity.watching.torch_layers import plain
+from parity.watching.torch.layers import plain
 
 
 def described(optimizer: torch.optim.Optimizer) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from parity.watching.jax_stir import is_float
+from parity.watching.jax.stir import is_float
 
 DIFFERENTIATED = "value_and_grad.<locals>.value_and_grad_f"
 """What ``jax.grad`` and ``jax.value_and_grad`` call."""

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from parity.watching.keras_layers import Layers, replaced
+from parity.watching.keras.layers import Layers, replaced
 from parity.watching.seen import Update
 
 COMPILED = (

@@ -11,7 +11,7 @@ import numpy as np
 
 from parity.spec import Adam, AdamW, Optimizer, Sgd
 from parity.watching.flow import as_plain, as_written
-from parity.watching.jax_state import named
+from parity.watching.jax.state import named
 
 RATES = ("scale", "scale_by_schedule")
 """What optax makes of a learning rate: a factor below zero, or a schedule of such."""

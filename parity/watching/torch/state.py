@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -147,3 +148,27 @@ def another_batch(given: Sequence[Tensor], again: Sequence[Tensor]) -> bool:
         if not near.all():
             return True
     return False
+
+
+def random_state() -> Any:
+    """Say where torch, NumPy and Python draw random numbers from next."""
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+    return torch.get_rng_state(), cuda, np.random.get_state(), random.getstate()
+
+
+def set_random_state(state: Any) -> None:
+    """Draw random numbers from there on, as ``random_state`` has said it."""
+    mine, cuda, numpys, pythons = state
+    torch.set_rng_state(mine)
+    if cuda is not None:
+        torch.cuda.set_rng_state_all(cuda)
+    np.random.set_state(numpys)
+    random.setstate(pythons)
+
+
+def drawing_from(device: torch.device) -> bytes | None:
+    """Give the state from which layers on a device draw next; None of a device that is neither a CPU nor of CUDA."""
+    if device.type not in ("cpu", "cuda"):
+        return None
+    state = torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+    return bytes(state.numpy().tobytes())

@@ -11,10 +11,10 @@ import jax
 from flax import nnx
 
 from parity.watching.flow import as_plain, base_of
-from parity.watching.jax_layers import name_of, through
+from parity.watching.jax.layers import name_of, through
 
 if TYPE_CHECKING:
-    from parity.watching.jax_layers import Layers
+    from parity.watching.jax.layers import Layers
 
 PATH = "parity_path"
 """The attribute that tells a copied module its path within the watched model. Transformations keep it."""

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from parity.watching.flow import COLLECTIONS
-from parity.watching.jax_stir import is_float
+from parity.watching.jax.stir import is_float
 
 SLOTS = {"trace": "momentum", "mu": "first_moment", "nu": "second_moment"}
 """Names of optax's slots in the words of ``parity.spec``. Others keep their own."""

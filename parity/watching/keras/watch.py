@@ -15,15 +15,12 @@ import tensorflow as tf
 from parity.recording.layers import Layer
 from parity.tolerance import stir
 from parity.typing import Params
-from parity.watching.flow import as_plain
-from parity.watching.keras_layers import Layers, replaced
-from parity.watching.keras_look import Look
-from parity.watching.keras_loop import Loop
-from parity.watching.keras_step import Step, changing, loss_in, loss_of, refuse_iterators
+from parity.watching.keras.held import Held
+from parity.watching.keras.layers import Layers, replaced
+from parity.watching.keras.look import Look
+from parity.watching.keras.loop import Loop
+from parity.watching.keras.step import Calls, Step, changing, loss_in, loss_of, refuse_iterators
 from parity.watching.seen import Condition, Told, Update
-
-SLOTS = {"momentums": "first_moment", "velocities": "second_moment"}
-"""Names of the slots of Keras's Adam in the words of ``parity.spec``. Others keep their own."""
 
 OTHER_OPTIMIZER = (
     "the model was compiled within the watched block, with another optimizer than the watched one, whose updates are "
@@ -58,19 +55,19 @@ class KerasWatch:
         if len(kinds) > 1:
             raise ValueError(f"the model's weights are of several dtypes, {', '.join(sorted(kinds))}: give it one")
         self.dtype = kinds.pop()
+        self._held = Held(model, self.optimizer)
         self.notes: list[str] = []
         self._layers: list[Layer] = []
         self._generator: np.random.Generator | None = None
+        self._repeated = False  # every update is made again, in shadows
         self._made: Update | None = None
         self._inside = False
         self._step: Step | None = None
+        self._calls = Calls(self.optimizer)
         self._batch: list[Any] = []
         """What the last update that ``step`` was handed was given."""
-        self._found: dict[int, tuple[Any, Any]] = {}
-        """Variables beyond the model's and the optimizer's that updates change, and what they were before."""
-        self._known: dict[int, Any] = {}
         self._loop = Loop(model, self.optimizer, self._begin_of_loop, self._end_of_loop)
-        self._look = Look(model, self.optimizer, self._name, self._make_step, self._changes)
+        self._look = Look(model, self.optimizer, self._held.name, self._make_step, self._changes)
         self._saved: dict[int, tuple[Any, Any]] = {}
         self._seen: Layers | None = None  # of the update that is looked into
 
@@ -103,6 +100,7 @@ class KerasWatch:
         hooks = {"compute_loss": compute_loss, "make_train_function": make_train_function}
         self._attached.enter_context(replaced(model, **hooks))
         self._attached.enter_context(self._loop.watching())
+        self._attached.enter_context(self._calls.watching())
         if model.compiled and model.optimizer is self.optimizer:
             # What was compiled before does not know of the loss that is kept.
             model.make_train_function(force=True)
@@ -113,40 +111,31 @@ class KerasWatch:
             self.model.train_function = None
 
     def condition(self) -> Condition:
-        params = {self._name(v): v.value.numpy() for v in self.model.variables if self._is_float(v)}
-        trained = list(self.optimizer._trainable_variables)
-        slots = {
-            slot: {self._name(p): _over(v.value.numpy(), times) for v, p in zip(held, trained, strict=True)}
-            for slot, (held, times) in self._in_words().items()
-        }
-        return Condition(params=params, slots=slots)
+        return self._held.condition()
 
     def buffers(self) -> list[str]:
-        trained = {id(v) for v in self.model.trainable_variables}
-        return [self._name(v) for v in self.model.variables if self._is_float(v) and id(v) not in trained]
+        return self._held.buffers()
 
     def layers(self) -> list[Layer]:
         return self._layers
 
     def describe(self) -> dict[str, Any]:
-        kind, said = type(self.optimizer), self.optimizer.get_config()
-        group = {name: as_plain(value) for name, value in said.items() if as_plain(value) is not None}
-        found = {"optimizer": {"class": f"{kind.__module__}.{kind.__qualname__}", "groups": [group]}}
-        return found | ({"notes": self.notes} if self.notes else {})
+        return {"optimizer": self._held.described()} | ({"notes": self.notes} if self.notes else {})
 
     def update(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Any:
         refuse_iterators((*arguments, *named.values()))
-        self._made, self._inside = None, False
         if self._generator is not None:
             arguments = tuple(self._moved(each) for each in arguments)
             named = {name: self._moved(each) for name, each in named.items()}
-        self._step = Step(self.model, self.optimizer, self._changes())
+        # Without shadows, which begin with the first update, a later update is made once.
+        self._step = Step(self.model, self._changes(), keeps=self._repeated or self._made is None or self._deep())
+        self._made, self._inside = None, False
         try:
             own = (
                 getattr(function, "__self__", None) is self.model
                 and getattr(function, "__func__", None) is keras.Model.train_on_batch
             )
-            with self._loop.off(), self._step.watching():
+            with self._loop.off(), self._calls.of(self._step):
                 result = self._updated(self._step, lambda: function(*arguments, **named), own)
             if self._generator is None:
                 self._batch = self._step.batch
@@ -177,26 +166,13 @@ class KerasWatch:
         return result
 
     def saved(self) -> Any:
-        return {id(v): (v, v.numpy()) for v in self._held()}
+        return self._held.saved()
 
     def go_to(self, saved: Any) -> None:
-        later = [v for v in self._held() if id(v) not in saved]
-        unknown = {id(v) for v in later} - self._found.keys()
-        for metric in self.model.metrics:
-            # Keras makes the variables of metrics in the first update that it makes.
-            if any(id(v.value) in unknown for v in metric.variables):
-                metric.reset_state()
-        for v, value in (*(self._found[id(v)] for v in later if id(v) in self._found), *saved.values()):
-            v.assign(value)
+        self._held.go_to(saved)
 
     def load(self, params: Params, slots: Mapping[str, Params]) -> None:
-        for v in self.model.variables:
-            if (name := self._name(v)) in params and self._is_float(v):
-                v.assign(params[name])
-        for slot, (held, times) in self._in_words().items():
-            for v, p in zip(held, self.optimizer._trainable_variables, strict=True):
-                if (name := self._name(p)) in slots.get(slot, {}):
-                    v.assign(slots[slot][name] * times)
+        self._held.load(params, slots)
 
     def random(self) -> Any:
         # Keras's own layers draw from seeds that are among the model's variables.
@@ -216,7 +192,7 @@ class KerasWatch:
         saved, drawn, before, made = self.saved(), self.random(), self._told, self._made
         self._told = told
         if seed is not None:
-            self._generator = np.random.default_rng(seed)
+            self._repeated, self._generator = True, np.random.default_rng(seed)
         try:
             yield
         finally:
@@ -226,7 +202,7 @@ class KerasWatch:
 
     def stir(self) -> None:
         assert self._generator is not None
-        for v in (*self.model.trainable_variables, *(v for held in self._slots().values() for v in held)):
+        for v in self._held.moves():
             v.assign(stir(np.asarray(v), self._generator, self.dtype))
 
     def _train(self, iterator: Any) -> Any:
@@ -284,7 +260,11 @@ class KerasWatch:
     @contextmanager
     def _one_at_a_time(self) -> Iterator[None]:
         """Make one update in an execution."""
-        several, self.model.steps_per_execution = self.model.steps_per_execution, 1
+        several = self.model.steps_per_execution
+        if several == 1:  # Keras takes its time to set an attribute of a model
+            yield
+            return
+        self.model.steps_per_execution = 1
         try:
             yield
         finally:
@@ -307,7 +287,7 @@ class KerasWatch:
         if not self._deep():
             return update, None
         update.learning_rate, update.before = self._rate(), self.condition()
-        return update, Layers(self.model, self._name, taps=False)
+        return update, Layers(self.model, self._held.name, taps=False)
 
     def _end_of_loop(self, update: Update, seen: Layers | None) -> None:
         if seen is not None:
@@ -320,7 +300,7 @@ class KerasWatch:
     def _see(self, update: Update, function: Callable[[], Any], back: bool = True, own: bool = False) -> Any:
         """Make an update so that its layers are seen, and keep what they give; then go ``back`` to where it began."""
         update.before = self.condition()
-        seen = Layers(self.model, self._name, *(() if self._generator is None else (self._moved,)))
+        seen = Layers(self.model, self._held.name, *(() if self._generator is None else (self._moved,)))
         self._seen = seen if self._generator is None else None
         try:
             with self._loop.off(), self._looking(back, own), seen.watching(self.optimizer):
@@ -376,15 +356,14 @@ class KerasWatch:
         if self._seen is None:
             return self._make_step(data)
         # A graph leaves these as they are, unless it is known to change one, as a step of the user's own may.
-        large = (*self.model.trainable_variables, *(v for held in self._slots().values() for v in held))
-        left = {id(v.value) for v in large}
-        for v in self._held():
+        left = {id(v.value) for v in self._held.moves()}
+        for v in self._held.every():
             if id(v) not in left:
                 self._save(v)
         found = self._look.into(data, self._seen, self._save)
         if found is not None:
             return found[0]
-        for v in self._held():
+        for v in self._held.every():
             self._save(v)
         return self._make_step(data)
 
@@ -400,50 +379,7 @@ class KerasWatch:
         self._told(update)
 
     def _changes(self) -> Callable[[Any], None]:
-        """Take note of each variable that an update is about to change, if it is not among those that are held."""
-
-        def changes(variable: Any) -> None:
-            if id(variable) not in self._known:
-                self._known = {id(v): v for v in (self._loss, *self._held())}
-            if id(variable) not in self._known:
-                self._found[id(variable)] = variable, variable.numpy()
-                self._known[id(variable)] = variable
-
-        return changes
-
-    def _slots(self) -> dict[str, list[Any]]:
-        """The optimizer's lists of variables, one for each that it trains, by their own name."""
-        trained = list(self.optimizer._trainable_variables)
-        found = {}
-        for name, held in vars(self.optimizer).items():
-            if name != "_trainable_variables" and isinstance(held, list) and len(held) == len(trained):
-                shapes = [getattr(v, "shape", None) for v in held if hasattr(v, "assign")]
-                if shapes == [p.shape for p in trained]:
-                    found[name.strip("_")] = held
-        return found
-
-    def _in_words(self) -> dict[str, tuple[list[Any], float]]:
-        """The slots in the words of ``parity.spec``, each with how many times as large the optimizer keeps it."""
-        found = {}
-        momentum = getattr(self.optimizer, "momentum", None)
-        for slot, held in self._slots().items():
-            if momentum is not None and slot == "momentums" and not hasattr(self.optimizer, "_velocities"):
-                # Keras's SGD keeps the step itself, where the spec keeps what the learning rate multiplies.
-                found["momentum"] = held, -float(np.asarray(self.optimizer.learning_rate))
-            else:
-                found[SLOTS.get(slot, slot)] = held, 1.0
-        return found
-
-    def _held(self) -> list[Any]:
-        every = (*self.model.variables, *self.optimizer.variables, *self.model.metrics_variables)
-        values = (*(v.value for v in every), *(v for v, _ in self._found.values()))
-        return list({id(v): v for v in values}.values())
-
-    def _name(self, variable: Any) -> str:
-        return str(variable.path).removeprefix(f"{self.model.path or self.model.name}/")
-
-    def _is_float(self, variable: Any) -> bool:
-        return "float" in str(variable.dtype)
+        return self._held.changes(beside=self._loss)
 
     def _moved(self, value: Any) -> Any:
         assert self._generator is not None
@@ -452,7 +388,3 @@ class KerasWatch:
         if isinstance(value, tf.Tensor) and value.dtype.is_floating:
             return tf.constant(stir(value.numpy(), self._generator, value.dtype.name))
         return value
-
-
-def _over(value: Any, times: float) -> Any:
-    return value if times == 1.0 else value / times

@@ -13,8 +13,8 @@ from parity.spec import Adam
 from parity.typing import Params
 from parity.watching.carry.models import unsaved
 from parity.watching.seen import Condition
-from parity.watching.torch_optimizer import optimizer_in_words
-from parity.watching.torch_state import Saved, set_scaler, set_settings, settings_of, state_of_scaler
+from parity.watching.torch.optimizer import optimizer_in_words
+from parity.watching.torch.state import Saved, set_scaler, set_settings, settings_of, state_of_scaler
 
 SLOTS = {"momentum_buffer": "momentum", "exp_avg": "first_moment", "exp_avg_sq": "second_moment"}
 """Names of torch's slots in the words of ``parity.spec``. Others keep their own."""

@@ -7,7 +7,7 @@ import tensorflow as tf
 from parity.trainers.keras_trainer import KerasTrainer
 from parity.typing import Array
 from parity.watching.inside import Inside
-from parity.watching.keras_layers import Layers
+from parity.watching.keras.layers import Layers
 
 
 def look(trainer: KerasTrainer, x: Array, y: Array) -> Inside:

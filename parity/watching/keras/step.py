@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from parity.dtypes import unit
-from parity.watching.keras_layers import replaced
+from parity.watching.keras.layers import replaced
 from parity.watching.seen import Tensors
 
 OTHER_OPTIMIZER = (
@@ -30,61 +30,95 @@ ITERATOR = (
 )
 
 
-class Step:
-    """One call of a function that makes an update: the batch it takes, and the variables it changes.
+class Calls:
+    """Calls of functions, layers, optimizers and variables, which the update that goes on is told of.
+
+    Classes of Keras and TensorFlow are changed once, for as long as a run is watched: to change them for each update
+    would make Python forget, each time, what it knows of all classes below them.
 
     Args:
-        model: The watched model.
         optimizer: The watched optimizer; another that makes an update is refused.
-        changes: Is told of every variable that is about to be changed eagerly, while it is still what it was.
     """
 
-    def __init__(self, model: Any, optimizer: Any, changes: Callable[[Any], None]) -> None:
-        self.batch: list[Any] = []
-        self._optimizer, self._changes = optimizer, changes
-        self._layers = {id(layer) for layer in model._flatten_layers()}
-        self._within = False
+    def __init__(self, optimizer: Any) -> None:
+        self._optimizer = optimizer
+        self._step: Step | None = None
+
+    @contextmanager
+    def of(self, step: Step) -> Iterator[None]:
+        """Tell an update of the calls."""
+        self._step = step
+        try:
+            yield
+        finally:
+            self._step = None
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Watch the function while it runs."""
+        """Listen."""
         functions, layers = _kind_of_functions(), keras.layers.Layer
         base = next(kind for kind in keras.optimizers.Optimizer.__mro__ if "apply" in vars(kind))
         run, call, apply = functions.__call__, layers.__call__, base.apply
-        mine = (self._optimizer, getattr(self._optimizer, "inner_optimizer", None))
 
         # Of the names that a hook has of what it replaces, AutoGraph knows that it is not to be converted.
         @wraps(run)
         def ran(function: Any, *arguments: Any, **named: Any) -> Any:
-            with self.taking((arguments, named)):
+            if self._step is None:
+                return run(function, *arguments, **named)
+            with self._step.taking((arguments, named)):
                 return run(function, *arguments, **named)
 
         @wraps(call)
         def called(layer: Any, *arguments: Any, **named: Any) -> Any:
-            if id(layer) not in self._layers or self._within:
+            if self._step is None or not self._step.takes(layer):
                 return call(layer, *arguments, **named)
-            with self.taking((arguments, named)):
+            with self._step.taking((arguments, named)):
                 return call(layer, *arguments, **named)
 
         @wraps(apply)
         def applied(optimizer: Any, *arguments: Any, **named: Any) -> Any:
-            if all(optimizer is not each for each in mine):
+            mine = (self._optimizer, getattr(self._optimizer, "inner_optimizer", None))
+            if self._step is not None and all(optimizer is not each for each in mine):
                 kinds = {"kind": type(optimizer).__name__, "watched": type(self._optimizer).__name__}
                 raise ValueError(OTHER_OPTIMIZER.format(**kinds))
             return apply(optimizer, *arguments, **named)
+
+        def changes(variable: Any) -> None:
+            if self._step is not None:
+                self._step.changes(variable)
 
         with (
             replaced(functions, __call__=ran),
             replaced(layers, __call__=called),
             replaced(base, apply=applied),
-            changing(self._changes),
+            changing(changes),
         ):
             yield
+
+
+class Step:
+    """One call of a function that makes an update: the batch it takes, and the variables it changes.
+
+    Args:
+        model: The watched model.
+        changes: Is told of every variable that is about to be changed eagerly, while it is still what it was.
+        keeps: Whether the batch is kept, because the update is made again.
+    """
+
+    def __init__(self, model: Any, changes: Callable[[Any], None], keeps: bool = True) -> None:
+        self.batch: list[Any] = []
+        self.changes, self._keeps = changes, keeps
+        self._layers = {id(layer) for layer in model._flatten_layers()}
+        self._within = False
+
+    def takes(self, layer: Any) -> bool:
+        """Say whether what a layer is given is a batch: it is the model's, and not called by another of them."""
+        return self._keeps and not self._within and id(layer) in self._layers
 
     @contextmanager
     def taking(self, given: Any) -> Iterator[None]:
         """Keep what the outermost call is given as the batch; what is called within takes it from there."""
-        if self._within:
+        if self._within or not self._keeps:
             yield
             return
         self.batch += list(batch_of(given))

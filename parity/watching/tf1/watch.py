@@ -13,7 +13,7 @@ from parity.recording.layers import Layer
 from parity.spec import Sgd
 from parity.tolerance import stir
 from parity.watching.seen import Condition, Told, Update
-from parity.watching.tf1_graph import RATES, ancestors, forward_of, number, rules_of, unclipped
+from parity.watching.tf1.graph import RATES, ancestors, forward_of, number, rules_of, unclipped
 
 SLOTS = {"m": "first_moment", "v": "second_moment"}
 """What TensorFlow's Adam calls its slots, in the words of ``parity.spec``. Others keep their own."""

@@ -7,7 +7,7 @@ import torch
 from parity.trainers.torch_trainer import TorchTrainer
 from parity.typing import Array
 from parity.watching.inside import Inside
-from parity.watching.torch_layers import Layers, tensors
+from parity.watching.torch.layers import Layers, tensors
 
 
 def look(trainer: TorchTrainer, x: Array, y: Array) -> Inside | None:

@@ -10,12 +10,12 @@ import jax
 from flax import nnx
 from flax.nnx import graphlib
 
-from parity.watching.jax_look import Seen, apart, put_together
-from parity.watching.jax_loss import differentiated
-from parity.watching.jax_nnx_layers import mark
-from parity.watching.jax_places import Place
-from parity.watching.jax_state import sort
-from parity.watching.jax_watch import JaxWatch
+from parity.watching.jax.look import Seen, apart, put_together
+from parity.watching.jax.loss import differentiated
+from parity.watching.jax.nnx_layers import mark
+from parity.watching.jax.places import Place
+from parity.watching.jax.state import sort
+from parity.watching.jax.watch import JaxWatch
 from parity.watching.seen import Told, Update
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from parity.watching.keras_layers import Layers, Numbers, eagerly
-from parity.watching.keras_step import changing
+from parity.watching.keras.layers import Layers, Numbers, eagerly
+from parity.watching.keras.step import changing
 
 
 @dataclass

@@ -20,9 +20,9 @@ from jax.extend.source_info_util import current_name_stack
 
 from parity.recording.layers import Layer
 from parity.watching.flow import Flow, as_plain
-from parity.watching.jax_layers import LATER, inside, name_of, numbers_of, tapped
-from parity.watching.jax_loss import DIFFERENTIATED
-from parity.watching.jax_stir import LOOPS, ROUNDS, is_float
+from parity.watching.jax.layers import LATER, inside, name_of, numbers_of, tapped
+from parity.watching.jax.loss import DIFFERENTIATED
+from parity.watching.jax.stir import LOOPS, ROUNDS, is_float
 
 MOST = 500
 """Of an update so many layers are recorded, and no more."""

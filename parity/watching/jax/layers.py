@@ -14,8 +14,8 @@ import numpy as np
 
 from parity.recording.layers import Layer
 from parity.watching.flow import Call, Flow, as_plain, base_of
-from parity.watching.jax_optax import clips
-from parity.watching.jax_stir import is_float
+from parity.watching.jax.optax import clips
+from parity.watching.jax.stir import is_float
 
 LATER = "what jax.checkpoint and the like compute later has no layers here"
 

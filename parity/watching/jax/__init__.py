@@ -1,0 +1,1 @@
+"""Look into runs of JAX: trees of arrays, flax and optax."""

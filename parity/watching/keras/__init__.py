@@ -1,0 +1,1 @@
+"""Look into runs of a Keras model on TensorFlow."""

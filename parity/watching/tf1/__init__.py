@@ -1,0 +1,1 @@
+"""Look into runs of a TensorFlow 1 session."""

@@ -1,0 +1,1 @@
+"""Look into runs of a torch module and its optimizer."""
