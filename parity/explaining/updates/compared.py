@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -11,11 +10,8 @@ from parity.dtypes import unit
 from parity.explaining.pattern import enumerated
 from parity.explaining.updates.clipping import ANOTHER_LIMIT
 from parity.explaining.updates.decays import alike, decay_in_words, spread_of
-from parity.explaining.updates.fits import Followed, Sample, constants, follow, guesses, plainly
-from parity.judging.floors.sight import moved_by_rounding
-from parity.nn.updates import slot_names
-from parity.recording.steps import Step
-from parity.spec import Adam, Optimizer, Sgd
+from parity.explaining.updates.fits import Followed, constants, plainly
+from parity.spec import Optimizer, Sgd
 from parity.trajectory import Trajectory
 from parity.typing import Array
 
@@ -193,38 +189,3 @@ def _plain(rates: Array, unsure: Array) -> str:
     best = int(np.argmin(unsure))
     rate = plainly(float(rates[best]), float(unsure[best]))
     return f"{rate:.6g}" if rate == float(f"{rate:.6g}") else f"{rate:.17g}"
-
-
-def followed_by_both(runs: Sequence[tuple[Trajectory, Sequence[Step]]]) -> tuple[list[Followed], str, float] | None:
-    """Find the first of the most usual optimizers whose rule the updates of all runs follow.
-
-    Args:
-        runs: The runs, with the updates that each recorded deeply.
-
-    Returns:
-        What each follows, the rule in words, and how far the updates are from it, in noise floors; None if there is no
-        such rule, or if the steps are too small to tell one from another.
-    """
-    for optimizer in guesses():
-        samples = [_sample(run, steps, optimizer) for run, steps in runs]
-        if not all(sample is not None and sample.tells() for sample in samples):
-            return None
-        found = [follow(sample, optimizer) for sample in samples if sample is not None]
-        fits = [one for one in found if one is not None]
-        if len(fits) == len(runs):
-            return fits, _rule_in_words(optimizer), max(one.floors for one in fits)
-    return None
-
-
-def _sample(run: Trajectory, steps: Sequence[Step], optimizer: Optimizer) -> Sample | None:
-    zero = moved_by_rounding((run,))
-    names = [name for name in run.params if name not in zero and all(name in step.gradients for step in steps)]
-    return Sample(steps, names, run.meta["dtype"], slot_names(optimizer)) if names and len(steps) else None
-
-
-def _rule_in_words(optimizer: Optimizer) -> str:
-    if isinstance(optimizer, Sgd):
-        return f"those of SGD with a momentum of {optimizer.momentum:.6g}" if optimizer.momentum else "those of SGD"
-    assert isinstance(optimizer, Adam)
-    said = f"beta1 {optimizer.beta1:.6g}, beta2 {optimizer.beta2:.6g}, epsilon {optimizer.epsilon:.6g}"
-    return f"Adam's, with {said}"

@@ -350,8 +350,3 @@ def plainly(value: float, unsure: float) -> float:
         if abs(said - value) <= unsure:
             return said
     return value
-
-
-def guesses() -> list[Optimizer]:
-    """List the optimizers that are the most usual, for runs that say none."""
-    return [Sgd(1.0), Sgd(1.0, momentum=0.9), AdamW(1.0, weight_decay=0.0), AdamW(1.0, epsilon=1e-7, weight_decay=0.0)]

@@ -14,8 +14,9 @@ from parity.explaining.pairs import in_words
 from parity.explaining.pattern import pattern, times_in_words
 from parity.explaining.replay import Replay
 from parity.explaining.updates.alternatives import alternatives_of
-from parity.explaining.updates.compared import ANOTHER_RATE, SOME_DECAY, apart_in_words, followed_by_both, set_otherwise
+from parity.explaining.updates.compared import ANOTHER_RATE, SOME_DECAY, apart_in_words, set_otherwise
 from parity.explaining.updates.fits import Followed, follow
+from parity.explaining.updates.kinds import inferred_of, kinds_apart
 from parity.explaining.updates.numbers import constants_of, numbers_of, uncontradicted
 from parity.explaining.updates.of_keras import of_keras
 from parity.explaining.updates.ratios import ratio_in_words, ratio_of_steps, spread_of_steps
@@ -346,15 +347,7 @@ def _by_settings(sides: tuple[Side, Side], location: Location) -> Diagnosis | No
 
 
 def _of_unsaid(sides: tuple[Side, Side], location: Location) -> Diagnosis:
-    """Say what the updates of two runs are, neither of which says its optimizer in the words of ``parity.spec``."""
-    both = followed_by_both([(side.run, side.steps) for side in sides])
-    if both is not None:
-        (one, other), rule, floors = both
-        if found := apart_in_words(one, other):
-            names, words = zip(*found, strict=True)
-            text = "; ".join(filter(None, words))
-            location = replace(location, note=f"both runs' updates are {rule}: {text}; {UNTOLD}")
-            return diagnosis_of(location, (Replay(tuple(names), Phase.UPDATE, floors),))
+    """Say by how much the steps of two runs differ, neither of which says its optimizer in the words of ``parity.spec``."""
     classes = list(dict.fromkeys(filter(None, (class_said(side.run) for side in sides))))
     why = "no update could be made again, because " + (
         f"parity.spec has no words for {' and '.join(classes)}" if classes else "neither run says its optimizer"
@@ -366,3 +359,25 @@ def _of_unsaid(sides: tuple[Side, Side], location: Location) -> Diagnosis:
     elif spread := spread_of_steps(location):
         why += f"; in this update the first run's steps are {spread} times the second's, by no one number"
     return diagnosis_of(location, untried=why)
+
+
+def inferred_apart(sides: tuple[Side, Side], found: Diagnosis) -> Diagnosis | None:
+    """Name what two runs' optimizers differ in, inferred from their updates alone, where nothing else names it.
+
+    Args:
+        sides: Both runs.
+        found: What is known of the update in which they part.
+
+    Returns:
+        The diagnosis; None if the optimizer of either run is none that is known, or if they do not differ.
+    """
+    apart = kinds_apart(*(inferred_of(side.run, side.steps) for side in sides))
+    if apart is None:
+        return None
+    location = replace(found.location, note="; ".join(filter(None, (found.location.note, apart.words, UNTOLD))))
+    if not apart.names:
+        location = replace(found.location, note=found.location.note)
+        return replace(found, location=location, untried=apart.words)
+    replays = (Replay(apart.names, Phase.UPDATE, apart.floors), *found.replays)
+    far = found.untouched or (location.check.floors if location.check is not None else None)
+    return replace(found, location=location, replays=replays, untouched=far, untried="")

@@ -5,12 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
-from parity.rules import Listed
 from parity.spec import Adam, AdamW, Optimizer, Sgd, optimizer_from
 from parity.trajectory import Trajectory
-from parity.typing import Array
 
 
 def optimizer_said(run: Trajectory) -> Optimizer | None:
@@ -64,28 +60,3 @@ def in_our_words(said: Any) -> Optimizer | None:
     if name == "AdamW" or group.get("decoupled_weight_decay"):
         return AdamW(*told, decay)
     return None if decay else Adam(*told)
-
-
-def recorded_rates(run: Trajectory) -> Array | None:
-    """Read the learning rate of each update that a run recorded deeply; None if it lacks one."""
-    updates = sum(1 for name in run.steps if name.endswith("/trained"))
-    found = [run.steps.get(f"{number}/learning_rate") for number in range(updates)]
-    rates = [float(rate) for rate in found if rate is not None and rate.size == 1]
-    return np.array(rates) if rates and len(rates) == updates and np.isfinite(rates).all() else None
-
-
-def with_recorded_rates(optimizer: Optimizer, run: Trajectory, each: int = 1) -> Optimizer:
-    """Give an optimizer that says no schedule the learning rates that its run recorded, if they change.
-
-    If they do not change, the optimizer says the rate. A schedule that it says itself is what the run is held to.
-    Of ``each`` so many steps that make one update, the last one's counts.
-
-    >>> names = [f"{number}/{what}" for number in (0, 1) for what in ("trained", "learning_rate")]
-    >>> steps = {name: np.array(0.5 / (1 + int(name[0]))) for name in names}
-    >>> with_recorded_rates(Sgd(0.1), Trajectory({}, np.arange(1), np.zeros((0, 0)), {}, {}, steps=steps)).rates
-    Listed(values=(0.5, 0.25))
-    """
-    rates = recorded_rates(run) if optimizer.rates is None else None
-    if rates is None or not np.ptp(rates):
-        return optimizer
-    return replace(optimizer, rates=Listed(tuple(map(float, rates[each - 1 :: each]))))

@@ -1,0 +1,247 @@
+"""The optimizers that two runs are inferred to have, held against each other and put into words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from parity.explaining.pattern import enumerated
+from parity.explaining.updates.compared import ALIKE, ANOTHER_RATE, apart_in_words
+from parity.explaining.updates.decays import FEW, spread_of, tensors_in_words
+from parity.explaining.updates.fits import Followed, Sample, plainly
+from parity.explaining.updates.given import accumulated, put_together, recorded_rates
+from parity.explaining.updates.inferred import Inferred, inferred
+from parity.judging.floors.sight import moved_by_rounding
+from parity.recording.steps import Step
+from parity.spec import Sgd
+from parity.trajectory import Trajectory
+
+ANOTHER_KIND, ANOTHER_FORM, RATE_ON_SOME, NOT_TRAINED = (
+    "another-optimizer",
+    "another-form-of-the-optimizer",
+    "another-learning-rate-on-some-tensors",
+    "some-tensors-not-trained",
+)
+THROUGH, BESIDE = "weight-decay-through-the-gradient", "decoupled-weight-decay"
+SENTENCES = {
+    ANOTHER_KIND: "The optimizer is of another kind.",
+    ANOTHER_FORM: "The optimizer is another form of the same.",
+    RATE_ON_SOME: "Some tensors are trained with another learning rate than the others.",
+    NOT_TRAINED: "The optimizer leaves some tensors as they are.",
+}
+UNTOLD = "recordings do not tell which it is"
+DAMPENED = "a gradient that enters the velocity times one minus the momentum"
+
+
+@dataclass(frozen=True)
+class Apart:
+    """What two runs' optimizers differ in."""
+
+    names: tuple[str, ...]
+    """The mistakes that it is; empty if none is sure."""
+    words: str
+    floors: float
+    """What the optimizers leave of the updates, in noise floors."""
+
+
+def inferred_of(run: Trajectory, steps: Sequence[Step]) -> list[Inferred]:
+    """List the optimizers that make a run's updates, as far as nothing in the recording tells them apart.
+
+    Args:
+        run: The run.
+        steps: The updates that it recorded deeply.
+
+    Returns:
+        The plainest first; none if no known one does, or if too little was recorded.
+    """
+    zero, each = moved_by_rounding((run,)), accumulated(steps)
+    rates = recorded_rates(run)
+    names = [name for name in run.params if name not in zero and all(name in step.gradients for step in steps)]
+    if not names or not len(steps):
+        return []
+    for last in (False, True)[: 1 + (each > 1)]:
+        sample = Sample(put_together(steps, each, last), names, str(run.meta["dtype"]))
+        if found := inferred(sample, None if rates is None else rates[each - 1 :: each][: sample.count]):
+            return found
+    return []
+
+
+def kinds_apart(ones: Sequence[Inferred], others: Sequence[Inferred]) -> Apart | None:
+    """Say in what the optimizers of two runs differ.
+
+    Args:
+        ones: Those that the first run may have had: nothing tells them apart.
+        others: Those of the second.
+
+    Returns:
+        The difference; None if there is none, or if neither run's optimizer is known.
+    """
+    if not ones or not others:
+        return None
+    floors = max(ones[0].floors, others[0].floors)
+    for one in ones:
+        for other in others:
+            if one.candidate is other.candidate:
+                found = _numbers_apart(one, other)
+                if not found:
+                    return None
+                names, words = zip(*found, strict=True)
+                text = "; ".join(filter(None, words))
+                told = tuple(dict.fromkeys(filter(None, names))) if all(names) else ()
+                return Apart(told, f"both runs' updates are those of {one.candidate.title}: {text}", floors)
+    text = f"the first run's updates are those of {_any_of(ones)}, the second's those of {_any_of(others)}"
+    if len(ones) > 1 or len(others) > 1:
+        families = [{each.candidate.family for each in of} for of in (ones, others)]
+        if len(families[0]) > 1 or len(families[1]) > 1 or families[0] == families[1]:
+            return Apart((), f"{text}; {UNTOLD}", floors)
+    return Apart(_names(ones[0], others[0]), text, floors)
+
+
+def _names(one: Inferred, other: Inferred) -> tuple[str, ...]:
+    """Name what two rules differ in, and the constants that both have."""
+    mine, its = one.candidate, other.candidate
+    numbers = [name for name, _ in _constants_apart(one, other)]
+    if mine.family == its.family:
+        if mine.variant == its.variant:  # then the decay is elsewhere
+            return (BESIDE if mine.linear else THROUGH, *numbers)
+        if "weight_decay" in {**mine.constants, **its.constants} and mine.rule is its.rule:
+            return (THROUGH, *numbers) if {mine.variant, its.variant} & {""} else (ANOTHER_FORM,)
+        forms = [each.mistake for each in (mine, its) if each.variant]
+        return (forms[0], *numbers) if len(forms) == 1 and forms[0] else (ANOTHER_FORM,)
+    families = {mine.family, its.family}
+    if families == {"SGD", "SGD with momentum"}:
+        return ("momentum-missing",) if not (mine.variant or its.variant) else (ANOTHER_KIND,)
+    if families == {"SGD with momentum", "SGD with Nesterov's momentum"} and not (mine.variant or its.variant):
+        return ("nesterov-momentum", *numbers)
+    if families == {"Adam", "AMSGrad"} and not (mine.variant or its.variant):
+        return ("amsgrad", *numbers)
+    return (ANOTHER_KIND,)
+
+
+def _constants_apart(one: Inferred, other: Inferred) -> list[tuple[str, str]]:
+    found = []
+    for name in one.constants:
+        if name not in other.constants or name == "weight_decay" or not (one.known(name) and other.known(name)):
+            continue
+        (mine, off), (its, far) = one.constants[name], other.constants[name]
+        if abs(mine - its) > off + far + ALIKE * max(abs(mine), abs(its)):
+            word = name.replace("_", " ")
+            kind = f"another-{name}" if name in ("momentum", "beta1", "beta2", "epsilon") else ANOTHER_FORM
+            found.append(
+                (kind, f"the first run's {word} is {plainly(mine, off):.6g}, the second's {plainly(its, far):.6g}")
+            )
+    return found
+
+
+def _numbers_apart(one: Inferred, other: Inferred) -> list[tuple[str, str]]:
+    """List the numbers in which two runs of one rule differ."""
+    found = _constants_apart(one, other)
+    both = _followed(one), _followed(other)
+    if _alike(one) and _alike(other):
+        words = apart_in_words(*both)
+        if not found and [name for name, _ in words] == [ANOTHER_RATE] and _dampened(one, other):
+            text = f"{words[0][1]}; {UNTOLD}: another learning rate, or {DAMPENED}"
+            return [("", text)]
+        return found + words
+    found += _tensors_apart(one, other)
+    return found or apart_in_words(*both)
+
+
+def _alike(one: Inferred) -> bool:
+    return all(abs(value - 1) <= unsure for value, unsure in one.scales.values())
+
+
+def _tensors_apart(one: Inferred, other: Inferred) -> list[tuple[str, str]]:
+    """Say which tensors have learning rates of their own, or none, in one run alone."""
+    rates, its = one.rates, other.rates
+    count = min(len(rates), len(its))
+    seen = (rates[:count] != 0) & (its[:count] != 0)
+    if not seen.any():
+        return []
+    ratios = rates[:count][seen] / its[:count][seen]
+    if np.ptp(ratios) > 1e-3 * abs(float(np.median(ratios))):
+        return []  # a schedule is another one, too
+    middle = float(np.median(ratios))
+    off = float(np.median(one.unsure[:count][seen] / np.abs(rates[:count][seen])))
+    off += float(np.median(other.unsure[:count][seen] / np.abs(its[:count][seen])))
+    still: dict[str, list[str]] = {"first": [], "second": []}
+    apart: dict[float, list[str]] = {}
+    for name, (value, unsure) in one.scales.items():
+        theirs, far = other.scales.get(name, (1.0, np.inf))
+        if not value or not theirs:
+            if bool(value) != bool(theirs):
+                still["second" if value else "first"].append(name)
+            continue
+        ratio = middle * value / theirs
+        if abs(ratio - 1) > off + unsure / abs(value) + far / abs(theirs):
+            near = next((known for known in apart if abs(known - ratio) <= 1e-3 * abs(known)), ratio)
+            apart.setdefault(near, []).append(name)
+    found = [
+        (NOT_TRAINED, f"the {which} run's optimizer leaves {_some(names, one)} as they are, for all their gradients")
+        for which, names in still.items()
+        if names
+    ]
+    for ratio, names in apart.items():
+        others = "" if len(names) == len(one.scales) else ", and all others are trained alike" * (len(apart) == 1)
+        text = f"the first run's learning rate of {_some(names, one)} is {ratio:.6g} times the second's{others}"
+        found.append((RATE_ON_SOME if len(names) < len(one.scales) else ANOTHER_RATE, text))
+    return found
+
+
+def _some(names: Sequence[str], one: Inferred) -> str:
+    text = tensors_in_words(names, one.shapes)
+    return text if len(names) <= FEW or "every" in text else f"{text}: {enumerated(sorted(names))}"
+
+
+def _dampened(one: Inferred, other: Inferred) -> bool:
+    """Tell whether one learning rate is the other times one minus the momentum."""
+    if "momentum" not in one.constants or not (one.constant and other.constant):
+        return False
+    rest, ratio = 1 - one.constants["momentum"][0], float(np.median(one.rates) / np.median(other.rates))
+    return min(abs(ratio - rest), abs(1 / ratio - rest)) <= 1e-3 * rest
+
+
+def _followed(one: Inferred) -> Followed:
+    optimizer = Sgd(float(one.rates[0]))  # the rule is the same, and the numbers are beside it
+    return Followed(optimizer, one.rates, one.unsure, one.decays, one.floors, one.shapes)
+
+
+def _any_of(found: Sequence[Inferred]) -> str:
+    return enumerated(list(dict.fromkeys(map(in_words, found))), "or")
+
+
+def in_words(one: Inferred) -> str:
+    """Say an inferred optimizer with its numbers, as far as the updates tell them.
+
+    Args:
+        one: The optimizer.
+
+    Returns:
+        A phrase, as ``Adam with beta1 0.9, beta2 0.999, learning rate 0.001``.
+    """
+    numbers = [
+        f"{name.replace('_', ' ')} {plainly(value, unsure):.6g}"
+        for name, (value, unsure) in one.constants.items()
+        if one.known(name) and unsure
+    ]
+    rates = [plainly(float(rate), float(unsure)) for rate, unsure in zip(one.rates, one.unsure, strict=True)]
+    sure = int(np.argmin(one.unsure))
+    said = f"learning rate {rates[sure]:.6g}" if one.constant else f"learning rates {rates[0]:.6g}, {rates[1]:.6g}, …"
+    if not _alike(one):
+        said += ", not of all tensors"
+    decay = "" if "weight_decay" in one.constants else _decay_in_words(one)
+    return f"{one.candidate.title} ({', '.join(filter(None, (*numbers, said, decay)))})"
+
+
+def _decay_in_words(one: Inferred) -> str:
+    spread = spread_of(_followed(one))
+    if spread is None or not spread.touched:
+        return ""
+    where = (
+        ""
+        if one.candidate.rule is None
+        else (" through the gradient" if one.candidate.decay == "gradient" and one.candidate.constants else "")
+    )
+    return f"weight decay {spread.plain:.6g}{where}"
