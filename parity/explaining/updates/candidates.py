@@ -71,6 +71,8 @@ def uncorrected(parameter: Array, gradient: Array, slots: optimizers.Slots, *, s
     return optimizers.adam(parameter, gradient, slots, step=1 << 40, **numbers)
 
 
+TWICE = "momentum-corrected-in-vain"
+"""A velocity that holds no learning rate, rescaled as one that does (Goyal et al. 2017, remark 3)."""
 _SGD = {"rule": optimizers.sgd, "linear": True}
 _ROOT = "with its epsilon inside the root"
 CANDIDATES: tuple[Candidate, ...] = (
@@ -95,13 +97,14 @@ CANDIDATES: tuple[Candidate, ...] = (
         constants={"momentum": _MOMENTUM, "dampening": (0.5, 0.9)},
         decay=GRADIENT,
         variant="dampened but for the first gradient",
-        mistake="momentum-dampened-after-the-first-gradient",
+        mistake="momentum-dampened-but-for-the-first-gradient",
         **_SGD,
     ),
     *(
         Candidate(
             "SGD with momentum",
             constants={"momentum": _MOMENTUM},
+            decay=GRADIENT,
             velocity=kept,
             variant=variant,
             mistake=mistake,
@@ -110,12 +113,12 @@ CANDIDATES: tuple[Candidate, ...] = (
         for kept, variant, mistake in (
             (
                 "kept",
-                "whose velocity keeps the learning rates of its gradients",
+                "whose velocity holds learning rates",
                 "learning-rate-folded-into-the-velocity",
             ),
             (
                 "twice",
-                "whose velocity is corrected for a learning rate that it does not hold",
+                "whose velocity is corrected though it holds no learning rate",
                 "momentum-corrected-twice",
             ),
         )

@@ -11,7 +11,7 @@ from parity.explaining.pattern import enumerated
 from parity.explaining.updates.clipping import ANOTHER_LIMIT
 from parity.explaining.updates.decays import alike, decay_in_words, spread_of
 from parity.explaining.updates.fits import Followed, constants, plainly
-from parity.spec import Optimizer, Sgd
+from parity.spec import Optimizer
 from parity.trajectory import Trajectory
 from parity.typing import Array
 
@@ -129,6 +129,7 @@ def set_otherwise(one: Optimizer, other: Optimizer) -> list[tuple[str, str]]:
         says more of them. Nothing if the optimizers are of two kinds.
 
     Examples:
+        >>> from parity.spec import Sgd
         >>> set_otherwise(Sgd(0.1, momentum=0.89), Sgd(0.1, momentum=0.9))
         [('another-momentum', "the first run's momentum is 0.89, the second's 0.9")]
     """

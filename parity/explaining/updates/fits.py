@@ -15,7 +15,7 @@ from parity.explaining.updates.rules import RULES, THROUGH_THE_GRADIENT
 from parity.nn.updates import slot_names
 from parity.recording.sketch import evenly
 from parity.recording.steps import Step
-from parity.spec import Adam, AdamW, Optimizer, Sgd, decay_of
+from parity.spec import Adam, Optimizer, Sgd, decay_of
 from parity.tolerance import FACTOR, least_floor
 from parity.trainer import State
 from parity.typing import Array

@@ -123,7 +123,7 @@ class _Problem:
         given = sample.gradients
         if "weight_decay" in constants:
             given, decayed = given + constants["weight_decay"] * sample.before, False
-        if candidate.velocity:
+        if candidate.velocity:  # without a decay
             return self._fit_velocity(constants["momentum"])
         along = directions(candidate, given, constants)
         through = candidate.linear and candidate.decay == GRADIENT
@@ -379,7 +379,7 @@ def _accepted(sample: Sample, few: Sample, candidate: Candidate, constants: dict
             _, decays, off = _own(problem, numbers, fit)
             scales = {name: (1.0, its) for name, (_, its) in scales.items()}
     if "weight_decay" in numbers:
-        decays = {name: (numbers["weight_decay"], unsure["weight_decay"]) for name in sample.names}
+        decays = dict.fromkeys(sample.names, (numbers["weight_decay"], unsure["weight_decay"]))
     return Inferred(
         candidate=candidate,
         constants={name: (value, unsure[name]) for name, value in numbers.items()},
@@ -448,7 +448,7 @@ def _own(
             # A framework may multiply by one less the decay times the rate, which has a rounding of its own.
             rounded = 2 * unit(sample.dtype) / largest if largest else math.inf
             decays[name] = shrink / scale, error * math.sqrt(p[k] / whole[k]) / abs(scale) + rounded
-    if candidate.velocity or candidate.decay != BESIDE and not candidate.linear:
+    if candidate.velocity or (candidate.decay != BESIDE and not candidate.linear):
         decays = dict.fromkeys(sample.names, (0.0, math.inf))
     square = np.sum(aa * fit.scales**2, axis=1)
     beta2 = constants.get("beta2", 0.0)
@@ -458,7 +458,7 @@ def _own(
 
 
 def _told(found: list[Inferred], rates: Array | None) -> list[Inferred]:
-    """Drop the rules that another one makes unlikely: those that leave far more, or need a schedule that it does not."""
+    """Drop the rules that another one makes unlikely: those that leave far more, or need a schedule or groups."""
     if not found:
         return []
     best = min(found, key=lambda one: one.square)

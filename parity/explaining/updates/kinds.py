@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from parity.explaining.pattern import enumerated
+from parity.explaining.updates.candidates import BESIDE as BESIDE_IT
+from parity.explaining.updates.candidates import GRADIENT, TWICE
 from parity.explaining.updates.compared import ALIKE, ANOTHER_RATE, apart_in_words
 from parity.explaining.updates.decays import FEW, spread_of, tensors_in_words
 from parity.explaining.updates.fits import Followed, Sample, plainly
@@ -30,6 +32,7 @@ SENTENCES = {
     ANOTHER_FORM: "The optimizer is another form of the same.",
     RATE_ON_SOME: "Some tensors are trained with another learning rate than the others.",
     NOT_TRAINED: "The optimizer leaves some tensors as they are.",
+    TWICE: "The velocity is rescaled where the learning rate changes, though it holds none.",
 }
 UNTOLD = "recordings do not tell which it is"
 DAMPENED = "a gradient that enters the velocity times one minus the momentum"
@@ -91,12 +94,12 @@ def kinds_apart(ones: Sequence[Inferred], others: Sequence[Inferred]) -> Apart |
                 text = "; ".join(filter(None, words))
                 told = tuple(dict.fromkeys(filter(None, names))) if all(names) else ()
                 return Apart(told, f"both runs' updates are those of {one.candidate.title}: {text}", floors)
+    told = {_names(one, other) for one in ones for other in others}
+    if len(told) == 1:
+        text = f"the first run's updates are those of {in_words(ones[0])}, the second's those of {in_words(others[0])}"
+        return Apart(told.pop(), text, floors)
     text = f"the first run's updates are those of {_any_of(ones)}, the second's those of {_any_of(others)}"
-    if len(ones) > 1 or len(others) > 1:
-        families = [{each.candidate.family for each in of} for of in (ones, others)]
-        if len(families[0]) > 1 or len(families[1]) > 1 or families[0] == families[1]:
-            return Apart((), f"{text}; {UNTOLD}", floors)
-    return Apart(_names(ones[0], others[0]), text, floors)
+    return Apart((), f"{text}; {UNTOLD}", floors)
 
 
 def _names(one: Inferred, other: Inferred) -> tuple[str, ...]:
@@ -104,20 +107,24 @@ def _names(one: Inferred, other: Inferred) -> tuple[str, ...]:
     mine, its = one.candidate, other.candidate
     numbers = [name for name, _ in _constants_apart(one, other)]
     if mine.family == its.family:
-        if mine.variant == its.variant:  # then the decay is elsewhere
-            return (BESIDE if mine.linear else THROUGH, *numbers)
-        if "weight_decay" in {**mine.constants, **its.constants} and mine.rule is its.rule:
-            return (THROUGH, *numbers) if {mine.variant, its.variant} & {""} else (ANOTHER_FORM,)
+        if mine.rule is its.rule and mine.decay != its.decay and (one.decaying or other.decaying):
+            forms = [each.candidate.mistake for each in (one, other) if _told_form(each)]
+            return (BESIDE if mine.linear else THROUGH, *forms, *numbers)
         forms = [each.mistake for each in (mine, its) if each.variant]
         return (forms[0], *numbers) if len(forms) == 1 and forms[0] else (ANOTHER_FORM,)
-    families = {mine.family, its.family}
-    if families == {"SGD", "SGD with momentum"}:
-        return ("momentum-missing",) if not (mine.variant or its.variant) else (ANOTHER_KIND,)
-    if families == {"SGD with momentum", "SGD with Nesterov's momentum"} and not (mine.variant or its.variant):
+    families, plain = {mine.family, its.family}, not (mine.variant or its.variant)
+    if families == {"SGD", "SGD with momentum"} and plain:
+        return ("momentum-missing",)
+    if families == {"SGD with momentum", "SGD with Nesterov's momentum"} and plain:
         return ("nesterov-momentum", *numbers)
-    if families == {"Adam", "AMSGrad"} and not (mine.variant or its.variant):
+    if families == {"Adam", "AMSGrad"} and plain:
         return ("amsgrad", *numbers)
     return (ANOTHER_KIND,)
+
+
+def _told_form(one: Inferred) -> bool:
+    """Tell whether a form of Adam, whose epsilon is elsewhere, is told from the usual one."""
+    return bool(one.candidate.mistake) and all(one.known(name) and one.constants[name][1] for name in one.constants)
 
 
 def _constants_apart(one: Inferred, other: Inferred) -> list[tuple[str, str]]:
@@ -140,13 +147,39 @@ def _numbers_apart(one: Inferred, other: Inferred) -> list[tuple[str, str]]:
     found = _constants_apart(one, other)
     both = _followed(one), _followed(other)
     if _alike(one) and _alike(other):
-        words = apart_in_words(*both)
+        words = _shrunk(one, other) or apart_in_words(*both)
         if not found and [name for name, _ in words] == [ANOTHER_RATE] and _dampened(one, other):
             text = f"{words[0][1]}; {UNTOLD}: another learning rate, or {DAMPENED}"
             return [("", text)]
         return found + words
     found += _tensors_apart(one, other)
     return found or apart_in_words(*both)
+
+
+def _shrunk(one: Inferred, other: Inferred) -> list[tuple[str, str]]:
+    """Name a weight decay that is not multiplied by the learning rate, before a step or after it.
+
+    After a step it shrinks the step, too. None where the learning rates change.
+    """
+    if one.candidate.decay != BESIDE_IT or not (one.constant and other.constant):
+        return []
+    for this, that, which, its in ((one, other, "first", "second"), (other, one, "second", "first")):
+        mine, meant = spread_of(_followed(this)), spread_of(_followed(that))
+        if mine is None or meant is None or not mine.touched or mine.touched != meant.touched:
+            continue
+        rate, right = float(np.median(this.rates)), float(np.median(that.rates))
+        shrink = rate * mine.value
+        # Several numbers go into it, each with a rounding of its own.
+        off = 4 * (mine.unsure * abs(rate) + meant.unsure + float(np.max(this.unsure + that.unsure)) * abs(mine.value))
+        if abs(shrink - meant.value) > min(off, 1e-3 * abs(meant.value)) or abs(rate - 1) < 1e-3:
+            continue
+        for after, expected in ((False, right), (True, right * (1 - shrink))):
+            if abs(rate - expected) <= 1e-4 * abs(right) and not (after and mine.spared):
+                where = " after the step" if after else ""
+                text = f"the {which} run's weight decay of {meant.plain:.6g} shrinks the parameters by itself{where}"
+                text = f"{text}, not times the learning rate, as the {its} run's does"
+                return [("weight-decay-without-learning-rate", text)]
+    return []
 
 
 def _alike(one: Inferred) -> bool:

@@ -32,6 +32,7 @@ from parity.tolerance import FACTOR
 BESIDE = 100
 """What a run departs by from its own optimizer is small beside so many times as much."""
 UNTOLD = "which of the two is meant, recordings do not tell"
+MEANT = "the optimizer that it is meant to have"
 
 
 @dataclass(frozen=True)
@@ -347,7 +348,7 @@ def _by_settings(sides: tuple[Side, Side], location: Location) -> Diagnosis | No
 
 
 def _of_unsaid(sides: tuple[Side, Side], location: Location) -> Diagnosis:
-    """Say by how much the steps of two runs differ, neither of which says its optimizer in the words of ``parity.spec``."""
+    """Say by how much the steps of two runs differ, neither of which says its optimizer in our words."""
     classes = list(dict.fromkeys(filter(None, (class_said(side.run) for side in sides))))
     why = "no update could be made again, because " + (
         f"parity.spec has no words for {' and '.join(classes)}" if classes else "neither run says its optimizer"
@@ -374,10 +375,10 @@ def inferred_apart(sides: tuple[Side, Side], found: Diagnosis) -> Diagnosis | No
     apart = kinds_apart(*(inferred_of(side.run, side.steps) for side in sides))
     if apart is None:
         return None
-    location = replace(found.location, note="; ".join(filter(None, (found.location.note, apart.words, UNTOLD))))
     if not apart.names:
-        location = replace(found.location, note=found.location.note)
-        return replace(found, location=location, untried=apart.words)
+        return replace(found, untried=apart.words)
+    untold = "" if MEANT in found.location.note else UNTOLD
+    location = replace(found.location, note="; ".join(filter(None, (found.location.note, apart.words, untold))))
     replays = (Replay(apart.names, Phase.UPDATE, apart.floors), *found.replays)
     far = found.untouched or (location.check.floors if location.check is not None else None)
     return replace(found, location=location, replays=replays, untouched=far, untried="")
