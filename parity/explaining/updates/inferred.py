@@ -21,11 +21,11 @@ at in the end."""
 TURNS, ROUNDS = 12, 8
 """A fit is given up after so many turns; one that is near needs about four. What is linear in it is solved for in turn,
 in so many rounds."""
-MOST = 100.0
+MOST = 20.0
 """No epsilon is so many times as large as the gradients: the rule would be one without it."""
 TOLD = 1e-9
 """A decay whose direction is all but the step's is not told from it."""
-NEAR, CLOSE = 0.4, 1e-3
+NEAR, CLOSE = 0.4, 5e-4
 """A search whose best start leaves more than the first share of the squared steps, or that ends with more than the
 second, is of another rule."""
 NOUGHT = -650.0

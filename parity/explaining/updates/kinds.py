@@ -9,7 +9,7 @@ import numpy as np
 
 from parity.explaining.pattern import enumerated
 from parity.explaining.updates.candidates import BESIDE as BESIDE_IT
-from parity.explaining.updates.candidates import GRADIENT, TWICE
+from parity.explaining.updates.candidates import TWICE
 from parity.explaining.updates.compared import ALIKE, ANOTHER_RATE, apart_in_words
 from parity.explaining.updates.decays import FEW, spread_of, tensors_in_words
 from parity.explaining.updates.fits import Followed, Sample, plainly
