@@ -119,7 +119,7 @@ CANDIDATES: tuple[Candidate, ...] = (
             (
                 "twice",
                 "whose velocity is corrected though it holds no learning rate",
-                "momentum-corrected-twice",
+                TWICE,
             ),
         )
     ),

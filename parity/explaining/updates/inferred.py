@@ -12,20 +12,16 @@ import numpy as np
 from parity.dtypes import unit
 from parity.explaining.updates.candidates import BESIDE, CANDIDATES, GRADIENT, KEPT, SIZES, Candidate, directions
 from parity.explaining.updates.fits import Sample, plainly
+from parity.explaining.updates.linear import TOLD, Fit, Problem, coordinate, value_at
 from parity.tolerance import FACTOR
 from parity.typing import Array
 
 FEWEST, FEW = (192, 8), (1024, 16)
 """So many values, of so many updates, are enough to look for numbers, and to fit them; all that were sampled are looked
 at in the end."""
-TURNS, ROUNDS = 12, 8
-"""A fit is given up after so many turns; one that is near needs about four. What is linear in it is solved for in turn,
-in so many rounds."""
-MOST = 20.0
-"""No epsilon is so many times as large as the gradients: the rule would be one without it."""
-TOLD = 1e-9
-"""A decay whose direction is all but the step's is not told from it."""
-NEAR, CLOSE = 0.4, 5e-4
+TURNS = 20
+"""A fit is given up after so many turns; one that is near needs about four."""
+NEAR, CLOSE = 0.4, 1e-3
 """A search whose best start leaves more than the first share of the squared steps, or that ends with more than the
 second, is of another rule."""
 NOUGHT = -650.0
@@ -77,166 +73,6 @@ class Inferred:
         return not unsure or unsure < 0.5 * (abs(value) if name in SIZES else max(1 - value, 0.01))
 
 
-@dataclass(frozen=True)
-class _Fit:
-    """The numbers that are linear in the updates, and what they leave."""
-
-    rates: Array
-    scales: Array
-    shrinks: Array
-    """(tensors,): the scale of each tensor times its decay."""
-    left: Array
-    """(updates, values), in noise floors."""
-
-    @property
-    def square(self) -> float:
-        total = float(np.sum(self.left**2))
-        return total if math.isfinite(total) else math.inf
-
-
-class _Problem:
-    """A rule and the updates that it is to make."""
-
-    def __init__(self, sample: Sample, candidate: Candidate, rounds: int = ROUNDS) -> None:
-        self.sample, self.candidate, self.rounds = sample, candidate, rounds
-        floors = sample.floors[:, sample.ids]
-        self.weights = np.divide(1.0, floors, out=np.zeros_like(floors), where=floors > 0)
-        self.made = sample.before - sample.after
-        self.weighted = self.weights * self.made
-        self.of = np.eye(len(sample.names))[sample.ids]  # (values, tensors)
-
-    def begun(self) -> dict[str, list[float]]:
-        """Give where a search begins: sizes are multiples of the gradients' own."""
-        gradient, parameter = (float(np.sqrt(np.mean(of**2))) for of in (self.sample.gradients, self.sample.before))
-        units = {"epsilon": gradient, "epsilon_root": gradient**2, "initial_sum_of_squares": gradient**2}
-        units["weight_decay"] = gradient / parameter if parameter else 1.0
-        return {name: [value * units.get(name, 1.0) for value in of] for name, of in self.candidate.constants.items()}
-
-    def most(self) -> Array:
-        """Give the highest coordinate that each constant may have: beyond it the rule becomes another one."""
-        return np.array([_coordinate(name, of[0] / self.candidate.constants[name][0] * MOST) if name in SIZES else np.inf
-                         for name, of in self.begun().items()])  # fmt: skip
-
-    def fit(self, constants: Mapping[str, float], scaled: bool = True, decayed: bool = True) -> _Fit:
-        """Fit learning rates, and what tensors have of their own, to updates by a rule with these constants."""
-        sample, candidate = self.sample, self.candidate
-        given = sample.gradients
-        if "weight_decay" in constants:
-            given, decayed = given + constants["weight_decay"] * sample.before, False
-        if candidate.velocity:  # without a decay
-            return self._fit_velocity(constants["momentum"])
-        along = directions(candidate, given, constants)
-        through = candidate.linear and candidate.decay == GRADIENT
-        decay = directions(candidate, sample.before, constants) if through and decayed else sample.before
-        return self._solve(along, decay, scaled, decayed)
-
-    def _solve(self, along: Array, decay: Array, scaled: bool, decayed: bool) -> _Fit:
-        w, of, made = self.weights, self.of, self.weighted
-        along, decay = w * along, w * decay
-        aa, am = (along * along) @ of, (along * made) @ of
-        ab, bb, bm = ((along * decay) @ of, (decay * decay) @ of, (decay * made) @ of) if decayed else (aa * 0,) * 3
-        grams = _Grams(aa, ab, bb, am, bm)
-        count = aa.shape[1]
-        rates, scales, shrinks = grams.rates(np.ones(count), np.zeros(count)), np.ones(count), np.zeros(count)
-        if scaled or decayed:
-            scales, shrinks = grams.tensors(rates, scaled, decayed)
-            for _ in range(self.rounds):
-                rates = grams.rates(scales, shrinks)
-                moved = grams.moved(rates, scales, shrinks, scaled, decayed)
-                scales, shrinks = scales + moved[:count], shrinks + moved[count:]
-                if not np.max(np.abs(moved)) > 1e-13 * np.max(np.abs(scales)):
-                    break
-            if scaled:
-                # The learning rate is that of the tensor that most have.
-                middle = _usual(scales, np.sum(grams.rates(scales, shrinks)[:, None] ** 2 * aa, axis=0))
-                scales, shrinks = scales / middle, shrinks / middle
-            rates = grams.rates(scales, shrinks)
-        ids = self.sample.ids
-        left = made - rates[:, None] * (scales[ids] * along + shrinks[ids] * decay)
-        return _Fit(rates, scales, shrinks, left)
-
-    def _fit_velocity(self, momentum: float) -> _Fit:
-        """Fit a velocity that holds learning rates: a step is what is kept of the step before it, and the gradient's."""
-        made, g, w = self.made, self.sample.gradients, self.weights
-        old = np.vstack([np.zeros((1, made.shape[1])), made[:-1]])
-        rates = np.empty(len(made))
-        for number in range(len(made)):
-            columns = np.stack([w[number] * g[number], w[number] * old[number]], axis=1)
-            rates[number] = np.linalg.lstsq(columns, w[number] * made[number], rcond=None)[0][0]
-        if self.candidate.velocity == "twice":
-            before = np.concatenate([rates[:1], rates[:-1]])
-            kept = momentum * np.divide(rates, before, out=np.ones_like(rates), where=before != 0) ** 2
-        else:
-            kept = np.full(len(rates), momentum)
-        left = w * (made - kept[:, None] * old - rates[:, None] * g)
-        count = len(self.sample.names)
-        return _Fit(rates, np.ones(count), np.zeros(count), left)
-
-
-@dataclass(frozen=True)
-class _Grams:
-    """The products of steps, of what a decay adds to them, and of the steps made: each (updates, tensors)."""
-
-    aa: Array
-    ab: Array
-    bb: Array
-    am: Array
-    bm: Array
-
-    def rates(self, scales: Array, shrinks: Array) -> Array:
-        """Solve for the learning rate of each update."""
-        below = self._below(scales, shrinks)
-        above = np.sum(self.am * scales + self.bm * shrinks, axis=1)
-        return np.divide(above, below, out=np.zeros_like(below), where=below > 0)
-
-    def _below(self, scales: Array, shrinks: Array) -> Array:
-        found: Array = np.sum(self.aa * scales**2 + 2 * self.ab * scales * shrinks + self.bb * shrinks**2, axis=1)
-        return found
-
-    def tensors(self, rates: Array, scaled: bool, decayed: bool) -> tuple[Array, Array]:
-        """Solve for the scale and the shrinking of each tensor."""
-        r, r2 = rates[:, None], rates[:, None] ** 2
-        p, q, s = (np.sum(r2 * of, axis=0) for of in (self.aa, self.ab, self.bb))
-        u, v = (np.sum(r * of, axis=0) for of in (self.am, self.bm))
-        if not decayed:
-            return np.divide(u, p, out=np.ones_like(p), where=p > 0), np.zeros_like(p)
-        if not scaled:
-            return np.ones_like(p), np.divide(v - q, s, out=np.zeros_like(p), where=s > 0)
-        whole = p * s - q * q
-        told = whole > TOLD * p * s
-        alone = np.divide(u, p, out=np.ones_like(p), where=p > 0)
-        scales = np.divide(s * u - q * v, whole, out=alone, where=told)
-        return scales, np.divide(p * v - q * u, whole, out=np.zeros_like(p), where=told)
-
-    def moved(self, rates: Array, scales: Array, shrinks: Array, scaled: bool, decayed: bool) -> Array:
-        """Say how scales and shrinkings move in a turn of a fit, in which the learning rates move with them."""
-        r, r2, count = rates[:, None], rates[:, None] ** 2, len(scales)
-        a, b = self.aa * scales + self.ab * shrinks, self.ab * scales + self.bb * shrinks
-        p, q, s = (np.sum(r2 * of, axis=0) for of in (self.aa, self.ab, self.bb))
-        rest = np.concatenate([np.sum(r * (self.am - r * a), axis=0), np.sum(r * (self.bm - r * b), axis=0)])
-        beside = np.concatenate([r * a, r * b], axis=1)  # (updates, 2 tensors)
-        below = self._below(scales, shrinks)
-        share = np.divide(beside, below[:, None], out=np.zeros_like(beside), where=below[:, None] > 0)
-        whole = np.block([[np.diag(p), np.diag(q)], [np.diag(q), np.diag(s)]]) - beside.T @ share
-        told = p * s - q * q > TOLD * p * s
-        free = np.concatenate([(p > 0) & scaled, told & decayed if scaled else (s > 0) & decayed])
-        found = np.zeros(2 * count)
-        if free.any():
-            size = np.sqrt(np.concatenate([p, s])[free])
-            scaled_down = whole[np.ix_(free, free)] / np.outer(size, size)
-            # All scales may grow by what the learning rates fall by: the shortest way is taken.
-            found[free] = np.linalg.lstsq(scaled_down, rest[free] / size, rcond=1e-13)[0] / size
-        return found
-
-
-def _usual(scales: Array, weights: Array) -> float:
-    """Choose the scale that has the most tensors, of which the surest, so that it is 1."""
-    near = np.abs(scales[:, None] - scales) <= 1e-3 * np.abs(scales)
-    counts = near.sum(axis=1) + weights / (2 * max(float(np.max(weights)), np.finfo(float).tiny))
-    found = float(scales[int(np.argmax(np.where(scales != 0, counts, -1)))])
-    return found if math.isfinite(found) and found else 1.0
-
-
 @np.errstate(all="ignore")  # a recording may hold any numbers
 def inferred(sample: Sample, rates: Array | None = None) -> list[Inferred]:
     """List the optimizers that reproduce a run's updates to rounding: those that nothing in them tells apart.
@@ -259,9 +95,9 @@ def inferred(sample: Sample, rates: Array | None = None) -> list[Inferred]:
     for candidate in CANDIDATES:
         if candidate.velocity and any(one.constant and one.candidate.linear for one in found):
             continue  # at one learning rate they are all the same
-        if (constants := _searched(_Problem(fewest, candidate, 2))) is None:
+        if (constants := _searched(Problem(fewest, candidate, 2))) is None:
             continue
-        if constants and (constants := _searched(_Problem(few, candidate), constants)) is None:
+        if constants and (constants := _searched(Problem(few, candidate), constants)) is None:
             continue
         if (one := _accepted(sample, few, candidate, constants)) is not None:
             found.append(one)
@@ -271,8 +107,8 @@ def inferred(sample: Sample, rates: Array | None = None) -> list[Inferred]:
 def _thinned(sample: Sample, values: int, updates: int) -> Sample:
     """Keep some values of each tensor, and the first updates."""
     few, most = copy.copy(sample), max(8, values // max(1, len(sample.names)))
-    kept = np.concatenate([places[:: max(1, len(places) // most)][:most]
-                           for places in (np.flatnonzero(sample.ids == k) for k in range(len(sample.names)))])  # fmt: skip
+    each = (np.flatnonzero(sample.ids == k) for k in range(len(sample.names)))
+    kept = np.concatenate([places[:: max(1, len(places) // most)][:most] for places in each])
     few.ids, few.count = sample.ids[kept], min(sample.count, updates)
     few.before, few.after, few.gradients = (
         of[: few.count, kept] for of in (sample.before, sample.after, sample.gradients)
@@ -281,19 +117,7 @@ def _thinned(sample: Sample, values: int, updates: int) -> Sample:
     return few
 
 
-def _coordinate(name: str, value: float) -> float:
-    if name in KEPT:
-        return math.log(max(1 - value, 1e-12))
-    return value if name == "dampening" else math.log(max(value, 1e-300))
-
-
-def _value(name: str, place: float) -> float:
-    if name in KEPT:
-        return -math.expm1(min(place, 0.0))
-    return min(max(place, 0.0), 1.0) if name == "dampening" else math.exp(min(place, 50.0))
-
-
-def _searched(problem: _Problem, begun: Mapping[str, float] | None = None) -> dict[str, float] | None:
+def _searched(problem: Problem, begun: Mapping[str, float] | None = None) -> dict[str, float] | None:
     """Find the constants that leave the least, from where the rule's search begins or from others.
 
     None if the rule leaves much of the steps whatever they are.
@@ -301,7 +125,7 @@ def _searched(problem: _Problem, begun: Mapping[str, float] | None = None) -> di
     names = list(problem.candidate.constants)
 
     def left(places: Array) -> Array:
-        found = {name: _value(name, place) for name, place in zip(names, places, strict=True)}
+        found = {name: value_at(name, place) for name, place in zip(names, places, strict=True)}
         return problem.fit(found).left.ravel()
 
     def square(places: Array) -> float:
@@ -311,7 +135,7 @@ def _searched(problem: _Problem, begun: Mapping[str, float] | None = None) -> di
 
     whole = float(np.sum(problem.weighted**2))
     axes = problem.begun() if begun is None else {name: (value,) for name, value in begun.items()}
-    grids = [[_coordinate(name, value) for value in axes[name]] for name in names]
+    grids = [[coordinate(name, value) for value in axes[name]] for name in names]
     starts = (
         np.stack([axis.ravel() for axis in np.meshgrid(*grids, indexing="ij")], axis=1) if names else np.zeros((1, 0))
     )
@@ -322,32 +146,32 @@ def _searched(problem: _Problem, begun: Mapping[str, float] | None = None) -> di
     most = problem.most()
     damped, enough = 1e-4, problem.weights.size
     for _ in range(TURNS if names else 0):
-        if least <= 1e-2 * enough:
+        if least <= 1e-2 * enough and begun is None:
             break
         rest, slopes = left(best), _slopes(left, best)
         squares, gain = slopes.T @ slopes, 0.0
         scale = np.diag(np.maximum(np.diag(squares), 1e-12 * max(float(np.trace(squares)), 1e-300)))
         if not np.isfinite(squares).all():
             return None
-        for _ in range(3):
+        for _ in range(5):
             step = np.linalg.lstsq(squares + damped * scale, -slopes.T @ rest, rcond=None)[0]
-            there = np.minimum(best + np.clip(step, -3.0, 3.0), most)
+            there = np.minimum(best + np.clip(step, -3.0, 1.0), most)
             if (value := square(there)) < least:
                 gain = 1 - value / least
                 best, least, damped = there, value, damped / 30
                 break
             damped *= 30
         # Near its end a fit gains nearly all that is left in each turn.
-        if gain < (1e-3 if least <= FACTOR**2 * enough else 0.15):
+        if gain < (1e-3 if least <= FACTOR**2 * enough else 0.05):
             break
     for axis, name in enumerate(names):  # no logarithm comes to nothing by itself
-        if name in SIZES:
+        if name in SIZES and begun is not None:
             there = best.copy()
             there[axis] = NOUGHT
-            if (value := square(there)) < least:
+            if (value := square(there)) < 0.5 * least:
                 best, least = there, value
     close = least <= max(CLOSE * whole, FACTOR**2 * enough)
-    return {name: _value(name, place) for name, place in zip(names, best, strict=True)} if close else None
+    return {name: value_at(name, place) for name, place in zip(names, best, strict=True)} if close else None
 
 
 def _slopes(left: object, places: Array) -> Array:
@@ -362,14 +186,15 @@ def _slopes(left: object, places: Array) -> Array:
 
 def _accepted(sample: Sample, few: Sample, candidate: Candidate, constants: dict[str, float]) -> Inferred | None:
     """Hold a fit against all that was recorded; None if it leaves more than rounding of any update."""
-    problem, thin = _Problem(sample, candidate), _Problem(few, candidate)
+    problem, thin = Problem(sample, candidate), Problem(few, candidate)
     if float(np.max(np.abs(thin.fit(constants).left), initial=0.0)) > FACTOR:
         return None
     unsure = _unsure(thin, constants)
-    plain = {name: plainly(value, min(unsure[name], 0.1 * abs(value))) for name, value in constants.items()}
-    fits = [problem.fit(each) for each in (plain, constants)]
-    fit, numbers = (fits[0], plain) if fits[0].square <= 2 * fits[1].square else (fits[1], constants)
-    if float(np.max(np.abs(fit.left), initial=np.inf if fit.left.size == 0 else 0.0)) > FACTOR:
+    plain = {name: plainly(value, min(unsure[name] / 4, 0.1 * abs(value))) for name, value in constants.items()}
+    rounded, best = problem.fit(plain), problem.fit(constants)
+    likely = rounded.square - best.square <= FACTOR**2 * max(best.square / best.left.size, 1e-4)
+    fit, numbers = (rounded, plain) if likely else (best, constants)
+    if not fit.left.size or not float(np.max(np.abs(fit.left))) <= FACTOR:
         return None
     scales, decays, off = _own(problem, numbers, fit)
     if not any(abs(value - 1) > its for value, its in scales.values()):
@@ -388,21 +213,21 @@ def _accepted(sample: Sample, few: Sample, candidate: Candidate, constants: dict
         scales=scales,
         decays=decays,
         floors=float(np.max(np.abs(fit.left))),
-        square=fit.square,
+        square=best.square,
         count=fit.left.size,
         shapes=sample.shapes,
     )
 
 
-def _unsure(problem: _Problem, constants: Mapping[str, float]) -> dict[str, float]:
+def _unsure(problem: Problem, constants: Mapping[str, float]) -> dict[str, float]:
     """Say how far rounding may have moved each constant, by as many standard errors as a tolerance has noise floors."""
     names = list(constants)
     if not names:
         return {}
-    places = np.array([_coordinate(name, value) for name, value in constants.items()])
+    places = np.array([coordinate(name, value) for name, value in constants.items()])
 
     def left(places: Array) -> Array:
-        return problem.fit({name: _value(name, each) for name, each in zip(names, places, strict=True)}).left.ravel()
+        return problem.fit({name: value_at(name, each) for name, each in zip(names, places, strict=True)}).left.ravel()
 
     slopes = _slopes(left, places)
     variance = float(np.mean(left(places) ** 2)) + 1e-4  # what is rounded to nothing is not known exactly
@@ -421,7 +246,7 @@ def _unsure(problem: _Problem, constants: Mapping[str, float]) -> dict[str, floa
 
 
 def _own(
-    problem: _Problem, constants: Mapping[str, float], fit: _Fit
+    problem: Problem, constants: Mapping[str, float], fit: Fit
 ) -> tuple[dict[str, tuple[float, float]], dict[str, tuple[float, float]], Array]:
     """Say what each tensor has of its own, and how far rounding may have moved that and the learning rates."""
     sample, w = problem.sample, problem.weights

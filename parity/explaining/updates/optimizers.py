@@ -13,17 +13,21 @@ from parity.explaining.location import Location
 from parity.explaining.pairs import in_words
 from parity.explaining.pattern import pattern, times_in_words
 from parity.explaining.replay import Replay
-from parity.explaining.updates.alternatives import alternatives_of
-from parity.explaining.updates.compared import ANOTHER_RATE, SOME_DECAY, apart_in_words, set_otherwise
+from parity.explaining.updates.compared import (
+    ANOTHER_RATE,
+    SOME_DECAY,
+    apart_in_words,
+    ratio_in_words,
+    ratio_of_steps,
+    set_otherwise,
+    spread_of_steps,
+)
 from parity.explaining.updates.fits import Followed, follow
 from parity.explaining.updates.kinds import inferred_of, kinds_apart
-from parity.explaining.updates.numbers import constants_of, numbers_of, uncontradicted
-from parity.explaining.updates.of_keras import of_keras
-from parity.explaining.updates.ratios import ratio_in_words, ratio_of_steps, spread_of_steps
+from parity.explaining.updates.numbers import alternatives_of, constants_of, numbers_of, of_keras, uncontradicted
 from parity.explaining.updates.remade import Updates
 from parity.explaining.updates.rules import in_words as optimizer_in_words
-from parity.explaining.updates.said import class_said
-from parity.explaining.updates.sides import Side
+from parity.explaining.updates.sides import Side, class_said
 from parity.judging.comparable import coarser_dtype
 from parity.judging.updates.followed import followed_updates
 from parity.recording.steps import Phase
