@@ -9,8 +9,8 @@ Read in this order:
 - ``played`` and ``remade``: a run's updates made again, right and with each mistake of the catalogue;
 - ``numbers``: the numbers, the clipping and the schedule that a run's optimizer has else;
 - ``compared`` and ``decays``: two runs' numbers held against each other, and put into words;
-- ``candidates``, ``linear``, ``inferred`` and ``kinds``: which optimizer a run has that says none, from its updates alone,
-  and what two of them differ in;
+- ``candidates``, ``linear``, ``inferred`` and ``kinds``: which optimizer a run has that says none, from its updates
+  alone, and what two of them differ in;
 - ``optimizers``: all of this, in the order in which it is tried;
 - ``clipping``, ``factors`` and ``statistics``: gradients, losses and running statistics, where no optimizer is asked.
 """

@@ -144,6 +144,7 @@ def _searched(problem: Problem, begun: Mapping[str, float] | None = None) -> dic
     if not least <= NEAR * whole:
         return None
     most = problem.most()
+    linear = np.array([name == "dampening" for name in names], bool)
     damped, enough = 1e-4, problem.weights.size
     for _ in range(TURNS if names else 0):
         if least <= 1e-2 * enough and begun is None:
@@ -155,7 +156,8 @@ def _searched(problem: Problem, begun: Mapping[str, float] | None = None) -> dic
             return None
         for _ in range(5):
             step = np.linalg.lstsq(squares + damped * scale, -slopes.T @ rest, rcond=None)[0]
-            there = np.minimum(best + np.clip(step, -3.0, 1.0), most)
+            # What is a step of the logarithm is one of the number itself, to first order, and holds farther.
+            there = np.minimum(best + np.where(linear, step, np.log1p(np.maximum(step, -0.95))), most)
             if (value := square(there)) < least:
                 gain = 1 - value / least
                 best, least, damped = there, value, damped / 30
@@ -314,20 +316,16 @@ def _grouped(one: Inferred) -> bool:
 def _nests(one: Inferred, plainer: Inferred) -> bool:
     """Tell whether a rule is a plainer one, for a constant of it is nothing, or a decay acts nowhere."""
     mine, its = one.candidate, plainer.candidate
-    if mine.rule is not its.rule:
-        return False
-    more = [name for name in mine.constants if name not in its.constants]
-    if more:
-        return len(mine.constants) > len(its.constants) and all(
-            name != "weight_decay"
-            and abs(one.constants[name][0]) <= max(one.constants[name][1], NONE)
-            and one.constants[name][1] < 0.5
-            for name in more
-        )
-    same = dict(mine.fixed) == dict(its.fixed) and mine.constants == its.constants
+    if len(mine.constants) > len(its.constants):
+        more = [name for name in mine.constants if name not in its.constants]
+        nothing = [_is_nothing(name, *one.constants[name]) for name in more]
+        return bool(nothing) and (all(nothing) if mine.rule is its.rule else any(nothing))
+    same = mine.rule is its.rule and dict(mine.fixed) == dict(its.fixed) and mine.constants == its.constants
     return same and mine.decay == BESIDE and its.decay == GRADIENT and not one.decaying and not mine.velocity
 
 
-def chosen(found: list[Inferred]) -> Inferred | None:
-    """Give the plainest of what remains, if it is all of one family; None if nothing remains or families do."""
-    return found[0] if len({one.candidate.family for one in found}) == 1 else None
+def _is_nothing(name: str, value: float, unsure: float) -> bool:
+    """Tell whether a constant that a plainer rule lacks is nothing, or can be anything."""
+    if name in (*SIZES, "dampening") and not unsure < 1e300:
+        return True
+    return name not in ("beta2", "rho") and abs(value) <= max(unsure, NONE if name in KEPT else 0.0) and unsure < 0.5

@@ -35,6 +35,8 @@ SENTENCES = {
     TWICE: "The velocity is rescaled where the learning rate changes, though it holds none.",
 }
 UNTOLD = "recordings do not tell which it is"
+NO_RATE = 1e-6
+"""A tensor whose learning rate is no larger a part of the others' is not trained."""
 DAMPENED = "a gradient that enters the velocity times one minus the momentum"
 
 
@@ -203,9 +205,10 @@ def _tensors_apart(one: Inferred, other: Inferred) -> list[tuple[str, str]]:
     apart: dict[float, list[str]] = {}
     for name, (value, unsure) in one.scales.items():
         theirs, far = other.scales.get(name, (1.0, np.inf))
-        if not value or not theirs:
-            if bool(value) != bool(theirs):
-                still["second" if value else "first"].append(name)
+        rests = abs(value) <= min(unsure, NO_RATE), abs(theirs) <= min(far, NO_RATE)
+        if any(rests):
+            if not all(rests):
+                still["first" if rests[0] else "second"].append(name)
             continue
         ratio = middle * value / theirs
         if abs(ratio - 1) > off + unsure / abs(value) + far / abs(theirs):

@@ -99,7 +99,7 @@ class Problem:
         return Fit(rates, scales, shrinks, left)
 
     def _fit_velocity(self, momentum: float) -> Fit:
-        """Fit a velocity that holds learning rates: of the step before a share is kept, and the gradient comes to it."""
+        """Fit a velocity that holds learning rates: a share of the step before is kept, and the gradient added."""
         made, g, w = self.made, self.sample.gradients, self.weights
         old = np.vstack([np.zeros((1, made.shape[1])), made[:-1]])
         rates = np.empty(len(made))
