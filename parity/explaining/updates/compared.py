@@ -91,8 +91,9 @@ def apart_in_words(one: Followed, other: Followed) -> list[tuple[str, str]]:
     Returns:
         Learning rates and decays that differ by more than rounding; empty if none do.
     """
-    found = []
-    if words := rates_in_words(one.rates, other.rates, one.unsure + other.unsure, "the first run's", "the second's"):
+    found, count = [], min(len(one.rates), len(other.rates))
+    unsure = one.unsure[:count] + other.unsure[:count]
+    if words := rates_in_words(one.rates, other.rates, unsure, "the first run's", "the second's"):
         rates = one.rate, other.rate
         name = ANOTHER_RATE if None not in rates else LATE if " late" in words else SCHEDULE
         name = "float32-learning-rate" if "float32" in words else name

@@ -156,8 +156,9 @@ def _searched(problem: Problem, begun: Mapping[str, float] | None = None) -> dic
             return None
         for _ in range(5):
             step = np.linalg.lstsq(squares + damped * scale, -slopes.T @ rest, rcond=None)[0]
-            # What is a step of the logarithm is one of the number itself, to first order, and holds farther.
-            there = np.minimum(best + np.where(linear, step, np.log1p(np.maximum(step, -0.95))), most)
+            # A step of a logarithm is one of the number itself to first order, which holds farther upwards.
+            there = best + np.where(linear, step, np.where(step > 0, np.log1p(np.maximum(step, 0)), step.clip(-2, 0)))
+            there = np.where(there > most, (best + most) / 2, there)
             if (value := square(there)) < least:
                 gain = 1 - value / least
                 best, least, damped = there, value, damped / 30

@@ -26,12 +26,14 @@ ANOTHER_KIND, ANOTHER_FORM, RATE_ON_SOME, NOT_TRAINED = (
     "another-learning-rate-on-some-tensors",
     "some-tensors-not-trained",
 )
+ANOTHER_COUNT = "gradients-accumulated-over-another-count"
 THROUGH, BESIDE = "weight-decay-through-the-gradient", "decoupled-weight-decay"
 SENTENCES = {
     ANOTHER_KIND: "The optimizer is of another kind.",
     ANOTHER_FORM: "The optimizer is another form of the same.",
     RATE_ON_SOME: "Some tensors are trained with another learning rate than the others.",
     NOT_TRAINED: "The optimizer leaves some tensors as they are.",
+    ANOTHER_COUNT: "An update is made of another number of gradients.",
     TWICE: "The velocity is rescaled where the learning rate changes, though it holds none.",
 }
 UNTOLD = "recordings do not tell which it is"
@@ -73,12 +75,26 @@ def inferred_of(run: Trajectory, steps: Sequence[Step]) -> list[Inferred]:
     return []
 
 
-def kinds_apart(ones: Sequence[Inferred], others: Sequence[Inferred]) -> Apart | None:
+def counts_apart(mine: int, its: int) -> Apart | None:
+    """Say of how many gradients each of two runs makes an update; None if of as many.
+
+    >>> counts_apart(3, 2).words
+    "the first run makes an update of every 3 gradients, the second of every 2"
+    """
+    if mine == its:
+        return None
+    said = ["each gradient" if each == 1 else f"every {each} gradients" for each in (mine, its)]
+    second = said[1].replace(" gradients", "") if mine > 1 else said[1]
+    return Apart((ANOTHER_COUNT,), f"the first run makes an update of {said[0]}, the second of {second}", 1.0)
+
+
+def kinds_apart(ones: Sequence[Inferred], others: Sequence[Inferred], each: int = 1) -> Apart | None:
     """Say in what the optimizers of two runs differ.
 
     Args:
         ones: Those that the first run may have had: nothing tells them apart.
         others: Those of the second.
+        each: Of how many gradients either run makes an update.
 
     Returns:
         The difference; None if there is none, or if neither run's optimizer is known.
@@ -89,7 +105,7 @@ def kinds_apart(ones: Sequence[Inferred], others: Sequence[Inferred]) -> Apart |
     for one in ones:
         for other in others:
             if one.candidate is other.candidate:
-                found = _numbers_apart(one, other)
+                found = _numbers_apart(one, other, each)
                 if not found:
                     return None
                 names, words = zip(*found, strict=True)
@@ -144,15 +160,14 @@ def _constants_apart(one: Inferred, other: Inferred) -> list[tuple[str, str]]:
     return found
 
 
-def _numbers_apart(one: Inferred, other: Inferred) -> list[tuple[str, str]]:
+def _numbers_apart(one: Inferred, other: Inferred, each: int = 1) -> list[tuple[str, str]]:
     """List the numbers in which two runs of one rule differ."""
     found = _constants_apart(one, other)
     both = _followed(one), _followed(other)
     if _alike(one) and _alike(other):
         words = _shrunk(one, other) or apart_in_words(*both)
-        if not found and [name for name, _ in words] == [ANOTHER_RATE] and _dampened(one, other):
-            text = f"{words[0][1]}; {UNTOLD}: another learning rate, or {DAMPENED}"
-            return [("", text)]
+        if not found and [name for name, _ in words] == [ANOTHER_RATE] and (too := _causes(one, other, each)):
+            return [("", f"{words[0][1]}; {UNTOLD}: another learning rate, or {too}")]
         return found + words
     found += _tensors_apart(one, other)
     return found or apart_in_words(*both)
@@ -231,12 +246,16 @@ def _some(names: Sequence[str], one: Inferred) -> str:
     return text if len(names) <= FEW or "every" in text else f"{text}: {enumerated(sorted(names))}"
 
 
-def _dampened(one: Inferred, other: Inferred) -> bool:
-    """Tell whether one learning rate is the other times one minus the momentum."""
-    if "momentum" not in one.constants or not (one.constant and other.constant):
-        return False
-    rest, ratio = 1 - one.constants["momentum"][0], float(np.median(one.rates) / np.median(other.rates))
-    return min(abs(ratio - rest), abs(1 / ratio - rest)) <= 1e-3 * rest
+def _causes(one: Inferred, other: Inferred, each: int) -> str:
+    """Say what may make one learning rate the other times a number that is known; empty if nothing does."""
+    ratio = float(np.median(one.rates) / np.median(other.rates))
+
+    def near(number: float) -> bool:
+        return min(abs(ratio - number), abs(1 / ratio - number)) <= 1e-3 * number
+
+    if each > 1 and near(each):
+        return f"the gradients of {each} batches that are added up, not averaged"
+    return DAMPENED if "momentum" in one.constants and near(1 - one.constants["momentum"][0]) else ""
 
 
 def _followed(one: Inferred) -> Followed:

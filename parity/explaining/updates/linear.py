@@ -58,7 +58,8 @@ class Problem:
     def most(self) -> Array:
         """Give the highest coordinate that each constant may have: beyond it the rule becomes another one."""
         units = {name: of[0] / self.candidate.constants[name][0] for name, of in self.begun().items()}
-        return np.array([coordinate(name, MOST * unit) if name in SIZES else np.inf for name, unit in units.items()])
+        ends = {name: coordinate(name, MOST * unit) if name in SIZES else 0.0 for name, unit in units.items()}
+        return np.array([1.0 if name == "dampening" else end for name, end in ends.items()])
 
     def fit(self, constants: Mapping[str, float], scaled: bool = True, decayed: bool = True) -> Fit:
         """Fit learning rates, and what tensors have of their own, to updates by a rule with these constants."""

@@ -54,6 +54,13 @@ def _of_rates(updates: Updates, found: Followed, until: int | None) -> tuple[lis
     some = "all that were recorded" if until is None else f"all before update {until}"
     if not updates.scheduled and found.rate is not None:
         rate = plainly(*found.rate)
+        meant = optimizer.learning_rate
+        if (
+            updates.each > 1
+            and meant
+            and min(abs(rate / meant - each) for each in (updates.each, 1 / updates.each)) < 1e-3
+        ):
+            return [], ""  # gradients that are added up make this, too
         left = updates.left_by(altered(optimizer, learning_rate=rate), until)
         return [Replay((ANOTHER_RATE,), Phase.UPDATE, left)], f"{some} are those of a learning rate of {rate:.6g}"
     if updates.scheduled and (times := _times(found, expected)) is not None:

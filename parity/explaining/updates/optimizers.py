@@ -23,7 +23,8 @@ from parity.explaining.updates.compared import (
     spread_of_steps,
 )
 from parity.explaining.updates.fits import Followed, follow
-from parity.explaining.updates.kinds import inferred_of, kinds_apart
+from parity.explaining.updates.given import accumulated
+from parity.explaining.updates.kinds import counts_apart, inferred_of, kinds_apart
 from parity.explaining.updates.numbers import alternatives_of, constants_of, numbers_of, of_keras, uncontradicted
 from parity.explaining.updates.remade import Updates
 from parity.explaining.updates.rules import in_words as optimizer_in_words
@@ -376,7 +377,12 @@ def inferred_apart(sides: tuple[Side, Side], found: Diagnosis) -> Diagnosis | No
     Returns:
         The diagnosis; None if the optimizer of either run is none that is known, or if they do not differ.
     """
-    apart = kinds_apart(*(inferred_of(side.run, side.steps) for side in sides))
+    each = [accumulated(side.steps) for side in sides]
+    both = [inferred_of(side.run, side.steps) for side in sides]
+    apart = kinds_apart(*both, each[0])
+    # Of another number of gradients, other updates follow, but by one rule with one set of numbers.
+    if each[0] != each[1] and all(both):
+        apart = counts_apart(each[0], each[1]) if apart is None else replace(apart, names=())
     if apart is None:
         return None
     if not apart.names:
