@@ -58,7 +58,7 @@ class Candidate:
 
 
 def _adam(**more: Any) -> Candidate:
-    settings = {"family": "Adam", "rule": optimizers.adam, "constants": _ADAM, "counted": True}
+    settings: dict[str, Any] = {"family": "Adam", "rule": optimizers.adam, "constants": _ADAM, "counted": True}
     return Candidate(**settings | more)
 
 
@@ -73,7 +73,7 @@ def uncorrected(parameter: Array, gradient: Array, slots: optimizers.Slots, *, s
 
 TWICE = "momentum-corrected-in-vain"
 """A velocity that holds no learning rate, rescaled as one that does (Goyal et al. 2017, remark 3)."""
-_SGD = {"rule": optimizers.sgd, "linear": True}
+_SGD: dict[str, Any] = {"rule": optimizers.sgd, "linear": True}
 _ROOT = "with its epsilon inside the root"
 CANDIDATES: tuple[Candidate, ...] = (
     Candidate("SGD", **_SGD),
@@ -218,8 +218,11 @@ def directions(candidate: Candidate, gradients: Array, constants: Mapping[str, f
         >>> directions(CANDIDATES[1], np.array([[1.0], [1.0]]), {"momentum": 0.5}).tolist()
         [[1.0], [1.5]]
     """
-    made, slots, nought = np.empty_like(gradients), {}, np.zeros(gradients.shape[1])
-    given = {name: value for name, value in constants.items() if name != "weight_decay"} | dict(candidate.fixed)
+    made, nought = np.empty_like(gradients), np.zeros(gradients.shape[1])
+    slots: optimizers.Slots = {}
+    given: dict[str, Any] = {name: value for name, value in constants.items() if name != "weight_decay"} | dict(
+        candidate.fixed
+    )
     for number, gradient in enumerate(gradients):
         step = {"step": number + 1} if candidate.counted else {}
         moved, slots = candidate.rule(nought, gradient, slots, learning_rate=1.0, **given, **step)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -177,13 +177,13 @@ def _searched(problem: Problem, begun: Mapping[str, float] | None = None) -> dic
     return {name: value_at(name, place) for name, place in zip(names, best, strict=True)} if close else None
 
 
-def _slopes(left: object, places: Array) -> Array:
+def _slopes(left: Callable[[Array], Array], places: Array) -> Array:
     aside, found = 1e-5, []
     for axis in range(len(places)):
         ahead, back = places.copy(), places.copy()
         ahead[axis] += aside
         back[axis] -= aside
-        found.append((left(ahead) - left(back)) / (2 * aside))  # type: ignore[operator]
+        found.append((left(ahead) - left(back)) / (2 * aside))
     return np.stack(found, axis=1)
 
 
