@@ -16,8 +16,8 @@ from parity.frameworks import FRAMEWORKS
 from parity.running.cells import Cell, Options, cells
 from parity.running.executor import Environment, Job
 from parity.running.packages import reach_of
-from parity.running.pool import Pool
 from parity.running.versions import Versions
+from parity.running.workers.pool import Pool
 from parity.spec import Case
 from parity.suite import SuiteError, load_suite
 

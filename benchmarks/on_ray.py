@@ -79,8 +79,8 @@ def main(jobs: int = 100) -> None:
     """Measure and print a line for each number of workers, here and on Ray; so many jobs for each."""
     import ray
 
-    from parity.running.pool import Pool
-    from parity.running.ray_executor import RayExecutor
+    from parity.running.ray.executor import RayExecutor
+    from parity.running.workers.pool import Pool
 
     with Pool(1) as pool:
         pool.submit(Multiply(1)).result()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from parity.cli.addresses import storage_of
 from parity.cli.output import check_writable, fail
-from parity.running.requirements import is_requirements
+from parity.running.ray.requirements import is_requirements
 from parity.running.variables import variable
 
 if TYPE_CHECKING:

@@ -228,8 +228,8 @@ def _replay(
     from parity.running.executor import WorkerError
     from parity.running.jobs import CellName, Replay
     from parity.running.packages import reach_of
-    from parity.running.pool import Pool
     from parity.running.versions import Versions
+    from parity.running.workers.pool import Pool
     from parity.suite import SuiteError
     from parity.trajectory import TrajectoryError
 

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from parity.dtypes import DTYPES
 from parity.frameworks import FRAMEWORKS, framework_of
+from parity.judging.policy import asserts_parameters
 from parity.recording.places import folder_name
+from parity.running.jobs import CellName
 from parity.running.on import LOCAL
 from parity.suite import Entry, Suite, SuiteError
 
@@ -68,6 +70,27 @@ class Options:
         having = [name for name, entry in self.suite.entries.items() if self.variant in entry.case.variants]
         names = self.cases or having or self.suite.entries
         return [self.suite.entry(name, self.variant, seed) for name in names for seed in self.seeds]
+
+    def reference(self, cell: Cell) -> Cell:
+        """The cell that another of its case is held against."""
+        return Cell(cell.entry, self.suite.reference, "float64", "cpu")
+
+    def is_reference(self, cell: Cell) -> bool:
+        """Whether others are held against it; it is held against itself, computed otherwise."""
+        return (cell.implementation, cell.dtype, cell.device) == (self.suite.reference, "float64", "cpu")
+
+    def stretch(self, cell: Cell) -> int | None:
+        """The length of the stretches in which the cell is run a second time, from the reference's states."""
+        case = cell.entry.case
+        if self.lockstep is not None or self.is_reference(cell):
+            return self.lockstep
+        return None if asserts_parameters(case, cell.dtype) else case.stretch
+
+    def cell_name(self, cell: Cell) -> CellName:
+        """What a cell is called in every process."""
+        entry = cell.entry
+        package, case = self.suite.package, entry.case.name
+        return CellName(package, case, entry.data, cell.implementation, cell.dtype, cell.device, entry.seed)
 
 
 @dataclass(frozen=True)

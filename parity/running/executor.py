@@ -50,7 +50,7 @@ T = TypeVar("T")
 
 
 class Job(Protocol[T_co]):
-    """A frozen dataclass of plain values, which travels as ``parity.running.messages`` says."""
+    """A frozen dataclass of plain values, which travels as ``parity.running.workers.messages`` says."""
 
     @property
     def environment(self) -> Environment: ...

@@ -47,7 +47,7 @@ class CellName:
 
     def find(self) -> tuple[Entry, Implementation, Implementation]:
         """Its case, in the implementation's way, both implementations; SuiteError where the suite has no such cell."""
-        from parity.running.process import keep_as_they_are
+        from parity.running.workers.process import keep_as_they_are
         from parity.suite import load_suite
 
         suite = load_suite(self.suite)
@@ -117,7 +117,7 @@ class Record:
         from parity.recording.format import made
         from parity.recording.manifest import read_manifest
         from parity.recording.reader import read
-        from parity.running.reads import unchanged
+        from parity.running.reading.reads import unchanged
         from parity.trajectory import TrajectoryError
 
         try:
@@ -184,7 +184,7 @@ class Record:
 
 def _depends(sources: list[Path]) -> dict[str, Any]:
     """What a run depends on beside its key, as its metadata have it."""
-    from parity.running.reads import read_by
+    from parity.running.reading.reads import read_by
 
     found = read_by(sources)
     return {} if found is None else {"depends": found}

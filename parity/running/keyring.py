@@ -14,8 +14,8 @@ from parity.recording.places import CHECKED, floor_name
 from parity.running.cells import Cell, Options
 from parity.running.jobs import FloorFile
 from parity.running.keys import fingerprint, harness_code, mark
-from parity.running.started import worker_environment
 from parity.running.versions import Versions
+from parity.running.workers.started import worker_environment
 
 READ_BY_FRAMEWORKS = (
     *("JAX_", "XLA_", "TF_", "TF2_", "TORCH_", "TORCHINDUCTOR_", "PYTORCH_", "KERAS_", "ATEN_", "NPY_", "NUMPY_"),

@@ -9,13 +9,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from parity.running.requirements import Installed, is_requirements, nowhere
+from parity.running.ray.requirements import Installed, is_requirements, nowhere
 
 if TYPE_CHECKING:
     from parity.running.deadlines import Deadlines
     from parity.running.executor import Executor
     from parity.running.packages import Reach
-    from parity.running.pool import OnChanged
+    from parity.running.workers.pool import OnChanged
 
 LOCAL, RAY = "local", "ray"
 
@@ -44,7 +44,7 @@ def installed_on(on: str) -> Installed:
     """What says which versions workers find there that have packages of their own."""
     if on == LOCAL:
         return nowhere
-    from parity.running.ray_cluster import installed_with
+    from parity.running.ray.cluster import installed_with
 
     return partial(installed_with, on.partition("://")[2])
 
@@ -60,18 +60,18 @@ def executor(
 ) -> Executor:
     """What does jobs there, at most so many at a time, or as many as there are cores.
 
-    ``root`` is the folder below which they read and write. ``parity.running.pool.Pool`` has the other arguments.
-    OnError where ``on`` is no such place, or cannot be reached.
+    ``root`` is the folder below which they read and write. ``parity.running.workers.pool.Pool`` has the other
+    arguments. OnError where ``on`` is no such place, or cannot be reached.
     """
-    from parity.running.pool import Pool
+    from parity.running.workers.pool import Pool
 
     check(on)
     if on == LOCAL:
         if files := [python for python in (pythons or {}).values() if is_requirements(python)]:
             raise OnError(f"the packages of {files[0]} are installed on a Ray cluster alone: add --on {RAY}")
         return Pool(jobs or cores(), pythons, reach, deadlines, on_changed)
-    from parity.running.ray_cluster import ClusterError
-    from parity.running.ray_executor import RayExecutor
+    from parity.running.ray.cluster import ClusterError
+    from parity.running.ray.executor import RayExecutor
 
     try:
         return RayExecutor(on.partition("://")[2], jobs, pythons, reach, deadlines, on_changed, root)

@@ -14,13 +14,13 @@ from parity.recording.format import made
 from parity.recording.limits import FOLDER, Budget
 from parity.recording.reader import read
 from parity.running.cells import Cell, Options
-from parity.running.dependencies import fresh, searched
 from parity.running.executor import Environment
 from parity.running.jobs import OnDisk
 from parity.running.keyring import Keyring
 from parity.running.keys import mark
 from parity.running.packages import Reach, own_path
-from parity.running.started import foreign_environment, worker_environment
+from parity.running.reading.dependencies import fresh, searched
+from parity.running.workers.started import foreign_environment, worker_environment
 from parity.trajectory import Trajectory, TrajectoryError
 
 AGAIN, PAUSE = 3, 0.1

@@ -14,9 +14,9 @@ from parity.frameworks import CORE_PACKAGES, FRAMEWORKS, framework_of, packages_
 from parity.running.executor import Environment
 from parity.running.jobs import FindDevice
 from parity.running.packages import own_path
-from parity.running.pool import Pool
-from parity.running.requirements import Installed, is_requirements, nowhere
-from parity.running.started import foreign_environment
+from parity.running.ray.requirements import Installed, is_requirements, nowhere
+from parity.running.workers.pool import Pool
+from parity.running.workers.started import foreign_environment
 
 PYTHON = "the interpreter"
 
@@ -37,7 +37,7 @@ class Availability:
 class Versions:
     """Installed versions. Each interpreter is asked once, and no framework is imported.
 
-    ``installed`` says them of a file of packages: see ``parity.running.requirements``.
+    ``installed`` says them of a file of packages: see ``parity.running.ray.requirements``.
     """
 
     def __init__(self, pythons: Mapping[str, str], installed: Installed = nowhere) -> None:

@@ -85,7 +85,7 @@ def write_while_training(
     with matrix.executor() as pool:
         texts = {}
         for cell in matrix.cells:
-            name = matrix.name(cell)
+            name = matrix.options.cell_name(cell)
             job = WriteWhileTraining(name, name.environment, name.resources, matrix.epochs(cell), every, **wish)
             texts[cell] = pool.submit(job, told(cell))
         wait(texts.values())

@@ -34,7 +34,7 @@ from parity.frameworks import FRAMEWORKS
 from parity.mistakes.catalogue import mistakes_for
 from parity.mistakes.catalogue.replayed import REPLAYED
 from parity.nn.table import read
-from parity.running.started import worker_environment
+from parity.running.workers.started import worker_environment
 from parity.suite import load_suite
 
 ROOT = Path(__file__).parents[2]

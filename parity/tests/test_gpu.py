@@ -44,7 +44,7 @@ class Runs:
         """The folders of a cell's runs on the device and on the CPU: free, and in lockstep where it has such a run."""
         (cell,) = (cell for cell in self.matrix.cells if cell.name == name)
         out = self.matrix.options.out
-        lengths = dict.fromkeys((None, self.matrix.lockstep(cell)))
+        lengths = dict.fromkeys((None, self.matrix.options.stretch(cell)))
         return [(cell.folder(out, length), replace(cell, device="cpu").folder(out, length)) for length in lengths]
 
 

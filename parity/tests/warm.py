@@ -36,7 +36,7 @@ import pytest
 from parity.frameworks import FRAMEWORKS, framework_of
 from parity.running.executor import Emit, Environment, Job, Progress, Resources
 from parity.running.packages import DOCUMENTS, reach_of
-from parity.running.pool import Pool
+from parity.running.workers.pool import Pool
 from parity.suite import load_suite
 
 PACKAGES = {package for known in FRAMEWORKS for packages in known.packages.values() for package in packages}

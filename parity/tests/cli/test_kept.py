@@ -9,8 +9,8 @@ import pytest
 
 from parity.recording.format import MANIFEST
 from parity.recording.reader import read
-from parity.running import pool
 from parity.running.keys import harness_code, source_code
+from parity.running.workers import pool
 from parity.suite import load_suite
 from parity.tests import suites
 from parity.tests.command import Parity, complaint, contents

@@ -12,7 +12,7 @@ import pytest
 
 from parity.recording.format import MANIFEST
 from parity.recording.limits import VARIABLE
-from parity.running.pool import Pool
+from parity.running.workers.pool import Pool
 from parity.tests.command import Parity, complaint, contents, make_run
 from parity.tests.suites import write_suite
 

@@ -19,7 +19,7 @@ from parity.judging.outcome import Outcome
 from parity.judging.verdict import Verdict
 from parity.running.cells import Options
 from parity.running.matrix import Matrix
-from parity.running.pool import Pool
+from parity.running.workers.pool import Pool
 from parity.spec import Array, Case, Dataset, Loss, Metric
 from parity.suite import load_suite
 from parity.tests import planted, toy

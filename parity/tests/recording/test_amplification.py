@@ -19,8 +19,8 @@ from parity.recording.checkpoint import unpack
 from parity.recording.limits import Budget, LimitError
 from parity.recording.reader import read
 from parity.recording.writer import write
-from parity.running import dependencies
-from parity.running.dependencies import fresh
+from parity.running.reading import dependencies
+from parity.running.reading.dependencies import fresh
 from parity.trajectory import TrajectoryError
 
 HUGE = 3 << 30

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parity.running import carried
-from parity.running.carried import Piece, changed, moved, named, pieces, put, settle, staged, states
+from parity.running.ray import carried
+from parity.running.ray.carried import Piece, changed, moved, named, pieces, put, settle, staged, states
 
 NAMES = st.sampled_from(["a", "b", "case/numpy", "case/torch", "floors/x.safetensors"])
 FOLDERS = st.dictionaries(st.sampled_from(["x", "y", "z/x"]), st.binary(max_size=20), max_size=3)

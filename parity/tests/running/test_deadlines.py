@@ -17,8 +17,8 @@ from parity.judging.verdict import EXIT_STATUS, Verdict
 from parity.recording.reader import read
 from parity.running.deadlines import LEAST, PATIENCE, UNKNOWN, Deadlines
 from parity.running.executor import Progress, WorkerError
-from parity.running.pool import Pool
-from parity.running.started import LAST_WORDS, last_words
+from parity.running.workers.pool import Pool
+from parity.running.workers.started import LAST_WORDS, last_words
 from parity.tests import suites
 from parity.tests.command import Parity
 from parity.tests.running.test_pool import WAIT, alive, job, suite, wait_for

@@ -13,10 +13,10 @@ import pytest
 
 from parity.recording.format import MANIFEST
 from parity.recording.manifest import read_manifest
-from parity.running import pool
-from parity.running.dependencies import CHANGING, content, fresh, hash_of
 from parity.running.keys import harness_code
+from parity.running.reading.dependencies import CHANGING, content, fresh, hash_of
 from parity.running.versions import Versions
+from parity.running.workers import pool
 from parity.tests.command import Parity, Result
 from parity.tests.suites import CASE, strict_json, write_suite
 

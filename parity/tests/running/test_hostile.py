@@ -106,7 +106,7 @@ def say(number, data):
         pass
 
 def other():
-    done = {"__type__": "parity.running.messages:Done", "id": 0, "result": None, "changed": []}
+    done = {"__type__": "parity.running.workers.messages:Done", "id": 0, "result": None, "changed": []}
     return json.dumps(done).encode() + b"\\n"
 
 def cut(trained):

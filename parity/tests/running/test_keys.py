@@ -18,9 +18,9 @@ from parity.judging.verdict import Verdict
 from parity.recording.reader import read
 from parity.running.jobs import CellName, Record
 from parity.running.keys import fingerprint, harness, hyper_parameters, mark, said, steady
-from parity.running.messages import Task, write
-from parity.running.pool import Pool
-from parity.running.started import worker_environment
+from parity.running.workers.messages import Task, write
+from parity.running.workers.pool import Pool
+from parity.running.workers.started import worker_environment
 from parity.spec import Sgd
 from parity.suite import Entry, Suite, SuiteError, load_suite
 from parity.tests import toy
@@ -254,7 +254,7 @@ def test_a_schedule_without_words_is_refused_before_anything_runs(parity: Parity
 
 RECORD = """
 import json, sys
-from parity.running import messages
+from parity.running.workers import messages
 messages.read(sys.argv[1]).job.run(lambda progress: None)
 print(json.dumps([module.__file__ for name, module in sys.modules.items() if name.split(".")[0] == "parity"]))
 """
@@ -269,9 +269,9 @@ def test_every_module_that_a_worker_imports_for_a_run_is_in_its_key(
     cell = CellName("impls", "iris-logistic", None, "numpy", dtype, "cpu")
     deep = 2 if dtype == "float64" and not lockstep else 0
     job = Record(cell, cell.environment, cell.resources, 2, str(tmp_path / "run"), {"dtype": "float64"}, lockstep, deep)
-    begin = Path(package.__file__).parent / "running" / "worker.py"
+    begin = Path(package.__file__).parent / "running" / "workers" / "worker.py"
     done = subprocess.run(
-        [sys.executable, "-c", f"import parity.running.worker\n{RECORD}", write(Task(1, job))],
+        [sys.executable, "-c", f"import parity.running.workers.worker\n{RECORD}", write(Task(1, job))],
         env=worker_environment("numpy", sys.path),
         capture_output=True,
         text=True,

@@ -13,8 +13,8 @@ import pytest
 from parity.recording.places import partial_path
 from parity.recording.reader import read
 from parity.running.jobs import CellName, Record
-from parity.running.messages import Task, write
-from parity.running.started import worker_environment
+from parity.running.workers.messages import Task, write
+from parity.running.workers.started import worker_environment
 from parity.tests.running.test_resume import assert_same
 
 pytestmark = pytest.mark.slow  # each starts processes of its own
@@ -24,7 +24,7 @@ WORKER = """
 import os, signal, sys
 from parity import trainer
 from parity.recording import writer
-from parity.running import messages
+from parity.running.workers import messages
 
 writer.SHARD_SECONDS, trainer.CHUNK_EPOCHS = 0.0, 1
 job, count, last = messages.read(sys.argv[1]).job, 0, int(sys.argv[2])

@@ -56,7 +56,7 @@ def matrix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int) -> tuple
         return Outcome(entry.folder, cell.implementation, cell.dtype, cell.device, PASSED)
 
     monkeypatch.setattr(found, "executor", NoJobs)
-    monkeypatch.setattr(found, "_needs", lambda cell, pool, on_epoch: {"run": needs[cell]})
+    monkeypatch.setattr(found._making, "needs", lambda cell, pool, on_epoch: {"run": needs[cell]})
     monkeypatch.setattr(found, "_judge", judge)
     return found, found.cells, list(needs.values())
 
@@ -107,7 +107,7 @@ def test_a_judgement_that_lacks_floors_waits_for_them_and_a_failure_for_its_expl
         return {"a floor": floor} if cell is lacks and len(judged) == 1 else {}
 
     monkeypatch.setattr(found, "_judge", judge)
-    monkeypatch.setattr(found, "_stretches", stretches)
+    monkeypatch.setattr(found._making, "stretches", stretches)
     monkeypatch.setattr(found, "_explain", lambda *_: explanation)
     monkeypatch.setattr(found, "_explained", lambda cell, outcome, future: outcome)
     told: list[str] = []

@@ -26,7 +26,7 @@ from parity.running.jobs import (
     Record,
     SampleText,
 )
-from parity.running.messages import Done, Failed, Task, Told, read, write
+from parity.running.workers.messages import Done, Failed, Task, Told, read, write
 
 CELL = CellName("impls", "char-gru", None, "jax", "float32", "cuda")
 ON = CELL, CELL.environment, CELL.resources
@@ -95,7 +95,7 @@ MESSAGES: Mapping[str, Any] = {
     "no record": {"__type__": "pathlib:Path"},
     "a function": {"__type__": "os:getcwd"},
     "no text": {"__type__": 3},
-    "fields missing": {"__type__": "parity.running.messages:Done"},
+    "fields missing": {"__type__": "parity.running.workers.messages:Done"},
     "fields too many": {"__type__": "parity.running.executor:Progress", "done": 1, "of": 2, "more": 3},
     "no member": {"__type__": "parity.judging.verdict:Verdict", "value": "MAYBE"},
 }

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from parity.running.on import OnError, check, cores, executor
-from parity.running.pool import Pool
+from parity.running.workers.pool import Pool
 
 
 @pytest.mark.parametrize("on", ["", "Local", "dask", "ray:", "ray://", "rays://host", "ray/host", "local://host"])

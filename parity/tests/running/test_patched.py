@@ -9,7 +9,7 @@ import pytest
 
 from parity.running.executor import Environment, Job
 from parity.running.packages import DOCUMENTS, reach_of
-from parity.running.pool import Pool
+from parity.running.workers.pool import Pool
 from parity.tests.running.test_pool import WAIT
 from parity.tests.running.test_process import Do
 from parity.tests.warm import Ask

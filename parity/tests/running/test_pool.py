@@ -18,8 +18,8 @@ from parity.recording.manifest import read_manifest
 from parity.recording.reader import read
 from parity.running.executor import Environment, Progress, UnrunError, WorkerError
 from parity.running.jobs import CellName, OnDisk, Record
-from parity.running.pool import Pool
-from parity.running.started import worker_environment
+from parity.running.workers.pool import Pool
+from parity.running.workers.started import worker_environment
 from parity.tests import suites
 
 WAIT = 60
@@ -133,7 +133,7 @@ SAYING = """
 import os
 from dataclasses import dataclass
 from parity.running.executor import Environment, Progress, Resources
-from parity.running.messages import Done, Told, write
+from parity.running.workers.messages import Done, Told, write
 
 @dataclass(frozen=True)
 class Say:

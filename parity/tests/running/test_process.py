@@ -11,8 +11,8 @@ import pytest
 from parity.frameworks import FRAMEWORKS, framework_of
 from parity.running.executor import Emit, Environment, Resources
 from parity.running.packages import Reach
-from parity.running.pool import Pool
-from parity.running.process import differences, own_state
+from parity.running.workers.pool import Pool
+from parity.running.workers.process import differences, own_state
 from parity.suite import load_suite
 from parity.tests.command import Parity
 from parity.tests.running.test_pool import WAIT
@@ -36,7 +36,7 @@ FINDS = """
 import os
 from pathlib import Path
 from parity.tests import toy
-from parity.running.process import own_state
+from parity.running.workers.process import own_state
 
 def build(case, dtype, device):
     found = {name: str(value) for name, value in own_state().items() if not name.startswith("the processes")}

@@ -16,12 +16,13 @@ from typing import Any
 import pytest
 
 from parity.frameworks import framework_of
-from parity.running import ray_cluster, ray_executor
 from parity.running.executor import Environment, Progress, Resources, UnrunError, WorkerError
 from parity.running.jobs import CellName, FloorFile, MeasureFloor, OnDisk, Record
 from parity.running.on import OnError, executor
-from parity.running.pool import Pool
-from parity.running.ray_executor import RayExecutor
+from parity.running.ray import executor as ray_executor
+from parity.running.ray.cluster import Cluster
+from parity.running.ray.executor import RayExecutor
+from parity.running.workers.pool import Pool
 from parity.tests.running.nodes import Nodes
 
 ray = pytest.importorskip("ray", reason="what the extra ray brings")
@@ -191,7 +192,7 @@ def test_recordings_are_those_of_the_pool_bit_for_bit_on_nodes_with_and_without_
         assert all(isinstance(future.result(WAIT), OnDisk) for future in futures)
         assert Progress(3, 3) in heard
     # Nodes that do not see the folder of results: what a job leaves is carried to it, over what was there before.
-    monkeypatch.setattr(ray_cluster.Cluster, "_marked", lambda self: (str(tmp_path / "elsewhere"), "a secret"))
+    monkeypatch.setattr(Cluster, "_marked", lambda self: (str(tmp_path / "elsewhere"), "a secret"))
     old = Path(measure(carried).floor.path)
     old.parent.mkdir(parents=True)
     old.write_bytes(b"no floor")

@@ -13,7 +13,7 @@ from parity.proving import prove
 from parity.proving.plan import Plan
 from parity.running.executor import Environment, WorkerError
 from parity.running.packages import reach_of
-from parity.running.pool import Pool
+from parity.running.workers.pool import Pool
 from parity.suite import load_suite
 from parity.tests import suites
 from parity.tests.command import Parity
@@ -112,7 +112,7 @@ def test_a_proof_plans_in_a_worker_of_the_reference(
             refused.set_exception(WorkerError("nothing is planted here"))
             return refused
 
-    monkeypatch.setattr("parity.running.pool.Pool", Only)
+    monkeypatch.setattr("parity.running.workers.pool.Pool", Only)
     evidence = prove.prove(load_suite(package), subset=True, jobs=1)
     assert asked[0] == Plan(package, True, Environment("jax"))
     assert len(evidence.failures) == len(asked) - 1 > 0

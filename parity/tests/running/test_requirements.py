@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from parity.running.on import OnError, executor, installed_on
-from parity.running.requirements import lines_of
+from parity.running.ray.requirements import lines_of
 from parity.running.versions import Versions
 from parity.tests import suites
 from parity.tests.command import Parity, complaint

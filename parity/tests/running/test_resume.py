@@ -14,8 +14,8 @@ from parity.recording.checkpoint import FILE, pack, unpack
 from parity.recording.places import partial_path
 from parity.recording.reader import read
 from parity.running.jobs import CellName, Record
-from parity.running.messages import Task, write
-from parity.running.started import worker_environment
+from parity.running.workers.messages import Task, write
+from parity.running.workers.started import worker_environment
 from parity.trainer import State
 from parity.trajectory import Trajectory
 from parity.typing import Params
@@ -26,7 +26,7 @@ WORKER = """
 import os, signal, sys
 from parity import trainer
 from parity.recording import checkpoint, writer
-from parity.running import messages
+from parity.running.workers import messages
 
 writer.SHARD_SECONDS, trainer.CHUNK_EPOCHS = 0.0, 1
 where, _, at = sys.argv[2].partition(" ")

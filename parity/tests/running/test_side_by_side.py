@@ -17,8 +17,9 @@ from parity.cli.output import UNHEARD
 from parity.recording import lock
 from parity.recording.lock import alone, tidy
 from parity.recording.places import failure_path, keep_failure, kept_failure
-from parity.running import keyring, pool
+from parity.running import keyring
 from parity.running.keys import harness_code
+from parity.running.workers import pool
 from parity.tests import suites
 from parity.tests.command import Parity, contents, make_run
 from parity.tests.suites import CASE, HONEST, strict_json, write_suite

@@ -22,8 +22,8 @@ from parity.frameworks import DEVICES, FRAMEWORKS, TF32, framework_of, in_tf32, 
 from parity.judging.verdict import Verdict
 from parity.running.cells import Options, cells, left_out
 from parity.running.matrix import Matrix
-from parity.running.started import worker_environment
 from parity.running.versions import Versions, find_devices
+from parity.running.workers.started import worker_environment
 from parity.spec import Case
 from parity.suite import SuiteError, load_suite
 from parity.tests import test_gpu

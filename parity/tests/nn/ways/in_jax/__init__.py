@@ -17,7 +17,7 @@ QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_pass
 """Each question is another program: compiling it is all that takes time."""
 _COMPILED: dict[Any, Callable[..., Any]] = {}
 """The programs by what they compute; JAX keeps them by shapes. Private, so that a worker may note them: see
-``parity.running.patched``."""
+``parity.running.workers.patched``."""
 
 
 def evaluate(

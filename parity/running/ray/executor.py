@@ -11,14 +11,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-from parity.running.carried import Piece, named, pieces, put, settle, staged
 from parity.running.deadlines import Deadlines
 from parity.running.executor import Environment, Job, Queued, Resources, UnrunError, WorkerError, out_of_room
-from parity.running.messages import Told, is_last, read, write
 from parity.running.packages import Reach
-from parity.running.pool import OnChanged, OnEvent, Pool
-from parity.running.ray_actor import End, Place
-from parity.running.ray_cluster import Cluster, uninstalled
+from parity.running.ray.actor import End, Place
+from parity.running.ray.carried import Piece, named, pieces, put, settle, staged
+from parity.running.ray.cluster import Cluster, uninstalled
+from parity.running.workers.messages import Told, is_last, read, write
+from parity.running.workers.pool import OnChanged, OnEvent, Pool
 
 ATTEMPTS = 3
 """So many times a job is begun whose machine fails: it goes away, or its disk is full."""
@@ -40,7 +40,7 @@ class _Lost(Exception):  # noqa: N818 - no error of a job
 
 
 class RayExecutor:
-    """An executor of worker processes on the nodes of a Ray cluster, used as ``parity.running.pool.Pool`` is.
+    """An executor of worker processes on the nodes of a Ray cluster, used as ``parity.running.workers.pool.Pool`` is.
 
     ``address`` is the cluster's, HOST or HOST:PORT; "" is the one that Ray finds here, or else one that is begun on
     this machine and ended with this executor. Each slot of at most ``jobs``, or of as many as the cluster has cores,

@@ -14,10 +14,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from parity.running.carried import Piece, changed, moved, named, pieces, put, states
 from parity.running.executor import Resources, WorkerError
-from parity.running.messages import is_last
-from parity.running.started import Command, Started, ended
+from parity.running.ray.carried import Piece, changed, moved, named, pieces, put, states
+from parity.running.workers.messages import is_last
+from parity.running.workers.started import Command, Started, ended
 
 OF_THE_MACHINE = ("PATH", "HOME", "USER", "LOGNAME", "HOSTNAME", "TMPDIR", "LD_LIBRARY_PATH")
 """Variables that say what a machine is like. All others are the caller's, as those of a worker of its own are."""
@@ -158,8 +158,8 @@ class Actor:
 
 def installed() -> Mapping[str, str | None]:
     """The versions that a worker in this process's interpreter finds."""
-    from parity.running.started import foreign_environment
     from parity.running.versions import versions_in
+    from parity.running.workers.started import foreign_environment
 
     return versions_in(sys.executable, (), foreign_environment(os.environ))
 

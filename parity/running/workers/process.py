@@ -26,9 +26,9 @@ from typing import TYPE_CHECKING, Any
 
 from parity.frameworks import FRAMEWORKS
 from parity.running.executor import Environment
-from parity.running.importing import Imports
-from parity.running.patched import Held
-from parity.running.reads import READERS, own, wrap_reader
+from parity.running.reading.reads import READERS, own, wrap_reader
+from parity.running.workers.importing import Imports
+from parity.running.workers.patched import Held
 
 if TYPE_CHECKING:
     from parity.spec import Case, Dataset

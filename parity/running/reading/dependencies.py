@@ -38,7 +38,7 @@ def fresh(
 ) -> bool:
     """Whether all that a run depended on is as it was.
 
-    ``depends`` is what ``parity.running.reads.Reads.of`` gave, or whatever stands in its place in a recording;
+    ``depends`` is what ``parity.running.reading.reads.Reads.of`` gave, or whatever stands in its place in a recording;
     ``variables`` are those that a worker would have, ``folders`` those in which it would look for a file. ``known``
     keeps what files are like for the next run that is asked about at the same moment and in the same folders.
     ``budget`` is what reading the files may take: a run that depends on more is made again.

@@ -12,15 +12,13 @@ never as it was.
 
 from __future__ import annotations
 
-import ast
 import os
 import sys
-import sysconfig
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from functools import cache, lru_cache, wraps
+from functools import cache, wraps
 from importlib import import_module
 from importlib.util import source_from_cache
 from pathlib import Path
@@ -28,8 +26,8 @@ from types import FrameType, ModuleType
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from parity.frameworks import FRAMEWORKS
-from parity.running.dependencies import (
+from parity.running.packages import Reach
+from parity.running.reading.dependencies import (
     ABSENT,
     ALL,
     CHANGING,
@@ -44,15 +42,13 @@ from parity.running.dependencies import (
     plain,
     searched,
 )
-from parity.running.installed import is_version, versions_of
-from parity.running.keys import harness
-from parity.running.packages import Reach
+from parity.running.reading.installed import is_version, versions_of
+from parity.running.reading.sources import imported, names_at_run_time
+from parity.running.reading.whose import of_every_key, of_framework, of_interpreter, of_parity, standard
 
-_INTERPRETER = tuple({sysconfig.get_paths()[name] + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 _realpath = os.path.realpath
-_INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
+_real = cache(_realpath)
 _ARCHIVES = {_realpath(entry) for entry in sys.path if entry.endswith(".zip")}
-_STANDARD = os.path.join(sysconfig.get_paths()["stdlib"], "")
 ANYONE = ""
 """In the place of a source: what is read where none is on the way, as in a thread of a pool, any may have asked for."""
 ELSEWHERE = "what a process that it started has read"
@@ -125,11 +121,11 @@ class Reads:
             reached: set[str] = set()
             for path in new:
                 module = by_path.get(path)
-                names = _imported(path, module) if module is not None else ()
+                names = imported(path, module) if module is not None else ()
                 reached |= {by_name[name] for name in names if name in by_name}
                 reached |= {one for one in tuple(self._files[path]) if one in by_path}
-                if module is not None and _names_at_run_time(path, content(path)):
-                    reached |= {one for one in by_path if not _of_parity(one)}
+                if module is not None and names_at_run_time(path, content(path)):
+                    reached |= {one for one in by_path if not of_parity(one)}
             new = {path for path in reached if self._counts(path)} - found
         return found
 
@@ -160,13 +156,13 @@ class Reads:
 
     def foreign(self, path: str) -> bool:
         """Whether a path, as it stands, is an interpreter's: nearly all that a framework opens, and quickly told."""
-        return _of_interpreter(path) and not path.startswith(self._packages)
+        return of_interpreter(path) and not path.startswith(self._packages)
 
     def _counts(self, path: str) -> bool:
         """Whether a file is somebody's own: none of an interpreter's, nor of the harness's that every key has."""
-        if path.startswith(SYSTEM) or path in _harness() or path in _ARCHIVES:
+        if path.startswith(SYSTEM) or path in of_every_key() or path in _ARCHIVES:
             return False
-        return path.startswith(self._packages) or not _of_interpreter(path)
+        return path.startswith(self._packages) or not of_interpreter(path)
 
     def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event in _EVENTS and not getattr(self._busy, "now", False):
@@ -243,7 +239,7 @@ class Reads:
             if owner is not None:
                 self._starters.add(owner)
                 return
-            if file.startswith("<frozen importlib") or (event != "os.fork" and _of_framework(file)):
+            if file.startswith("<frozen importlib") or (event != "os.fork" and of_framework(file)):
                 return
             frame = frame.f_back
 
@@ -315,7 +311,7 @@ class Reads:
             owner = self._owner(frame)
             if owner is not None:
                 found.add(owner)
-            harness = harness or _of_parity(frame.f_code.co_filename)
+            harness = harness or of_parity(frame.f_code.co_filename)
             frame = frame.f_back
         return found or (set() if harness else {ANYONE})
 
@@ -331,7 +327,7 @@ class Reads:
         if file not in self._owners:
             # What has no file of its own is called <frozen os>, <string> and the like.
             path = _realpath(file) if os.path.isabs(file) else ""
-            self._owners[file] = path if path and not _of_parity(path) and self._counts(path) else None
+            self._owners[file] = path if path and not of_parity(path) and self._counts(path) else None
         return self._owners[file]
 
     def _hash(self, path: str) -> str:
@@ -360,11 +356,6 @@ def unchanged(depends: Any) -> bool:
     return bool(_OF_THIS_PROCESS) and _OF_THIS_PROCESS[0].unchanged(depends)
 
 
-@cache
-def _of_interpreter(path: str) -> bool:
-    return path.startswith(_INTERPRETER) or any(place in path for place in _INSTALLED)
-
-
 def wrap_reader(module: ModuleType) -> None:
     """Have the functions of a module that is in ``READERS`` say what they read."""
     if _OF_THIS_PROCESS:
@@ -373,7 +364,7 @@ def wrap_reader(module: ModuleType) -> None:
 
 def own(file: str) -> bool:
     """Whether a module's file is somebody's own and no interpreter's."""
-    return not (_OF_THIS_PROCESS[0].foreign(file) if _OF_THIS_PROCESS else _of_interpreter(file))
+    return not (_OF_THIS_PROCESS[0].foreign(file) if _OF_THIS_PROCESS else of_interpreter(file))
 
 
 def _telling(asks: Callable[..., Any], tell: Callable[[Any, FrameType], None]) -> Callable[..., Any]:
@@ -429,90 +420,9 @@ def _plain(name: str) -> str | None:
         return None
 
 
-def _imported(path: str, module: ModuleType) -> set[str]:
-    """The modules that a source names in its imports, wherever they stand in it, and the packages that they are in."""
-    package = module.__package__ or ""
-    found = {module.__name__}
-    for level, base, names in _statements(path, content(path)):
-        parts = package.split(".")
-        start = ".".join(parts[: len(parts) - level + 1]) if level else ""
-        whole = f"{start}.{base}".strip(".")
-        found |= {whole, *(f"{whole}.{name}".strip(".") for name in names)}
-    return {".".join(parts[:end]) for name in found for parts in [name.split(".")] for end in range(1, len(parts) + 1)}
-
-
-@lru_cache(1)  # both who ask, ask of one source after the other
-def _nodes(path: str, state: str) -> list[ast.AST] | None:
-    """All that a source consists of; None if it is none."""
-    try:
-        return list(ast.walk(ast.parse(Path(path).read_bytes())))
-    except (OSError, SyntaxError, ValueError, RecursionError):
-        return None
-
-
-@cache
-def _statements(path: str, state: str) -> tuple[tuple[int, str, tuple[str, ...]], ...]:
-    """Each import in a source: how many packages up it begins, the module, and the names that are taken from it."""
-    found: list[tuple[int, str, tuple[str, ...]]] = []
-    for node in _nodes(path, state) or ():
-        if isinstance(node, ast.Import):
-            found += [(0, alias.name, ()) for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            found.append((node.level, node.module or "", tuple(alias.name for alias in node.names)))
-    return tuple(found)
-
-
-@cache
-def _names_at_run_time(path: str, state: str) -> bool:
-    """Whether a source may take modules that no import statement in it names."""
-    nodes = _nodes(path, state)
-    if nodes is None:
-        return True
-    words = set()
-    for node in nodes:
-        if isinstance(node, ast.Name):
-            words.add(node.id)
-        elif isinstance(node, ast.Attribute):
-            words.add(node.attr)
-        elif isinstance(node, ast.alias):
-            words |= set(node.name.split("."))
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            words.add(node.value)
-    return bool(words & _AT_RUN_TIME)
-
-
-_real = cache(_realpath)
-
-
-@cache
-def _harness() -> frozenset[str]:
-    return frozenset(_realpath(path) for path in harness())
-
-
-@cache
-def _frameworks() -> tuple[str, ...]:
-    names = {name for known in FRAMEWORKS for names in known.packages.values() for name in names}
-    return tuple(f"{os.sep}site-packages{os.sep}{name}{os.sep}" for name in names)
-
-
-@cache
 def _standard(file: str) -> bool:
     """Whether code is the standard library's, or stands here between whoever asks and what is asked."""
-    library = file.startswith((_STANDARD, "<frozen")) and not any(place in file for place in _INSTALLED)
-    return library or file == __file__
-
-
-@cache
-def _of_framework(file: str) -> bool:
-    return any(place in file for place in _frameworks())
-
-
-@cache
-def _of_parity(file: str) -> bool:
-    """Whether a source is this package's own, and none of its tests', which are models of a user's."""
-    root = Path(_realpath(__file__)).parents[1]
-    path = Path(_realpath(file))
-    return path.is_relative_to(root) and "tests" not in path.relative_to(root).parts
+    return file == __file__ or standard(file)
 
 
 def _writes(mode: Any, flags: Any) -> bool:
@@ -546,7 +456,3 @@ _STARTS = frozenset(
 _MAKES = {"os.mkdir": 0, "os.rename": 1, "os.symlink": 1, "os.link": 1}
 """What makes a file or a folder, and which argument names it."""
 _EVENTS = {"open", "os.listdir", "os.scandir", "import", "ctypes.dlopen", "sqlite3.connect", *_STARTS, *_MAKES}
-_AT_RUN_TIME = frozenset(
-    ("__import__", "eval", "exec", "import_module", "importlib", "modules", "pkgutil", "runpy", "__builtins__")
-)
-"""A source in which none of these words stands takes no module but those that its import statements name."""

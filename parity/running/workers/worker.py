@@ -1,9 +1,9 @@
 """A worker process: one framework on one device, one job after another, told what to do in lines of JSON.
 
-It is begun by ``parity.running.begin``. It reads one task a line from what was its standard input and answers, one
-message a line, on what was its standard output: ``parity.running.messages`` has them. Everything that a framework
-prints goes to standard error instead, and whoever asks standard input for a word is told that it has ended. The
-parent has set the framework's environment; NumPy and the implementation are imported only when a job asks for them.
+It is begun by ``parity.running.workers.begin``. It reads one task a line from what was its standard input and answers,
+one message a line, on what was its standard output: ``parity.running.workers.messages`` has them. Everything that a
+framework prints goes to standard error instead, and whoever asks standard input for a word is told that it has ended.
+The parent has set the framework's environment; NumPy and the implementation are imported only when a job asks for them.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from dataclasses import replace
 from typing import Any, TextIO
 
 from parity.running.executor import Environment, Job, Progress, out_of_room
-from parity.running.messages import Done, Failed, Told, record, write
 from parity.running.packages import Reach
-from parity.running.process import Process
-from parity.running.reads import watch
+from parity.running.reading.reads import watch
+from parity.running.workers.messages import Done, Failed, Told, record, write
+from parity.running.workers.process import Process
 
 
 def main(reach: Reach, environment: Environment) -> None:

@@ -56,7 +56,7 @@ def command(environment: Environment, python: str | None, reach: Reach) -> Comma
         variables = foreign_environment(variables)
     told = json.dumps(asdict(reach) | asdict(environment))
     # Without -P the folder of that file would come first of all.
-    arguments = (python or sys.executable, "-P", str(HERE / "running" / "begin.py"), told)
+    arguments = (python or sys.executable, "-P", str(HERE / "running" / "workers" / "begin.py"), told)
     return Command(f"the {environment.framework} worker", arguments, variables)
 
 

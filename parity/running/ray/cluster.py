@@ -18,11 +18,11 @@ from typing import Any
 from parity.frameworks import FRAMEWORKS
 from parity.running.executor import Environment, Resources, UnrunError
 from parity.running.packages import HERE, Reach, clone, own_path
-from parity.running.ray_actor import Actor, Wanted, installed
-from parity.running.requirements import is_requirements, lines_of
-from parity.running.started import command
+from parity.running.ray.actor import Actor, Wanted, installed
+from parity.running.ray.requirements import is_requirements, lines_of
 from parity.running.variables import variable
 from parity.running.versions import PYTHON, Versions
+from parity.running.workers.started import command
 
 PORT = 6379
 """Where a cluster answers unless its address says another port."""

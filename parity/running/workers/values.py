@@ -20,7 +20,7 @@ from types import (
 )
 from typing import Any
 
-from parity.running.reads import own
+from parity.running.reading.reads import own
 
 PLAIN = (bool, int, float, complex, str, bytes)
 DEEP = 20

@@ -13,16 +13,16 @@ from pathlib import Path
 
 def main() -> None:
     """Take this very package, whatever the interpreter has under its name, then the suite's, and do what it is told."""
-    folder = Path(__file__).parents[1]
+    folder = Path(__file__).parents[2]
     spec = spec_from_file_location("parity", folder / "__init__.py", submodule_search_locations=[str(folder)])
     assert spec is not None
     assert spec.loader is not None
     sys.modules["parity"] = module_from_spec(spec)
     spec.loader.exec_module(sys.modules["parity"])
 
-    from parity.running import worker
     from parity.running.executor import Environment
     from parity.running.packages import Reach
+    from parity.running.workers import worker
 
     told = json.loads(sys.argv.pop())
     reach = Reach(told["packages"], tuple(told["folders"]))

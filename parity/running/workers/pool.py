@@ -15,13 +15,13 @@ from typing import Any, Protocol, TypeVar
 
 from parity.running.deadlines import Deadlines
 from parity.running.executor import Environment, Job, Progress, Queued, Resources, UnrunError, WorkerError
-from parity.running.messages import Done, Failed, Task, Told, read, write
 from parity.running.packages import Reach
-from parity.running.started import Started, command, ended
+from parity.running.workers.messages import Done, Failed, Task, Told, read, write
+from parity.running.workers.started import Started, command, ended
 
 OnEvent = Callable[[Progress], None]
 OnChanged = Callable[[Job[Any], tuple[str, ...]], None]
-"""``(job, changes)``: a job has changed what its process keeps, in these ways: see ``parity.running.process``."""
+"""``(job, changes)``: a job has changed what its process keeps, in these ways, as ``workers.process`` says them."""
 T = TypeVar("T")
 START_ANOTHER = 4
 """So many jobs must wait for a framework before a second process of it is worth its import."""
@@ -30,7 +30,7 @@ WATCH = 0.2
 
 
 class Process(Protocol):
-    """A worker process, on this machine or another: ``parity.running.started.Started`` says what each of these does."""
+    """A worker process, on this machine or another: ``workers.started.Started`` says what each of these does."""
 
     @property
     def name(self) -> str: ...

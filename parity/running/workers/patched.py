@@ -2,7 +2,8 @@
 
 Of an interpreter's modules, and of a framework's, the names are held: functions, their defaults, constants, what is
 added to a class, hooks. What a framework puts in place itself, as torch does a step of its optimizers, is no job's
-doing. Of the modules of a suite, and of the harness, the values themselves are held: see ``parity.running.values``.
+doing. Of the modules of a suite, and of the harness, the values themselves are held: see
+``parity.running.workers.values``.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from operator import attrgetter
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
-from parity.running.values import PLAIN, UNSAID, Words, words
+from parity.running.workers.values import PLAIN, UNSAID, Words, words
 
 HARNESS = __name__.partition(".")[0]
 NOISE = frozenset(
