@@ -62,7 +62,7 @@ def _adam(**more: Any) -> Candidate:
     return Candidate(**settings | more)
 
 
-def uncorrected(parameter: Array, gradient: Array, slots: optimizers.Slots, *, step: int, **numbers: float) -> Any:
+def uncorrected(parameter: Array, gradient: Array, slots: optimizers.Slots, *, step: int, **numbers: Any) -> Any:
     """Take a step of Adam whose moments are not corrected: after very many steps a correction is none.
 
     >>> uncorrected(np.zeros(1), np.ones(1), {}, step=1, learning_rate=1.0, beta1=0.5, beta2=0.75, epsilon=0.0)[0]

@@ -385,6 +385,8 @@ def inferred_apart(sides: tuple[Side, Side], found: Diagnosis) -> Diagnosis | No
         apart = counts_apart(each[0], each[1]) if apart is None else replace(apart, names=())
     if apart is None:
         return None
+    if apart.names == (SCHEDULE,) and any(side.optimizer is not None for side in sides):
+        return None  # a run that says its rates has others in some updates, which is said and need be no schedule
     if not apart.names:
         return replace(found, untried=apart.words)
     untold = "" if MEANT in found.location.note else UNTOLD
