@@ -15,6 +15,7 @@ from parity.explaining.pattern import pattern, times_in_words
 from parity.explaining.replay import Replay
 from parity.explaining.updates.compared import (
     ANOTHER_RATE,
+    SCHEDULE,
     SOME_DECAY,
     apart_in_words,
     ratio_in_words,
