@@ -311,7 +311,10 @@ def _why_untried(location: Location, untried: str) -> str:
     if location.check is None:
         return "the same parameters are to be trained in both"
     a_case = f"and {untried}" if untried else "which these runs are not of"
-    return f"recordings do not tell mistakes in a model apart: those are replayed on a case, {a_case}"
+    back = ""
+    if location.phase is Phase.GRADIENT and Phase.LOSS in location.agreed:
+        back = "; the loss agrees, so the way back differs, as where one run stops a gradient (detach, stop_gradient)"
+    return f"recordings do not tell mistakes in a model apart: those are replayed on a case, {a_case}{back}"
 
 
 def _command(run: Trajectory) -> str:

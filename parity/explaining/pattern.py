@@ -15,7 +15,7 @@ from parity.judging.witness import Check
 from parity.recording.steps import Phase
 from parity.tolerance import FACTOR
 from parity.trajectory import Trajectory
-from parity.typing import Array
+from parity.typing import Array, Params
 
 Blocks = Mapping[str, tuple[str, ...]]
 """The names of the equal blocks of a tensor's last axis, by canonical name, as ``Case.blocks`` gives them."""
@@ -68,11 +68,48 @@ def _multiples(location: Location, first: float) -> str:
     """Say by which numbers the tensors that part are multiples; ``first`` is that of the first of them."""
     found = {part.tensor: _factor(part.got.astype(np.float64), part.wanted) for part in location.parts}
     if all(_near(factor, first) for factor in found.values()):
-        return f"{times_in_words(first)} times the reference, {_everywhere(location, True)}"
+        scalar = scalar_in_words(first, location.params) if location.phase is Phase.PREDICTION else ""
+        return "; ".join(
+            filter(None, (f"{times_in_words(first)} times the reference, {_everywhere(location, True)}", scalar))
+        )
     if None in found.values():
         return f"{times_in_words(first)} times the reference, {_everywhere(location, False)}"
     each = [f"{name} {times_in_words(factor)}" for name, factor in found.items() if factor is not None]
     return f"a multiple of the reference, another in each tensor: {enumerated(each)}"
+
+
+def scalar_in_words(factor: float, params: Params) -> str:
+    """Say which function of a parameter of one value a factor is, as of a temperature that one run exponentiates.
+
+    Args:
+        factor: How many times one run's values are the other's.
+        params: The parameters from which the update began, by name.
+
+    Returns:
+        A sentence; empty if it is none, or several.
+
+    Examples:
+        >>> scalar_in_words(np.exp(2.0) / 2.0, {"logit_scale": np.array(2.0), "kernel": np.ones(3)})
+        'that is exp(logit_scale) / logit_scale: one run exponentiates logit_scale and the other does not'
+    """
+    found = []
+    for name, values in params.items():
+        p = float(values.reshape(-1)[0]) if values.size == 1 else 0.0
+        if not 1e-3 < abs(p) < 50:
+            continue
+        ways = {
+            f"exp({name}) / {name}: one run exponentiates {name} and the other does not": np.exp(p) / p,
+            f"exp({name}): one run does not use it": np.exp(p),
+            f"exp(2 {name}): one run multiplies by exp({name}) and the other divides": np.exp(2 * p),
+            f"{name}: one run does not use it": p,
+            f"{name} squared: one run multiplies by it and the other divides": p * p,
+        }
+        found += [
+            words
+            for words, value in ways.items()
+            if abs(value - 1) > 1e-3 and any(abs(each / factor - 1) <= 1e-5 for each in (value, 1 / value))
+        ]
+    return f"that is {found[0]}" if len(found) == 1 else ""
 
 
 def enumerated(words: Sequence[str], last: str = "and", most: int = FEW) -> str:

@@ -471,6 +471,9 @@ def print_layers(console: Console, found: Mapping[str, Any]) -> None:
     for sentence in layers["differences"][:SHOWN]:
         console.print(Text(f"set otherwise, and its output agrees: {sentence}", "dim"), soft_wrap=True)
     _print_more(console, len(layers["differences"]), "layers are set otherwise")
+    for sentence in layers["behind"][:SHOWN]:
+        console.print(Text(f"set otherwise, after what parts: {sentence}", "dim"), soft_wrap=True)
+    _print_more(console, len(layers["behind"]), "layers are set otherwise")
     for which, names in zip(("first", "second"), layers["alone"], strict=True):
         if names:
             alone = f"of the {which} run without a partner: {first_few(names, SHOWN)}"

@@ -24,9 +24,9 @@ HEADS, ROTARY = (1, 2, 3, 4, 6, 8, 12, 16, 20, 24, 32), ("halves", "interleaved"
 BASES = (10000.0, 500000.0, 1000000.0)
 """Bases of rotary positions that right models have."""
 EXAMPLES, QUERIES = 2, 64
-"""Attention is replayed for so many examples and queries."""
+"""Attention is replayed for so many examples and queries, if there are many values."""
 FEW = 20_000
-"""Of so many values a gate is replayed."""
+"""Of so many values a gate is replayed, and attention over all examples."""
 
 
 def taken_between(
@@ -126,7 +126,8 @@ def _taken(alignment: Alignment, kind: str, side: int, tensor: Tensor, labels: S
     if not all(one.ndim > 1 and np.isfinite(one).all() for one in (*values, output)):
         return None
     if kind == "attend":
-        values, output = [one[:EXAMPLES] for one in values], output[:EXAMPLES]
+        examples = EXAMPLES if max(one.size for one in (*values, output)) > FEW else None
+        values, output = [one[:examples] for one in values], output[:examples]
     parts = _parts(kind, values, output)
     strayed = max(one.floor for one in tensors)
     return Taken(flow, side, None, parts, output, tensor.floor, strayed, between=kind) if parts else None

@@ -361,13 +361,23 @@ def _roles(kind: str, group: Mapping[str, Array], call: Call) -> Iterator[Params
         role = ROLES.get(last, WEIGHT.get(kind, "kernel" if value.ndim > 1 and kind in FUSED else "scale"))
         if last not in ROLES and last != "weight":
             continue
-        found[role] = np.asarray(value, np.float64)
+        found[role] = np.atleast_1d(np.asarray(value, np.float64))
     kernel = found.get("kernel")
     if kernel is None:
         yield found
         return
-    for turned in _kernels(kind, kernel, call.x):
-        yield found | {"kernel": turned}
+    for one in _with_every_axis(kernel, 2 if kind == "linear" else call.x.ndim):
+        for turned in _kernels(kind, one, call.x):
+            yield found | {"kernel": turned}
+
+
+def _with_every_axis(kernel: Array, axes: int) -> Iterator[Array]:
+    """A kernel as it is; or, as tensors that were matched by value lack axes of one, with such an axis anywhere."""
+    if kernel.ndim + 1 != axes:
+        yield kernel
+        return
+    for axis in reversed(range(axes)):
+        yield np.expand_dims(kernel, axis)
 
 
 def _kernels(kind: str, kernel: Array, x: Array) -> Iterator[Array]:
@@ -380,6 +390,7 @@ def _kernels(kind: str, kernel: Array, x: Array) -> Iterator[Array]:
         plain += [
             np.moveaxis(kernel, (0, 1), (-2, -1)),
             np.flip(np.swapaxes(kernel, -1, -2), tuple(range(kernel.ndim - 2))),
+            np.flip(kernel, tuple(range(kernel.ndim - 2))),  # JAX lays it back to front unless told otherwise
         ]
     yield from (one for one in plain if kind != "linear" or one.shape[0] == x.shape[-1])
 

@@ -1,13 +1,18 @@
-"""Name the activation function that made one recorded tensor of another: each is replayed on what was recorded."""
+"""Name the function that made one recorded tensor of another: each is replayed on what was recorded.
+
+It is an activation function, or what is left of an axis, as its mean.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
 from parity.explaining.layers.dataflow import Dataflow, Tensor
+from parity.explaining.layers.reductions import reduction_of
 from parity.nn.activations import ELEMENTWISE, log_softmax
 from parity.recording.sketch import evenly
 from parity.tolerance import FACTOR
+from parity.typing import Array
 
 VALUES = 4096
 """So many values of a tensor are enough to tell one function from another."""
@@ -18,7 +23,7 @@ ALIKE = 2
 
 
 def functions_in_words(sides: tuple[Dataflow, Dataflow], ours: Tensor, theirs: Tensor) -> str:
-    """Say which activation functions two tensors that part were made by, if each run's is known and they differ.
+    """Say which functions two tensors that part were made by, if each run's is known and they differ.
 
     Args:
         sides: The updates of both runs.
@@ -39,7 +44,7 @@ def functions_in_words(sides: tuple[Dataflow, Dataflow], ours: Tensor, theirs: T
 
 @np.errstate(all="ignore")  # a recording may hold any numbers
 def function_of(flow: Dataflow, tensor: Tensor) -> tuple[str, float] | None:
-    """Find the activation function that makes a tensor of the tensor that it came from.
+    """Find the function that makes a tensor of the tensor that it came from.
 
     Args:
         flow: The update.
@@ -49,8 +54,15 @@ def function_of(flow: Dataflow, tensor: Tensor) -> tuple[str, float] | None:
         The function's name, and how far its replay is from the tensor, in noise floors; None if no function is within
         the tolerance, or more than two.
     """
-    source = flow.tensors.get(tensor.sources[0]) if len(tensor.sources) == 1 else None
-    if source is None or source.values is None or tensor.values is None or source.values.shape != tensor.values.shape:
+    sources = [flow.tensors[label] for label in tensor.sources]
+    # A recurrent layer gives its last states beside the sequence.
+    of_one_layer = bool(sources) and sources[0].layer is not None and len({id(one.layer) for one in sources}) == 1
+    source = max(sources, key=lambda one: one.size) if len(sources) == 1 or of_one_layer else None
+    if source is None or source.values is None or tensor.values is None:
+        return None
+    if source.values.size > tensor.values.size and tensor.floor and _finite(source.values, tensor.values):
+        return reduction_of(source.values, tensor.values, tensor.floor)
+    if source.values.shape != tensor.values.shape:
         return None
     places = evenly(tensor.values.size, VALUES)
     x, y = (np.asarray(one.values, np.float64).reshape(-1)[places] for one in (source, tensor))
@@ -64,3 +76,7 @@ def function_of(flow: Dataflow, tensor: Tensor) -> tuple[str, float] | None:
         left["softmax"] = float(np.max(far, initial=0.0)) / floor
         fitting = ["softmax"] if left["softmax"] <= FACTOR else []
     return (" or ".join(fitting), max(left[name] for name in fitting)) if 0 < len(fitting) <= ALIKE else None
+
+
+def _finite(*values: Array) -> bool:
+    return all(one.dtype.kind == "f" and bool(np.isfinite(one).all()) for one in values)

@@ -8,7 +8,7 @@ the forward pass parts; of gradients, the last one backwards; of running statist
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from parity.explaining.layers.backward import backward, statistics
 from parity.explaining.layers.dataflow import PREDICTION, Dataflow, kind_of
 from parity.explaining.layers.further import further
 from parity.explaining.layers.matching import likeness
+from parity.explaining.layers.order import order_in_words
 from parity.explaining.layers.parting import Parting, Place
 from parity.explaining.layers.partings import Forward, set_otherwise
 from parity.explaining.location import Location
@@ -34,6 +35,8 @@ LOSS = "loss"
 HIDDEN = ("epsilon", "momentum", "padding_index")
 """The settings that matter though a layer's output agrees, within rounding or beside its output. Where it agrees, two
 layers that pad otherwise by their words, say, pad alike."""
+GEOMETRY = ("stride", "dilation", "groups")
+"""The settings of layers behind a parting that matter though their inputs part, as a stride that another layer has."""
 FORWARD = (Phase.PREDICTION, Phase.LOSS, Phase.GRADIENT)
 """The phases in which a layer's output may be what parts."""
 
@@ -48,6 +51,8 @@ class Layers:
     """Every independent one, the first in order first."""
     differences: tuple[str, ...]
     """The settings in which layers differ although their outputs agree."""
+    behind: tuple[str, ...]
+    """The settings in which layers differ that hold the same tensors and come after what parts."""
     aligned: tuple[int, int]
     """How many outputs of the first run's layers have a partner, and of how many."""
     alone: tuple[tuple[str, ...], tuple[str, ...]]
@@ -72,6 +77,7 @@ class Layers:
             "sentence": self.sentence,
             "partings": [_parting(parting) for parting in self.partings],
             "differences": list(self.differences),
+            "behind": list(self.behind),
             "aligned": list(self.aligned),
             "alone": [list(names) for names in self.alone],
         }
@@ -164,6 +170,8 @@ def _at(
     forward = Forward(alignment, look)
     if not _predictions_agree(alignment, both):
         partings = forward.partings()
+        if partings and (said := order_in_words(alignment)):
+            partings[0] = replace(partings[0], note="; ".join(filter(None, (said, partings[0].note))))
         partings += further(alignment, forward) if partings else []
     if not partings and (location is None or location.phase is Phase.GRADIENT):
         ours, theirs = (set(step.gradients) for step in both)
@@ -235,9 +243,28 @@ def _summed(alignment: Alignment, number: int, partings: Sequence[Parting], forw
         step=number,
         partings=tuple(partings),
         differences=tuple(differences),
+        behind=tuple(_set_otherwise_behind(alignment, forward, said)),
         aligned=(with_partner, len(known)),
         alone=(tuple(alone[0]), tuple(alone[1])),
     )
+
+
+def _set_otherwise_behind(alignment: Alignment, forward: Forward, said: set[str]) -> list[str]:
+    """Say in what the layers behind a parting are set otherwise that hold the same tensors."""
+    behind = [
+        [
+            layer
+            for layer in flow.layers
+            if layer.name not in said and any(forward.frontier.parts(side, label) for label in layer.outputs)
+        ]
+        for side, flow in enumerate(alignment.sides)
+    ]
+    found = []
+    for ours in behind[0]:
+        for theirs in (other for other in behind[1] if alignment.holding.same(ours, other)):
+            if otherwise := set_otherwise(alignment.sides, ours, theirs, GEOMETRY):
+                found.append(f"{ours.name} ({ours.kind}) ↔ {theirs.name} ({theirs.kind}): {', '.join(otherwise)}")
+    return found
 
 
 def pairs_of_layers(alignment: Alignment) -> list[tuple[Layer, Layer]]:

@@ -73,8 +73,8 @@ def _match(frontier: Frontier, ours: Tensor, theirs: Tensor) -> Match | None:
     score += 0.5 * (_shape(ours) == _shape(theirs)) + 0.4 * likeness(ours.label, theirs.label)
     # What stands between an agreeing tensor and a layer must move values only, or it may be what parts.
     passed = all(frontier.moved_only(side, t) for side, t in ((0, ours), (1, theirs)))
-    # If one run has more such layers than the other, its partner may be another of them.
-    as_many = not same or len({_alike(frontier, side, t) for side, t in ((0, ours), (1, theirs))}) == 1
+    # If one run has more such layers than the other, its partner may be another of them, unless its tensors tell.
+    as_many = held or not same or len({_alike(frontier, side, t) for side, t in ((0, ours), (1, theirs))}) == 1
     return Match(score, ours, theirs, fits == 2 and passed and as_many)
 
 

@@ -18,6 +18,7 @@ from parity.explaining.layers.between import KINDS, calls_between, seen_between,
 from parity.explaining.layers.calls import OVER_AXES, UNFIT, Seen, Taken, calls_of, taken
 from parity.explaining.layers.chain import in_chain
 from parity.explaining.layers.dataflow import Tensor
+from parity.explaining.layers.projected import named_in_projections
 from parity.mistakes.catalogue.replayed import REPLAYED
 from parity.mistakes.layer import LayerMistake
 from parity.nn.configuration import ACTIVATIONS
@@ -173,6 +174,34 @@ def named_in_chain(
         which=("second", "first")[side],
         floors=max(far for *_, far, _ in found),
         right=max(right for *_, right in found),
+    )
+
+
+def named_in_attention(alignment: Alignment, whole: int, given: Tensor, members: Sequence[Layer]) -> Named | None:
+    """Name the mistake in attention that one run has as one layer, and the other as several projections.
+
+    Args:
+        alignment: The tensors of both runs.
+        whole: Which run has it as one layer, 0 or 1.
+        given: What that layer gave.
+        members: The layers of the other run that do what it does, its projections among them, in order.
+
+    Returns:
+        The mistake; None if attention is not proven, or none or too many mistakes explain it.
+    """
+    linear = [layer for layer in members if layer.common.kind == "linear" and layer.outputs]
+    last = alignment.sides[1 - whole].tensors.get(linear[-1].outputs[0]) if linear else None
+    explained = None if last is None else named_in_projections(alignment, whole, given, last, linear[:-1])
+    if explained is None or len(explained[0]) > ALIKE:
+        return None
+    found, right, wrong = explained
+    return Named(
+        names=tuple(found),
+        sentences=tuple(mistake.sentence for mistake, *_ in found.values()),
+        said=tuple(said for *_, said in found.values()),
+        which=("first", "second")[wrong],
+        floors=max(floors for _, floors, _ in found.values()),
+        right=right,
     )
 
 

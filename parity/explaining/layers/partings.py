@@ -16,8 +16,9 @@ from parity.explaining.layers.elementwise import function_of, functions_in_words
 from parity.explaining.layers.frontier import Frontier, passive
 from parity.explaining.layers.gates import gates_in_words
 from parity.explaining.layers.matching import Match, matches, regions
-from parity.explaining.layers.named import Named, named, named_alone, named_between, named_in_chain
+from parity.explaining.layers.named import Named, named, named_alone, named_between, named_in_attention, named_in_chain
 from parity.explaining.layers.parting import Parting, Place
+from parity.explaining.layers.states import states_in_words
 from parity.nn import configuration as words
 from parity.recording.layers import CALL, Layer
 from parity.tolerance import FACTOR
@@ -68,6 +69,7 @@ class Forward:
                 for side, tensor in ((0, best.ours), (1, best.theirs))
                 for each in self.frontier.between(side, tensor)
                 if not passive(each)
+                or (each.moved and not any(self.alignment.agrees(side, one) for one in each.sources))
             ]
             lone = next(iter(extra), None)
             place = best.ours.place / max(1, len(self.sides[0].tensors))
@@ -132,7 +134,9 @@ class Forward:
         note = ""
         if match is not None:
             both = " ↔ ".join(t.layer.name if t.layer else t.label for t in (match.ours, match.theirs))
-            note = f"what comes after it, {both}, has a partner and parts"
+            note = "; ".join(
+                filter(None, (self._states(match), f"what comes after it, {both}, has a partner and parts"))
+            )
         if (made := function_of(self.sides[side], tensor)) is not None and tensor.layer is None:
             note = "; ".join(filter(None, (f"it computes {made[0]}", note)))
         if kind_of(tensor) in words.RANDOM:
@@ -147,6 +151,17 @@ class Forward:
             mistake=self._left_out(side, tensor, match),
             certain=match is not None,
         )
+
+    def _states(self, match: Match) -> str:
+        """Say which states of a recurrent layer the layers of both runs take."""
+        taken = [
+            next((flow.tensors[label] for label in t.layer.inputs if label in flow.tensors), None) if t.layer else None
+            for flow, t in zip(self.sides, (match.ours, match.theirs), strict=True)
+        ]
+        if taken[0] is None or taken[1] is None:
+            return ""
+        given = [t for flow in self.sides for t in flow.tensors.values()]
+        return states_in_words(given, taken[0], taken[1], FACTOR * floor_of(taken[0], taken[1]))
 
     def _in_its_place(self, side: int, tensor: Tensor) -> Tensor | None:
         """Give what that layer of the other run gave which holds the same tensors, and is taken by the same layer."""
@@ -177,6 +192,13 @@ class Forward:
         if found is None and ours.layer is None and theirs.layer is None:
             reach = [sorted(self.frontier.reach[side].get(t.label, ())) for side, t in enumerate((ours, theirs))]
             found = named_between(self.alignment, ours, theirs, (reach[0], reach[1]))
+        if found is None and sum(kind_of(one) == "attention" for one in (ours, theirs)) == 1:
+            whole = 0 if kind_of(ours) == "attention" else 1
+            given, last = (ours, theirs) if whole == 0 else (theirs, ours)
+            projections = [*members.get(1 - whole, ()), *([last.layer] if last.layer is not None else [])]
+            if len(projections) < 2:  # a module of the user's own holds them
+                projections = list(self._region(1 - whole, last).with_it)
+            found = named_in_attention(self.alignment, whole, given, projections)
         if found is None and match.region:
             chains = self._region(0, ours).with_it, self._region(1, theirs).with_it
             found = named_in_chain(self.alignment, ours, theirs, chains)
@@ -194,6 +216,10 @@ class Forward:
         after = None if match is None else (match.theirs if side == 0 else match.ours).layer
         if after is None or len(tensor.sources) != 1:
             return None
+        if tensor.layer is not None and self.alignment.holding.has_partner(
+            side, tensor.layer, self.sides[1 - side].layers
+        ):
+            return None  # the other run has it elsewhere
         handed = self.frontier.unmoved(1 - side, set(after.inputs) & self.sides[1 - side].tensors.keys())
         if not handed & self.alignment.partners[side].get(tensor.sources[0], set()):
             return None
@@ -225,7 +251,8 @@ class Forward:
                 )
         elif self.alignment.relation(ours, theirs)[0] is Relation.REORDERED:
             note = "they are the same values in another order"
-        note = "; ".join(filter(None, (note, functions_in_words(self.sides, ours, theirs))))
+        sizes = f"they give {ours.size:,} and {theirs.size:,} values" if ours.size != theirs.size else ""
+        note = "; ".join(filter(None, (note, sizes, functions_in_words(self.sides, ours, theirs))))
         floor = floor_of(ours, theirs) or 1.0
         lying = None
         if ours.values is not None and theirs.values is not None:

@@ -49,10 +49,36 @@ class Normalized(Model):
         x = nn.Dense(HIDDEN, name="hidden", **self.own)(x)
         if self.chosen.norm == "batch":
             kept = 1 - self.chosen.norm_momentum
-            x = nn.BatchNorm(False, momentum=kept, epsilon=self.chosen.norm_epsilon, name="norm", **self.own)(x)
+            frozen = self.chosen.norm_frozen
+            x = nn.BatchNorm(frozen, momentum=kept, epsilon=self.chosen.norm_epsilon, name="norm", **self.own)(x)
+        elif self.chosen.norm == "group":
+            x = nn.GroupNorm(self.chosen.norm_groups, epsilon=self.chosen.norm_epsilon, name="norm", **self.own)(x)
+        elif self.chosen.norm == "rms":
+            x = RmsNorm(self.chosen, self.dtype, name="norm")(x)
         else:
             x = nn.LayerNorm(self.chosen.norm_epsilon, name="norm", **self.own)(x)
         return nn.Dense(OUTPUTS, name="head", **self.own)(nn.tanh(x))
+
+
+class RmsNorm(Model):
+    """An RMS norm as people write it, whose scale is kept less one."""
+
+    @nn.compact
+    def __call__(self, x: Any) -> Any:
+        scale, bias = (self.param(name, nn.initializers.zeros, (HIDDEN,), self.dtype) for name in ("scale", "bias"))
+        x = x * jax.lax.rsqrt(jnp.mean(x * x, -1, keepdims=True) + self.chosen.norm_epsilon)
+        return x * (1 + scale if self.chosen.norm_offset else scale) + bias
+
+
+class Bottleneck(Model):
+    @nn.compact
+    def __call__(self, x: Any) -> Any:  # (batch, side, side, channels)
+        strides, dilation = (2, 1) if self.chosen.strided == "first" else (1, 2), self.chosen.dilation
+        x = nn.tanh(nn.Conv(MAPS, (1, 1), strides[0], use_bias=False, name="first", **self.own)(x))
+        second = nn.Conv(
+            MAPS, (3, 3), strides[1], dilation, kernel_dilation=dilation, use_bias=False, name="second", **self.own
+        )
+        return nn.Dense(OUTPUTS, name="head", **self.own)(nn.tanh(second(x)).mean((1, 2)))
 
 
 class Convolutional(Model):
@@ -124,8 +150,9 @@ class Transformer(Model):
             x = x * math.sqrt(WIDTH)
         if self.chosen.positions in ("interleaved", "halves"):
             x = x + sinusoids(self.chosen).astype(x.dtype)
-        normed = nn.LayerNorm(self.chosen.norm_epsilon, name="norm", **self.own)(x)
-        x = x + Attention(self.chosen, self.dtype, name="attention")(normed)
+        norm = nn.LayerNorm(self.chosen.norm_epsilon, name="norm", **self.own)
+        attention = Attention(self.chosen, self.dtype, name="attention")
+        x = x + attention(norm(x)) if self.chosen.norm_order == "before" else norm(x + attention(x))
         x = x + activation_of(self.chosen)(nn.Dense(WIDTH, name="hidden", **self.own)(x))
         if self.chosen.tied:
             return embedding.attend(x)
@@ -165,6 +192,7 @@ MODELS = {
     "perceptron": Perceptron,
     "normalized": Normalized,
     "convolutional": Convolutional,
+    "bottleneck": Bottleneck,
     "resized": Resized,
     "transformer": Transformer,
     "recurrent": Recurrent,

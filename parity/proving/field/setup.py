@@ -28,7 +28,8 @@ class Setup:
     """The options of a run. The defaults are a perceptron with tanh, squared errors and plain gradient descent.
 
     Attributes:
-        model: ``perceptron``, ``normalized``, ``convolutional``, ``resized``, ``transformer`` or ``recurrent``.
+        model: ``perceptron``, ``normalized``, ``convolutional``, ``bottleneck``, ``resized``, ``transformer`` or
+            ``recurrent``.
         loss: ``squared``, ``absolute``, ``huber``, ``classes`` or ``divergence``.
         optimizer: A function of the side's module of optimizers.
         rate: The learning rate.
@@ -57,15 +58,24 @@ class Setup:
         frozen: Whether the hidden layer of a perceptron is not trained.
         activation: ``tanh``, ``relu``, ``gelu``, ``gelu-tanh`` or ``leaky``.
         slope: Of leaky ReLU.
-        norm: ``layer``, ``batch`` or ``hand``, which is a layer's written by hand.
+        norm: ``layer``, ``batch``, ``group``, ``rms``, or ``hand``, which is a layer's written by hand.
+        norm_order: Whether a transformer normalizes ``before`` attention, or ``after`` it and its residual.
+        norm_frozen: Whether a batch norm uses its running statistics, and leaves them as they are.
+        norm_groups: The groups of a group norm.
+        norm_offset: Whether the scale of an RMS norm is kept less one.
         norm_epsilon: The norm's.
         norm_momentum: The share of the new in running statistics.
         norm_correction: What is taken off the number of values in a variance.
         padding: ``symmetric`` or ``same``.
+        strided: Which of a bottleneck's convolutions has the stride, the ``first`` or the ``second``.
+        dilation: Of a bottleneck's second convolution.
         flatten: The order in which maps become features: ``hwc`` or ``chw``.
         pooling: ``none``, ``average``, where borders are ``counted`` or not.
         counted: Whether borders are counted in a mean.
         resize: ``none``, ``plain``, ``antialias`` or ``corners``.
+        attention: ``hand``, or the framework's ``layer``, for which ``batch_first`` holds.
+        batch_first: Whether that layer is told that the batch comes first.
+        shifted: Whether the loss shifts the labels once more.
         scale: Attention's: ``head``, ``width`` or ``none``.
         mask: ``causal``, ``missing`` or ``inverted``.
         positions: ``none``, ``interleaved``, ``halves``, ``rotary-halves`` or ``rotary-interleaved``.
@@ -76,6 +86,7 @@ class Setup:
         two_biases: Whether both biases of a cell are trained.
         gates: The order in which a cell's gates lie in the weights.
         reset_after: Whether a GRU resets after the product.
+        taken: What the head takes of a cell's states: the ``last`` or the ``mean``.
     """
 
     model: str = "perceptron"
@@ -112,11 +123,20 @@ class Setup:
     norm_epsilon: float = 1e-5
     norm_momentum: float = 0.125
     norm_correction: int = 0
+    norm_order: str = "before"
+    norm_frozen: bool = False
+    norm_groups: int = 4
+    norm_offset: bool = True
     padding: str = "symmetric"
+    strided: str = "second"
+    dilation: int = 1
     flatten: str = "hwc"
     pooling: str = "none"
     counted: bool = False
     resize: str = "none"
+    attention: str = "hand"
+    batch_first: bool = True
+    shifted: bool = False
     scale: str = "head"
     mask: str = "causal"
     positions: str = "none"
@@ -127,6 +147,7 @@ class Setup:
     two_biases: bool = False
     gates: str = "ifgo"
     reset_after: bool = True
+    taken: str = "last"
 
     @property
     def clipped_to(self) -> float:
@@ -194,10 +215,11 @@ def data_of(setup: Setup, dtype: str) -> Data:
     shape = {
         "convolutional": (SIDE, SIDE, CHANNELS),
         "resized": (SIDE, SIDE, CHANNELS),
+        "bottleneck": (SIDE, SIDE, CHANNELS),
         "recurrent": (LENGTH, INPUTS),
     }.get(setup.model, (INPUTS,))
     # Small inputs, so that a layer norm's epsilon matters.
-    small = setup.model == "normalized" and setup.norm != "batch"
+    small = setup.model == "normalized" and setup.norm not in ("batch", "group", "rms")
     x = (generator.normal(size=(ROWS, *shape)) / (16 if small else 1)).astype(dtype)
     targets = 1.5 * generator.normal(size=(ROWS, OUTPUTS))
     if setup.loss == "divergence":
@@ -255,6 +277,8 @@ SHAPES = {
     "normalized": _DENSE | {"norm/scale": (HIDDEN,), "norm/bias": (HIDDEN,)} | _HEAD,
     "convolutional": {"conv/kernel": (3, 3, CHANNELS, MAPS), "conv/bias": (MAPS,)}
     | {"head/kernel": (SIDE * SIDE // 4 * MAPS, OUTPUTS), "head/bias": (OUTPUTS,)},
+    "bottleneck": {"first/kernel": (1, 1, CHANNELS, MAPS), "second/kernel": (3, 3, MAPS, MAPS)}
+    | {"head/kernel": (MAPS, OUTPUTS), "head/bias": (OUTPUTS,)},
     "resized": {"conv/kernel": (3, 3, CHANNELS, MAPS), "conv/bias": (MAPS,)}
     | {"head/kernel": (MAPS, OUTPUTS), "head/bias": (OUTPUTS,)},
     "transformer": {"embedding/table": (WORDS, WIDTH)}

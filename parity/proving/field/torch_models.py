@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
@@ -62,12 +63,29 @@ class HandNorm(nn.Module):
         return self.weight * (x - x.mean(-1, keepdim=True)) / torch.sqrt(variance + self.epsilon) + self.bias
 
 
+class RmsNorm(nn.Module):
+    """An RMS norm as people write it, whose scale may be kept less one."""
+
+    def __init__(self, offset: bool, epsilon: float) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(HIDDEN)), nn.Parameter(torch.zeros(HIDDEN))
+        self.offset, self.epsilon = offset, epsilon
+
+    def forward(self, x: Any) -> Any:
+        x = x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.epsilon)
+        return x * (1 + self.weight if self.offset else self.weight) + self.bias
+
+
 class Normalized(nn.Module):
     def __init__(self, setup: Setup) -> None:
         super().__init__()
         self.hidden, self.head = nn.Linear(INPUTS, HIDDEN), nn.Linear(HIDDEN, OUTPUTS)
         if setup.norm == "batch":
             self.norm = nn.BatchNorm1d(HIDDEN, eps=setup.norm_epsilon, momentum=setup.norm_momentum)
+        elif setup.norm == "group":
+            self.norm = nn.GroupNorm(setup.norm_groups, HIDDEN, eps=setup.norm_epsilon)
+        elif setup.norm == "rms":
+            self.norm = RmsNorm(setup.norm_offset, setup.norm_epsilon)
         elif setup.norm == "hand":
             self.norm = HandNorm(setup.norm_correction, setup.norm_epsilon)
         else:
@@ -93,6 +111,19 @@ class Convolutional(nn.Module):
             x = self.pool(x)
         x = x if self.setup.flatten == "chw" else x.permute(0, 2, 3, 1)
         return self.head(x.flatten(1))
+
+
+class Bottleneck(nn.Module):
+    def __init__(self, setup: Setup) -> None:
+        super().__init__()
+        strides = (2, 1) if setup.strided == "first" else (1, 2)
+        self.first = nn.Conv2d(CHANNELS, MAPS, 1, strides[0], bias=False)
+        self.second = nn.Conv2d(MAPS, MAPS, 3, strides[1], setup.dilation, setup.dilation, bias=False)
+        self.head = nn.Linear(MAPS, OUTPUTS)
+
+    def forward(self, x: Any) -> Any:  # (batch, side, side, channels)
+        x = torch.tanh(self.second(torch.tanh(self.first(x.permute(0, 3, 1, 2)))))
+        return self.head(x.mean((2, 3)))
 
 
 class Resized(nn.Module):
@@ -152,12 +183,24 @@ class Attention(nn.Module):
         return self.joined((scores.softmax(-1) @ v).transpose(1, 2).flatten(2))
 
 
+class LayerAttention(nn.Module):
+    """Attention as PyTorch's own layer, without a mask."""
+
+    def __init__(self, setup: Setup) -> None:
+        super().__init__()
+        self.layer = nn.MultiheadAttention(WIDTH, HEADS, bias=False, batch_first=setup.batch_first)
+
+    def forward(self, x: Any) -> Any:  # (batch, length, width)
+        return self.layer(x, x, x, need_weights=False)[0]
+
+
 class Transformer(nn.Module):
     def __init__(self, setup: Setup) -> None:
         super().__init__()
         self.setup = setup
         self.embedding = nn.Embedding(WORDS, WIDTH, padding_idx=None if setup.padding_trained else 0)
-        self.attention, self.norm = Attention(setup), nn.LayerNorm(WIDTH, eps=setup.norm_epsilon)
+        self.attention = (Attention if setup.attention == "hand" else LayerAttention)(setup)
+        self.norm = nn.LayerNorm(WIDTH, eps=setup.norm_epsilon)
         self.hidden, self.activation = nn.Linear(WIDTH, WIDTH), activation_of(setup)
         self.head = nn.Linear(WIDTH, WORDS, bias=False)
         if setup.tied:
@@ -168,7 +211,8 @@ class Transformer(nn.Module):
         x = self.embedding(words) * (math.sqrt(WIDTH) if self.setup.embedding_scaled else 1)
         if self.setup.positions in ("interleaved", "halves"):
             x = x + self.places.to(x.dtype)
-        x = x + self.attention(self.norm(x))
+        first = self.setup.norm_order == "before"
+        x = x + self.attention(self.norm(x)) if first else self.norm(x + self.attention(x))
         x = x + self.activation(self.hidden(x))
         return self.head(x)  # (batch, length, words)
 
@@ -176,19 +220,22 @@ class Transformer(nn.Module):
 class Recurrent(nn.Module):
     def __init__(self, setup: Setup) -> None:
         super().__init__()
+        self.taken = setup.taken
         self.cell = (nn.LSTM if setup.cell == "lstm" else nn.GRU)(INPUTS, HIDDEN, batch_first=True)
         self.head = nn.Linear(HIDDEN, OUTPUTS)
         if setup.cell == "lstm":
             self.cell.bias_hh_l0.requires_grad_(setup.two_biases)
 
     def forward(self, x: Any) -> Any:  # (batch, length, inputs)
-        return self.head(self.cell(x)[0][:, -1])
+        states = self.cell(x)[0]
+        return self.head(states[:, -1] if self.taken == "last" else states.mean(1))
 
 
 MODELS = {
     "perceptron": Perceptron,
     "normalized": Normalized,
     "convolutional": Convolutional,
+    "bottleneck": Bottleneck,
     "resized": Resized,
     "transformer": Transformer,
     "recurrent": Recurrent,
@@ -208,6 +255,14 @@ def build(setup: Setup, weights: Params, dtype: str) -> nn.Module:
     own = dict(model.named_parameters())
     places = {"kernel": "weight", "scale": "weight", "table": "weight", "bias": "bias", "input": "weight_ih_l0"}
     places |= {"recurrent": "weight_hh_l0", "recurrent_bias": "bias_hh_l0"}
+    if setup.attention == "layer":
+        names = [f"{name}/kernel" for name in ("query", "key", "value")]
+        whole = {"in_proj_weight": np.concatenate([weights[name].T for name in names])}
+        whole["out_proj.weight"] = weights["joined/kernel"].T
+        with torch.no_grad():
+            for place, value in whole.items():
+                own[f"attention.layer.{place}"].copy_(torch.tensor(value))
+        weights = {name: value for name, value in weights.items() if name not in (*names, "joined/kernel")}
     with torch.no_grad():
         for name, value in weights.items():
             layer, role = name.split("/")

@@ -39,6 +39,8 @@ def loss_of(setup: Setup, prediction: Any, y: Any) -> Any:
         sums = functional.kl_div(prediction.log_softmax(-1), y, reduction="sum")
         return sums / (y.numel() if setup.reduction == "elements" else len(y))
     if setup.loss == "classes":
+        if setup.shifted:
+            prediction, y = prediction[:, :-1], y[:, 1:]
         return crossentropy(setup, prediction.flatten(0, -2), y.flatten())
     return functional.mse_loss(prediction, y, reduction=setup.reduction)
 

@@ -52,6 +52,12 @@ def masked(offsets: Sequence[int]) -> Callable[[Call, Array], Iterator[Made]]:
     return wrong
 
 
+def over_the_batch(call: Call, seen: Array) -> Iterator[Made]:
+    if len({one.shape[1] for one in call.inputs}) == 1:
+        inputs = tuple(np.swapaxes(one, 0, 1) for one in call.inputs)
+        yield Made(np.swapaxes(compute(Call(kind=call.kind, settings=call.settings, inputs=inputs)), 0, 1))
+
+
 def mask_inverted(call: Call, seen: Array) -> Iterator[Made]:
     if call.settings.get("causal"):
         query, key, value = turned(call)
@@ -251,6 +257,13 @@ MISTAKES: tuple[LayerMistake, ...] = (
         sentence="Attention's softmax runs over the queries instead of the keys.",
         reference="labmlai/annotated_deep_learning_paper_implementations#146",
         wrong=over_queries,
+    ),
+    LayerMistake(
+        name="attention-over-the-batch",
+        kinds=("attend",),
+        sentence="Attention takes the batch for its steps, and the steps for the batch.",
+        reference="om-ai-lab/OmDet#19; aipixel/AEMatter#3",
+        wrong=over_the_batch,
     ),
     LayerMistake(
         name="heads-cut-without-a-transpose",

@@ -380,6 +380,7 @@ def _attention(
     by_heads: bool = False,
     window: int = 0,
     slope: float = 0.0,
+    over_batch: bool = False,
 ) -> Any:
     """Attention as people write it, between a projection and another."""
     heads = 3 if groups == 3 else 6
@@ -413,6 +414,8 @@ def _attention(
             key, value = (
                 one.repeat(1, times, 1, 1) if tiled else one.repeat_interleave(times, 1) for one in (key, value)
             )
+            if over_batch:
+                query, key, value = (one.transpose(0, 2) for one in (query, key, value))
             scores = query @ key.transpose(2, 3) * (scale or query.shape[-1] ** -0.5)
             if slope:
                 scores = scores - slope * torch.arange(steps).to(x.dtype).flip(0)
@@ -422,6 +425,7 @@ def _attention(
                 hidden = torch.tensor(torch.finfo(scores.dtype).min)
                 scores = torch.where(seen != inverted, scores, hidden)
             found = torch.softmax(scores, axis) @ value
+            found = found.transpose(0, 2) if over_batch else found
             return self.out((found.transpose(1, 2) if joined else found).reshape(x.shape))
 
     def turned(x: Any) -> Any:
@@ -446,6 +450,7 @@ ATTENTION: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "causal-mask-off-by-one": ({}, {"offset": 1}),
     "causal-mask-inverted": ({}, {"inverted": True}),
     "attention-softmax-over-queries": ({}, {"axis": -2}),
+    "attention-over-the-batch": ({"causal": False}, {"over_batch": True}),
     "heads-cut-without-a-transpose": ({"causal": False}, {"cut": False, "joined": False}),
     "heads-joined-without-a-transpose": ({}, {"joined": False}),
     "rotary-interleaved-for-halves": ({"rotary": "halves"}, {"rotary": "interleaved"}),
