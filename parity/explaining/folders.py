@@ -15,8 +15,7 @@ from parity.explaining.location import Location
 from parity.explaining.metrics import metric_alone, recorded_metric
 from parity.explaining.pairs import in_words
 from parity.explaining.updates.optimizers import departures_in_words
-from parity.explaining.updates.said import optimizer_said
-from parity.explaining.updates.sides import Side
+from parity.explaining.updates.sides import Side, optimizer_said
 from parity.frameworks import known_framework
 from parity.judging.diff import Comparison, are_runs, compare_folders, compare_runs, opened
 from parity.judging.floors.known import Known

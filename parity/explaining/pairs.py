@@ -9,8 +9,8 @@ from dataclasses import replace
 import numpy as np
 
 from parity.dtypes import unit
+from parity.explaining.drift import from_drift, from_update
 from parity.explaining.location import Location
-from parity.explaining.updates.drift import from_drift, from_update
 from parity.explaining.walk import Agreed, Stop, all_agree, parting, walk
 from parity.judging.comparable import coarser_dtype
 from parity.judging.moments import unit_of

@@ -20,10 +20,10 @@ from parity.explaining.losses.apart import SENTENCES as OF_LOSSES
 from parity.explaining.losses.apart import UPDATES, losses_apart, missing
 from parity.explaining.pairs import Noise
 from parity.explaining.replay import Replay
-from parity.explaining.updates import clipping, statistics
+from parity.explaining.updates import clipping, kinds, statistics
 from parity.explaining.updates.compared import SAID, settings_in_words
 from parity.explaining.updates.factors import multiples_in_words, smoothing_in_words
-from parity.explaining.updates.optimizers import diagnosis_of, of_updates
+from parity.explaining.updates.optimizers import diagnosis_of, inferred_apart, of_updates
 from parity.explaining.updates.sides import Side, sides_of
 from parity.judging.comparable import coarser_dtype
 from parity.judging.floors.sight import moved_by_rounding
@@ -36,7 +36,7 @@ from parity.trajectory import Trajectory
 from parity.typing import Array
 
 SENTENCES = {known.name: known.sentence for known in CATALOGUE} | clipping.SENTENCES
-SENTENCES |= OF_LOSSES | statistics.SENTENCES | SAID
+SENTENCES |= OF_LOSSES | statistics.SENTENCES | kinds.SENTENCES | SAID
 
 
 def explain_steps(
@@ -76,6 +76,9 @@ def explain_steps(
     found = of_updates(sides, location, number) or tried
     if found is None or found.explanations or found.location.phase is not Phase.UPDATE:
         return found
+    if (inferred := inferred_apart(sides, found)) is not None and inferred.explanations:
+        return inferred
+    found = inferred or found
     settings = settings_in_words(run, other, update_at(run, found.location.epoch, found.location.batch))
     note = "; ".join(filter(None, (settings, found.location.note)))
     return replace(found, location=replace(found.location, note=note))

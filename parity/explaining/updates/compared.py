@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Set
 
 import numpy as np
 
 from parity.dtypes import unit
-from parity.explaining.pattern import enumerated
+from parity.explaining.location import Location
+from parity.explaining.pattern import enumerated, multiple, times_in_words
 from parity.explaining.updates.clipping import ANOTHER_LIMIT
 from parity.explaining.updates.decays import alike, decay_in_words, spread_of
-from parity.explaining.updates.fits import Followed, Sample, constants, follow, guesses, plainly
-from parity.judging.floors.sight import moved_by_rounding
-from parity.nn.updates import slot_names
-from parity.recording.steps import Step
-from parity.spec import Adam, Optimizer, Sgd
+from parity.explaining.updates.fits import Followed, constants, plainly
+from parity.spec import Optimizer
+from parity.tolerance import FACTOR, least_floor
 from parity.trajectory import Trajectory
 from parity.typing import Array
 
@@ -92,8 +91,9 @@ def apart_in_words(one: Followed, other: Followed) -> list[tuple[str, str]]:
     Returns:
         Learning rates and decays that differ by more than rounding; empty if none do.
     """
-    found = []
-    if words := rates_in_words(one.rates, other.rates, one.unsure + other.unsure, "the first run's", "the second's"):
+    found, count = [], min(len(one.rates), len(other.rates))
+    unsure = one.unsure[:count] + other.unsure[:count]
+    if words := rates_in_words(one.rates, other.rates, unsure, "the first run's", "the second's"):
         rates = one.rate, other.rate
         name = ANOTHER_RATE if None not in rates else LATE if " late" in words else SCHEDULE
         name = "float32-learning-rate" if "float32" in words else name
@@ -133,6 +133,7 @@ def set_otherwise(one: Optimizer, other: Optimizer) -> list[tuple[str, str]]:
         says more of them. Nothing if the optimizers are of two kinds.
 
     Examples:
+        >>> from parity.spec import Sgd
         >>> set_otherwise(Sgd(0.1, momentum=0.89), Sgd(0.1, momentum=0.9))
         [('another-momentum', "the first run's momentum is 0.89, the second's 0.9")]
     """
@@ -195,36 +196,46 @@ def _plain(rates: Array, unsure: Array) -> str:
     return f"{rate:.6g}" if rate == float(f"{rate:.6g}") else f"{rate:.17g}"
 
 
-def followed_by_both(runs: Sequence[tuple[Trajectory, Sequence[Step]]]) -> tuple[list[Followed], str, float] | None:
-    """Find the first of the most usual optimizers whose rule the updates of all runs follow.
-
-    Args:
-        runs: The runs, with the updates that each recorded deeply.
-
-    Returns:
-        What each follows, the rule in words, and how far the updates are from it, in noise floors; None if there is no
-        such rule, or if the steps are too small to tell one from another.
-    """
-    for optimizer in guesses():
-        samples = [_sample(run, steps, optimizer) for run, steps in runs]
-        if not all(sample is not None and sample.tells() for sample in samples):
+def ratio_of_steps(place: Location, dtype: str) -> float | None:
+    """Find the number that takes the expected steps to the steps made; None if no single number does."""
+    ratios = []
+    for check in place.parts:
+        if check.tensor not in place.params:  # a slot
+            continue
+        before = place.params[check.tensor].astype(np.float64)
+        allowed = FACTOR * least_floor(float(np.max(np.abs(check.wanted))), dtype)
+        ratio = multiple(check.got - before, check.wanted - before, allowed)
+        if ratio is None:
             return None
-        found = [follow(sample, optimizer) for sample in samples if sample is not None]
-        fits = [one for one in found if one is not None]
-        if len(fits) == len(runs):
-            return fits, _rule_in_words(optimizer), max(one.floors for one in fits)
-    return None
+        ratios.append(ratio)
+    return float(np.median(ratios)) if ratios and np.ptp(ratios) <= 0.01 * abs(np.median(ratios)) else None
 
 
-def _sample(run: Trajectory, steps: Sequence[Step], optimizer: Optimizer) -> Sample | None:
-    zero = moved_by_rounding((run,))
-    names = [name for name in run.params if name not in zero and all(name in step.gradients for step in steps)]
-    return Sample(steps, names, run.meta["dtype"], slot_names(optimizer)) if names and len(steps) else None
+def ratio_in_words(place: Location, trained: Set[str], dtype: str) -> str | None:
+    """Say how many times the expected steps those of an update are."""
+    ratio = ratio_of_steps(place, dtype)
+    if ratio is None:
+        return None
+    parting = [check.tensor for check in place.parts if check.tensor in place.params]
+    if set(parting) == trained:
+        return f"in this update its steps are {times_in_words(ratio, 4)} times that optimizer's, everywhere"
+    times = f"{times_in_words(ratio, 4)} times that optimizer's"
+    text = f"in this update its steps of {enumerated(parting)} are {times}, and all others are its own"
+    two = "as where two tensors are trained and their sum is recorded, or where some have a learning rate of their own"
+    return f"{text}, {two}" if round(ratio) == 2 else text
 
 
-def _rule_in_words(optimizer: Optimizer) -> str:
-    if isinstance(optimizer, Sgd):
-        return f"those of SGD with a momentum of {optimizer.momentum:.6g}" if optimizer.momentum else "those of SGD"
-    assert isinstance(optimizer, Adam)
-    said = f"beta1 {optimizer.beta1:.6g}, beta2 {optimizer.beta2:.6g}, epsilon {optimizer.epsilon:.6g}"
-    return f"Adam's, with {said}"
+@np.errstate(all="ignore")  # a recording may hold any numbers
+def spread_of_steps(place: Location) -> str:
+    """Say between which numbers nine of ten ratios of steps lie."""
+    ratios = []
+    for check in place.parts:
+        if check.tensor in place.params:
+            before = place.params[check.tensor].astype(np.float64)
+            ratios.append(((check.got - before) / (check.wanted - before)).ravel())
+    every = np.concatenate(ratios) if ratios else np.empty(0)
+    every = every[np.isfinite(every)]
+    if not every.size:
+        return ""
+    low, high = np.quantile(every, [0.05, 0.95])
+    return f"{low:.3g} to {high:.3g}"

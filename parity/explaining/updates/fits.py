@@ -15,7 +15,7 @@ from parity.explaining.updates.rules import RULES, THROUGH_THE_GRADIENT
 from parity.nn.updates import slot_names
 from parity.recording.sketch import evenly
 from parity.recording.steps import Step
-from parity.spec import Adam, AdamW, Optimizer, Sgd, decay_of
+from parity.spec import Adam, Optimizer, Sgd, decay_of
 from parity.tolerance import FACTOR, least_floor
 from parity.trainer import State
 from parity.typing import Array
@@ -350,8 +350,3 @@ def plainly(value: float, unsure: float) -> float:
         if abs(said - value) <= unsure:
             return said
     return value
-
-
-def guesses() -> list[Optimizer]:
-    """List the optimizers that are the most usual, for runs that say none."""
-    return [Sgd(1.0), Sgd(1.0, momentum=0.9), AdamW(1.0, weight_decay=0.0), AdamW(1.0, epsilon=1e-7, weight_decay=0.0)]

@@ -1,4 +1,4 @@
-"""Gradients as an optimizer gets them: those that a run recorded, put together and clipped as its optimizer asks."""
+"""What an optimizer gets: the gradients that a run recorded, put together and clipped as asked, and learning rates."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import numpy as np
 
 from parity.dtypes import unit
 from parity.recording.steps import Lazy, Step
-from parity.spec import Clipping
+from parity.rules import Listed
+from parity.spec import Clipping, Optimizer
 from parity.tolerance import FACTOR
 from parity.trajectory import Trajectory
 from parity.typing import Array, Params
@@ -118,3 +119,29 @@ def put_together(steps: Sequence[Step], each: int, last: bool = False) -> Sequen
         return replace(parts[-1], before=before, after=after, gradients=mean)
 
     return Lazy(len(steps) // each, update)
+
+
+def recorded_rates(run: Trajectory) -> Array | None:
+    """Read the learning rate of each update that a run recorded deeply; None if it lacks one."""
+    updates = sum(1 for name in run.steps if name.endswith("/trained"))
+    found = [run.steps.get(f"{number}/learning_rate") for number in range(updates)]
+    rates = [float(rate) for rate in found if rate is not None and rate.size == 1]
+    return np.array(rates) if rates and len(rates) == updates and np.isfinite(rates).all() else None
+
+
+def with_recorded_rates(optimizer: Optimizer, run: Trajectory, each: int = 1) -> Optimizer:
+    """Give an optimizer that says no schedule the learning rates that its run recorded, if they change.
+
+    If they do not change, the optimizer says the rate. A schedule that it says itself is what the run is held to.
+    Of ``each`` so many steps that make one update, the last one's counts.
+
+    >>> from parity.spec import Sgd
+    >>> names = [f"{number}/{what}" for number in (0, 1) for what in ("trained", "learning_rate")]
+    >>> steps = {name: np.array(0.5 / (1 + int(name[0]))) for name in names}
+    >>> with_recorded_rates(Sgd(0.1), Trajectory({}, np.arange(1), np.zeros((0, 0)), {}, {}, steps=steps)).rates
+    Listed(values=(0.5, 0.25))
+    """
+    rates = recorded_rates(run) if optimizer.rates is None else None
+    if rates is None or not np.ptp(rates):
+        return optimizer
+    return replace(optimizer, rates=Listed(tuple(map(float, rates[each - 1 :: each]))))

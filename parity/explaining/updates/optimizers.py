@@ -13,16 +13,23 @@ from parity.explaining.location import Location
 from parity.explaining.pairs import in_words
 from parity.explaining.pattern import pattern, times_in_words
 from parity.explaining.replay import Replay
-from parity.explaining.updates.alternatives import alternatives_of
-from parity.explaining.updates.compared import ANOTHER_RATE, SOME_DECAY, apart_in_words, followed_by_both, set_otherwise
+from parity.explaining.updates.compared import (
+    ANOTHER_RATE,
+    SCHEDULE,
+    SOME_DECAY,
+    apart_in_words,
+    ratio_in_words,
+    ratio_of_steps,
+    set_otherwise,
+    spread_of_steps,
+)
 from parity.explaining.updates.fits import Followed, follow
-from parity.explaining.updates.numbers import constants_of, numbers_of, uncontradicted
-from parity.explaining.updates.of_keras import of_keras
-from parity.explaining.updates.ratios import ratio_in_words, ratio_of_steps, spread_of_steps
+from parity.explaining.updates.given import accumulated
+from parity.explaining.updates.kinds import counts_apart, inferred_of, kinds_apart
+from parity.explaining.updates.numbers import alternatives_of, constants_of, numbers_of, of_keras, uncontradicted
 from parity.explaining.updates.remade import Updates
 from parity.explaining.updates.rules import in_words as optimizer_in_words
-from parity.explaining.updates.said import class_said
-from parity.explaining.updates.sides import Side
+from parity.explaining.updates.sides import Side, class_said
 from parity.judging.comparable import coarser_dtype
 from parity.judging.updates.followed import followed_updates
 from parity.recording.steps import Phase
@@ -31,6 +38,7 @@ from parity.tolerance import FACTOR
 BESIDE = 100
 """What a run departs by from its own optimizer is small beside so many times as much."""
 UNTOLD = "which of the two is meant, recordings do not tell"
+MEANT = "the optimizer that it is meant to have"
 
 
 @dataclass(frozen=True)
@@ -346,15 +354,7 @@ def _by_settings(sides: tuple[Side, Side], location: Location) -> Diagnosis | No
 
 
 def _of_unsaid(sides: tuple[Side, Side], location: Location) -> Diagnosis:
-    """Say what the updates of two runs are, neither of which says its optimizer in the words of ``parity.spec``."""
-    both = followed_by_both([(side.run, side.steps) for side in sides])
-    if both is not None:
-        (one, other), rule, floors = both
-        if found := apart_in_words(one, other):
-            names, words = zip(*found, strict=True)
-            text = "; ".join(filter(None, words))
-            location = replace(location, note=f"both runs' updates are {rule}: {text}; {UNTOLD}")
-            return diagnosis_of(location, (Replay(tuple(names), Phase.UPDATE, floors),))
+    """Say by how much the steps of two runs differ, neither of which says its optimizer in our words."""
     classes = list(dict.fromkeys(filter(None, (class_said(side.run) for side in sides))))
     why = "no update could be made again, because " + (
         f"parity.spec has no words for {' and '.join(classes)}" if classes else "neither run says its optimizer"
@@ -366,3 +366,32 @@ def _of_unsaid(sides: tuple[Side, Side], location: Location) -> Diagnosis:
     elif spread := spread_of_steps(location):
         why += f"; in this update the first run's steps are {spread} times the second's, by no one number"
     return diagnosis_of(location, untried=why)
+
+
+def inferred_apart(sides: tuple[Side, Side], found: Diagnosis) -> Diagnosis | None:
+    """Name what two runs' optimizers differ in, inferred from their updates alone, where nothing else names it.
+
+    Args:
+        sides: Both runs.
+        found: What is known of the update in which they part.
+
+    Returns:
+        The diagnosis; None if the optimizer of either run is none that is known, or if they do not differ.
+    """
+    each = [accumulated(side.steps) for side in sides]
+    both = [inferred_of(side.run, side.steps) for side in sides]
+    apart = kinds_apart(both[0], both[1], each[0])
+    # Of another number of gradients, other updates follow, but by one rule with one set of numbers.
+    if each[0] != each[1] and all(both):
+        apart = counts_apart(each[0], each[1]) if apart is None else replace(apart, names=())
+    if apart is None:
+        return None
+    if apart.names == (SCHEDULE,) and any(side.optimizer is not None for side in sides):
+        return None  # a run that says its rates has others in some updates, which is said and need be no schedule
+    if not apart.names:
+        return replace(found, untried=apart.words)
+    untold = "" if MEANT in found.location.note else UNTOLD
+    location = replace(found.location, note="; ".join(filter(None, (found.location.note, apart.words, untold))))
+    replays = (Replay(apart.names, Phase.UPDATE, apart.floors), *found.replays)
+    far = found.untouched or (location.check.floors if location.check is not None else None)
+    return replace(found, location=location, replays=replays, untouched=far, untried="")

@@ -15,9 +15,15 @@ from parity.explaining.diagnose import Diagnosis, diagnose
 from parity.explaining.location import Location
 from parity.explaining.replay import Replays
 from parity.explaining.updates.fits import Followed, Sample, residuals
-from parity.explaining.updates.given import Norms, accumulated, asks_to_clip, put_together, shortened
+from parity.explaining.updates.given import (
+    Norms,
+    accumulated,
+    asks_to_clip,
+    put_together,
+    shortened,
+    with_recorded_rates,
+)
 from parity.explaining.updates.played import played, playing
-from parity.explaining.updates.said import with_recorded_rates
 from parity.explaining.walk import Stop, walk
 from parity.frameworks import known_framework
 from parity.judging.floors.floor import Floor, least_floor

@@ -86,6 +86,12 @@ def dampened(rule: Sgd, name: str, p: Array, g: Array, state: State) -> Array:
     return p - rule.learning_rate * velocity(rule, name, d, state, share=1 - rule.momentum)
 
 
+def dampened_but_the_first(rule: Sgd, name: str, p: Array, g: Array, state: State) -> Array:
+    """As torch dampens: the first gradient enters the velocity whole."""
+    d, share = g + rule.weight_decay * p, 1.0 if state.step == 1 else 1 - rule.momentum
+    return p - rule.learning_rate * velocity(rule, name, d, state, share=share)
+
+
 def nesterov(rule: Sgd, name: str, p: Array, g: Array, state: State) -> Array:
     d = g + rule.weight_decay * p
     return p - rule.learning_rate * (d + rule.momentum * velocity(rule, name, d, state))
@@ -203,6 +209,14 @@ MISTAKES: tuple[Mistake, ...] = (
         how=on_step(rule=dampened),
     ),
     Mistake(
+        name="momentum-dampened-but-for-the-first-gradient",
+        phase=Phase.UPDATE,
+        sentence="Every gradient but the first enters the velocity times one minus the momentum, as torch dampens.",
+        reference="pytorch/pytorch#152833; ml-explore/mlx#473: the first gradient enters the velocity whole",
+        applies=lambda case: has_momentum(case) and has_several_updates(case),
+        how=on_step(rule=dampened_but_the_first),
+    ),
+    Mistake(
         name="nesterov-momentum",
         phase=Phase.UPDATE,
         sentence="The momentum is Nesterov's.",
@@ -221,10 +235,8 @@ MISTAKES: tuple[Mistake, ...] = (
     Mistake(
         name="learning-rate-folded-into-the-velocity",
         phase=Phase.UPDATE,
-        sentence=(
-            "The velocity keeps gradients times the learning rate of their time, and the rate falls an epoch early."
-        ),
-        reference="PyTorch documentation, SGD, note on Sutskever's form; pytorch/pytorch#1099",
+        sentence="The velocity keeps gradients times the learning rates of their time, which has changed since.",
+        reference="PyTorch documentation, SGD, note on Sutskever's form; apache/mxnet#15533; paiml/aprender#2190",
         applies=has_momentum,
         at_the_end=True,
         how=partial(falls_early, folded=True),

@@ -111,13 +111,13 @@ UPDATE_PAIRS = (
     ),
     Pair(
         "momentum-dampened",
-        "The gradient enters the velocity times one minus the momentum, as Torch's default was.",
+        "Gradients enter the velocity times one minus the momentum, but for the first, as Torch's default was.",
         "https://github.com/intel/BigDL/issues/1499",
         Phase.UPDATE,
         ("flax", "torch"),
         setup={"momentum": 0.875},
         fault={"dampening": 0.875},
-        names=("momentum-dampened",),
+        names=("momentum-dampened-but-for-the-first-gradient",),
         by=BY_HAND,
     ),
     Pair(
@@ -128,7 +128,7 @@ UPDATE_PAIRS = (
         ("flax", "torch"),
         setup={"momentum": 0.875},
         fault={"dampening": 0.875},
-        names=("momentum-dampened",),
+        names=("momentum-dampened-but-for-the-first-gradient",),
     ),
     Pair(
         "nesterov-missing",

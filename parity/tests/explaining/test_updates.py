@@ -11,7 +11,7 @@ import pytest
 
 from parity.explaining.updates.remade import UPDATES as MISTAKES
 from parity.explaining.updates.remade import Updates
-from parity.explaining.updates.said import optimizer_said
+from parity.explaining.updates.sides import optimizer_said
 from parity.mistakes.catalogue import CATALOGUE
 from parity.mistakes.catalogue.recipe import MISTAKES as RECIPE
 from parity.mistakes.mistake import Unplanted

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from parity import watch
-from parity.explaining.updates.said import in_our_words, optimizer_said
+from parity.explaining.updates.sides import in_our_words, optimizer_said
 from parity.recording.reader import read
 from parity.spec import Adam, AdamW, Optimizer, Sgd
 from parity.tests.field.port import explained
