@@ -149,7 +149,7 @@ class Forward:
             other = match.theirs if side == 0 else match.ours
             known = self._between(*((tensor, other) if side == 0 else (other, tensor)))
         computed = known.words if known is not None else ""
-        if match is not None and not computed:
+        if match is not None:
             note = "; ".join(filter(None, (self._states(match), note)))
         if (made := function_of(self.sides[side], tensor)) is not None and tensor.layer is None and not computed:
             computed = f"it computes {made[0]}"

@@ -99,7 +99,7 @@ class Taken(nn.Module):
 @pytest.mark.parametrize(
     ("right", "wrong", "bidirectional", "words"),
     [
-        ("last", "mean", False, "it computes the mean along axis 1"),
+        ("last", "mean", False, "the second the mean over places of cell"),
         (
             "both",
             "last",
