@@ -156,8 +156,8 @@ def test_two_deep_recordings_of_an_unknown_case_are_taken_apart(parity: Parity, 
         about["hyper_parameters"].pop("optimizer")
         (folder / MANIFEST).write_text(json.dumps(about))
     result = parity("explain", a, b)
-    assert "unexplained: no update could be made again" in result.out
-    assert "neither run says its optimizer" in result.out
+    assert "explained by nesterov-momentum" in result.out
+    assert "with Nesterov's momentum" in result.out
 
 
 def test_recordings_that_do_not_fit_are_said_in_a_line(parity: Parity, tmp_path: Path, suite: str) -> None:
