@@ -80,7 +80,8 @@ def hard_gates(call: Call, seen: Array) -> Iterator[Made]:
     if call.settings["cell"] != "RNN":
         for gate, said in ((old_hard_sigmoid, "0.2 x + 0.5"), (hard_sigmoid, "x / 6 + 0.5")):
             with replaced(recurrent, {"sigmoid": gate}):
-                yield Made(compute(call), said)
+                made = compute(call)
+            yield Made(made, said)  # whoever stops asking here leaves the gates as they are
 
 
 MISTAKES: tuple[LayerMistake, ...] = (
