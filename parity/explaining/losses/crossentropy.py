@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from parity.dtypes import unit
-from parity.explaining.losses.given import gradient_of
+from parity.explaining.losses.given import DENOMINATOR, gradient_of
 from parity.explaining.updates.fits import golden, plainly
 from parity.nn.activations import log_softmax
 from parity.recording.steps import Step
@@ -25,7 +25,7 @@ from parity.typing import Array
 
 OVER_OTHERS = "smoothing-over-the-other-classes"
 TEMPERATURE, SMOOTHING, ANOTHER_SMOOTHING = "another-temperature", "label-smoothing", "another-label-smoothing"
-DENOMINATOR, IGNORED_COUNTED, NOT_IGNORED = "another-loss-denominator", "ignored-rows-counted", "rows-not-ignored"
+IGNORED_COUNTED, NOT_IGNORED = "ignored-rows-counted", "rows-not-ignored"
 ADDED_UP = "micro-batches-added-up"
 SENTENCES = {
     ADDED_UP: "The losses of micro-batches, each a mean, are added up instead of averaged.",
@@ -37,8 +37,8 @@ SENTENCES = {
     IGNORED_COUNTED: "A mean is taken over all rows, those that are ignored among them, instead of those that count.",
     NOT_IGNORED: "Rows that one run leaves out of its loss count in the other's.",
 }
-UPDATES, ROWS = 8, 1 << 12
-"""So many updates are looked at, and of each so many rows at most in the search for a temperature."""
+ROWS = 1 << 12
+"""So many rows of an update are looked at in the search for a temperature, at most."""
 COLDEST, HOTTEST = 1 / 32, 32.0
 MOST_UNSURE = 0.004
 """Labels are smoothed by a share of two digits, which no rounding may hide."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from parity.dtypes import unit
-from parity.explaining.losses.given import gradient_of
+from parity.explaining.losses.given import DENOMINATOR, gradient_of
 from parity.explaining.updates.fits import plainly
 from parity.nn.activations import sigmoid, softplus
 from parity.recording.steps import Step
@@ -27,7 +27,7 @@ ABSOLUTE, HUBER_FOR_SQUARED, ABSOLUTE_FOR_HUBER = (
     "absolute-for-huber-errors",
 )
 DELTA, DIVIDED, HALVED = "another-huber-delta", "huber-divided-by-its-delta", "half-squared-error"
-POSITIVE, DENOMINATOR = "another-positive-weight", "another-loss-denominator"
+POSITIVE = "another-positive-weight"
 SENTENCES = {
     ABSOLUTE: "The loss is of absolute errors in one run, of squared ones in the other.",
     HUBER_FOR_SQUARED: "The loss is Huber's in one run, of squared errors in the other.",

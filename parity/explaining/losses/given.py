@@ -8,6 +8,8 @@ from parity.recording.steps import Step
 from parity.typing import Array
 
 PREDICTION = "prediction"
+DENOMINATOR = "another-loss-denominator"
+"""The mistake that every loss of several rows may have: their sum is divided by another number."""
 NEEDED = (
     "the loss's gradient for the prediction is not recorded, from which targets and weights could be read: watch the "
     "model, or hand it to Recorder.step as activation_gradients={'prediction': ...}"

@@ -16,7 +16,7 @@ import numpy as np
 from parity.dtypes import unit
 from parity.judging.comparable import coarser_dtype
 from parity.judging.floors.sight import moved_by_rounding
-from parity.judging.updates.terms import terms_of
+from parity.judging.updates.terms import Terms, terms_of
 from parity.judging.verdict import Judgement, Verdict
 from parity.recording.steps import Step, steps_of
 from parity.tolerance import FACTOR, least_floor
@@ -98,8 +98,9 @@ def rounding_of(ours: Trajectory, theirs: Trajectory) -> Rounding:
     Returns:
         The values.
     """
-    zeros = moved_by_rounding_alone(ours, theirs)
-    perhaps = _may_be_rounding(ours, theirs, zeros)
+    small, smallish = _small(ours, theirs, _within_rounding, _within_a_part)
+    zeros = _zeros(ours, theirs, small)
+    perhaps = _may_be_rounding(smallish, zeros)
     followers = following(ours, theirs, together(zeros, perhaps))
     proven = {name: perhaps.pop(name) for name in set(followers.values()) & perhaps.keys()}
     return Rounding(together(zeros, proven), perhaps, followers)
@@ -123,39 +124,43 @@ def moved_by_rounding_alone(ours: Trajectory, theirs: Trajectory) -> Params:
         where the terms were not recorded, of the largest gradient of the update. And the runs agree in it to no better
         than a PART. Or the runs' own noise floors say so of the whole tensor.
     """
+    (small,) = _small(ours, theirs, _within_rounding)
+    return _zeros(ours, theirs, small)
+
+
+def _zeros(ours: Trajectory, theirs: Trajectory, small: Mapping[str, _Seen]) -> Params:
+    """Mark the values that disagree within rounding, and the tensors of which the runs' own noise floors say so."""
     found = {
         name: np.ones(theirs.params[name].shape[1:], bool)
         for name in moved_by_rounding((ours, theirs))
         if name in theirs.params
     }
-    coarser = coarser_dtype(ours, theirs)
-
-    def limit(step: Step, name: str, largest: float) -> Array:
-        least = np.asarray(FACTOR * least_floor(largest, coarser))
-        terms = terms_of(step, name, coarser)
-        return least if terms is None else np.maximum(least, np.where(terms.cancel, terms.limit, 0.0))
-
-    return {name: seen.disagree for name, seen in _small(ours, theirs, limit).items() if seen.disagree.any()} | found
+    return {name: seen.disagree for name, seen in small.items() if seen.disagree.any()} | found
 
 
-def _may_be_rounding(ours: Trajectory, theirs: Trajectory, zeros: Params) -> Params:
+def _within_rounding(terms: Terms | None, largest: float, dtype: str) -> Array:
+    """How large a gradient may be by rounding alone, of these terms and beside the largest gradient of its update."""
+    least = np.asarray(FACTOR * least_floor(largest, dtype))
+    return least if terms is None else np.maximum(least, np.where(terms.cancel, terms.limit, 0.0))
+
+
+def _within_a_part(terms: Terms | None, largest: float, dtype: str) -> Array:
+    """How large it may be if terms 1 / sqrt(u) times as large as any gradient may have rounded to it."""
+    part = FACTOR * float(least_floor(1.0, dtype)) / np.sqrt(unit(dtype))
+    if terms is None:
+        return np.asarray(part * largest)
+    return np.where(terms.total <= part * terms.magnitude, part * largest, 0.0)
+
+
+def _may_be_rounding(small: Mapping[str, _Seen], zeros: Params) -> Params:
     """Mark the values whose gradients may be zero but for rounding, though nothing recorded shows that.
 
     They are so small beside the largest gradient of their update that terms 1 / sqrt(u) times as large would round to
     them; the runs agree in them to no better than a PART; and neither run's are a multiple of the other's, as they
     would be of a mistake that scales them. Recorded terms that are known to add up to more speak against it.
     """
-    coarser = coarser_dtype(ours, theirs)
-    part = FACTOR * float(least_floor(1.0, coarser)) / np.sqrt(unit(coarser))
-
-    def limit(step: Step, name: str, largest: float) -> Array:
-        terms = terms_of(step, name, coarser)
-        if terms is None:
-            return np.asarray(part * largest)
-        return np.where(terms.total <= part * terms.magnitude, part * largest, 0.0)
-
     found = {}
-    for name, seen in _small(ours, theirs, limit).items():
+    for name, seen in small.items():
         which = seen.disagree & ~zeros.get(name, np.zeros(seen.disagree.shape, bool))
         if which.any() and not seen.is_multiple(which):
             found[name] = which
@@ -191,9 +196,12 @@ class _Seen:
 
 
 @np.errstate(all="ignore")  # a recording may hold any numbers
-def _small(ours: Trajectory, theirs: Trajectory, limit: Callable[[Step, str, float], Array]) -> dict[str, _Seen]:
-    """Gather the tensors with values whose gradients are within a limit in every update that both runs recorded."""
-    found: dict[str, _Seen] = {}
+def _small(
+    ours: Trajectory, theirs: Trajectory, *limits: Callable[[Terms | None, float, str], Array]
+) -> list[dict[str, _Seen]]:
+    """Gather, for each limit, the tensors with values whose gradients are within it in every update of both runs."""
+    every: list[dict[str, _Seen]] = [{} for _ in limits]
+    coarser = coarser_dtype(ours, theirs)
     for steps in zip(steps_of(ours), steps_of(theirs), strict=False):
         # No run speaks for another: the largest gradient of one makes none of the other's small.
         sizes_of = [[float(np.max(np.abs(g), initial=0.0)) for g in step.gradients.values()] for step in steps]
@@ -202,18 +210,24 @@ def _small(ours: Trajectory, theirs: Trajectory, limit: Callable[[Step, str, flo
         for name in one.keys() & other.keys():
             if name not in theirs.params or {one[name].shape, other[name].shape} != {theirs.params[name].shape[1:]}:
                 continue
-            if name in found and not found[name].tiny.any():
+            asked = [(found, limit) for found, limit in zip(every, limits, strict=True) if _goes_on(found.get(name))]
+            if not asked:
                 continue
             a, b = np.asarray(one[name], np.float64), np.asarray(other[name], np.float64)
             size = np.maximum(np.abs(a), np.abs(b))
-            now = _Seen(np.ones(a.shape, bool), np.abs(a - b), size, a * a, b * b, a * b)
-            for step in steps:
-                now.tiny = now.tiny & (size <= limit(step, name, largest))
-            if (seen := found.get(name)) is not None:
-                summed = ("apart", "sizes", "ours", "theirs", "both", "updates")
-                now = _Seen(seen.tiny & now.tiny, *(getattr(seen, each) + getattr(now, each) for each in summed))
-            found[name] = now
-    return {name: seen for name, seen in found.items() if seen.tiny.any()}
+            terms = [terms_of(step, name, coarser) for step in steps]
+            for found, limit in asked:
+                tiny = np.all([size <= limit(each, largest, coarser) for each in terms], axis=0)
+                now = _Seen(tiny, np.abs(a - b), size, a * a, b * b, a * b)
+                if (seen := found.get(name)) is not None:
+                    summed = ("apart", "sizes", "ours", "theirs", "both", "updates")
+                    now = _Seen(seen.tiny & tiny, *(getattr(seen, each) + getattr(now, each) for each in summed))
+                found[name] = now
+    return [{name: seen for name, seen in found.items() if seen.tiny.any()} for found in every]
+
+
+def _goes_on(seen: _Seen | None) -> bool:
+    return seen is None or bool(seen.tiny.any())
 
 
 @np.errstate(all="ignore")  # a recording may hold any numbers
